@@ -1,1 +1,52 @@
-//! x
+//! The codecs, the input generator and the digests of Bagpress: bytes in, bytes out.
+//!
+//! Nothing here does I/O, reads a clock or runs asynchronously, and everything is bounded: an
+//! encoder holds its window, a decoder fills at most what the caller allows, and neither grows with
+//! the size of the stream.
+//!
+//! - [`Codec`] parses `zlib:6` and makes an [`Encoder`] or a [`Decoder`].
+//! - [`Verifier`] decodes what an encoder has just made and compares it with the input.
+//! - [`Generator`] draws the input of generated bags from a seed.
+//! - [`Digest`] and [`Hasher`] are SHA-256.
+//!
+//! # Examples
+//!
+//! ```
+//! use bagpress_codec::{Codec, SEGMENT_BYTES, Verifier, decompress_all};
+//!
+//! let codec: Codec = "gzip:6".parse()?;
+//! let input = b"the same bytes, again and again and again".repeat(20_000);
+//! let mut encoder = codec.encoder();
+//! let mut verifier = Verifier::new(&codec);
+//! let (mut file, mut part) = (Vec::new(), Vec::new());
+//! for segment in input.chunks(SEGMENT_BYTES) {
+//!     part.clear();
+//!     encoder.write(segment, &mut part)?;
+//!     verifier.check(segment, &part)?;
+//!     file.extend_from_slice(&part);
+//! }
+//! part.clear();
+//! encoder.finish(&mut part)?;
+//! verifier.finish(&part)?;
+//! file.extend_from_slice(&part);
+//! assert_eq!(decompress_all(&codec, &file)?, input);
+//! # Ok::<(), bagpress_codec::Error>(())
+//! ```
+
+mod codec;
+mod codecs;
+mod deflate;
+mod digest;
+mod error;
+mod generator;
+mod inflate;
+mod stream;
+mod text;
+mod verifier;
+
+pub use codec::{Codec, CodecInfo, Levels};
+pub use digest::{Digest, Hasher};
+pub use error::Error;
+pub use generator::{DataKind, Generator};
+pub use stream::{Decoder, Encoder, Progress, SEGMENT_BYTES, decompress_all};
+pub use verifier::Verifier;

@@ -1,0 +1,275 @@
+//! A codec by name: the registry, and the text `name:level`.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codecs::{self, Entry};
+use crate::{Decoder, Encoder, Error};
+
+/// Every codec there is, in the order that help texts list them. A new codec is one line here.
+static REGISTRY: [&Entry; 4] =
+    [&codecs::zlib::ENTRY, &codecs::gzip::ENTRY, &codecs::store::ENTRY, &codecs::noop::ENTRY];
+
+/// What a help text says about a codec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CodecInfo {
+    /// The name, such as `zlib`.
+    pub name: &'static str,
+    /// The levels it takes, or nothing.
+    pub levels: Option<Levels>,
+    /// What the name of an output file gets, with its dot; may be empty.
+    pub extension: &'static str,
+    /// One line, no full stop.
+    pub summary: &'static str,
+}
+
+/// The levels that a codec takes, ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Levels {
+    /// The lowest and fastest.
+    pub min: u32,
+    /// The highest and smallest.
+    pub max: u32,
+    /// The one that a name without a level means.
+    pub default: u32,
+}
+
+impl fmt::Display for CodecInfo {
+    /// Writes `zlib:0..9`, or the bare name of a codec without levels.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.levels {
+            Some(levels) => write!(formatter, "{}:{}..{}", self.name, levels.min, levels.max),
+            None => formatter.write_str(self.name),
+        }
+    }
+}
+
+/// A codec with its parameter, such as `gzip:6`.
+///
+/// # Examples
+///
+/// ```
+/// use bagpress_codec::Codec;
+///
+/// let codec: Codec = "zlib".parse()?;
+/// assert_eq!(codec.to_string(), "zlib:6");
+/// assert_eq!(
+///     "zlib:10".parse::<Codec>().unwrap_err().to_string(),
+///     "level 10 of zlib is out of range: 0 to 9",
+/// );
+/// # Ok::<(), bagpress_codec::Error>(())
+/// ```
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Codec {
+    entry: &'static Entry,
+    /// In the entry's range; none for a codec without levels.
+    level: Option<u32>,
+}
+
+impl Codec {
+    /// The codecs there are, for help texts.
+    pub fn all() -> impl Iterator<Item = &'static CodecInfo> {
+        REGISTRY.iter().map(|entry| &entry.info)
+    }
+
+    /// The name without the level: `zlib`, `gzip`, `store` or `noop`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.entry.info.name
+    }
+
+    /// The level, or nothing for a codec without levels.
+    #[must_use]
+    pub fn level(&self) -> Option<u32> {
+        self.level
+    }
+
+    /// What the name of an output file gets, with its dot: `.zz` for zlib, `.gz` for gzip, nothing
+    /// for the others.
+    #[must_use]
+    pub fn extension(&self) -> &'static str {
+        self.entry.info.extension
+    }
+
+    /// The library that makes the bytes, its version, and the revision of our own framing, such as
+    /// `zlib-rs/0.6.8+1`.
+    ///
+    /// Equal text promises equal output for equal input and level. The version is the one that is
+    /// linked: a test holds the constant against `Cargo.lock`.
+    #[must_use]
+    pub fn library(&self) -> String {
+        self.entry.library.to_owned()
+    }
+
+    /// Whether the codec throws its input away (noop): there is an outcome, but never an output.
+    #[must_use]
+    pub fn stores_nothing(&self) -> bool {
+        self.entry.stores_nothing
+    }
+
+    /// The most bytes that `input_bytes` can become, framing included, if they are cut at
+    /// [`SEGMENT_BYTES`](crate::SEGMENT_BYTES).
+    ///
+    /// For zlib and gzip that is `input + input/2048 + 64`, at every level; store and noop add
+    /// nothing.
+    #[must_use]
+    pub fn output_bytes_max(&self, input_bytes: u64) -> u64 {
+        (self.entry.output_bytes_max)(input_bytes)
+    }
+
+    /// Begins to compress a stream.
+    #[must_use]
+    pub fn encoder(&self) -> Box<dyn Encoder> {
+        (self.entry.encoder)(self.level.unwrap_or_default())
+    }
+
+    /// Begins to decompress a stream; any level's, and any maker's.
+    #[must_use]
+    pub fn decoder(&self) -> Box<dyn Decoder> {
+        (self.entry.decoder)()
+    }
+}
+
+impl PartialEq for Codec {
+    fn eq(&self, other: &Self) -> bool {
+        (self.name(), self.level) == (other.name(), other.level)
+    }
+}
+
+impl Eq for Codec {}
+
+impl Hash for Codec {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.name(), self.level).hash(state);
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.level {
+            Some(level) => write!(formatter, "{}:{level}", self.name()),
+            None => formatter.write_str(self.name()),
+        }
+    }
+}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Codec({self})")
+    }
+}
+
+impl FromStr for Codec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (name, level) = match text.split_once(':') {
+            Some((name, level)) => (name, Some(level)),
+            None => (text, None),
+        };
+        let entry = REGISTRY.iter().find(|entry| entry.info.name == name).ok_or_else(|| {
+            let known: Vec<_> = Self::all().map(|info| info.name).collect();
+            Error::UnknownCodec { name: name.to_owned(), known: known.join(", ") }
+        })?;
+        Ok(Self { entry, level: parse_level(&entry.info, level)? })
+    }
+}
+
+fn parse_level(info: &CodecInfo, level: Option<&str>) -> Result<Option<u32>, Error> {
+    match (info.levels, level) {
+        (Some(levels), None) => Ok(Some(levels.default)),
+        (Some(levels), Some(text)) => text
+            .parse()
+            .ok()
+            // One text for one codec: no `+6`, no `06`.
+            .filter(|level: &u32| level.to_string() == text)
+            .filter(|level| (levels.min..=levels.max).contains(level))
+            .map(Some)
+            .ok_or_else(|| Error::LevelOutOfRange {
+                codec: info.name,
+                level: text.to_owned(),
+                level_min: levels.min,
+                level_max: levels.max,
+            }),
+        (None, None) => Ok(None),
+        (None, Some(text)) => Err(Error::TakesNoLevel { codec: info.name, level: text.to_owned() }),
+    }
+}
+
+impl TryFrom<String> for Codec {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<Codec> for String {
+    fn from(codec: Codec) -> Self {
+        codec.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        text.parse::<Codec>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_codec_parses_as_it_prints() {
+        for info in Codec::all() {
+            let bare: Codec = info.name.parse().unwrap();
+            assert_eq!(bare.level(), info.levels.map(|levels| levels.default));
+            let levels = info.levels.map_or(vec![], |levels| (levels.min..=levels.max).collect());
+            for level in levels {
+                let text = format!("{}:{level}", info.name);
+                let codec: Codec = text.parse().unwrap();
+                assert_eq!(codec.to_string(), text);
+                assert_eq!(codec.level(), Some(level));
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_level_means_six() {
+        assert_eq!("zlib".parse::<Codec>(), "zlib:6".parse());
+        assert_eq!("gzip".parse::<Codec>(), "gzip:6".parse());
+    }
+
+    #[test]
+    fn a_refusal_says_what_would_do() {
+        assert_eq!(refusal("zlib:10"), "level 10 of zlib is out of range: 0 to 9");
+        assert_eq!(refusal("gzip:fast"), "level fast of gzip is out of range: 0 to 9");
+        assert_eq!(refusal("zlib:"), "level  of zlib is out of range: 0 to 9");
+        assert_eq!(refusal("zlib:06"), "level 06 of zlib is out of range: 0 to 9");
+        assert_eq!(refusal("lzma"), "unknown codec `lzma`: known are zlib, gzip, store, noop");
+        assert_eq!(refusal("store:3"), "codec store takes no level, but was given `3`");
+    }
+
+    #[test]
+    fn help_lists_names_and_ranges() {
+        let help: Vec<_> = Codec::all().map(ToString::to_string).collect();
+        assert_eq!(help, ["zlib:0..9", "gzip:0..9", "store", "noop"]);
+    }
+
+    #[test]
+    fn library_is_the_one_that_is_linked() {
+        let lock = include_str!("../../Cargo.lock");
+        let version = lock
+            .split("[[package]]")
+            .find(|package| package.contains("name = \"zlib-rs\""))
+            .and_then(|package| package.split("version = \"").nth(1))
+            .and_then(|rest| rest.split('"').next())
+            .unwrap();
+        let library = "zlib".parse::<Codec>().unwrap().library();
+        assert_eq!(library.split('+').next().unwrap(), format!("zlib-rs/{version}"));
+    }
+}

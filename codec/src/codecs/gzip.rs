@@ -1,0 +1,54 @@
+//! The gzip format (RFC 1952): one member, ten bytes of header, deflate, CRC-32 and size.
+
+use super::Entry;
+use crate::CodecInfo;
+use crate::deflate::{DeflateEncoder, Framing, LEVELS, LIBRARY, output_bytes_max};
+use crate::inflate::Inflater;
+
+pub(crate) static ENTRY: Entry = Entry {
+    info: CodecInfo {
+        name: "gzip",
+        levels: Some(LEVELS),
+        extension: ".gz",
+        summary: "deflate with a CRC-32, as gzip -d opens",
+    },
+    library: LIBRARY,
+    stores_nothing: false,
+    output_bytes_max,
+    encoder: |level| Box::new(DeflateEncoder::new(level, Gzip::default())),
+    decoder: || Box::new(Inflater::gzip()),
+};
+
+#[derive(Default)]
+struct Gzip {
+    crc: crc32fast::Hasher,
+    /// Input bytes modulo 2^32, as ISIZE has them.
+    size: u32,
+}
+
+impl Framing for Gzip {
+    const FORMAT: &'static str = "gzip";
+
+    fn header(&self, level: u32, output: &mut Vec<u8>) {
+        let xfl = match level {
+            1 => 4, // fastest
+            9 => 2, // smallest
+            _ => 0,
+        };
+        // Magic, CM 8, no flags, no time, XFL, and OS unknown: nothing that tells machines apart.
+        output.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, xfl, 255]);
+    }
+
+    fn update(&mut self, input: &[u8]) {
+        self.crc.update(input);
+        // Exact modulo 2^32, which is what the cast keeps.
+        #[expect(clippy::cast_possible_truncation, reason = "ISIZE is modulo 2^32 by definition")]
+        let bytes = input.len() as u32;
+        self.size = self.size.wrapping_add(bytes);
+    }
+
+    fn trailer(&self, output: &mut Vec<u8>) {
+        output.extend_from_slice(&self.crc.clone().finalize().to_le_bytes());
+        output.extend_from_slice(&self.size.to_le_bytes());
+    }
+}

@@ -1,0 +1,44 @@
+//! Nothing: the input is thrown away. What a task costs when its work costs nothing.
+
+use super::Entry;
+use crate::{CodecInfo, Decoder, Encoder, Error, Progress};
+
+pub(crate) static ENTRY: Entry = Entry {
+    info: CodecInfo {
+        name: "noop",
+        levels: None,
+        extension: "",
+        summary: "stores nothing, to measure what a task costs without its work",
+    },
+    library: "noop/1",
+    stores_nothing: true,
+    output_bytes_max: |_| 0,
+    encoder: |_| Box::new(Noop),
+    decoder: || Box::new(Noop),
+};
+
+struct Noop;
+
+impl Encoder for Noop {
+    fn write(&mut self, _input: &[u8], _output: &mut Vec<u8>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn finish(&mut self, _output: &mut Vec<u8>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Decoder for Noop {
+    fn read_into(&mut self, input: &[u8], _output: &mut [u8]) -> Result<Progress, Error> {
+        if input.is_empty() {
+            Ok(Progress { consumed: 0, produced: 0 })
+        } else {
+            Err(Error::TrailingBytes { format: "noop" })
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}

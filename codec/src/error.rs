@@ -1,0 +1,91 @@
+//! Everything that can be wrong with a name, a stream or a digest.
+
+/// Why a codec, a digest or a generator refused.
+///
+/// The errors of a name (from [`std::str::FromStr`]) and those of a stored stream are permanent:
+/// the same text or the same bytes will never do. What a [`Verifier`](crate::Verifier) reports is
+/// about bytes that were made a moment ago, so making them again may well succeed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No codec has this name.
+    #[error("unknown codec `{name}`: known are {known}")]
+    UnknownCodec {
+        /// The name as it was given.
+        name: String,
+        /// The names in the registry, for the message.
+        known: String,
+    },
+    /// The codec has levels, but not this one.
+    #[error("level {level} of {codec} is out of range: {level_min} to {level_max}")]
+    LevelOutOfRange {
+        /// The codec's name.
+        codec: &'static str,
+        /// The level as it was given; not always a number.
+        level: String,
+        /// The lowest level.
+        level_min: u32,
+        /// The highest level.
+        level_max: u32,
+    },
+    /// The codec has no levels, and one was given.
+    #[error("codec {codec} takes no level, but was given `{level}`")]
+    TakesNoLevel {
+        /// The codec's name.
+        codec: &'static str,
+        /// The level as it was given.
+        level: String,
+    },
+    /// The bytes are not a stream of the codec: its structure or its checksum is wrong.
+    #[error("corrupt {format} stream: {reason}")]
+    Corrupt {
+        /// What the bytes should have been.
+        format: &'static str,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// The stream stops before its end.
+    #[error("the {format} stream ended early")]
+    EndedEarly {
+        /// What the bytes should have been.
+        format: &'static str,
+    },
+    /// Something follows the end of the stream.
+    #[error("bytes follow the end of the {format} stream")]
+    TrailingBytes {
+        /// What the bytes should have been.
+        format: &'static str,
+    },
+    /// The output decodes, but not to the input that made it.
+    #[error("the output does not decode to its input: they differ at byte {offset}")]
+    Mismatch {
+        /// Position of the first difference, in bytes from the start of the input.
+        offset: u64,
+    },
+    /// An encoder or a decoder was given bytes after its `finish`, or `finish` twice.
+    #[error("the {format} stream was already finished")]
+    Finished {
+        /// The codec's format.
+        format: &'static str,
+    },
+    /// The compression library broke its own promise.
+    #[error("the {format} encoder failed: {reason}")]
+    Encoder {
+        /// The codec's format.
+        format: &'static str,
+        /// What it said, or did.
+        reason: String,
+    },
+    /// The text is not `sha256:` and 64 lower-case hexadecimal digits.
+    #[error("`{text}` is not a digest: expected sha256: and 64 lower-case hexadecimal digits")]
+    BadDigest {
+        /// The text as it was given.
+        text: String,
+    },
+    /// No kind of generated input has this name.
+    #[error("unknown kind of data `{text}`: known are random, text and zeros")]
+    UnknownDataKind {
+        /// The text as it was given.
+        text: String,
+    },
+}

@@ -1,0 +1,70 @@
+//! Decodes each part of an output as it is made, and compares it with the input that made it.
+
+use crate::{Codec, Decoder, Error};
+
+/// Decoded bytes that are compared at once; small enough for the nearer caches.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Verifies while compressing: no second pass, and no second copy of the input.
+///
+/// Feed it, in order, what the encoder made of each segment. When [`finish`](Self::finish) returns
+/// `Ok`, the concatenated outputs are one complete stream which decodes to exactly the concatenated
+/// inputs. For a codec that stores nothing it checks that nothing was stored.
+///
+/// After an error it is of no more use.
+pub struct Verifier {
+    decoder: Box<dyn Decoder>,
+    stores_nothing: bool,
+    scratch: Vec<u8>,
+    /// Input bytes that were compared and found equal.
+    verified_bytes: u64,
+}
+
+impl Verifier {
+    /// Begins a stream of `codec`; its level does not matter.
+    #[must_use]
+    pub fn new(codec: &Codec) -> Self {
+        let stores_nothing = codec.stores_nothing();
+        let scratch = if stores_nothing { Vec::new() } else { vec![0; SCRATCH_BYTES] };
+        Self { decoder: codec.decoder(), stores_nothing, scratch, verified_bytes: 0 }
+    }
+
+    /// Checks that `output`, which is what [`Encoder::write`](crate::Encoder::write) appended for
+    /// `input`, decodes to exactly `input`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mismatch`] at the first byte that differs, is missing or is too much, and the errors
+    /// of [`Decoder::read_into`].
+    pub fn check(&mut self, input: &[u8], output: &[u8]) -> Result<(), Error> {
+        let (mut expected, mut rest) = (input, output);
+        loop {
+            let progress = self.decoder.read_into(rest, &mut self.scratch)?;
+            rest = &rest[progress.consumed..];
+            let decoded = &self.scratch[..progress.produced];
+            let same = expected.len().min(decoded.len());
+            if expected[..same] != decoded[..same] || decoded.len() > same {
+                let equal = expected.iter().zip(decoded).take_while(|(a, b)| a == b).count();
+                return Err(Error::Mismatch { offset: self.verified_bytes + equal as u64 });
+            }
+            expected = &expected[same..];
+            self.verified_bytes += same as u64;
+            if progress.consumed == 0 && progress.produced == 0 {
+                break;
+            }
+        }
+        let complete = rest.is_empty() && (expected.is_empty() || self.stores_nothing);
+        if complete { Ok(()) } else { Err(Error::Mismatch { offset: self.verified_bytes }) }
+    }
+
+    /// Checks that `output`, which is what [`Encoder::finish`](crate::Encoder::finish) appended,
+    /// decodes to nothing more and ends the stream.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`check`](Self::check), and [`Error::EndedEarly`].
+    pub fn finish(&mut self, output: &[u8]) -> Result<(), Error> {
+        self.check(&[], output)?;
+        self.decoder.finish()
+    }
+}
