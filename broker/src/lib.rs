@@ -1,1 +1,37 @@
-//! x
+//! What travels through NATS, and where: descriptors, results, subjects, streams, deliveries,
+//! leases, and the supervised nats-server.
+//!
+//! Only this crate and `objstore` name the NATS client; everybody else speaks of bags and tasks.
+
+mod attempts;
+mod bags;
+mod commit;
+mod connect;
+pub mod descriptor;
+mod error;
+mod events;
+mod follow;
+pub mod ids;
+pub mod limits;
+mod pull;
+mod queue;
+pub mod result;
+mod service;
+mod streams;
+pub mod subjects;
+mod submit;
+
+pub use attempts::AttemptRecord;
+pub use bags::{BagLine, BagState};
+pub use commit::Committed;
+pub use connect::{Address, Broker, Role, version_at_least};
+pub use error::Error;
+pub use events::{Events, Held, HeldDelivery};
+pub use follow::{Followed, Results};
+pub use queue::{Delivery, Queue, Received};
+pub use service::{Presence, Service, ServiceStats};
+pub use streams::Sizes;
+pub use submit::Submitted;
+
+/// Oldest nats-server that we work with: batched direct get came with it.
+pub const SERVER_VERSION_MIN: &str = "2.11.0";

@@ -1,0 +1,82 @@
+//! Why deliveries were given back, and how many attempts a task has spent.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{BagId, Execution, TaskId};
+use crate::result::{Cause, wall_clock_us};
+use crate::{Broker, Error, limits, subjects};
+
+/// One delivery that was given back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// [`limits::WIRE_VERSION`].
+    pub v: u32,
+    /// The task's place in its bag.
+    pub index: u32,
+    /// The task's round.
+    pub round: u32,
+    /// The broker's count of deliveries when it was given back.
+    pub delivered: u32,
+    /// Why.
+    pub cause: Cause,
+    /// Why, for people.
+    pub message: String,
+    /// The execution, where one had begun.
+    pub execution: Option<Execution>,
+    /// The worker.
+    pub worker: String,
+    /// Planned give-backs of this round so far, this one included: they spend no attempt.
+    pub planned: u32,
+    /// When, µs since 1970 by the writer's clock.
+    pub at_us: u64,
+}
+
+impl AttemptRecord {
+    /// A record of a delivery of `id` that is given back now; `planned` counts the earlier ones.
+    #[must_use]
+    pub fn new(id: &TaskId, delivered: u32, planned: u32, cause: Cause, worker: &str) -> Self {
+        Self {
+            v: limits::WIRE_VERSION,
+            index: id.index,
+            round: id.round,
+            delivered,
+            cause,
+            message: String::new(),
+            execution: None,
+            worker: worker.to_owned(),
+            planned: planned + u32::from(cause.is_planned()),
+            at_us: wall_clock_us(),
+        }
+    }
+}
+
+impl Broker {
+    /// Records why a delivery is given back. Comes before the nak: it must be there when the next
+    /// worker counts.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] if it was not stored.
+    pub async fn record_attempt(&self, bag: &BagId, record: &AttemptRecord) -> Result<(), Error> {
+        let lost = Error::lost("record an attempt");
+        let payload = serde_json::to_vec(record).map_err(|e| lost(&e))?;
+        let subject = subjects::attempt(bag, record.index);
+        let ack = self.jetstream().publish(subject, payload.into()).await.map_err(|e| lost(&e))?;
+        ack.await.map_err(|e| lost(&e))?;
+        Ok(())
+    }
+
+    /// Planned give-backs that the round of `id` has seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn planned_give_backs(&self, id: &TaskId) -> Result<u32, Error> {
+        let subject = subjects::attempt(&id.bag, id.index);
+        let Some(payload) = self.last_from_leader(subjects::ATTEMPTS, &subject).await? else {
+            return Ok(0);
+        };
+        let record: Option<AttemptRecord> = serde_json::from_slice(&payload).ok();
+        Ok(record.filter(|r| r.round == id.round).map_or(0, |r| r.planned))
+    }
+}

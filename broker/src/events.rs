@@ -1,0 +1,84 @@
+//! Live events of one bag: core NATS, not stored, nothing depends on any single one of them.
+
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::BagId;
+use crate::{Broker, Error, limits, subjects};
+
+/// What one worker holds of a bag, so that its deliveries can be given back if it dies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// [`limits::WIRE_VERSION`].
+    pub v: u32,
+    /// The worker's id: its service instance.
+    pub worker: String,
+    /// Its host.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// Whether this is everything that it holds of the bag; otherwise it comes on top.
+    pub all: bool,
+    /// The deliveries.
+    pub deliveries: Vec<HeldDelivery>,
+}
+
+/// One delivery that a worker holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldDelivery {
+    /// The task's place in the bag.
+    pub index: u32,
+    /// The task's round.
+    pub round: u32,
+    /// The broker's count of deliveries.
+    pub delivered: u32,
+    /// The subject on which the delivery is answered.
+    pub reply: String,
+}
+
+/// A bag's events, as they come.
+#[derive(Debug)]
+pub struct Events {
+    subscriber: async_nats::Subscriber,
+}
+
+impl Events {
+    /// Waits for the next `held` event; unreadable ones are passed over. Cancel-safe. None when the
+    /// connection is closed.
+    pub async fn held(&mut self) -> Option<Held> {
+        loop {
+            let message = self.subscriber.next().await?;
+            if message.payload.len() > limits::MESSAGE_BYTES_MAX {
+                continue;
+            }
+            if let Ok(held) = serde_json::from_slice::<Held>(&message.payload) {
+                return Some(held);
+            }
+        }
+    }
+}
+
+impl Broker {
+    /// Subscribes to the `held` events of a bag.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn held_events(&self, bag: &BagId) -> Result<Events, Error> {
+        let subject = subjects::event(bag, "held");
+        let subscriber = self.client().subscribe(subject).await;
+        Ok(Events { subscriber: subscriber.map_err(|e| Error::lost("subscribe to events")(&e))? })
+    }
+
+    /// Says what a worker holds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`]: the next one will do.
+    pub async fn say_held(&self, bag: &BagId, held: &Held) -> Result<(), Error> {
+        let lost = Error::lost("say what is held");
+        let payload = serde_json::to_vec(held).map_err(|e| lost(&e))?;
+        let subject = subjects::event(bag, "held");
+        self.client().publish(subject, payload.into()).await.map_err(|e| lost(&e))
+    }
+}

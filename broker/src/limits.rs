@@ -1,0 +1,140 @@
+//! Every bound of the system, in one place. A queue, a loop or a buffer without one is a bug.
+
+use std::time::Duration;
+
+const MIB: usize = 1024 * 1024;
+
+/// Version of every message, written as `"v"`. Another version is refused with a clear reason.
+pub const WIRE_VERSION: u32 = 1;
+
+/// Most tasks one bag may have.
+pub const BAG_TASKS_MAX: u32 = 4_000_000;
+/// Largest input one task may have, in bytes.
+pub const INPUT_BYTES_MAX: u64 = 1 << 40;
+/// Largest JSON payload we send or read, in bytes: `nats stream view` must be able to show it.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 - 1;
+/// Longest bag id, in bytes.
+pub const BAG_ID_BYTES_MAX: usize = 64;
+/// Longest failure message kept in a result, in bytes.
+pub const FAILURE_BYTES_MAX: usize = 1024;
+
+/// Most slots one worker may have.
+pub const SLOTS_MAX: usize = 1024;
+/// How long a worker holds a delivery before the broker hands it to another.
+pub const LEASE: Duration = Duration::from_secs(10);
+/// How often a busy worker renews its leases.
+pub const LEASE_RENEWAL: Duration = Duration::from_millis(3_300);
+/// How much work a worker may hold beyond what it executes.
+pub const PULL_AHEAD_WORK: Duration = Duration::from_millis(50);
+/// Below this much work in hand a slot asks for more, so that it never waits for an answer.
+pub const PULL_AHEAD_LOW: Duration = Duration::from_millis(4);
+/// Most deliveries a slot may hold ahead of the one that it executes.
+pub const PULL_AHEAD_MAX: usize = 64;
+/// How long one pull request waits at the server. Short: a worker that drains waits for its end.
+pub const PULL_EXPIRES: Duration = Duration::from_millis(500);
+/// After this long without any answer a pull request counts as lost.
+pub const PULL_LOST: Duration = Duration::from_secs(3);
+/// Most results a slot may have made and not yet committed.
+pub const UNCOMMITTED_MAX: usize = 64;
+/// Most outputs a slot may have under way to their place, beside the one that it makes.
+pub const UPLOADS_PER_SLOT: usize = 2;
+/// How many times a task is attempted before it is reported failed.
+pub const ATTEMPTS_DEFAULT: u32 = 3;
+/// Most attempts anybody may ask for.
+pub const ATTEMPTS_MAX: u32 = 1_000;
+/// First delay of a delivery that is given back.
+pub const GIVE_BACK_DELAY: Duration = Duration::from_millis(200);
+/// Longest delay of a delivery that is given back; delays double from [`GIVE_BACK_DELAY`].
+pub const GIVE_BACK_DELAY_MAX: Duration = Duration::from_mins(1);
+/// How long a worker remembers that a bag's gatherer is absent.
+pub const GATHERER_ABSENT_FOR: Duration = Duration::from_secs(5);
+/// How often a worker says what it holds.
+pub const HELD_EVERY: Duration = Duration::from_millis(50);
+/// How many deliveries one `held` event can name: about 150 bytes each, in one message.
+pub const HELD_PER_EVENT: usize = 256;
+
+/// How often the gatherer probes each busy worker.
+pub const PROBE_EVERY: Duration = Duration::from_millis(100);
+/// How long after one *no responders* a worker is probed again before it is called dead.
+pub const PROBE_AGAIN: Duration = Duration::from_millis(50);
+/// For this long after its own reconnect the gatherer calls nobody dead.
+pub const PROBE_AFTER_RECONNECT: Duration = Duration::from_secs(2);
+/// Most probes per second that one gatherer sends.
+pub const PROBES_PER_SECOND: usize = 500;
+/// Most workers a gatherer keeps track of.
+pub const WORKERS_MAX: usize = 10_000;
+
+/// Bytes of one chunk, staged or in a bucket: two fit in the server's default `max_payload` of 1 MiB.
+pub const CHUNK_BYTES: usize = 512 * 1024;
+/// Most chunks that one transfer may have under way.
+pub const WINDOW_MAX: usize = 8;
+/// Bytes under way to one gatherer, all uploads together: far below the server's 64 MiB a connection.
+pub const WINDOWS_BYTES: usize = 24 * MIB;
+/// Most uploads that one gatherer serves at a time; further workers are asked to wait.
+pub const UPLOADS_MAX: usize = 4_096;
+/// Most input files that a gatherer keeps open.
+pub const OPEN_INPUTS_MAX: usize = 64;
+/// Without progress for this long an upload is opened anew, and goes on at its offset.
+pub const UPLOAD_STALLED: Duration = Duration::from_secs(5);
+/// How long a request between worker and gatherer may take.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Outputs that arrive within this time share one `syncfs`.
+pub const SYNC_WITHIN: Duration = Duration::from_millis(2);
+/// Most outputs that share one `syncfs`.
+pub const SYNC_BATCH: usize = 64;
+/// Free bytes below which a run folder counts as full.
+pub const DISK_FREE_MIN: u64 = 16 * 1024 * 1024;
+
+/// Messages that one batched direct get asks for.
+pub const GET_BATCH: usize = 16;
+/// Bytes that one batched direct get asks for: the server has no flow control inside a batch.
+pub const GET_BATCH_BYTES: usize = 8 * MIB;
+/// How long a read of one batch of chunks may take.
+pub const GET_DEADLINE: Duration = Duration::from_secs(10);
+/// How many times a read that found chunks missing looks again before it says that they are lost.
+pub const GET_RETRIES: u32 = 3;
+/// Bytes of inputs that a producer keeps in a bag's input bucket.
+pub const INPUT_WINDOW_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Descriptors under way to the server.
+pub const SUBMIT_WINDOW: usize = 1_000;
+/// Results that a gatherer takes in one go.
+pub const GATHER_BATCH: usize = 512;
+/// How long a call that met a passing fault waits before it tries again.
+pub const RETRY_WAIT: Duration = Duration::from_millis(250);
+/// How many times a commit is tried while the broker does not answer.
+pub const COMMIT_TRIES: u32 = 40;
+/// How long a command waits for a server to answer its first connect.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a supervised server may take to be ready.
+pub const SERVER_READY_WITHIN: Duration = Duration::from_secs(20);
+/// How long a process of ours may take to end after SIGTERM before it is killed.
+pub const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// How many times a local worker that died is started again.
+pub const RESPAWNS_MAX: u32 = 3;
+/// Without an outcome for this long, `run` says why.
+pub const QUIET_NOTICE: Duration = Duration::from_secs(3);
+/// Without an outcome for this long, a bag is reconciled.
+pub const RECONCILE_AFTER: Duration = Duration::from_secs(10);
+/// Without an outcome for this long, `run` and `gather` give up.
+pub const STALL_TIMEOUT_DEFAULT: Duration = Duration::from_mins(10);
+/// Generated bags up to this size get a `stats_N.json` for each task.
+pub const STATS_FILES_MAX: u32 = 10_000;
+
+/// Bytes that the stream of waiting tasks may hold.
+pub const TASKS_BYTES: i64 = 4 << 30;
+/// Bytes that the stream of results may hold.
+pub const RESULTS_BYTES: i64 = 4 << 30;
+/// Bytes that the stream of attempts may hold.
+pub const ATTEMPTS_BYTES: i64 = 1 << 30;
+/// Attempt records kept for each task.
+pub const ATTEMPTS_KEPT: i64 = 32;
+
+// Two renewals may be lost before a healthy worker loses its lease.
+const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE.as_millis());
+const _: () = assert!(PULL_AHEAD_LOW.as_millis() < PULL_AHEAD_WORK.as_millis());
+const _: () = assert!(PULL_EXPIRES.as_millis() * 2 < PULL_LOST.as_millis());
+const _: () = assert!(WINDOW_MAX * CHUNK_BYTES <= WINDOWS_BYTES);
+const _: () = assert!(WINDOWS_BYTES * 2 < 64 * MIB);
+const _: () = assert!(CHUNK_BYTES < MIB);
+const _: () = assert!(STATS_FILES_MAX < BAG_TASKS_MAX);

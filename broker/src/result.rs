@@ -1,0 +1,271 @@
+//! What comes back of a task: exactly one committed result for each task and round.
+
+use bagpress_codec::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::descriptor::{DecodeError, TaskDescriptor, decode_json};
+use crate::ids::{BagId, Execution, TaskId};
+use crate::limits;
+
+/// Why a task failed or a delivery was given back. A closed list: scripts match on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The input is not there.
+    InputMissing,
+    /// The input cannot be read.
+    InputUnreadable,
+    /// The input is not what it was when the bag was made, or changed while it was read.
+    InputChanged,
+    /// The input arrived with other bytes than were sent.
+    InputDigest,
+    /// The codec refused its input, or panicked.
+    CodecError,
+    /// The output does not give its input again.
+    VerifyFailed,
+    /// The output is larger than the codec's bound.
+    BoundViolated,
+    /// The output could not be stored.
+    TransferError,
+    /// The output that was stored is not what the worker made.
+    OutputDigest,
+    /// The task took longer than the worker's time limit.
+    Timeout,
+    /// The worker died.
+    WorkerLost,
+    /// Every worker that had the task died.
+    CrashLimit,
+    /// The descriptor cannot be read, or is of another task.
+    BadDescriptor,
+    /// The worker has another version of the codec's library.
+    CodecVersion,
+    /// The worker is draining.
+    Drain,
+    /// There is no room for the output.
+    Full,
+    /// The bag's gatherer does not answer.
+    GathererAbsent,
+    /// The bag was cancelled.
+    Cancelled,
+}
+
+impl Cause {
+    /// Whether giving a delivery back for this cause is planned, hence no attempt spent.
+    #[must_use]
+    pub fn is_planned(self) -> bool {
+        matches!(self, Self::Drain | Self::Full | Self::GathererAbsent | Self::CodecVersion)
+    }
+
+    /// Whether the same attempt may succeed later with nothing changed by a person.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        self.is_planned()
+            || matches!(
+                self,
+                Self::TransferError
+                    | Self::OutputDigest
+                    | Self::InputDigest
+                    | Self::WorkerLost
+                    | Self::CodecError
+                    | Self::VerifyFailed
+                    | Self::BoundViolated
+            )
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// Where an output is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// A file of the producer's, which the gatherer moves to its final name.
+    Staged,
+    /// An object.
+    Object {
+        /// The bucket.
+        bucket: String,
+        /// The object's name in it.
+        object: String,
+        /// How many chunks it has.
+        chunks: u64,
+    },
+    /// Nowhere: the codec stores nothing.
+    Nothing,
+}
+
+/// Where the time of an attempt went, in µs, on the worker's monotonic clock unless said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    /// Published to attempt started; wall clocks, so only within one machine.
+    pub queue_us: u64,
+    /// Waiting for the input: generating, reading or fetching it.
+    pub input_us: u64,
+    /// Compressing.
+    pub compress_us: u64,
+    /// Verifying, and both digests.
+    pub verify_us: u64,
+    /// Attempt started to output made.
+    pub execute_us: u64,
+    /// Output made to output durable at its place.
+    pub transfer_us: u64,
+    /// When this result was made, µs since 1970 by the worker's clock.
+    pub made_us: u64,
+}
+
+/// A task that was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Bytes of the input.
+    pub input_bytes: u64,
+    /// Digest of the input.
+    pub input_digest: Digest,
+    /// Bytes of the output.
+    pub output_bytes: u64,
+    /// Digest of the output.
+    pub output_digest: Digest,
+    /// Where the output is.
+    pub place: Place,
+    /// Whether the output was decompressed and gave its input again.
+    pub verified: bool,
+}
+
+/// A task that was not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Why, for scripts.
+    pub cause: Cause,
+    /// Why, for people.
+    pub message: String,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Its output is at its place.
+    Done(Done),
+    /// It has none.
+    Failed(Failed),
+}
+
+/// The one committed outcome of a task's round.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskResult {
+    /// [`limits::WIRE_VERSION`].
+    pub v: u32,
+    /// The bag.
+    pub bag: BagId,
+    /// Position in the bag, from 0.
+    pub index: u32,
+    /// The round.
+    pub round: u32,
+    /// The execution that made it.
+    pub execution: Execution,
+    /// Which attempt it was, from 1.
+    pub attempt: u32,
+    /// The worker's id.
+    pub worker: String,
+    /// The worker's host.
+    pub host: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Where the time went.
+    pub times: Times,
+    /// The descriptor, so that a lost object can be made again when its producer is long gone. Absent
+    /// where the output is a file: the run folder has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descriptor: Option<Box<TaskDescriptor>>,
+}
+
+impl TaskResult {
+    /// Which task this is the outcome of.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        TaskId { bag: self.bag.clone(), index: self.index, round: self.round }
+    }
+
+    /// What was done, if it was.
+    #[must_use]
+    pub fn done(&self) -> Option<&Done> {
+        match &self.outcome {
+            Outcome::Done(done) => Some(done),
+            Outcome::Failed(_) => None,
+        }
+    }
+
+    /// Reads a result from the payload of a message.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`], always permanent.
+    pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        decode_json(payload)
+    }
+
+    /// The message's payload.
+    #[must_use]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "plain data with text keys always serialises"
+    )]
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a result serialises")
+    }
+}
+
+impl Failed {
+    /// A failure; its message is cut to [`limits::FAILURE_BYTES_MAX`].
+    #[must_use]
+    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
+        let mut message: String = message.into();
+        if message.len() > limits::FAILURE_BYTES_MAX {
+            let end = message.floor_char_boundary(limits::FAILURE_BYTES_MAX);
+            message.truncate(end);
+        }
+        Self { cause, message }
+    }
+}
+
+/// Microseconds since 1970 by this machine's wall clock; for people and for labels.
+#[must_use]
+pub fn wall_clock_us() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wire_format_is_pinned() {
+        let result = TaskResult {
+            v: 1,
+            bag: "demo-abcdefgh".parse().unwrap(),
+            index: 7,
+            round: 0,
+            execution: "0123456789abcdef01234567".parse().unwrap(),
+            attempt: 1,
+            worker: "W".to_owned(),
+            host: "h".to_owned(),
+            outcome: Outcome::Failed(Failed::new(Cause::InputMissing, "gone")),
+            times: Times::default(),
+            descriptor: None,
+        };
+        let payload = result.encode();
+        assert_eq!(TaskResult::decode(&payload).unwrap(), result);
+        insta::assert_snapshot!(String::from_utf8(payload).unwrap(), @r#"{"v":1,"bag":"demo-abcdefgh","index":7,"round":0,"execution":"0123456789abcdef01234567","attempt":1,"worker":"W","host":"h","outcome":{"failed":{"cause":"input-missing","message":"gone"}},"times":{"queue_us":0,"input_us":0,"compress_us":0,"verify_us":0,"execute_us":0,"transfer_us":0,"made_us":0}}"#);
+    }
+
+    #[test]
+    fn a_long_failure_is_cut_at_a_character() {
+        let failed = Failed::new(Cause::CodecError, "é".repeat(2000));
+        assert_eq!(failed.message.len(), limits::FAILURE_BYTES_MAX);
+    }
+}

@@ -1,0 +1,168 @@
+//! The service `bag-worker`: `nats micro ls`, `info` and `stats` show every worker, and a worker whose
+//! connection is gone is known by the *no responders* of its own subject.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::RequestErrorKind;
+use async_nats::service::ServiceExt;
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{Broker, Error, Held, subjects};
+
+/// What a worker says of itself.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ServiceStats {
+    /// Its host.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// Its pool.
+    pub pool: String,
+    /// How many tasks it executes at a time.
+    pub slots: usize,
+    /// Tasks that it executes now.
+    pub running: usize,
+    /// Tasks done since it started.
+    pub done: u64,
+    /// Tasks failed since it started.
+    pub failed: u64,
+    /// Input bytes since it started.
+    pub input_bytes: u64,
+    /// Output bytes since it started.
+    pub output_bytes: u64,
+    /// Codec libraries, with their versions.
+    pub codecs: Vec<String>,
+    /// Version of the program.
+    pub version: String,
+    /// What it holds, by bag.
+    pub held: HashMap<String, Held>,
+}
+
+/// A registered service; it answers as long as this lives.
+#[derive(Debug)]
+pub struct Service {
+    id: String,
+    stop: tokio_util::sync::CancellationToken,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Service {
+    /// Registers a worker, which answers with what `stats` returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn start(
+        broker: &Broker,
+        metadata: HashMap<String, String>,
+        stats: impl Fn() -> ServiceStats + Send + Sync + Clone + 'static,
+    ) -> Result<Self, Error> {
+        let lost = Error::lost("register the worker");
+        let for_handler = stats.clone();
+        let service = broker
+            .client()
+            .service_builder()
+            .description("Compresses tasks of bags")
+            .metadata(metadata)
+            .queue_group(subjects::QUEUE_GROUP)
+            .stats_handler(move |_, _| serde_json::to_value(for_handler()).unwrap_or_default())
+            .start(subjects::SERVICE, env!("CARGO_PKG_VERSION"))
+            .await
+            .map_err(|e| lost(&e))?;
+        let id = service.info().await.id;
+        let subject = format!("bag.worker.{id}.status");
+        let endpoint = service.endpoint_builder().name("status").add(subject).await;
+        let mut endpoint = endpoint.map_err(|e| lost(&e))?;
+        let stop = tokio_util::sync::CancellationToken::new();
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            loop {
+                let request = tokio::select! {
+                    request = endpoint.next() => request,
+                    () = stopped.cancelled() => break,
+                };
+                let Some(request) = request else { break };
+                let payload = serde_json::to_vec(&stats()).unwrap_or_default();
+                if let Err(error) = request.respond(Ok(payload.into())).await {
+                    tracing::debug!(%error, "status not answered");
+                }
+            }
+            if let Err(error) = service.stop().await {
+                tracing::debug!(%error, "service not stopped");
+            }
+        });
+        Ok(Self { id, stop })
+    }
+
+    /// The worker's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Whether a worker is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It answered.
+    Here,
+    /// Nobody listens on its subject: its connection is gone.
+    Gone,
+    /// It did not answer in time, or we are not connected: nothing follows from that.
+    Unknown,
+}
+
+impl Broker {
+    /// Asks whether a worker is there.
+    pub async fn probe(&self, worker: &str, within: Duration) -> Presence {
+        let request = self.client().request(subjects::ping(worker), "".into());
+        match tokio::time::timeout(within, request).await {
+            Ok(Ok(_)) => Presence::Here,
+            Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => Presence::Gone,
+            _ => Presence::Unknown,
+        }
+    }
+
+    /// Asks all workers what they do; those that answer within `within` count.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn workers(&self, within: Duration) -> Result<Vec<(String, ServiceStats)>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            id: String,
+            endpoints: Vec<Endpoint>,
+        }
+        #[derive(Deserialize)]
+        struct Endpoint {
+            data: Option<ServiceStats>,
+        }
+        let lost = Error::lost("ask the workers");
+        let inbox = self.client().new_inbox();
+        let mut answers = self.client().subscribe(inbox.clone()).await.map_err(|e| lost(&e))?;
+        let subject = format!("$SRV.STATS.{}", subjects::SERVICE);
+        let asked = self.client().publish_with_reply(subject, inbox, "".into()).await;
+        asked.map_err(|e| lost(&e))?;
+        let deadline = Instant::now() + within;
+        let mut workers = Vec::new();
+        while let Ok(Some(message)) = timeout_at(deadline, answers.next()).await {
+            if message.status.is_some() {
+                break;
+            }
+            if let Ok(answer) = serde_json::from_slice::<Answer>(&message.payload) {
+                let stats = answer.endpoints.into_iter().find_map(|e| e.data);
+                workers.push((answer.id, stats.unwrap_or_default()));
+            }
+        }
+        Ok(workers)
+    }
+}

@@ -1,0 +1,281 @@
+//! The streams and the durable: made once, checked ever after.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, ReplayPolicy};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::{ErrorCode, context, kv, stream};
+
+use crate::ids::Pool;
+use crate::{Broker, Error, limits, subjects};
+
+const SCHEMA: (&str, &str) = ("bag.schema", "1");
+
+/// How much disk the streams may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Bytes that the server may store in all; the streams get parts of it where it is small.
+    pub max_file: Option<u64>,
+    /// Copies of each stream: 1, or 3 in a cluster.
+    pub replicas: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { max_file: None, replicas: 1 }
+    }
+}
+
+impl Sizes {
+    /// The largest of `wanted` and what fits: the server reserves the whole of it, and buckets need
+    /// room too.
+    fn bytes(self, wanted: i64, share: u64) -> i64 {
+        self.max_file.map_or(wanted, |max| wanted.min(i64::try_from(max / share).unwrap_or(wanted)))
+    }
+}
+
+fn tasks(sizes: Sizes) -> Config {
+    Config {
+        name: subjects::TASKS.to_owned(),
+        description: Some("Tasks waiting or running".to_owned()),
+        subjects: vec![subjects::TASK_ALL.to_owned()],
+        retention: RetentionPolicy::WorkQueue,
+        discard: DiscardPolicy::New,
+        discard_new_per_subject: true,
+        max_messages_per_subject: 1,
+        max_messages: i64::from(limits::BAG_TASKS_MAX),
+        max_bytes: sizes.bytes(limits::TASKS_BYTES, 8),
+        duplicate_window: Duration::from_mins(10),
+        max_consumers: 256,
+        ..common(sizes)
+    }
+}
+
+fn results(sizes: Sizes) -> Config {
+    Config {
+        name: subjects::RESULTS.to_owned(),
+        description: Some("One committed outcome per task and round".to_owned()),
+        subjects: vec![subjects::RESULT_ALL.to_owned()],
+        discard: DiscardPolicy::New,
+        discard_new_per_subject: true,
+        max_messages_per_subject: 1,
+        max_bytes: sizes.bytes(limits::RESULTS_BYTES, 8),
+        max_consumers: 1_000,
+        ..common(sizes)
+    }
+}
+
+fn attempts(sizes: Sizes) -> Config {
+    Config {
+        name: subjects::ATTEMPTS.to_owned(),
+        description: Some("Why a delivery was given back".to_owned()),
+        subjects: vec![subjects::ATTEMPT_ALL.to_owned()],
+        discard: DiscardPolicy::Old,
+        max_messages_per_subject: limits::ATTEMPTS_KEPT,
+        max_bytes: sizes.bytes(limits::ATTEMPTS_BYTES, 32),
+        max_age: Duration::from_hours(720),
+        max_consumers: 256,
+        ..common(sizes)
+    }
+}
+
+fn common(sizes: Sizes) -> Config {
+    Config {
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        num_replicas: sizes.replicas,
+        max_message_size: 65_536,
+        allow_direct: true,
+        metadata: [(SCHEMA.0.to_owned(), SCHEMA.1.to_owned())].into(),
+        ..Config::default()
+    }
+}
+
+fn durable(pool: &Pool) -> consumer::pull::Config {
+    consumer::pull::Config {
+        durable_name: Some(subjects::durable(pool)),
+        description: Some("Queue group of compression workers".to_owned()),
+        filter_subject: subjects::tasks_of_pool(pool),
+        ack_policy: AckPolicy::Explicit,
+        deliver_policy: DeliverPolicy::All,
+        replay_policy: ReplayPolicy::Instant,
+        ack_wait: limits::LEASE,
+        max_deliver: -1,
+        // A delayed nak stays pending and counts: a small number would let one bag stop all others.
+        max_ack_pending: i64::from(limits::BAG_TASKS_MAX),
+        max_waiting: 4_096,
+        metadata: [(SCHEMA.0.to_owned(), SCHEMA.1.to_owned())].into(),
+        ..consumer::pull::Config::default()
+    }
+}
+
+impl Broker {
+    /// Makes what is missing of the streams, the durable of `pool` and the KV bucket, and checks the
+    /// rest. Safe to call again, by several at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoJetStream`], [`Error::Unfit`] when something of that name has other settings,
+    /// [`Error::Full`] when the server has no room for the streams.
+    pub async fn ensure(&self, pool: &Pool, sizes: Sizes) -> Result<(), Error> {
+        self.check_jetstream().await?;
+        let make = |config: Config| async move {
+            let name = config.name.clone();
+            match self.jetstream().create_stream(config.clone()).await {
+                Ok(made) => check(&made.cached_info().config, &config),
+                // Somebody made it with other settings: say which one rather than "in use".
+                Err(error) => match self.jetstream().get_stream(&name).await {
+                    Ok(found) => check(&found.cached_info().config, &config),
+                    Err(_) => Err(refused(&name, &error)),
+                },
+            }
+        };
+        let bags = kv::Config {
+            bucket: subjects::BAGS.to_owned(),
+            description: "One line a bag: specification, state, counts".to_owned(),
+            history: 1,
+            max_bytes: sizes.bytes(256 << 20, 64),
+            storage: StorageType::File,
+            num_replicas: sizes.replicas,
+            ..kv::Config::default()
+        };
+        let make_bags = async {
+            match self.jetstream().create_key_value(bags).await {
+                Ok(_) => Ok(()),
+                Err(error) => match self.jetstream().get_key_value(subjects::BAGS).await {
+                    Ok(_) => Ok(()),
+                    Err(_) => Err(Error::lost("make the KV bucket bags")(&error)),
+                },
+            }
+        };
+        futures::try_join!(
+            make(tasks(sizes)),
+            make(results(sizes)),
+            make(attempts(sizes)),
+            make_bags
+        )?;
+        self.ensure_durable(pool).await
+    }
+
+    async fn ensure_durable(&self, pool: &Pool) -> Result<(), Error> {
+        let wanted = durable(pool);
+        let name = subjects::durable(pool);
+        let context = self.jetstream();
+        match context.create_consumer_on_stream(wanted, subjects::TASKS).await {
+            Ok(made) => check_durable(&name, pool, &made.cached_info().config),
+            Err(error) => Err(refused(&format!("durable {name}"), &error)),
+        }
+    }
+
+    /// Checks that everything that [`ensure`](Self::ensure) makes is there, and fits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoJetStream`], [`Error::Missing`], [`Error::Unfit`], or [`Error::Lost`].
+    pub async fn require(&self, pool: &Pool) -> Result<(), Error> {
+        self.check_jetstream().await?;
+        let sizes = Sizes::default();
+        for config in [tasks(sizes), results(sizes), attempts(sizes)] {
+            let found = self.stream(&config.name).await?;
+            check(&found.cached_info().config, &config)?;
+        }
+        let durable: consumer::Consumer<consumer::pull::Config> = self
+            .jetstream()
+            .get_consumer_from_stream(subjects::durable(pool), subjects::TASKS)
+            .await
+            .map_err(|_| Error::Missing { what: format!("durable {}", subjects::durable(pool)) })?;
+        check_durable(&subjects::durable(pool), pool, &durable.cached_info().config)
+    }
+
+    async fn check_jetstream(&self) -> Result<(), Error> {
+        use context::AccountErrorKind;
+        let Err(error) = self.jetstream().query_account().await else { return Ok(()) };
+        match error.kind() {
+            AccountErrorKind::TimedOut => Err(Error::lost("ask for JetStream")(&"timed out")),
+            // Without JetStream nobody answers at all; in an account without it, an error does.
+            _ => Err(Error::NoJetStream { url: self.url().to_owned() }),
+        }
+    }
+
+    /// The stream `name`, with its state.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] or [`Error::Lost`].
+    pub async fn stream(&self, name: &str) -> Result<stream::Stream, Error> {
+        self.jetstream().get_stream(name).await.map_err(|error| match error.kind() {
+            context::GetStreamErrorKind::JetStream(inner)
+                if inner.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+            {
+                Error::Missing { what: format!("stream {name}") }
+            }
+            _ => Error::lost("look for a stream")(&error),
+        })
+    }
+}
+
+fn refused(what: &str, error: &dyn std::error::Error) -> Error {
+    let text = error.to_string();
+    if text.contains("insufficient storage") || text.contains("10047") {
+        return Error::Full { what: what.to_owned(), why: text };
+    }
+    Error::Lost { what: "make a stream", cause: format!("{what}: {text}") }
+}
+
+macro_rules! same {
+    ($what:expr, $found:expr, $wanted:expr, $($field:ident),+) => {
+        $(if $found.$field != $wanted.$field {
+            return Err(Error::Unfit {
+                what: $what,
+                field: stringify!($field),
+                found: format!("{:?}", $found.$field),
+                wanted: format!("{:?}", $wanted.$field),
+            });
+        })+
+    };
+}
+
+/// Sizes, ages and copies are the operator's; everything that correctness needs is ours.
+fn check(found: &Config, wanted: &Config) -> Result<(), Error> {
+    same!(
+        format!("stream {}", wanted.name),
+        found,
+        wanted,
+        subjects,
+        retention,
+        discard,
+        discard_new_per_subject,
+        max_messages_per_subject,
+        max_message_size,
+        allow_direct,
+        storage
+    );
+    if wanted.name == subjects::RESULTS {
+        same!(format!("stream {}", wanted.name), found, wanted, max_age);
+    }
+    Ok(())
+}
+
+fn check_durable(name: &str, pool: &Pool, found: &consumer::Config) -> Result<(), Error> {
+    let wanted = durable(pool);
+    same!(
+        format!("durable {name}"),
+        found,
+        wanted,
+        filter_subject,
+        ack_policy,
+        ack_wait,
+        max_ack_pending,
+        max_waiting
+    );
+    // The server says -1 where nothing bounds it.
+    if found.max_deliver > 0 {
+        return Err(Error::Unfit {
+            what: format!("durable {name}"),
+            field: "max_deliver",
+            found: found.max_deliver.to_string(),
+            wanted: "-1".to_owned(),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! Every subject, stream and bucket name. Nothing else in the project spells one.
+
+use crate::ids::{BagId, Pool, TaskId};
+
+/// Stream of tasks that wait or run.
+pub const TASKS: &str = "BAG_TASKS";
+/// Stream of committed outcomes.
+pub const RESULTS: &str = "BAG_RESULTS";
+/// Stream of the reasons why deliveries were given back.
+pub const ATTEMPTS: &str = "BAG_ATTEMPTS";
+/// KV bucket with a line a bag.
+pub const BAGS: &str = "bags";
+/// Name of the service that every worker registers, and of nothing else.
+pub const SERVICE: &str = "bag-worker";
+/// The queue group of all workers.
+pub const QUEUE_GROUP: &str = "workers";
+
+/// All subjects of [`TASKS`].
+pub const TASK_ALL: &str = "bag.task.*.*.*.*";
+/// All subjects of [`RESULTS`].
+pub const RESULT_ALL: &str = "bag.result.*.*.*";
+/// All subjects of [`ATTEMPTS`].
+pub const ATTEMPT_ALL: &str = "bag.attempt.*.*";
+
+/// Where a task waits.
+#[must_use]
+pub fn task(pool: &Pool, task: &TaskId) -> String {
+    format!("bag.task.{pool}.{}.{}.{}", task.bag, task.index, task.round)
+}
+
+/// Reads a task's pool and identity back from its subject.
+#[must_use]
+pub fn parse_task(subject: &str) -> Option<(Pool, TaskId)> {
+    let mut tokens = subject.strip_prefix("bag.task.")?.split('.');
+    let pool = tokens.next()?.parse().ok()?;
+    let bag = tokens.next()?.parse().ok()?;
+    let index = tokens.next()?.parse().ok()?;
+    let round = tokens.next()?.parse().ok()?;
+    tokens.next().is_none().then_some((pool, TaskId { bag, index, round }))
+}
+
+/// All waiting tasks of one bag, in any pool.
+#[must_use]
+pub fn tasks_of(bag: &BagId) -> String {
+    format!("bag.task.*.{bag}.*.*")
+}
+
+/// What the durable of one pool filters.
+#[must_use]
+pub fn tasks_of_pool(pool: &Pool) -> String {
+    format!("bag.task.{pool}.*.*.*")
+}
+
+/// Name of the durable that a pool's workers share.
+#[must_use]
+pub fn durable(pool: &Pool) -> String {
+    if *pool == Pool::default() { "workers".to_owned() } else { format!("workers-{pool}") }
+}
+
+/// Where a task's outcome is committed.
+#[must_use]
+pub fn result(task: &TaskId) -> String {
+    format!("bag.result.{}.{}.{}", task.bag, task.index, task.round)
+}
+
+/// All outcomes of one bag.
+#[must_use]
+pub fn results_of(bag: &BagId) -> String {
+    format!("bag.result.{bag}.*.*")
+}
+
+/// Where a task's attempts are recorded.
+#[must_use]
+pub fn attempt(bag: &BagId, index: u32) -> String {
+    format!("bag.attempt.{bag}.{index}")
+}
+
+/// Everything that a bag's gatherer serves: uploads and inputs.
+#[must_use]
+pub fn uploads_of(bag: &BagId) -> String {
+    format!("bag.up.{bag}.>")
+}
+
+/// Where an upload is opened.
+#[must_use]
+pub fn open(bag: &BagId) -> String {
+    format!("bag.up.{bag}.open")
+}
+
+/// Where the chunks of upload `xfer` go.
+#[must_use]
+pub fn chunk(bag: &BagId, xfer: &str) -> String {
+    format!("bag.up.{bag}.x.{xfer}")
+}
+
+/// Where an upload is closed.
+#[must_use]
+pub fn close(bag: &BagId) -> String {
+    format!("bag.up.{bag}.close")
+}
+
+/// Where a worker asks for a chunk of an input.
+#[must_use]
+pub fn input(bag: &BagId) -> String {
+    format!("bag.up.{bag}.input")
+}
+
+/// A live event of one bag.
+#[must_use]
+pub fn event(bag: &BagId, what: &str) -> String {
+    format!("bag.event.{bag}.{what}")
+}
+
+/// Bucket of a bag's outputs.
+#[must_use]
+pub fn bucket(bag: &BagId) -> String {
+    format!("bag-{bag}")
+}
+
+/// Bucket of a bag's inputs.
+#[must_use]
+pub fn input_bucket(bag: &BagId) -> String {
+    format!("bag-{bag}-in")
+}
+
+/// Name of a task's output, in a bucket and in `results/`.
+#[must_use]
+pub fn output_name(index: u32) -> String {
+    format!("out_{index}.bin")
+}
+
+/// Name of a task's input in the input bucket.
+#[must_use]
+pub fn input_name(index: u32) -> String {
+    format!("in_{index}")
+}
+
+/// Where one worker answers for itself.
+#[must_use]
+pub fn ping(worker: &str) -> String {
+    format!("$SRV.PING.{SERVICE}.{worker}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_subject_reads_back() {
+        let id = TaskId { bag: "b-1".parse().unwrap(), index: 7, round: 2 };
+        let subject = task(&Pool::default(), &id);
+        assert_eq!(subject, "bag.task.default.b-1.7.2");
+        assert_eq!(parse_task(&subject), Some((Pool::default(), id)));
+        assert_eq!(parse_task("bag.task.default.b-1.7"), None);
+        assert_eq!(parse_task("bag.task.default.b-1.x.0"), None);
+    }
+}
