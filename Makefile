@@ -1,0 +1,72 @@
+# What a newcomer types, and the only place that knows how; .ci/run calls it. `make` lists the targets.
+# It needs Rust, Python 3 with pip, a C compiler and nothing global: tools go to .tools/, by tools.lock.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-extras lint tools tools-cli bench hooks clean
+
+NATS_CLI := v0.5.0
+STAMP := $(shell date +%Y%m%d-%H%M%S)
+
+# Ours, not whichever is on PATH; another one by BAGPRESS_NATS_SERVER=/path make …
+export BAGPRESS_NATS_SERVER ?= $(CURDIR)/.tools/bin/nats-server
+
+help: ## this list
+	@awk -F ' *## ' '/^[a-z-]+:.* ## / { split($$1, target, ":"); printf "make %-12s %s\n", target[1], $$2 }' Makefile
+
+DEMO := demo-$(STAMP)
+demo: .tools/bin/nats-server ## the RFC's bag by both result paths, then a folder of real files
+	cargo build --release --locked --bin bagpress
+	target/release/bagpress run --tasks 24 --bytes 2MiB --codec zlib:6 --workers 4 --results staged --name $(DEMO)
+	target/release/bagpress run --tasks 24 --bytes 2MiB --codec zlib:6 --workers 4 --results objects --name $(DEMO)
+	.ci/same-digests runs/$(DEMO)/staged runs/$(DEMO)/objects
+	target/release/bagpress run docs --codec gzip:6 --out target/$(DEMO) --name $(DEMO)-docs
+	@find docs -type f | while read -r file; do \
+		gzip -dc "target/$(DEMO)/$$file.gz" | cmp - "$$file" || exit 1; \
+	done
+	@echo "docs: $$(find docs -type f | wc -l) files, and gzip -d gives each of them again"
+
+test: .tools/bin/nats-server ## all tests that need no Go
+	cargo test --workspace --locked
+
+test-extras: .tools/bin/nats-server .tools/nats-cli-$(NATS_CLI) ## tests beside the `nats` command line; needs Go
+	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo test --workspace --locked --features nats-cli --test cli_interop
+
+lint: tools ## what review should not have to say
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	.ci/check-imports
+	.tools/bin/typos
+	.tools/bin/hadolint Dockerfile
+	PYTHONPATH=.tools/lint python3 -m check_jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	BAGPRESS_MAX_FILE=16GB .tools/bin/nats-server --config broker/nats.conf -t
+
+tools: .tools/bin/nats-server .tools/bin/typos ## the pinned tools of `test` and `lint`, into .tools/
+tools-cli: .tools/nats-cli-$(NATS_CLI) ## the `nats` command line, into .tools/bin; needs Go
+
+.tools/bin/nats-server: tools.lock
+	.ci/install-tools test
+
+.tools/bin/typos: tools.lock
+	.ci/install-tools lint
+
+.tools/nats-cli-$(NATS_CLI):
+	@command -v go >/dev/null || { echo "error: no Go here, and the \`nats\` command line is built from source" >&2; \
+		echo "hint: install Go 1.24 or newer; \`make test\` does without it" >&2; exit 1; }
+	GOBIN="$(CURDIR)/.tools/bin" go install github.com/nats-io/natscli/nats@$(NATS_CLI)
+	@touch $@
+
+BENCH := bench-$(STAMP)
+bench: .tools/bin/nats-server ## the RFC's bag by both paths, and the limits of this machine
+	cargo build --release --locked --bin bagpress
+	bench/run_staged.sh 24 2097152 4 $(BENCH)
+	bench/run_objects.sh 24 2097152 4 $(BENCH)
+	cargo run --release --locked --package bagpress-bench --bin bagpress-bench -- limit
+
+hooks: ## check format and spelling before each commit
+	git config core.hooksPath .githooks
+
+clean: ## all that was built, fetched or made by `demo` and `bench`; other runs stay
+	cargo clean
+	rm -rf .tools runs/demo-* runs/bench-*
