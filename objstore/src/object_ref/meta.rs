@@ -1,0 +1,198 @@
+//! An object's metadata: what ADR-20 says it is, and the subjects of a bucket.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use async_nats::jetstream::object_store::ObjectInfo;
+use bagpress_codec::Digest;
+use data_encoding::BASE64URL;
+
+use super::{Error, NAME_BYTES_MAX, TOKEN_BYTES_MAX};
+
+const DIGEST_PREFIX: &str = "SHA-256=";
+
+/// An object that is there, as its metadata describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// The bucket.
+    pub bucket: String,
+    /// The object's name.
+    pub name: String,
+    /// Under which token its chunks are.
+    pub token: String,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// How many chunks it has.
+    pub chunks: u64,
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// Sequence of the metadata in the bucket's stream.
+    pub sequence: u64,
+    /// For people.
+    pub description: String,
+    /// Labels.
+    pub metadata: HashMap<String, String>,
+    /// When it was written, by its writer's clock.
+    pub modified: Option<SystemTime>,
+}
+
+/// What a bucket knows of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// Nothing.
+    Missing,
+    /// It was deleted; the tombstone stays.
+    Deleted {
+        /// Sequence of the tombstone.
+        sequence: u64,
+        /// Under which token its chunks were.
+        token: String,
+    },
+    /// Something that we cannot use.
+    Malformed {
+        /// Its sequence.
+        sequence: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An object.
+    Found(Info),
+}
+
+impl Lookup {
+    /// The object that is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Deleted`] or [`Error::Malformed`], all permanent.
+    pub fn found(self, bucket: &str, name: &str) -> Result<Info, Error> {
+        let (bucket, object) = (bucket.to_owned(), name.to_owned());
+        match self {
+            Self::Found(info) => Ok(info),
+            Self::Missing => Err(Error::NotFound { bucket, object }),
+            Self::Deleted { .. } => Err(Error::Deleted { bucket, object }),
+            Self::Malformed { why, .. } => Err(Error::Malformed { bucket, object, why }),
+        }
+    }
+
+    /// Which sequence the next metadata must expect to be the last.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        match self {
+            Self::Missing => 0,
+            Self::Deleted { sequence, .. } | Self::Malformed { sequence, .. } => *sequence,
+            Self::Found(info) => info.sequence,
+        }
+    }
+
+    /// Reads metadata from the payload of the message that is `sequence` of the bucket's stream.
+    pub(super) fn read(bucket: &str, sequence: u64, payload: &[u8]) -> Self {
+        match read(bucket, sequence, payload) {
+            Ok(lookup) => lookup,
+            Err(why) => Self::Malformed { sequence, why },
+        }
+    }
+}
+
+fn read(bucket: &str, sequence: u64, payload: &[u8]) -> Result<Lookup, String> {
+    let wire: ObjectInfo = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+    // The token becomes part of a subject that chunks are purged by.
+    check_token("a chunk token", &wire.nuid).map_err(|error| error.to_string())?;
+    if wire.deleted {
+        return Ok(Lookup::Deleted { sequence, token: wire.nuid });
+    }
+    if wire.options.as_ref().is_some_and(|options| options.link.is_some()) {
+        return Err("it is a link".to_owned());
+    }
+    let text = wire.digest.as_deref().unwrap_or_default();
+    let digest = read_digest(text).ok_or_else(|| format!("{text:?} is no SHA-256 digest"))?;
+    Ok(Lookup::Found(Info {
+        bucket: bucket.to_owned(),
+        name: wire.name,
+        token: wire.nuid,
+        bytes: wire.size as u64,
+        chunks: wire.chunks as u64,
+        digest,
+        sequence,
+        description: wire.description.unwrap_or_default(),
+        metadata: wire.metadata,
+        modified: wire.modified.map(Into::into),
+    }))
+}
+
+fn read_digest(text: &str) -> Option<Digest> {
+    let encoded = text.strip_prefix(DIGEST_PREFIX)?;
+    let bytes = BASE64URL.decode(encoded.as_bytes()).ok()?;
+    bytes.try_into().ok().map(Digest::from_bytes)
+}
+
+pub(super) fn write_digest(digest: &Digest) -> String {
+    format!("{DIGEST_PREFIX}{}", BASE64URL.encode(digest.bytes()))
+}
+
+/// Checks a bucket's name or a chunk token: `a-z`, `A-Z`, `0-9`, `-` and `_`, one subject token.
+pub(super) fn check_token(what: &'static str, text: &str) -> Result<(), Error> {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+    if (1..=TOKEN_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(Error::BadName { what, name: text.chars().take(80).collect() })
+}
+
+pub(super) fn check_name(name: &str) -> Result<(), Error> {
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) {
+        return Ok(());
+    }
+    Err(Error::BadName { what: "an object", name: name.chars().take(80).collect() })
+}
+
+pub(super) fn stream(bucket: &str) -> String {
+    format!("OBJ_{bucket}")
+}
+
+pub(super) fn all_chunks(bucket: &str) -> String {
+    format!("$O.{bucket}.C.>")
+}
+
+pub(super) fn all_metadata(bucket: &str) -> String {
+    format!("$O.{bucket}.M.>")
+}
+
+pub(super) fn chunks_subject(bucket: &str, token: &str) -> String {
+    format!("$O.{bucket}.C.{token}")
+}
+
+pub(super) fn metadata_subject(bucket: &str, name: &str) -> String {
+    format!("$O.{bucket}.M.{}", BASE64URL.encode(name.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_would_match_other_chunks_is_refused() {
+        for token in ["", ">", "*", "a.b", "a b", "a.>", &"x".repeat(129)] {
+            let payload = format!(r#"{{"name":"n","bucket":"b","nuid":"{token}","deleted":true}}"#);
+            let lookup = Lookup::read("b", 1, payload.as_bytes());
+            assert!(matches!(lookup, Lookup::Malformed { sequence: 1, .. }), "{token}");
+        }
+    }
+
+    #[test]
+    fn digests_convert_both_ways() {
+        let digest = Digest::of(b"abc");
+        let text = write_digest(&digest);
+        assert_eq!(text, "SHA-256=ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0=");
+        assert_eq!(read_digest(&text), Some(digest));
+        assert_eq!(read_digest("SHA-256=AAAA"), None);
+        assert_eq!(read_digest(""), None);
+    }
+
+    #[test]
+    fn subjects_are_those_of_adr_20() {
+        assert_eq!(metadata_subject("b", "out_7.bin"), "$O.b.M.b3V0XzcuYmlu");
+        assert_eq!(metadata_subject("b", "a?>"), "$O.b.M.YT8-");
+        assert_eq!(metadata_subject("b", "a"), "$O.b.M.YQ==");
+    }
+}

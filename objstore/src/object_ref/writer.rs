@@ -1,0 +1,336 @@
+//! Writing the chunks of an object, in order.
+
+use std::collections::{HashMap, VecDeque};
+use std::mem;
+use std::time::Duration;
+
+use async_nats::HeaderValue;
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::jetstream::context::{PublishAckFuture, PublishError};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
+use bagpress_broker::{ids, limits};
+use bagpress_codec::Hasher;
+use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
+use tokio::time::{self, Instant};
+use tracing::debug;
+
+use super::commit::{Finished, Sealed, Stored};
+use super::error::Fault;
+use super::{Bucket, Error, HEADER_BYTES, RESEND_WAIT, RESEND_WAIT_MAX, RESEND_WITHIN, meta};
+
+const WHAT: &str = "write a chunk";
+/// How much longer than its metadata a chunk lives: metadata never names chunks that expired.
+const CHUNK_TTL_MORE: Duration = Duration::from_mins(1);
+
+/// Writes one object: chunks under a window, then metadata.
+///
+/// **Order.** A reader takes the chunks of a token in the order of the stream, so they must lie
+/// there as they were sent. Should the server refuse or lose one of several under way, it is sent
+/// again with the same message id before any new one, and each later one is looked at in turn; a
+/// chunk whose sequence is not above its predecessor's ends the writer with
+/// [`Error::OutOfOrder`]: its chunks are purged, and the caller begins again. After the server said
+/// *too many requests* all writers of the [`Bucket`] send one chunk at a time for a while, and then
+/// a refused chunk is always sent again in its place.
+///
+/// **Failure.** After an error the chunks are purged as far as possible and the writer is of no
+/// more use. After [`Error::Full`] the same token may be written again, after any other take a new
+/// one. A writer that is dropped, or whose future is, leaves chunks behind: [`Bucket::orphans`].
+#[derive(Debug)]
+pub struct Writer {
+    pub(super) bucket: Bucket,
+    pub(super) name: String,
+    pub(super) token: String,
+    pub(super) description: String,
+    pub(super) metadata: HashMap<String, String>,
+    pub(super) ttl: Option<Duration>,
+    /// Part of each message id, so that a token which was purged can be written again at once.
+    nonce: String,
+    subject: String,
+    chunk_bytes: usize,
+    /// Bytes that are no whole chunk yet.
+    tail: BytesMut,
+    hasher: Hasher,
+    bytes: u64,
+    chunks: u64,
+    /// Chunks sent and not yet acknowledged, oldest first.
+    sent: VecDeque<Sent>,
+    /// Where the last acknowledged chunk lies.
+    sequence: u64,
+    /// Something was sent twice: one at a time from here on, and the count is checked at the end.
+    careful: bool,
+    failed: bool,
+}
+
+#[derive(Debug)]
+struct Sent {
+    number: u64,
+    bytes: Bytes,
+    ack: Result<PublishAckFuture, PublishError>,
+}
+
+impl Sent {
+    async fn acked(
+        ack: Result<PublishAckFuture, PublishError>,
+    ) -> Result<PublishAck, PublishError> {
+        ack?.await
+    }
+}
+
+impl Writer {
+    pub(super) fn new(bucket: Bucket, name: &str, token: &str) -> Self {
+        let max_payload = bucket.client.server_info().max_payload;
+        let fits = max_payload.saturating_sub(HEADER_BYTES).max(HEADER_BYTES);
+        Self {
+            subject: meta::chunks_subject(&bucket.name, token),
+            bucket,
+            name: name.to_owned(),
+            token: token.to_owned(),
+            description: String::new(),
+            metadata: HashMap::new(),
+            ttl: None,
+            nonce: ids::random_base32::<5>(),
+            chunk_bytes: limits::CHUNK_BYTES.min(fits),
+            tail: BytesMut::new(),
+            hasher: Hasher::new(),
+            bytes: 0,
+            chunks: 0,
+            sent: VecDeque::new(),
+            sequence: 0,
+            careful: false,
+            failed: false,
+        }
+    }
+
+    /// Says for people what the object is.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.description = description.into();
+        self
+    }
+
+    /// Labels the object.
+    #[must_use]
+    pub fn metadata(mut self, metadata: HashMap<String, String>) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Lets the object expire; its chunks live a minute longer than its metadata.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Appends bytes, any number of them. Returns when at most a window of chunks is under way.
+    ///
+    /// Not cancel-safe: a writer whose `write` was dropped must be dropped too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`], [`Error::Unanswered`] and [`Error::OutOfOrder`], all transient;
+    /// [`Error::TokenUsed`], [`Error::NoBucket`] and [`Error::Refused`], which are not.
+    pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), Error> {
+        self.check_usable()?;
+        while self.tail.len() + bytes.len() >= self.chunk_bytes {
+            let part = bytes.split_to(self.chunk_bytes - self.tail.len());
+            let chunk = if self.tail.is_empty() {
+                part
+            } else {
+                self.tail.extend_from_slice(&part);
+                mem::take(&mut self.tail).freeze()
+            };
+            self.send(chunk).await?;
+        }
+        self.tail.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// Writes the metadata, create-only, when all chunks are acknowledged.
+    ///
+    /// With [`Finished::Exists`] the own chunks are still there, and purging them is safe.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`]. After [`Error::Unanswered`] the object may be there all the same.
+    pub async fn finish(self) -> Result<Finished, Error> {
+        self.seal().await?.create().await
+    }
+
+    /// Writes the metadata; if another is there already, adopts that object and purges the own
+    /// chunks, or replaces it if its bytes do not read back with its digest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::finish`].
+    pub async fn commit_or_adopt(self) -> Result<Stored, Error> {
+        self.seal().await?.create_or_adopt().await
+    }
+
+    /// Gives the object up and purges its chunks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unanswered`] if chunks may be left behind.
+    pub async fn abandon(mut self) -> Result<(), Error> {
+        self.settle().await;
+        self.bucket.purge_chunks(&self.token).await
+    }
+
+    fn check_usable(&self) -> Result<(), Error> {
+        if !self.failed {
+            return Ok(());
+        }
+        Err(Error::Abandoned { bucket: self.bucket.name.clone(), object: self.name.clone() })
+    }
+
+    /// Sends what is left and waits for all chunks to be acknowledged.
+    async fn seal(mut self) -> Result<Sealed, Error> {
+        self.check_usable()?;
+        if !self.tail.is_empty() {
+            let chunk = mem::take(&mut self.tail).freeze();
+            self.send(chunk).await?;
+        }
+        self.settle_down_to(0).await?;
+        if self.careful {
+            self.check_count().await?;
+        } else {
+            self.bucket.speed_up();
+        }
+        Ok(Sealed {
+            digest: mem::take(&mut self.hasher).finish(),
+            bytes: self.bytes,
+            chunks: self.chunks,
+            chunk_bytes: self.chunk_bytes,
+            bucket: self.bucket,
+            name: self.name,
+            token: self.token,
+            description: self.description,
+            metadata: self.metadata,
+            ttl: self.ttl,
+        })
+    }
+
+    /// A chunk that was sent twice must be there once.
+    async fn check_count(&mut self) -> Result<(), Error> {
+        match self.bucket.count_chunks(&self.token).await {
+            Ok(count) if count == self.chunks => Ok(()),
+            Ok(_) => Err(self.fail(self.out_of_order()).await),
+            Err(error) => Err(self.fail(error).await),
+        }
+    }
+
+    async fn send(&mut self, bytes: Bytes) -> Result<(), Error> {
+        self.hasher.update(&bytes);
+        let window = if self.careful { 1 } else { self.bucket.window() };
+        self.settle_down_to(window - 1).await?;
+        let number = self.chunks;
+        self.bytes += bytes.len() as u64;
+        self.chunks += 1;
+        let mut message = self.message(number, bytes.clone());
+        if number == 0 {
+            // Nobody wrote under this token before.
+            let none = HeaderValue::from(0_u64);
+            message = message.header(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, none);
+        }
+        let ack = self.bucket.context.send_publish(self.subject.clone(), message).await;
+        self.sent.push_back(Sent { number, bytes, ack });
+        Ok(())
+    }
+
+    fn message(&self, number: u64, bytes: Bytes) -> PublishMessage {
+        let id = format!("{}.{}.{number}", self.token, self.nonce);
+        let message = PublishMessage::build().payload(bytes).message_id(id);
+        match self.ttl {
+            Some(ttl) => message.ttl(ttl + CHUNK_TTL_MORE),
+            None => message,
+        }
+    }
+
+    /// Waits for acknowledgements, oldest first, until at most `most` are missing.
+    async fn settle_down_to(&mut self, most: usize) -> Result<(), Error> {
+        while self.sent.len() > if self.careful { 0 } else { most } {
+            let Some(oldest) = self.sent.pop_front() else { break };
+            let sequence = match Sent::acked(oldest.ack).await {
+                Ok(ack) => ack.sequence,
+                Err(error) => self.resend(oldest.number, oldest.bytes, error).await?,
+            };
+            if sequence <= self.sequence {
+                return Err(self.fail(self.out_of_order()).await);
+            }
+            self.sequence = sequence;
+        }
+        Ok(())
+    }
+
+    /// Sends a chunk again until it is acknowledged, and returns its sequence. Its message id is
+    /// the same, so one that was stored after all is not stored twice.
+    async fn resend(
+        &mut self,
+        number: u64,
+        bytes: Bytes,
+        mut error: PublishError,
+    ) -> Result<u64, Error> {
+        self.careful = true;
+        let began = Instant::now();
+        let mut wait = RESEND_WAIT;
+        loop {
+            let cause = match Fault::of(WHAT, &self.bucket.name, &error) {
+                Fault::Final(error) => return Err(self.fail(error).await),
+                Fault::Conflict => {
+                    let bucket = self.bucket.name.clone();
+                    self.failed = true; // and nothing is purged: those chunks are not this writer's
+                    return Err(Error::TokenUsed { bucket, token: self.token.clone() });
+                }
+                Fault::TooFast => {
+                    self.bucket.slow_down();
+                    "too many requests".to_owned()
+                }
+                Fault::Unknown(cause) | Fault::Passing(cause) => cause,
+            };
+            if began.elapsed() > RESEND_WITHIN {
+                let error = self.bucket.gone_or(Error::Unanswered { what: WHAT, cause }).await;
+                return Err(self.fail(error).await);
+            }
+            debug!(chunk = number, cause, "chunk sent again");
+            time::sleep(wait).await;
+            wait = (wait * 2).min(RESEND_WAIT_MAX);
+            let message = self.message(number, bytes.clone());
+            let sent = self.bucket.context.send_publish(self.subject.clone(), message).await;
+            match Sent::acked(sent).await {
+                Ok(ack) => return Ok(ack.sequence),
+                Err(again) => error = again,
+            }
+        }
+    }
+
+    fn out_of_order(&self) -> Error {
+        Error::OutOfOrder { bucket: self.bucket.name.clone(), object: self.name.clone() }
+    }
+
+    /// Purges the own chunks; the error that the caller gets.
+    async fn fail(&mut self, error: Error) -> Error {
+        self.failed = true;
+        let certain = self.settle().await;
+        let purged = self.bucket.purge_chunks(&self.token).await;
+        match error {
+            // Only who knows that nothing is left or will come may write the token again.
+            Error::Full { why, .. } if !certain || purged.is_err() => {
+                Error::Unanswered { what: WHAT, cause: why }
+            }
+            error => error,
+        }
+    }
+
+    /// Waits until nothing is under way; whether it is known of every chunk what became of it.
+    async fn settle(&mut self) -> bool {
+        let acks = self.sent.drain(..).map(|sent| Sent::acked(sent.ack));
+        let unknown = |ack: &Result<PublishAck, PublishError>| {
+            let fault = ack.as_ref().err().map(|error| Fault::of(WHAT, "", error));
+            matches!(fault, Some(Fault::Unknown(_)))
+        };
+        !join_all(acks).await.iter().any(unknown)
+    }
+}
