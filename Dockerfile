@@ -1,0 +1,37 @@
+# One image, one binary; the verb is the command: docker run bagpress worker --server nats://…
+# nats-server is not in it: compose.yaml takes the official image.
+
+FROM rust:1.95-slim-bookworm AS base
+WORKDIR /src
+
+# What decides about the dependencies and nothing else: manifests, the lock, and one empty source per
+# target. A change in our code gives the same files here, so that the next layer stays as it was.
+FROM base AS manifests
+COPY . .
+RUN find . -path '*/src/*.rs' -not -name lib.rs -not -name main.rs -not -path '*/src/bin/*' -delete \
+    && find . -name '*.rs' -exec truncate --size=0 {} + \
+    && echo 'fn main() {}' > src/main.rs \
+    && find . -type f -not -name '*.rs' -not -name Cargo.toml -not -name Cargo.lock -delete \
+    && find . -type d -empty -delete
+
+FROM base AS dependencies
+COPY --from=manifests /src .
+RUN cargo build --release --locked --bin bagpress
+
+FROM dependencies AS builder
+COPY . .
+# cargo compares times, and a checkout may be older than the layer above
+RUN find . -name '*.rs' -not -path './target/*' -exec touch {} + \
+    && cargo build --release --locked --bin bagpress
+
+FROM debian:bookworm-slim AS runtime
+LABEL org.opencontainers.image.title="bagpress" \
+      org.opencontainers.image.description="Bag-of-tasks compression on many machines through NATS" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# Run folders: a named volume that is mounted here takes over the owner.
+RUN install --directory --owner=65532 --group=65532 /runs
+COPY --from=builder /src/target/release/bagpress /usr/local/bin/
+USER 65532:65532
+WORKDIR /
+ENTRYPOINT ["bagpress"]
+CMD ["--help"]
