@@ -16,10 +16,13 @@ pub mod limits;
 mod pull;
 mod queue;
 pub mod result;
+pub mod server;
 mod service;
 mod streams;
 pub mod subjects;
 mod submit;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use attempts::AttemptRecord;
 pub use bags::{BagLine, BagState};

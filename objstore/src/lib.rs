@@ -1,3 +1,20 @@
-//! Where inputs and outputs go: staged files and object references.
+//! Where inputs and outputs go: staged files and object references, behind one [`Store`].
+//!
+//! ```text
+//! Store::open ──► Source ──► (a slot's thread compresses) ──► Sink ──► Output::carry ──► Carried::close
+//! ```
+//!
+//! [`Source`] and [`Sink`] block and belong to the thread that compresses; everything else is
+//! asynchronous and runs beside it.
 
+mod error;
 pub mod object_ref;
+mod sink;
+mod source;
+pub mod staging;
+mod store;
+
+pub use error::StoreError;
+pub use sink::Sink;
+pub use source::Source;
+pub use store::{Carried, Opened, Output, Ready, Store, Stored};

@@ -1,0 +1,78 @@
+//! What can go wrong between a worker and the place where its output belongs.
+
+use bagpress_broker::result::{Cause, Failed};
+
+use crate::object_ref;
+
+/// An error of a result path. All of them pass: the task is executed again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no room. No attempt is spent.
+    #[error("no room: {0}")]
+    Full(String),
+    /// Nobody gathers the bag. No attempt is spent.
+    #[error("nobody gathers the bag now")]
+    Absent,
+    /// What was stored is not what was made.
+    #[error("the output arrived changed: {0}")]
+    Digest(String),
+    /// An answer was lost, or the other side cannot be understood.
+    #[error("{what}: {cause}")]
+    Lost {
+        /// What we were doing.
+        what: &'static str,
+        /// What was said.
+        cause: String,
+    },
+    /// A file of ours could not be read or written.
+    #[error("{0}")]
+    Io(String),
+}
+
+impl StoreError {
+    pub(crate) fn lost(what: &'static str, cause: &dyn std::fmt::Display) -> Self {
+        Self::Lost { what, cause: cause.to_string() }
+    }
+
+    /// As what it is recorded.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Full(_) => Cause::Full,
+            Self::Absent => Cause::GathererAbsent,
+            Self::Digest(_) => Cause::OutputDigest,
+            Self::Lost { .. } | Self::Io(_) => Cause::TransferError,
+        }
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::new(error.cause(), error.to_string())
+    }
+}
+
+impl From<object_ref::Error> for StoreError {
+    fn from(error: object_ref::Error) -> Self {
+        match error {
+            object_ref::Error::Full { .. } => Self::Full(error.to_string()),
+            other => Self::lost("store an object", &other),
+        }
+    }
+}
+
+/// What a failed read of an object means for the task whose input it is.
+pub(crate) fn input_failed(error: &object_ref::Error) -> Failed {
+    use object_ref::Error;
+    let cause = match error {
+        Error::NotFound { .. }
+        | Error::Deleted { .. }
+        | Error::Lost { .. }
+        | Error::NoBucket { .. } => Cause::InputMissing,
+        Error::Digest { .. } => Cause::InputDigest,
+        _ if error.is_transient() => Cause::TransferError,
+        _ => Cause::InputUnreadable,
+    };
+    Failed::new(cause, error.to_string())
+}

@@ -1,0 +1,58 @@
+//! One output while it arrives in chunks.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use bagpress_codec::{Digest, Hasher};
+
+/// A part file that grows, and the digest of what it holds.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    file: File,
+    hasher: Hasher,
+    offset: u64,
+}
+
+impl Incoming {
+    /// Takes up a part file where it ends, or begins it.
+    pub(super) fn resume(path: &Path) -> io::Result<Self> {
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let (mut hasher, mut offset) = (Hasher::new(), 0);
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                return Ok(Self { file, hasher, offset });
+            }
+            hasher.update(&buffer[..read]);
+            offset += read as u64;
+        }
+    }
+
+    /// Bytes that are there.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Appends. After an error the file is as long as before it.
+    pub(super) fn write(mut self, bytes: &[u8]) -> io::Result<Self> {
+        if let Err(error) = self.file.write_all(bytes) {
+            self.file.set_len(self.offset)?;
+            return Err(error);
+        }
+        self.hasher.update(bytes);
+        self.offset += bytes.len() as u64;
+        Ok(self)
+    }
+
+    /// Checks that everything is there.
+    pub(super) fn finish(self, bytes: u64, digest: &Digest) -> Result<(), String> {
+        let (there, found) = (self.offset, self.hasher.finish());
+        if there == bytes && found == *digest {
+            return Ok(());
+        }
+        Err(format!("{there} bytes, {found} arrived; {bytes} bytes, {digest} announced"))
+    }
+}

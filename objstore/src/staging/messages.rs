@@ -1,0 +1,172 @@
+//! What worker and gatherer say to each other on `bag.up.<bag>.…`.
+
+use std::path::PathBuf;
+
+use bagpress_broker::ids::Execution;
+use bagpress_broker::result::{Failed, TaskResult};
+use bagpress_codec::Digest;
+use serde::{Deserialize, Serialize};
+
+/// Header of a chunk: its offset in the output.
+pub const OFFSET: &str = "Bag-Offset";
+/// Header of a CLOSE: [`Close`] in JSON. Its payload may be the whole output.
+pub const CLOSE: &str = "Bag-Close";
+/// Header of an input chunk: the CRC-32 of its payload, in hexadecimal.
+pub const CRC: &str = "Bag-Crc32";
+/// Header of an input chunk that is none: [`Failed`] in JSON.
+pub const FAILED: &str = "Bag-Failed";
+
+/// "I am about to execute this task." Nothing is kept of it: a later chunk names its upload itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Version of the wire.
+    pub v: u32,
+    /// The task's place in its bag.
+    pub index: u32,
+    /// Its round.
+    pub round: u32,
+    /// Who is about to execute it.
+    pub execution: Execution,
+    /// Whether the worker may hand files over by path; then the boot id of its machine.
+    pub by_path: Option<String>,
+}
+
+/// The answer to [`Open`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Opened {
+    /// Execute it.
+    Go(Go),
+    /// The task's round has an outcome already; commit that.
+    HaveIt(Box<TaskResult>),
+    /// There is no room now.
+    Wait {
+        /// Why.
+        reason: String,
+    },
+    /// It can never succeed.
+    Refused(Failed),
+}
+
+/// Leave to execute a task and to upload its output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Go {
+    /// Chunks that may be under way at a time.
+    pub window: usize,
+    /// Bytes of this execution's output that have arrived already.
+    pub offset: u64,
+    /// How to hand files over by path.
+    pub share: Option<Share>,
+}
+
+/// A folder that worker and gatherer may both see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// A file in it.
+    pub nonce_file: PathBuf,
+    /// What that file holds: who reads the same, sees the same folder.
+    pub nonce: String,
+    /// Where the output is to be written.
+    pub part: PathBuf,
+    /// Whether both run on one kernel, so that one `syncfs` covers what both wrote.
+    pub same_kernel: bool,
+    /// The input, if it is a file.
+    pub input: Option<SharedInput>,
+}
+
+/// A file that worker and gatherer may both see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedInput {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// Its size when the bag was made.
+    pub bytes: u64,
+    /// Its modification time then, ns since 1970.
+    pub mtime_ns: i64,
+    /// Its inode, which tells the same file from one of the same name.
+    pub inode: u64,
+}
+
+/// The answer to a chunk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Chunked {
+    /// So much has arrived, in one piece from the start.
+    Next {
+        /// Offset of the next byte that is wanted.
+        offset: u64,
+        /// Chunks that may be under way at a time.
+        window: usize,
+    },
+    /// The task's round has an outcome already.
+    HaveIt(Box<TaskResult>),
+    /// There is no room now.
+    Wait {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// "My output is complete."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Close {
+    /// Version of the wire.
+    pub v: u32,
+    /// The task's place in its bag.
+    pub index: u32,
+    /// Its round.
+    pub round: u32,
+    /// Whose output.
+    pub execution: Execution,
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest.
+    pub digest: Digest,
+    /// How it came.
+    pub came: Came,
+}
+
+/// How an output came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Came {
+    /// It is this message's payload.
+    Inline,
+    /// In chunks.
+    Chunks,
+    /// It was written to the part file by path.
+    ByPath,
+}
+
+/// The answer to [`Close`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Closed {
+    /// It is durable as a part file: commit.
+    Durable,
+    /// The task's round has an outcome already; the part file is gone.
+    HaveIt(Box<TaskResult>),
+    /// What arrived is not what was announced, or not all of it; execute again.
+    Mismatch {
+        /// What is wrong.
+        message: String,
+    },
+    /// There is no room now.
+    Wait {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// "Give me a part of my input."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputRequest {
+    /// Version of the wire.
+    pub v: u32,
+    /// The task's place in its bag.
+    pub index: u32,
+    /// From where.
+    pub offset: u64,
+    /// How much at most.
+    pub bytes: u64,
+}

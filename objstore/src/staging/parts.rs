@@ -1,0 +1,254 @@
+//! Part files: outputs on the file system of their final name, not yet decided about.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use bagpress_broker::ids::{Execution, TaskId, random_base32};
+use bagpress_broker::limits;
+use bagpress_codec::{Digest, Hasher};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+/// Folder of the part files, below the outputs' root.
+pub const PART_DIR: &str = ".bagpress-part";
+/// Folder of files that had an output's name and not its digest.
+pub const BAD_DIR: &str = ".bad";
+const NONCE: &str = "nonce";
+
+/// Where a task's output belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Below the outputs' root.
+    pub path: PathBuf,
+    /// Permission bits and modification time (ns since 1970) of the file that it was made from.
+    pub attributes: Option<(u32, i64)>,
+}
+
+/// The outputs of one bag, and the part files that become them.
+#[derive(Debug)]
+pub struct Parts {
+    root: PathBuf,
+    nonce: String,
+}
+
+impl Parts {
+    /// Uses `root`, which is made if it is not there, and writes a new nonce.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        let root = std::path::absolute(root)?;
+        fs::create_dir_all(root.join(PART_DIR))?;
+        let nonce = random_base32::<15>();
+        fs::write(root.join(PART_DIR).join(NONCE), &nonce)?;
+        Ok(Self { root, nonce })
+    }
+
+    /// The outputs' root.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The nonce file and what it holds.
+    #[must_use]
+    pub fn nonce(&self) -> (PathBuf, &str) {
+        (self.root.join(PART_DIR).join(NONCE), &self.nonce)
+    }
+
+    /// The part file of one execution.
+    #[must_use]
+    pub fn part(&self, index: u32, round: u32, execution: &Execution) -> PathBuf {
+        self.root.join(PART_DIR).join(format!("{index}.{round}-{execution}"))
+    }
+
+    /// Free bytes for us on the outputs' file system.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        Ok(stat.f_bavail * stat.f_frsize)
+    }
+
+    /// Why there is no room for an output of `bytes`, if there is none.
+    #[must_use]
+    pub fn full(&self, bytes: u64) -> Option<String> {
+        let free = self.free_bytes().ok()?;
+        let needed = limits::DISK_FREE_MIN + bytes;
+        (free < needed).then(|| {
+            format!("disk full: {free} bytes free at {}, {needed} needed", self.root.display())
+        })
+    }
+
+    /// Gives a part file the mode and time of its target.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn dress(&self, part: &Path, target: &Target) -> io::Result<()> {
+        let Some((mode, mtime_ns)) = target.attributes else { return Ok(()) };
+        let file = File::options().append(true).open(part)?;
+        // Set-user-id and sticky bits belong to the program, not to its compressed copy.
+        file.set_permissions(fs::Permissions::from_mode(mode & 0o777))?;
+        let (seconds, nanos) =
+            (mtime_ns.div_euclid(1_000_000_000), mtime_ns.rem_euclid(1_000_000_000));
+        let nanos = Duration::from_nanos(nanos.unsigned_abs());
+        let whole = Duration::from_secs(seconds.unsigned_abs());
+        let time = if seconds < 0 { UNIX_EPOCH - whole } else { UNIX_EPOCH + whole } + nanos;
+        file.set_modified(time)
+    }
+
+    /// Makes everything that was written below the root durable.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn sync(&self) -> io::Result<()> {
+        let root = File::open(&self.root)?;
+        rustix::fs::syncfs(&root).map_err(io::Error::from)
+    }
+
+    /// Moves the part file of a committed execution to its final name, without replacing.
+    ///
+    /// Not durable before [`sync`](Self::sync). Safe to repeat: an output that is there already, with
+    /// the right digest, is fine. What has the name and not the digest goes to `.bad/`.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] if the bytes are in neither place, or what the system said.
+    pub fn place(
+        &self,
+        id: &TaskId,
+        execution: &Execution,
+        target: &Target,
+        digest: &Digest,
+    ) -> io::Result<()> {
+        let part = self.part(id.index, id.round, execution);
+        let last = self.root.join(&target.path);
+        if let Some(parent) = last.parent().filter(|parent| *parent != self.root) {
+            fs::create_dir_all(parent)?;
+        }
+        match renameat_with(CWD, &part, CWD, &last, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::EXIST) => {
+                if hash_file(&last).is_ok_and(|(found, _)| found == *digest) {
+                    return remove_if_there(&part);
+                }
+                if part.exists() {
+                    self.set_aside(&last)?;
+                }
+            }
+            Err(rustix::io::Errno::NOENT) if last.exists() => {
+                if hash_file(&last).is_ok_and(|(found, _)| found == *digest) {
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        renameat_with(CWD, &part, CWD, &last, RenameFlags::NOREPLACE).map_err(io::Error::from)
+    }
+
+    fn set_aside(&self, file: &Path) -> io::Result<()> {
+        let bad = self.root.join(BAD_DIR);
+        fs::create_dir_all(&bad)?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let aside = bad.join(format!("{name}.{}", random_base32::<5>()));
+        tracing::warn!(file = %file.display(), to = %aside.display(), "another file has an output's name, set aside");
+        fs::rename(file, aside)
+    }
+
+    /// Removes the part files of a decided task: its own round's and earlier ones'.
+    pub fn sweep(&self, index: u32, round: u32) {
+        for (path, id) in self.listed() {
+            if id.0 == index && id.1 <= round {
+                let removed = remove_if_there(&path);
+                tracing::debug!(part = %path.display(), ok = removed.is_ok(), "part file removed");
+            }
+        }
+    }
+
+    /// The part files there are, with the index and round of each.
+    #[must_use]
+    pub fn listed(&self) -> Vec<(PathBuf, (u32, u32))> {
+        let Ok(entries) = fs::read_dir(self.root.join(PART_DIR)) else { return Vec::new() };
+        let parse = |entry: fs::DirEntry| {
+            let name = entry.file_name();
+            let (id, _) = name.to_str()?.split_once('-')?;
+            let (index, round) = id.split_once('.')?;
+            Some((entry.path(), (index.parse().ok()?, round.parse().ok()?)))
+        };
+        entries.filter_map(Result::ok).filter_map(parse).collect()
+    }
+
+    /// Removes the part folder, with everything in it: when every task is decided.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(self.root.join(PART_DIR)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Opens the part file of an execution anew.
+///
+/// # Errors
+///
+/// What the system said.
+pub fn create_part(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).open(path)
+}
+
+/// Writes a whole part file.
+///
+/// # Errors
+///
+/// What the system said.
+pub fn write_part(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    create_part(path)?.write_all(bytes)
+}
+
+/// Digest and size of a file.
+///
+/// # Errors
+///
+/// What the system said.
+pub fn hash_file(path: &Path) -> io::Result<(Digest, u64)> {
+    let mut file = File::open(path)?;
+    let (mut hasher, mut bytes) = (Hasher::new(), 0);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((hasher.finish(), bytes));
+        }
+        hasher.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+}
+
+/// Removes a file; that it is not there is fine.
+///
+/// # Errors
+///
+/// What the system said.
+pub fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Modification time of a file, ns since 1970.
+#[must_use]
+pub fn mtime_ns(metadata: &fs::Metadata) -> i64 {
+    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+}

@@ -1,0 +1,64 @@
+//! Files that arrive together become durable together: one `syncfs` for all of them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bagpress_broker::limits;
+use tokio::sync::{mpsc, oneshot};
+
+use super::parts::Parts;
+
+/// A thread that syncs. Cheap to clone; ends with the last clone.
+#[derive(Debug, Clone)]
+pub struct Syncer {
+    requests: mpsc::Sender<oneshot::Sender<io::Result<()>>>,
+}
+
+impl Syncer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn start(parts: Arc<Parts>) -> io::Result<Self> {
+        let (requests, receiver) = mpsc::channel(limits::SYNC_BATCH * 4);
+        std::thread::Builder::new().name("sync".to_owned()).spawn(move || run(&parts, receiver))?;
+        Ok(Self { requests })
+    }
+
+    /// Waits until everything written before the call is durable.
+    ///
+    /// # Errors
+    ///
+    /// What the system said to the `syncfs`.
+    pub async fn sync(&self) -> io::Result<()> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || io::Error::other("the sync thread ended");
+        self.requests.send(answer).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+fn run(parts: &Parts, mut requests: mpsc::Receiver<oneshot::Sender<io::Result<()>>>) {
+    while let Some(first) = requests.blocking_recv() {
+        let mut batch = vec![first];
+        let deadline = Instant::now() + limits::SYNC_WITHIN;
+        while batch.len() < limits::SYNC_BATCH {
+            match requests.try_recv() {
+                Ok(request) => batch.push(request),
+                Err(_) if Instant::now() < deadline => {
+                    std::thread::sleep(limits::SYNC_WITHIN / 8);
+                }
+                Err(_) => break,
+            }
+        }
+        let synced = parts.sync();
+        for request in batch {
+            let copy =
+                synced.as_ref().map(|()| ()).map_err(|e| io::Error::new(e.kind(), e.to_string()));
+            // Who asked may be gone; then nobody needs the answer.
+            drop(request.send(copy));
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Both result paths behind one door.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor, Transfer};
+use bagpress_broker::ids::Execution;
+use bagpress_broker::result::{Failed, TaskResult};
+use bagpress_broker::{Broker, limits, subjects};
+use bagpress_codec::{Digest, Generator};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::error::input_failed;
+use crate::object_ref::Bucket;
+use crate::staging::{Grant, InputFile, Permission, Stager, Upload, create_part};
+use crate::{Sink, Source, StoreError, object_ref};
+
+/// Where inputs come from and outputs go, for one worker. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    broker: Broker,
+    stager: Stager,
+    buckets: Arc<Mutex<HashMap<String, Bucket>>>,
+}
+
+/// Whether a task may be executed.
+#[derive(Debug)]
+pub enum Opened {
+    /// It may.
+    Go(Box<Ready>),
+    /// Its round has an outcome already; commit that.
+    HaveIt(Box<TaskResult>),
+    /// There is no room now: give back, no attempt is spent.
+    Wait(String),
+    /// Nobody gathers the bag now: give back, no attempt is spent.
+    Absent,
+    /// It can never succeed.
+    Refused(Failed),
+}
+
+/// Everything that an execution needs.
+#[derive(Debug)]
+pub struct Ready {
+    /// For the thread that compresses: the input.
+    pub source: Source,
+    /// For the thread that compresses: the way out.
+    pub sink: Sink,
+    /// For a task beside it.
+    pub output: Output,
+}
+
+/// Where an output is now.
+#[derive(Debug)]
+pub enum Stored {
+    /// In a durable part file.
+    Staged,
+    /// In the bag's bucket. Size and digest are those of the object that is there, which another
+    /// execution may have written.
+    Object(Box<object_ref::Info>),
+    /// Nowhere: the codec stores nothing.
+    Nothing,
+    /// The task has another's outcome; this execution left nothing behind.
+    Decided(Box<TaskResult>),
+}
+
+impl Store {
+    /// Uses the connection of `broker` for bytes; hands files over by path below `allowed` only.
+    #[must_use]
+    pub fn new(broker: &Broker, allowed: Vec<PathBuf>) -> Self {
+        Self {
+            broker: broker.clone(),
+            stager: Stager::new(broker, allowed),
+            buckets: Arc::default(),
+        }
+    }
+
+    /// Prepares an execution: asks leave, opens or begins to fetch the input, readies the way out.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: transient.
+    pub async fn open(
+        &self,
+        task: &TaskDescriptor,
+        execution: &Execution,
+    ) -> Result<Opened, StoreError> {
+        let id = task.id();
+        let file_input = matches!(task.input, Input::File { .. });
+        let staged = task.results == ResultPath::Staged && !task.codec.stores_nothing();
+        let mut grant = None;
+        if staged || file_input {
+            let by_path = task.transfer == Transfer::Auto;
+            match self.stager.open(&id, execution, by_path).await? {
+                Permission::Go(granted) => grant = Some(granted),
+                Permission::HaveIt(result) => return Ok(Opened::HaveIt(result)),
+                Permission::Wait(reason) => return Ok(Opened::Wait(reason)),
+                Permission::Absent => return Ok(Opened::Absent),
+                Permission::Refused(failed) => return Ok(Opened::Refused(failed)),
+            }
+        }
+        let source = match self.source(task, grant.as_ref()) {
+            Ok(source) => source,
+            Err(failed) => return Ok(Opened::Refused(failed)),
+        };
+        let (sink, output) = match grant.filter(|_| staged) {
+            Some(grant) => self.staged(grant)?,
+            None if task.codec.stores_nothing() => (Sink::Nothing, Output::Nothing),
+            None => self.object(task, execution)?,
+        };
+        Ok(Opened::Go(Box::new(Ready { source, sink, output })))
+    }
+
+    fn source(&self, task: &TaskDescriptor, grant: Option<&Grant>) -> Result<Source, Failed> {
+        let bytes = task.input.bytes();
+        let shared = grant.and_then(|grant| grant.share.as_ref()).and_then(|s| s.input.clone());
+        match (&task.input, shared) {
+            (Input::Generate { data, seed, bytes }, _) => {
+                Ok(Source::generated(Generator::new(*data, *seed, task.index, *bytes), *bytes))
+            }
+            (Input::File { .. }, Some(file)) => {
+                let (path, mtime_ns, inode) = (file.path, file.mtime_ns, file.inode);
+                Source::file(InputFile { path, bytes: file.bytes, mtime_ns, inode })
+            }
+            (Input::File { .. }, None) => {
+                let (sender, chunks) = mpsc::channel(1);
+                let (stager, id) = (self.stager.clone(), task.id());
+                tokio::spawn(async move { stager.fetch_input(&id, bytes, sender).await });
+                Ok(Source::fetched(chunks, bytes))
+            }
+            (Input::Object { bucket, object, .. }, _) => {
+                let (sender, chunks) = mpsc::channel(1);
+                let bucket = self.bucket(bucket).map_err(|error| input_failed(&error))?;
+                let object = object.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = fetch_object(&bucket, &object, &sender).await {
+                        // Closed means that nobody waits for the input any more.
+                        drop(sender.send(Err(input_failed(&error))).await);
+                    }
+                });
+                Ok(Source::fetched(chunks, bytes))
+            }
+        }
+    }
+
+    fn staged(&self, grant: Grant) -> Result<(Sink, Output), StoreError> {
+        if let Some(share) = &grant.share {
+            let file = create_part(&share.part)
+                .map_err(|error| StoreError::Io(format!("{}: {error}", share.part.display())))?;
+            let sink = Sink::File { file, sync: !share.same_kernel };
+            return Ok((sink, Output::ByPath(Upload::by_path(&self.stager, &grant))));
+        }
+        let (sender, chunks) = mpsc::channel(limits::WINDOW_MAX);
+        let output = Output::Upload { stager: self.stager.clone(), grant, chunks };
+        Ok((Sink::chunks(sender), output))
+    }
+
+    fn object(
+        &self,
+        task: &TaskDescriptor,
+        execution: &Execution,
+    ) -> Result<(Sink, Output), StoreError> {
+        let (sender, chunks) = mpsc::channel(limits::WINDOW_MAX);
+        let bucket = self.bucket(&subjects::bucket(&task.bag))?;
+        let token = format!("{}-{execution}", task.index);
+        let labels = [("bag", task.bag.to_string()), ("codec", task.codec.to_string())];
+        let writer = bucket
+            .writer(&subjects::output_name(task.index), &token)?
+            .description(format!("task {} of bag {}, {}", task.index, task.bag, task.codec))
+            .metadata(labels.map(|(k, v)| (k.to_owned(), v)).into());
+        Ok((Sink::chunks(sender), Output::Object { writer: Box::new(writer), chunks }))
+    }
+
+    fn bucket(&self, name: &str) -> Result<Bucket, object_ref::Error> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = buckets.get(name) {
+            return Ok(bucket.clone());
+        }
+        let (client, context) = (self.broker.client().clone(), self.broker.jetstream().clone());
+        let bucket = Bucket::new(client, context, name)?;
+        if buckets.len() >= limits::OPEN_INPUTS_MAX {
+            buckets.clear();
+        }
+        buckets.insert(name.to_owned(), bucket.clone());
+        Ok(bucket)
+    }
+}
+
+async fn fetch_object(
+    bucket: &Bucket,
+    object: &str,
+    sink: &mpsc::Sender<Result<Bytes, Failed>>,
+) -> Result<(), object_ref::Error> {
+    let info = bucket.check_present(object).await?;
+    let mut reader = bucket.reader(&info);
+    while let Some(chunk) = reader.next().await? {
+        if sink.send(Ok(chunk)).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The asynchronous half of a way out.
+#[derive(Debug)]
+pub enum Output {
+    /// Nothing to carry.
+    Nothing,
+    /// The slot writes the part file itself.
+    ByPath(Upload),
+    /// To the gatherer, in chunks.
+    Upload {
+        /// The way.
+        stager: Stager,
+        /// The leave.
+        grant: Grant,
+        /// From the slot.
+        chunks: mpsc::Receiver<Bytes>,
+    },
+    /// To the bag's bucket.
+    Object {
+        /// The object being written.
+        writer: Box<object_ref::Writer>,
+        /// From the slot.
+        chunks: mpsc::Receiver<Bytes>,
+    },
+}
+
+/// An output whose bytes are on their way or there, and which is not complete before it is closed.
+#[derive(Debug)]
+pub enum Carried {
+    /// Nothing.
+    Nothing,
+    /// At the gatherer's.
+    Upload(Upload),
+    /// In the bag's bucket.
+    Object(Box<object_ref::Writer>),
+}
+
+impl Output {
+    /// Carries away what the slot makes, until it ends.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: transient. The slot then meets a closed sink.
+    pub async fn carry(self) -> Result<Carried, StoreError> {
+        match self {
+            Self::Nothing => Ok(Carried::Nothing),
+            Self::ByPath(upload) => Ok(Carried::Upload(upload)),
+            Self::Upload { stager, grant, chunks } => {
+                stager.upload(&grant, chunks).await.map(Carried::Upload)
+            }
+            Self::Object { mut writer, mut chunks } => {
+                while let Some(chunk) = chunks.recv().await {
+                    if let Err(error) = writer.write(chunk).await {
+                        abandon(*writer).await;
+                        return Err(error.into());
+                    }
+                }
+                Ok(Carried::Object(writer))
+            }
+        }
+    }
+}
+
+impl Carried {
+    /// Completes the output: it is durable at its place afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: transient.
+    pub async fn close(self, bytes: u64, digest: &Digest) -> Result<Stored, StoreError> {
+        match self {
+            Self::Nothing => Ok(Stored::Nothing),
+            Self::Upload(upload) => upload.close(bytes, digest).await,
+            Self::Object(writer) => {
+                let stored = writer.commit_or_adopt().await?;
+                if stored.mine && (stored.info.bytes != bytes || stored.info.digest != *digest) {
+                    let text = format!("{} arrived, {digest} was made", stored.info.digest);
+                    return Err(StoreError::Digest(text));
+                }
+                Ok(Stored::Object(Box::new(stored.info)))
+            }
+        }
+    }
+
+    /// Gives the output up after a failed execution, and removes what it left, as far as it can.
+    pub async fn abandon(self) {
+        if let Self::Object(writer) = self {
+            abandon(*writer).await;
+        }
+    }
+}
+
+async fn abandon(writer: object_ref::Writer) {
+    if let Err(error) = writer.abandon().await {
+        tracing::debug!(%error, "chunks left behind, they are swept later");
+    }
+}
