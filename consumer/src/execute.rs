@@ -1,0 +1,132 @@
+//! One execution: input to output, verified while it is compressed. Blocks.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bagpress_broker::descriptor::{TaskDescriptor, Verify};
+use bagpress_broker::result::{Cause, Failed, Times};
+use bagpress_codec::{Digest, Hasher, SEGMENT_BYTES, Verifier};
+use bagpress_objstore::{Sink, Source};
+
+/// Buffers that a slot keeps from task to task.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    segment: Vec<u8>,
+    part: Vec<u8>,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self { segment: Vec::with_capacity(SEGMENT_BYTES), part: Vec::with_capacity(SEGMENT_BYTES) }
+    }
+}
+
+/// What an execution made.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) input_bytes: u64,
+    pub(crate) input_digest: Digest,
+    pub(crate) output_bytes: u64,
+    pub(crate) output_digest: Digest,
+    pub(crate) verified: bool,
+    pub(crate) times: Times,
+}
+
+/// Compresses the whole of `source` into `sink`; ends early when `stop` is set.
+///
+/// # Errors
+///
+/// Why there is no output.
+pub(crate) fn execute(
+    task: &TaskDescriptor,
+    mut source: Source,
+    mut sink: Sink,
+    scratch: &mut Scratch,
+    stop: &AtomicBool,
+) -> Result<Made, Failed> {
+    let began = Instant::now();
+    let mut clock = Clock::default();
+    let verify = task.verify == Verify::Worker;
+    let mut encoder = task.codec.encoder();
+    let mut verifier = verify.then(|| Verifier::new(&task.codec));
+    let (mut input, mut output) = (Hasher::new(), Hasher::new());
+    let (mut input_bytes, mut output_bytes) = (0, 0);
+    let Scratch { segment, part } = scratch;
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Failed::new(Cause::Timeout, "the worker's time limit is over"));
+        }
+        clock.lap(|c| &mut c.input, || source.next(segment))?;
+        if segment.is_empty() {
+            break;
+        }
+        part.clear();
+        clock
+            .lap(|c| &mut c.compress, || encoder.write(segment, part))
+            .map_err(|error| Failed::new(Cause::CodecError, error.to_string()))?;
+        clock
+            .lap(
+                |c| &mut c.verify,
+                || {
+                    input.update(segment);
+                    output.update(part);
+                    verifier.as_mut().map_or(Ok(()), |verifier| verifier.check(segment, part))
+                },
+            )
+            .map_err(|error| Failed::new(Cause::VerifyFailed, error.to_string()))?;
+        input_bytes += segment.len() as u64;
+        output_bytes += part.len() as u64;
+        sink.write(part)?;
+    }
+    source.finish()?;
+    part.clear();
+    encoder.finish(part).map_err(|error| Failed::new(Cause::CodecError, error.to_string()))?;
+    if let Some(verifier) = &mut verifier {
+        let ended = verifier.finish(part);
+        ended.map_err(|error| Failed::new(Cause::VerifyFailed, error.to_string()))?;
+    }
+    output.update(part);
+    output_bytes += part.len() as u64;
+    let most = task.codec.output_bytes_max(input_bytes);
+    if output_bytes > most {
+        let text = format!("{output_bytes} bytes from {input_bytes}; at most {most}");
+        return Err(Failed::new(Cause::BoundViolated, text));
+    }
+    sink.write(part)?;
+    sink.finish()?;
+    Ok(Made {
+        input_bytes,
+        input_digest: input.finish(),
+        output_bytes,
+        output_digest: output.finish(),
+        verified: verify,
+        times: Times {
+            input_us: micros(clock.input),
+            compress_us: micros(clock.compress),
+            verify_us: micros(clock.verify),
+            execute_us: micros(began.elapsed()),
+            ..Times::default()
+        },
+    })
+}
+
+#[derive(Debug, Default)]
+struct Clock {
+    input: Duration,
+    compress: Duration,
+    verify: Duration,
+}
+
+impl Clock {
+    fn lap<T>(&mut self, hand: impl Fn(&mut Self) -> &mut Duration, work: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let worked = work();
+        *hand(self) += began.elapsed();
+        worked
+    }
+}
+
+/// Whole microseconds.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,184 @@
+//! What a worker holds: it renews the leases, and says what would have to be given back if it died.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bagpress_broker::ids::BagId;
+use bagpress_broker::{Broker, Delivery, Held, HeldDelivery, limits};
+use tracing::debug;
+
+/// Who holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Holder {
+    pub(crate) worker: String,
+    pub(crate) host: String,
+    pub(crate) pid: u32,
+}
+
+/// Every delivery that is not answered yet.
+#[derive(Debug)]
+pub(crate) struct Holdings {
+    broker: Broker,
+    holder: Holder,
+    held: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    changed: bool,
+    entries: HashMap<u64, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    delivery: Delivery,
+    since: Instant,
+    renewed: Instant,
+}
+
+/// Keeps one delivery's lease alive; drop it when the delivery is answered.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    holdings: Arc<Holdings>,
+    key: u64,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut table = self.holdings.lock();
+        table.entries.remove(&self.key);
+        table.changed = true;
+    }
+}
+
+impl Holdings {
+    pub(crate) fn new(broker: &Broker, holder: Holder) -> Arc<Self> {
+        Arc::new(Self { broker: broker.clone(), holder, held: Mutex::default() })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
+    /// How many deliveries are held.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// Begins to hold a delivery.
+    pub(crate) fn hold(self: &Arc<Self>, delivery: &Delivery) -> Hold {
+        let now = Instant::now();
+        let mut table = self.lock();
+        table.next += 1;
+        let key = table.next;
+        let entry = Entry { delivery: delivery.clone(), since: now, renewed: now };
+        table.entries.insert(key, entry);
+        table.changed = true;
+        Hold { holdings: self.clone(), key }
+    }
+
+    /// Says at once what was just received: a worker that dies now loses no lease time either.
+    pub(crate) async fn announce(&self, deliveries: &[Delivery]) {
+        let mut bags: HashMap<&BagId, Vec<HeldDelivery>> = HashMap::new();
+        for delivery in deliveries {
+            bags.entry(&delivery.id().bag).or_default().push(described(delivery));
+        }
+        for (bag, deliveries) in bags {
+            self.say(bag, deliveries, false).await;
+        }
+    }
+
+    /// Everything that is held, by bag.
+    pub(crate) fn by_bag(&self) -> HashMap<String, Held> {
+        let mut bags: HashMap<String, Held> = HashMap::new();
+        for entry in self.lock().entries.values() {
+            let bag = entry.delivery.id().bag.to_string();
+            let held = bags.entry(bag).or_insert_with(|| self.event(Vec::new(), true));
+            if held.deliveries.len() < limits::HELD_PER_EVENT {
+                held.deliveries.push(described(&entry.delivery));
+            }
+        }
+        bags
+    }
+
+    fn event(&self, deliveries: Vec<HeldDelivery>, all: bool) -> Held {
+        let Holder { worker, host, pid } = self.holder.clone();
+        Held { v: limits::WIRE_VERSION, worker, host, pid, all, deliveries }
+    }
+
+    async fn say(&self, bag: &BagId, deliveries: Vec<HeldDelivery>, all: bool) {
+        let mut all = all;
+        for part in deliveries.chunks(limits::HELD_PER_EVENT) {
+            let event = self.event(part.to_vec(), all);
+            if let Err(error) = self.broker.say_held(bag, &event).await {
+                debug!(%error, "held not said");
+            }
+            all = false;
+        }
+    }
+
+    /// Renews leases and says what is held, for as long as the worker lives.
+    pub(crate) async fn keep(&self) {
+        let mut ticks = tokio::time::interval(limits::HELD_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.renew().await;
+            self.say_changes().await;
+        }
+    }
+
+    async fn renew(&self) {
+        let now = Instant::now();
+        let due: Vec<_> = {
+            let mut table = self.lock();
+            let due =
+                table.entries.values_mut().filter(|e| now - e.renewed >= limits::LEASE_RENEWAL);
+            due.map(|entry| {
+                entry.renewed = now;
+                entry.delivery.clone()
+            })
+            .collect()
+        };
+        for delivery in due {
+            if let Err(error) = delivery.renew().await {
+                debug!(%error, task = %delivery.id(), "lease not renewed");
+            }
+        }
+    }
+
+    async fn say_changes(&self) {
+        let mut bags: HashMap<BagId, Vec<HeldDelivery>> = HashMap::new();
+        {
+            let mut table = self.lock();
+            if !std::mem::take(&mut table.changed) {
+                return;
+            }
+            for entry in table.entries.values() {
+                if entry.since.elapsed() >= Duration::from_millis(1) {
+                    let bag = entry.delivery.id().bag.clone();
+                    bags.entry(bag).or_default().push(described(&entry.delivery));
+                }
+            }
+        }
+        for (bag, deliveries) in bags {
+            self.say(&bag, deliveries, true).await;
+        }
+    }
+}
+
+fn described(delivery: &Delivery) -> HeldDelivery {
+    let id = delivery.id();
+    HeldDelivery {
+        index: id.index,
+        round: id.round,
+        delivered: delivery.delivered(),
+        reply: delivery.reply().to_owned(),
+    }
+}
