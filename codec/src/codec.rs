@@ -152,8 +152,8 @@ impl Hash for Codec {
 impl fmt::Display for Codec {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.level {
-            Some(level) => write!(formatter, "{}:{level}", self.name()),
-            None => formatter.write_str(self.name()),
+            Some(level) => formatter.pad(&format!("{}:{level}", self.name())),
+            None => formatter.pad(self.name()),
         }
     }
 }
@@ -271,5 +271,18 @@ mod tests {
             .unwrap();
         let library = "zlib".parse::<Codec>().unwrap().library();
         assert_eq!(library.split('+').next().unwrap(), format!("zlib-rs/{version}"));
+    }
+
+    #[test]
+    fn an_invalid_codec_cannot_arrive_from_the_wire() {
+        use serde::de::IntoDeserializer;
+        use serde::de::value::{Error as Invalid, StrDeserializer};
+
+        let read = |text: &'static str| {
+            let text: StrDeserializer<'_, Invalid> = text.into_deserializer();
+            Codec::deserialize(text)
+        };
+        assert_eq!(read("gzip:9").unwrap(), "gzip:9".parse().unwrap());
+        assert!(read("zlib:10").unwrap_err().to_string().contains("out of range: 0 to 9"));
     }
 }

@@ -38,7 +38,7 @@ impl DataKind {
 
 impl fmt::Display for DataKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
+        formatter.pad(self.name())
     }
 }
 
@@ -69,15 +69,14 @@ impl FromStr for DataKind {
 /// assert_eq!(generator.fill(&mut buffer), 36);
 /// assert_eq!(generator.fill(&mut buffer), 0);
 /// ```
-#[derive(Debug)]
 pub struct Generator {
     source: Source,
     remaining: u64,
 }
 
-#[derive(Debug)]
+/// Boxed, since the cipher and the text keep buffers.
 enum Source {
-    Random(Keystream),
+    Random(Box<Keystream>),
     Text(Box<TextWriter>),
     Zeros,
 }
@@ -87,7 +86,7 @@ impl Generator {
     #[must_use]
     pub fn new(kind: DataKind, seed: u64, index: u32, bytes: u64) -> Self {
         let source = match kind {
-            DataKind::Random => Source::Random(Keystream::new(seed, index)),
+            DataKind::Random => Source::Random(Box::new(Keystream::new(seed, index))),
             DataKind::Text => Source::Text(Box::new(TextWriter::new(Keystream::new(seed, index)))),
             DataKind::Zeros => Source::Zeros,
         };
@@ -115,8 +114,8 @@ impl Generator {
     }
 }
 
-/// `ChaCha8` (D. J. Bernstein's ChaCha with 8 rounds, 64-bit counter from 0, 64-bit stream number).
-#[derive(Debug)]
+/// The bytes of ChaCha8: Bernstein's cipher with 8 rounds, a 64-bit counter from 0 and a 64-bit
+/// stream number (<https://cr.yp.to/chacha.html>).
 pub(crate) struct Keystream {
     cipher: ChaCha8Rng,
     /// The word that the last part ended in the middle of, and how many of its bytes are used.
