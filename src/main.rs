@@ -1,1 +1,50 @@
-fn main(){}
+//! The command line: parses, calls one function of a crate, maps errors to exit codes.
+
+mod broker_cmd;
+mod cli;
+mod exit;
+mod logging;
+mod run_cmd;
+mod worker_cmd;
+
+use std::process::ExitCode;
+
+use bagpress_broker::server::guard;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|verb| verb == guard::VERB) {
+        let error = guard::exec(arguments);
+        return exit::report(&anyhow::Error::from(error).context("start a child"));
+    }
+    let cli = cli::Cli::parse();
+    let runtime = match cli.verb.threads() {
+        // A worker waits on one thread and compresses on others.
+        None => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        Some(threads) => {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+        }
+    };
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::report(&anyhow::Error::from(error).context("start")),
+    };
+    // On the main thread: children die with the thread that started them.
+    let ended = runtime.block_on(async {
+        match cli.verb {
+            cli::Verb::Run(args) => Box::pin(run_cmd::run(args)).await,
+            cli::Verb::Submit(args) => Box::pin(run_cmd::submit(args)).await,
+            cli::Verb::Gather(args) => Box::pin(run_cmd::gather(args)).await,
+            cli::Verb::Verify(args) => Box::pin(run_cmd::verify(args)).await,
+            cli::Verb::Worker(args) => Box::pin(worker_cmd::worker(args)).await,
+            cli::Verb::Broker(args) => Box::pin(broker_cmd::broker(args)).await,
+        }
+    });
+    // A reader thread that hangs in the file system must not keep us from ending.
+    runtime.shutdown_background();
+    match ended {
+        Ok(code) => code,
+        Err(error) => exit::report(&error),
+    }
+}

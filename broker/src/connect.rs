@@ -198,6 +198,18 @@ impl Broker {
         &self.inner.client
     }
 
+    /// An owned client, for a caller that hands it to `objstore` without naming its type.
+    #[must_use]
+    pub fn client_handle(&self) -> Client {
+        self.inner.client.clone()
+    }
+
+    /// An owned context, likewise.
+    #[must_use]
+    pub fn context_handle(&self) -> jetstream::Context {
+        self.inner.context.clone()
+    }
+
     /// The JetStream context underneath, for `objstore`.
     #[must_use]
     pub fn jetstream(&self) -> &jetstream::Context {

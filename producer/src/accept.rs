@@ -1,0 +1,288 @@
+//! What happens to a committed result: its output gets its final name, then it is counted.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use bagpress_broker::result::{Done, Outcome, Place, TaskResult, wall_clock_us};
+use bagpress_broker::{Broker, Followed, limits, subjects};
+use bagpress_objstore::object_ref::Bucket;
+use bagpress_objstore::staging::{Parts, Syncer};
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use serde_json::json;
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+use crate::manifest::Entry;
+use crate::plan::BagPlan;
+use bagpress_objstore::staging::Plan as _;
+
+/// Objects that are checked or fetched at a time.
+const OBJECTS: usize = 16;
+
+/// Turns committed results into counted outcomes.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    pub(crate) plan: BagPlan,
+    pub(crate) parts: Option<(Arc<Parts>, Syncer)>,
+    pub(crate) bucket: Option<Bucket>,
+    pub(crate) stats: Option<PathBuf>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Accepted {
+    /// Counted now.
+    pub(crate) counted: Vec<TaskResult>,
+    /// Committed, but the bytes are not there, or the result cannot be read: run again.
+    pub(crate) lost: Vec<u32>,
+}
+
+enum Fate {
+    Counted,
+    Lost,
+}
+
+impl Acceptor {
+    /// Accepts a batch. Safe to repeat after an error.
+    ///
+    /// # Errors
+    ///
+    /// If the disk or the broker does not take part now.
+    pub(crate) async fn accept(&self, batch: Vec<Followed>) -> Result<Accepted> {
+        let mut accepted = Accepted::default();
+        let mut results = Vec::new();
+        for followed in batch {
+            match followed.result {
+                Ok(result) => {
+                    if self.counts(result.index, result.round) {
+                        results.push(result);
+                    }
+                }
+                Err((index, round, why)) => {
+                    if self.counts(index, round) {
+                        warn!(
+                            index,
+                            round, why, "committed result not readable, task is run again"
+                        );
+                        accepted.lost.push(index);
+                    }
+                }
+            }
+        }
+        let mut fates = Vec::with_capacity(results.len());
+        for some in results.chunks(OBJECTS) {
+            let fetching: Vec<BoxFuture<'_, Result<Fate>>> =
+                some.iter().map(|result| self.fetch(result).boxed()).collect();
+            fates.extend(join_all(fetching).await);
+        }
+        let mut placed = Vec::new();
+        for (result, fate) in results.into_iter().zip(fates) {
+            match fate? {
+                Fate::Counted => placed.push(result),
+                Fate::Lost => accepted.lost.push(result.index),
+            }
+        }
+        let (counted, lost) = self.place(placed).await?;
+        accepted.lost.extend(lost);
+        accepted.counted = self.count(counted).await?;
+        Ok(accepted)
+    }
+
+    fn counts(&self, index: u32, round: u32) -> bool {
+        let ledger = &self.plan.ledger;
+        index < self.plan.specification.tasks
+            && ledger.round(index) == round
+            && !ledger.is_decided(index)
+    }
+
+    /// Checks that an object is there, whole; fetches it where outputs become files.
+    async fn fetch(&self, result: &TaskResult) -> Result<Fate> {
+        let Outcome::Done(done) = &result.outcome else { return Ok(Fate::Counted) };
+        let (Place::Object { object, chunks, .. }, Some(bucket)) = (&done.place, &self.bucket)
+        else {
+            return Ok(Fate::Counted);
+        };
+        let info = match bucket.check_present(object).await {
+            Ok(info) => info,
+            Err(error) if error.is_transient() => return Err(error).context("check an object"),
+            Err(error) => {
+                warn!(%error, index = result.index, "object not there, task is run again");
+                return Ok(Fate::Lost);
+            }
+        };
+        if info.digest != done.output_digest || info.chunks != *chunks {
+            warn!(index = result.index, "another object than was committed, task is run again");
+            return Ok(Fate::Lost);
+        }
+        let Some((parts, _)) = &self.parts else { return Ok(Fate::Counted) };
+        let part = parts.part(result.index, result.round, &result.execution);
+        match fetch_to(bucket, &info, &part).await {
+            Ok(()) => {}
+            Err(Fetch::Object(error)) if !error.is_transient() => {
+                warn!(%error, index = result.index, "object cannot be read, task is run again");
+                return Ok(Fate::Lost);
+            }
+            Err(Fetch::Object(error)) => return Err(error).context("fetch an object"),
+            Err(Fetch::File(error)) => {
+                return Err(error).with_context(|| format!("write {}", part.display()));
+            }
+        }
+        let target = self.plan.target(result.index).context("find the output's name")?;
+        parts.dress(&part, &target).with_context(|| format!("write {}", part.display()))?;
+        Ok(Fate::Counted)
+    }
+
+    /// Gives every output of the batch its final name, durably.
+    async fn place(&self, results: Vec<TaskResult>) -> Result<(Vec<TaskResult>, Vec<u32>)> {
+        let Some((parts, syncer)) = &self.parts else { return Ok((results, Vec::new())) };
+        let (plan, folder) = (self.plan.clone(), parts.clone());
+        let placing = spawn_blocking(move || {
+            let (mut placed, mut lost, mut moved) = (Vec::new(), Vec::new(), false);
+            for result in results {
+                let stored = result.done().filter(|done| done.place != Place::Nothing);
+                let Some(done) = stored else {
+                    placed.push(result);
+                    continue;
+                };
+                match place_one(&plan, &folder, &result, done) {
+                    Ok(()) => {
+                        moved = true;
+                        placed.push(result);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        warn!(
+                            index = result.index,
+                            "the output's bytes are gone, task is run again"
+                        );
+                        lost.push(result.index);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok((placed, lost, moved))
+        });
+        let (placed, lost, moved) =
+            placing.await.context("place outputs")?.context("give outputs their names")?;
+        if moved {
+            syncer.sync().await.context("make outputs durable")?;
+        }
+        Ok((placed, lost))
+    }
+
+    /// Appends the lines: only now these tasks are done.
+    async fn count(&self, results: Vec<TaskResult>) -> Result<Vec<TaskResult>> {
+        if results.is_empty() {
+            return Ok(results);
+        }
+        let ledger = self.plan.ledger.clone();
+        let now = wall_clock_us();
+        let (stats, specification) = (self.stats.clone(), self.plan.specification.clone());
+        let counting = spawn_blocking(move || {
+            let entries: Vec<_> =
+                results.iter().map(|result| Entry::Outcome(Box::new(result.clone()))).collect();
+            ledger.append(&entries, |result| now.saturating_sub(result.times.made_us))?;
+            if let Some(folder) = stats {
+                for result in &results {
+                    write_stats(&folder, &specification.codec.to_string(), result);
+                }
+            }
+            Ok::<_, io::Error>(results)
+        });
+        counting.await.context("append to the ledger")?.context("append to the ledger")
+    }
+}
+
+fn place_one(plan: &BagPlan, parts: &Parts, result: &TaskResult, done: &Done) -> io::Result<()> {
+    let target = plan.target(result.index)?;
+    parts.place(&result.id(), &result.execution, &target, &done.output_digest)?;
+    if result.attempt > 1 {
+        parts.sweep(result.index, result.round);
+    }
+    Ok(())
+}
+
+enum Fetch {
+    Object(bagpress_objstore::object_ref::Error),
+    File(io::Error),
+}
+
+async fn fetch_to(
+    bucket: &Bucket,
+    info: &bagpress_objstore::object_ref::Info,
+    part: &std::path::Path,
+) -> Result<(), Fetch> {
+    let mut reader = bucket.reader(info);
+    let mut file = std::fs::File::create(part).map_err(Fetch::File)?;
+    while let Some(chunk) = reader.next().await.map_err(Fetch::Object)? {
+        let writing = spawn_blocking(move || {
+            io::Write::write_all(&mut file, &chunk)?;
+            Ok(file)
+        });
+        let written = writing.await.map_err(|e| Fetch::File(io::Error::other(e)))?;
+        file = written.map_err(Fetch::File)?;
+    }
+    Ok(())
+}
+
+/// The RFC's `stats_N.json`. Never synced: the ledger has it all.
+fn write_stats(folder: &std::path::Path, codec: &str, result: &TaskResult) {
+    let times = &result.times;
+    #[expect(clippy::cast_precision_loss, reason = "a label for people")]
+    let ms = |us: u64| us as f64 / 1000.0;
+    let mut stats = json!({
+        "index": result.index, "codec": codec, "worker": result.worker, "host": result.host,
+        "attempt": result.attempt, "round": result.round,
+        "total_ms": ms(times.execute_us), "input_ms": ms(times.input_us),
+        "compress_ms": ms(times.compress_us), "verify_ms": ms(times.verify_us),
+        "transfer_ms": ms(times.transfer_us), "queue_ms": ms(times.queue_us),
+    });
+    let more = match &result.outcome {
+        Outcome::Done(done) => {
+            #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+            let ratio = done.output_bytes as f64 / done.input_bytes.max(1) as f64;
+            json!({
+                "ok": true, "input_bytes": done.input_bytes, "output_bytes": done.output_bytes,
+                "output_per_input": ratio, "input_digest": done.input_digest,
+                "output_digest": done.output_digest, "verified": done.verified, "place": done.place,
+            })
+        }
+        Outcome::Failed(failed) => {
+            json!({ "ok": false, "cause": failed.cause, "message": failed.message })
+        }
+    };
+    if let (Some(stats), serde_json::Value::Object(more)) = (stats.as_object_mut(), more) {
+        stats.extend(more);
+    }
+    let path = folder.join(format!("stats_{}.json", result.index));
+    if let Err(error) = std::fs::write(&path, format!("{stats:#}\n")) {
+        info!(%error, path = %path.display(), "stats file not written");
+    }
+}
+
+/// The bag's output bucket, made if it is not there.
+///
+/// # Errors
+///
+/// If the server has no room for it, or does not answer.
+pub(crate) async fn output_bucket(broker: &Broker, plan: &BagPlan) -> Result<Bucket> {
+    let specification = &plan.specification;
+    let name = subjects::bucket(&specification.bag);
+    let description = format!("Outputs of bag {}", specification.bag);
+    let bucket = Bucket::create(
+        broker.client_handle(),
+        broker.context_handle(),
+        &name,
+        &description,
+        specification.bucket_bytes(),
+        &specification.bag,
+    );
+    let bucket = Box::pin(bucket).await;
+    bucket.with_context(|| {
+        format!("make the bag's bucket; it needs {} bytes at most", specification.bucket_bytes())
+    })
+}
+
+const _: () = assert!(limits::GATHER_BATCH >= OBJECTS);

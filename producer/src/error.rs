@@ -1,0 +1,31 @@
+//! What ends a command, and what its exit code says.
+
+/// An error that a person can mend before anything has started.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Usage {
+    /// What is wrong, naming the thing.
+    pub message: String,
+    /// What to try.
+    pub hint: String,
+}
+
+impl Usage {
+    /// As an `anyhow` error.
+    pub fn error(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+        Self { message: message.into(), hint: hint.into() }.into()
+    }
+}
+
+/// The bag stands still, or is past its deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Stalled(pub String);
+
+/// Somebody pressed Ctrl-C, or sent SIGTERM.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; `bagpress gather {folder}` goes on")]
+pub struct Interrupted {
+    /// The run folder.
+    pub folder: String,
+}

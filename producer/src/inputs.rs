@@ -1,0 +1,298 @@
+//! The files of a bag: found, listed, and looked up by index without being held in memory.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use bagpress_broker::limits;
+use bagpress_codec::{Digest, Hasher};
+use bagpress_objstore::staging::mtime_ns;
+use data_encoding::BASE64;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use walkdir::WalkDir;
+
+use crate::Usage;
+
+/// Every so many lines the place of one is remembered: 500 KB for a million files.
+const STRIDE: u32 = 16;
+
+/// One file of a bag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputEntry {
+    /// Its absolute path.
+    #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
+    pub path: PathBuf,
+    /// Where its output belongs, below the outputs' folder and without the codec's extension.
+    #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
+    pub target: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// Its modification time, ns since 1970.
+    pub mtime_ns: i64,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its inode.
+    pub inode: u64,
+}
+
+/// A path is a string; one that is not UTF-8 is an object with its bytes in base64.
+fn write_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    match path.to_str() {
+        Some(text) => serializer.serialize_str(text),
+        None => serializer.collect_map([("base64", BASE64.encode(path.as_os_str().as_bytes()))]),
+    }
+}
+
+fn read_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(String),
+        Bytes { base64: String },
+    }
+    match Written::deserialize(deserializer)? {
+        Written::Text(text) => Ok(text.into()),
+        Written::Bytes { base64 } => {
+            let bytes = BASE64.decode(base64.as_bytes()).map_err(serde::de::Error::custom)?;
+            Ok(OsString::from_vec(bytes).into())
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// How many files.
+    pub files: u32,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes of the largest.
+    pub largest: u64,
+    /// Symbolic links and special files that were left out.
+    pub skipped: u64,
+    /// Digest of the list.
+    pub list: Digest,
+}
+
+/// Finds the files of `paths` and writes their list to `list`.
+///
+/// Paths map as `cp -r` does: a folder keeps its last component. `out`, where the outputs go, is left
+/// out if it lies inside a folder. The order is the file names' own, so that equal folders make equal
+/// lists.
+///
+/// # Errors
+///
+/// [`Usage`]: no such path, nothing to do, two inputs with one target, too many files.
+pub fn find(paths: &[PathBuf], list: &Path, out: Option<&Path>) -> Result<Found> {
+    let file = File::create(list).with_context(|| format!("write {}", list.display()))?;
+    let mut finder = Finder {
+        writer: BufWriter::new(file),
+        hasher: Hasher::new(),
+        targets: HashMap::new(),
+        found: Found { files: 0, bytes: 0, largest: 0, skipped: 0, list: Digest::of(b"") },
+        out: out.map(Path::to_owned),
+    };
+    check_roots(paths)?;
+    for path in paths {
+        finder.walk(path)?;
+    }
+    let Finder { mut writer, hasher, mut found, .. } = finder;
+    writer.flush().with_context(|| format!("write {}", list.display()))?;
+    writer.get_ref().sync_all().with_context(|| format!("write {}", list.display()))?;
+    if found.files == 0 {
+        return Err(Usage::error(
+            "there is no regular file in what was named",
+            "name files, or folders with files in them",
+        ));
+    }
+    found.list = hasher.finish();
+    Ok(found)
+}
+
+/// Refuses before anything is read: a million files are not walked to find a typing error.
+fn check_roots(paths: &[PathBuf]) -> Result<()> {
+    let mut targets: HashMap<OsString, &Path> = HashMap::new();
+    for path in paths {
+        fs::symlink_metadata(path).map_err(|error| {
+            Usage::error(
+                format!("no such input: {}: {error}", path.display()),
+                "name files and folders that exist",
+            )
+        })?;
+        if let Some(other) = targets.insert(last_component(path)?, path) {
+            return Err(same_target(other, path));
+        }
+    }
+    Ok(())
+}
+
+fn same_target(one: &Path, other: &Path) -> anyhow::Error {
+    Usage::error(
+        format!("{} and {} would have the same output", one.display(), other.display()),
+        "give them to different runs, or name a folder above both",
+    )
+}
+
+/// The name that an input keeps below the outputs' folder; also of `.` and `..`.
+fn last_component(path: &Path) -> Result<OsString> {
+    if let Some(name) = path.file_name() {
+        return Ok(name.to_owned());
+    }
+    let absolute = path.canonicalize().with_context(|| format!("find {}", path.display()))?;
+    Ok(absolute.file_name().unwrap_or_else(|| "root".as_ref()).to_owned())
+}
+
+struct Finder {
+    writer: BufWriter<File>,
+    hasher: Hasher,
+    /// Targets of files that were named one by one; those below one folder cannot collide.
+    targets: HashMap<PathBuf, PathBuf>,
+    found: Found,
+    out: Option<PathBuf>,
+}
+
+impl Finder {
+    fn walk(&mut self, root: &Path) -> Result<()> {
+        let absolute =
+            std::path::absolute(root).with_context(|| format!("find {}", root.display()))?;
+        let name = PathBuf::from(last_component(root)?);
+        let out = self.out.clone();
+        // The root itself may be a link: who names one means what it leads to.
+        let followed = fs::metadata(&absolute).is_ok_and(|m| m.is_file());
+        let walker = WalkDir::new(&absolute).follow_root_links(true).sort_by_file_name();
+        let walker = walker
+            .into_iter()
+            .filter_entry(move |entry| out.as_ref().is_none_or(|out| entry.path() != out));
+        for entry in walker {
+            let entry = entry.map_err(|error| {
+                Usage::error(
+                    format!("an input folder cannot be read: {error}"),
+                    "give yourself permission, or leave that folder out",
+                )
+            })?;
+            if entry.file_type().is_dir() {
+                continue;
+            }
+            if !entry.file_type().is_file() && !(followed && entry.depth() == 0) {
+                self.found.skipped += 1;
+                continue;
+            }
+            let relative = entry.path().strip_prefix(&absolute).unwrap_or(entry.path());
+            let target =
+                if relative.as_os_str().is_empty() { name.clone() } else { name.join(relative) };
+            let metadata = fs::metadata(entry.path());
+            let metadata =
+                metadata.with_context(|| format!("look at {}", entry.path().display()))?;
+            self.add(entry.path(), target, &metadata)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &Path, target: PathBuf, metadata: &fs::Metadata) -> Result<()> {
+        if target.components().count() == 1
+            && let Some(other) = self.targets.insert(target.clone(), path.to_owned())
+        {
+            return Err(same_target(&other, path));
+        }
+        if metadata.len() > limits::INPUT_BYTES_MAX {
+            return Err(Usage::error(
+                format!(
+                    "{} has {} bytes; at most {} are allowed",
+                    path.display(),
+                    metadata.len(),
+                    limits::INPUT_BYTES_MAX
+                ),
+                "split it, or leave it out",
+            ));
+        }
+        if self.found.files >= limits::BAG_TASKS_MAX {
+            return Err(Usage::error(
+                format!("there are more than {} files", limits::BAG_TASKS_MAX),
+                "give them to several runs",
+            ));
+        }
+        let entry = InputEntry {
+            path: path.to_owned(),
+            target,
+            bytes: metadata.len(),
+            mtime_ns: mtime_ns(metadata),
+            mode: metadata.mode() & 0o7777,
+            inode: metadata.ino(),
+        };
+        let mut line = serde_json::to_vec(&entry)?;
+        line.push(b'\n');
+        self.hasher.update(&line);
+        self.writer.write_all(&line).context("write the list of inputs")?;
+        self.found.files += 1;
+        self.found.bytes += entry.bytes;
+        self.found.largest = self.found.largest.max(entry.bytes);
+        Ok(())
+    }
+}
+
+/// The list of a bag's files, on disk.
+#[derive(Debug)]
+pub struct InputList {
+    path: PathBuf,
+    file: File,
+    /// Where every [`STRIDE`]th line begins, and where the last one ends.
+    places: Vec<u64>,
+}
+
+impl InputList {
+    /// Opens the list.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let mut reader = BufReader::with_capacity(256 * 1024, &file);
+        let (mut places, mut at, mut line) = (Vec::new(), 0, 0);
+        let mut buffer = Vec::new();
+        loop {
+            buffer.clear();
+            let read = reader.read_until(b'\n', &mut buffer)?;
+            if read == 0 {
+                places.push(at);
+                return Ok(Self { path: path.to_owned(), file, places });
+            }
+            if line % STRIDE == 0 {
+                places.push(at);
+            }
+            at += read as u64;
+            line += 1;
+        }
+    }
+
+    /// The file of task `index`.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or the list cannot be read.
+    pub fn get(&self, index: u32) -> io::Result<InputEntry> {
+        let none = || io::Error::other(format!("the list has no file {index}"));
+        let at = (index / STRIDE) as usize;
+        let [from, to] = self.places.get(at..at + 2).ok_or_else(none)? else { return Err(none()) };
+        let mut block = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
+        self.file.read_exact_at(&mut block, *from)?;
+        let line = block.split(|byte| *byte == b'\n').nth((index % STRIDE) as usize);
+        let line = line.filter(|line| !line.is_empty()).ok_or_else(none)?;
+        serde_json::from_slice(line).map_err(io::Error::other)
+    }
+
+    /// All files, in order.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn iter(&self) -> io::Result<impl Iterator<Item = io::Result<InputEntry>> + use<>> {
+        let reader = BufReader::with_capacity(64 * 1024, File::open(&self.path)?);
+        Ok(reader.lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::other)))
+    }
+}

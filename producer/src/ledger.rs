@@ -1,0 +1,207 @@
+//! What is decided: the manifest, and what of it is needed at hand.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use bagpress_broker::result::{Outcome, TaskResult};
+
+use crate::manifest::{BadLine, Entry, Manifest};
+use crate::tally::Tally;
+
+/// The ledger of one run, open.
+#[derive(Debug)]
+pub struct Ledger {
+    manifest: Manifest,
+    state: Mutex<State>,
+    /// Lines that could not be used.
+    pub bad_lines: Vec<BadLine>,
+}
+
+#[derive(Debug)]
+struct State {
+    done: Bits,
+    failed: Bits,
+    /// Rounds above 0, of the few tasks that have one.
+    rounds: HashMap<u32, u32>,
+    tally: Tally,
+}
+
+/// A bit a task.
+#[derive(Debug, Clone)]
+pub(crate) struct Bits(Vec<u64>);
+
+impl Bits {
+    pub(crate) fn new(tasks: u32) -> Self {
+        Self(vec![0; (tasks as usize).div_ceil(64)])
+    }
+
+    pub(crate) fn get(&self, index: u32) -> bool {
+        self.0.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+    }
+
+    pub(crate) fn set(&mut self, index: u32, to: bool) {
+        if let Some(word) = self.0.get_mut(index as usize / 64) {
+            let bit = 1 << (index % 64);
+            *word = if to { *word | bit } else { *word & !bit };
+        }
+    }
+}
+
+impl State {
+    fn round(&self, index: u32) -> u32 {
+        self.rounds.get(&index).copied().unwrap_or(0)
+    }
+
+    fn decided(&self, index: u32) -> bool {
+        self.done.get(index) || self.failed.get(index)
+    }
+
+    fn see(&mut self, entry: &Entry, commit_us: u64) {
+        match entry {
+            Entry::Begun { index, round } => {
+                self.done.set(*index, false);
+                self.failed.set(*index, false);
+                self.rounds.insert(*index, *round);
+            }
+            Entry::Outcome(result) => {
+                if result.round < self.round(result.index) || self.decided(result.index) {
+                    return;
+                }
+                match result.outcome {
+                    Outcome::Done(_) => self.done.set(result.index, true),
+                    Outcome::Failed(_) => self.failed.set(result.index, true),
+                }
+                self.tally.add(result, commit_us);
+            }
+        }
+    }
+}
+
+impl Ledger {
+    /// Opens the ledger of a bag of `tasks`.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn open(path: &Path, tasks: u32) -> io::Result<Self> {
+        let mut state = State {
+            done: Bits::new(tasks),
+            failed: Bits::new(tasks),
+            rounds: HashMap::new(),
+            tally: Tally::default(),
+        };
+        let (manifest, bad_lines) = Manifest::open(path, |entry| state.see(&entry, 0))?;
+        let mut ledger = Self { manifest, state: Mutex::new(state), bad_lines };
+        if ledger.with(|state| !state.rounds.is_empty()) {
+            ledger.recount(path)?;
+        }
+        Ok(ledger)
+    }
+
+    /// Counts again when rounds were begun: only the outcome of the highest round counts.
+    fn recount(&mut self, path: &Path) -> io::Result<()> {
+        let file = std::fs::File::open(path)?;
+        let mut tally = Tally::default();
+        let mut counted = self
+            .with(|state| Bits::new(u32::try_from(state.done.0.len() * 64).unwrap_or(u32::MAX)));
+        crate::manifest::read(&file, |entry| {
+            let Entry::Outcome(result) = entry else { return };
+            let current = self.with(|state| state.round(result.index)) == result.round;
+            if current && !counted.get(result.index) {
+                counted.set(result.index, true);
+                tally.add(&result, 0);
+            }
+        })?;
+        self.with(|state| state.tally = tally);
+        Ok(())
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Appends lines, durably, then counts them; `commit_us` says how long a result was on its way.
+    ///
+    /// # Errors
+    ///
+    /// What the system said: nothing was counted.
+    pub fn append(
+        &self,
+        entries: &[Entry],
+        commit_us: impl Fn(&TaskResult) -> u64,
+    ) -> io::Result<()> {
+        self.manifest.append(entries)?;
+        self.with(|state| {
+            for entry in entries {
+                let took = match entry {
+                    Entry::Outcome(result) => commit_us(result),
+                    Entry::Begun { .. } => 0,
+                };
+                state.see(entry, took);
+            }
+        });
+        Ok(())
+    }
+
+    /// Begins new rounds: the lines come first, before anything of the old rounds is touched.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn begin(&self, indices: &[u32]) -> io::Result<Vec<(u32, u32)>> {
+        let begun: Vec<_> = indices.iter().map(|index| (*index, self.round(*index) + 1)).collect();
+        for (index, _) in &begun {
+            if self.is_decided(*index)
+                && let Some(result) = self.manifest.outcome(*index)
+            {
+                self.with(|state| state.tally.remove(&result));
+            }
+        }
+        let lines: Vec<_> = begun
+            .iter()
+            .map(|(index, round)| Entry::Begun { index: *index, round: *round })
+            .collect();
+        self.append(&lines, |_| 0)?;
+        Ok(begun)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.manifest.path()
+    }
+
+    /// The round of a task that counts.
+    #[must_use]
+    pub fn round(&self, index: u32) -> u32 {
+        self.with(|state| state.round(index))
+    }
+
+    /// Whether a task has an outcome in the round that counts.
+    #[must_use]
+    pub fn is_decided(&self, index: u32) -> bool {
+        self.with(|state| state.decided(index))
+    }
+
+    /// Whether a task failed.
+    #[must_use]
+    pub fn is_failed(&self, index: u32) -> bool {
+        self.with(|state| state.failed.get(index))
+    }
+
+    /// The outcome of a task, if it has one in `round` or a later one.
+    #[must_use]
+    pub fn outcome(&self, index: u32, round: u32) -> Option<TaskResult> {
+        if !self.is_decided(index) || self.round(index) < round {
+            return None;
+        }
+        self.manifest.outcome(index)
+    }
+
+    /// Looks at the counts.
+    pub fn tally<T>(&self, look: impl FnOnce(&Tally) -> T) -> T {
+        self.with(|state| look(&state.tally))
+    }
+}

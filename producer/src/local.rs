@@ -1,0 +1,185 @@
+//! A cluster on this machine, for one run: a server and workers of our own, which die with us.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use bagpress_broker::ids::Pool;
+use bagpress_broker::server::{self, Durability, Guard, Server, find_program};
+use bagpress_broker::{Address, Broker, Role, Sizes, limits};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::folder::RunFolder;
+
+/// What a local cluster is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The nats-server that was named, if one was.
+    pub nats_server: Option<PathBuf>,
+    /// How many workers, of one slot each.
+    pub workers: usize,
+    /// When what the server acknowledged is on disk.
+    pub durability: Durability,
+}
+
+/// The cluster. Start and supervise it on the main thread: its processes die with that thread.
+#[derive(Debug)]
+pub struct Cluster {
+    server: Server,
+    guard: Guard,
+    logs: PathBuf,
+    workers: Vec<Worker>,
+    ended: mpsc::Sender<u32>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    child: Option<Child>,
+    starts: u32,
+}
+
+impl Cluster {
+    /// Starts a server on the run's `.broker/`, makes the streams, and starts the workers. The process
+    /// ids of workers that end come out of the channel.
+    ///
+    /// # Errors
+    ///
+    /// If there is no fitting nats-server, if its store is in use, or if it does not become ready.
+    pub async fn start(
+        folder: &RunFolder,
+        options: &Options,
+    ) -> Result<(Self, mpsc::Receiver<u32>)> {
+        let guard = Guard::of_this_program().context("find this program")?;
+        let program = find_program(options.nats_server.as_deref())?;
+        let server = Server::start(server::Options {
+            program,
+            store: folder.broker(),
+            listen: "127.0.0.1:-1".to_owned(),
+            durability: options.durability,
+            guard: guard.clone(),
+        })
+        .await?;
+        let broker = Broker::connect(&Address::plain(server.url()), Role::Admin).await?;
+        let sizes = Sizes { max_file: Some(server::max_file(server.store())), replicas: 1 };
+        Box::pin(broker.ensure(&Pool::default(), sizes)).await?;
+        let (ended, receiver) = mpsc::channel(64);
+        let mut cluster = Self { server, guard, logs: folder.logs(), workers: Vec::new(), ended };
+        for number in 0..options.workers {
+            let child = cluster.spawn(number)?;
+            cluster.workers.push(Worker { child: Some(child), starts: 1 });
+        }
+        Ok((cluster, receiver))
+    }
+
+    /// Where the server is.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        Address::plain(self.server.url())
+    }
+
+    fn spawn(&self, number: usize) -> Result<Child> {
+        let log = self.logs.join(format!("worker_{number}.log"));
+        let mut command = Command::from(self.guard.command(&self.guard.executable));
+        command.args(["worker", "--slots", "1", "--server", self.server.url()]);
+        // Our own child, on our own server, with our own permissions: every folder is allowed.
+        command.args(["--allow", "/"]).arg("--log").arg(&log);
+        // What somebody exported for other workers is not for these.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("BAGPRESS_") {
+                command.env_remove(&name);
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        command.kill_on_drop(true).spawn().context("start a worker")
+    }
+
+    /// Waits for workers that end, says so, and starts them again, at most
+    /// [`limits::RESPAWNS_MAX`] times each. Returns when the cluster can do no more.
+    pub async fn supervise(&mut self) -> anyhow::Error {
+        loop {
+            let number = {
+                let Self { server, workers, .. } = self;
+                let mut ends: FuturesUnordered<_> = workers
+                    .iter_mut()
+                    .enumerate()
+                    .filter_map(|(number, worker)| Some((number, worker.child.as_mut()?)))
+                    .map(|(number, child)| async move { (number, child.id(), child.wait().await) })
+                    .collect();
+                tokio::select! {
+                    error = server.ended() => return anyhow::Error::from(error).context("the local server is gone"),
+                    Some((number, pid, status)) = ends.next() => {
+                        let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
+                        warn!(number, pid, status, "local worker ended");
+                        crate::message(&format!("note: local worker {number} ended ({status})"));
+                        if let Some(pid) = pid {
+                            // Nobody listens when the bag is over.
+                            drop(self.ended.try_send(pid));
+                        }
+                        number
+                    }
+                }
+            };
+            if let Err(error) = self.respawn(number) {
+                return error;
+            }
+        }
+    }
+
+    fn respawn(&mut self, number: usize) -> Result<()> {
+        let starts = self.workers[number].starts;
+        if starts > limits::RESPAWNS_MAX {
+            self.workers[number].child = None;
+            if self.workers.iter().all(|worker| worker.child.is_none()) {
+                bail!(
+                    "every local worker ended more than {} times; see {}",
+                    limits::RESPAWNS_MAX,
+                    self.logs.display()
+                );
+            }
+            return Ok(());
+        }
+        let child = self.spawn(number)?;
+        self.workers[number] = Worker { child: Some(child), starts: starts + 1 };
+        Ok(())
+    }
+
+    /// Stops everything and waits until it is gone. After a finished bag nothing the workers might
+    /// hold is of worth: they are killed. Otherwise they give back what they hold.
+    pub async fn stop(mut self, finished: bool) {
+        let signal = if finished { Signal::KILL } else { Signal::TERM };
+        let mut children: Vec<_> = self.workers.iter_mut().filter_map(|w| w.child.take()).collect();
+        for child in &children {
+            if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+                // It may have ended by itself.
+                kill_process(pid, signal).ok();
+            }
+        }
+        for child in &mut children {
+            let within = limits::STOP_WITHIN / 4;
+            if tokio::time::timeout(within, child.wait()).await.is_err() {
+                drop(child.kill().await);
+            }
+        }
+        self.server.stop().await;
+    }
+}
+
+/// Removes the store of a run's own server.
+///
+/// # Errors
+///
+/// What the system said.
+pub fn remove_store(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,178 @@
+//! The ledger: one checksummed line per outcome and per begun round.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use bagpress_broker::limits;
+use bagpress_broker::result::TaskResult;
+use serde::{Deserialize, Serialize};
+
+/// Ends a line: `,"crc":"` + 8 hexadecimal digits + `"}`.
+const CRC_BYTES: usize = 8 + 8 + 2;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Entry {
+    /// A task's round has an outcome. It is the one that counts.
+    Outcome(Box<TaskResult>),
+    /// A task is run anew: what an earlier round said no longer counts.
+    Begun {
+        /// The task's place in its bag.
+        index: u32,
+        /// The new round.
+        round: u32,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    v: u32,
+    #[serde(flatten)]
+    entry: Entry,
+}
+
+/// Writes a line, without its end: the CRC-32 is that of everything before its own comma.
+#[must_use]
+pub fn encode(entry: &Entry) -> Vec<u8> {
+    let entry = match entry {
+        // The run folder has the specification: a descriptor in each line would double the ledger.
+        Entry::Outcome(result) if result.descriptor.is_some() => {
+            let result = TaskResult { descriptor: None, ..(**result).clone() };
+            Entry::Outcome(Box::new(result))
+        }
+        other => other.clone(),
+    };
+    let mut line = serde_json::to_vec(&Line { v: limits::WIRE_VERSION, entry }).unwrap_or_default();
+    line.pop();
+    let crc = crc32fast::hash(&line);
+    line.extend_from_slice(format!(",\"crc\":\"{crc:08x}\"}}").as_bytes());
+    line
+}
+
+/// Reads a line without its end.
+///
+/// # Errors
+///
+/// What is wrong with it: torn, flipped, of another version.
+pub fn decode(line: &[u8]) -> Result<Entry, String> {
+    let body = line.len().checked_sub(CRC_BYTES).ok_or("it is torn")?;
+    let (body, end) = line.split_at(body);
+    if end != format!(",\"crc\":\"{:08x}\"}}", crc32fast::hash(body)).as_bytes() {
+        return Err("its checksum is wrong".to_owned());
+    }
+    let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    if line.v != limits::WIRE_VERSION {
+        return Err(format!("its version is {}", line.v));
+    }
+    Ok(line.entry)
+}
+
+/// The open ledger of one run.
+#[derive(Debug)]
+pub struct Manifest {
+    file: File,
+    path: PathBuf,
+}
+
+/// A line that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadLine {
+    /// Its number, from 1.
+    pub number: u64,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl Manifest {
+    /// Opens the ledger, reads every line into `see`, and returns the lines that cannot be used: they
+    /// are skipped, never believed, and what they said is found out anew.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn open(path: &Path, see: impl FnMut(Entry)) -> io::Result<(Self, Vec<BadLine>)> {
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).truncate(false).open(path)?;
+        let bad = read(&file, see)?;
+        let end = file.seek(SeekFrom::End(0))?;
+        if end > 0 {
+            let mut last = [0];
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+            // A torn last line must not swallow the next one.
+            if last != *b"\n" {
+                file.write_all(b"\n")?;
+            }
+        }
+        Ok((Self { file, path: path.to_owned() }, bad))
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends lines; durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// What the system said. Lines may then be there in part; the next opening skips a torn one.
+    pub fn append(&self, entries: &[Entry]) -> io::Result<()> {
+        let mut text = Vec::with_capacity(entries.len() * 512);
+        for entry in entries {
+            text.extend_from_slice(&encode(entry));
+            text.push(b'\n');
+        }
+        (&self.file).write_all(&text)?;
+        self.file.sync_data()
+    }
+
+    /// The outcome of a task in its highest round, from the file. Reads the whole ledger: for the rare
+    /// question of a late worker.
+    #[must_use]
+    pub fn outcome(&self, index: u32) -> Option<TaskResult> {
+        let mut found: Option<TaskResult> = None;
+        let file = File::open(&self.path).ok()?;
+        read(&file, |entry| match entry {
+            Entry::Outcome(result) if result.index == index => {
+                if found.as_ref().is_none_or(|before| before.round < result.round) {
+                    found = Some(*result);
+                }
+            }
+            Entry::Outcome(_) | Entry::Begun { .. } => {}
+        })
+        .ok()?;
+        found
+    }
+}
+
+/// Reads every line of a ledger into `see`, and returns those that cannot be used.
+///
+/// # Errors
+///
+/// What the system said.
+pub fn read(file: &File, mut see: impl FnMut(Entry)) -> io::Result<Vec<BadLine>> {
+    let mut reader = BufReader::with_capacity(256 * 1024, file);
+    reader.seek(SeekFrom::Start(0))?;
+    let (mut bad, mut number) = (Vec::new(), 0);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let most = limits::MESSAGE_BYTES_MAX as u64 * 2;
+        if reader.by_ref().take(most).read_until(b'\n', &mut line)? == 0 {
+            return Ok(bad);
+        }
+        number += 1;
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        if text.is_empty() {
+            continue;
+        }
+        match decode(text) {
+            Ok(entry) => see(entry),
+            Err(why) => bad.push(BadLine { number, why }),
+        }
+    }
+}

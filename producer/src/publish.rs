@@ -1,0 +1,323 @@
+//! Tasks into the queue, and their inputs before them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::ids::Execution;
+use bagpress_broker::result::{Cause, Failed, Outcome, TaskResult, Times, wall_clock_us};
+use bagpress_broker::{Broker, Error, limits, subjects};
+use bagpress_objstore::object_ref::{self, Bucket};
+use bagpress_objstore::staging::{InputFile, mtime_ns, open_unchanged};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+use crate::inputs::InputEntry;
+use crate::plan::BagPlan;
+use crate::spec::Data;
+
+/// Bytes that one permit of the input window stands for.
+const WINDOW_UNIT: u64 = 64 * 1024;
+/// Inputs that are put at a time.
+const PUTS: usize = 4;
+
+/// Publishes the tasks of one bag. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    broker: Broker,
+    plan: BagPlan,
+    inputs: Option<Bucket>,
+    window: Arc<Semaphore>,
+    /// Inputs in the bucket, each with its share of the window.
+    stored: Mutex<HashMap<u32, OwnedSemaphorePermit>>,
+    first: OnceLock<Instant>,
+    waiting: Mutex<Option<String>>,
+}
+
+impl Publisher {
+    /// Publishes for `plan`'s bag; makes its input bucket if it needs one.
+    ///
+    /// # Errors
+    ///
+    /// If the server has no room for the bucket, or does not answer.
+    pub async fn new(broker: &Broker, plan: &BagPlan) -> Result<Self> {
+        let specification = &plan.specification;
+        let mut inputs = None;
+        if let (Data::Files { largest, .. }, ResultPath::Objects) =
+            (&specification.data, specification.results)
+        {
+            let most = limits::INPUT_WINDOW_BYTES.max(*largest);
+            let needed = if specification.keep_inputs {
+                specification.bucket_bytes()
+            } else {
+                most + most / 8 + (64 << 20)
+            };
+            let name = subjects::input_bucket(&specification.bag);
+            let description = format!("Inputs of bag {}", specification.bag);
+            let (client, context) = (broker.client_handle(), broker.context_handle());
+            let bag = &specification.bag;
+            let made = Bucket::create(client, context, &name, &description, needed, bag);
+            inputs = Some(Box::pin(made).await.context("make the input bucket")?);
+        }
+        let permits = usize::try_from(limits::INPUT_WINDOW_BYTES / WINDOW_UNIT).unwrap_or(1);
+        let shared = Shared {
+            broker: broker.clone(),
+            plan: plan.clone(),
+            inputs,
+            window: Arc::new(Semaphore::new(permits)),
+            stored: Mutex::default(),
+            first: OnceLock::new(),
+            waiting: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// When the first task was published by this process.
+    #[must_use]
+    pub fn first(&self) -> Option<Instant> {
+        self.shared.first.get().copied()
+    }
+
+    /// Why publishing waits, if it does.
+    #[must_use]
+    pub fn waiting(&self) -> Option<String> {
+        self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_waiting(&self, why: Option<String>) {
+        *self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Publishes every task for which `wanted` is true, in order, at most [`limits::SUBMIT_WINDOW`] at
+    /// a time; waits while the queue is full.
+    ///
+    /// # Errors
+    ///
+    /// If the list of inputs cannot be read.
+    pub async fn publish(&self, message_id: bool, wanted: impl Fn(u32) -> bool) -> Result<()> {
+        let specification = self.shared.plan.specification.clone();
+        let mut list = match &self.shared.plan.inputs {
+            Some(inputs) => Some(inputs.iter().context("read the list of inputs")?),
+            None => None,
+        };
+        let most = if self.shared.inputs.is_some() { PUTS } else { limits::SUBMIT_WINDOW };
+        let mut under_way = FuturesUnordered::new();
+        for index in 0..specification.tasks {
+            let entry = match &mut list {
+                Some(list) => Some(list.next().context("the list of inputs is too short")??),
+                None => None,
+            };
+            if !wanted(index) {
+                continue;
+            }
+            if under_way.len() >= most {
+                under_way.next().await;
+            }
+            let round = self.shared.plan.ledger.round(index);
+            under_way.push(self.one(index, round, entry, message_id));
+        }
+        while under_way.next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Publishes one task's round again.
+    ///
+    /// # Errors
+    ///
+    /// If the list of inputs cannot be read.
+    pub async fn publish_round(&self, index: u32, round: u32) -> Result<()> {
+        let entry = match &self.shared.plan.inputs {
+            Some(inputs) => Some(inputs.get(index).context("read the list of inputs")?),
+            None => None,
+        };
+        self.one(index, round, entry, false).await;
+        Ok(())
+    }
+
+    async fn one(&self, index: u32, round: u32, entry: Option<InputEntry>, message_id: bool) {
+        let specification = &self.shared.plan.specification;
+        if let (Some(bucket), Some(entry)) = (&self.shared.inputs, &entry)
+            && let Err(failed) = self.put_input(bucket, index, entry).await
+        {
+            return self.fail(index, round, failed).await;
+        }
+        let task = specification.descriptor(index, round, entry.as_ref());
+        loop {
+            self.shared.first.get_or_init(Instant::now);
+            let sent = self.shared.broker.submit(&specification.pool, &task, message_id).await;
+            let stored = match sent {
+                Ok(ack) => ack.await,
+                Err(error) => Err(error),
+            };
+            match stored {
+                Ok(_) => return self.set_waiting_if_set(),
+                Err(error) => self.pause(&error).await,
+            }
+        }
+    }
+
+    fn set_waiting_if_set(&self) {
+        let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.is_some() {
+            *waiting = None;
+        }
+    }
+
+    async fn pause(&self, error: &Error) {
+        if self.waiting().is_none() {
+            info!(%error, "publishing waits");
+        }
+        self.set_waiting(Some(error.to_string()));
+        tokio::time::sleep(limits::RETRY_WAIT).await;
+    }
+
+    /// Puts a file into the input bucket, when the window has room for it.
+    async fn put_input(
+        &self,
+        bucket: &Bucket,
+        index: u32,
+        entry: &InputEntry,
+    ) -> Result<(), Failed> {
+        let total = limits::INPUT_WINDOW_BYTES / WINDOW_UNIT;
+        let units = (entry.bytes / WINDOW_UNIT + 1).min(total);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let permit = self.shared.window.clone().acquire_many_owned(units).await;
+        let permit = permit.map_err(|e| Failed::new(Cause::TransferError, e.to_string()))?;
+        loop {
+            match put_file(bucket, index, InputFile::from(entry.clone())).await {
+                Ok(()) => break,
+                Err(Put::Input(failed)) => return Err(failed),
+                Err(Put::Bucket(error)) => {
+                    self.set_waiting(Some(error.to_string()));
+                    if !error.is_transient() {
+                        return Err(Failed::new(Cause::TransferError, error.to_string()));
+                    }
+                    tokio::time::sleep(limits::RETRY_WAIT).await;
+                }
+            }
+        }
+        self.set_waiting_if_set();
+        let mut stored = self.shared.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        stored.insert(index, permit);
+        Ok(())
+    }
+
+    /// Frees the input of a decided task.
+    pub async fn free_input(&self, index: u32) {
+        let Some(bucket) = &self.shared.inputs else { return };
+        let permit = {
+            let mut stored = self.shared.stored.lock().unwrap_or_else(PoisonError::into_inner);
+            stored.remove(&index)
+        };
+        if !self.shared.plan.specification.keep_inputs
+            && let Err(error) = bucket.remove(&subjects::input_name(index)).await
+        {
+            warn!(%error, index, "input not freed");
+        }
+        drop(permit);
+    }
+
+    /// Removes the input bucket, when no task needs it any more.
+    pub async fn remove_inputs(&self) {
+        if self.shared.plan.specification.keep_inputs {
+            return;
+        }
+        if let Some(bucket) = &self.shared.inputs
+            && let Err(error) = bucket.delete().await
+        {
+            warn!(%error, "input bucket not removed");
+        }
+    }
+
+    /// Commits the failure of a task that can never be published.
+    async fn fail(&self, index: u32, round: u32, failed: Failed) {
+        let result = TaskResult {
+            v: limits::WIRE_VERSION,
+            bag: self.shared.plan.specification.bag.clone(),
+            index,
+            round,
+            execution: Execution::random(),
+            attempt: 1,
+            worker: "producer".to_owned(),
+            host: String::new(),
+            outcome: Outcome::Failed(failed),
+            times: Times { made_us: wall_clock_us(), ..Times::default() },
+            descriptor: None,
+        };
+        while let Err(error) = self.shared.broker.commit(&result).await {
+            self.pause(&error).await;
+        }
+    }
+}
+
+enum Put {
+    Input(Failed),
+    Bucket(object_ref::Error),
+}
+
+impl From<object_ref::Error> for Put {
+    fn from(error: object_ref::Error) -> Self {
+        Self::Bucket(error)
+    }
+}
+
+async fn put_file(bucket: &Bucket, index: u32, input: InputFile) -> Result<(), Put> {
+    let token = format!("{index}-{}", Execution::random());
+    let opening = input.clone();
+    let unreadable = |error: &dyn std::fmt::Display| {
+        Put::Input(Failed::new(
+            Cause::InputUnreadable,
+            format!("{}: {error}", input.path.display()),
+        ))
+    };
+    let opened = spawn_blocking(move || open_unchanged(&opening)).await;
+    let file = Arc::new(opened.map_err(|e| unreadable(&e))?.map_err(Put::Input)?);
+    let mut writer = bucket.writer(&subjects::input_name(index), &token)?;
+    let mut offset = 0;
+    while offset < input.bytes {
+        let wanted = (input.bytes - offset).min(limits::CHUNK_BYTES as u64);
+        let wanted = usize::try_from(wanted).unwrap_or(limits::CHUNK_BYTES);
+        let (from, at) = (file.clone(), offset);
+        let read = spawn_blocking(move || {
+            let mut buffer = vec![0; wanted];
+            std::os::unix::fs::FileExt::read_exact_at(&*from, &mut buffer, at).map(|()| buffer)
+        })
+        .await
+        .map_err(|e| unreadable(&e))?;
+        let Ok(chunk) = read else {
+            abandon(writer).await;
+            return Err(Put::Input(changed(&input)));
+        };
+        offset += chunk.len() as u64;
+        writer.write(Bytes::from(chunk)).await?;
+    }
+    let same =
+        file.metadata().is_ok_and(|m| m.len() == input.bytes && mtime_ns(&m) == input.mtime_ns);
+    if !same {
+        abandon(writer).await;
+        return Err(Put::Input(changed(&input)));
+    }
+    writer.commit_or_adopt().await?;
+    Ok(())
+}
+
+async fn abandon(writer: object_ref::Writer) {
+    if let Err(error) = writer.abandon().await {
+        warn!(%error, "chunks left behind");
+    }
+}
+
+fn changed(input: &InputFile) -> Failed {
+    Failed::new(Cause::InputChanged, format!("{} changed while it was read", input.path.display()))
+}

@@ -1,0 +1,216 @@
+//! What a bag is: enough to run it again.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor, Transfer, Verify};
+use bagpress_broker::ids::{BagId, Pool, RunName};
+use bagpress_broker::result::wall_clock_us;
+use bagpress_broker::{limits, subjects};
+use bagpress_codec::{Codec, DataKind, Digest};
+use bagpress_objstore::staging::{InputFile, Target};
+use serde::{Deserialize, Serialize};
+
+use crate::folder::RunFolder;
+use crate::inputs::{InputEntry, InputList};
+
+/// What `bag.json` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Specification {
+    /// [`limits::WIRE_VERSION`].
+    pub v: u32,
+    /// The bag's id.
+    pub bag: BagId,
+    /// The run's name.
+    pub name: RunName,
+    /// Whose workers take it.
+    pub pool: Pool,
+    /// Codec and level.
+    pub codec: Codec,
+    /// The codec's library, which the descriptors pin.
+    pub library: String,
+    /// How the outputs come back.
+    pub results: ResultPath,
+    /// Who checks them.
+    pub verify: Verify,
+    /// Whether files may be handed over by path.
+    pub transfer: Transfer,
+    /// Attempts of each task.
+    pub attempts: u32,
+    /// How many tasks.
+    pub tasks: u32,
+    /// Input bytes of all tasks.
+    pub input_bytes: u64,
+    /// Where the inputs come from.
+    pub data: Data,
+    /// Folder that receives the outputs, absolute; none: `results/`, or only references.
+    pub out: Option<PathBuf>,
+    /// Whether objects are fetched as they come.
+    pub get: bool,
+    /// Whether inputs stay in their bucket when their task is done.
+    pub keep_inputs: bool,
+    /// Whether `stats_N.json` files are written.
+    pub stats: bool,
+    /// When the bag was made, µs since 1970.
+    pub created_us: u64,
+}
+
+/// Where a bag's inputs come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Data {
+    /// The workers make them.
+    Generated {
+        /// What kind of bytes.
+        data: DataKind,
+        /// The seed.
+        seed: u64,
+        /// Bytes of each task.
+        bytes: u64,
+    },
+    /// The files of `inputs.jsonl`.
+    Files {
+        /// Digest of that list.
+        list: Digest,
+        /// Size of the largest file.
+        largest: u64,
+    },
+}
+
+impl Specification {
+    /// Reads a run's specification.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there, not readable, or of another version.
+    pub fn read(folder: &RunFolder) -> Result<Self> {
+        let path = folder.specification();
+        let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))
+    }
+
+    /// Writes a run's specification, durably, in one step.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn write(&self, folder: &RunFolder) -> Result<()> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        write_durably(&folder.specification(), &text)
+    }
+
+    /// Whether `other` describes the same work: all but id, name and time.
+    #[must_use]
+    pub fn same_bag(&self, other: &Self) -> bool {
+        let (bag, created_us) = (self.bag.clone(), self.created_us);
+        *self == Self { bag, created_us, ..other.clone() }
+    }
+
+    /// The descriptor of one task; `entry` is its file in a bag of files.
+    #[must_use]
+    pub fn descriptor(&self, index: u32, round: u32, entry: Option<&InputEntry>) -> TaskDescriptor {
+        let input = match (&self.data, entry) {
+            (Data::Generated { data, seed, bytes }, _) => {
+                Input::Generate { data: *data, seed: *seed, bytes: *bytes }
+            }
+            (Data::Files { .. }, entry) => {
+                let bytes = entry.map_or(0, |entry| entry.bytes);
+                let name = entry.map(|entry| shown(&entry.path)).unwrap_or_default();
+                match self.results {
+                    ResultPath::Staged => Input::File { name, bytes },
+                    ResultPath::Objects => Input::Object {
+                        bucket: subjects::input_bucket(&self.bag),
+                        object: subjects::input_name(index),
+                        name,
+                        bytes,
+                    },
+                }
+            }
+        };
+        TaskDescriptor {
+            v: limits::WIRE_VERSION,
+            bag: self.bag.clone(),
+            index,
+            round,
+            codec: self.codec,
+            library: self.library.clone(),
+            input,
+            results: self.results,
+            verify: self.verify,
+            transfer: self.transfer,
+            attempts: self.attempts,
+            published_us: wall_clock_us(),
+        }
+    }
+
+    /// Folder of the outputs.
+    #[must_use]
+    pub fn output_root(&self, folder: &RunFolder) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| folder.results())
+    }
+
+    /// Whether outputs become files of ours.
+    #[must_use]
+    pub fn has_files(&self) -> bool {
+        !self.codec.stores_nothing()
+            && (self.results == ResultPath::Staged || self.get || self.out.is_some())
+    }
+
+    /// Where a task's output belongs, below the outputs' folder.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such task.
+    pub fn target(&self, inputs: Option<&InputList>, index: u32) -> std::io::Result<Target> {
+        if index >= self.tasks {
+            return Err(std::io::Error::other(format!("the bag has {} tasks", self.tasks)));
+        }
+        let Some(inputs) = inputs else {
+            return Ok(Target { path: subjects::output_name(index).into(), attributes: None });
+        };
+        let entry = inputs.get(index)?;
+        let mut path = entry.target.into_os_string();
+        path.push(self.codec.extension());
+        Ok(Target { path: path.into(), attributes: Some((entry.mode, entry.mtime_ns)) })
+    }
+
+    /// Bytes that the bag's bucket needs, at most.
+    #[must_use]
+    pub fn bucket_bytes(&self) -> u64 {
+        // Each message costs its subject and headers, each object its metadata.
+        let chunks = self.input_bytes / limits::CHUNK_BYTES as u64 + 2 * u64::from(self.tasks);
+        let slack = self.input_bytes / 1024 + u64::from(self.tasks) * 4096 + chunks * 256;
+        self.input_bytes + slack + (64 << 20)
+    }
+}
+
+impl From<InputEntry> for InputFile {
+    fn from(entry: InputEntry) -> Self {
+        Self { path: entry.path, bytes: entry.bytes, mtime_ns: entry.mtime_ns, inode: entry.inode }
+    }
+}
+
+/// A path for people, cut to what fits in a message.
+fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let from = text.ceil_char_boundary(text.len().saturating_sub(1024));
+    text[from..].to_owned()
+}
+
+/// Writes a file so that after a crash it is whole or not there.
+///
+/// # Errors
+///
+/// What the system said.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let part = path.with_extension("part");
+        let mut file = std::fs::File::create(&part)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&part, path)?;
+        std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}

@@ -1,0 +1,164 @@
+//! The RFC's table, and where the time went.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::folder::RunFolder;
+use crate::gather::Gathered;
+use crate::spec::write_durably;
+use crate::tally::{Failure, Split};
+
+/// What a finished run came to; `summary.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Version of this form.
+    pub v: u32,
+    /// The bag.
+    pub bag: String,
+    /// The run's folder.
+    pub folder: String,
+    /// How the outputs came back.
+    pub results: String,
+    /// Codec and level.
+    pub codec: String,
+    /// How many tasks.
+    pub tasks: u64,
+    /// How many were done.
+    pub completed: u64,
+    /// How many failed.
+    pub failed: u64,
+    /// How many took more than one attempt.
+    pub retried: u64,
+    /// Workers that died.
+    pub workers_lost: u64,
+    /// First publish to last outcome counted, in ms.
+    pub makespan_ms: f64,
+    /// Mean execute time of a task, in ms: the RFC's `total_ms`.
+    pub total_ms_mean: f64,
+    /// Half of the tasks took no longer, in ms.
+    pub total_ms_p50: f64,
+    /// 19 of 20 tasks took no longer, in ms.
+    pub total_ms_p95: f64,
+    /// Input bytes of the tasks done.
+    pub input_bytes: u64,
+    /// Output bytes of the tasks done.
+    pub output_bytes: u64,
+    /// The RFC's "compression ratio".
+    pub output_per_input: f64,
+    /// Whether every output was decompressed and gave its input again.
+    pub verified: bool,
+    /// Mean of each part of a task, in µs.
+    pub split: Split,
+    /// The first failures.
+    pub failures: Vec<Failure>,
+}
+
+impl Summary {
+    /// Sums a gathered bag up.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    pub fn of(gathered: &Gathered, folder: &RunFolder) -> Self {
+        let specification = &gathered.plan.specification;
+        let ms = |us: u64| us as f64 / 1000.0;
+        gathered.plan.ledger.tally(|tally| Self {
+            v: 1,
+            bag: specification.bag.to_string(),
+            folder: folder.path().display().to_string(),
+            results: specification.results.to_string(),
+            codec: specification.codec.to_string(),
+            tasks: u64::from(specification.tasks),
+            completed: tally.done,
+            failed: tally.failed,
+            retried: tally.retried,
+            workers_lost: gathered.workers_lost,
+            makespan_ms: round(gathered.makespan),
+            total_ms_mean: ms(tally.means().execute_us),
+            total_ms_p50: ms(tally.execute_us(0.50)),
+            total_ms_p95: ms(tally.execute_us(0.95)),
+            input_bytes: tally.input_bytes,
+            output_bytes: tally.output_bytes,
+            output_per_input: tally.output_bytes as f64 / tally.input_bytes.max(1) as f64,
+            verified: tally.done > 0 && tally.unverified == 0,
+            split: tally.means(),
+            failures: tally.failures.clone(),
+        })
+    }
+
+    /// Writes `summary.txt` and `summary.json`.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn write(&self, folder: &RunFolder) -> Result<()> {
+        write_durably(&folder.path().join("summary.txt"), self.text().as_bytes())?;
+        let json = format!("{}\n", serde_json::to_string_pretty(self)?);
+        write_durably(&folder.path().join("summary.json"), json.as_bytes())
+    }
+
+    /// The table for people.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let mut row = |name: &str, value: String| {
+            // Writing into a string cannot fail.
+            drop(writeln!(text, "{name:<16}{value}"));
+        };
+        row("bag", format!("{}  ({}, {})", self.bag, self.codec, self.results));
+        row("makespan", format!("{:.0} ms", self.makespan_ms));
+        let verified = if self.verified { ", every output verified" } else { "" };
+        row(
+            "completed",
+            format!("{}/{}, failed: {}{verified}", self.completed, self.tasks, self.failed),
+        );
+        if self.retried > 0 || self.workers_lost > 0 {
+            row("retried", format!("{} tasks, workers lost: {}", self.retried, self.workers_lost));
+        }
+        row(
+            "task total_ms",
+            format!(
+                "mean {:.2}, p50 {:.2}, p95 {:.2}",
+                self.total_ms_mean, self.total_ms_p50, self.total_ms_p95
+            ),
+        );
+        row(
+            "output/input",
+            format!(
+                "{:.5}  ({} of {} bytes)",
+                self.output_per_input, self.output_bytes, self.input_bytes
+            ),
+        );
+        let ms = |us: u64| us as f64 / 1000.0;
+        let split = &self.split;
+        row(
+            "mean ms",
+            format!(
+                "queue {:.2}, input {:.2}, compress {:.2}, verify {:.2}, transfer {:.2}, commit {:.2}",
+                ms(split.queue_us),
+                ms(split.input_us),
+                ms(split.compress_us),
+                ms(split.verify_us),
+                ms(split.transfer_us),
+                ms(split.commit_us)
+            ),
+        );
+        row("folder", self.folder.clone());
+        for failure in &self.failures {
+            row(
+                "failed task",
+                format!("{}: {}: {}", failure.index, failure.cause, failure.message),
+            );
+        }
+        if self.failed > self.failures.len() as u64 {
+            row("", format!("and {} more", self.failed - self.failures.len() as u64));
+        }
+        text
+    }
+}
+
+fn round(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,158 @@
+//! Counts and times of a bag, in memory that does not grow with it.
+
+use bagpress_broker::result::{Outcome, TaskResult, Times};
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// Failures that a summary lists one by one.
+const FAILURES_LISTED: usize = 20;
+
+/// What is known of the outcomes so far.
+#[derive(Debug)]
+pub struct Tally {
+    /// Tasks that were done.
+    pub done: u64,
+    /// Tasks that failed.
+    pub failed: u64,
+    /// Input bytes of the tasks done.
+    pub input_bytes: u64,
+    /// Output bytes of the tasks done.
+    pub output_bytes: u64,
+    /// Tasks that took more than one attempt.
+    pub retried: u64,
+    /// Whether any was not verified.
+    pub unverified: u64,
+    /// The first failures.
+    pub failures: Vec<Failure>,
+    sums: Split,
+    execute: Histogram<u64>,
+}
+
+/// One failed task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Its place in the bag.
+    pub index: u32,
+    /// Why, for scripts.
+    pub cause: String,
+    /// Why, for people.
+    pub message: String,
+}
+
+/// Where the time of tasks went, in µs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// Published to attempt started.
+    pub queue_us: u64,
+    /// Waiting for the input.
+    pub input_us: u64,
+    /// Compressing.
+    pub compress_us: u64,
+    /// Verifying, and digests.
+    pub verify_us: u64,
+    /// Output made to output durable.
+    pub transfer_us: u64,
+    /// Result made to result read by the gatherer.
+    pub commit_us: u64,
+    /// Attempt started to output made.
+    pub execute_us: u64,
+}
+
+impl Split {
+    fn add(&mut self, times: &Times, commit_us: u64) {
+        self.queue_us += times.queue_us;
+        self.input_us += times.input_us;
+        self.compress_us += times.compress_us;
+        self.verify_us += times.verify_us;
+        self.transfer_us += times.transfer_us;
+        self.execute_us += times.execute_us;
+        self.commit_us += commit_us;
+    }
+}
+
+impl Default for Tally {
+    #[expect(clippy::expect_used, reason = "three digits are within what the histogram takes")]
+    fn default() -> Self {
+        Self {
+            done: 0,
+            failed: 0,
+            input_bytes: 0,
+            output_bytes: 0,
+            retried: 0,
+            unverified: 0,
+            failures: Vec::new(),
+            sums: Split::default(),
+            execute: Histogram::new(3).expect("a histogram of three digits"),
+        }
+    }
+}
+
+impl Tally {
+    /// Counts one outcome; `commit_us` is how long ago its result was made.
+    pub fn add(&mut self, result: &TaskResult, commit_us: u64) {
+        self.retried += u64::from(result.attempt > 1);
+        match &result.outcome {
+            Outcome::Done(done) => {
+                self.done += 1;
+                self.input_bytes += done.input_bytes;
+                self.output_bytes += done.output_bytes;
+                self.unverified += u64::from(!done.verified);
+                self.sums.add(&result.times, commit_us);
+                self.execute.saturating_record(result.times.execute_us.max(1));
+            }
+            Outcome::Failed(failed) => {
+                self.failed += 1;
+                if self.failures.len() < FAILURES_LISTED {
+                    self.failures.push(Failure {
+                        index: result.index,
+                        cause: failed.cause.to_string(),
+                        message: failed.message.clone(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Takes back what an outcome added, when its task is run anew.
+    pub fn remove(&mut self, result: &TaskResult) {
+        match &result.outcome {
+            Outcome::Done(done) => {
+                self.done = self.done.saturating_sub(1);
+                self.input_bytes = self.input_bytes.saturating_sub(done.input_bytes);
+                self.output_bytes = self.output_bytes.saturating_sub(done.output_bytes);
+            }
+            Outcome::Failed(_) => {
+                self.failed = self.failed.saturating_sub(1);
+                self.failures.retain(|failure| failure.index != result.index);
+            }
+        }
+    }
+
+    /// Tasks with an outcome.
+    #[must_use]
+    pub fn decided(&self) -> u64 {
+        self.done + self.failed
+    }
+
+    /// Mean of each part of a task done.
+    #[must_use]
+    pub fn means(&self) -> Split {
+        let mean = |sum: u64| sum / self.done.max(1);
+        let sums = &self.sums;
+        Split {
+            queue_us: mean(sums.queue_us),
+            input_us: mean(sums.input_us),
+            compress_us: mean(sums.compress_us),
+            verify_us: mean(sums.verify_us),
+            transfer_us: mean(sums.transfer_us),
+            commit_us: mean(sums.commit_us),
+            execute_us: mean(sums.execute_us),
+        }
+    }
+
+    /// The execute time, in µs, that a share `quantile` of the tasks done did not exceed.
+    #[must_use]
+    pub fn execute_us(&self, quantile: f64) -> u64 {
+        if self.execute.is_empty() { 0 } else { self.execute.value_at_quantile(quantile) }
+    }
+}

@@ -1,0 +1,225 @@
+//! Which workers hold what, and what is done when one dies: its deliveries are given back at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bagpress_broker::ids::{BagId, TaskId};
+use bagpress_broker::result::{Cause, TaskResult};
+use bagpress_broker::{AttemptRecord, Broker, Held, HeldDelivery, Presence, limits};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+/// Watches the workers of one bag until it is dropped. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    broker: Broker,
+    bag: BagId,
+    workers: Mutex<HashMap<String, Watched>>,
+    lost: std::sync::atomic::AtomicU64,
+}
+
+#[derive(Debug)]
+struct Watched {
+    host: String,
+    pid: u32,
+    held: HashMap<(u32, u32), HeldDelivery>,
+    suspect: Option<Instant>,
+    probed: Instant,
+}
+
+impl Watch {
+    /// Begins to watch. Local workers' ends come through `ended`, by process id; others' are found out.
+    ///
+    /// # Errors
+    ///
+    /// [`bagpress_broker::Error::Lost`].
+    pub async fn start(
+        broker: &Broker,
+        bag: &BagId,
+        mut ended: mpsc::Receiver<u32>,
+    ) -> Result<(Self, tokio::task::JoinHandle<()>), bagpress_broker::Error> {
+        let mut events = broker.held_events(bag).await?;
+        let shared = Arc::new(Shared {
+            broker: broker.clone(),
+            bag: bag.clone(),
+            workers: Mutex::default(),
+            lost: 0.into(),
+        });
+        let watch = Self { shared };
+        // Who joins late asks each worker what it holds.
+        if let Ok(workers) = broker.workers(Duration::from_millis(20)).await {
+            for held in workers.into_iter().filter_map(|(_, mut s)| s.held.remove(bag.as_str())) {
+                watch.note(held);
+            }
+        }
+        let watching = watch.clone();
+        let task = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(limits::PROBE_AGAIN);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut children = true;
+            loop {
+                tokio::select! {
+                    held = events.held() => match held {
+                        Some(held) => watching.note(held),
+                        None => return,
+                    },
+                    pid = ended.recv(), if children => match pid {
+                        Some(pid) => watching.ended(pid).await,
+                        None => children = false,
+                    },
+                    _ = ticks.tick() => watching.probe().await,
+                }
+            }
+        });
+        Ok((watch, task))
+    }
+
+    fn workers(&self) -> std::sync::MutexGuard<'_, HashMap<String, Watched>> {
+        self.shared.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many workers hold tasks of the bag, and how many tasks.
+    #[must_use]
+    pub fn busy(&self) -> (usize, usize) {
+        let workers = self.workers();
+        let busy = workers.values().filter(|worker| !worker.held.is_empty());
+        busy.fold((0, 0), |(count, tasks), worker| (count + 1, tasks + worker.held.len()))
+    }
+
+    /// Workers that were lost.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.shared.lost.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn note(&self, held: Held) {
+        let mut workers = self.workers();
+        if !workers.contains_key(&held.worker) && workers.len() >= limits::WORKERS_MAX {
+            return;
+        }
+        let watched = workers.entry(held.worker).or_insert_with(|| Watched {
+            host: held.host,
+            pid: held.pid,
+            held: HashMap::new(),
+            suspect: None,
+            probed: Instant::now(),
+        });
+        if held.all {
+            watched.held.clear();
+        }
+        watched.held.extend(held.deliveries.into_iter().map(|d| ((d.index, d.round), d)));
+    }
+
+    /// Notes that a task has its outcome: nothing of it needs to be given back.
+    pub fn decided(&self, result: &TaskResult) {
+        if let Some(worker) = self.workers().get_mut(&result.worker) {
+            worker.held.remove(&(result.index, result.round));
+        }
+    }
+
+    /// A local worker ended; the process table is quicker than any probe.
+    async fn ended(&self, pid: u32) {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let dead: Vec<_> = {
+            let workers = self.workers();
+            let dead = workers.iter().filter(|(_, w)| w.pid == pid && w.host == host);
+            dead.map(|(id, _)| id.clone()).collect()
+        };
+        for worker in dead {
+            self.bury(&worker).await;
+        }
+    }
+
+    async fn probe(&self) {
+        // After our own reconnect a worker may just not be back yet.
+        let settled =
+            self.shared.broker.up_for().is_some_and(|up| up >= limits::PROBE_AFTER_RECONNECT);
+        if !settled && self.shared.broker.connects() > 1 {
+            return;
+        }
+        let now = Instant::now();
+        let due: Vec<_> = {
+            let mut workers = self.workers();
+            workers.retain(|_, w| !w.held.is_empty() || now - w.probed < limits::RECONCILE_AFTER);
+            let many = limits::PROBES_PER_SECOND / 20;
+            let due = workers.iter_mut().filter(|(_, w)| {
+                let every =
+                    if w.suspect.is_some() { limits::PROBE_AGAIN } else { limits::PROBE_EVERY };
+                !w.held.is_empty() && now - w.probed >= every
+            });
+            due.take(many)
+                .map(|(id, worker)| {
+                    worker.probed = now;
+                    id.clone()
+                })
+                .collect()
+        };
+        let probes = due.iter().map(|id| self.shared.broker.probe(id, limits::PROBE_EVERY));
+        let answers = futures::future::join_all(probes).await;
+        for (id, presence) in due.iter().zip(answers) {
+            let dead = {
+                let mut workers = self.workers();
+                let Some(worker) = workers.get_mut(id) else { continue };
+                match (presence, worker.suspect) {
+                    (Presence::Gone, Some(_)) => true,
+                    (Presence::Gone, None) => {
+                        worker.suspect = Some(now);
+                        false
+                    }
+                    (Presence::Here, _) => {
+                        worker.suspect = None;
+                        false
+                    }
+                    (Presence::Unknown, _) => false,
+                }
+            };
+            if dead {
+                self.bury(id).await;
+            }
+        }
+    }
+
+    /// Records the loss, then gives back what the worker held, in its name.
+    async fn bury(&self, worker: &str) {
+        let Some(watched) = self.workers().remove(worker) else { return };
+        if watched.held.is_empty() {
+            return;
+        }
+        self.shared.lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        warn!(
+            worker,
+            host = watched.host,
+            pid = watched.pid,
+            tasks = watched.held.len(),
+            "worker lost, its tasks are given back"
+        );
+        let giving = watched.held.into_values().map(|delivery| self.give_back(worker, delivery));
+        futures::future::join_all(giving).await;
+        info!(worker, "tasks of a lost worker given back");
+    }
+
+    async fn give_back(&self, worker: &str, delivery: HeldDelivery) {
+        let bag = &self.shared.bag;
+        let id = TaskId { bag: bag.clone(), index: delivery.index, round: delivery.round };
+        let broker = &self.shared.broker;
+        let planned = if delivery.delivered > 1 {
+            broker.planned_give_backs(&id).await.unwrap_or(0)
+        } else {
+            0
+        };
+        let record =
+            AttemptRecord::new(&id, delivery.delivered, planned, Cause::WorkerLost, worker);
+        if let Err(error) = broker.record_attempt(bag, &record).await {
+            debug!(%error, task = %id, "loss not recorded");
+        }
+        if let Err(error) = broker.nak_for(&delivery.reply).await {
+            debug!(%error, task = %id, "left to its lease");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! `bagpress broker`.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use bagpress_broker::server::{self, Guard, Server, find_program};
+use bagpress_broker::{Address, Broker, Role, Sizes};
+use bagpress_producer::message;
+
+use crate::cli::BrokerArgs;
+use crate::{logging, run_cmd};
+
+pub(crate) async fn broker(args: BrokerArgs) -> Result<ExitCode> {
+    logging::start(None)?;
+    if args.init {
+        let url = args.server.unwrap_or_default();
+        message(&format!("broker: {url} (from --server)"));
+        let broker = Broker::connect(&Address::plain(&url), Role::Admin).await?;
+        let sizes = Sizes { max_file: None, replicas: args.replicas };
+        Box::pin(broker.ensure(&args.pool, sizes)).await?;
+        message("the streams are there");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut signals = run_cmd::Signals::listen()?;
+    let mut server = Server::start(server::Options {
+        program: find_program(args.nats_server.as_deref())?,
+        store: args.store,
+        listen: args.listen,
+        durability: args.durability.into(),
+        guard: Guard::of_this_program().context("find this program")?,
+    })
+    .await?;
+    let broker = Broker::connect(&Address::plain(server.url()), Role::Admin).await?;
+    let sizes = Sizes { max_file: Some(server::max_file(server.store())), replicas: args.replicas };
+    Box::pin(broker.ensure(&args.pool, sizes)).await?;
+    message(&format!("broker: {} (store {})", server.url(), server.store().display()));
+    tokio::select! {
+        error = server.ended() => return Err(error.into()),
+        _ = signals.received() => {}
+    }
+    drop(broker);
+    server.stop().await;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,52 @@
+//! Errors to exit codes and words.
+
+use std::process::ExitCode;
+
+use bagpress_broker::Error as BrokerError;
+use bagpress_producer::{Interrupted, Stalled, Usage, message};
+
+/// Some tasks failed, or some outputs are bad.
+pub(crate) const SOME_FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const BROKER: u8 = 3;
+const STALLED: u8 = 4;
+
+/// Ended by SIGINT, or by SIGTERM: as a shell says it.
+#[derive(Debug, thiserror::Error)]
+#[error("ended by {name}")]
+pub(crate) struct Signalled {
+    pub(crate) name: &'static str,
+    pub(crate) code: u8,
+}
+
+/// Says what went wrong and what to try, and gives the exit code.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    message(&format!("error: {error:#}"));
+    if let Some(hint) = hint(error) {
+        message(&format!("hint: {hint}"));
+    }
+    ExitCode::from(code(error))
+}
+
+fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        let usage = cause.downcast_ref::<Usage>().map(|usage| usage.hint.clone());
+        usage.or_else(|| cause.downcast_ref::<BrokerError>()?.hint().map(str::to_owned))
+    })
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if let Some(signalled) = cause.downcast_ref::<Signalled>() {
+            return signalled.code;
+        }
+        if cause.is::<Usage>() {
+            return USAGE;
+        }
+        if cause.is::<Stalled>() || cause.is::<Interrupted>() {
+            return STALLED;
+        }
+    }
+    // What is left is between us and a broker, or a disk: both are for an operator.
+    BROKER
+}
