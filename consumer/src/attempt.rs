@@ -10,7 +10,7 @@ use bagpress_broker::result::{
     Cause, Done, Failed, Outcome, Place, TaskResult, Times, wall_clock_us,
 };
 use bagpress_broker::{AttemptRecord, Committed, Delivery, Error, limits};
-use bagpress_objstore::{Opened, Ready, Stored};
+use bagpress_objstore::{Carried, Opened, Ready, StoreError, Stored};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
@@ -139,19 +139,9 @@ impl Attempt<'_> {
         self.worker.slots.submit(job);
         let (made, carried) = tokio::join!(self.made(made, &handle), output.carry());
         let executed = Instant::now();
-        let made = match (made, &carried) {
-            (Ok(made), _) => made,
-            // The sink closed because the carrier failed: that is the cause.
-            (Err(failed), Err(error)) if failed.cause == Cause::TransferError => {
-                return Ended::Failed(Failed::new(error.cause(), error.to_string()));
-            }
-            (Err(failed), Ok(_)) => {
-                if let Ok(carried) = carried {
-                    carried.abandon().await;
-                }
-                return Ended::Failed(failed);
-            }
-            (Err(failed), Err(_)) => return Ended::Failed(failed),
+        let made = match made {
+            Ok(made) => made,
+            Err(failed) => return Ended::Failed(give_up(failed, carried).await),
         };
         let stored = match carried {
             Ok(carried) => carried.close(made.output_bytes, &made.output_digest).await,
@@ -250,6 +240,19 @@ impl Attempt<'_> {
         info!(cause = %failed.cause, error = %failed.message, ?delay, "given back");
         give_back(self.worker, self.delivery, self.planned, failed, Some(self.execution), delay)
             .await
+    }
+}
+
+/// Gives the output of a failed execution up, and finds what failed first.
+async fn give_up(failed: Failed, carried: Result<Carried, StoreError>) -> Failed {
+    match carried {
+        // The sink closed because the carrier failed: that is the cause.
+        Err(error) if failed.cause == Cause::TransferError => error.into(),
+        Err(_) => failed,
+        Ok(carried) => {
+            carried.abandon().await;
+            failed
+        }
     }
 }
 

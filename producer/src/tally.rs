@@ -98,7 +98,9 @@ impl Tally {
                 self.output_bytes += done.output_bytes;
                 self.unverified += u64::from(!done.verified);
                 self.sums.add(&result.times, commit_us);
-                self.execute.saturating_record(result.times.execute_us.max(1));
+                if let Err(error) = self.execute.record(result.times.execute_us.max(1)) {
+                    tracing::debug!(%error, "time not counted");
+                }
             }
             Outcome::Failed(failed) => {
                 self.failed += 1;
