@@ -1,5 +1,7 @@
 //! The command line as data: one flag, one line; every flag parses into its real type.
 
+#![expect(clippy::doc_markdown, reason = "these are help texts, which are plain")]
+
 use std::path::PathBuf;
 
 use bagpress_broker::descriptor::ResultPath;

@@ -55,7 +55,7 @@ impl Pace {
     /// When [`wanted`](Self::wanted) may next grow by the mere passing of time.
     pub(crate) fn next_change(&self, now: Instant) -> Option<Instant> {
         let estimate = self.estimate.filter(|e| *e >= limits::PULL_AHEAD_LOW)?;
-        let at = |since: &Instant| *since + (estimate - limits::PULL_AHEAD_LOW);
+        let at = |since: &Instant| *since + estimate.saturating_sub(limits::PULL_AHEAD_LOW);
         self.running.iter().flatten().map(at).filter(|at| *at > now).min()
     }
 }

@@ -19,7 +19,8 @@ use crate::slot::{Handle, Job};
 use crate::worker::{Shared, Waiting};
 
 /// Units of the budget of outputs under way that a large output takes; a small one takes one.
-pub(crate) const LARGE: u32 = (limits::UNCOMMITTED_MAX / limits::UPLOADS_PER_SLOT) as u32;
+const LARGE: u32 = 32;
+const _: () = assert!(LARGE as usize * limits::UPLOADS_PER_SLOT == limits::UNCOMMITTED_MAX);
 
 /// How an attempt ended, short of its answer.
 enum Ended {

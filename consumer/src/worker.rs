@@ -99,8 +99,8 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
     };
     let (service, worker) = start(&options, &control, &data, &drain).await?;
     info!(worker = service.id(), slots = options.slots, pool = %options.pool, url = control.url(), "worker started");
-    let worked = tokio::select! {
-        worked = pull(worker.clone(), &options) => worked,
+    let ended = tokio::select! {
+        ended = pull(worker.clone(), &options) => ended,
         error = control.fatal() => Err(error),
         error = data.fatal() => Err(error),
         never = async { worker.holdings.keep().await } => Ok(never),
@@ -110,7 +110,7 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
         warn!(%error, "last answers may be lost");
     }
     info!("worker ended");
-    worked
+    ended
 }
 
 async fn start(

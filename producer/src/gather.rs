@@ -26,6 +26,7 @@ use crate::{Interrupted, Stalled};
 
 /// How a bag is followed.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Options {
     /// Give up when nothing happened for this long.
     pub stall_timeout: Duration,

@@ -66,17 +66,17 @@ fn read_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::E
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// How many files.
-    pub files: u32,
+    pub(crate) files: u32,
     /// Their bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Bytes of the largest.
-    pub largest: u64,
+    pub(crate) largest: u64,
     /// Symbolic links and special files that were left out.
-    pub skipped: u64,
+    pub(crate) skipped: u64,
     /// Digest of the list.
-    pub list: Digest,
+    pub(crate) list: Digest,
 }
 
 /// Finds the files of `paths` and writes their list to `list`.
@@ -88,7 +88,7 @@ pub struct Found {
 /// # Errors
 ///
 /// [`Usage`]: no such path, nothing to do, two inputs with one target, too many files.
-pub fn find(paths: &[PathBuf], list: &Path, out: Option<&Path>) -> Result<Found> {
+pub(crate) fn find(paths: &[PathBuf], list: &Path, out: Option<&Path>) -> Result<Found> {
     let file = File::create(list).with_context(|| format!("write {}", list.display()))?;
     let mut finder = Finder {
         writer: BufWriter::new(file),
@@ -178,7 +178,8 @@ impl Finder {
             if entry.file_type().is_dir() {
                 continue;
             }
-            if !entry.file_type().is_file() && !(followed && entry.depth() == 0) {
+            let named = followed && entry.depth() == 0;
+            if !(entry.file_type().is_file() || named) {
                 self.found.skipped += 1;
                 continue;
             }
@@ -291,7 +292,9 @@ impl InputList {
     /// # Errors
     ///
     /// What the system said.
-    pub fn iter(&self) -> io::Result<impl Iterator<Item = io::Result<InputEntry>> + use<>> {
+    pub(crate) fn entries(
+        &self,
+    ) -> io::Result<impl Iterator<Item = io::Result<InputEntry>> + use<>> {
         let reader = BufReader::with_capacity(64 * 1024, File::open(&self.path)?);
         Ok(reader.lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::other)))
     }

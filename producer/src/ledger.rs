@@ -127,7 +127,7 @@ impl Ledger {
     /// # Errors
     ///
     /// What the system said: nothing was counted.
-    pub fn append(
+    pub(crate) fn append(
         &self,
         entries: &[Entry],
         commit_us: impl Fn(&TaskResult) -> u64,

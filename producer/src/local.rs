@@ -119,7 +119,7 @@ impl Cluster {
                         crate::message(&format!("note: local worker {number} ended ({status})"));
                         if let Some(pid) = pid {
                             // Nobody listens when the bag is over.
-                            drop(self.ended.try_send(pid));
+                            self.ended.try_send(pid).ok();
                         }
                         number
                     }

@@ -14,7 +14,7 @@ const CRC_BYTES: usize = 8 + 8 + 2;
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Entry {
+pub(crate) enum Entry {
     /// A task's round has an outcome. It is the one that counts.
     Outcome(Box<TaskResult>),
     /// A task is run anew: what an earlier round said no longer counts.
@@ -35,7 +35,7 @@ struct Line {
 
 /// Writes a line, without its end: the CRC-32 is that of everything before its own comma.
 #[must_use]
-pub fn encode(entry: &Entry) -> Vec<u8> {
+pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
     let entry = match entry {
         // The run folder has the specification: a descriptor in each line would double the ledger.
         Entry::Outcome(result) if result.descriptor.is_some() => {
@@ -56,7 +56,7 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
 /// # Errors
 ///
 /// What is wrong with it: torn, flipped, of another version.
-pub fn decode(line: &[u8]) -> Result<Entry, String> {
+pub(crate) fn decode(line: &[u8]) -> Result<Entry, String> {
     let body = line.len().checked_sub(CRC_BYTES).ok_or("it is torn")?;
     let (body, end) = line.split_at(body);
     if end != format!(",\"crc\":\"{:08x}\"}}", crc32fast::hash(body)).as_bytes() {
@@ -71,7 +71,7 @@ pub fn decode(line: &[u8]) -> Result<Entry, String> {
 
 /// The open ledger of one run.
 #[derive(Debug)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     file: File,
     path: PathBuf,
 }
@@ -92,7 +92,7 @@ impl Manifest {
     /// # Errors
     ///
     /// What the system said.
-    pub fn open(path: &Path, see: impl FnMut(Entry)) -> io::Result<(Self, Vec<BadLine>)> {
+    pub(crate) fn open(path: &Path, see: impl FnMut(Entry)) -> io::Result<(Self, Vec<BadLine>)> {
         let mut file =
             OpenOptions::new().read(true).append(true).create(true).truncate(false).open(path)?;
         let bad = read(&file, see)?;
@@ -111,7 +111,7 @@ impl Manifest {
 
     /// The file.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -120,7 +120,7 @@ impl Manifest {
     /// # Errors
     ///
     /// What the system said. Lines may then be there in part; the next opening skips a torn one.
-    pub fn append(&self, entries: &[Entry]) -> io::Result<()> {
+    pub(crate) fn append(&self, entries: &[Entry]) -> io::Result<()> {
         let mut text = Vec::with_capacity(entries.len() * 512);
         for entry in entries {
             text.extend_from_slice(&encode(entry));
@@ -133,7 +133,7 @@ impl Manifest {
     /// The outcome of a task in its highest round, from the file. Reads the whole ledger: for the rare
     /// question of a late worker.
     #[must_use]
-    pub fn outcome(&self, index: u32) -> Option<TaskResult> {
+    pub(crate) fn outcome(&self, index: u32) -> Option<TaskResult> {
         let mut found: Option<TaskResult> = None;
         let file = File::open(&self.path).ok()?;
         read(&file, |entry| match entry {
@@ -154,7 +154,7 @@ impl Manifest {
 /// # Errors
 ///
 /// What the system said.
-pub fn read(file: &File, mut see: impl FnMut(Entry)) -> io::Result<Vec<BadLine>> {
+pub(crate) fn read(file: &File, mut see: impl FnMut(Entry)) -> io::Result<Vec<BadLine>> {
     let mut reader = BufReader::with_capacity(256 * 1024, file);
     reader.seek(SeekFrom::Start(0))?;
     let (mut bad, mut number) = (Vec::new(), 0);

@@ -29,7 +29,7 @@ const PUTS: usize = 4;
 
 /// Publishes the tasks of one bag. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Publisher {
+pub(crate) struct Publisher {
     shared: Arc<Shared>,
 }
 
@@ -51,7 +51,7 @@ impl Publisher {
     /// # Errors
     ///
     /// If the server has no room for the bucket, or does not answer.
-    pub async fn new(broker: &Broker, plan: &BagPlan) -> Result<Self> {
+    pub(crate) async fn new(broker: &Broker, plan: &BagPlan) -> Result<Self> {
         let specification = &plan.specification;
         let mut inputs = None;
         if let (Data::Files { largest, .. }, ResultPath::Objects) =
@@ -85,13 +85,13 @@ impl Publisher {
 
     /// When the first task was published by this process.
     #[must_use]
-    pub fn first(&self) -> Option<Instant> {
+    pub(crate) fn first(&self) -> Option<Instant> {
         self.shared.first.get().copied()
     }
 
     /// Why publishing waits, if it does.
     #[must_use]
-    pub fn waiting(&self) -> Option<String> {
+    pub(crate) fn waiting(&self) -> Option<String> {
         self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -105,10 +105,14 @@ impl Publisher {
     /// # Errors
     ///
     /// If the list of inputs cannot be read.
-    pub async fn publish(&self, message_id: bool, wanted: impl Fn(u32) -> bool) -> Result<()> {
+    pub(crate) async fn publish(
+        &self,
+        message_id: bool,
+        wanted: impl Fn(u32) -> bool,
+    ) -> Result<()> {
         let specification = self.shared.plan.specification.clone();
         let mut list = match &self.shared.plan.inputs {
-            Some(inputs) => Some(inputs.iter().context("read the list of inputs")?),
+            Some(inputs) => Some(inputs.entries().context("read the list of inputs")?),
             None => None,
         };
         let most = if self.shared.inputs.is_some() { PUTS } else { limits::SUBMIT_WINDOW };
@@ -136,7 +140,7 @@ impl Publisher {
     /// # Errors
     ///
     /// If the list of inputs cannot be read.
-    pub async fn publish_round(&self, index: u32, round: u32) -> Result<()> {
+    pub(crate) async fn publish_round(&self, index: u32, round: u32) -> Result<()> {
         let entry = match &self.shared.plan.inputs {
             Some(inputs) => Some(inputs.get(index).context("read the list of inputs")?),
             None => None,
@@ -214,7 +218,7 @@ impl Publisher {
     }
 
     /// Frees the input of a decided task.
-    pub async fn free_input(&self, index: u32) {
+    pub(crate) async fn free_input(&self, index: u32) {
         let Some(bucket) = &self.shared.inputs else { return };
         let permit = {
             let mut stored = self.shared.stored.lock().unwrap_or_else(PoisonError::into_inner);
@@ -229,7 +233,7 @@ impl Publisher {
     }
 
     /// Removes the input bucket, when no task needs it any more.
-    pub async fn remove_inputs(&self) {
+    pub(crate) async fn remove_inputs(&self) {
         if self.shared.plan.specification.keep_inputs {
             return;
         }

@@ -231,7 +231,7 @@ fn specify(
 fn refuse_existing(specification: &Specification, list: &std::path::Path) -> Result<()> {
     let Some(out) = &specification.out else { return Ok(()) };
     let inputs = InputList::open(list).context("read the list of inputs")?;
-    for entry in inputs.iter().context("read the list of inputs")? {
+    for entry in inputs.entries().context("read the list of inputs")? {
         let mut target = out.join(entry?.target).into_os_string();
         target.push(specification.codec.extension());
         let target = PathBuf::from(target);

@@ -105,7 +105,7 @@ impl Summary {
         let mut text = String::new();
         let mut row = |name: &str, value: String| {
             // Writing into a string cannot fail.
-            drop(writeln!(text, "{name:<16}{value}"));
+            writeln!(text, "{name:<16}{value}").ok();
         };
         row("bag", format!("{}  ({}, {})", self.bag, self.codec, self.results));
         row("makespan", format!("{:.0} ms", self.makespan_ms));

@@ -41,6 +41,7 @@ pub struct Failure {
 
 /// Where the time of tasks went, in µs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "a quantity ends in its unit")]
 pub struct Split {
     /// Published to attempt started.
     pub queue_us: u64,

@@ -104,9 +104,9 @@ fn files(
                 done.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
             {
                 let name = plan.target(result.index).map(|target| root.join(target.path));
-                let checked = name.map_err(anyhow::Error::from).and_then(|path| {
+                let checked = name.map_err(anyhow::Error::from).map(|path| {
                     let checked = check_file(&plan.specification.codec, &path, done);
-                    Ok((path, checked))
+                    (path, checked)
                 });
                 found.push(checked);
             }
@@ -144,7 +144,7 @@ fn check(
     let mut decoder = codec.decoder();
     let (mut stored, mut input) = (Hasher::new(), Hasher::new());
     let (mut stored_bytes, mut input_bytes) = (0, 0);
-    let (mut piece, mut decoded) = (Vec::new(), Vec::new());
+    let (mut piece, mut unpacked) = (Vec::new(), Vec::new());
     let mut broken = None;
     loop {
         next(&mut piece)?;
@@ -155,13 +155,13 @@ fn check(
         stored_bytes += piece.len() as u64;
         let mut rest = &piece[..];
         while broken.is_none() && !rest.is_empty() {
-            decoded.clear();
-            match decoder.read(rest, &mut decoded, SEGMENT_BYTES) {
+            unpacked.clear();
+            match decoder.read(rest, &mut unpacked, SEGMENT_BYTES) {
                 Ok(consumed) => {
-                    input.update(&decoded);
-                    input_bytes += decoded.len() as u64;
+                    input.update(&unpacked);
+                    input_bytes += unpacked.len() as u64;
                     rest = &rest[consumed..];
-                    if consumed == 0 && decoded.is_empty() {
+                    if consumed == 0 && unpacked.is_empty() {
                         broken = Some("bytes follow its end".to_owned());
                     }
                 }
@@ -169,14 +169,14 @@ fn check(
             }
         }
     }
-    // Pieces may end before everything decoded was taken.
+    // Pieces may end before everything unpacked was taken.
     while broken.is_none() {
-        decoded.clear();
-        match decoder.read(&[], &mut decoded, SEGMENT_BYTES) {
-            Ok(_) if decoded.is_empty() => break,
+        unpacked.clear();
+        match decoder.read(&[], &mut unpacked, SEGMENT_BYTES) {
+            Ok(_) if unpacked.is_empty() => break,
             Ok(_) => {
-                input.update(&decoded);
-                input_bytes += decoded.len() as u64;
+                input.update(&unpacked);
+                input_bytes += unpacked.len() as u64;
             }
             Err(error) => broken = Some(error.to_string()),
         }

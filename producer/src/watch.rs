@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 /// Watches the workers of one bag until it is dropped. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Watch {
+pub(crate) struct Watch {
     shared: Arc<Shared>,
 }
 
@@ -39,7 +39,7 @@ impl Watch {
     /// # Errors
     ///
     /// [`bagpress_broker::Error::Lost`].
-    pub async fn start(
+    pub(crate) async fn start(
         broker: &Broker,
         bag: &BagId,
         mut ended: mpsc::Receiver<u32>,
@@ -86,7 +86,7 @@ impl Watch {
 
     /// How many workers hold tasks of the bag, and how many tasks.
     #[must_use]
-    pub fn busy(&self) -> (usize, usize) {
+    pub(crate) fn busy(&self) -> (usize, usize) {
         let workers = self.workers();
         let busy = workers.values().filter(|worker| !worker.held.is_empty());
         busy.fold((0, 0), |(count, tasks), worker| (count + 1, tasks + worker.held.len()))
@@ -94,7 +94,7 @@ impl Watch {
 
     /// Workers that were lost.
     #[must_use]
-    pub fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.shared.lost.load(std::sync::atomic::Ordering::Relaxed)
     }
 
@@ -117,7 +117,7 @@ impl Watch {
     }
 
     /// Notes that a task has its outcome: nothing of it needs to be given back.
-    pub fn decided(&self, result: &TaskResult) {
+    pub(crate) fn decided(&self, result: &TaskResult) {
         if let Some(worker) = self.workers().get_mut(&result.worker) {
             worker.held.remove(&(result.index, result.round));
         }

@@ -38,7 +38,9 @@ impl Config {
         };
         let mut text = String::new();
         // Writing into a string cannot fail.
-        let mut line = |args: std::fmt::Arguments<'_>| drop(writeln!(text, "{args}"));
+        let mut line = |args: std::fmt::Arguments<'_>| {
+            writeln!(text, "{args}").ok();
+        };
         line(format_args!("server_name: bagpress_{}", std::process::id()));
         line(format_args!("listen: {}", quoted(&self.listen)));
         line(format_args!("http: \"127.0.0.1:-1\""));

@@ -131,7 +131,7 @@ impl Server {
     pub async fn stop(mut self) {
         if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
             // It may have ended by itself.
-            drop(kill_process(pid, Signal::TERM));
+            kill_process(pid, Signal::TERM).ok();
         }
         if tokio::time::timeout(limits::STOP_WITHIN, self.child.wait()).await.is_err() {
             drop(self.child.kill().await);
@@ -213,5 +213,5 @@ fn log_tail(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     let tail = &lines[lines.len().saturating_sub(8)..];
-    tail.iter().map(|line| format!("\n  {line}")).collect()
+    tail.iter().flat_map(|line| ["\n  ", line]).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use bagpress_broker::limits;
@@ -91,6 +92,21 @@ impl Bucket {
         sequence: Option<u64>,
         subject: &str,
     ) -> Result<Option<Message>, Error> {
+        let mut tried = 0;
+        loop {
+            match self.ask_leader(sequence, subject).await {
+                Err(error) if error.is_transient() && tried < limits::GET_RETRIES => tried += 1,
+                answer => return answer,
+            }
+            time::sleep(limits::RETRY_WAIT * tried).await;
+        }
+    }
+
+    async fn ask_leader(
+        &self,
+        sequence: Option<u64>,
+        subject: &str,
+    ) -> Result<Option<Message>, Error> {
         let what = "read from a bucket's leader";
         let body = match sequence {
             Some(sequence) => json!({ "seq": sequence, "next_by_subj": subject }),
@@ -98,7 +114,7 @@ impl Bucket {
         };
         let got: Got = match self.request(what, "STREAM.MSG.GET", &body).await? {
             Ok(got) => got,
-            Err(error) if error.error_code() == NO_MESSAGE => return Ok(None),
+            Err(error) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => return Ok(None),
             Err(error) => return Err(Error::answered(what, &self.name, &error)),
         };
         let payload = data_encoding::BASE64.decode(got.message.data.as_bytes());
@@ -152,6 +168,3 @@ impl Bucket {
         purged.map(drop).map_err(|error| Error::answered(what, &self.name, &error))
     }
 }
-
-const NO_MESSAGE: async_nats::jetstream::ErrorCode =
-    async_nats::jetstream::ErrorCode::NO_MESSAGE_FOUND;

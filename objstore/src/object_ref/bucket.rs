@@ -331,8 +331,9 @@ impl Bucket {
     pub(super) fn speed_up(&self) {
         let window = self.window();
         if window < limits::WINDOW_MAX {
-            // Two that do this at the same time add one together, which is as good.
-            self.window.store(window + 1, Ordering::Relaxed);
+            // Whoever changed it meanwhile wins, slowing down above all.
+            let order = Ordering::Relaxed;
+            self.window.compare_exchange(window, window + 1, order, order).ok();
         }
     }
 }

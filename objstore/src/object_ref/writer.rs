@@ -1,6 +1,6 @@
 //! Writing the chunks of an object, in order.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::mem;
 use std::time::Duration;
 
@@ -10,9 +10,11 @@ use async_nats::jetstream::context::{PublishAckFuture, PublishError};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
 use bagpress_broker::{ids, limits};
-use bagpress_codec::Hasher;
+use bagpress_codec::{Digest, Hasher};
 use bytes::{Bytes, BytesMut};
-use futures::future::join_all;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
 use tokio::time::{self, Instant};
 use tracing::debug;
 
@@ -52,10 +54,12 @@ pub struct Writer {
     /// Bytes that are no whole chunk yet.
     tail: BytesMut,
     hasher: Hasher,
+    /// What the caller says the bytes are.
+    expected: Option<(u64, Digest)>,
     bytes: u64,
     chunks: u64,
-    /// Chunks sent and not yet acknowledged, oldest first.
-    sent: VecDeque<Sent>,
+    /// Chunks sent and not yet acknowledged, oldest first, and all waited for at the same time.
+    sent: FuturesOrdered<BoxFuture<'static, Sent>>,
     /// Where the last acknowledged chunk lies.
     sequence: u64,
     /// Something was sent twice: one at a time from here on, and the count is checked at the end.
@@ -63,19 +67,18 @@ pub struct Writer {
     failed: bool,
 }
 
+/// A chunk, and what became of it.
 #[derive(Debug)]
 struct Sent {
     number: u64,
     bytes: Bytes,
-    ack: Result<PublishAckFuture, PublishError>,
+    acked: Acked,
 }
 
-impl Sent {
-    async fn acked(
-        ack: Result<PublishAckFuture, PublishError>,
-    ) -> Result<PublishAck, PublishError> {
-        ack?.await
-    }
+type Acked = Result<PublishAck, PublishError>;
+
+async fn acked(sent: Result<PublishAckFuture, PublishError>) -> Acked {
+    sent?.await
 }
 
 impl Writer {
@@ -94,9 +97,10 @@ impl Writer {
             chunk_bytes: limits::CHUNK_BYTES.min(fits),
             tail: BytesMut::new(),
             hasher: Hasher::new(),
+            expected: None,
             bytes: 0,
             chunks: 0,
-            sent: VecDeque::new(),
+            sent: FuturesOrdered::new(),
             sequence: 0,
             careful: false,
             failed: false,
@@ -121,6 +125,13 @@ impl Writer {
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// Says what must arrive: before the metadata is written it is compared with what did.
+    #[must_use]
+    pub fn expecting(mut self, bytes: u64, digest: Digest) -> Self {
+        self.expected = Some((bytes, digest));
         self
     }
 
@@ -154,9 +165,11 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// As [`Self::write`]. After [`Error::Unanswered`] the object may be there all the same.
+    /// As [`Self::write`], and [`Error::Digest`] if other bytes arrived than were
+    /// [expected](Self::expecting). After [`Error::Unanswered`] the object may be there all the same.
     pub async fn finish(self) -> Result<Finished, Error> {
-        self.seal().await?.create().await
+        // Boxed: the futures of the client are large, and this is called once an object.
+        Box::pin(async move { self.seal().await?.create().await }).await
     }
 
     /// Writes the metadata; if another is there already, adopts that object and purges the own
@@ -166,15 +179,18 @@ impl Writer {
     ///
     /// As [`Self::finish`].
     pub async fn commit_or_adopt(self) -> Result<Stored, Error> {
-        self.seal().await?.create_or_adopt().await
+        Box::pin(async move { self.seal().await?.create_or_adopt().await }).await
     }
 
-    /// Gives the object up and purges its chunks.
+    /// Gives the object up and purges its chunks; after an error that was done already.
     ///
     /// # Errors
     ///
     /// [`Error::Unanswered`] if chunks may be left behind.
     pub async fn abandon(mut self) -> Result<(), Error> {
+        if self.failed {
+            return Ok(()); // and what is under a token that was in use is not this writer's
+        }
         self.settle().await;
         self.bucket.purge_chunks(&self.token).await
     }
@@ -199,8 +215,16 @@ impl Writer {
         } else {
             self.bucket.speed_up();
         }
+        let digest = mem::take(&mut self.hasher).finish();
+        if let Some((bytes, wanted)) = self.expected
+            && (bytes, wanted) != (self.bytes, digest)
+        {
+            let (bucket, object) = (self.bucket.name.clone(), self.name.clone());
+            let error = Error::Digest { bucket, object, found: digest, wanted };
+            return Err(self.fail(error).await);
+        }
         Ok(Sealed {
-            digest: mem::take(&mut self.hasher).finish(),
+            digest,
             bytes: self.bytes,
             chunks: self.chunks,
             chunk_bytes: self.chunk_bytes,
@@ -236,7 +260,8 @@ impl Writer {
             message = message.header(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, none);
         }
         let ack = self.bucket.context.send_publish(self.subject.clone(), message).await;
-        self.sent.push_back(Sent { number, bytes, ack });
+        let sent = acked(ack).map(move |acked| Sent { number, bytes, acked });
+        self.sent.push_back(sent.boxed());
         Ok(())
     }
 
@@ -252,10 +277,11 @@ impl Writer {
     /// Waits for acknowledgements, oldest first, until at most `most` are missing.
     async fn settle_down_to(&mut self, most: usize) -> Result<(), Error> {
         while self.sent.len() > if self.careful { 0 } else { most } {
-            let Some(oldest) = self.sent.pop_front() else { break };
-            let sequence = match Sent::acked(oldest.ack).await {
+            let Some(oldest) = self.sent.next().await else { break };
+            let sequence = match oldest.acked {
                 Ok(ack) => ack.sequence,
-                Err(error) => self.resend(oldest.number, oldest.bytes, error).await?,
+                // Boxed, since it is rare and large.
+                Err(error) => Box::pin(self.resend(oldest.number, oldest.bytes, error)).await?,
             };
             if sequence <= self.sequence {
                 return Err(self.fail(self.out_of_order()).await);
@@ -299,7 +325,7 @@ impl Writer {
             wait = (wait * 2).min(RESEND_WAIT_MAX);
             let message = self.message(number, bytes.clone());
             let sent = self.bucket.context.send_publish(self.subject.clone(), message).await;
-            match Sent::acked(sent).await {
+            match acked(sent).await {
                 Ok(ack) => return Ok(ack.sequence),
                 Err(again) => error = again,
             }
@@ -326,11 +352,11 @@ impl Writer {
 
     /// Waits until nothing is under way; whether it is known of every chunk what became of it.
     async fn settle(&mut self) -> bool {
-        let acks = self.sent.drain(..).map(|sent| Sent::acked(sent.ack));
-        let unknown = |ack: &Result<PublishAck, PublishError>| {
-            let fault = ack.as_ref().err().map(|error| Fault::of(WHAT, "", error));
-            matches!(fault, Some(Fault::Unknown(_)))
-        };
-        !join_all(acks).await.iter().any(unknown)
+        let mut certain = true;
+        while let Some(sent) = self.sent.next().await {
+            let fault = sent.acked.as_ref().err().map(|error| Fault::of(WHAT, "", error));
+            certain &= !matches!(fault, Some(Fault::Unknown(_)));
+        }
+        certain
     }
 }

@@ -212,7 +212,7 @@ pub fn create_part(path: &Path) -> io::Result<File> {
 /// # Errors
 ///
 /// What the system said.
-pub fn write_part(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_part(path: &Path, bytes: &[u8]) -> io::Result<()> {
     create_part(path)?.write_all(bytes)
 }
 

@@ -79,7 +79,6 @@ impl Drop for Receiver {
 #[derive(Debug)]
 struct Shared {
     broker: Broker,
-    bag: BagId,
     parts: Arc<Parts>,
     plan: Arc<dyn Plan>,
     syncer: Syncer,
@@ -110,7 +109,6 @@ impl Receiver {
         })?;
         let shared = Arc::new(Shared {
             broker: broker.clone(),
-            bag: bag.clone(),
             parts,
             plan,
             syncer,
@@ -453,6 +451,6 @@ pub fn open_unchanged(input: &InputFile) -> Result<File, Failed> {
 
 /// The task that an upload's token names.
 #[must_use]
-pub fn xfer(id: &TaskId, execution: &Execution) -> String {
+pub(super) fn xfer(id: &TaskId, execution: &Execution) -> String {
     format!("{}_{}-{execution}", id.index, id.round)
 }

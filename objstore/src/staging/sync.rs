@@ -56,7 +56,7 @@ fn run(parts: &Parts, mut requests: mpsc::Receiver<oneshot::Sender<io::Result<()
         let synced = parts.sync();
         for request in batch {
             let copy =
-                synced.as_ref().map(|()| ()).map_err(|e| io::Error::new(e.kind(), e.to_string()));
+                synced.as_ref().copied().map_err(|e| io::Error::new(e.kind(), e.to_string()));
             // Who asked may be gone; then nobody needs the answer.
             drop(request.send(copy));
         }
