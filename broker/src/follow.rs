@@ -1,5 +1,6 @@
 //! The committed results of one bag, in order, each exactly once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Message;
@@ -11,10 +12,10 @@ use crate::result::TaskResult;
 use crate::{Broker, Error, limits, subjects};
 
 /// One committed result.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Followed {
     /// The result, or the index and round that its subject names and why it cannot be read.
-    pub result: Result<TaskResult, (u32, u32, String)>,
+    pub result: Result<Arc<TaskResult>, (u32, u32, String)>,
     /// Size of the message, in bytes.
     pub bytes: usize,
 }
@@ -116,6 +117,7 @@ impl Results {
                 }
                 Err(format!("it is the result of task {}", result.id()))
             })
+            .map(Arc::new)
             .map_err(|why| (index, round, why));
         batch.push(Followed { result, bytes: message.payload.len() });
         true

@@ -9,8 +9,8 @@ use bagpress_broker::result::{Done, Outcome, Place, TaskResult, wall_clock_us};
 use bagpress_broker::{Broker, Followed, limits, subjects};
 use bagpress_objstore::object_ref::Bucket;
 use bagpress_objstore::staging::{Parts, Syncer};
-use futures::FutureExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use serde_json::json;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
@@ -35,7 +35,7 @@ pub(crate) struct Acceptor {
 #[derive(Debug, Default)]
 pub(crate) struct Accepted {
     /// Counted now.
-    pub(crate) counted: Vec<TaskResult>,
+    pub(crate) counted: Vec<Arc<TaskResult>>,
     /// Committed, but the bytes are not there, or the result cannot be read: run again.
     pub(crate) lost: Vec<u32>,
 }
@@ -72,14 +72,11 @@ impl Acceptor {
                 }
             }
         }
-        let mut fates = Vec::with_capacity(results.len());
-        for some in results.chunks(OBJECTS) {
-            let fetching: Vec<BoxFuture<'_, Result<Fate>>> =
-                some.iter().map(|result| self.fetch(result).boxed()).collect();
-            fates.extend(join_all(fetching).await);
-        }
+        let fetching: Vec<BoxFuture<'_, Result<Fate>>> =
+            results.iter().map(|result| self.fetch(result).boxed()).collect();
+        let fates: Vec<_> = stream::iter(fetching).buffered(OBJECTS).collect().await;
         let mut placed = Vec::new();
-        for (result, fate) in results.into_iter().zip(fates) {
+        for (result, fate) in results.iter().cloned().zip(fates) {
             match fate? {
                 Fate::Counted => placed.push(result),
                 Fate::Lost => accepted.lost.push(result.index),
@@ -136,7 +133,10 @@ impl Acceptor {
     }
 
     /// Gives every output of the batch its final name, durably.
-    async fn place(&self, results: Vec<TaskResult>) -> Result<(Vec<TaskResult>, Vec<u32>)> {
+    async fn place(
+        &self,
+        results: Vec<Arc<TaskResult>>,
+    ) -> Result<(Vec<Arc<TaskResult>>, Vec<u32>)> {
         let Some((parts, syncer)) = &self.parts else { return Ok((results, Vec::new())) };
         let (plan, folder) = (self.plan.clone(), parts.clone());
         let placing = spawn_blocking(move || {
@@ -173,7 +173,7 @@ impl Acceptor {
     }
 
     /// Appends the lines: only now these tasks are done.
-    async fn count(&self, results: Vec<TaskResult>) -> Result<Vec<TaskResult>> {
+    async fn count(&self, results: Vec<Arc<TaskResult>>) -> Result<Vec<Arc<TaskResult>>> {
         if results.is_empty() {
             return Ok(results);
         }
@@ -181,8 +181,7 @@ impl Acceptor {
         let now = wall_clock_us();
         let (stats, specification) = (self.stats.clone(), self.plan.specification.clone());
         let counting = spawn_blocking(move || {
-            let entries: Vec<_> =
-                results.iter().map(|result| Entry::Outcome(Box::new(result.clone()))).collect();
+            let entries: Vec<_> = results.iter().cloned().map(Entry::Outcome).collect();
             ledger.append(&entries, |result| now.saturating_sub(result.times.made_us))?;
             if let Some(folder) = stats {
                 for result in &results {

@@ -1,24 +1,22 @@
 //! Follows a bag until every task has an outcome.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
-use bagpress_broker::result::wall_clock_us;
-use bagpress_broker::{BagLine, BagState, Broker, Results, limits};
-use bagpress_objstore::staging::{Parts, Plan as _, Receiver, Syncer, hash_file};
+use bagpress_broker::{BagState, Broker, Results, limits};
+use bagpress_objstore::staging::{Parts, Receiver, Syncer};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::accept::{Acceptor, output_bucket};
 use crate::folder::RunFolder;
 use crate::inputs::InputList;
 use crate::ledger::{Bits, Ledger};
 use crate::plan::BagPlan;
-use crate::progress::{Progress, Seen};
+use crate::progress::Progress;
 use crate::publish::Publisher;
 use crate::spec::{Data, Specification};
 use crate::watch::Watch;
@@ -104,25 +102,25 @@ pub async fn gather(
     gathering.finish().await
 }
 
-struct Gathering {
-    broker: Broker,
-    plan: BagPlan,
-    options: Options,
-    acceptor: Acceptor,
-    parts: Option<Arc<Parts>>,
-    receiver: Option<Receiver>,
-    publisher: Publisher,
-    results: Results,
-    watch: Watch,
-    watching: tokio::task::JoinHandle<()>,
-    progress: Progress,
-    began: Instant,
-    last_outcome: Instant,
-    last_progress: Instant,
-    reconnects: u64,
+pub(crate) struct Gathering {
+    pub(crate) broker: Broker,
+    pub(crate) plan: BagPlan,
+    pub(crate) options: Options,
+    pub(crate) acceptor: Acceptor,
+    pub(crate) parts: Option<Arc<Parts>>,
+    pub(crate) receiver: Option<Receiver>,
+    pub(crate) publisher: Publisher,
+    pub(crate) results: Results,
+    pub(crate) watch: Watch,
+    pub(crate) watching: tokio::task::JoinHandle<()>,
+    pub(crate) progress: Progress,
+    pub(crate) began: Instant,
+    pub(crate) last_outcome: Instant,
+    pub(crate) last_progress: Instant,
+    pub(crate) reconnects: u64,
     /// Tasks that were waiting when a reconciliation began: the results are read behind it.
-    reconciling: Option<Bits>,
-    publishing: Option<tokio::task::JoinHandle<Result<()>>>,
+    pub(crate) reconciling: Option<Bits>,
+    pub(crate) publishing: Option<tokio::task::JoinHandle<Result<()>>>,
 }
 
 impl Gathering {
@@ -243,83 +241,11 @@ impl Gathering {
         }));
     }
 
-    /// Begins new rounds for what shall run again, before anything of the old ones is touched.
-    async fn rerun(&mut self) -> Result<()> {
-        let mut again = Vec::new();
-        let ledger = &self.plan.ledger;
-        for index in 0..self.plan.specification.tasks {
-            if self.options.retry_failed && ledger.is_failed(index) {
-                again.push(index);
-            }
-        }
-        if self.options.repair {
-            again.extend(self.broken().await?);
-        }
-        if !again.is_empty() {
-            info!(tasks = again.len(), "running again");
-            self.run_again(&again).await?;
-        }
-        Ok(())
-    }
-
-    /// Tasks that are done by the ledger, and whose output does not read back.
-    async fn broken(&self) -> Result<Vec<u32>> {
-        let mut broken = Vec::new();
-        let path = self.plan.ledger.path().to_owned();
-        let file =
-            std::fs::File::open(&path).with_context(|| format!("read {}", path.display()))?;
-        let mut done = Vec::new();
-        crate::manifest::read(&file, |entry| {
-            if let crate::manifest::Entry::Outcome(result) = entry
-                && result.round == self.plan.ledger.round(result.index)
-                && result.done().is_some()
-            {
-                done.push(*result);
-            }
-        })?;
-        for result in done {
-            let Some(expected) = result.done() else { continue };
-            let sound = match (&self.parts, &self.acceptor.bucket) {
-                (Some(parts), _) => {
-                    let target = parts.root().join(self.plan.target(result.index)?.path);
-                    hash_file(&target).is_ok_and(|(digest, _)| digest == expected.output_digest)
-                }
-                (None, Some(bucket)) => {
-                    let name = bagpress_broker::subjects::output_name(result.index);
-                    let read = bucket.get(&name, u64::MAX).await;
-                    read.is_ok_and(|(info, _)| info.digest == expected.output_digest)
-                }
-                (None, None) => true,
-            };
-            if !sound {
-                broken.push(result.index);
-            }
-        }
-        Ok(broken)
-    }
-
-    async fn run_again(&self, indices: &[u32]) -> Result<()> {
-        let begun = self.plan.ledger.begin(indices).context("begin new rounds")?;
-        for (index, round) in begun {
-            if let Some(bucket) = &self.acceptor.bucket {
-                let name = bagpress_broker::subjects::output_name(index);
-                if let Ok(bagpress_objstore::object_ref::Lookup::Found(info)) =
-                    bucket.info_from_leader(&name).await
-                    && let Err(error) = bucket.remove_exactly(&info).await
-                {
-                    warn!(%error, index, "old object not removed");
-                }
-            }
-            self.publisher.publish_round(index, round).await?;
-        }
-        Ok(())
-    }
-
     async fn take(&mut self, batch: Vec<bagpress_broker::Followed>) -> Result<()> {
         if !batch.is_empty() {
             let mut batch = Some(batch);
             while let Some(now) = batch.take() {
-                let retry = copies(&now);
+                let retry = now.clone();
                 match self.acceptor.accept(now).await {
                     Ok(accepted) => self.accepted(accepted).await?,
                     Err(error) => {
@@ -347,8 +273,8 @@ impl Gathering {
     async fn accepted(&mut self, accepted: crate::accept::Accepted) -> Result<()> {
         for result in &accepted.counted {
             self.watch.decided(result);
-            self.publisher.free_input(result.index).await;
         }
+        self.publisher.free_inputs(accepted.counted.iter().map(|result| result.index)).await;
         if !accepted.counted.is_empty() {
             self.last_outcome = Instant::now();
         }
@@ -365,135 +291,6 @@ impl Gathering {
             }
         }
         Ok(())
-    }
-
-    /// Looks which tasks wait; the results are read from there on, and what has neither is missing.
-    async fn begin_reconcile(&mut self) {
-        let mut waiting = Bits::new(self.plan.specification.tasks);
-        let ledger = self.plan.ledger.clone();
-        let seen = self.broker.waiting(&self.plan.specification.bag, |id| {
-            if ledger.round(id.index) == id.round {
-                waiting.set(id.index, true);
-            }
-        });
-        match seen.await {
-            Ok(()) => {
-                self.results.close().await;
-                self.reconciling = Some(waiting);
-            }
-            Err(error) => debug!(%error, "not reconciled now"),
-        }
-    }
-
-    /// Publishes what neither waits nor has a result, without an id that the server may remember.
-    fn submit_missing(&mut self, waiting: Bits) {
-        let (publisher, ledger) = (self.publisher.clone(), self.plan.ledger.clone());
-        self.last_progress = Instant::now();
-        self.publishing = Some(tokio::spawn(async move {
-            publisher.publish(false, |index| !ledger.is_decided(index) && !waiting.get(index)).await
-        }));
-    }
-
-    /// Ten times a second: what is shown, what is said, and whether it goes on at all.
-    async fn check(&mut self) -> Result<()> {
-        let (workers, running) = self.watch.busy();
-        self.progress.update(&Seen {
-            decided: self.plan.ledger.tally(crate::tally::Tally::decided),
-            failed: self.plan.ledger.tally(|tally| tally.failed),
-            bytes: self.plan.ledger.tally(|tally| tally.input_bytes),
-            workers,
-        });
-        let quiet = self.last_outcome.elapsed();
-        if quiet >= limits::QUIET_NOTICE {
-            self.explain(quiet, workers, running).await;
-        }
-        let reconnected = self.broker.connects() != self.reconnects;
-        let still = quiet >= limits::RECONCILE_AFTER
-            && self.last_progress.elapsed() >= limits::RECONCILE_AFTER
-            && running == 0;
-        if (reconnected || still) && self.publishing.is_none() && self.reconciling.is_none() {
-            self.reconnects = self.broker.connects();
-            self.last_progress = Instant::now();
-            self.begin_reconcile().await;
-        }
-        if let Some(deadline) = self.options.deadline
-            && self.began.elapsed() >= deadline
-        {
-            return Err(Stalled(format!("past its deadline of {deadline:?}")).into());
-        }
-        if running == 0 && quiet >= self.options.stall_timeout {
-            let why = self.reason(workers, running).await;
-            return Err(
-                Stalled(format!("no outcome for {:?}: {why}", self.options.stall_timeout)).into()
-            );
-        }
-        Ok(())
-    }
-
-    async fn explain(&mut self, quiet: Duration, workers: usize, running: usize) {
-        // Somebody is at work: a long task is no reason for a word.
-        if running > 0 && quiet < limits::RECONCILE_AFTER {
-            return;
-        }
-        if !self.progress.may_say() {
-            return;
-        }
-        let why = self.reason(workers, running).await;
-        self.progress.say(&format!("no outcome for {} s: {why}", quiet.as_secs()));
-    }
-
-    async fn reason(&self, workers: usize, running: usize) -> String {
-        if let Some(why) = self.receiver.as_ref().and_then(Receiver::waiting) {
-            return format!("{why}; free some space, the bag goes on by itself");
-        }
-        if let Some(why) = self.publisher.waiting() {
-            return why;
-        }
-        if self.broker.up_for().is_none() {
-            return format!("the broker at {} is out of reach, reconnecting", self.broker.url());
-        }
-        if running > 0 {
-            return format!("{running} tasks are with {workers} workers");
-        }
-        match self.broker.workers(Duration::from_millis(200)).await {
-            Ok(found) if found.is_empty() => {
-                let pool = &self.plan.specification.pool;
-                format!("no workers listen on pool {pool}; start some with `bagpress worker`")
-            }
-            Ok(found) => {
-                format!("{} workers listen, none has a task of this bag", found.len())
-            }
-            Err(error) => error.to_string(),
-        }
-    }
-
-    fn write_line(&self, state: BagState) {
-        let line = self.line(state);
-        let broker = self.broker.clone();
-        tokio::spawn(async move {
-            if let Err(error) = broker.write_bag(&line).await {
-                debug!(%error, "the bag's line not written");
-            }
-        });
-    }
-
-    fn line(&self, state: BagState) -> BagLine {
-        let specification = &self.plan.specification;
-        let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        BagLine {
-            v: limits::WIRE_VERSION,
-            bag: specification.bag.clone(),
-            state,
-            pool: specification.pool.clone(),
-            results: specification.results,
-            codec: specification.codec.to_string(),
-            tasks: specification.tasks,
-            done: count(self.plan.ledger.tally(|tally| tally.done)),
-            failed: count(self.plan.ledger.tally(|tally| tally.failed)),
-            gatherer: format!("{host}/{}", std::process::id()),
-            updated_us: wall_clock_us(),
-        }
     }
 
     async fn finish(self) -> Result<Gathered> {
@@ -521,23 +318,6 @@ async fn published(
         Some(publishing) => publishing.await,
         None => std::future::pending().await,
     }
-}
-
-/// The batch once more, for another try.
-fn copies(batch: &[bagpress_broker::Followed]) -> Vec<bagpress_broker::Followed> {
-    let mut seen = HashSet::new();
-    let copy = |f: &bagpress_broker::Followed| bagpress_broker::Followed {
-        result: f.result.clone(),
-        bytes: f.bytes,
-    };
-    batch
-        .iter()
-        .map(copy)
-        .filter(|f| match &f.result {
-            Ok(result) => seen.insert((result.index, result.round)),
-            Err((index, round, _)) => seen.insert((*index, *round)),
-        })
-        .collect()
 }
 
 /// Publishes a bag, for somebody to gather later.

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bagpress_broker::limits;
 use bagpress_broker::result::TaskResult;
@@ -16,7 +17,7 @@ const CRC_BYTES: usize = 8 + 8 + 2;
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Entry {
     /// A task's round has an outcome. It is the one that counts.
-    Outcome(Box<TaskResult>),
+    Outcome(Arc<TaskResult>),
     /// A task is run anew: what an earlier round said no longer counts.
     Begun {
         /// The task's place in its bag.
@@ -40,7 +41,7 @@ pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
         // The run folder has the specification: a descriptor in each line would double the ledger.
         Entry::Outcome(result) if result.descriptor.is_some() => {
             let result = TaskResult { descriptor: None, ..(**result).clone() };
-            Entry::Outcome(Box::new(result))
+            Entry::Outcome(Arc::new(result))
         }
         other => other.clone(),
     };
@@ -139,7 +140,7 @@ impl Manifest {
         read(&file, |entry| match entry {
             Entry::Outcome(result) if result.index == index => {
                 if found.as_ref().is_none_or(|before| before.round < result.round) {
-                    found = Some(*result);
+                    found = Some(Arc::unwrap_or_clone(result));
                 }
             }
             Entry::Outcome(_) | Entry::Begun { .. } => {}

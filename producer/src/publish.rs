@@ -12,8 +12,9 @@ use bagpress_broker::{Broker, Error, limits, subjects};
 use bagpress_objstore::object_ref::{self, Bucket};
 use bagpress_objstore::staging::{InputFile, mtime_ns, open_unchanged};
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use futures::future::BoxFuture;
+use futures::stream::{self, FuturesUnordered};
+use futures::{FutureExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
@@ -217,9 +218,15 @@ impl Publisher {
         Ok(())
     }
 
-    /// Frees the input of a decided task.
-    pub(crate) async fn free_input(&self, index: u32) {
+    /// Frees the inputs of decided tasks.
+    pub(crate) async fn free_inputs(&self, indices: impl Iterator<Item = u32>) {
         let Some(bucket) = &self.shared.inputs else { return };
+        let freeing: Vec<BoxFuture<'_, ()>> =
+            indices.map(|index| self.free_input(bucket, index).boxed()).collect();
+        stream::iter(freeing).buffer_unordered(PUTS * 4).collect::<Vec<()>>().await;
+    }
+
+    async fn free_input(&self, bucket: &Bucket, index: u32) {
         let permit = {
             let mut stored = self.shared.stored.lock().unwrap_or_else(PoisonError::into_inner);
             stored.remove(&index)

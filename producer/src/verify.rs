@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
@@ -74,7 +75,7 @@ pub async fn verify(folder: &RunFolder, address: Option<&Address>) -> Result<Ver
 }
 
 /// The tasks that are done in the round that counts.
-fn done_tasks(plan: &BagPlan) -> Result<Vec<(TaskResult, Done)>> {
+fn done_tasks(plan: &BagPlan) -> Result<Vec<(Arc<TaskResult>, Done)>> {
     let path = plan.ledger.path();
     let file = File::open(path).with_context(|| format!("read {}", path.display()))?;
     let mut done = Vec::new();
@@ -83,7 +84,7 @@ fn done_tasks(plan: &BagPlan) -> Result<Vec<(TaskResult, Done)>> {
         let Entry::Outcome(result) = entry else { return };
         let counts = plan.ledger.round(result.index) == result.round && seen.insert(result.index);
         if let (true, Some(found)) = (counts, result.done().cloned()) {
-            done.push((*result, found));
+            done.push((result, found));
         }
     })?;
     Ok(done)
@@ -92,7 +93,7 @@ fn done_tasks(plan: &BagPlan) -> Result<Vec<(TaskResult, Done)>> {
 fn files(
     plan: &BagPlan,
     root: &Path,
-    done: &[(TaskResult, Done)],
+    done: &[(Arc<TaskResult>, Done)],
     mut verified: Verified,
 ) -> Result<Verified> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -200,7 +201,7 @@ fn check(
 
 async fn objects(
     plan: &BagPlan,
-    done: &[(TaskResult, Done)],
+    done: &[(Arc<TaskResult>, Done)],
     address: &Address,
     verified: &mut Verified,
 ) -> Result<()> {
