@@ -1,0 +1,83 @@
+//! Running tasks anew: a new round begins in the ledger before anything of the old one is touched.
+
+use anyhow::{Context, Result};
+use bagpress_broker::subjects;
+use bagpress_objstore::object_ref::Lookup;
+use bagpress_objstore::staging::{Plan as _, hash_file};
+use tracing::{info, warn};
+
+use crate::gather::Gathering;
+use crate::manifest::{Entry, read};
+
+impl Gathering {
+    /// Begins new rounds for what shall run again, before anything of the old ones is touched.
+    pub(crate) async fn rerun(&mut self) -> Result<()> {
+        let mut again = Vec::new();
+        let ledger = &self.plan.ledger;
+        for index in 0..self.plan.specification.tasks {
+            if self.options.retry_failed && ledger.is_failed(index) {
+                again.push(index);
+            }
+        }
+        if self.options.repair {
+            again.extend(self.broken().await?);
+        }
+        if !again.is_empty() {
+            info!(tasks = again.len(), "running again");
+            self.run_again(&again).await?;
+        }
+        Ok(())
+    }
+
+    /// Tasks that are done by the ledger, and whose output does not read back.
+    async fn broken(&self) -> Result<Vec<u32>> {
+        let mut broken = Vec::new();
+        let path = self.plan.ledger.path().to_owned();
+        let file =
+            std::fs::File::open(&path).with_context(|| format!("read {}", path.display()))?;
+        let mut done = Vec::new();
+        read(&file, |entry| {
+            if let Entry::Outcome(result) = entry
+                && result.round == self.plan.ledger.round(result.index)
+                && result.done().is_some()
+            {
+                done.push(result);
+            }
+        })?;
+        for result in done {
+            let Some(expected) = result.done() else { continue };
+            let sound = match (&self.parts, &self.acceptor.bucket) {
+                (Some(parts), _) => {
+                    let target = parts.root().join(self.plan.target(result.index)?.path);
+                    hash_file(&target).is_ok_and(|(digest, _)| digest == expected.output_digest)
+                }
+                (None, Some(bucket)) => {
+                    let name = subjects::output_name(result.index);
+                    let read = bucket.get(&name, u64::MAX).await;
+                    read.is_ok_and(|(info, _)| info.digest == expected.output_digest)
+                }
+                (None, None) => true,
+            };
+            if !sound {
+                broken.push(result.index);
+            }
+        }
+        Ok(broken)
+    }
+
+    pub(crate) async fn run_again(&self, indices: &[u32]) -> Result<()> {
+        let begun = self.plan.ledger.begin(indices).context("begin new rounds")?;
+        for (index, round) in begun {
+            if let Some(bucket) = &self.acceptor.bucket {
+                let name = subjects::output_name(index);
+                if let Ok(Lookup::Found(info)) = bucket.info_from_leader(&name).await
+                    && let Err(error) = bucket.remove_exactly(&info).await
+                {
+                    warn!(%error, index, "old object not removed");
+                }
+            }
+            self.publisher.publish_round(index, round).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! A bag that stands still: why, what is missing, and when to give up.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use bagpress_broker::result::wall_clock_us;
+use bagpress_broker::{BagLine, BagState, limits};
+use bagpress_objstore::staging::Receiver;
+use tracing::debug;
+
+use crate::Stalled;
+use crate::gather::Gathering;
+use crate::ledger::Bits;
+use crate::progress::Seen;
+use crate::tally::Tally;
+
+impl Gathering {
+    /// Looks which tasks wait; the results are read from there on, and what has neither is missing.
+    pub(crate) async fn begin_reconcile(&mut self) {
+        let mut waiting = Bits::new(self.plan.specification.tasks);
+        let ledger = self.plan.ledger.clone();
+        let seen = self.broker.waiting(&self.plan.specification.bag, |id| {
+            if ledger.round(id.index) == id.round {
+                waiting.set(id.index, true);
+            }
+        });
+        match seen.await {
+            Ok(()) => {
+                self.results.close().await;
+                self.reconciling = Some(waiting);
+            }
+            Err(error) => debug!(%error, "not reconciled now"),
+        }
+    }
+
+    /// Publishes what neither waits nor has a result, without an id that the server may remember.
+    pub(crate) fn submit_missing(&mut self, waiting: Bits) {
+        let (publisher, ledger) = (self.publisher.clone(), self.plan.ledger.clone());
+        self.last_progress = Instant::now();
+        self.publishing = Some(tokio::spawn(async move {
+            publisher.publish(false, |index| !ledger.is_decided(index) && !waiting.get(index)).await
+        }));
+    }
+
+    /// Ten times a second: what is shown, what is said, and whether it goes on at all.
+    pub(crate) async fn check(&mut self) -> Result<()> {
+        let (workers, running) = self.watch.busy();
+        self.progress.update(&Seen {
+            decided: self.plan.ledger.tally(Tally::decided),
+            failed: self.plan.ledger.tally(|tally| tally.failed),
+            bytes: self.plan.ledger.tally(|tally| tally.input_bytes),
+            workers,
+        });
+        let quiet = self.last_outcome.elapsed();
+        if quiet >= limits::QUIET_NOTICE {
+            self.explain(quiet, workers, running).await;
+        }
+        let reconnected = self.broker.connects() != self.reconnects;
+        let still = quiet >= limits::RECONCILE_AFTER
+            && self.last_progress.elapsed() >= limits::RECONCILE_AFTER
+            && running == 0;
+        if (reconnected || still) && self.publishing.is_none() && self.reconciling.is_none() {
+            self.reconnects = self.broker.connects();
+            self.last_progress = Instant::now();
+            self.begin_reconcile().await;
+        }
+        if let Some(deadline) = self.options.deadline
+            && self.began.elapsed() >= deadline
+        {
+            return Err(Stalled(format!("past its deadline of {deadline:?}")).into());
+        }
+        if running == 0 && quiet >= self.options.stall_timeout {
+            let why = self.reason(workers, running).await;
+            return Err(
+                Stalled(format!("no outcome for {:?}: {why}", self.options.stall_timeout)).into()
+            );
+        }
+        Ok(())
+    }
+
+    async fn explain(&mut self, quiet: Duration, workers: usize, running: usize) {
+        // Somebody is at work: a long task is no reason for a word.
+        if running > 0 && quiet < limits::RECONCILE_AFTER {
+            return;
+        }
+        if !self.progress.may_say() {
+            return;
+        }
+        let why = self.reason(workers, running).await;
+        self.progress.say(&format!("no outcome for {} s: {why}", quiet.as_secs()));
+    }
+
+    async fn reason(&self, workers: usize, running: usize) -> String {
+        if let Some(why) = self.receiver.as_ref().and_then(Receiver::waiting) {
+            return format!("{why}; free some space, the bag goes on by itself");
+        }
+        if let Some(why) = self.publisher.waiting() {
+            return why;
+        }
+        if self.broker.up_for().is_none() {
+            return format!("the broker at {} is out of reach, reconnecting", self.broker.url());
+        }
+        if running > 0 {
+            return format!("{running} tasks are with {workers} workers");
+        }
+        match self.broker.workers(Duration::from_millis(200)).await {
+            Ok(found) if found.is_empty() => {
+                let pool = &self.plan.specification.pool;
+                format!("no workers listen on pool {pool}; start some with `bagpress worker`")
+            }
+            Ok(found) => {
+                format!("{} workers listen, none has a task of this bag", found.len())
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    pub(crate) fn write_line(&self, state: BagState) {
+        let line = self.line(state);
+        let broker = self.broker.clone();
+        tokio::spawn(async move {
+            if let Err(error) = broker.write_bag(&line).await {
+                debug!(%error, "the bag's line not written");
+            }
+        });
+    }
+
+    pub(crate) fn line(&self, state: BagState) -> BagLine {
+        let specification = &self.plan.specification;
+        let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        BagLine {
+            v: limits::WIRE_VERSION,
+            bag: specification.bag.clone(),
+            state,
+            pool: specification.pool.clone(),
+            results: specification.results,
+            codec: specification.codec.to_string(),
+            tasks: specification.tasks,
+            done: count(self.plan.ledger.tally(|tally| tally.done)),
+            failed: count(self.plan.ledger.tally(|tally| tally.failed)),
+            gatherer: format!("{host}/{}", std::process::id()),
+            updated_us: wall_clock_us(),
+        }
+    }
+}
