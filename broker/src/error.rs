@@ -145,7 +145,9 @@ impl Error {
                  or name one by --nats-server PATH"
             }
             Self::StoreInUse { .. } => "wait for that process to end, or stop it",
-            Self::Full { .. } => "free room: `bagpress rm BAG` removes finished bags",
+            Self::Full { .. } => {
+                "free room: remove what is no longer needed with `nats object del BUCKET` or `nats stream rm`"
+            }
             Self::NotReady { .. }
             | Self::Io { .. }
             | Self::Lost { .. }

@@ -1,0 +1,92 @@
+//! What the stock `nats` command line sees, and what it can read.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use bagpress_broker::testing::eventually;
+use bagpress_codec::{Codec, DataKind, Generator, decompress_all};
+
+/// `bagpress broker` on the store of a finished run.
+struct Broker {
+    child: Child,
+    url: String,
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It may be gone already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn bagpress() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_bagpress"))
+}
+
+fn nats(url: &str, arguments: &[&str]) -> String {
+    let output = Command::new("nats").args(["--server", url]).args(arguments).output();
+    let output = output.expect("the `nats` command line is on PATH: make tools-cli");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "nats {arguments:?}: {text}{error}");
+    text
+}
+
+async fn broker_on(store: &Path) -> Broker {
+    let child = bagpress()
+        .args(["broker", "--listen", "127.0.0.1:-1", "--store"])
+        .arg(store)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("bagpress starts");
+    let ports = store.to_owned();
+    let url = eventually("the broker listens", Duration::from_secs(20), async || {
+        let found = std::fs::read_dir(&ports).ok()?.filter_map(Result::ok).map(|e| e.path());
+        let file: PathBuf = found.filter(|p| p.extension().is_some_and(|e| e == "ports")).next()?;
+        let text = std::fs::read_to_string(file).ok()?;
+        let read: serde_json::Value = serde_json::from_str(&text).ok()?;
+        Some(read["nats"][0].as_str()?.to_owned())
+    })
+    .await;
+    Broker { child, url }
+}
+
+#[tokio::test]
+async fn the_nats_command_line_reads_what_a_bag_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = bagpress()
+        .current_dir(folder.path())
+        .args(["run", "--tasks", "3", "--bytes", "1200000", "--data", "text", "--codec", "gzip:6"])
+        .args(["--results", "objects", "--name", "cli", "--workers", "2", "--quiet"])
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let run = folder.path().join("runs/cli/objects");
+    let text = std::fs::read_to_string(run.join("bag.json")).unwrap();
+    let specification: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let bag = specification["bag"].as_str().unwrap();
+    let broker = broker_on(&run.join(".broker")).await;
+
+    let streams = nats(&broker.url, &["stream", "ls"]);
+    assert!(streams.contains("BAG_TASKS") && streams.contains("BAG_RESULTS"), "{streams}");
+    let bucket = format!("bag-{bag}");
+    let objects = nats(&broker.url, &["object", "ls", &bucket]);
+    let codec: Codec = "gzip:6".parse().unwrap();
+    for index in 0..3 {
+        let name = format!("out_{index}.bin");
+        assert!(objects.contains(&name), "{objects}");
+        let output = folder.path().join(&name);
+        nats(&broker.url, &["object", "get", &bucket, &name, "-O", output.to_str().unwrap(), "-f"]);
+        let unpacked = decompress_all(&codec, &std::fs::read(&output).unwrap()).unwrap();
+        let mut wanted = vec![0; 1_200_000];
+        Generator::new(DataKind::Text, 0, index, 1_200_000).fill(&mut wanted);
+        assert!(unpacked == wanted, "{name} is not what was generated");
+    }
+    let subject = format!("bag.result.{bag}.1.0");
+    let result = nats(&broker.url, &["stream", "get", "BAG_RESULTS", "--last-for", &subject]);
+    assert!(result.contains("\"output_digest\""), "{result}");
+    let line = nats(&broker.url, &["kv", "get", "bags", bag, "--raw"]);
+    assert!(line.contains("\"finished\""), "{line}");
+}
