@@ -1,0 +1,51 @@
+//! Help that helps.
+
+use crate::harness::Place;
+
+#[tokio::test]
+async fn every_verb_has_examples() {
+    let place = Place::new().await;
+    let help = place.run("--help").await.with_code(0).stdout;
+    let (_, verbs) = help.split_once("Commands:\n").unwrap();
+    let verbs = verbs.lines().take_while(|line| line.starts_with("  "));
+    let verbs: Vec<_> = verbs.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(verbs.len() > 5, "{help}");
+    for verb in verbs.iter().filter(|verb| **verb != "help") {
+        let help = place.run(&format!("{verb} --help")).await.with_code(0).stdout;
+        let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{help}"));
+        assert!(examples.contains(&format!("bagpress {verb}")), "{examples}");
+    }
+}
+
+#[tokio::test]
+async fn help_says_what_exit_codes_mean() {
+    let place = Place::new().await;
+    let help = place.run("--help").await.with_code(0).stdout;
+    for word in ["Exit codes", "130", "143"] {
+        assert!(help.contains(word), "{help}");
+    }
+    let version = place.run("--version").await.with_code(0).stdout;
+    assert_eq!(version.trim(), format!("bagpress {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[tokio::test]
+async fn the_broker_is_always_named_first() {
+    let (place, server) = Place::with_server().await;
+    let local = place.run("run --tasks 2 --bytes 1KiB --workers 1").await.with_code(0);
+    assert_eq!(local.stderr.lines().next(), Some("broker: local"));
+    let _worker = place.worker(&server);
+    let url = server.url();
+    let flag = place.run(&format!("run --tasks 2 --bytes 1KiB --server {url}")).await.with_code(0);
+    let named = format!("broker: {url} (from --server)");
+    assert_eq!(flag.stderr.lines().next(), Some(&*named));
+    let mut command = place.bagpress("run --tasks 2 --bytes 1KiB");
+    command.env("BAGPRESS_SERVER", url);
+    let variable = place.finish(command).await.with_code(0);
+    let named = format!("broker: {url} (from BAGPRESS_SERVER)");
+    assert_eq!(variable.stderr.lines().next(), Some(&*named));
+    // Nobody's files go to a server by accident.
+    let mut command = place.bagpress("run --tasks 2 --bytes 1KiB --workers 1");
+    command.env("NATS_URL", url);
+    let not_taken = place.finish(command).await.with_code(0);
+    assert_eq!(not_taken.stderr.lines().next(), Some("broker: local"));
+}

@@ -1,0 +1,20 @@
+//! What Bagpress promises to who types `bagpress`: the real program, real servers, real deaths.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper of a test may fail the test, and says why"
+)]
+
+mod bad_input;
+mod bad_server;
+mod both_paths;
+mod death;
+mod documents;
+mod files;
+mod harness;
+mod help;
+mod junk;
+mod late;
+mod ledger;
+mod process;
