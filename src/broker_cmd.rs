@@ -14,7 +14,9 @@ pub(crate) async fn broker(args: BrokerArgs) -> Result<ExitCode> {
     logging::start(None)?;
     if args.init {
         let url = args.server.unwrap_or_default();
-        message(&format!("broker: {url} (from --server)"));
+        let variable = std::env::var("BAGPRESS_SERVER").as_ref() == Ok(&url);
+        let from = if variable { "BAGPRESS_SERVER" } else { "--server" };
+        message(&format!("broker: {url} (from {from})"));
         let broker = Broker::connect(&Address::plain(&url), Role::Admin).await?;
         let sizes = Sizes { max_file: None, replicas: args.replicas };
         Box::pin(broker.ensure(&args.pool, sizes)).await?;

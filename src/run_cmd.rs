@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use bagpress_broker::descriptor::{ResultPath, Transfer, Verify};
-use bagpress_broker::server::Durability;
+use bagpress_broker::server::{Durability, find_program};
 use bagpress_broker::{Address, Broker, Role};
 use bagpress_codec::Codec;
 use bagpress_producer::gather::{Gathered, Options, open_plan};
@@ -27,22 +27,24 @@ use crate::logging;
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let at = address(&args.broker)?;
+    if at.is_none() {
+        // Before anything is written.
+        find_program(args.local.nats_server.as_deref())?;
+    }
     let prepared = {
         let request = request(args.bag)?;
         blocking(move || prepare(&request)).await?
     };
     logging::start(Some(&prepared.folder.logs().join("producer.log")))?;
+    let mut notes = Vec::new();
     if prepared.skipped > 0 {
-        message(&format!("note: {} symbolic links and special files skipped", prepared.skipped));
+        notes.push(format!("{} symbolic links and special files skipped", prepared.skipped));
     }
     if !prepared.fresh {
-        message(&format!(
-            "note: goes on with the unfinished run {}",
-            prepared.folder.path().display()
-        ));
+        notes.push(format!("goes on with the unfinished run {}", prepared.folder.path().display()));
     }
     let Prepared { folder, specification, fresh, .. } = prepared;
-    let how = How { retry_failed: false, repair: false, fresh };
+    let how = How { retry_failed: false, repair: false, fresh, notes };
     follow(folder, specification, at, &args.local, &args.follow, how, &mut signals).await
 }
 
@@ -72,7 +74,12 @@ pub(crate) async fn gather(args: GatherArgs) -> Result<ExitCode> {
     folder.create()?;
     logging::start(Some(&folder.logs().join("producer.log")))?;
     let specification = Specification::read(&folder)?;
-    let how = How { retry_failed: args.retry_failed, repair: args.repair, fresh: false };
+    let how = How {
+        retry_failed: args.retry_failed,
+        repair: args.repair,
+        fresh: false,
+        notes: Vec::new(),
+    };
     follow(folder, specification, at, &args.local, &args.follow, how, &mut signals).await
 }
 
@@ -121,11 +128,13 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(SOME_FAILED))
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct How {
     retry_failed: bool,
     repair: bool,
     fresh: bool,
+    /// Said behind the line that names the broker, which is always the first.
+    notes: Vec<String>,
 }
 
 /// Follows a bag, on the named broker or on a cluster of its own.
@@ -157,6 +166,9 @@ async fn follow(
         cluster = Some(started);
         address
     };
+    for note in &how.notes {
+        message(&format!("note: {note}"));
+    }
     let stop = CancellationToken::new();
     let options = Options {
         stall_timeout: args.stall_timeout.into(),

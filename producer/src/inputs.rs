@@ -97,7 +97,6 @@ pub(crate) fn find(paths: &[PathBuf], list: &Path, out: Option<&Path>) -> Result
         found: Found { files: 0, bytes: 0, largest: 0, skipped: 0, list: Digest::of(b"") },
         out: out.map(Path::to_owned),
     };
-    check_roots(paths)?;
     for path in paths {
         finder.walk(path)?;
     }
@@ -115,7 +114,7 @@ pub(crate) fn find(paths: &[PathBuf], list: &Path, out: Option<&Path>) -> Result
 }
 
 /// Refuses before anything is read: a million files are not walked to find a typing error.
-fn check_roots(paths: &[PathBuf]) -> Result<()> {
+pub(crate) fn check_roots(paths: &[PathBuf]) -> Result<()> {
     let mut targets: HashMap<OsString, &Path> = HashMap::new();
     for path in paths {
         fs::symlink_metadata(path).map_err(|error| {

@@ -11,7 +11,7 @@ use bagpress_codec::{Codec, DataKind};
 
 use crate::Usage;
 use crate::folder::RunFolder;
-use crate::inputs::{InputList, find};
+use crate::inputs::{InputList, check_roots, find};
 use crate::spec::{Data, Specification};
 
 /// A bag that a user asks for.
@@ -148,6 +148,7 @@ fn check(request: &Request) -> Result<()> {
             "name one with --out DIR, or leave them in the object store with --results objects",
         ));
     }
+    check_roots(&request.inputs)?;
     if !(1..=limits::ATTEMPTS_MAX).contains(&request.attempts) {
         return Err(Usage::error(
             format!("{} attempts: 1 to {} are possible", request.attempts, limits::ATTEMPTS_MAX),
