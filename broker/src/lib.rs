@@ -16,6 +16,8 @@ pub mod limits;
 mod pull;
 mod queue;
 pub mod result;
+#[cfg(feature = "testing")]
+pub mod samples;
 pub mod server;
 mod service;
 mod streams;

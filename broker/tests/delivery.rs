@@ -1,0 +1,431 @@
+//! A task is delivered to one worker at a time, and comes back when that worker does not answer.
+
+use std::collections::HashMap;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream;
+use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::ids::{Pool, TaskId};
+use bagpress_broker::samples::{bag, delivery, delivery_within, join, submit, task};
+use bagpress_broker::server::find_program;
+use bagpress_broker::testing::{NatsServer, eventually};
+use bagpress_broker::{
+    Address, Broker, Error, Presence, Role, Service, ServiceStats, Sizes, Submitted, limits,
+    subjects,
+};
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+const SOON: Duration = Duration::from_secs(5);
+const DURABLE: &str = "workers";
+
+fn sizes() -> Sizes {
+    Sizes { max_file: Some(1 << 30), replicas: 1 }
+}
+
+async fn connect(server: &NatsServer) -> Outcome<Broker> {
+    Ok(Broker::connect(&Address::plain(server.url()), Role::Admin).await?)
+}
+
+#[tokio::test]
+async fn ensure_makes_everything_once_and_require_finds_it() -> Outcome {
+    let server = NatsServer::start().await;
+    let (first, second) = (connect(&server).await?, connect(&server).await?);
+    let pool = Pool::default();
+
+    let missing = first.require(&pool).await.unwrap_err();
+    assert!(matches!(missing, Error::Missing { .. }), "{missing}");
+
+    // By two at once, and again.
+    let (one, other) = tokio::join!(first.ensure(&pool, sizes()), second.ensure(&pool, sizes()));
+    (one?, other?);
+    first.ensure(&pool, sizes()).await?;
+    first.require(&pool).await?;
+
+    let elsewhere: Pool = "gpu".parse()?;
+    let missing = first.require(&elsewhere).await.unwrap_err();
+    assert!(missing.to_string().contains("workers-gpu"), "{missing}");
+    first.ensure(&elsewhere, sizes()).await?;
+    first.require(&elsewhere).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_with_other_settings_is_refused_by_the_setting() -> Outcome {
+    let server = NatsServer::start().await;
+    let broker = connect(&server).await?;
+    let stream = jetstream::stream::Config {
+        name: subjects::TASKS.to_owned(),
+        subjects: vec![subjects::TASK_ALL.to_owned()],
+        ..jetstream::stream::Config::default()
+    };
+    broker.jetstream().create_stream(stream).await?;
+
+    let unfit = broker.ensure(&Pool::default(), sizes()).await.unwrap_err();
+
+    let Error::Unfit { what, field, .. } = &unfit else { return Err(unfit.into()) };
+    assert_eq!((what.as_str(), *field), ("stream BAG_TASKS", "retention"));
+    let still = broker.require(&Pool::default()).await.unwrap_err();
+    assert!(matches!(still, Error::Unfit { .. }), "{still}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_durable_with_another_lease_is_refused() -> Outcome {
+    let server = NatsServer::start().await;
+    let broker = server.broker(Role::Admin).await;
+    let context = broker.jetstream();
+    let durable: jetstream::consumer::Consumer<jetstream::consumer::pull::Config> =
+        context.get_consumer_from_stream(DURABLE, subjects::TASKS).await?;
+    let mut config = durable.cached_info().config.clone();
+    config.ack_wait = Duration::from_secs(30);
+    context.delete_consumer_from_stream(DURABLE, subjects::TASKS).await?;
+    let stream = context.get_stream(subjects::TASKS).await?;
+    stream.create_consumer(config).await?;
+
+    let unfit = broker.require(&Pool::default()).await.unwrap_err();
+
+    let Error::Unfit { field, found, .. } = &unfit else { return Err(unfit.into()) };
+    assert_eq!((*field, found.as_str()), ("ack_wait", "30s"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_without_jetstream_is_named_as_such() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let program = find_program(None)?;
+    let mut server = tokio::process::Command::new(program.path)
+        .args(["--addr", "127.0.0.1", "--port", "-1", "--ports_file_dir"])
+        .arg(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    let ports = folder.path().join(format!("nats-server_{}.ports", server.id().unwrap()));
+    let url = eventually("the server listens", SOON, async || {
+        let text = std::fs::read_to_string(&ports).ok()?;
+        let ports: serde_json::Value = serde_json::from_str(&text).ok()?;
+        ports["nats"][0].as_str().map(str::to_owned)
+    })
+    .await;
+    let broker = Broker::connect(&Address::plain(&url), Role::Producer).await?;
+
+    for refused in [
+        broker.require(&Pool::default()).await.unwrap_err(),
+        broker.ensure(&Pool::default(), sizes()).await.unwrap_err(),
+    ] {
+        assert!(matches!(refused, Error::NoJetStream { .. }), "{refused}");
+    }
+    server.kill().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_account_without_jetstream_is_named_as_such() -> Outcome {
+    let accounts = r"accounts {
+        with { jetstream: enabled, users: [ { user: in, password: x } ] }
+        without { users: [ { user: out, password: x } ] }
+    }
+    no_auth_user: in";
+    let server = NatsServer::start_with(accounts).await;
+    let user = Some(("out".to_owned(), "x".to_owned()));
+    let address = Address { user, ..Address::plain(server.url()) };
+    let broker = Broker::connect(&address, Role::Producer).await?;
+
+    let refused = broker.require(&Pool::default()).await.unwrap_err();
+
+    assert!(matches!(refused, Error::NoJetStream { .. }), "{refused}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_task_is_delivered_whole_and_once_submitted_waits_once() -> Outcome {
+    let server = NatsServer::start().await;
+    let broker = server.broker(Role::Producer).await;
+    let mut queue = join(&broker).await?;
+    let task = task(&bag(), 7, ResultPath::Staged);
+    let pool = Pool::default();
+
+    assert_eq!(broker.submit(&pool, &task, true).await?.await?, Submitted::New);
+    assert_eq!(broker.submit(&pool, &task, true).await?.await?, Submitted::Already);
+    assert_eq!(broker.submit(&pool, &task, false).await?.await?, Submitted::Already);
+
+    let delivered = delivery(&mut queue).await?;
+    assert_eq!((delivered.task()?, delivered.delivered()), (task.clone(), 1));
+    // Executed and gone: the message id still knows it.
+    delivered.ack().await?;
+    assert_eq!(waiting(&broker, &task.id()).await?, 0);
+    assert_eq!(broker.submit(&pool, &task, true).await?.await?, Submitted::Already);
+    assert_eq!(broker.submit(&pool, &task, false).await?.await?, Submitted::New);
+    Ok(())
+}
+
+/// How many tasks of the bag wait or run, once what was answered has arrived.
+async fn waiting(broker: &Broker, id: &TaskId) -> Outcome<usize> {
+    broker.flush().await?;
+    let mut seen = 0;
+    broker.waiting(&id.bag, |_| seen += 1).await?;
+    Ok(seen)
+}
+
+#[tokio::test]
+async fn waiting_lists_the_tasks_of_one_bag_running_or_not() -> Outcome {
+    let server = NatsServer::start().await;
+    let broker = server.broker(Role::Producer).await;
+    let (bag, other) = (bag(), bag());
+    for index in 0..3 {
+        submit(&broker, &task(&bag, index, ResultPath::Staged)).await?;
+    }
+    submit(&broker, &task(&other, 9, ResultPath::Staged)).await?;
+    let running = delivery(&mut join(&broker).await?).await?;
+
+    let mut seen = Vec::new();
+    broker.waiting(&bag, |id| seen.push((id.index, id.round))).await?;
+
+    seen.sort_unstable();
+    assert_eq!(seen, [(0, 0), (1, 0), (2, 0)]);
+    assert_eq!(running.id().index, 0);
+    broker.purge_tasks(&bag).await?;
+    assert_eq!(waiting(&broker, running.id()).await?, 0);
+    let of_other = TaskId { bag: other, ..running.id().clone() };
+    assert_eq!(waiting(&broker, &of_other).await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unanswered_delivery_returns_after_its_lease_and_not_before() -> Outcome {
+    let server = NatsServer::start().await;
+    let broker = server.broker(Role::Worker).await;
+    submit(&broker, &task(&bag(), 0, ResultPath::Staged)).await?;
+    let first = delivery(&mut join(&broker).await?).await?;
+    let since = Instant::now();
+    let mut queue = join(&broker).await?;
+
+    let again = delivery_within(&mut queue, limits::LEASE * 2).await?.expect("a delivery");
+
+    assert_eq!((again.delivered(), again.id()), (2, first.id()));
+    assert!(since.elapsed() > limits::LEASE - Duration::from_secs(1), "{:?}", since.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_renewed_lease_does_not_end() -> Outcome {
+    let server = NatsServer::start().await;
+    let broker = server.broker(Role::Worker).await;
+    submit(&broker, &task(&bag(), 0, ResultPath::Staged)).await?;
+    let held = delivery(&mut join(&broker).await?).await?;
+    let mut queue = join(&broker).await?;
+
+    for _ in 0..4 {
+        held.renew().await?;
+        assert!(delivery_within(&mut queue, limits::LEASE_RENEWAL).await?.is_none());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_delivery_given_back_comes_again_after_its_delay() -> Outcome {
+    let server = NatsServer::start().await;
+    let broker = server.broker(Role::Worker).await;
+    let mut queue = join(&broker).await?;
+    submit(&broker, &task(&bag(), 0, ResultPath::Staged)).await?;
+
+    delivery(&mut queue).await?.nak(Duration::ZERO).await?;
+    let second = delivery(&mut queue).await?;
+    assert_eq!(second.delivered(), 2);
+
+    let (delay, since) = (Duration::from_millis(700), Instant::now());
+    second.nak(delay).await?;
+    assert_eq!(delivery(&mut queue).await?.delivered(), 3);
+    assert!(since.elapsed() >= delay, "{:?}", since.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_terminated_task_is_gone() -> Outcome {
+    let server = NatsServer::start().await;
+    let broker = server.broker(Role::Worker).await;
+    let mut queue = join(&broker).await?;
+    let task = task(&bag(), 0, ResultPath::Staged);
+    submit(&broker, &task).await?;
+
+    delivery(&mut queue).await?.term("failed").await?;
+
+    assert_eq!(waiting(&broker, &task.id()).await?, 0);
+    assert!(delivery_within(&mut queue, Duration::from_secs(1)).await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_subject_without_an_index_is_taken_out_of_the_queue() -> Outcome {
+    let server = NatsServer::start().await;
+    let broker = server.broker(Role::Worker).await;
+    let mut queue = join(&broker).await?;
+    let stray = format!("bag.task.default.{}.first.0", bag());
+    broker.jetstream().publish(stray, "junk".into()).await?.await?;
+    let task = task(&bag(), 0, ResultPath::Staged);
+    submit(&broker, &task).await?;
+
+    assert_eq!(delivery(&mut queue).await?.id(), &task.id());
+
+    eventually("the stray message is gone", SOON, async || {
+        let left = broker.stream(subjects::TASKS).await.ok()?.cached_info().state.messages;
+        (left == 1).then_some(())
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_leaves_gets_what_still_arrives_and_loses_nothing() -> Outcome {
+    let server = NatsServer::start().await;
+    let broker = server.broker(Role::Worker).await;
+    let bag = bag();
+    let mut leaver = join(&broker).await?;
+    leaver.request(2).await?;
+    broker.flush().await?;
+
+    // These come after it decided to leave: two go to its request, which the server still has.
+    let leaving = leaver.leave();
+    for index in 0..5 {
+        submit(&broker, &task(&bag, index, ResultPath::Staged)).await?;
+    }
+    let left = leaving.await;
+    assert_eq!(left.len(), 2);
+    for delivery in &left {
+        delivery.nak(Duration::ZERO).await?;
+    }
+
+    let mut stayer = join(&broker).await?;
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        seen.push(delivery(&mut stayer).await?.id().index);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 1, 2, 3, 4]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_one_left_the_next_task_goes_to_another_at_once() -> Outcome {
+    let server = NatsServer::start().await;
+    let broker = server.broker(Role::Worker).await;
+    let (mut leaver, mut stayer) = (join(&broker).await?, join(&broker).await?);
+    leaver.request(8).await?;
+    assert!(leaver.leave().await.is_empty());
+
+    submit(&broker, &task(&bag(), 0, ResultPath::Staged)).await?;
+
+    assert_eq!(delivery(&mut stayer).await?.delivered(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_dead_worker_held_is_given_back_in_its_name() -> Outcome {
+    let server = NatsServer::start().await;
+    let (dead, gatherer) = (server.broker(Role::Worker).await, server.broker(Role::Producer).await);
+    submit(&gatherer, &task(&bag(), 0, ResultPath::Staged)).await?;
+    let held = delivery(&mut join(&dead).await?).await?.reply().to_owned();
+    drop(dead);
+
+    gatherer.nak_for(&held).await?;
+
+    // Long before the lease.
+    assert_eq!(delivery(&mut join(&gatherer).await?).await?.delivered(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_queue_goes_on_after_the_server_was_killed() -> Outcome {
+    let mut server = NatsServer::start().await;
+    let broker = server.broker(Role::Worker).await;
+    let mut queue = join(&broker).await?;
+    let task = task(&bag(), 0, ResultPath::Staged);
+    submit(&broker, &task).await?;
+    queue.request(4).await?;
+    let before = delivery(&mut queue).await?;
+    let connects = broker.connects();
+
+    server.kill_and_restart().await;
+    eventually("connected again", SOON, async || (broker.connects() > connects).then_some(()))
+        .await;
+
+    before.nak(Duration::ZERO).await?;
+    assert_eq!(delivery(&mut queue).await?.id(), &task.id());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_is_there_until_its_connection_is_gone() -> Outcome {
+    let server = NatsServer::start().await;
+    let (worker, gatherer) =
+        (server.broker(Role::Worker).await, server.broker(Role::Producer).await);
+    let stats = || ServiceStats { slots: 3, done: 5, ..ServiceStats::default() };
+    let service = Service::start(&worker, HashMap::new(), stats).await?;
+    let id = service.id().to_owned();
+
+    assert_eq!(gatherer.probe(&id, SOON).await, Presence::Here);
+    let workers = gatherer.workers(Duration::from_millis(500)).await?;
+    assert_eq!(workers.len(), 1);
+    assert_eq!((&workers[0].0, workers[0].1.slots, workers[0].1.done), (&id, 3, 5));
+
+    // As a killed process's: closed by the other side, without a word to the service.
+    drop((service, worker));
+    eventually("the worker is gone", SOON, async || {
+        (gatherer.probe(&id, SOON).await == Presence::Gone).then_some(())
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_silent_server_says_nothing_about_a_worker() -> Outcome {
+    let server = NatsServer::start().await;
+    let broker = server.broker(Role::Producer).await;
+    drop(server);
+
+    let presence = broker.probe("nobody", Duration::from_millis(300)).await;
+
+    assert_eq!(presence, Presence::Unknown);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refused_permission_is_an_error_at_once() -> Outcome {
+    let users = r#"authorization { users: [
+        { user: all, password: x }
+        { user: few, password: x, permissions: { publish: { deny: "bag.task.>" } } }
+    ] }
+    no_auth_user: all"#;
+    let server = NatsServer::start_with(users).await;
+    server.broker(Role::Admin).await;
+    let user = Some(("few".to_owned(), "x".to_owned()));
+    let address = Address { user, ..Address::plain(server.url()) };
+    let broker = Broker::connect(&address, Role::Producer).await?;
+
+    let pending =
+        broker.submit(&Pool::default(), &task(&bag(), 0, ResultPath::Staged), true).await?;
+
+    let fatal = tokio::select! {
+        fatal = broker.fatal() => fatal,
+        submitted = pending => return Err(format!("not refused: {submitted:?}").into()),
+    };
+    let Error::Denied(why) = &fatal else { return Err(fatal.into()) };
+    assert!(why.contains("bag.task."), "{why}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_refused_at_once() -> Outcome {
+    let users = r"authorization { users: [ { user: all, password: x } ] }
+    no_auth_user: all";
+    let server = NatsServer::start_with(users).await;
+    let user = Some(("all".to_owned(), "y".to_owned()));
+    let address = Address { user, ..Address::plain(server.url()) };
+
+    let refused = Broker::connect(&address, Role::Producer).await.unwrap_err();
+
+    assert!(matches!(refused, Error::Denied(_)), "{refused}");
+    Ok(())
+}
