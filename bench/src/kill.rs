@@ -1,0 +1,215 @@
+//! The same bag with and without a worker that dies of SIGKILL when half of the tasks are done.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bagpress_codec::DataKind;
+use bagpress_producer::message;
+use rustix::process::Signal;
+use serde::Serialize;
+
+use crate::cli::{BagArgs, KillArgs};
+use crate::limit::temporary;
+use crate::machine::{self, Machine, ms};
+use crate::program::{Bagpress, run_bag};
+use crate::raw::Raw;
+use crate::show;
+use crate::spread::Spread;
+use crate::table::{row, table};
+
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Empty tasks of the bag that a new cluster gets first, which gives its workers time to connect.
+const WARM_UP_TASKS: u32 = 200;
+
+#[derive(Debug, Serialize)]
+struct Run {
+    killed: bool,
+    server: bool,
+    workers: u16,
+    makespan_ms: f64,
+    wall_ms: f64,
+    retried: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: Machine,
+    tasks: u32,
+    workers: u16,
+    server: bool,
+    without_ms: Spread,
+    with_ms: Spread,
+    /// Inside each round.
+    difference_ms: Spread,
+    ratio: Spread,
+}
+
+pub(crate) fn kill(args: &KillArgs) -> Result<()> {
+    let bagpress = Bagpress::find(args.measuring.bagpress.as_deref())?;
+    let folder = temporary(&args.measuring.dir)?;
+    let mut raw = Raw::open(args.measuring.raw.as_deref())?;
+    let mut makespans: [Vec<f64>; 2] = Default::default();
+    for round in 0..args.measuring.runs {
+        message(&format!("round {} of {}", round + 1, args.measuring.runs));
+        let order = if round % 2 == 0 { [false, true] } else { [true, false] };
+        for killed in order {
+            let name = format!("kill-{}-{round}", if killed { "with" } else { "without" });
+            let run = one(args, &bagpress, folder.path(), &name, killed)?;
+            raw.write("kill", round, &run)?;
+            makespans[usize::from(killed)].push(run.makespan_ms);
+        }
+    }
+    let [without, with] = makespans;
+    let report = Report {
+        machine: Machine::now(),
+        tasks: args.tasks,
+        workers: args.workers,
+        server: args.server,
+        without_ms: Spread::of(&without),
+        with_ms: Spread::of(&with),
+        difference_ms: Spread::of_differences(&with, &without),
+        ratio: Spread::of_ratios(&with, &without),
+    };
+    show(args.measuring.json, &report, &text(&report))
+}
+
+fn one(
+    args: &KillArgs,
+    bagpress: &Bagpress,
+    folder: &Path,
+    name: &str,
+    killed: bool,
+) -> Result<Run> {
+    let log = folder.join("stderr");
+    let cluster = if args.server {
+        Some(Cluster::start(bagpress, folder, name, args.workers)?)
+    } else {
+        None
+    };
+    let bag = BagArgs { tasks: args.tasks, bytes: args.bytes, codec: "zlib:6".parse()?, seed: 0 };
+    let mut command = bagpress.run(&bag, DataKind::Random, folder, name);
+    match &cluster {
+        Some(cluster) => command.args(["--server", &cluster.url]),
+        None => command.args(["--workers", &args.workers.to_string()]),
+    };
+    let ledger = folder.join(name).join("staged/manifest.jsonl");
+    let victim = cluster.as_ref().map(Cluster::a_worker);
+    let half = args.tasks as usize / 2;
+    let (ran, hit) = run_bag(command, &log, |pid, end| {
+        killed && wait_for_lines(&ledger, half, end) && kill_a_worker(victim, pid)
+    })?;
+    ensure!(hit == killed, "the bag ended before a worker was killed: make it larger");
+    fs::remove_dir_all(folder.join(name))?;
+    Ok(Run {
+        killed,
+        server: args.server,
+        workers: args.workers,
+        makespan_ms: ran.printed.makespan_ms,
+        wall_ms: ms(ran.wall),
+        retried: ran.printed.retried,
+    })
+}
+
+/// Waits until the run's ledger has so many lines; false if the run ended first.
+fn wait_for_lines(ledger: &Path, lines: usize, end: &Receiver<()>) -> bool {
+    loop {
+        let text = fs::read(ledger).unwrap_or_default();
+        if text.split(|&byte| byte == b'\n').skip(1).count() >= lines {
+            return true;
+        }
+        if end.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout) {
+            return false;
+        }
+    }
+}
+
+fn kill_a_worker(victim: Option<u32>, producer: u32) -> bool {
+    let is_worker = |pid: &u32| machine::called(*pid).is_some_and(|(_, verb)| verb == "worker");
+    let victim = victim.or_else(|| machine::children(producer).into_iter().find(is_worker));
+    victim.is_some_and(|pid| machine::send(pid, Signal::KILL))
+}
+
+/// A broker and workers in processes of their own, as on a cluster.
+struct Cluster {
+    url: String,
+    workers: Vec<Child>,
+    broker: Child,
+    store: PathBuf,
+}
+
+impl Cluster {
+    fn start(bagpress: &Bagpress, folder: &Path, name: &str, workers: u16) -> Result<Self> {
+        let store = folder.join(format!("{name}-store"));
+        let mut broker = bagpress.command("broker");
+        broker.arg("--store").arg(&store).args(["--listen", "127.0.0.1:-1"]);
+        let mut broker = broker.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let said = broker.stderr.take().context("read what the broker says")?;
+        let mut cluster = Self { url: String::new(), workers: Vec::new(), broker, store };
+        let mut lines = BufReader::new(said).lines();
+        // `broker: nats://… (store …)`; the end of the lines is the end of the broker.
+        let url = lines.find_map(|line| {
+            line.ok()?.strip_prefix("broker: ")?.split(' ').next().map(str::to_owned)
+        });
+        cluster.url = url.context("the broker did not start")?;
+        // It must never write into a pipe that nobody reads.
+        std::thread::spawn(move || lines.count());
+        for number in 0..workers {
+            let mut worker = bagpress.command("worker");
+            worker.args(["--slots", "1", "--server", &cluster.url]);
+            worker.arg("--log").arg(folder.join(format!("{name}-worker-{number}.log")));
+            cluster.workers.push(quietly(&mut worker).spawn().context("start a worker")?);
+        }
+        let mut warm_up = bagpress.command("run");
+        warm_up.args(["--codec", "noop", "--server", &cluster.url, "--quiet", "--json", "--runs"]);
+        warm_up.arg(folder).args(["--name", &format!("{name}-warm-up")]);
+        warm_up.args(["--tasks", &WARM_UP_TASKS.to_string()]);
+        run_bag(warm_up, &folder.join("stderr"), |_, _| ())?;
+        Ok(cluster)
+    }
+
+    fn a_worker(&self) -> u32 {
+        self.workers.first().map_or(0, Child::id)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for worker in &mut self.workers {
+            end(worker, Signal::KILL);
+        }
+        // It takes its server along.
+        end(&mut self.broker, Signal::TERM);
+        drop(fs::remove_dir_all(&self.store));
+    }
+}
+
+fn end(child: &mut Child, signal: Signal) {
+    // It was not waited for, so its number is still its own, even if it has ended by itself.
+    machine::send(child.id(), signal);
+    drop(child.wait());
+}
+
+fn quietly(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())
+}
+
+fn text(report: &Report) -> String {
+    let rows = [
+        row!["makespan", "ms: median (min–max)", "runs"],
+        row!["undisturbed", report.without_ms, report.without_ms.count],
+        row!["one worker killed", report.with_ms, report.with_ms.count],
+        row!["difference", report.difference_ms, report.difference_ms.count],
+        row!["ratio", format!("{:.2}", report.ratio), report.ratio.count],
+    ];
+    let Machine { cores, load_1min } = report.machine;
+    let (workers, place) = (report.workers, if report.server { "--server" } else { "local" });
+    format!(
+        "{}{workers} workers, {place}, {cores} cores, load {load_1min} at the end\n",
+        table(&rows)
+    )
+}

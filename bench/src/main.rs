@@ -1,0 +1,61 @@
+//! Measures Bagpress: against what this machine can do, with nothing to do, and with a worker that
+//! dies.
+//!
+//! Runs of what is compared are interleaved, and a ratio is taken inside each round, so a machine
+//! that is busy for a while is busy for both sides. Every number comes with its minimum, maximum and
+//! count.
+
+mod cli;
+mod kill;
+mod limit;
+mod machine;
+mod noop;
+mod overhead;
+mod program;
+mod raw;
+mod spread;
+mod table;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bagpress_producer::message;
+use clap::Parser;
+use serde::Serialize;
+
+fn main() -> ExitCode {
+    if cfg!(debug_assertions) {
+        message("note: built without --release, so no time here means anything");
+    }
+    let ran = match cli::Cli::parse().verb {
+        cli::Verb::Limit(args) => limit::limit(&args),
+        cli::Verb::Overhead(args) => overhead::overhead(&args),
+        cli::Verb::Noop(args) => noop::noop(&args),
+        cli::Verb::Kill(args) => kill::kill(&args),
+    };
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            message(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints what was measured, for scripts or for people.
+fn show(json: bool, measured: &impl Serialize, text: &str) -> Result<()> {
+    if json {
+        print(&format!("{}\n", serde_json::to_string_pretty(measured)?))
+    } else {
+        print(text)
+    }
+}
+
+/// Data goes to stdout; a reader that left is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,119 @@
+//! Each verb, at a size where no time means anything: what is checked is what is printed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The program under measurement. `cargo test --workspace` has built it; alone, this package has not.
+fn bagpress() -> Result<PathBuf> {
+    static BUILD: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let path = Path::new(env!("CARGO_BIN_EXE_bagpress-bench")).with_file_name("bagpress");
+    let _guard = BUILD.lock();
+    if !path.is_file() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--package", "bagpress", "--bin", "bagpress"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        ensure!(build.status()?.success(), "bagpress cannot be built");
+    }
+    Ok(path)
+}
+
+fn bench(folder: &TempDir, arguments: &str) -> Result<Value> {
+    let output = Command::new(env!("CARGO_BIN_EXE_bagpress-bench"))
+        .args(arguments.split(' '))
+        .arg("--json")
+        .arg("--dir")
+        .arg(folder.path())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{arguments}: {}\n{said}", output.status);
+    serde_json::from_slice(&output.stdout).context("read what was printed")
+}
+
+/// A verb that runs bags: also checks the raw lines, and that nothing is left behind.
+fn bench_bags(arguments: &str, raw_lines: usize) -> Result<Value> {
+    let folder = TempDir::new()?;
+    let raw = folder.path().join("raw.jsonl");
+    let (program, file) = (bagpress()?, raw.display());
+    let arguments = format!("{arguments} --bagpress {} --raw {file}", program.display());
+    let printed = bench(&folder, &arguments)?;
+    let raw = std::fs::read_to_string(&raw)?;
+    let lines: Vec<Value> = raw.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert_eq!(lines.len(), raw_lines);
+    assert!(lines.iter().all(|line| positive(&line["makespan_ms"])), "{raw}");
+    assert_eq!(std::fs::read_dir(folder.path())?.count(), 1, "only the raw file stays");
+    Ok(printed)
+}
+
+fn positive(number: &Value) -> bool {
+    number.as_f64().is_some_and(|number| number > 0.0)
+}
+
+#[test]
+fn limit_measures_both_limits() -> Result<()> {
+    let folder = TempDir::new()?;
+    for data in ["random", "text", "zeros"] {
+        let arguments =
+            format!("limit --tasks 5 --bytes 300KiB --threads 2 --runs 2 --data {data}");
+        let printed = bench(&folder, &arguments)?;
+        for limit in ["codec-limit", "limit"] {
+            let makespans = printed[limit]["makespans_ms"].as_array().context("no makespans")?;
+            assert!(makespans.len() == 2 && makespans.iter().all(positive), "{printed}");
+        }
+        // Both made the same outputs.
+        assert_eq!(printed["codec-limit"]["output_bytes"], printed["limit"]["output_bytes"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn overhead_compares_four_systems() -> Result<()> {
+    let arguments = "overhead --tasks 3 --bytes 100KiB --data text --workers 1 --runs 2";
+    let printed = bench_bags(arguments, 8)?;
+    let rows = printed["rows"].as_array().context("no rows")?;
+    let systems: Vec<_> = rows.iter().map(|row| row["system"].as_str().unwrap()).collect();
+    assert_eq!(systems, ["codec-limit", "limit", "staged", "objects"]);
+    for row in rows {
+        for ratio in ["warm_per_limit", "warm_per_codec_limit", "cold_per_limit"] {
+            assert!(positive(&row[ratio]["median"]), "{row}");
+            assert_eq!(row[ratio]["count"], 2);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn noop_counts_tasks_and_memory() -> Result<()> {
+    let printed = bench_bags("noop --tasks 50,100 --workers 1 --runs 1", 2)?;
+    let rows = printed["rows"].as_array().context("no rows")?;
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert!(positive(&row["tasks_per_s"]["median"]), "{row}");
+        assert!(positive(&row["producer_peak_rss_mib"]["median"]), "{row}");
+    }
+    Ok(())
+}
+
+#[test]
+fn kill_kills_a_worker_in_the_middle() -> Result<()> {
+    for arguments in ["", " --server"] {
+        let arguments = format!("kill --tasks 40 --bytes 1MiB --workers 2 --runs 1{arguments}");
+        let printed = bench_bags(&arguments, 2)?;
+        assert!(positive(&printed["with_ms"]["median"]), "{printed}");
+        assert!(positive(&printed["ratio"]["median"]), "{printed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named_with_the_next_step() -> Result<()> {
+    let folder = TempDir::new()?;
+    let refused = bench(&folder, "noop --bagpress nowhere").unwrap_err().to_string();
+    assert!(refused.contains("no nowhere: build it with `cargo build --release`"), "{refused}");
+    Ok(())
+}
