@@ -208,6 +208,7 @@ async fn a_token_in_use_is_refused_and_a_purged_one_is_not() -> Outcome {
     assert!(matches!(error, Error::TokenUsed { .. }), "{error}");
     assert!(!error.is_transient());
     writer.abandon().await?;
+    assert_eq!(bucket.count_chunks("7-x").await?, 1);
     assert!(bucket.get("o", u64::MAX).await?.1 == sample(9), "and the object is untouched");
 
     let mut writer = bucket.writer("q", "7-y")?;

@@ -248,7 +248,8 @@ impl Writer {
 
     async fn send(&mut self, bytes: Bytes) -> Result<(), Error> {
         self.hasher.update(&bytes);
-        let window = if self.careful { 1 } else { self.bucket.window() };
+        // The second chunk waits for the first: it says whether the token is free.
+        let window = if self.careful || self.chunks == 1 { 1 } else { self.bucket.window() };
         self.settle_down_to(window - 1).await?;
         let number = self.chunks;
         self.bytes += bytes.len() as u64;
