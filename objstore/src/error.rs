@@ -57,6 +57,7 @@ impl From<object_ref::Error> for StoreError {
     fn from(error: object_ref::Error) -> Self {
         match error {
             object_ref::Error::Full { .. } => Self::Full(error.to_string()),
+            object_ref::Error::Digest { .. } => Self::Digest(error.to_string()),
             other => Self::lost("store an object", &other),
         }
     }

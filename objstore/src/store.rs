@@ -275,12 +275,14 @@ impl Carried {
             Self::Nothing => Ok(Stored::Nothing),
             Self::Upload(upload) => upload.close(bytes, digest).await,
             Self::Object(writer) => {
-                let stored = writer.commit_or_adopt().await?;
-                if stored.mine && (stored.info.bytes != bytes || stored.info.digest != *digest) {
-                    let text = format!("{} arrived, {digest} was made", stored.info.digest);
-                    return Err(StoreError::Digest(text));
+                // Looked at before there is an object: the next execution would adopt it.
+                match writer.expecting(bytes, *digest).commit_or_adopt().await {
+                    Ok(stored) => Ok(Stored::Object(Box::new(stored.info))),
+                    Err(error @ object_ref::Error::Digest { .. }) => {
+                        Err(StoreError::Digest(error.to_string()))
+                    }
+                    Err(error) => Err(error.into()),
                 }
-                Ok(Stored::Object(Box::new(stored.info)))
             }
         }
     }

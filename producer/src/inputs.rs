@@ -298,3 +298,79 @@ impl InputList {
         Ok(reader.lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::other)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn tree() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("doc/deep er")).unwrap();
+        fs::write(root.join("doc/a.txt"), b"a").unwrap();
+        fs::write(root.join("doc/deep er/ü.txt"), b"").unwrap();
+        fs::write(root.join("doc").join(OsString::from_vec(b"bad\xff".to_vec())), b"xy").unwrap();
+        symlink("a.txt", root.join("doc/link")).unwrap();
+        fs::write(root.join("single"), b"s").unwrap();
+        folder
+    }
+
+    #[test]
+    fn folders_keep_their_last_component_and_every_name_reads_back() {
+        let folder = tree();
+        let list = folder.path().join("list");
+        let paths = [folder.path().join("doc"), folder.path().join("single")];
+        let found = find(&paths, &list, None).unwrap();
+        assert_eq!((found.files, found.bytes, found.skipped, found.largest), (4, 4, 1, 2));
+        let inputs = InputList::open(&list).unwrap();
+        let entries: Vec<_> = inputs.entries().unwrap().map(Result::unwrap).collect();
+        let targets: Vec<_> =
+            entries.iter().map(|entry| entry.target.as_os_str().as_bytes()).collect();
+        let wanted: [&[u8]; 4] =
+            [b"doc/a.txt", b"doc/bad\xff", "doc/deep er/ü.txt".as_bytes(), b"single"];
+        assert_eq!(targets, wanted);
+        for (index, entry) in entries.iter().enumerate() {
+            assert_eq!(inputs.get(u32::try_from(index).unwrap()).unwrap(), *entry);
+        }
+        assert!(inputs.get(4).is_err());
+    }
+
+    #[test]
+    fn every_index_of_a_long_list_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("many");
+        fs::create_dir(&root).unwrap();
+        for number in 0..100 {
+            fs::write(root.join(format!("{number:03}")), vec![0; number]).unwrap();
+        }
+        let list = folder.path().join("list");
+        assert_eq!(find(&[root], &list, None).unwrap().files, 100);
+        let inputs = InputList::open(&list).unwrap();
+        for index in [0, 1, 15, 16, 17, 63, 64, 99] {
+            assert_eq!(inputs.get(index).unwrap().bytes, u64::from(index));
+        }
+        assert!(inputs.get(100).is_err() && inputs.get(112).is_err());
+    }
+
+    #[test]
+    fn the_output_folder_is_left_out_of_its_own_input() {
+        let folder = tree();
+        let out = folder.path().join("doc/deep er");
+        let list = folder.path().join("list");
+        let found = find(&[folder.path().join("doc")], &list, Some(&out)).unwrap();
+        assert_eq!(found.files, 2);
+    }
+
+    #[test]
+    fn one_target_for_two_inputs_is_refused_with_both_names() {
+        let folder = tree();
+        let other = folder.path().join("deep");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("single"), b"other").unwrap();
+        let paths = [folder.path().join("single"), other.join("single")];
+        let error = check_roots(&paths).unwrap_err().to_string();
+        assert!(paths.iter().all(|p| error.contains(p.to_str().unwrap())), "{error}");
+    }
+}

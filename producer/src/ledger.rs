@@ -205,3 +205,74 @@ impl Ledger {
         self.with(|state| look(&state.tally))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bagpress_broker::ids::Execution;
+    use bagpress_broker::result::{Cause, Done, Failed, Place, Times};
+    use bagpress_codec::Digest;
+
+    use super::*;
+
+    fn result(index: u32, round: u32, fails: bool) -> Entry {
+        let done = Done {
+            input_bytes: 10,
+            input_digest: Digest::of(b"in"),
+            output_bytes: 5,
+            output_digest: Digest::of(b"out"),
+            place: Place::Staged,
+            verified: true,
+        };
+        let failed = Failed::new(Cause::CodecError, "broken");
+        Entry::Outcome(Arc::new(TaskResult {
+            v: 1,
+            bag: "demo-abcdefgh".parse().unwrap(),
+            index,
+            round,
+            execution: Execution::random(),
+            attempt: 1,
+            worker: String::new(),
+            host: String::new(),
+            outcome: if fails { Outcome::Failed(failed) } else { Outcome::Done(done) },
+            times: Times { execute_us: 100, ..Times::default() },
+            descriptor: None,
+        }))
+    }
+
+    #[test]
+    fn an_outcome_counts_once_whatever_comes_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.jsonl");
+        let ledger = Ledger::open(&path, 3).unwrap();
+        ledger
+            .append(&[result(0, 0, false), result(0, 0, true), result(1, 0, true)], |_| 0)
+            .unwrap();
+        assert_eq!(ledger.tally(|t| (t.done, t.failed, t.input_bytes)), (1, 1, 10));
+        assert!(ledger.is_decided(0) && !ledger.is_decided(2) && ledger.is_failed(1));
+        drop(ledger);
+        let again = Ledger::open(&path, 3).unwrap();
+        assert_eq!(again.tally(|t| (t.done, t.failed, t.input_bytes)), (1, 1, 10));
+    }
+
+    #[test]
+    fn a_begun_round_takes_the_old_outcome_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.jsonl");
+        let ledger = Ledger::open(&path, 2).unwrap();
+        ledger.append(&[result(0, 0, true), result(1, 0, false)], |_| 0).unwrap();
+        assert_eq!(ledger.begin(&[0]).unwrap(), [(0, 1)]);
+        assert_eq!(ledger.tally(|t| (t.done, t.failed, t.failures.len())), (1, 0, 0));
+        // A late result of the old round is nothing.
+        ledger.append(&[result(0, 0, true)], |_| 0).unwrap();
+        assert!(!ledger.is_decided(0));
+        assert!(ledger.outcome(0, 0).is_none());
+        ledger.append(&[result(0, 1, false)], |_| 0).unwrap();
+        assert_eq!(ledger.outcome(0, 0).unwrap().round, 1);
+        drop(ledger);
+        let again = Ledger::open(&path, 2).unwrap();
+        assert_eq!(again.tally(|t| (t.done, t.failed, t.input_bytes)), (2, 0, 20));
+        assert_eq!((again.round(0), again.round(1)), (1, 0));
+    }
+}

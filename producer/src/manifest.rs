@@ -177,3 +177,85 @@ pub(crate) fn read(file: &File, mut see: impl FnMut(Entry)) -> io::Result<Vec<Ba
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use bagpress_broker::ids::Execution;
+    use bagpress_broker::result::{Cause, Failed, Outcome, Times};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn outcome(index: u32, round: u32) -> Entry {
+        Entry::Outcome(Arc::new(TaskResult {
+            v: 1,
+            bag: "demo-abcdefgh".parse().unwrap(),
+            index,
+            round,
+            execution: Execution::random(),
+            attempt: 1,
+            worker: "W".to_owned(),
+            host: "h".to_owned(),
+            outcome: Outcome::Failed(Failed::new(Cause::InputMissing, "gone, \"quoted\"\nand é")),
+            times: Times::default(),
+            descriptor: None,
+        }))
+    }
+
+    #[test]
+    fn a_line_reads_back() {
+        for entry in [outcome(7, 1), Entry::Begun { index: 7, round: 2 }] {
+            let line = encode(&entry);
+            assert!(!line.contains(&b'\n'));
+            assert_eq!(decode(&line).unwrap(), entry);
+            let json: serde_json::Value = serde_json::from_slice(&line).unwrap();
+            assert_eq!(json["v"], 1);
+        }
+    }
+
+    proptest! {
+        /// Whatever happens to a line's bytes, it is either what was written or refused.
+        #[test]
+        fn a_changed_line_is_never_believed(at in 0usize..400, to in any::<u8>(), cut in 0usize..400) {
+            let line = encode(&outcome(7, 0));
+            let mut flipped = line.clone();
+            let at = at % flipped.len();
+            flipped[at] = to;
+            prop_assert!(flipped == line || decode(&flipped).is_err());
+            let torn = &line[..cut % line.len()];
+            prop_assert!(decode(torn).is_err());
+        }
+    }
+
+    #[test]
+    fn bad_lines_are_reported_and_the_rest_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.jsonl");
+        let (manifest, bad) = Manifest::open(&path, |_| panic!("it is new")).unwrap();
+        assert_eq!(bad, []);
+        manifest.append(&[outcome(0, 0), outcome(1, 0), outcome(2, 0)]).unwrap();
+        drop(manifest);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let second = bytes.iter().position(|b| *b == b'\n').unwrap() + 40;
+        bytes[second] ^= 1;
+        // A block of zeros, and a torn end.
+        bytes.extend_from_slice(&[0; 4096]);
+        bytes.extend_from_slice(b"\n{\"v\":1,\"outc");
+        std::fs::write(&path, &bytes).unwrap();
+
+        let mut seen = HashSet::new();
+        let see = |entry| {
+            if let Entry::Outcome(result) = entry {
+                seen.insert(result.index);
+            }
+        };
+        let (manifest, bad) = Manifest::open(&path, see).unwrap();
+        assert_eq!(seen, HashSet::from([0, 2]));
+        assert_eq!(bad.iter().map(|bad| bad.number).collect::<Vec<_>>(), [2, 4, 5]);
+        // What is appended behind a torn line is read.
+        manifest.append(&[outcome(1, 0)]).unwrap();
+        assert_eq!(manifest.outcome(1).unwrap().index, 1);
+    }
+}

@@ -301,6 +301,8 @@ impl Stager {
                 }
                 (Chunked::HaveIt(result), _) => {
                     upload.decided = Some(result);
+                    // The slot must not take the end of the way for a failure.
+                    while chunks.recv().await.is_some() {}
                     return Ok(upload);
                 }
                 (Chunked::Wait { reason }, _) => return Err(StoreError::Full(reason)),

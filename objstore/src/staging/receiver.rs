@@ -82,10 +82,18 @@ struct Shared {
     parts: Arc<Parts>,
     plan: Arc<dyn Plan>,
     syncer: Syncer,
-    uploads: Mutex<HashMap<Execution, mpsc::Sender<Message>>>,
+    uploads: Mutex<HashMap<Execution, Active>>,
     inputs: Mutex<Vec<(u32, Arc<File>)>>,
     requests: Arc<Semaphore>,
     waiting: Mutex<Option<String>>,
+}
+
+/// An upload whose chunks arrive.
+#[derive(Debug)]
+struct Active {
+    chunks: mpsc::Sender<Message>,
+    /// Chunks that it may have under way.
+    window: usize,
 }
 
 impl Receiver {
@@ -188,9 +196,17 @@ impl Shared {
         full
     }
 
-    fn window(&self) -> usize {
-        let active = self.uploads.lock().unwrap_or_else(PoisonError::into_inner).len().max(1);
-        (limits::WINDOWS_BYTES / (active * limits::CHUNK_BYTES)).clamp(1, limits::WINDOW_MAX)
+    /// How many chunks an upload may have under way from now on: its share of what all of them may,
+    /// as far as the others, which learn of their smaller share later, leave it.
+    fn window(&self, execution: &Execution) -> usize {
+        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = limits::WINDOWS_BYTES / limits::CHUNK_BYTES;
+        let share = (all / uploads.len().max(1)).min(limits::WINDOW_MAX);
+        let granted: usize = uploads.values().map(|upload| upload.window).sum();
+        let Some(upload) = uploads.get_mut(execution) else { return 1 };
+        let left = (all + upload.window).saturating_sub(granted);
+        upload.window = share.min(left).max(1);
+        upload.window
     }
 
     async fn open(&self, message: &Message) {
@@ -213,31 +229,37 @@ impl Shared {
         }
         let part = self.parts.part(open.index, open.round, &open.execution);
         let offset = part.metadata().map_or(0, |metadata| metadata.len());
-        let share = open.by_path.as_ref().filter(|_| self.plan.by_path()).map(|boot| {
+        // A message holds text: where a path is none, the bytes travel.
+        let is_text = |path: &std::path::Path| path.to_str().is_some();
+        let by_path = self.plan.by_path() && is_text(&part);
+        let share = open.by_path.as_ref().filter(|_| by_path).map(|boot| {
             let (nonce_file, nonce) = self.parts.nonce();
             Share {
                 nonce_file,
                 nonce: nonce.to_owned(),
                 part,
                 same_kernel: *boot == super::boot_id(),
-                input: self.plan.input(open.index).ok().map(|file| SharedInput {
-                    path: file.path,
-                    bytes: file.bytes,
-                    mtime_ns: file.mtime_ns,
-                    inode: file.inode,
-                }),
+                input: self.plan.input(open.index).ok().filter(|file| is_text(&file.path)).map(
+                    |file| SharedInput {
+                        path: file.path,
+                        bytes: file.bytes,
+                        mtime_ns: file.mtime_ns,
+                        inode: file.inode,
+                    },
+                ),
             }
         });
-        self.answer(message, &Opened::Go(Go { window: self.window(), offset, share })).await;
+        // How many upload at the same time is known when the first chunk is there.
+        self.answer(message, &Opened::Go(Go { window: 1, offset, share })).await;
     }
 
     fn chunk(self: &Arc<Self>, execution: Execution, id: (u32, u32), message: Message) {
         let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(upload) = uploads.get(&execution)
-            && !upload.is_closed()
+            && !upload.chunks.is_closed()
         {
             // A sender that overruns its window loses the chunk, and is told the offset by the next.
-            drop(upload.try_send(message));
+            drop(upload.chunks.try_send(message));
             return;
         }
         if uploads.len() >= limits::UPLOADS_MAX {
@@ -245,7 +267,7 @@ impl Shared {
         }
         let (sender, receiver) = mpsc::channel(limits::WINDOW_MAX * 2);
         drop(sender.try_send(message));
-        uploads.insert(execution.clone(), sender);
+        uploads.insert(execution.clone(), Active { chunks: sender, window: 1 });
         drop(uploads);
         let shared = self.clone();
         tokio::spawn(async move {
@@ -301,7 +323,8 @@ impl Shared {
                     Err(error) => return warn!(%error, "chunk not written"),
                 };
             }
-            let next = Chunked::Next { offset: incoming.offset(), window: self.window() };
+            let window = self.window(execution);
+            let next = Chunked::Next { offset: incoming.offset(), window };
             self.answer(&message, &next).await;
         }
     }
