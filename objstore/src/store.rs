@@ -276,13 +276,8 @@ impl Carried {
             Self::Upload(upload) => upload.close(bytes, digest).await,
             Self::Object(writer) => {
                 // Looked at before there is an object: the next execution would adopt it.
-                match writer.expecting(bytes, *digest).commit_or_adopt().await {
-                    Ok(stored) => Ok(Stored::Object(Box::new(stored.info))),
-                    Err(error @ object_ref::Error::Digest { .. }) => {
-                        Err(StoreError::Digest(error.to_string()))
-                    }
-                    Err(error) => Err(error.into()),
-                }
+                let stored = writer.expecting(bytes, *digest).commit_or_adopt().await?;
+                Ok(Stored::Object(Box::new(stored.info)))
             }
         }
     }
