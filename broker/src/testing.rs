@@ -3,16 +3,25 @@
 use std::fmt::Display;
 use std::future::Future;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::process::{Child, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ids::Pool;
+use crate::server::log::Log;
+use crate::server::ready::ready;
 use crate::server::{Config, Durability, Program, find_program};
 use crate::{Address, Broker, Role, Sizes};
+
+/// A killed process is gone long before.
+const KILLED_WITHIN: Duration = Duration::from_secs(10);
+/// The pinned server of the checkout that these tests were built in.
+const OF_THE_CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/bin/nats-server");
 
 /// Servers that one test program runs at a time.
 static SERVERS: LazyLock<std::sync::Arc<Semaphore>> =
@@ -53,29 +62,11 @@ impl NatsServer {
     /// As [`start`](Self::start).
     pub async fn start_with(extra: &str) -> Self {
         let permit = SERVERS.clone().acquire_owned().await.unwrap_or_else(|e| fail(&e));
-        let program = find_program(None).unwrap_or_else(|error| {
-            fail(&format!("{error}; {}", error.hint().unwrap_or_default()))
-        });
+        let program = program();
         let folder = TempDir::with_prefix("bagpress-nats-").unwrap_or_else(|e| fail(&e));
-        let (child, url) = spawn(&program, folder.path(), "127.0.0.1:-1", extra);
+        let (child, url) = spawn(&program, folder.path(), "127.0.0.1:-1", extra).await;
         let extra = extra.to_owned();
-        let mut server = Self { child, program, folder, url, extra, _permit: permit };
-        server.ready().await;
-        server
-    }
-
-    async fn ready(&mut self) {
-        self.url = eventually("the server listens", Duration::from_secs(20), async || {
-            let pid = self.child.id();
-            super::server::listening_at(self.folder.path(), pid)
-        })
-        .await;
-        let url = self.url.clone();
-        eventually("JetStream answers", Duration::from_secs(20), async || {
-            let client = async_nats::connect(&url).await.ok()?;
-            async_nats::jetstream::new(client).query_account().await.ok()
-        })
-        .await;
+        Self { child, program, folder, url, extra, _permit: permit }
     }
 
     /// Where it listens.
@@ -85,9 +76,20 @@ impl NatsServer {
     }
 
     /// Its process id.
+    ///
+    /// # Panics
+    ///
+    /// If it was waited for.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.id().unwrap_or_else(|| fail(&"the server has ended"))
+    }
+
+    /// Its log, from its first start on.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("server.log"));
+        log.unwrap_or_else(|e| fail(&e))
     }
 
     /// A connection, with the streams made.
@@ -99,27 +101,68 @@ impl NatsServer {
         let broker = Broker::connect(&Address::plain(&self.url), role).await;
         let broker = broker.unwrap_or_else(|e| fail(&e));
         let sizes = Sizes { max_file: Some(8 << 30), replicas: 1 };
-        broker.ensure(&Pool::default(), sizes).await.unwrap_or_else(|e| fail(&e));
+        let ensured = Box::pin(broker.ensure(&Pool::default(), sizes)).await;
+        ensured.unwrap_or_else(|e| fail(&e));
         broker
     }
 
     /// Kills it, without a word, and starts it again on the same port and store.
+    ///
+    /// # Panics
+    ///
+    /// If it does not become ready again.
     pub async fn kill_and_restart(&mut self) {
         self.kill();
         let listen = self.url.trim_start_matches("nats://").to_owned();
-        let (child, _) = spawn(&self.program, self.folder.path(), &listen, &self.extra);
-        self.child = child;
-        self.ready().await;
+        let folder = self.folder.path();
+        (self.child, self.url) = spawn(&self.program, folder, &listen, &self.extra).await;
     }
 
+    /// Stops its process (SIGSTOP): connections stay, and nothing answers.
+    ///
+    /// # Panics
+    ///
+    /// If it has ended.
+    pub fn stop_process(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets its process go on (SIGCONT).
+    ///
+    /// # Panics
+    ///
+    /// If it has ended.
+    pub fn continue_process(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid().cast_signed());
+        let pid = pid.unwrap_or_else(|| fail(&"the server has no process id"));
+        kill_process(pid, signal).unwrap_or_else(|e| fail(&e));
+    }
+
+    /// Kills it, and waits until it is gone: it must not write into a store that is being deleted.
     fn kill(&mut self) {
         // It may be gone already.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        self.child.start_kill().ok();
+        let since = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && since.elapsed() < KILLED_WITHIN {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
-fn spawn(program: &Program, store: &Path, listen: &str, extra: &str) -> (Child, String) {
+/// The server that `make` names, the one of the checkout, or any that fits.
+fn program() -> Program {
+    let named = std::env::var_os("BAGPRESS_NATS_SERVER").is_some_and(|value| !value.is_empty());
+    let ours = Path::new(OF_THE_CHECKOUT);
+    let explicit = (!named && ours.is_file()).then_some(ours);
+    find_program(explicit)
+        .unwrap_or_else(|error| fail(&format!("{error}; {}", error.hint().unwrap_or_default())))
+}
+
+async fn spawn(program: &Program, store: &Path, listen: &str, extra: &str) -> (Child, String) {
     let config = Config {
         store: store.to_owned(),
         listen: listen.to_owned(),
@@ -127,18 +170,13 @@ fn spawn(program: &Program, store: &Path, listen: &str, extra: &str) -> (Child, 
         version: program.version.clone(),
         extra: extra.to_owned(),
     };
-    let path = store.join("server.conf");
-    std::fs::write(&path, config.text()).unwrap_or_else(|e| fail(&e));
-    let log = std::fs::File::create(store.join("server.log")).unwrap_or_else(|e| fail(&e));
-    let child = Command::new(&program.path)
-        .arg("--config")
-        .arg(&path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap_or_else(|e| fail(&e));
-    (child, String::new())
+    let config = config.write().unwrap_or_else(|e| fail(&e));
+    let (log, output) = Log::open(store.join("server.log")).unwrap_or_else(|e| fail(&e));
+    let mut command = Command::new(&program.path);
+    command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
+    let mut child = command.kill_on_drop(true).spawn().unwrap_or_else(|e| fail(&e));
+    let url = ready(&mut child, store, &log).await.unwrap_or_else(|e| fail(&e));
+    (child, url)
 }
 
 /// Waits until `condition` gives something.
@@ -165,4 +203,68 @@ where
 #[expect(clippy::panic, reason = "a test that cannot go on must say why and end")]
 fn fail(why: &dyn Display) -> ! {
     panic!("{why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(30);
+
+    async fn answers(client: &async_nats::Client) -> bool {
+        let asked = client.request("$JS.API.INFO", "".into());
+        tokio::time::timeout(Duration::from_millis(200), asked).await.is_ok_and(|a| a.is_ok())
+    }
+
+    #[tokio::test]
+    async fn a_killed_server_comes_back_with_its_port_and_its_store() {
+        let mut server = NatsServer::start().await;
+        let (url, pid) = (server.url().to_owned(), server.pid());
+        Box::pin(server.broker(Role::Admin)).await;
+        server.kill_and_restart().await;
+        assert_eq!(server.url(), url);
+        assert_ne!(server.pid(), pid);
+        let broker = Broker::connect(&Address::plain(&url), Role::Producer).await.unwrap();
+        broker.require(&Pool::default()).await.unwrap();
+        assert_eq!(server.log().matches("Server is ready").count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_stopped_server_does_not_answer_until_it_goes_on() {
+        let server = NatsServer::start().await;
+        let client = async_nats::connect(server.url()).await.unwrap();
+        server.stop_process();
+        assert!(!answers(&client).await);
+        server.continue_process();
+        eventually("it answers again", SOON, async || answers(&client).await.then_some(())).await;
+    }
+
+    #[tokio::test]
+    async fn further_lines_are_obeyed() {
+        let server = NatsServer::start_with("max_payload: 4096").await;
+        let client = async_nats::connect(server.url()).await.unwrap();
+        assert_eq!(client.server_info().max_payload, 4_096);
+    }
+
+    #[tokio::test]
+    async fn dropping_leaves_no_process_and_no_folder() {
+        let server = NatsServer::start().await;
+        let pid = Pid::from_raw(server.pid().cast_signed()).unwrap();
+        let folder = server.folder.path().to_owned();
+        assert!(folder.join("jetstream").is_dir());
+        drop(server);
+        assert!(rustix::process::test_kill_process(pid).is_err());
+        assert!(!folder.exists());
+    }
+
+    #[tokio::test]
+    async fn waiting_in_vain_says_for_what() {
+        let waiting = tokio::spawn(async {
+            let never = async || None::<()>;
+            eventually("pigs fly", Duration::from_millis(20), never).await;
+        });
+        let panic = waiting.await.unwrap_err().into_panic();
+        let text = panic.downcast_ref::<String>().unwrap();
+        assert!(text.contains("pigs fly"), "{text}");
+    }
 }

@@ -1,7 +1,15 @@
 //! The configuration of a server of ours.
 
 use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use crate::{Error, version_at_least};
+
+/// Name of the configuration file, in the store.
+pub(super) const FILE: &str = "server.conf";
 
 /// When what the server acknowledged is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,36 +37,57 @@ pub struct Config {
 }
 
 impl Config {
-    /// The file's text.
-    #[must_use]
-    pub fn text(&self) -> String {
+    /// Writes the file into the store, and says where it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if it cannot be written, or if the store's path is not UTF-8.
+    pub fn write(&self) -> Result<PathBuf, Error> {
+        let path = self.store.join(FILE);
+        let io = |source| Error::Io { what: "write", path: path.clone(), source };
+        fs::write(&path, self.text().map_err(io)?).map_err(io)?;
+        Ok(path)
+    }
+
+    fn text(&self) -> io::Result<String> {
+        let not_utf8 = || io::Error::other("nats-server wants a path in UTF-8");
+        let store = self.store.to_str().ok_or_else(not_utf8)?;
         let sync = match self.durability {
             Durability::Default => "\"10s\"",
             Durability::Always => "always",
         };
-        let mut text = String::new();
-        // Writing into a string cannot fail.
-        let mut line = |args: std::fmt::Arguments<'_>| {
-            writeln!(text, "{args}").ok();
+        let consumers = if version_at_least(&self.version, "2.15.0") {
+            "\n  limits { default_max_consumers: 1000 }"
+        } else {
+            ""
         };
-        line(format_args!("server_name: bagpress_{}", std::process::id()));
-        line(format_args!("listen: {}", quoted(&self.listen)));
-        line(format_args!("http: \"127.0.0.1:-1\""));
-        line(format_args!("ports_file_dir: {}", quoted(&self.store.to_string_lossy())));
-        line(format_args!("max_payload: 1MB"));
-        line(format_args!("max_pending: 64MB"));
-        line(format_args!("write_deadline: \"10s\""));
-        line(format_args!("jetstream {{"));
-        line(format_args!("  store_dir: {}", quoted(&self.store.to_string_lossy())));
-        line(format_args!("  max_mem: 256MB"));
-        line(format_args!("  max_file: {}", max_file(&self.store)));
-        line(format_args!("  sync_interval: {sync}"));
-        if crate::version_at_least(&self.version, "2.15.0") {
-            line(format_args!("  limits {{ default_max_consumers: 1000 }}"));
-        }
-        line(format_args!("}}"));
-        line(format_args!("{}", self.extra));
-        text
+        Ok(format!(
+            "\
+server_name: \"bagpress-{name:08x}\"
+listen: {listen}
+http: \"127.0.0.1:-1\"
+ports_file_dir: {folder}
+log_file: {log}
+logfile_size_limit: 16MB
+logfile_max_num: 2
+max_payload: 1MB
+max_pending: 64MB
+write_deadline: \"10s\"
+jetstream {{
+  store_dir: {folder}
+  max_mem: 256MB
+  max_file: {max_file}
+  sync_interval: {sync}{consumers}
+}}
+{extra}
+",
+            name = crc32fast::hash(store.as_bytes()),
+            listen = quoted(&self.listen),
+            folder = quoted(store),
+            log = quoted(&format!("{store}/server.log")),
+            max_file = max_file(&self.store),
+            extra = self.extra,
+        ))
     }
 }
 
@@ -66,30 +95,84 @@ impl Config {
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
-        if matches!(c, '"' | '\\') {
-            quoted.push('\\');
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            // Writing into a string cannot fail.
+            _ if c.is_ascii_control() => write!(quoted, "\\x{:02x}", u32::from(c)).unwrap_or(()),
+            _ => quoted.push(c),
         }
-        quoted.push(c);
     }
     quoted.push('"');
     quoted
 }
 
-/// Bytes that a server may store below `store`: a tenth of the free space stays free, since a server
-/// that met a full disk answers nothing until it is restarted.
+/// Bytes that a server may store below `store`: what is there already and what is free, less a tenth of
+/// that, since a server that met a full disk answers nothing until it is restarted.
 #[must_use]
 pub fn max_file(store: &Path) -> u64 {
-    let Ok(stat) = rustix::fs::statvfs(store) else { return 1 << 30 };
+    // A store that is yet to be made will be on the file system of the folder above it.
+    let mut folders = store.ancestors().filter(|folder| !folder.as_os_str().is_empty());
+    let Some(stat) = folders.find_map(|folder| rustix::fs::statvfs(folder).ok()) else {
+        return 1 << 30;
+    };
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    free - free / 10
+    (free - free / 10).saturating_add(held(&store.join("jetstream"))).min(i64::MAX.unsigned_abs())
+}
+
+/// Bytes on disk below `folder`. What a server removes meanwhile does not count.
+fn held(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let bytes = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => held(&entry.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.filter_map(Result::ok).map(bytes).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn config(version: &str) -> Config {
+        Config {
+            store: PathBuf::from("/no/such/store"),
+            listen: "127.0.0.1:-1".to_owned(),
+            durability: Durability::Always,
+            version: version.to_owned(),
+            extra: "debug: true".to_owned(),
+        }
+    }
+
     #[test]
-    fn quotes_and_backslashes_are_escaped() {
-        assert_eq!(quoted(r#"a "b" \c"#), r#""a \"b\" \\c""#);
+    fn quotes_backslashes_and_control_characters_are_escaped() {
+        assert_eq!(quoted("a \"b\" \\c\n"), r#""a \"b\" \\c\x0a""#);
+    }
+
+    #[test]
+    fn a_setting_that_an_older_server_does_not_know_is_left_out() {
+        assert!(config("2.15.1").text().unwrap().contains("default_max_consumers: 1000"));
+        assert!(!config("2.14.0").text().unwrap().contains("default_max_consumers"));
+    }
+
+    #[test]
+    fn durability_and_further_lines_are_in_the_file() {
+        let text = config("2.15.1").text().unwrap();
+        assert!(text.contains("sync_interval: always\n"), "{text}");
+        assert!(text.ends_with("debug: true\n"), "{text}");
+    }
+
+    #[test]
+    fn what_the_store_holds_counts_as_room_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(held(&folder.path().join("jetstream")), 0);
+        fs::create_dir_all(folder.path().join("jetstream/deep")).unwrap();
+        fs::write(folder.path().join("jetstream/deep/1.blk"), vec![1; 1 << 20]).unwrap();
+        assert!(held(&folder.path().join("jetstream")) >= 1 << 20);
+    }
+
+    #[test]
+    fn a_store_that_is_yet_to_be_made_has_the_room_of_its_file_system() {
+        assert!(max_file(Path::new("/no/such/store")) > 0);
     }
 }

@@ -1,13 +1,21 @@
 //! Which nats-server is run.
 
 use std::env;
+use std::ffi::OsString;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::{Error, SERVER_VERSION_MIN, version_at_least};
 
 const NAME: &str = "nats-server";
 const VARIABLE: &str = "BAGPRESS_NATS_SERVER";
+/// How long a program may take to say its version.
+const VERSION_WITHIN: Duration = Duration::from_secs(5);
+/// How much it may say.
+const VERSION_BYTES: u64 = 1_024;
 
 /// A nats-server program that fits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,50 +27,72 @@ pub struct Program {
 }
 
 /// Finds the program: `explicit`, then `BAGPRESS_NATS_SERVER`, then `PATH`, then `.tools/bin` here and
-/// beside the running program.
+/// beside the running program or above it.
 ///
 /// # Errors
 ///
 /// [`Error::NoServerProgram`], naming what does not run or where we looked; [`Error::TooOld`]. One that
 /// was named and does not fit is never passed over for another.
 pub fn find_program(explicit: Option<&Path>) -> Result<Program, Error> {
-    if let Some(path) = explicit {
-        return check(path, "--nats-server");
+    Places {
+        explicit: explicit.map(Path::to_owned),
+        variable: env::var_os(VARIABLE),
+        path: env::var_os("PATH"),
+        here: env::current_dir().ok(),
+        executable: env::current_exe().ok(),
     }
-    if let Some(path) = env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
-        return check(Path::new(&path), VARIABLE);
-    }
-    let mut too_old = None;
-    for path in candidates() {
-        match check(&path, "") {
-            Ok(program) => return Ok(program),
-            Err(error @ Error::TooOld { .. }) => too_old = too_old.or(Some(error)),
-            Err(_) => {}
+    .find()
+}
+
+/// Everything that decides which program is found.
+#[derive(Debug, Default)]
+struct Places {
+    explicit: Option<PathBuf>,
+    variable: Option<OsString>,
+    path: Option<OsString>,
+    here: Option<PathBuf>,
+    executable: Option<PathBuf>,
+}
+
+impl Places {
+    fn find(&self) -> Result<Program, Error> {
+        if let Some(path) = &self.explicit {
+            return check(path, "--nats-server names");
         }
+        if let Some(path) = self.variable.as_ref().filter(|value| !value.is_empty()) {
+            return check(Path::new(path), &format!("{VARIABLE} names"));
+        }
+        let mut first = None;
+        for path in self.candidates() {
+            match check(&path, "there is") {
+                Ok(program) => return Ok(program),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or_else(|| Error::NoServerProgram {
+            looked: format!("looked at --nats-server, {VARIABLE}, PATH and .tools/bin"),
+        }))
     }
-    Err(too_old.unwrap_or_else(|| Error::NoServerProgram {
-        looked: format!("looked at --nats-server, {VARIABLE}, PATH and .tools/bin"),
-    }))
+
+    fn candidates(&self) -> Vec<PathBuf> {
+        let mut folders: Vec<_> =
+            self.path.iter().flat_map(|path| env::split_paths(path)).collect();
+        folders.extend(self.here.iter().map(|here| here.join(".tools/bin")));
+        if let Some(beside) = self.executable.as_deref().and_then(Path::parent) {
+            // In a checkout the program is target/<profile>/bagpress, or deps/ below it.
+            folders.extend(beside.ancestors().take(5).map(|up| up.join(".tools/bin")));
+            folders.push(beside.to_owned());
+        }
+        folders.into_iter().map(|folder| folder.join(NAME)).filter(|path| path.is_file()).collect()
+    }
 }
 
-fn candidates() -> Vec<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<_> = env::split_paths(&path).collect();
-    folders.push(PathBuf::from(".tools/bin"));
-    if let Ok(executable) = env::current_exe() {
-        // In a checkout the program is target/<profile>/bagpress, or deps/ below it.
-        folders.extend(executable.ancestors().skip(1).take(5).map(|up| up.join(".tools/bin")));
-    }
-    folders.into_iter().map(|folder| folder.join(NAME)).filter(|path| path.is_file()).collect()
-}
-
-fn check(path: &Path, named_by: &str) -> Result<Program, Error> {
-    let unusable = |why: &str| Error::NoServerProgram {
-        looked: format!("{named_by} names {}: {why}", path.display()),
-    };
-    let output = Command::new(path).arg("--version").output();
-    let output = output.map_err(|error| unusable(&error.to_string()))?;
-    let text = String::from_utf8_lossy(&output.stdout);
+fn check(path: &Path, found: &str) -> Result<Program, Error> {
+    let unusable =
+        |why: &str| Error::NoServerProgram { looked: format!("{found} {}: {why}", path.display()) };
+    // A bare name is a file here, not one on PATH.
+    let absolute = std::path::absolute(path).map_err(|error| unusable(&error.to_string()))?;
+    let text = say_version(&absolute).map_err(|error| unusable(&error.to_string()))?;
     let version = text.split_whitespace().last().unwrap_or_default().trim_start_matches('v');
     if !text.starts_with(NAME) || version.is_empty() {
         return Err(unusable("it does not say that it is a nats-server"));
@@ -71,5 +101,118 @@ fn check(path: &Path, named_by: &str) -> Result<Program, Error> {
         let place = path.display().to_string();
         return Err(Error::TooOld { found: version.to_owned(), place });
     }
-    Ok(Program { path: path.to_owned(), version: version.to_owned() })
+    Ok(Program { path: absolute, version: version.to_owned() })
+}
+
+fn say_version(path: &Path) -> io::Result<String> {
+    let mut command = Command::new(path);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let since = Instant::now();
+    while child.try_wait()?.is_none() {
+        if since.elapsed() > VERSION_WITHIN {
+            child.kill()?;
+            child.wait()?;
+            let why = format!("it does not say its version within {VERSION_WITHIN:?}");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    let mut text = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(VERSION_BYTES).read_to_end(&mut text)?;
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A program that prints `words`. Another process writes it: a program that is open for writing,
+    /// even in a child that some other test has just forked, cannot be executed.
+    fn fake(folder: &TempDir, place: &str, words: &str) -> PathBuf {
+        let path = folder.path().join(place);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let script = "printf '#!/bin/sh\\necho \"%s\"\\n' \"$1\" > \"$2\" && chmod +x \"$2\"";
+        let written = Command::new("sh").args(["-c", script, "sh", words]).arg(&path).status();
+        assert!(written.unwrap().success());
+        path
+    }
+
+    #[test]
+    fn the_first_place_that_has_one_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        let at =
+            |place: &str, patch: u32| fake(&folder, place, &format!("nats-server: v2.15.{patch}"));
+        let mut places = Places {
+            explicit: Some(at("explicit", 1)),
+            variable: Some(at("variable", 2).into()),
+            path: Some(at("path/nats-server", 3).parent().unwrap().into()),
+            here: Some(folder.path().join("here")),
+            executable: Some(folder.path().join("checkout/target/debug/bagpress")),
+        };
+        at("here/.tools/bin/nats-server", 4);
+        at("checkout/.tools/bin/nats-server", 5);
+        at("checkout/target/debug/nats-server", 6);
+        let found = |places: &Places| places.find().unwrap().version;
+        assert_eq!(found(&places), "2.15.1");
+        places.explicit = None;
+        assert_eq!(found(&places), "2.15.2");
+        places.variable = Some(OsString::new());
+        assert_eq!(found(&places), "2.15.3");
+        places.path = None;
+        assert_eq!(found(&places), "2.15.4");
+        places.here = None;
+        assert_eq!(found(&places), "2.15.5");
+        fs::remove_file(folder.path().join("checkout/.tools/bin/nats-server")).unwrap();
+        assert_eq!(found(&places), "2.15.6");
+    }
+
+    #[test]
+    fn one_that_was_named_is_never_passed_over_for_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = fake(&folder, "path/nats-server", "nats-server: v2.15.1");
+        let path = Some(good.parent().unwrap().into());
+        let missing = folder.path().join("missing");
+        let named = |explicit: Option<PathBuf>, variable: Option<PathBuf>| {
+            let variable = variable.map(PathBuf::into_os_string);
+            let places = Places { explicit, variable, path: path.clone(), ..Places::default() };
+            places.find().unwrap_err().to_string()
+        };
+        let why = named(Some(missing.clone()), Some(good.clone()));
+        assert!(why.contains(&format!("--nats-server names {}", missing.display())), "{why}");
+        let why = named(None, Some(missing.clone()));
+        assert!(why.contains(&format!("{VARIABLE} names {}", missing.display())), "{why}");
+        let other = fake(&folder, "other", "something else v9.9.9");
+        let why = named(Some(other), None);
+        assert!(why.contains("it does not say that it is a nats-server"), "{why}");
+    }
+
+    #[test]
+    fn one_that_is_too_old_is_refused_when_named_and_passed_over_when_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = fake(&folder, "path/nats-server", "nats-server: v2.9.10");
+        let mut places = Places { explicit: Some(old.clone()), ..Places::default() };
+        let error = places.find().unwrap_err();
+        assert!(matches!(&error, Error::TooOld { found, .. } if found == "2.9.10"), "{error}");
+        places.explicit = None;
+        places.path = Some(old.parent().unwrap().into());
+        assert!(matches!(places.find().unwrap_err(), Error::TooOld { .. }));
+        places.here = Some(folder.path().to_owned());
+        fake(&folder, ".tools/bin/nats-server", "nats-server: v2.11.0");
+        assert_eq!(places.find().unwrap().version, "2.11.0");
+    }
+
+    #[test]
+    fn without_any_the_places_are_listed() {
+        let why = Places::default().find().unwrap_err().to_string();
+        for place in ["--nats-server", VARIABLE, "PATH", ".tools/bin"] {
+            assert!(why.contains(place), "{why}");
+        }
+    }
 }

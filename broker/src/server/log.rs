@@ -1,0 +1,73 @@
+//! The server's log, from its last start on.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+
+/// How many lines an error shows.
+const LINES: usize = 10;
+/// How much of a log is read for them.
+const BYTES: u64 = 16 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    path: PathBuf,
+    /// Where the last start began: what is before it is another server's.
+    start: u64,
+}
+
+impl Log {
+    /// Opens the log for appending, and remembers where it ended.
+    pub(crate) fn open(path: PathBuf) -> io::Result<(Self, File)> {
+        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let start = file.metadata()?.len();
+        Ok((Self { path, start }, file))
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// The last lines, each after a line break and two blanks; nothing if there are none.
+    pub(crate) fn tail(&self) -> String {
+        let bytes = self.read().unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let tail = &lines[lines.len().saturating_sub(LINES)..];
+        tail.iter().flat_map(|line| ["\n  ", line]).collect()
+    }
+
+    fn read(&self) -> io::Result<Vec<u8>> {
+        let mut file = File::open(&self.path)?;
+        let end = file.metadata()?.len();
+        // A log that the server has begun anew is shorter than where we started.
+        let start = if self.start <= end { self.start } else { 0 };
+        file.seek(SeekFrom::Start(start.max(end.saturating_sub(BYTES))))?;
+        let mut bytes = Vec::new();
+        file.take(BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn the_tail_is_of_this_start_only_and_ten_lines_at_most() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.log");
+        std::fs::write(&path, "an older server\n").unwrap();
+        let (log, mut file) = Log::open(path.clone()).unwrap();
+        assert_eq!(log.tail(), "");
+        for number in 0..12 {
+            writeln!(file, "line {number}").unwrap();
+        }
+        let tail = log.tail();
+        assert!(tail.starts_with("\n  line 2\n  line 3"), "{tail}");
+        assert!(tail.ends_with("\n  line 11"), "{tail}");
+        assert!(std::fs::read_to_string(path).unwrap().starts_with("an older server\nline 0"));
+    }
+}

