@@ -171,10 +171,13 @@ impl Holdings {
             }
             // What is too young now is said by the next one.
             table.changed = !table.entries.is_empty();
+            let old =
+                table.entries.values().filter(|e| e.since.elapsed() >= limits::HELD_EVERY / 2);
+            bags.extend(old.map(|entry| (entry.delivery.id().bag.clone(), Vec::new())));
+            // An event that says it is everything must not leave out what was announced just now.
             for entry in table.entries.values() {
-                if entry.since.elapsed() >= limits::HELD_EVERY / 2 {
-                    let bag = entry.delivery.id().bag.clone();
-                    bags.entry(bag).or_default().push(described(&entry.delivery));
+                if let Some(deliveries) = bags.get_mut(&entry.delivery.id().bag) {
+                    deliveries.push(described(&entry.delivery));
                 }
             }
         }

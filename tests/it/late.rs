@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use async_nats::jetstream;
-use bagpress_broker::limits::LEASE;
 use rustix::process::Signal;
 
-use crate::death::{BAG, LESS_THAN_A_LEASE, TASKS, middle};
+use crate::death::{BAG, LEAST_LEASE, TASKS, expect_no_lease_was_waited_for, middle};
 use crate::harness::Place;
 use crate::ledger::{expect_each_done_once, outcomes};
 use crate::process;
@@ -35,11 +34,10 @@ async fn a_worker_that_drains_spends_no_attempt_and_no_lease() {
     let (leaving, _other) = (place.worker(&server), place.worker(&server));
     let run = place.spawn(&format!("run {BAG} -q --server {}", server.url()));
     middle(&place, &folder).await;
-    let told = Instant::now();
     leaving.signal(Signal::TERM);
     leaving.ended(&place).await.with_code(0);
     run.ended(&place).await.with_code(0);
-    assert!(told.elapsed() < LESS_THAN_A_LEASE, "{:?}", told.elapsed());
+    expect_no_lease_was_waited_for(&folder);
     expect_each_done_once(&folder, TASKS);
     for outcome in outcomes(&folder) {
         assert_eq!(outcome["attempt"], 1, "{outcome}");
@@ -84,8 +82,7 @@ async fn a_worker_that_was_stopped_past_its_lease_counts_once() {
     let since = Instant::now();
     let other = place.worker(&server);
     run.ended(&place).await.with_code(0);
-    assert!(since.elapsed() > LESS_THAN_A_LEASE, "its lease was respected: {:?}", since.elapsed());
-    assert!(since.elapsed() < 2 * LEASE, "{:?}", since.elapsed());
+    assert!(since.elapsed() > LEAST_LEASE, "its lease was cut short: {:?}", since.elapsed());
     expect_each_done_once(&folder, TASKS);
 
     // Back again, it brings its late outcome and goes on with another bag.

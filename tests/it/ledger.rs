@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use bagpress_codec::{DataKind, Digest, Generator};
 use serde_json::Value;
@@ -22,6 +23,15 @@ pub(crate) fn expect_each_done_once(folder: &Path, tasks: u64) {
     assert_eq!(indices, (0..tasks).collect::<Vec<_>>());
     let failed = outcomes.iter().find(|o| o["outcome"].get("done").is_none());
     assert_eq!(failed, None);
+}
+
+/// The longest time in which no outcome was made, between the first and the last one.
+pub(crate) fn longest_pause(folder: &Path) -> Duration {
+    let made = |o: &Value| o["times"]["made_us"].as_u64().unwrap();
+    let mut made: Vec<_> = outcomes(folder).iter().map(made).collect();
+    made.sort_unstable();
+    let pauses = made.windows(2).map(|pair| pair[1] - pair[0]);
+    Duration::from_micros(pauses.max().unwrap_or(0))
 }
 
 /// What a task failed of, and how that is said.
