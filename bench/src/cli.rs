@@ -7,6 +7,8 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::quiet::Quiet;
+
 /// Measures Bagpress against its limits
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
@@ -63,6 +65,11 @@ pub(crate) struct Measuring {
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) dir: PathBuf,
 
+    /// Longest wait for other work on the machine to pause, before and between tries of a run, such
+    /// as 60s; without it every run counts as it comes
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    pub(crate) quiet_within: humantime::Duration,
+
     /// File that receives every single run, a JSON line each
     #[arg(long, value_name = "FILE")]
     pub(crate) raw: Option<PathBuf>,
@@ -70,6 +77,12 @@ pub(crate) struct Measuring {
     /// Print what was measured as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Measuring {
+    pub(crate) fn quiet(&self) -> Quiet {
+        Quiet { wait_max: self.quiet_within.into() }
+    }
 }
 
 /// Which of the limits.
@@ -148,6 +161,10 @@ pub(crate) struct NoopArgs {
     /// Workers of one slot
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) workers: u16,
+
+    /// A stats file for each task too
+    #[arg(long)]
+    pub(crate) stats: bool,
 
     #[command(flatten)]
     pub(crate) measuring: Measuring,

@@ -59,8 +59,11 @@ pub(crate) fn kill(args: &KillArgs) -> Result<()> {
         let order = if round % 2 == 0 { [false, true] } else { [true, false] };
         for killed in order {
             let name = format!("kill-{}-{round}", if killed { "with" } else { "without" });
-            let run = one(args, &bagpress, folder.path(), &name, killed)?;
-            raw.write("kill", round, &run)?;
+            let (run, others) = args
+                .measuring
+                .quiet()
+                .run(|| one(args, &bagpress, folder.path(), &name, killed))?;
+            raw.write("kill", round, &run, others)?;
             makespans[usize::from(killed)].push(run.makespan_ms);
         }
     }

@@ -12,6 +12,7 @@ mod machine;
 mod noop;
 mod overhead;
 mod program;
+mod quiet;
 mod raw;
 mod spread;
 mod table;

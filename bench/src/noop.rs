@@ -1,6 +1,7 @@
 //! Tasks with nothing to do: what is left is ours. One descriptor, one result and one ack each.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -59,28 +60,34 @@ pub(crate) fn noop(args: &NoopArgs) -> Result<()> {
         for &tasks in &args.tasks {
             message(&format!("round {}: {tasks} tasks", round + 1));
             let name = format!("noop-{tasks}-{round}");
-            let mut command = bagpress.command("run");
-            command.args(["--codec", "noop", "--name", &name, "--quiet", "--json", "--runs"]);
-            command.arg(folder.path()).args(["--tasks", &tasks.to_string()]);
-            command.args(["--workers", &args.workers.to_string()]);
-            let (ran, peak_rss_bytes) = run_bag(command, &folder.path().join("stderr"), sample)?;
-            std::fs::remove_dir_all(folder.path().join(&name))?;
-            let makespan_ms = ran.printed.makespan_ms;
-            let run = Run {
-                tasks,
-                workers: args.workers,
-                makespan_ms,
-                wall_ms: ms(ran.wall),
-                tasks_per_s: f64::from(tasks) * 1e3 / makespan_ms,
-                peak_rss_bytes,
-            };
-            raw.write("noop", round, &run)?;
+            let (run, others) =
+                args.measuring.quiet().run(|| one(args, &bagpress, folder.path(), &name, tasks))?;
+            raw.write("noop", round, &run, others)?;
             runs.push(run);
         }
     }
     let rows = args.tasks.iter().map(|&tasks| sum_up(&runs, tasks)).collect();
     let report = Report { machine: Machine::now(), workers: args.workers, rows };
     show(args.measuring.json, &report, &text(&report))
+}
+
+fn one(args: &NoopArgs, bagpress: &Bagpress, folder: &Path, name: &str, tasks: u32) -> Result<Run> {
+    let mut command = bagpress.command("run");
+    command.args(["--codec", "noop", "--name", name, "--quiet", "--json", "--runs"]);
+    command.arg(folder).args(["--tasks", &tasks.to_string()]);
+    command.args(["--workers", &args.workers.to_string()]);
+    command.args(["--stats", if args.stats { "always" } else { "never" }]);
+    let (ran, peak_rss_bytes) = run_bag(command, &folder.join("stderr"), sample)?;
+    std::fs::remove_dir_all(folder.join(name))?;
+    let makespan_ms = ran.printed.makespan_ms;
+    Ok(Run {
+        tasks,
+        workers: args.workers,
+        makespan_ms,
+        wall_ms: ms(ran.wall),
+        tasks_per_s: f64::from(tasks) * 1e3 / makespan_ms,
+        peak_rss_bytes,
+    })
 }
 
 /// Looks at the memory of a producer and of what it started, until it ends.

@@ -68,8 +68,11 @@ pub(crate) fn overhead(args: &OverheadArgs) -> Result<()> {
                 for place in 0..SYSTEMS.len() {
                     let system = SYSTEMS[(first + place) % SYSTEMS.len()];
                     let name = format!("{system}-{data}-{workers}-{round}");
-                    let run = one(args, &bagpress, &folder, system, data, workers, &name)?;
-                    raw.write("overhead", round, &run)?;
+                    let (run, others) = args
+                        .measuring
+                        .quiet()
+                        .run(|| one(args, &bagpress, &folder, system, data, workers, &name))?;
+                    raw.write("overhead", round, &run, others)?;
                     runs.push(run);
                 }
             }

@@ -17,6 +17,8 @@ pub(crate) struct Raw(Option<File>);
 struct Line<'a, T> {
     verb: &'a str,
     round: u32,
+    /// Share of all cores that other work had meanwhile.
+    others_busy: f64,
     #[serde(flatten)]
     machine: Machine,
     #[serde(flatten)]
@@ -33,9 +35,21 @@ impl Raw {
         path.map(open).transpose().map(Self)
     }
 
-    pub(crate) fn write(&mut self, verb: &str, round: u32, run: &impl Serialize) -> Result<()> {
+    pub(crate) fn write(
+        &mut self,
+        verb: &str,
+        round: u32,
+        run: &impl Serialize,
+        others_busy: f64,
+    ) -> Result<()> {
         let Some(file) = &mut self.0 else { return Ok(()) };
-        let line = serde_json::to_string(&Line { verb, round, machine: Machine::now(), run })?;
+        let line = serde_json::to_string(&Line {
+            verb,
+            round,
+            others_busy,
+            machine: Machine::now(),
+            run,
+        })?;
         writeln!(file, "{line}").context("write a raw line")
     }
 }
