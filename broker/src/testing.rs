@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,8 +18,8 @@ use crate::server::ready::ready;
 use crate::server::{Config, Durability, Program, find_program};
 use crate::{Address, Broker, Role, Sizes};
 
-/// A killed process is gone long before.
-const KILLED_WITHIN: Duration = Duration::from_secs(10);
+/// A process that was killed or stopped is so long before.
+const SIGNALLED_WITHIN: Duration = Duration::from_secs(10);
 /// The pinned server of the checkout that these tests were built in.
 const OF_THE_CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/bin/nats-server");
 
@@ -118,13 +118,22 @@ impl NatsServer {
         (self.child, self.url) = spawn(&self.program, folder, &listen, &self.extra).await;
     }
 
-    /// Stops its process (SIGSTOP): connections stay, and nothing answers.
+    /// Stops its process (SIGSTOP): connections stay, and nothing answers once this returns.
     ///
     /// # Panics
     ///
     /// If it has ended.
     pub fn stop_process(&self) {
         self.signal(Signal::STOP);
+        // Its threads stop one by one; the kernel tells the parent when the last one has.
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        let since = Instant::now();
+        while waitid(WaitId::Pid(self.process()), stopped).unwrap_or_else(|e| fail(&e)).is_none() {
+            if since.elapsed() > SIGNALLED_WITHIN {
+                fail(&"the server does not stop");
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Lets its process go on (SIGCONT).
@@ -137,9 +146,12 @@ impl NatsServer {
     }
 
     fn signal(&self, signal: Signal) {
+        kill_process(self.process(), signal).unwrap_or_else(|e| fail(&e));
+    }
+
+    fn process(&self) -> Pid {
         let pid = Pid::from_raw(self.pid().cast_signed());
-        let pid = pid.unwrap_or_else(|| fail(&"the server has no process id"));
-        kill_process(pid, signal).unwrap_or_else(|e| fail(&e));
+        pid.unwrap_or_else(|| fail(&"the server has no process id"))
     }
 
     /// Kills it, and waits until it is gone: it must not write into a store that is being deleted.
@@ -147,7 +159,7 @@ impl NatsServer {
         // It may be gone already.
         self.child.start_kill().ok();
         let since = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && since.elapsed() < KILLED_WITHIN {
+        while matches!(self.child.try_wait(), Ok(None)) && since.elapsed() < SIGNALLED_WITHIN {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
