@@ -93,9 +93,16 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
         control.require(&options.pool).await?;
         Ok::<_, Error>((control, data))
     };
+    let waiting = async {
+        loop {
+            tokio::time::sleep(limits::RECONCILE_AFTER).await;
+            warn!(url = options.address.url, "the broker does not answer, waiting for it");
+        }
+    };
     let (control, data) = tokio::select! {
         connected = connecting => connected?,
         () = drain.cancelled() => return Ok(()),
+        never = waiting => never,
     };
     let (service, worker) = start(&options, &control, &data, &drain).await?;
     info!(worker = service.id(), slots = options.slots, pool = %options.pool, url = control.url(), "worker started");

@@ -72,6 +72,17 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Removes what [`create`](Self::create) made, when the bag was refused after all: nothing that has
+    /// something in it.
+    pub(crate) fn remove_unused(&self) {
+        fs::remove_file(self.path.join(".lock")).ok();
+        let mut folders = vec![self.results(), self.logs(), self.path.clone()];
+        folders.extend(self.path.parent().map(Path::to_owned));
+        for folder in folders {
+            fs::remove_dir(folder).ok();
+        }
+    }
+
     /// Becomes its one gatherer.
     ///
     /// # Errors

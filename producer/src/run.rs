@@ -83,9 +83,22 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let name = request.name.clone().map_or_else(made_up_name, Ok)?;
     let folder = RunFolder::of(&request.runs, &name, request.results);
     let existed = folder.specification().is_file();
+    prepare_in(request, &name, folder.clone(), existed).inspect_err(|_| {
+        if !existed {
+            folder.remove_unused();
+        }
+    })
+}
+
+fn prepare_in(
+    request: &Request,
+    name: &RunName,
+    folder: RunFolder,
+    existed: bool,
+) -> Result<Prepared> {
     folder.create()?;
     let out = absolute_out(request)?;
-    let (mut specification, skipped, list) = specify(request, &name, &folder, out.as_ref())?;
+    let (mut specification, skipped, list) = specify(request, name, &folder, out.as_ref())?;
     if existed {
         let before = Specification::read(&folder)?;
         if let Some(list) = list {
