@@ -1,0 +1,188 @@
+//! A part file gets its final name without replacing anything, and only with the digest it must have.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bagpress_broker::ids::{Execution, TaskId};
+use bagpress_codec::Digest;
+use bagpress_objstore::staging::{BAD_DIR, PART_DIR, Parts, Target, create_part, mtime_ns};
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+struct Folder {
+    parts: Parts,
+    id: TaskId,
+    target: Target,
+    _root: tempfile::TempDir,
+}
+
+impl Folder {
+    fn new() -> Outcome<Self> {
+        let root = tempfile::tempdir()?;
+        let id = TaskId { bag: "b-1".parse()?, index: 3, round: 1 };
+        let target = Target { path: PathBuf::from("a b/ü.gz"), attributes: None };
+        Ok(Self { parts: Parts::open(&root.path().join("out"))?, id, target, _root: root })
+    }
+
+    fn last(&self) -> PathBuf {
+        self.parts.root().join(&self.target.path)
+    }
+
+    /// Leaves a part file, as CLOSE does.
+    fn part(&self, output: &[u8]) -> Outcome<Execution> {
+        self.part_of_round(self.id.round, output)
+    }
+
+    fn part_of_round(&self, round: u32, output: &[u8]) -> Outcome<Execution> {
+        let execution = Execution::random();
+        fs::write(self.parts.part(self.id.index, round, &execution), output)?;
+        Ok(execution)
+    }
+
+    fn place(&self, execution: &Execution, output: &[u8]) -> io::Result<()> {
+        self.parts.place(&self.id, execution, &self.target, &Digest::of(output))
+    }
+
+    fn occupy(&self, bytes: &[u8]) -> Outcome {
+        fs::create_dir_all(self.last().parent().ok_or("no folder")?)?;
+        Ok(fs::write(self.last(), bytes)?)
+    }
+
+    fn set_aside(&self) -> Outcome<Vec<Vec<u8>>> {
+        let bad = self.parts.root().join(BAD_DIR);
+        if !bad.exists() {
+            return Ok(Vec::new());
+        }
+        fs::read_dir(bad)?.map(|entry| Ok(fs::read(entry?.path())?)).collect()
+    }
+}
+
+#[test]
+fn placing_moves_the_part_file_and_may_be_repeated() -> Outcome {
+    let folder = Folder::new()?;
+    let execution = folder.part(b"output")?;
+
+    for _ in 0..3 {
+        folder.place(&execution, b"output")?;
+        assert_eq!(fs::read(folder.last())?, b"output");
+        assert!(folder.parts.listed().is_empty());
+    }
+    assert!(folder.set_aside()?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn an_output_that_is_there_with_the_right_digest_stays_and_the_part_goes() -> Outcome {
+    let folder = Folder::new()?;
+    folder.occupy(b"output")?;
+    let inode = folder.last().metadata()?.ino();
+    let execution = folder.part(b"output")?;
+
+    folder.place(&execution, b"output")?;
+
+    assert_eq!(folder.last().metadata()?.ino(), inode);
+    assert!(folder.parts.listed().is_empty());
+    assert!(folder.set_aside()?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn another_file_of_the_name_is_set_aside_and_never_lost() -> Outcome {
+    let folder = Folder::new()?;
+    for other in [&b"somebody's work"[..], b"more of it"] {
+        folder.occupy(other)?;
+        folder.place(&folder.part(b"output")?, b"output")?;
+        assert_eq!(fs::read(folder.last())?, b"output");
+    }
+    let mut aside = folder.set_aside()?;
+    aside.sort();
+    assert_eq!(aside, [b"more of it".to_vec(), b"somebody's work".to_vec()]);
+    Ok(())
+}
+
+#[test]
+fn bytes_that_are_in_neither_place_are_not_found_and_nothing_is_touched() -> Outcome {
+    let folder = Folder::new()?;
+    let missing = folder.place(&Execution::random(), b"output").unwrap_err();
+    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+
+    folder.occupy(b"somebody's work")?;
+    let missing = folder.place(&Execution::random(), b"output").unwrap_err();
+    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    assert_eq!(fs::read(folder.last())?, b"somebody's work");
+    Ok(())
+}
+
+#[test]
+fn a_sweep_removes_the_parts_of_this_and_earlier_rounds_of_one_task() -> Outcome {
+    let folder = Folder::new()?;
+    let (now, earlier) = (folder.part(b"x")?, folder.part_of_round(0, b"x")?);
+    let later = folder.part_of_round(2, b"x")?;
+    let other = folder.parts.part(33, 0, &Execution::random());
+    fs::write(&other, b"x")?;
+
+    folder.parts.sweep(3, 1);
+
+    let part = |round, execution| folder.parts.part(3, round, execution);
+    assert!(!part(1, &now).exists() && !part(0, &earlier).exists());
+    assert!(part(2, &later).exists() && other.exists());
+    folder.parts.remove()?;
+    assert!(!folder.parts.root().join(PART_DIR).exists());
+    folder.parts.remove()?;
+    Ok(())
+}
+
+#[test]
+fn an_output_has_the_mode_and_time_of_its_source() -> Outcome {
+    let folder = Folder::new()?;
+    for (mode, mtime) in [(0o4755, 1_700_000_000_123_456_789), (0o400, -1_500_000_000)] {
+        let part = folder.parts.part(3, 1, &folder.part(b"output")?);
+        let attributes = Some((mode, mtime));
+        folder.parts.dress(&part, &Target { attributes, ..folder.target.clone() })?;
+        let metadata = part.metadata()?;
+        assert_eq!(metadata.permissions().mode() & 0o7777, mode & 0o777);
+        assert_eq!(mtime_ns(&metadata), mtime);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_part_file_is_begun_anew() -> Outcome {
+    let folder = Folder::new()?;
+    let part = folder.parts.part(3, 1, &folder.part(b"longer than it")?);
+    io::Write::write_all(&mut create_part(&part)?, b"short")?;
+    assert_eq!(fs::read(part)?, b"short");
+    Ok(())
+}
+
+#[test]
+fn each_opening_has_a_nonce_of_its_own() -> Outcome {
+    let folder = Folder::new()?;
+    let again = Parts::open(folder.parts.root())?;
+    assert_ne!(folder.parts.nonce().1, again.nonce().1);
+    assert_eq!(fs::read_to_string(again.nonce().0)?, again.nonce().1);
+    // The nonce is no part file.
+    assert!(again.listed().is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_is_named_with_both_numbers() -> Outcome {
+    let folder = Folder::new()?;
+    assert_eq!(folder.parts.full(0), None);
+    let why = folder.parts.full(u64::MAX / 2).expect("full");
+    assert!(why.contains("bytes free") && why.contains("needed"), "{why}");
+    Ok(())
+}
+
+#[test]
+fn a_time_before_1970_is_kept() -> Outcome {
+    let folder = Folder::new()?;
+    let part = folder.parts.part(3, 1, &folder.part(b"output")?);
+    File::options().append(true).open(&part)?.set_modified(UNIX_EPOCH - Duration::from_secs(5))?;
+    assert_eq!(mtime_ns(&part.metadata()?), -5_000_000_000);
+    Ok(())
+}
