@@ -18,6 +18,7 @@ use tracing::debug;
 pub use config::{Config, Durability, max_file};
 pub use find::{Program, find_program};
 pub use guard::Guard;
+pub use lock::remove_store;
 
 use self::log::Log;
 use crate::{Error, limits};
@@ -65,7 +66,6 @@ impl Server {
             move |source| Error::Io { what, path, source }
         };
         let store = std::path::absolute(&store).map_err(io("find", &store))?;
-        fs::create_dir_all(&store).map_err(io("make the store", &store))?;
         let lock = lock::lock(&store).await?;
         for old in ready::ports_files(&store) {
             fs::remove_file(&old).map_err(io("remove the old ports file", &old))?;
