@@ -1,5 +1,7 @@
 //! What the stock `nats` command line sees, and what it can read.
 
+#![expect(clippy::expect_used, reason = "a helper of a test may fail the test, and says why")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -43,8 +45,8 @@ async fn broker_on(store: &Path) -> Broker {
         .expect("bagpress starts");
     let ports = store.to_owned();
     let url = eventually("the broker listens", Duration::from_secs(20), async || {
-        let found = std::fs::read_dir(&ports).ok()?.filter_map(Result::ok).map(|e| e.path());
-        let file: PathBuf = found.filter(|p| p.extension().is_some_and(|e| e == "ports")).next()?;
+        let mut found = std::fs::read_dir(&ports).ok()?.filter_map(Result::ok).map(|e| e.path());
+        let file: PathBuf = found.find(|p| p.extension().is_some_and(|e| e == "ports"))?;
         let text = std::fs::read_to_string(file).ok()?;
         let read: serde_json::Value = serde_json::from_str(&text).ok()?;
         Some(read["nats"][0].as_str()?.to_owned())

@@ -72,11 +72,18 @@ impl Broker {
     ///
     /// [`Error::Lost`].
     pub async fn planned_give_backs(&self, id: &TaskId) -> Result<u32, Error> {
+        Ok(self.last_attempt(id).await?.map_or(0, |record| record.planned))
+    }
+
+    /// The last give-back of the round of `id`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn last_attempt(&self, id: &TaskId) -> Result<Option<AttemptRecord>, Error> {
         let subject = subjects::attempt(&id.bag, id.index);
-        let Some(payload) = self.last_from_leader(subjects::ATTEMPTS, &subject).await? else {
-            return Ok(0);
-        };
-        let record: Option<AttemptRecord> = serde_json::from_slice(&payload).ok();
-        Ok(record.filter(|r| r.round == id.round).map_or(0, |r| r.planned))
+        let payload = self.last_from_leader(subjects::ATTEMPTS, &subject).await?;
+        let record: Option<AttemptRecord> = payload.and_then(|p| serde_json::from_slice(&p).ok());
+        Ok(record.filter(|record| record.round == id.round))
     }
 }

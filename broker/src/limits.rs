@@ -59,6 +59,10 @@ pub const PROBE_EVERY: Duration = Duration::from_millis(100);
 pub const PROBE_AGAIN: Duration = Duration::from_millis(50);
 /// For this long after its own reconnect the gatherer calls nobody dead.
 pub const PROBE_AFTER_RECONNECT: Duration = Duration::from_secs(2);
+/// How long a task may be with nobody who speaks of it, after a worker was lost, until it is given back.
+pub const UNHELD_FOR: Duration = Duration::from_millis(250);
+/// Most tasks that are looked at for that.
+pub const UNHELD_MAX: usize = 1_024;
 /// Most probes per second that one gatherer sends.
 pub const PROBES_PER_SECOND: usize = 500;
 /// Most workers a gatherer keeps track of.

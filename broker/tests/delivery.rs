@@ -349,6 +349,44 @@ async fn what_a_dead_worker_held_is_given_back_in_its_name() -> Outcome {
 }
 
 #[tokio::test]
+async fn what_was_handed_out_can_be_given_back_by_who_never_saw_it() -> Outcome {
+    let server = NatsServer::start().await;
+    let (dead, gatherer) = (server.broker(Role::Worker).await, connect(&server).await?);
+    let (bag, pool) = (bag(), Pool::default());
+    assert_eq!(gatherer.handed_out(&pool, &bag, 8).await?, []);
+    for index in 0..4 {
+        submit(&gatherer, &task(&bag, index, ResultPath::Staged)).await?;
+    }
+    let mut queue = join(&dead).await?;
+    queue.request(3).await?;
+    let first = delivery(&mut queue).await?;
+    let second = delivery(&mut queue).await?;
+    let third = delivery(&mut queue).await?;
+    second.ack().await?;
+    dead.flush().await?;
+
+    let found = gatherer.handed_out(&pool, &bag, 8).await?;
+    // The answered one is gone, the one that still waits was never handed out.
+    let ids: Vec<_> = found.iter().map(|task| task.id.clone()).collect();
+    assert_eq!(ids, [first.id().clone(), third.id().clone()]);
+    assert_eq!(gatherer.handed_out(&pool, &bag, 1).await?, found[..1]);
+
+    for task in &found {
+        gatherer.nak_for(&task.reply).await?;
+    }
+    let mut again = Vec::new();
+    let mut other = join(&gatherer).await?;
+    other.request(3).await?;
+    for _ in 0..3 {
+        let delivery = delivery(&mut other).await?;
+        again.push((delivery.id().index, delivery.delivered()));
+    }
+    again.sort_unstable();
+    assert_eq!(again, [(0, 2), (2, 2), (3, 1)]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_queue_goes_on_after_the_server_was_killed() -> Outcome {
     let mut server = NatsServer::start().await;
     let broker = server.broker(Role::Worker).await;

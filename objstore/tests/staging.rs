@@ -1,6 +1,8 @@
 //! An output that was uploaded is a durable part file, and nothing under its final name before the
 //! gatherer says so.
 
+#[path = "house/execute.rs"]
+mod execute;
 mod house;
 
 use std::fs::{self, File};
@@ -9,84 +11,21 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
 use bagpress_broker::ids::{Execution, TaskId};
-use bagpress_broker::result::{Cause, Failed, Place, TaskResult};
-use bagpress_broker::samples::done;
+use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::testing::eventually;
 use bagpress_broker::{limits, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::staging::messages::{Chunked, OFFSET};
-use bagpress_objstore::staging::{Grant, Permission, Stager, Upload, boot_id, create_part};
+use bagpress_objstore::staging::{Permission, Upload, boot_id, create_part};
 use bagpress_objstore::{StoreError, Stored};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use self::house::{House, Outcome, sample, target};
+use self::execute::Execute;
+use self::house::{House, Outcome, sample};
 
 const CHUNK: usize = limits::CHUNK_BYTES;
 const SOON: Duration = Duration::from_secs(10);
-
-/// One execution of a task.
-struct Execute {
-    id: TaskId,
-    execution: Execution,
-    stager: Stager,
-}
-
-impl Execute {
-    fn new(house: &House, index: u32) -> Self {
-        Self::below(house, index, &[])
-    }
-
-    /// With folders below which files may be handed over by path.
-    fn below(house: &House, index: u32, allowed: &[&std::path::Path]) -> Self {
-        let allowed = allowed.iter().map(|path| path.to_path_buf()).collect();
-        Self {
-            id: TaskId { bag: house.bag.clone(), index, round: 0 },
-            execution: Execution::random(),
-            stager: Stager::new(&house.worker, allowed),
-        }
-    }
-
-    async fn open(&self) -> Outcome<Permission> {
-        Ok(self.stager.open(&self.id, &self.execution, true).await?)
-    }
-
-    async fn granted(&self) -> Outcome<Grant> {
-        match self.open().await? {
-            Permission::Go(grant) => Ok(grant),
-            other => Err(format!("not granted: {other:?}").into()),
-        }
-    }
-
-    /// Sends all chunks of `output`.
-    async fn upload(&self, output: &[u8]) -> Outcome<Upload> {
-        let grant = self.granted().await?;
-        let (sender, chunks) = mpsc::channel(output.len() / CHUNK + 1);
-        for chunk in output.chunks(CHUNK) {
-            sender.try_send(Bytes::copy_from_slice(chunk))?;
-        }
-        drop(sender);
-        Ok(self.stager.upload(&grant, chunks).await?)
-    }
-
-    async fn store(&self, output: &[u8]) -> Outcome<Stored> {
-        let upload = self.upload(output).await?;
-        Ok(upload.close(output.len() as u64, &Digest::of(output)).await?)
-    }
-
-    fn part(&self, house: &House) -> std::path::PathBuf {
-        house.parts.part(self.id.index, self.id.round, &self.execution)
-    }
-
-    fn result(&self, output: &[u8]) -> TaskResult {
-        done(&self.id, &self.execution, output, Place::Staged)
-    }
-
-    fn place(&self, house: &House, output: &[u8]) -> std::io::Result<()> {
-        let digest = Digest::of(output);
-        house.parts.place(&self.id, &self.execution, &target(self.id.index), &digest)
-    }
-}
 
 #[tokio::test]
 async fn an_output_of_any_size_becomes_a_part_file_and_gets_its_name_when_placed() -> Outcome {

@@ -29,6 +29,8 @@ pub(crate) struct Acceptor {
     pub(crate) parts: Option<(Arc<Parts>, Syncer)>,
     pub(crate) bucket: Option<Bucket>,
     pub(crate) stats: Option<PathBuf>,
+    /// The stats files being written.
+    pub(crate) writing: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
 /// What became of a batch.
@@ -179,18 +181,42 @@ impl Acceptor {
         }
         let ledger = self.plan.ledger.clone();
         let now = wall_clock_us();
-        let (stats, specification) = (self.stats.clone(), self.plan.specification.clone());
         let counting = spawn_blocking(move || {
             let entries: Vec<_> = results.iter().cloned().map(Entry::Outcome).collect();
             ledger.append(&entries, |result| now.saturating_sub(result.times.made_us))?;
-            if let Some(folder) = stats {
-                for result in &results {
-                    write_stats(&folder, &specification.codec.to_string(), result);
-                }
-            }
             Ok::<_, io::Error>(results)
         });
-        counting.await.context("append to the ledger")?.context("append to the ledger")
+        let results = counting.await.context("append to the ledger")?;
+        let results = results.context("append to the ledger")?;
+        if let Some(folder) = &self.stats {
+            self.write_stats_beside(folder.clone(), results.clone()).await;
+        }
+        Ok(results)
+    }
+
+    /// Writes the stats files beside the next batch; waits for those of the last one.
+    async fn write_stats_beside(&self, folder: PathBuf, results: Vec<Arc<TaskResult>>) {
+        let codec = self.plan.specification.codec.to_string();
+        let mut writing = self.writing.lock().await;
+        if let Some(before) = writing.take()
+            && let Err(error) = before.await
+        {
+            warn!(%error, "stats files not written");
+        }
+        *writing = Some(spawn_blocking(move || {
+            for result in &results {
+                write_stats(&folder, &codec, result);
+            }
+        }));
+    }
+
+    /// Waits for the last stats files.
+    pub(crate) async fn finish(&self) {
+        if let Some(last) = self.writing.lock().await.take()
+            && let Err(error) = last.await
+        {
+            warn!(%error, "stats files not written");
+        }
     }
 }
 

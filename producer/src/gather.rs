@@ -117,6 +117,7 @@ pub(crate) struct Gathering {
     pub(crate) began: Instant,
     pub(crate) last_outcome: Instant,
     pub(crate) last_progress: Instant,
+    pub(crate) last_unheld: Instant,
     pub(crate) reconnects: u64,
     /// Tasks that were waiting when a reconciliation began: the results are read behind it.
     pub(crate) reconciling: Option<Bits>,
@@ -162,10 +163,12 @@ impl Gathering {
         let publisher = Publisher::new(broker, &plan).await?;
         let (_, empty) = mpsc::channel(1);
         let ended = std::mem::replace(&mut options.ended, empty);
-        let (watch, watching) = Watch::start(broker, &specification.bag, ended).await?;
+        let (watch, watching) =
+            Watch::start(broker, &specification.bag, &specification.pool, ended).await?;
         let stats = specification.stats.then(|| folder.results());
         let progress = Progress::start(&specification, options.progress);
-        let acceptor = Acceptor { plan: plan.clone(), parts: syncer, bucket, stats };
+        let writing = tokio::sync::Mutex::default();
+        let acceptor = Acceptor { plan: plan.clone(), parts: syncer, bucket, stats, writing };
         let now = Instant::now();
         Ok(Self {
             broker: broker.clone(),
@@ -182,6 +185,7 @@ impl Gathering {
             began: now,
             last_outcome: now,
             last_progress: now,
+            last_unheld: now,
             reconnects: broker.connects(),
             reconciling: None,
             publishing: None,
@@ -297,6 +301,7 @@ impl Gathering {
         if let Err(error) = self.broker.write_bag(&self.line(BagState::Finished)).await {
             warn!(%error, "the bag's line not written");
         }
+        self.acceptor.finish().await;
         self.publisher.remove_inputs().await;
         drop(self.receiver);
         if let Some(parts) = &self.parts {

@@ -14,6 +14,9 @@ use crate::ledger::Bits;
 use crate::progress::Seen;
 use crate::tally::Tally;
 
+/// Between two looks for tasks that nobody holds, while the bag stands still.
+const UNHELD_EVERY: Duration = Duration::from_secs(1);
+
 impl Gathering {
     /// Looks which tasks wait; the results are read from there on, and what has neither is missing.
     pub(crate) async fn begin_reconcile(&mut self) {
@@ -54,6 +57,12 @@ impl Gathering {
         let quiet = self.last_outcome.elapsed();
         if quiet >= limits::QUIET_NOTICE {
             self.explain(quiet, workers, running).await;
+        }
+        // A worker that died with nothing said and nothing held is missed by nobody but its task.
+        if running == 0 && quiet >= UNHELD_EVERY && self.last_unheld.elapsed() >= UNHELD_EVERY {
+            self.last_unheld = Instant::now();
+            let watch = self.watch.clone();
+            tokio::spawn(async move { watch.give_back_unheld().await });
         }
         let reconnected = self.broker.connects() != self.reconnects;
         let still = quiet >= limits::RECONCILE_AFTER

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bagpress_broker::ids::{BagId, TaskId};
-use bagpress_broker::result::{Cause, TaskResult};
+use bagpress_broker::ids::{BagId, Pool, TaskId};
+use bagpress_broker::result::{Cause, TaskResult, wall_clock_us};
 use bagpress_broker::{AttemptRecord, Broker, Held, HeldDelivery, Presence, limits};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -20,6 +20,7 @@ pub(crate) struct Watch {
 struct Shared {
     broker: Broker,
     bag: BagId,
+    pool: Pool,
     workers: Mutex<HashMap<String, Watched>>,
     lost: std::sync::atomic::AtomicU64,
 }
@@ -42,12 +43,14 @@ impl Watch {
     pub(crate) async fn start(
         broker: &Broker,
         bag: &BagId,
+        pool: &Pool,
         mut ended: mpsc::Receiver<u32>,
     ) -> Result<(Self, tokio::task::JoinHandle<()>), bagpress_broker::Error> {
         let mut events = broker.held_events(bag).await?;
         let shared = Arc::new(Shared {
             broker: broker.clone(),
             bag: bag.clone(),
+            pool: pool.clone(),
             workers: Mutex::default(),
             lost: 0.into(),
         });
@@ -202,6 +205,56 @@ impl Watch {
         let giving = watched.held.into_values().map(|delivery| self.give_back(worker, delivery));
         futures::future::join_all(giving).await;
         info!(worker, "tasks of a lost worker given back");
+        let watch = self.clone();
+        tokio::spawn(async move { watch.give_back_unheld().await });
+    }
+
+    /// Gives back what was handed out and nobody holds: a worker that died between a delivery's arrival
+    /// and its word of it, or to whom the server sent one more before it saw the connection end.
+    ///
+    /// Looks twice, so that a live worker has the time to speak. Who has not by then executes it beside
+    /// another, which costs work and nothing else.
+    pub(crate) async fn give_back_unheld(&self) {
+        let first = self.unheld().await;
+        if first.is_empty() {
+            return;
+        }
+        tokio::time::sleep(limits::UNHELD_FOR).await;
+        let again = self.unheld().await;
+        for (id, reply) in again {
+            if !first.iter().any(|(before, _)| *before == id) || self.is_delayed(&id).await {
+                continue;
+            }
+            warn!(task = %id, "handed out and held by nobody, given back");
+            let (index, round) = (id.index, id.round);
+            self.give_back("unknown", HeldDelivery { index, round, delivered: 2, reply }).await;
+        }
+    }
+
+    /// Whether somebody gave the task back a while ago, with a delay that may not be over.
+    async fn is_delayed(&self, id: &TaskId) -> bool {
+        let Ok(last) = self.shared.broker.last_attempt(id).await else { return true };
+        let longest = u64::try_from(limits::GIVE_BACK_DELAY_MAX.as_micros()).unwrap_or(u64::MAX);
+        last.is_some_and(|record| {
+            record.cause != Cause::WorkerLost && record.at_us + longest > wall_clock_us()
+        })
+    }
+
+    async fn unheld(&self) -> Vec<(TaskId, String)> {
+        let (broker, bag) = (&self.shared.broker, &self.shared.bag);
+        let handed_out = broker.handed_out(&self.shared.pool, bag, limits::UNHELD_MAX).await;
+        let handed_out = match handed_out {
+            Ok(handed_out) => handed_out,
+            Err(error) => {
+                debug!(%error, "tasks under way not listed");
+                return Vec::new();
+            }
+        };
+        let workers = self.workers();
+        let held =
+            |id: &TaskId| workers.values().any(|w| w.held.contains_key(&(id.index, id.round)));
+        let unheld = handed_out.into_iter().filter(|task| !held(&task.id));
+        unheld.map(|task| (task.id, task.reply)).collect()
     }
 
     async fn give_back(&self, worker: &str, delivery: HeldDelivery) {
