@@ -284,6 +284,14 @@ impl Shared {
         mut chunks: mpsc::Receiver<Message>,
     ) {
         let part = self.parts.part(index, round, execution);
+        if let Some(result) = self.plan.decided(index, round) {
+            // A chunk that was on its way when the task was decided must not bring its file back.
+            let answer = Chunked::HaveIt(Box::new(result));
+            while let Ok(message) = chunks.try_recv() {
+                self.answer(&message, &answer).await;
+            }
+            return;
+        }
         let opening = part.clone();
         let mut incoming = match spawn_blocking(move || Incoming::resume(&opening)).await {
             Ok(Ok(incoming)) => incoming,
