@@ -25,6 +25,9 @@ pub struct AttemptRecord {
     pub execution: Option<Execution>,
     /// The worker.
     pub worker: String,
+    /// The worker's host.
+    #[serde(default)]
+    pub host: String,
     /// Planned give-backs of this round so far, this one included: they spend no attempt.
     pub planned: u32,
     /// When, µs since 1970 by the writer's clock.
@@ -44,6 +47,7 @@ impl AttemptRecord {
             message: String::new(),
             execution: None,
             worker: worker.to_owned(),
+            host: String::new(),
             planned: planned + u32::from(cause.is_planned()),
             at_us: wall_clock_us(),
         }
@@ -64,6 +68,55 @@ impl Broker {
         let ack = self.jetstream().publish(subject, payload.into()).await.map_err(|e| lost(&e))?;
         ack.await.map_err(|e| lost(&e))?;
         Ok(())
+    }
+
+    /// Records an execution that came too late: another's outcome is the task's. Comes before its ack.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] if it was not stored.
+    pub async fn record_duplicate(&self, bag: &BagId, record: &AttemptRecord) -> Result<(), Error> {
+        let lost = Error::lost("record a duplicate");
+        let payload = serde_json::to_vec(record).map_err(|e| lost(&e))?;
+        let subject = subjects::duplicate(bag, record.index);
+        let ack = self.jetstream().publish(subject, payload.into()).await.map_err(|e| lost(&e))?;
+        ack.await.map_err(|e| lost(&e))?;
+        Ok(())
+    }
+
+    /// How many executions of a bag came too late, as far as their workers could say.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] or [`Error::Missing`].
+    pub async fn duplicates(&self, bag: &BagId) -> Result<u64, Error> {
+        let mut count = 0;
+        self.count_subjects(subjects::ATTEMPTS, &subjects::duplicates_of(bag), |_, n| count += n)
+            .await?;
+        Ok(count)
+    }
+
+    /// The give-backs and the duplicates of one task, or of all tasks of a bag, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`]: what was seen so far may be incomplete.
+    pub async fn attempts(
+        &self,
+        bag: &BagId,
+        index: Option<u32>,
+        mut see: impl FnMut(AttemptRecord),
+    ) -> Result<(), Error> {
+        let filters = index.map_or_else(
+            || [subjects::attempts_of(bag), subjects::duplicates_of(bag)],
+            |index| [subjects::attempt(bag, index), subjects::duplicate(bag, index)],
+        );
+        self.read_all(subjects::ATTEMPTS, &filters, |_, payload| {
+            if let Ok(record) = serde_json::from_slice(payload) {
+                see(record);
+            }
+        })
+        .await
     }
 
     /// Planned give-backs that the round of `id` has seen.

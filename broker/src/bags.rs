@@ -1,7 +1,13 @@
-//! A line a bag in the KV bucket `bags`, so that anybody can see which bags there are.
+//! A line a bag in the KV bucket `bags`: which bags there are, how far they are, and who gathers each.
+//!
+//! The line is also the lease of the bag's one gatherer. Every write names the revision that its writer
+//! has read, so of two writers one learns that there is another.
 
+use async_nats::HeaderMap;
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use serde::{Deserialize, Serialize};
 
+use crate::commit::{Refused, refused};
 use crate::descriptor::ResultPath;
 use crate::ids::{BagId, Pool};
 use crate::{Broker, Error, subjects};
@@ -20,7 +26,36 @@ pub enum BagState {
     Cancelled,
 }
 
-/// What the bucket says of one bag. Its gatherer alone writes it.
+impl std::fmt::Display for BagState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// The process that gathers a bag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gatherer {
+    /// Random, one a gathering.
+    pub id: String,
+    /// Its host.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// Since when, µs since 1970 by its clock.
+    pub since_us: u64,
+    /// Which lock file it holds: kernel, device and inode. Who holds the same one knows that this
+    /// gatherer is dead.
+    pub lock: String,
+}
+
+impl std::fmt::Display for Gatherer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} on host {}", self.pid, self.host)
+    }
+}
+
+/// What the bucket says of one bag. Its gatherer writes it, at most once a second; `cancel` changes the
+/// state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BagLine {
     /// [`crate::limits::WIRE_VERSION`].
@@ -35,42 +70,140 @@ pub struct BagLine {
     pub results: ResultPath,
     /// Codec and level.
     pub codec: String,
+    /// The codec's library.
+    pub library: String,
     /// How many tasks it has.
     pub tasks: u32,
     /// How many were done.
     pub done: u32,
     /// How many failed.
     pub failed: u32,
-    /// Who gathers it, as `host/pid`.
-    pub gatherer: String,
-    /// When this was written, µs since 1970 by the gatherer's clock.
+    /// How many took more than one attempt.
+    pub retried: u64,
+    /// Workers that died while it was gathered.
+    pub workers_lost: u64,
+    /// Input bytes of the tasks done.
+    pub input_bytes: u64,
+    /// Output bytes of the tasks done.
+    pub output_bytes: u64,
+    /// Input bytes a second, since it is gathered.
+    pub bytes_per_s: u64,
+    /// How long it will take, in s, as far as that can be told.
+    pub eta_s: Option<u64>,
+    /// Why it does not move, if its gatherer knows.
+    pub waits: Option<String>,
+    /// Who gathers it.
+    pub gatherer: Option<Gatherer>,
+    /// When this was written, µs since 1970 by the writer's clock.
     pub updated_us: u64,
 }
 
-impl Broker {
-    /// Writes a bag's line.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Lost`]: the next one will do.
-    pub async fn write_bag(&self, line: &BagLine) -> Result<(), Error> {
-        let lost = Error::lost("write the bag's line");
-        let payload = serde_json::to_vec(line).map_err(|e| lost(&e))?;
-        let subject = format!("$KV.{}.{}", subjects::BAGS, line.bag);
-        let ack = self.jetstream().publish(subject, payload.into()).await.map_err(|e| lost(&e))?;
-        ack.await.map_err(|e| lost(&e))?;
-        Ok(())
-    }
+/// A line as it was found, with the revision that the next write must name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The line, if there is one that can be read.
+    pub line: Option<BagLine>,
+    /// Its revision; 0 if there is none.
+    pub revision: u64,
+}
 
-    /// Reads a bag's line.
+impl Broker {
+    /// Reads a bag's line, from the leader.
     ///
     /// # Errors
     ///
     /// [`Error::Lost`].
-    pub async fn read_bag(&self, bag: &BagId) -> Result<Option<BagLine>, Error> {
-        let subject = format!("$KV.{}.{bag}", subjects::BAGS);
-        let stream = format!("KV_{}", subjects::BAGS);
-        let payload = self.last_from_leader(&stream, &subject).await?;
-        Ok(payload.and_then(|payload| serde_json::from_slice(&payload).ok()))
+    pub async fn find_bag(&self, bag: &BagId) -> Result<Found, Error> {
+        let found = self.last_with_sequence(&subjects::lines(), &subjects::line(bag)).await?;
+        let (revision, payload) = found.unwrap_or_default();
+        Ok(Found { line: serde_json::from_slice(&payload).ok(), revision })
+    }
+
+    /// Writes a bag's line if its revision is still `revision`, and returns the new one; none if
+    /// somebody else wrote meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] or [`Error::Full`]; it may have been written.
+    pub async fn write_bag(&self, line: &BagLine, revision: u64) -> Result<Option<u64>, Error> {
+        let lost = Error::lost("write the bag's line");
+        let payload = serde_json::to_vec(line).map_err(|e| lost(&e))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string().as_str());
+        let context = self.jetstream();
+        let subject = subjects::line(&line.bag);
+        let answer = match context.publish_with_headers(subject, headers, payload.into()).await {
+            Ok(ack) => ack.await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(ack) => Ok(Some(ack.sequence)),
+            Err(error) => match refused(&error) {
+                Refused::Taken => Ok(None),
+                Refused::Full(why) => {
+                    Err(Error::Full { what: format!("KV bucket {}", subjects::BAGS), why })
+                }
+                Refused::Unknown(why) => Err(lost(&why)),
+            },
+        }
+    }
+
+    /// The lines of all bags.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn bags(&self) -> Result<Vec<BagLine>, Error> {
+        let mut bags: Vec<BagLine> = Vec::new();
+        self.read_all(&subjects::lines(), &[format!("$KV.{}.*", subjects::BAGS)], |_, payload| {
+            if let Ok(line) = serde_json::from_slice::<BagLine>(payload) {
+                // One that was written again meanwhile comes twice.
+                bags.retain(|before| before.bag != line.bag);
+                bags.push(line);
+            }
+        })
+        .await?;
+        Ok(bags)
+    }
+
+    /// Sets the state of a bag to *cancelled*, says so, and takes its tasks out of the queue. Returns
+    /// the line as it was before; none if the bag has no line.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`]: cancel again.
+    pub async fn cancel_bag(&self, bag: &BagId) -> Result<Option<BagLine>, Error> {
+        let mut before = None;
+        for _ in 0..crate::limits::COMMIT_TRIES {
+            let Found { line, revision } = self.find_bag(bag).await?;
+            let Some(line) = line else { break };
+            before.get_or_insert_with(|| line.clone());
+            let cancelled =
+                BagLine { state: BagState::Cancelled, eta_s: None, waits: None, ..line };
+            if self.write_bag(&cancelled, revision).await?.is_some() {
+                // The line first: who misses the event finds it there.
+                self.say_cancelled(bag).await?;
+                self.purge_tasks(bag).await?;
+                return Ok(before);
+            }
+        }
+        match before {
+            Some(_) => Err(Error::lost("cancel the bag")(&"its line changes all the time")),
+            None => Ok(None),
+        }
+    }
+
+    /// Removes every message that the streams hold of a bag: tasks, results, attempts, and last its line.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] or [`Error::Missing`]: remove again.
+    pub async fn remove_bag(&self, bag: &BagId) -> Result<u64, Error> {
+        let mut removed = self.purge(subjects::TASKS, &subjects::tasks_of(bag)).await?;
+        removed += self.purge(subjects::RESULTS, &subjects::results_of(bag)).await?;
+        removed += self.purge(subjects::ATTEMPTS, &subjects::attempts_of(bag)).await?;
+        removed += self.purge(subjects::ATTEMPTS, &subjects::duplicates_of(bag)).await?;
+        removed += self.purge(&subjects::lines(), &subjects::line(bag)).await?;
+        Ok(removed)
     }
 }

@@ -5,7 +5,7 @@ use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::{self, ErrorCode};
 
-use crate::ids::TaskId;
+use crate::ids::{BagId, TaskId};
 use crate::result::TaskResult;
 use crate::{Broker, Error, limits, subjects};
 
@@ -114,6 +114,30 @@ impl Broker {
         })
     }
 
+    /// The committed results of one task, or of all tasks of a bag, by any round, oldest first; those that
+    /// cannot be read are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`]: what was seen so far may be incomplete.
+    pub async fn results(
+        &self,
+        bag: &BagId,
+        index: Option<u32>,
+        mut see: impl FnMut(TaskResult),
+    ) -> Result<(), Error> {
+        let filter = index.map_or_else(
+            || subjects::results_of(bag),
+            |index| format!("bag.result.{bag}.{index}.*"),
+        );
+        self.read_all(subjects::RESULTS, &[filter], |_, payload| {
+            if let Ok(result) = TaskResult::decode(payload) {
+                see(result);
+            }
+        })
+        .await
+    }
+
     /// The last message on `subject`, read from the stream's leader (`STREAM.MSG.GET`).
     ///
     /// # Errors
@@ -124,6 +148,20 @@ impl Broker {
         stream: &str,
         subject: &str,
     ) -> Result<Option<Vec<u8>>, Error> {
+        let found = self.last_with_sequence(stream, subject).await?;
+        Ok(found.map(|(_, payload)| payload))
+    }
+
+    /// The last message on `subject` and its sequence, read from the stream's leader.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub(crate) async fn last_with_sequence(
+        &self,
+        stream: &str,
+        subject: &str,
+    ) -> Result<Option<(u64, Vec<u8>)>, Error> {
         #[derive(serde::Deserialize)]
         struct Answer {
             message: Option<Stored>,
@@ -131,6 +169,7 @@ impl Broker {
         }
         #[derive(serde::Deserialize)]
         struct Stored {
+            seq: u64,
             #[serde(default)]
             data: String,
         }
@@ -144,7 +183,7 @@ impl Broker {
         match (answer.message, answer.error) {
             (Some(stored), _) => {
                 let data = data_encoding::BASE64.decode(stored.data.as_bytes());
-                data.map(Some).map_err(|e| lost(&e))
+                data.map(|data| Some((stored.seq, data))).map_err(|e| lost(&e))
             }
             (None, Some(error)) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
             (None, Some(error)) => Err(lost(&error)),

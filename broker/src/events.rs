@@ -58,7 +58,53 @@ impl Events {
     }
 }
 
+/// Bags that are cancelled, as it happens.
+#[derive(Debug)]
+pub struct Cancellations {
+    subscriber: async_nats::Subscriber,
+}
+
+impl Cancellations {
+    /// Waits for the next cancellation. Cancel-safe. None when the connection is closed.
+    pub async fn next(&mut self) -> Option<BagId> {
+        loop {
+            let message = self.subscriber.next().await?;
+            let bag = message.subject.split('.').nth(2).and_then(|bag| bag.parse().ok());
+            if bag.is_some() {
+                return bag;
+            }
+        }
+    }
+}
+
 impl Broker {
+    /// Subscribes to the cancellations of one bag, or of all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn cancellations(&self, bag: Option<&BagId>) -> Result<Cancellations, Error> {
+        let subject = bag.map_or_else(
+            || subjects::CANCELLED_ALL.to_owned(),
+            |bag| subjects::event(bag, subjects::CANCELLED),
+        );
+        let subscriber = self.client().subscribe(subject).await;
+        let subscriber = subscriber.map_err(|e| Error::lost("subscribe to cancellations")(&e))?;
+        Ok(Cancellations { subscriber })
+    }
+
+    /// Says that a bag was cancelled, to whom it may concern now; its line says it for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn say_cancelled(&self, bag: &BagId) -> Result<(), Error> {
+        let subject = subjects::event(bag, subjects::CANCELLED);
+        let said = self.client().publish(subject, "".into()).await;
+        said.map_err(|e| Error::lost("say that a bag was cancelled")(&e))?;
+        self.flush().await
+    }
+
     /// Subscribes to the `held` events of a bag.
     ///
     /// # Errors

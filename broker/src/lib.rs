@@ -12,6 +12,7 @@ mod error;
 mod events;
 mod follow;
 mod handed_out;
+mod history;
 pub mod ids;
 pub mod limits;
 mod pull;
@@ -26,19 +27,21 @@ pub mod subjects;
 mod submit;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod traces;
 
 pub use attempts::AttemptRecord;
-pub use bags::{BagLine, BagState};
+pub use bags::{BagLine, BagState, Found, Gatherer};
 pub use commit::Committed;
 pub use connect::{Address, Broker, Role, version_at_least};
 pub use error::Error;
-pub use events::{Events, Held, HeldDelivery};
+pub use events::{Cancellations, Events, Held, HeldDelivery};
 pub use follow::{Followed, Results};
 pub use handed_out::HandedOut;
 pub use queue::{Delivery, Queue, Received};
 pub use service::{Presence, Service, ServiceStats};
 pub use streams::Sizes;
 pub use submit::Submitted;
+pub use traces::Traces;
 
 /// Oldest nats-server that we work with: batched direct get came with it.
 pub const SERVER_VERSION_MIN: &str = "2.11.0";

@@ -65,6 +65,20 @@ pub const UNHELD_FOR: Duration = Duration::from_millis(250);
 pub const UNHELD_MAX: usize = 1_024;
 /// Most probes per second that one gatherer sends.
 pub const PROBES_PER_SECOND: usize = 500;
+/// How often a gatherer renews its lease in KV `bags`, at most.
+pub const GATHERER_RENEWAL: Duration = Duration::from_secs(1);
+/// A gatherer that did not renew its lease for this long is dead: another may take the bag over.
+pub const GATHERER_LEASE: Duration = Duration::from_secs(5);
+/// Bags of which a worker remembers whether they were cancelled.
+pub const BAGS_REMEMBERED: usize = 256;
+/// How long `rm` waits until no worker holds a task of the bag that it removes.
+pub const RELEASED_WITHIN: Duration = Duration::from_secs(10);
+/// How long a command waits for the workers' answers about themselves.
+pub const WORKERS_ANSWER_WITHIN: Duration = Duration::from_millis(300);
+/// Give-backs that a run folder keeps when its server is gone.
+pub const ATTEMPTS_FILE_MAX: usize = 100_000;
+/// What nobody owns is swept only when it was last written longer ago than this.
+pub const ORPHAN_AGE: Duration = Duration::from_hours(1);
 /// Most workers a gatherer keeps track of.
 pub const WORKERS_MAX: usize = 10_000;
 
@@ -136,6 +150,7 @@ pub const ATTEMPTS_KEPT: i64 = 32;
 
 // Two renewals may be lost before a healthy worker loses its lease.
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE.as_millis());
+const _: () = assert!(GATHERER_RENEWAL.as_millis() * 3 < GATHERER_LEASE.as_millis());
 const _: () = assert!(PULL_AHEAD_LOW.as_millis() < PULL_AHEAD_WORK.as_millis());
 const _: () = assert!(PULL_EXPIRES.as_millis() * 2 < PULL_LOST.as_millis());
 const _: () = assert!(WINDOW_MAX * CHUNK_BYTES <= WINDOWS_BYTES);

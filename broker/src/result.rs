@@ -8,7 +8,7 @@ use crate::ids::{BagId, Execution, TaskId};
 use crate::limits;
 
 /// Why a task failed or a delivery was given back. A closed list: scripts match on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// The input is not there.
@@ -37,6 +37,8 @@ pub enum Cause {
     CrashLimit,
     /// The descriptor cannot be read, or is of another task.
     BadDescriptor,
+    /// The descriptor was written by another version of Bagpress.
+    ProtocolVersion,
     /// The worker has another version of the codec's library.
     CodecVersion,
     /// The worker is draining.
@@ -47,6 +49,8 @@ pub enum Cause {
     GathererAbsent,
     /// The bag was cancelled.
     Cancelled,
+    /// Another execution's outcome came first.
+    Duplicate,
 }
 
 impl Cause {

@@ -10,7 +10,8 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Broker, Error, Held, subjects};
+use crate::ids::BagId;
+use crate::{Broker, Error, Held, limits, subjects};
 
 /// What a worker says of itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -35,6 +36,8 @@ pub struct ServiceStats {
     pub output_bytes: u64,
     /// Codec libraries, with their versions.
     pub codecs: Vec<String>,
+    /// Whether it takes tasks that want another version of them.
+    pub any_codec_version: bool,
     /// Version of the program.
     pub version: String,
     /// What it holds, by bag.
@@ -128,6 +131,16 @@ impl Broker {
             Ok(Ok(_)) => Presence::Here,
             Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => Presence::Gone,
             _ => Presence::Unknown,
+        }
+    }
+
+    /// Whether somebody serves the uploads of a bag now. In doubt: yes.
+    pub async fn is_gathered(&self, bag: &BagId) -> bool {
+        // What cannot be read is answered, and changes nothing.
+        let asked = self.client().request(subjects::open(bag), "".into());
+        match tokio::time::timeout(limits::WORKERS_ANSWER_WITHIN, asked).await {
+            Ok(Err(error)) => error.kind() != RequestErrorKind::NoResponders,
+            Ok(Ok(_)) | Err(_) => true,
         }
     }
 

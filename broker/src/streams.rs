@@ -68,8 +68,8 @@ fn results(sizes: Sizes) -> Config {
 fn attempts(sizes: Sizes) -> Config {
     Config {
         name: subjects::ATTEMPTS.to_owned(),
-        description: Some("Why a delivery was given back".to_owned()),
-        subjects: vec![subjects::ATTEMPT_ALL.to_owned()],
+        description: Some("Why a delivery was given back, and what came too late".to_owned()),
+        subjects: vec![subjects::ATTEMPT_ALL.to_owned(), subjects::DUPLICATE_ALL.to_owned()],
         discard: DiscardPolicy::Old,
         max_messages_per_subject: limits::ATTEMPTS_KEPT,
         max_bytes: sizes.bytes(limits::ATTEMPTS_BYTES, 32),

@@ -22,6 +22,14 @@ pub const RESULT_ALL: &str = "bag.result.*.*.*";
 /// All subjects of [`ATTEMPTS`].
 pub const ATTEMPT_ALL: &str = "bag.attempt.*.*";
 
+/// All duplicates, in [`ATTEMPTS`] too.
+pub const DUPLICATE_ALL: &str = "bag.duplicate.*.*";
+
+/// The event of a bag that was cancelled.
+pub const CANCELLED: &str = "cancelled";
+/// The cancellations of all bags.
+pub const CANCELLED_ALL: &str = "bag.event.*.cancelled";
+
 /// Where a task waits.
 #[must_use]
 pub fn task(pool: &Pool, task: &TaskId) -> String {
@@ -73,6 +81,46 @@ pub fn results_of(bag: &BagId) -> String {
 #[must_use]
 pub fn attempt(bag: &BagId, index: u32) -> String {
     format!("bag.attempt.{bag}.{index}")
+}
+
+/// All give-backs of one bag.
+#[must_use]
+pub fn attempts_of(bag: &BagId) -> String {
+    format!("bag.attempt.{bag}.*")
+}
+
+/// Where an execution that came too late is recorded: apart from the give-backs, whose last one carries
+/// a running total.
+#[must_use]
+pub fn duplicate(bag: &BagId, index: u32) -> String {
+    format!("bag.duplicate.{bag}.{index}")
+}
+
+/// All duplicates of one bag.
+#[must_use]
+pub fn duplicates_of(bag: &BagId) -> String {
+    format!("bag.duplicate.{bag}.*")
+}
+
+/// A bag's line in the KV bucket.
+#[must_use]
+pub fn line(bag: &BagId) -> String {
+    format!("$KV.{BAGS}.{bag}")
+}
+
+/// The stream underneath the KV bucket.
+#[must_use]
+pub fn lines() -> String {
+    format!("KV_{BAGS}")
+}
+
+/// The bag that a subject of a stream of ours belongs to.
+#[must_use]
+pub fn bag_of(subject: &str) -> Option<BagId> {
+    let mut tokens = subject.split('.').skip(1);
+    let kind = tokens.next()?;
+    let bag = if kind == "task" { tokens.nth(1) } else { tokens.next() };
+    bag?.parse().ok()
 }
 
 /// Everything that a bag's gatherer serves: uploads and inputs.
@@ -144,6 +192,18 @@ pub fn ping(worker: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_stored_subject_tells_its_bag() {
+        let bag: BagId = "b-1".parse().unwrap();
+        let id = TaskId { bag: bag.clone(), index: 7, round: 2 };
+        let subjects =
+            [task(&Pool::default(), &id), result(&id), attempt(&bag, 7), duplicate(&bag, 7)];
+        for subject in subjects {
+            assert_eq!(bag_of(&subject), Some(bag.clone()), "{subject}");
+        }
+        assert_eq!(bag_of("bag"), None);
+    }
 
     #[test]
     fn a_task_subject_reads_back() {

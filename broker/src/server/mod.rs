@@ -19,6 +19,7 @@ pub use config::{Config, Durability, max_file};
 pub use find::{Program, find_program};
 pub use guard::Guard;
 pub use lock::remove_store;
+pub use ready::{leftovers, running};
 
 use self::log::Log;
 use crate::{Error, limits};

@@ -62,6 +62,30 @@ async fn jetstream_answers(url: &str) -> bool {
     async_nats::jetstream::new(client).query_account().await.is_ok()
 }
 
+/// Where the server of `store` listens that another process of this machine runs, if one does.
+#[must_use]
+pub fn running(store: &Path) -> Option<String> {
+    ports_files(store).iter().find_map(|path| {
+        let name = path.file_stem()?.to_str()?;
+        let pid: u32 = name.rsplit_once('_')?.1.parse().ok()?;
+        let process = rustix::process::Pid::from_raw(pid.cast_signed())?;
+        let alive = rustix::process::test_kill_process(process) != Err(rustix::io::Errno::SRCH);
+        alive.then(|| listening(store, pid)).flatten()
+    })
+}
+
+/// What a server that was killed has left in `store` of its life: its ports file and its configuration.
+/// Nothing, while a process lives that may be that server.
+#[must_use]
+pub fn leftovers(store: &Path) -> Vec<PathBuf> {
+    if running(store).is_some() {
+        return Vec::new();
+    }
+    let mut left = ports_files(store);
+    left.extend(Some(store.join(super::config::FILE)).filter(|path| path.is_file()));
+    left
+}
+
 /// All ports files below `store`: the last server's, if it was killed, and ours.
 pub(crate) fn ports_files(store: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(store) else { return Vec::new() };
