@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bagpress_broker::descriptor::{ResultPath, TaskDescriptor};
+use bagpress_broker::descriptor::{DecodeError, ResultPath, TaskDescriptor};
 use bagpress_broker::ids::{Execution, TaskId};
 use bagpress_broker::result::{
     Cause, Done, Failed, Outcome, Place, TaskResult, Times, wall_clock_us,
@@ -12,8 +12,10 @@ use bagpress_broker::result::{
 use bagpress_broker::{AttemptRecord, Committed, Delivery, Error, limits};
 use bagpress_objstore::{Carried, Opened, Ready, StoreError, Stored};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::duplicate;
 use crate::execute::{Made, micros};
 use crate::slot::{Handle, Job};
 use crate::worker::{Shared, Waiting};
@@ -25,6 +27,10 @@ const _: () = assert!(LARGE as usize * limits::UPLOADS_PER_SLOT == limits::UNCOM
 /// How an attempt ended, short of its answer.
 enum Ended {
     Made(Made, Stored, Duration),
+    /// It was executed, and its round has another's outcome.
+    Beaten(Box<TaskResult>),
+    /// It was executed, at least in part, and its output did not get to its place.
+    Unplaced(Failed),
     /// Its round has an outcome already.
     Decided(Box<TaskResult>),
     Failed(Failed),
@@ -45,7 +51,11 @@ async fn run(worker: &Shared, delivery: &Delivery, waiting: Waiting) -> Result<(
         Ok(task) => Arc::new(task),
         Err(error) => {
             // The subject still names the task: without an outcome its bag would never end.
-            let failed = Failed::new(Cause::BadDescriptor, error.to_string());
+            let cause = match error {
+                DecodeError::Version { .. } => Cause::ProtocolVersion,
+                _ => Cause::BadDescriptor,
+            };
+            let failed = Failed::new(cause, error.to_string());
             warn!(error = %failed.message, "not a descriptor");
             let result = worker.result(
                 delivery.id(),
@@ -56,6 +66,11 @@ async fn run(worker: &Shared, delivery: &Delivery, waiting: Waiting) -> Result<(
             return conclude(worker, delivery, &result, true).await;
         }
     };
+    let cancelled = worker.cancelled.of(&task.bag).await;
+    if cancelled.is_cancelled() {
+        debug!("the bag was cancelled");
+        return delivery.term("cancelled").await;
+    }
     let mut planned = 0;
     if delivery.delivered() > 1 {
         if let Some(result) = worker.broker.committed(delivery.id()).await? {
@@ -65,7 +80,7 @@ async fn run(worker: &Shared, delivery: &Delivery, waiting: Waiting) -> Result<(
         planned = worker.broker.planned_give_backs(delivery.id()).await?;
     }
     let attempt = delivery.delivered().saturating_sub(planned).max(1);
-    let at = Attempt { worker, delivery, task, execution, number: attempt, planned };
+    let at = Attempt { worker, delivery, task, execution, number: attempt, planned, cancelled };
     if attempt > at.task.attempts {
         let text = format!("{} workers had it and none came back", attempt - 1);
         return at.fail(Failed::new(Cause::CrashLimit, text)).await;
@@ -80,6 +95,8 @@ struct Attempt<'a> {
     execution: Execution,
     number: u32,
     planned: u32,
+    /// The bag's.
+    cancelled: CancellationToken,
 }
 
 impl Attempt<'_> {
@@ -102,6 +119,11 @@ impl Attempt<'_> {
             Err(error) => Ended::Failed(error.into()),
         };
         match ended {
+            // What is durable counts all the same.
+            Ended::Failed(_) | Ended::Unplaced(_) if self.cancelled.is_cancelled() => {
+                debug!("the bag was cancelled");
+                self.delivery.term("cancelled").await
+            }
             Ended::Made(made, stored, transfer) => {
                 let times = Times {
                     queue_us,
@@ -113,9 +135,24 @@ impl Attempt<'_> {
             }
             // In the ledger, and perhaps not committed: a broker may have forgotten it.
             Ended::Decided(result) => conclude(self.worker, self.delivery, &result, false).await,
-            Ended::Failed(failed) if self.is_final(&failed) => self.fail(failed).await,
-            Ended::Failed(failed) => self.give_back(failed).await,
+            Ended::Beaten(result) => {
+                duplicate::record(self.worker, self.delivery, &self.execution, &result).await?;
+                conclude(self.worker, self.delivery, &result, false).await
+            }
+            Ended::Unplaced(failed) => {
+                // Its gatherer may be gone because the bag is over.
+                if let Some(winner) = self.worker.broker.committed(self.delivery.id()).await? {
+                    duplicate::record(self.worker, self.delivery, &self.execution, &winner).await?;
+                    return self.delivery.ack().await;
+                }
+                self.not_done(failed).await
+            }
+            Ended::Failed(failed) => self.not_done(failed).await,
         }
+    }
+
+    async fn not_done(self, failed: Failed) -> Result<(), Error> {
+        if self.is_final(&failed) { self.fail(failed).await } else { self.give_back(failed).await }
     }
 
     fn is_final(&self, failed: &Failed) -> bool {
@@ -142,16 +179,22 @@ impl Attempt<'_> {
         let executed = Instant::now();
         let made = match made {
             Ok(made) => made,
-            Err(failed) => return Ended::Failed(give_up(failed, carried).await),
+            Err(failed) => {
+                let failed = give_up(failed, carried).await;
+                return match failed.cause {
+                    Cause::GathererAbsent | Cause::TransferError => Ended::Unplaced(failed),
+                    _ => Ended::Failed(failed),
+                };
+            }
         };
         let stored = match carried {
             Ok(carried) => carried.close(made.output_bytes, &made.output_digest).await,
             Err(error) => Err(error),
         };
         match stored {
-            Ok(Stored::Decided(result)) => Ended::Decided(result),
+            Ok(Stored::Decided(result)) => Ended::Beaten(result),
             Ok(stored) => Ended::Made(made, stored, executed.elapsed()),
-            Err(error) => Ended::Failed(error.into()),
+            Err(error) => Ended::Unplaced(error.into()),
         }
     }
 
@@ -164,7 +207,8 @@ impl Attempt<'_> {
         let limit = self.worker.time_limit.unwrap_or(Duration::MAX);
         let mut over = std::pin::pin!(tokio::time::sleep(limit.min(Duration::from_hours(8_760))));
         let mut draining = std::pin::pin!(self.worker.drain.cancelled());
-        let mut drained = false;
+        let mut cancelled = std::pin::pin!(self.cancelled.cancelled());
+        let (mut drained, mut dropped) = (false, false);
         loop {
             tokio::select! {
                 made = &mut made => {
@@ -177,6 +221,13 @@ impl Attempt<'_> {
                     if handle.revoke() {
                         return Err(Failed::new(Cause::Drain, "the worker is draining"));
                     }
+                }
+                () = &mut cancelled, if !dropped => {
+                    dropped = true;
+                    if handle.revoke() {
+                        return Err(Failed::new(Cause::Cancelled, "the bag was cancelled"));
+                    }
+                    handle.stop.store(true, Ordering::Relaxed);
                 }
                 () = &mut over, if !handle.stop.load(Ordering::Relaxed) => {
                     // Time in the slots' queue is not the task's.
@@ -269,6 +320,7 @@ pub(crate) async fn give_back(
     let id = delivery.id();
     let by = &worker.holdings.holder().worker;
     let mut record = AttemptRecord::new(id, delivery.delivered(), planned, failed.cause, by);
+    record.host.clone_from(&worker.holdings.holder().host);
     record.message = failed.message;
     record.execution = execution;
     worker.broker.record_attempt(&id.bag, &record).await?;
@@ -285,7 +337,9 @@ async fn conclude(
     match worker.broker.commit(result).await? {
         Committed::Mine => {}
         Committed::Other(other) => {
-            info!(execution = %other.execution, "another execution came first, this one is a duplicate");
+            if duplicate::was_executed(worker, result) {
+                duplicate::record(worker, delivery, &result.execution, &other).await?;
+            }
         }
     }
     if term { delivery.term("failed").await } else { delivery.ack().await }

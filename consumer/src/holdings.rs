@@ -1,6 +1,6 @@
 //! What a worker holds: it renews the leases, and says what would have to be given back if it died.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -101,6 +101,13 @@ impl Holdings {
         for (bag, deliveries) in bags {
             self.say(bag, deliveries, false).await;
         }
+    }
+
+    /// The bags of which something is held.
+    pub(crate) fn bags(&self) -> Vec<BagId> {
+        let table = self.lock();
+        let bags: HashSet<_> = table.entries.values().map(|e| &e.delivery.id().bag).collect();
+        bags.into_iter().cloned().collect()
     }
 
     /// Everything that is held, by bag.

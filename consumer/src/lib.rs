@@ -10,6 +10,8 @@
 
 mod appetite;
 mod attempt;
+mod cancelled;
+mod duplicate;
 mod execute;
 mod holdings;
 mod slot;

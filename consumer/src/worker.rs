@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::attempt::{attempt, give_back};
+use crate::cancelled::Cancelled;
 use crate::holdings::{Holder, Holdings};
 use crate::slot::Slots;
 
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     /// Outputs under way, in units: [`limits::UNCOMMITTED_MAX`] a slot, and what it executes.
     pub(crate) outputs: Semaphore,
     pub(crate) drain: CancellationToken,
+    pub(crate) cancelled: Cancelled,
     /// Deliveries at hand whose execution has not started.
     waiting: Arc<AtomicUsize>,
     pub(crate) time_limit: Option<Duration>,
@@ -106,11 +108,14 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
     };
     let (service, worker) = start(&options, &control, &data, &drain).await?;
     info!(worker = service.id(), slots = options.slots, pool = %options.pool, url = control.url(), "worker started");
+    let cancellations = worker.cancelled.listen().await?;
+    let bags_held = || worker.holdings.bags();
     let ended = tokio::select! {
         ended = pull(worker.clone(), &options) => ended,
         error = control.fatal() => Err(error),
         error = data.fatal() => Err(error),
         never = async { worker.holdings.keep().await } => Ok(never),
+        () = worker.cancelled.keep(cancellations, bags_held) => Ok(()),
     };
     // What was sent last must be on its way before the process ends.
     if let Err(error) = control.flush().await {
@@ -141,6 +146,7 @@ async fn start(
             pool: options.pool.to_string(),
             slots: options.slots,
             codecs: libraries(),
+            any_codec_version: options.any_codec_version,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ..ServiceStats::default()
         };
@@ -170,6 +176,7 @@ async fn start(
         holdings: held,
         outputs: Semaphore::new(units),
         drain: drain.clone(),
+        cancelled: Cancelled::new(control),
         waiting: Arc::default(),
         time_limit: options.time_limit,
         any_codec_version: options.any_codec_version,

@@ -1,0 +1,41 @@
+//! An execution that came too late says so, durably, before its delivery is answered.
+
+use bagpress_broker::ids::Execution;
+use bagpress_broker::result::{Cause, Outcome, TaskResult};
+use bagpress_broker::{AttemptRecord, Delivery, Error};
+use tracing::info;
+
+use crate::worker::Shared;
+
+/// Records that `execution` lost its round to `winner`.
+///
+/// # Errors
+///
+/// [`Error::Lost`]: the lease then brings the task to somebody who finds it decided.
+pub(crate) async fn record(
+    worker: &Shared,
+    delivery: &Delivery,
+    execution: &Execution,
+    winner: &TaskResult,
+) -> Result<(), Error> {
+    info!(winner = %winner.execution, "another execution came first, this one is a duplicate");
+    let holder = worker.holdings.holder();
+    let (id, by) = (delivery.id(), &holder.worker);
+    let mut record = AttemptRecord::new(id, delivery.delivered(), 0, Cause::Duplicate, by);
+    record.message = format!("execution {} came first", winner.execution);
+    record.execution = Some(execution.clone());
+    record.host.clone_from(&holder.host);
+    worker.broker.record_duplicate(&id.bag, &record).await
+}
+
+/// Whether this worker executed what `result` tells: some failures are told without.
+pub(crate) fn was_executed(worker: &Shared, result: &TaskResult) -> bool {
+    let told = match &result.outcome {
+        Outcome::Done(_) => false,
+        Outcome::Failed(failed) => matches!(
+            failed.cause,
+            Cause::BadDescriptor | Cause::ProtocolVersion | Cause::CrashLimit
+        ),
+    };
+    !told && result.worker == worker.holdings.holder().worker
+}
