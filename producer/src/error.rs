@@ -17,6 +17,27 @@ impl Usage {
     }
 }
 
+/// Somebody cancelled the bag.
+#[derive(Debug, thiserror::Error)]
+#[error("bag {bag} was cancelled: {done} of {tasks} tasks were done, {failed} failed")]
+pub struct Cancelled {
+    /// The bag.
+    pub bag: String,
+    /// How many tasks it has.
+    pub tasks: u32,
+    /// How many were done by then.
+    pub done: u32,
+    /// How many had failed by then.
+    pub failed: u32,
+}
+
+impl Cancelled {
+    pub(crate) fn of(line: &bagpress_broker::BagLine) -> Self {
+        let (tasks, done, failed) = (line.tasks, line.done, line.failed);
+        Self { bag: line.bag.to_string(), tasks, done, failed }
+    }
+}
+
 /// The bag stands still, or is past its deadline.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

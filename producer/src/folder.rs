@@ -2,11 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::RunName;
+use bagpress_broker::limits;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::Usage;
@@ -20,7 +23,22 @@ pub struct RunFolder {
 /// Held by the one gatherer of a run; the kernel gives it back when the process ends.
 #[derive(Debug)]
 pub struct GatherLock {
-    _file: File,
+    file: File,
+    identity: String,
+}
+
+impl Drop for GatherLock {
+    fn drop(&mut self) {
+        // Whoever looks sees that nobody holds it; a killed process leaves its id, which is dead.
+        self.file.set_len(0).ok();
+    }
+}
+
+impl GatherLock {
+    /// Which lock this is: kernel, device and inode. No two processes hold the same one.
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
+    }
 }
 
 impl RunFolder {
@@ -108,7 +126,62 @@ impl RunFolder {
         }
         file.set_len(0).context("lock the run folder")?;
         writeln!(file, "{}", std::process::id()).context("lock the run folder")?;
-        Ok(GatherLock { _file: file })
+        let metadata = file.metadata().context("lock the run folder")?;
+        let kernel = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let identity = format!("{}/{}:{}", kernel.trim(), metadata.dev(), metadata.ino());
+        Ok(GatherLock { file, identity })
+    }
+
+    /// As [`lock`](Self::lock), and waits for as long as `patience` for its holder to end.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](Self::lock).
+    pub async fn lock_within(&self, patience: Duration) -> Result<GatherLock> {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            match self.lock() {
+                Err(_) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(limits::RETRY_WAIT).await;
+                }
+                locked => return locked,
+            }
+        }
+    }
+
+    /// The process of this machine that gathers the run now, if one does.
+    #[must_use]
+    pub fn gatherer(&self) -> Option<u32> {
+        let holder = fs::read_to_string(self.path.join(".lock")).ok()?;
+        let pid: u32 = holder.trim().parse().ok()?;
+        let process = rustix::process::Pid::from_raw(pid.cast_signed())?;
+        let alive = rustix::process::test_kill_process(process) != Err(rustix::io::Errno::SRCH);
+        alive.then_some(pid)
+    }
+
+    /// Where the run's bag is: `local`, or the server's URL, without what lets one in.
+    #[must_use]
+    pub fn server(&self) -> Option<String> {
+        let server = fs::read_to_string(self.path.join("server.txt")).ok()?;
+        Some(server.trim().to_owned())
+    }
+
+    /// Notes where the run's bag is; none is its own server.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn note_server(&self, url: Option<&str>) -> Result<()> {
+        let without_secrets = |url: &str| match url.split_once("://") {
+            Some((scheme, rest)) => {
+                format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))
+            }
+            None => url.rsplit_once('@').map_or(url, |(_, host)| host).to_owned(),
+        };
+        let urls = |all: &str| all.split(',').map(without_secrets).collect::<Vec<_>>().join(",");
+        let server = url.map_or_else(|| "local".to_owned(), urls);
+        let path = self.path.join("server.txt");
+        fs::write(&path, server + "\n").with_context(|| format!("write {}", path.display()))
     }
 
     /// The folder itself.
@@ -133,6 +206,12 @@ impl RunFolder {
     #[must_use]
     pub fn manifest(&self) -> PathBuf {
         self.path.join("manifest.jsonl")
+    }
+
+    /// `attempts.jsonl`: why deliveries were given back, when the server that knew is gone.
+    #[must_use]
+    pub fn attempts(&self) -> PathBuf {
+        self.path.join("attempts.jsonl")
     }
 
     /// `results/`.

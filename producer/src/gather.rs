@@ -1,11 +1,13 @@
 //! Follows a bag until every task has an outcome.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
-use bagpress_broker::{BagState, Broker, Results, limits};
+use bagpress_broker::result::Cause;
+use bagpress_broker::{BagLine, BagState, Broker, Results, limits};
 use bagpress_objstore::staging::{Parts, Receiver, Syncer};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -13,14 +15,17 @@ use tracing::{debug, warn};
 
 use crate::accept::{Acceptor, output_bucket};
 use crate::folder::RunFolder;
+use crate::history::{self, History};
 use crate::inputs::InputList;
+use crate::lease::Lease;
 use crate::ledger::{Bits, Ledger};
 use crate::plan::BagPlan;
 use crate::progress::Progress;
 use crate::publish::Publisher;
 use crate::spec::{Data, Specification};
+use crate::standstill::line;
 use crate::watch::Watch;
-use crate::{Interrupted, Stalled};
+use crate::{Cancelled, Interrupted, Stalled};
 
 /// How a bag is followed.
 #[derive(Debug)]
@@ -36,6 +41,8 @@ pub struct Options {
     pub retry_failed: bool,
     /// Hash every output, and run again what is missing or bad.
     pub repair: bool,
+    /// Go on with a bag that was cancelled.
+    pub resume: bool,
     /// Whether this is a new bag, of which nothing can be known yet.
     pub fresh: bool,
     /// Show progress.
@@ -55,6 +62,10 @@ pub struct Gathered {
     pub makespan: Duration,
     /// Workers that were lost meanwhile.
     pub workers_lost: u64,
+    /// Executions that came too late, as far as their workers have said so.
+    pub duplicates: u64,
+    /// Deliveries that were given back, by cause.
+    pub given_back: BTreeMap<Cause, u64>,
 }
 
 /// Opens a run's plan.
@@ -92,14 +103,26 @@ pub async fn gather(
     plan: BagPlan,
     options: Options,
 ) -> Result<Gathered> {
-    let _lock = folder.lock()?;
-    let mut gathering = Gathering::start(broker, folder, plan, options).await?;
+    let lock = folder.lock()?;
+    let specification = plan.specification.clone();
+    let lease = Lease::take(broker, &lock, begun_line(&plan), options.resume).await?;
+    let mut gathering = Gathering::start(broker, folder, plan, options, lease).await?;
     let followed = gathering.follow().await;
     gathering.progress.finish();
     gathering.results.close().await;
     gathering.watching.abort();
-    followed?;
-    gathering.finish().await
+    gathering.listening.abort();
+    // What the server knows of attempts goes with it, in local mode.
+    let history = history::keep(broker, &specification.bag, folder).await;
+    if let Err(error) = followed {
+        gathering.give_up(&error).await;
+        return Err(error);
+    }
+    gathering.finish(history).await
+}
+
+fn begun_line(plan: &BagPlan) -> BagLine {
+    BagLine { state: BagState::Submitting, ..line(plan, 0) }
 }
 
 pub(crate) struct Gathering {
@@ -113,6 +136,12 @@ pub(crate) struct Gathering {
     pub(crate) results: Results,
     pub(crate) watch: Watch,
     pub(crate) watching: tokio::task::JoinHandle<()>,
+    pub(crate) lease: Lease,
+    pub(crate) listening: tokio::task::JoinHandle<()>,
+    /// Input bytes and tasks that were done before.
+    pub(crate) before: (u64, u64),
+    /// Why the bag does not move.
+    pub(crate) waits: Option<String>,
     pub(crate) progress: Progress,
     pub(crate) began: Instant,
     pub(crate) last_outcome: Instant,
@@ -130,6 +159,7 @@ impl Gathering {
         folder: &RunFolder,
         plan: BagPlan,
         mut options: Options,
+        lease: Lease,
     ) -> Result<Self> {
         let specification = plan.specification.clone();
         let mut parts = None;
@@ -169,6 +199,8 @@ impl Gathering {
         let progress = Progress::start(&specification, options.progress);
         let writing = tokio::sync::Mutex::default();
         let acceptor = Acceptor { plan: plan.clone(), parts: syncer, bucket, stats, writing };
+        let listening = lease.listen(&begun_line(&plan)).await?;
+        let before = plan.ledger.tally(|tally| (tally.input_bytes, tally.decided()));
         let now = Instant::now();
         Ok(Self {
             broker: broker.clone(),
@@ -181,6 +213,10 @@ impl Gathering {
             publisher,
             watch,
             watching,
+            lease,
+            listening,
+            before,
+            waits: None,
             progress,
             began: now,
             last_outcome: now,
@@ -213,14 +249,17 @@ impl Gathering {
                 },
                 _ = ticks.tick() => {
                     self.check().await?;
-                    if last_line.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
+                    if last_line.is_none_or(|at| at.elapsed() >= limits::GATHERER_RENEWAL) {
                         last_line = Some(Instant::now());
-                        self.write_line(BagState::Running);
+                        self.lease.renew(self.line(BagState::Running));
                     }
                 }
                 published = published(&mut self.publishing) => {
                     self.publishing = None;
                     published??;
+                }
+                lost = self.lease.ended() => {
+                    return Err(lost.error(&self.line(BagState::Cancelled)));
                 }
                 error = self.broker.fatal() => return Err(error.into()),
                 () = self.options.stop.cancelled() => {
@@ -297,8 +336,29 @@ impl Gathering {
         Ok(())
     }
 
-    async fn finish(self) -> Result<Gathered> {
-        if let Err(error) = self.broker.write_bag(&self.line(BagState::Finished)).await {
+    /// Lets go of a bag that has not come to its end.
+    async fn give_up(mut self, error: &anyhow::Error) {
+        if let Some(publishing) = self.publishing.take() {
+            publishing.abort();
+            // It is gone when this returns, with an error that says so.
+            drop(publishing.await);
+        }
+        self.acceptor.finish().await;
+        let mut state = BagState::Running;
+        if error.is::<Cancelled>() {
+            state = BagState::Cancelled;
+            // What was published between the cancellation and our hearing of it.
+            if let Err(error) = self.broker.purge_tasks(&self.plan.specification.bag).await {
+                warn!(%error, "tasks of a cancelled bag may wait; workers drop them");
+            }
+        }
+        if let Err(error) = self.lease.release(self.line(state)).await {
+            warn!(%error, "the bag's line not written, its lease runs out");
+        }
+    }
+
+    async fn finish(self, history: History) -> Result<Gathered> {
+        if let Err(error) = self.lease.release(self.line(BagState::Finished)).await {
             warn!(%error, "the bag's line not written");
         }
         self.acceptor.finish().await;
@@ -312,6 +372,8 @@ impl Gathering {
             makespan: self.last_outcome.max(first) - first,
             plan: self.plan,
             workers_lost: self.watch.lost(),
+            duplicates: history.duplicates,
+            given_back: history.given_back,
         })
     }
 }
@@ -335,14 +397,38 @@ pub async fn submit(
     folder: &RunFolder,
     specification: Specification,
 ) -> Result<()> {
-    let _lock = folder.lock()?;
+    let lock = folder.lock()?;
     let plan = open_plan(folder, specification)?;
+    let lease = Lease::take(broker, &lock, begun_line(&plan), false).await?;
+    let submitting = submit_with(broker, &plan);
+    let mut submitting = std::pin::pin!(submitting);
+    let mut renewals = tokio::time::interval(limits::GATHERER_RENEWAL);
+    let submitted = loop {
+        tokio::select! {
+            submitted = &mut submitting => break submitted,
+            lost = lease.ended() => break Err(lost.error(&begun_line(&plan))),
+            _ = renewals.tick() => lease.renew(begun_line(&plan)),
+        }
+    };
+    let state = match &submitted {
+        Err(error) if error.is::<Cancelled>() => BagState::Cancelled,
+        Err(_) => BagState::Submitting,
+        Ok(()) => BagState::Running,
+    };
+    if state == BagState::Cancelled {
+        broker.purge_tasks(&plan.specification.bag).await?;
+    }
+    lease.release(BagLine { state, ..line(&plan, 0) }).await?;
+    submitted
+}
+
+async fn submit_with(broker: &Broker, plan: &BagPlan) -> Result<()> {
     if plan.specification.results == ResultPath::Objects
         && !plan.specification.codec.stores_nothing()
     {
-        output_bucket(broker, &plan).await?;
+        output_bucket(broker, plan).await?;
     }
-    let publisher = Publisher::new(broker, &plan).await?;
+    let publisher = Publisher::new(broker, plan).await?;
     let ledger = plan.ledger.clone();
     publisher.publish(true, |index| !ledger.is_decided(index)).await
 }

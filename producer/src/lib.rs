@@ -6,26 +6,35 @@
 //! ```
 
 mod accept;
+pub mod cancel;
 mod error;
 pub mod folder;
 pub mod gather;
+mod glance;
+mod history;
 mod inputs;
+mod lease;
 mod ledger;
 pub mod local;
 mod manifest;
 mod plan;
 mod progress;
 mod publish;
+pub mod remove;
+mod report;
 mod rerun;
 pub mod run;
 mod spec;
 mod standstill;
+pub mod status;
 mod summary;
+pub mod sweep;
 mod tally;
 mod verify;
 mod watch;
+mod why;
 
-pub use error::{Interrupted, Stalled, Usage};
+pub use error::{Cancelled, Interrupted, Stalled, Usage};
 pub use folder::RunFolder;
 pub use spec::{Data, Specification};
 pub use summary::Summary;

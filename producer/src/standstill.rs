@@ -11,8 +11,10 @@ use tracing::debug;
 use crate::Stalled;
 use crate::gather::Gathering;
 use crate::ledger::Bits;
+use crate::plan::BagPlan;
 use crate::progress::Seen;
 use crate::tally::Tally;
+use crate::why;
 
 /// Between two looks for tasks that nobody holds, while the bag stands still.
 const UNHELD_EVERY: Duration = Duration::from_secs(1);
@@ -55,7 +57,9 @@ impl Gathering {
             workers,
         });
         let quiet = self.last_outcome.elapsed();
-        if quiet >= limits::QUIET_NOTICE {
+        if quiet < limits::QUIET_NOTICE {
+            self.waits = None;
+        } else {
             self.explain(quiet, workers, running).await;
         }
         // A worker that died with nothing said and nothing held is missed by nobody but its task.
@@ -96,6 +100,7 @@ impl Gathering {
             return;
         }
         let why = self.reason(workers, running).await;
+        self.waits = Some(why.clone());
         self.progress.say(&format!("no outcome for {} s: {why}", quiet.as_secs()));
     }
 
@@ -112,44 +117,71 @@ impl Gathering {
         if running > 0 {
             return format!("{running} tasks are with {workers} workers");
         }
-        match self.broker.workers(Duration::from_millis(200)).await {
-            Ok(found) if found.is_empty() => {
-                let pool = &self.plan.specification.pool;
-                format!("no workers listen on pool {pool}; start some with `bagpress worker`")
-            }
+        match self.broker.workers(limits::WORKERS_ANSWER_WITHIN).await {
             Ok(found) => {
-                format!("{} workers listen, none has a task of this bag", found.len())
+                let specification = &self.plan.specification;
+                let name = specification.codec.name();
+                why::idle(&found, &specification.pool, name, &specification.library)
             }
             Err(error) => error.to_string(),
         }
     }
 
-    pub(crate) fn write_line(&self, state: BagState) {
-        let line = self.line(state);
-        let broker = self.broker.clone();
-        tokio::spawn(async move {
-            if let Err(error) = broker.write_bag(&line).await {
-                debug!(%error, "the bag's line not written");
-            }
-        });
-    }
-
+    /// The bag's line as it is now.
     pub(crate) fn line(&self, state: BagState) -> BagLine {
-        let specification = &self.plan.specification;
-        let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let (bytes, decided) = self.plan.ledger.tally(|tally| (tally.input_bytes, tally.decided()));
+        let state = match state {
+            BagState::Running if self.options.fresh && self.publishing.is_some() => {
+                BagState::Submitting
+            }
+            state => state,
+        };
+        let left = u64::from(self.plan.specification.tasks).saturating_sub(decided);
+        let elapsed = self.began.elapsed().as_secs_f64().max(0.001);
+        let new = decided.saturating_sub(self.before.1);
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_sign_loss,
+            clippy::cast_possible_truncation,
+            reason = "estimates for people"
+        )]
+        let (rate, eta) = (
+            (bytes.saturating_sub(self.before.0) as f64 / elapsed) as u64,
+            (elapsed * left as f64 / new.max(1) as f64).ceil() as u64,
+        );
         BagLine {
-            v: limits::WIRE_VERSION,
-            bag: specification.bag.clone(),
             state,
-            pool: specification.pool.clone(),
-            results: specification.results,
-            codec: specification.codec.to_string(),
-            tasks: specification.tasks,
-            done: count(self.plan.ledger.tally(|tally| tally.done)),
-            failed: count(self.plan.ledger.tally(|tally| tally.failed)),
-            gatherer: format!("{host}/{}", std::process::id()),
-            updated_us: wall_clock_us(),
+            workers_lost: self.watch.lost(),
+            eta_s: (new > 0 && left > 0 && state != BagState::Cancelled).then_some(eta),
+            waits: self.waits.clone(),
+            ..line(&self.plan, rate)
         }
     }
+}
+
+/// What specification and ledger say of a bag.
+pub(crate) fn line(plan: &BagPlan, bytes_per_s: u64) -> BagLine {
+    let specification = &plan.specification;
+    let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    plan.ledger.tally(|tally| BagLine {
+        v: limits::WIRE_VERSION,
+        bag: specification.bag.clone(),
+        state: BagState::Running,
+        pool: specification.pool.clone(),
+        results: specification.results,
+        codec: specification.codec.to_string(),
+        library: specification.library.clone(),
+        tasks: specification.tasks,
+        done: count(tally.done),
+        failed: count(tally.failed),
+        retried: tally.retried,
+        workers_lost: 0,
+        input_bytes: tally.input_bytes,
+        output_bytes: tally.output_bytes,
+        bytes_per_s,
+        eta_s: None,
+        waits: None,
+        gatherer: None,
+        updated_us: wall_clock_us(),
+    })
 }

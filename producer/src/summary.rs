@@ -1,9 +1,11 @@
 //! The RFC's table, and where the time went.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
 use anyhow::Result;
+use bagpress_broker::result::Cause;
 use serde::{Deserialize, Serialize};
 
 use crate::folder::RunFolder;
@@ -32,8 +34,14 @@ pub struct Summary {
     pub failed: u64,
     /// How many took more than one attempt.
     pub retried: u64,
-    /// Workers that died.
+    /// Workers that died: no failures of the program that they ran.
     pub workers_lost: u64,
+    /// Executions that came too late: another's outcome counted.
+    #[serde(default)]
+    pub duplicates: u64,
+    /// Deliveries that were given back, by cause.
+    #[serde(default)]
+    pub given_back: BTreeMap<Cause, u64>,
     /// First publish to last outcome counted, in ms.
     pub makespan_ms: f64,
     /// Mean execute time of a task, in ms: the RFC's `total_ms`.
@@ -74,6 +82,8 @@ impl Summary {
             failed: tally.failed,
             retried: tally.retried,
             workers_lost: gathered.workers_lost,
+            duplicates: gathered.duplicates,
+            given_back: gathered.given_back.clone(),
             makespan_ms: round(gathered.makespan),
             total_ms_mean: ms(tally.means().execute_us),
             total_ms_p50: ms(tally.execute_us(0.50)),
@@ -117,6 +127,12 @@ impl Summary {
         if self.retried > 0 || self.workers_lost > 0 {
             row("retried", format!("{} tasks, workers lost: {}", self.retried, self.workers_lost));
         }
+        if self.duplicates > 0 {
+            row("duplicates", format!("{}, none counted", self.duplicates));
+        }
+        if !self.given_back.is_empty() {
+            row("given back", by_cause(&self.given_back));
+        }
         row(
             "task total_ms",
             format!(
@@ -157,6 +173,12 @@ impl Summary {
         }
         text
     }
+}
+
+/// Counts by cause, for people.
+pub(crate) fn by_cause(counts: &BTreeMap<Cause, u64>) -> String {
+    let counts: Vec<_> = counts.iter().map(|(cause, n)| format!("{cause} {n}")).collect();
+    counts.join(", ")
 }
 
 fn round(duration: Duration) -> f64 {

@@ -202,7 +202,8 @@ impl Watch {
             tasks = watched.held.len(),
             "worker lost, its tasks are given back"
         );
-        let giving = watched.held.into_values().map(|delivery| self.give_back(worker, delivery));
+        let who = (worker, watched.host.as_str(), "the worker died");
+        let giving = watched.held.into_values().map(|delivery| self.give_back(who, delivery));
         futures::future::join_all(giving).await;
         info!(worker, "tasks of a lost worker given back");
         let watch = self.clone();
@@ -227,7 +228,8 @@ impl Watch {
             }
             warn!(task = %id, "handed out and held by nobody, given back");
             let (index, round) = (id.index, id.round);
-            self.give_back("unknown", HeldDelivery { index, round, delivered: 2, reply }).await;
+            let who = ("unknown", "", "it was handed out, and no worker holds it");
+            self.give_back(who, HeldDelivery { index, round, delivered: 2, reply }).await;
         }
     }
 
@@ -257,7 +259,8 @@ impl Watch {
         unheld.map(|task| (task.id, task.reply)).collect()
     }
 
-    async fn give_back(&self, worker: &str, delivery: HeldDelivery) {
+    /// Gives a delivery back for worker, host and reason.
+    async fn give_back(&self, (worker, host, why): (&str, &str, &str), delivery: HeldDelivery) {
         let bag = &self.shared.bag;
         let id = TaskId { bag: bag.clone(), index: delivery.index, round: delivery.round };
         let broker = &self.shared.broker;
@@ -266,8 +269,9 @@ impl Watch {
         } else {
             0
         };
-        let record =
+        let mut record =
             AttemptRecord::new(&id, delivery.delivered, planned, Cause::WorkerLost, worker);
+        (record.host, record.message) = (host.to_owned(), why.to_owned());
         if let Err(error) = broker.record_attempt(bag, &record).await {
             debug!(%error, task = %id, "loss not recorded");
         }

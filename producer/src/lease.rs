@@ -1,0 +1,260 @@
+//! The lease of a bag's one gatherer: the bag's line in KV `bags`, which it renews.
+//!
+//! No clock decides. Who finds a lease watches whether it is renewed: if so, its holder lives and is
+//! named; if not for [`limits::GATHERER_LEASE`], the bag is taken over. A holder that comes back late
+//! learns it at its next write, which names a revision that is no longer there.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use bagpress_broker::ids::{BagId, random_base32};
+use bagpress_broker::result::wall_clock_us;
+use bagpress_broker::{BagLine, BagState, Broker, Error, Found, Gatherer, limits};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{debug, info};
+
+use crate::folder::GatherLock;
+use crate::{Cancelled, Usage};
+
+/// Held by the one gatherer of a bag. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Lease {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    broker: Broker,
+    me: Gatherer,
+    /// The revision that we wrote last.
+    revision: Mutex<u64>,
+    standing: watch::Sender<Standing>,
+}
+
+/// Whether we still gather the bag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Standing {
+    Held,
+    Cancelled,
+    /// Another took it over: we were silent for too long.
+    Taken(Option<Gatherer>),
+}
+
+impl Lease {
+    /// Takes the lease and writes `line`; waits for the end of one that is not renewed.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`] naming the holder, if it lives; [`Cancelled`] unless `resume`; the broker's errors.
+    pub(crate) async fn take(
+        broker: &Broker,
+        lock: &GatherLock,
+        line: BagLine,
+        resume: bool,
+    ) -> Result<Self> {
+        let me = Gatherer {
+            id: random_base32::<10>(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            since_us: wall_clock_us(),
+            lock: lock.identity().to_owned(),
+        };
+        let mut found = broker.find_bag(&line.bag).await.context("look who gathers the bag")?;
+        loop {
+            if let Some(there) = &found.line {
+                if there.state == BagState::Cancelled && !resume {
+                    return Err(Cancelled::of(there).into());
+                }
+                if let Some(holder) = there.gatherer.clone().filter(|g| g.lock != me.lock) {
+                    found = expired(broker, found, &holder).await?;
+                    continue;
+                }
+            }
+            let line = BagLine { gatherer: Some(me.clone()), ..line.clone() };
+            if let Some(revision) = broker.write_bag(&line, found.revision).await? {
+                let (standing, _) = watch::channel(Standing::Held);
+                let (broker, revision) = (broker.clone(), revision.into());
+                return Ok(Self { shared: Arc::new(Shared { broker, me, revision, standing }) });
+            }
+            found = broker.find_bag(&line.bag).await.context("look who gathers the bag")?;
+        }
+    }
+
+    /// Renews the lease beside whatever the caller does; one renewal at a time.
+    pub(crate) fn renew(&self, line: BagLine) {
+        let lease = self.clone();
+        tokio::spawn(async move {
+            let Ok(mut revision) = lease.shared.revision.try_lock() else { return };
+            let line = BagLine { gatherer: Some(lease.shared.me.clone()), ..line };
+            if let Err(error) = lease.write(line, &mut revision).await {
+                debug!(%error, "lease not renewed now");
+            }
+        });
+    }
+
+    /// Writes a last line, which nobody holds.
+    pub(crate) async fn release(&self, line: BagLine) -> Result<(), Error> {
+        let mut revision = self.shared.revision.lock().await;
+        self.write(BagLine { gatherer: None, ..line }, &mut revision).await
+    }
+
+    async fn write(&self, line: BagLine, revision: &mut u64) -> Result<(), Error> {
+        let Shared { broker, me, standing, .. } = &*self.shared;
+        for _ in 0..limits::COMMIT_TRIES {
+            if let Some(written) = broker.write_bag(&line, *revision).await? {
+                *revision = written;
+                return Ok(());
+            }
+            let found = broker.find_bag(&line.bag).await?;
+            match found.line {
+                Some(there) if there.gatherer.as_ref().is_some_and(|g| g.id != me.id) => {
+                    standing.send_replace(Standing::Taken(there.gatherer));
+                    return Ok(());
+                }
+                Some(there) if there.state == BagState::Cancelled => {
+                    *revision = found.revision;
+                    standing.send_replace(Standing::Cancelled);
+                    if line.state == BagState::Cancelled {
+                        continue;
+                    }
+                    return Ok(());
+                }
+                // The broker forgot it, or our last write arrived and its answer did not.
+                None | Some(_) => *revision = found.revision,
+            }
+        }
+        Err(Error::lost("write the bag's line")(&"it changes all the time"))
+    }
+
+    /// Notes that the bag was cancelled; its line says so.
+    fn cancelled(&self) {
+        self.shared.standing.send_if_modified(|standing| {
+            let held = *standing == Standing::Held;
+            if held {
+                *standing = Standing::Cancelled;
+            }
+            held
+        });
+    }
+
+    /// Looks at the line at once when the event comes, for as long as the gathering lasts.
+    pub(crate) async fn listen(&self, line: &BagLine) -> Result<tokio::task::JoinHandle<()>> {
+        let broker = &self.shared.broker;
+        let mut events = broker.cancellations(Some(&line.bag)).await?;
+        let (lease, broker) = (self.clone(), broker.clone());
+        Ok(tokio::spawn(async move {
+            while let Some(bag) = events.next().await {
+                match broker.find_bag(&bag).await {
+                    Ok(Found { line: Some(line), .. }) if line.state == BagState::Cancelled => {
+                        lease.cancelled();
+                    }
+                    Ok(_) => debug!("an event of a cancellation, and no line that says so"),
+                    Err(error) => debug!(%error, "the next renewal finds out"),
+                }
+            }
+        }))
+    }
+
+    /// Waits until the bag is no longer ours, and says why. Cancel-safe.
+    pub(crate) async fn ended(&self) -> Lost {
+        let mut standing = self.shared.standing.subscribe();
+        let ended = standing.wait_for(|standing| *standing != Standing::Held).await;
+        match ended.map(|standing| standing.clone()) {
+            Ok(Standing::Cancelled) => Lost::Cancelled,
+            Ok(Standing::Taken(by)) => Lost::Taken(by),
+            Ok(Standing::Held) | Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Why the bag is no longer ours.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    Cancelled,
+    Taken(Option<Gatherer>),
+}
+
+impl Lost {
+    /// As an error; `line` is the bag as we know it.
+    pub(crate) fn error(self, line: &BagLine) -> anyhow::Error {
+        match self {
+            Self::Cancelled => Cancelled::of(line).into(),
+            Self::Taken(by) => {
+                let by = by.map_or_else(|| "somebody else".to_owned(), |by| by.to_string());
+                Usage::error(
+                    format!("the bag was taken over by {by}, as this process was silent too long"),
+                    "let it gather the bag; look with `bagpress status`",
+                )
+            }
+        }
+    }
+}
+
+/// Whether somebody gathers a bag: watches for as long as a lease lasts.
+///
+/// # Errors
+///
+/// If the broker does not answer.
+pub(crate) async fn is_held(broker: &Broker, bag: &BagId) -> Result<bool> {
+    match expect_unheld(broker, bag, None).await {
+        Ok(()) => Ok(false),
+        Err(error) if error.is::<Usage>() => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Fails if somebody gathers a bag; `lock` tells that whoever held it before is dead.
+///
+/// # Errors
+///
+/// [`Usage`] naming the holder, or the broker's errors.
+pub(crate) async fn expect_unheld(
+    broker: &Broker,
+    bag: &BagId,
+    lock: Option<&GatherLock>,
+) -> Result<()> {
+    let found = broker.find_bag(bag).await.context("look who gathers the bag")?;
+    let holder = found.line.as_ref().and_then(|line| line.gatherer.clone());
+    let ours = lock.map(GatherLock::identity);
+    if let Some(holder) = holder.filter(|holder| Some(holder.lock.as_str()) != ours) {
+        expired(broker, found, &holder).await?;
+    }
+    Ok(())
+}
+
+/// Waits until the lease of `holder` is over, and returns what is there then.
+///
+/// # Errors
+///
+/// [`Usage`] if it is renewed: the holder lives.
+async fn expired(broker: &Broker, before: Found, holder: &Gatherer) -> Result<Found> {
+    let bag = before.line.as_ref().map(|line| line.bag.clone()).context("a line without a bag")?;
+    info!(%bag, %holder, "somebody gathers the bag, or did: waiting whether the lease is renewed");
+    let deadline = Instant::now() + limits::GATHERER_LEASE;
+    let mut last = before;
+    while Instant::now() < deadline {
+        sleep(limits::RETRY_WAIT).await;
+        // A broker that does not answer must not make a lease look expired.
+        let found = timeout_at(deadline + limits::GATHERER_LEASE, broker.find_bag(&bag)).await;
+        let found = found.context("look who gathers the bag")??;
+        let gatherer = found.line.as_ref().and_then(|line| line.gatherer.clone());
+        match gatherer {
+            Some(now) if now.id == holder.id => {
+                if found.revision != last.revision {
+                    let since = jiff::Timestamp::from_microsecond(holder.since_us.cast_signed())
+                        .map_or_else(|_| "an unknown time".to_owned(), |at| format!("{at:.0}"));
+                    return Err(Usage::error(
+                        format!("bag {bag} is being gathered by {holder}, since {since}"),
+                        "wait for it, or stop it; `bagpress status` shows how far it is",
+                    ));
+                }
+                last = found;
+            }
+            _ => return Ok(found),
+        }
+    }
+    info!(%bag, %holder, "its lease is over, the bag is taken over");
+    let line = last.line.map(|line| BagLine { gatherer: None, ..line });
+    Ok(Found { line, revision: last.revision })
+}

@@ -1,0 +1,52 @@
+//! Why a bag that could move does not.
+
+use bagpress_broker::ServiceStats;
+use bagpress_broker::ids::Pool;
+
+/// What the workers that answered have to do with a bag that none of them works on.
+pub(crate) fn idle(
+    workers: &[(String, ServiceStats)],
+    pool: &Pool,
+    codec: &str,
+    library: &str,
+) -> String {
+    let of_pool: Vec<_> = workers.iter().filter(|(_, w)| w.pool == pool.as_str()).collect();
+    if of_pool.is_empty() {
+        return format!("no workers listen on pool {pool}; start some with `bagpress worker`");
+    }
+    let wanted = format!("{codec}={library}");
+    let fits = |w: &ServiceStats| w.any_codec_version || w.codecs.contains(&wanted);
+    if !of_pool.iter().any(|(_, worker)| fits(worker)) {
+        return format!(
+            "{} workers listen, none has {library} for {codec}; update them, or start one with \
+             `bagpress worker --any-codec-version`",
+            of_pool.len()
+        );
+    }
+    format!("{} workers listen, none has a task of this bag", of_pool.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(pool: &str, library: &str, any: bool) -> (String, ServiceStats) {
+        let codecs = vec![format!("zlib={library}")];
+        let pool = pool.to_owned();
+        let stats =
+            ServiceStats { pool, codecs, any_codec_version: any, ..ServiceStats::default() };
+        ("W".to_owned(), stats)
+    }
+
+    #[test]
+    fn the_most_useful_reason_is_given() {
+        let pool = Pool::default();
+        let why = |workers: &[_]| idle(workers, &pool, "zlib", "zlib-rs/2");
+        assert!(why(&[]).contains("no workers listen on pool default"));
+        assert!(why(&[worker("other", "zlib-rs/2", false)]).contains("no workers listen"));
+        let old = worker("default", "zlib-rs/1", false);
+        assert!(why(std::slice::from_ref(&old)).contains("none has zlib-rs/2"));
+        assert!(why(&[old, worker("default", "", true)]).contains("none has a task"));
+        assert!(why(&[worker("default", "zlib-rs/2", false)]).contains("none has a task"));
+    }
+}
