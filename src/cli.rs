@@ -11,6 +11,8 @@ use bagpress_codec::{Codec, DataKind};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bag_cli::{CancelArgs, RmArgs, StatusArgs};
+
 /// Bag-of-tasks compression on many machines through NATS
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
@@ -32,6 +34,12 @@ pub(crate) enum Verb {
     Submit(SubmitArgs),
     /// Follow a bag and collect its results; goes on where an earlier one stopped
     Gather(GatherArgs),
+    /// How far bags are, who works, and why one does not move; a task's attempts
+    Status(StatusArgs),
+    /// Stop a bag: its waiting tasks go, running ones stop, what was done stays
+    Cancel(CancelArgs),
+    /// Remove a bag and everything that it made; or sweep what no bag owns
+    Rm(RmArgs),
     /// Hash and decompress every output of a run
     Verify(VerifyArgs),
     /// Be a worker: pull tasks, compress, verify, answer; SIGTERM drains
@@ -269,6 +277,10 @@ pub(crate) struct GatherArgs {
     /// Hash every output, and run again what is missing or bad
     #[arg(long)]
     pub(crate) repair: bool,
+
+    /// Go on with a bag that was cancelled
+    #[arg(long)]
+    pub(crate) resume: bool,
 
     #[command(flatten)]
     pub(crate) follow: FollowArgs,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bagpress_broker::Error as BrokerError;
-use bagpress_producer::{Interrupted, Stalled, Usage, message};
+use bagpress_producer::{Cancelled, Interrupted, Stalled, Usage, message};
 
 /// Some tasks failed, or some outputs are bad.
 pub(crate) const SOME_FAILED: u8 = 1;
@@ -39,6 +39,9 @@ fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if let Some(signalled) = cause.downcast_ref::<Signalled>() {
             return signalled.code;
+        }
+        if cause.is::<Cancelled>() {
+            return SOME_FAILED;
         }
         if cause.is::<Usage>() {
             return USAGE;

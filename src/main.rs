@@ -1,5 +1,7 @@
 //! The command line: parses, calls one function of a crate, maps errors to exit codes.
 
+mod bag_cli;
+mod bag_cmd;
 mod broker_cmd;
 mod cli;
 mod exit;
@@ -36,6 +38,9 @@ fn main() -> ExitCode {
             cli::Verb::Run(args) => Box::pin(run_cmd::run(args)).await,
             cli::Verb::Submit(args) => Box::pin(run_cmd::submit(args)).await,
             cli::Verb::Gather(args) => Box::pin(run_cmd::gather(args)).await,
+            cli::Verb::Status(args) => Box::pin(bag_cmd::status(args)).await,
+            cli::Verb::Cancel(args) => Box::pin(bag_cmd::cancel(args)).await,
+            cli::Verb::Rm(args) => Box::pin(bag_cmd::rm(args)).await,
             cli::Verb::Verify(args) => Box::pin(run_cmd::verify(args)).await,
             cli::Verb::Worker(args) => Box::pin(worker_cmd::worker(args)).await,
             cli::Verb::Broker(args) => Box::pin(broker_cmd::broker(args)).await,

@@ -12,7 +12,7 @@ use bagpress_codec::Codec;
 use bagpress_producer::gather::{Gathered, Options, open_plan};
 use bagpress_producer::local::{self, Cluster};
 use bagpress_producer::run::{Generated, Prepared, Request, prepare};
-use bagpress_producer::{RunFolder, Specification, Summary, Usage, message};
+use bagpress_producer::{Cancelled, RunFolder, Specification, Summary, Usage, message};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
         notes.push(format!("goes on with the unfinished run {}", prepared.folder.path().display()));
     }
     let Prepared { folder, specification, fresh, .. } = prepared;
-    let how = How { retry_failed: false, repair: false, fresh, notes };
+    let how = How { retry_failed: false, repair: false, resume: false, fresh, notes };
     follow(folder, specification, at, &args.local, &args.follow, how, &mut signals).await
 }
 
@@ -57,6 +57,7 @@ pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
     let Prepared { folder, specification, .. } = prepared;
     let broker = Broker::connect(&at.0, Role::Producer).await?;
     broker.require(&specification.pool).await?;
+    folder.note_server(Some(&at.0.url))?;
     let results = specification.results;
     Box::pin(bagpress_producer::gather::submit(&broker, &folder, specification)).await?;
     if results == ResultPath::Staged {
@@ -77,6 +78,7 @@ pub(crate) async fn gather(args: GatherArgs) -> Result<ExitCode> {
     let how = How {
         retry_failed: args.retry_failed,
         repair: args.repair,
+        resume: args.resume,
         fresh: false,
         notes: Vec::new(),
     };
@@ -129,9 +131,11 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct How {
     retry_failed: bool,
     repair: bool,
+    resume: bool,
     fresh: bool,
     /// Said behind the line that names the broker, which is always the first.
     notes: Vec<String>,
@@ -151,9 +155,11 @@ async fn follow(
     let (_, mut ended) = mpsc::channel(1);
     let address = if let Some((address, from)) = at {
         message(&format!("broker: {} (from {from})", address.url));
+        folder.note_server(Some(&address.url))?;
         address
     } else {
         message("broker: local");
+        folder.note_server(None)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let options = local::Options {
             nats_server: local.nats_server.clone(),
@@ -176,6 +182,7 @@ async fn follow(
         max_fails: args.max_fails,
         retry_failed: how.retry_failed,
         repair: how.repair,
+        resume: how.resume,
         fresh: how.fresh,
         progress: !args.quiet,
         ended,
@@ -235,7 +242,9 @@ fn conclude(folder: &RunFolder, gathered: Result<Gathered>, args: &FollowArgs) -
     let gathered = match gathered {
         Ok(gathered) => gathered,
         Err(error) => {
-            message(&format!("note: `bagpress gather {}` goes on", folder.path().display()));
+            let resume = if error.is::<Cancelled>() { " --resume" } else { "" };
+            let folder = folder.path().display();
+            message(&format!("note: `bagpress gather {folder}{resume}` goes on"));
             return Err(error);
         }
     };
@@ -393,7 +402,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Data goes to stdout; a reader that left is no error.
-fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),

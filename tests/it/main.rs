@@ -9,12 +9,17 @@
 mod bad_input;
 mod bad_server;
 mod both_paths;
+mod cancel;
+mod control;
 mod death;
 mod documents;
 mod files;
+mod gatherers;
 mod harness;
 mod help;
 mod junk;
 mod late;
 mod ledger;
 mod process;
+mod remove;
+mod status;
