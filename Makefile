@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-extras lint tools tools-cli bench hooks clean
+.PHONY: help demo test model test-extras lint tools tools-cli bench hooks clean
 
 NATS_CLI := v0.5.0
 STAMP := $(shell date +%Y%m%d-%H%M%S)
@@ -28,6 +28,9 @@ demo: .tools/bin/nats-server ## the RFC's bag by both result paths, then a folde
 
 test: .tools/bin/nats-server ## all tests that need no Go
 	cargo test --workspace --locked
+
+model: ## the explicit-state model with one crash more in every configuration; minutes and gigabytes
+	cargo test --locked --package bagpress-model --test holds -- --ignored --nocapture
 
 test-extras: .tools/bin/nats-server .tools/nats-cli-$(NATS_CLI) ## tests beside the `nats` command line; needs Go
 	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo test --workspace --locked --features nats-cli --test cli_interop

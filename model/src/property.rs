@@ -1,0 +1,82 @@
+//! What must be true in every state.
+
+use std::fmt;
+
+use crate::config::Config;
+use crate::state::{Bytes, Folder, Named, Outcome, State, same_bytes};
+
+/// A property that does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Broken {
+    CountedTwice,
+    BytesMissing,
+    FailedWithoutCause,
+    OtherThanCommitted,
+    Stuck,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CountedTwice => "two outcomes are counted for one task and round",
+            Self::BytesMissing => {
+                "a task is counted done and its bytes are not under their name with its digest"
+            }
+            Self::FailedWithoutCause => "a task is counted failed that had an attempt left",
+            Self::OtherThanCommitted => "another outcome is counted than was committed",
+            Self::Stuck => "the bag can never end from here",
+        })
+    }
+}
+
+/// The first property that a state breaks.
+pub(crate) fn broken(config: &Config, state: &State) -> Option<Broken> {
+    let highest = state.folders.iter().map(|folder| folder.round).max().unwrap_or(0);
+    for folder in &state.folders {
+        if folder.lines.iter().any(|lines| *lines > 1) {
+            return Some(Broken::CountedTwice);
+        }
+        // An object of an older round belongs to whoever began the newer one, in whatever folder.
+        let current = config.staged() || folder.round == highest;
+        let sound = !folder.outcome.is_done() || sound(config, state, folder);
+        if current && !folder.tainted && !sound {
+            return Some(Broken::BytesMissing);
+        }
+        if folder.outcome.is() && !folder.outcome.is_done() && !may_fail(config) {
+            return Some(Broken::FailedWithoutCause);
+        }
+    }
+    let other = |folder: &Folder| {
+        let committed = state.results[folder.round as usize];
+        folder.outcome.is() && committed.is() && folder.outcome != committed
+    };
+    if !state.forgot && state.folders.iter().any(other) {
+        return Some(Broken::OtherThanCommitted);
+    }
+    None
+}
+
+/// Whether the counted bytes are where they belong.
+pub(crate) fn sound(config: &Config, state: &State, folder: &Folder) -> bool {
+    let Outcome { bytes, .. } = folder.outcome;
+    if config.staged() {
+        return matches!(folder.last, Named::Of(e) if same_bytes(config, e, bytes));
+    }
+    match state.metadata {
+        Named::Of(e) => state.chunks[e as usize] == Bytes::Whole && same_bytes(config, e, bytes),
+        _ => false,
+    }
+}
+
+/// Whether the faults of a configuration can spend all attempts of a task. A crash and a lease that
+/// runs out spend one, and so does a failed attempt; whatever is planned does not.
+fn may_fail(config: &Config) -> bool {
+    let faults = &config.faults;
+    // A broker may forget that a task was acked, or why it was given back.
+    let spent = faults.worker_crashes
+        + faults.early
+        + faults.transient
+        + faults.forgets
+        + faults.other_folder * 2;
+    config.poison || spent >= config.attempts
+}

@@ -1,0 +1,471 @@
+//! The worker's steps: `consumer/src/attempt.rs`, and under it `broker/src/commit.rs`,
+//! `objstore/src/staging/client.rs` and `objstore/src/object_ref/`.
+
+use crate::config::Clause;
+use crate::state::{At, Bytes, Kind, NONE, Named, Outcome, State, Waits, Worker};
+use crate::trace::{Steps, Who};
+
+impl Steps<'_> {
+    /// A free slot pulls: `consumer::worker::take`.
+    pub(crate) fn deliver(&mut self, w: usize) {
+        let config = self.config;
+        if config.queue_group() || self.from.workers[w].at != At::Idle {
+            return;
+        }
+        for round in 0..self.from.tasks.len() {
+            if self.from.tasks[round].waits != Waits::Waiting {
+                continue;
+            }
+            let free: Vec<u8> = self.from.free_executions(config).collect();
+            for execution in free {
+                self.add(Who::Worker(execution), "receives the task", |s| {
+                    let task = &mut s.tasks[round];
+                    let again = task.again;
+                    task.waits = Waits::Out;
+                    task.again = true;
+                    task.spent = (task.spent + 1).min(config.attempts + 1);
+                    s.workers[w] = Worker {
+                        at: At::Look,
+                        round: u8::try_from(round).unwrap_or(NONE),
+                        execution,
+                        spent: task.spent,
+                        again,
+                        ..Worker::IDLE
+                    };
+                });
+            }
+        }
+    }
+
+    /// Every step of one worker that is in an attempt.
+    pub(crate) fn worker(&mut self, w: usize) {
+        let worker = self.from.workers[w];
+        let who = Who::Worker(worker.execution);
+        match worker.at {
+            At::Idle => {}
+            At::Look => self.look(w, worker, who),
+            At::Open => self.open(w, worker, who),
+            At::Write => self.write(w, worker, who),
+            At::WriteMore => self.write_more(w, worker, who),
+            At::Close => self.close(w, worker, who),
+            At::LookWhenFull => self.look_when_full(w, worker, who),
+            At::Metadata => self.metadata(w, worker, who),
+            At::MetadataUnanswered => self.metadata_again(w, worker, who),
+            At::ReadMetadata => self.read_metadata(w, worker, who),
+            At::ReadBack => self.read_back(w, worker, who),
+            At::PurgeOwn | At::PurgeRefused => self.purge_own(w, worker, who),
+            At::Commit | At::CommitFailed | At::CommitRecord | At::CommitAfterAck => {
+                if self.config.queue_group() {
+                    self.hand_in(w, worker, who);
+                } else {
+                    self.commit(w, worker, who);
+                }
+            }
+            At::Lost => self.lost(w, who),
+            At::Ack => self.ack(w, worker, who),
+            At::Answer => self.answer(w, worker, who),
+        }
+        if self.config.lacks(Clause::NoWriteAfterClose)
+            && matches!(worker.at, At::Commit | At::Ack)
+            && worker.share != NONE
+        {
+            self.write_after_close(w, worker, who);
+        }
+    }
+
+    /// `attempt::run`: looks for a committed result, counts attempts.
+    fn look(&mut self, w: usize, worker: Worker, who: Who) {
+        let config = self.config;
+        let round = worker.round as usize;
+        if worker.again && self.from.results[round].is() {
+            return self
+                .add(who, "finds its task's result committed", |s| s.workers[w].at = At::Ack);
+        }
+        if worker.spent > config.attempts && !config.lacks(Clause::CrashLimit) {
+            return self.add(who, "does not execute: too many workers had it", |s| {
+                s.workers[w].at = At::CommitFailed;
+            });
+        }
+        let next = if config.staged() { At::Open } else { At::Write };
+        self.add(who, "begins", |s| s.workers[w].at = next);
+    }
+
+    /// OPEN: `staging::client::Stager::open`, answered by `staging::receiver::Shared::open`.
+    fn open(&mut self, w: usize, worker: Worker, who: Who) {
+        let Some(f) = self.from.serving() else {
+            return self.planned(w, who, "OPEN: nobody gathers, gives back");
+        };
+        if let Some((record, round)) = self.decided(f, worker.round) {
+            return self.have_it(w, who, record, round);
+        }
+        if self.from.left.full > 0 {
+            self.planned(w, who, "OPEN: disk full, gives back");
+            if let Some((_, to)) = self.out.last_mut() {
+                to.left.full -= 1;
+            }
+        }
+        self.add(who, "OPEN: go, by wire", |s| s.workers[w].at = At::Write);
+        if self.config.auto {
+            self.add(who, "OPEN: go, by path", |s| {
+                s.workers[w].at = At::Write;
+                s.workers[w].share = u8::try_from(f).unwrap_or(NONE);
+            });
+        }
+    }
+
+    /// `producer::ledger::Ledger::outcome`: what the gatherer of a folder has for a round or a later one.
+    pub(crate) fn decided(&self, f: usize, round: u8) -> Option<(Outcome, u8)> {
+        let folder = &self.from.folders[f];
+        if folder.outcome.is() && folder.round >= round {
+            return Some((folder.outcome, folder.round));
+        }
+        if self.config.lacks(Clause::HaveItByRound) && folder.before.is() {
+            return Some((folder.before, folder.round - 1));
+        }
+        None
+    }
+
+    fn have_it(&mut self, w: usize, who: Who, record: Outcome, round: u8) {
+        self.add(who, "is told of the outcome that its task has", |s| {
+            let worker = &mut s.workers[w];
+            worker.at = At::CommitRecord;
+            worker.record = record;
+            worker.record_round = round;
+        });
+    }
+
+    /// Executes, and carries the first half away: `Store::staged`, `Stager::upload`, `Writer::write`.
+    fn write(&mut self, w: usize, worker: Worker, who: Who) {
+        if self.config.poison {
+            return self.add(who, "is killed by its task", |s| self::end(s, w));
+        }
+        let e = worker.execution as usize;
+        self.transient(w, worker, who);
+        if !self.config.staged() {
+            if !self.from.room(self.config, worker.execution) {
+                let next = if self.config.lacks(Clause::FullLooksForObject) {
+                    None
+                } else {
+                    Some(At::LookWhenFull)
+                };
+                return match next {
+                    Some(at) => self.add(who, "finds the bucket full", |s| s.workers[w].at = at),
+                    None => self.planned(w, who, "finds the bucket full, gives back"),
+                };
+            }
+            return self.add(who, "stores a chunk", |s| {
+                s.chunks[e] = Bytes::Partial;
+                s.workers[w].at = At::WriteMore;
+            });
+        }
+        if worker.share != NONE {
+            let f = worker.share as usize;
+            return self.add(who, "writes half of its part file in place", |s| {
+                s.folders[f].parts[e] = Bytes::Partial;
+                s.workers[w].at = At::WriteMore;
+            });
+        }
+        let Some(f) = self.from.serving() else {
+            return self.planned(w, who, "chunk: nobody gathers, gives back");
+        };
+        if let Some((record, round)) = self.decided(f, worker.round) {
+            return self.have_it(w, who, record, round);
+        }
+        self.add(who, "uploads a chunk", |s| {
+            s.folders[f].parts[e] = Bytes::Partial;
+            s.workers[w].at = At::WriteMore;
+        });
+    }
+
+    /// The second half.
+    fn write_more(&mut self, w: usize, worker: Worker, who: Who) {
+        let e = worker.execution as usize;
+        if !self.config.staged() {
+            self.transient(w, worker, who);
+            return self.add(who, "stores its last chunk", |s| {
+                // Purged meanwhile: a chunk that stands alone.
+                if s.chunks[e] == Bytes::Partial {
+                    s.chunks[e] = Bytes::Whole;
+                }
+                s.workers[w].at = At::Metadata;
+            });
+        }
+        if worker.share != NONE {
+            let f = worker.share as usize;
+            return self.add(who, "writes the rest of its part file in place", |s| {
+                // Removed meanwhile: its bytes have no name any more.
+                if s.folders[f].parts[e] == Bytes::Partial {
+                    s.folders[f].parts[e] = Bytes::Whole;
+                }
+                s.workers[w].at = At::Close;
+            });
+        }
+        let Some(f) = self.from.serving() else {
+            return self.planned(w, who, "chunk: nobody gathers, gives back");
+        };
+        if let Some((record, round)) = self.decided(f, worker.round) {
+            self.have_it(w, who, record, round);
+            if let Some((_, to)) = self.out.last_mut() {
+                to.folders[f].parts[e] = Bytes::Nothing;
+            }
+            return;
+        }
+        if self.from.folders[f].parts[e] != Bytes::Partial {
+            return self.fails(w, worker, who, "chunk: another offset is wanted, fails");
+        }
+        self.add(who, "uploads its last chunk", |s| {
+            s.folders[f].parts[e] = Bytes::Whole;
+            s.workers[w].at = At::Close;
+        });
+    }
+
+    /// CLOSE: `Upload::close`, answered by `Shared::close` and `Shared::upload`.
+    fn close(&mut self, w: usize, worker: Worker, who: Who) {
+        let e = worker.execution as usize;
+        let Some(f) = self.from.serving() else {
+            return self.planned(w, who, "CLOSE: nobody gathers, gives back");
+        };
+        if let Some((record, round)) = self.decided(f, worker.round) {
+            self.have_it(w, who, record, round);
+            if let Some((_, to)) = self.out.last_mut() {
+                to.folders[f].parts[e] = Bytes::Nothing;
+            }
+            return;
+        }
+        if self.from.folders[f].parts[e] != Bytes::Whole {
+            return self.fails(w, worker, who, "CLOSE: other bytes are there, fails");
+        }
+        self.transient(w, worker, who);
+        let early = self.config.lacks(Clause::CommitBeforeRename);
+        self.add(who, "CLOSE: durable", |s| {
+            if early {
+                s.folders[f].last = Named::Of(worker.execution);
+                s.folders[f].parts[e] = Bytes::Nothing;
+            }
+            made(s, w, worker.execution);
+        });
+    }
+
+    /// The way out of a full bucket: `objstore::store::Output::carry`.
+    fn look_when_full(&mut self, w: usize, worker: Worker, who: Who) {
+        let named = self.from.metadata;
+        if let Named::Of(t) = named
+            && self.from.chunks[t as usize] == Bytes::Whole
+            && t != worker.execution
+        {
+            return self.add(who, "adopts the object that is there", |s| made(s, w, t));
+        }
+        self.planned(w, who, "finds no object to adopt, gives back");
+    }
+
+    /// `Sealed::place`, `Bucket::publish_metadata`: create-only, or over exactly what was read.
+    fn metadata(&mut self, w: usize, worker: Worker, who: Who) {
+        let now = self.from.metadata;
+        let free = worker.saw.is_free() && now.is_free();
+        let e = worker.execution;
+        let over = self.config.lacks(Clause::MetadataCreateOnly);
+        if !(free || now == worker.saw || over) {
+            return self.add(who, "metadata refused: another is there", |s| {
+                s.workers[w].at = At::ReadMetadata;
+            });
+        }
+        self.add(who, "metadata stored", |s| {
+            s.set_metadata(Named::Of(e));
+            made(s, w, e);
+        });
+        if self.from.left.transient > 0 {
+            self.add(who, "metadata stored, the answer is lost", |s| {
+                s.left.transient -= 1;
+                s.set_metadata(Named::Of(e));
+                s.workers[w].at = At::MetadataUnanswered;
+            });
+        }
+    }
+
+    /// Sends the metadata once more; its own first try refuses it.
+    fn metadata_again(&mut self, w: usize, worker: Worker, who: Who) {
+        self.add(who, "metadata sent again: refused", |s| s.workers[w].at = At::ReadMetadata);
+        if self.config.room > 0 {
+            if self.config.lacks(Clause::LeaderBeforeDelete) {
+                return self.add(who, "metadata sent again: bucket full", |s| {
+                    s.workers[w].at = At::PurgeRefused;
+                });
+            }
+            // `Error::Full` with an unknown try before it becomes `Error::Unanswered`: nothing is purged.
+            self.fails(w, worker, who, "metadata sent again: bucket full, fails");
+        }
+    }
+
+    /// `Bucket::info_from_leader`.
+    fn read_metadata(&mut self, w: usize, worker: Worker, who: Who) {
+        match self.from.metadata {
+            Named::Of(t) if t == worker.execution => {
+                self.add(who, "reads its own metadata from the leader", |s| made(s, w, t));
+            }
+            Named::Of(t) => self.add(who, "reads another's metadata from the leader", |s| {
+                s.workers[w].saw = Named::Of(t);
+                s.workers[w].at = At::ReadBack;
+            }),
+            free => self.add(who, "reads from the leader that there is no metadata", |s| {
+                s.workers[w].saw = free;
+                s.workers[w].at = At::Metadata;
+            }),
+        }
+    }
+
+    /// `Sealed::create_or_adopt`: adopt what reads back, replace what does not.
+    fn read_back(&mut self, w: usize, worker: Worker, who: Who) {
+        let Named::Of(t) = worker.saw else { return };
+        let unchecked = self.config.lacks(Clause::AdoptionChecked);
+        if unchecked || self.from.chunks[t as usize] == Bytes::Whole {
+            return self.add(who, "adopts the object that is there", |s| {
+                s.workers[w].bytes = t;
+                s.workers[w].at = At::PurgeOwn;
+            });
+        }
+        self.add(who, "finds the object broken, will replace it", |s| {
+            s.workers[w].at = At::Metadata;
+        });
+    }
+
+    /// The loser's chunks go: `Bucket::purge_chunks`; without its clause also after a stale read.
+    fn purge_own(&mut self, w: usize, worker: Worker, who: Who) {
+        let e = worker.execution as usize;
+        if worker.at == At::PurgeOwn {
+            return self.add(who, "purges its own chunks", |s| {
+                s.chunks[e] = Bytes::Nothing;
+                let bytes = s.workers[w].bytes;
+                made(s, w, bytes);
+            });
+        }
+        if self.from.left.lags > 0 && !self.from.metadata_before.names(worker.execution) {
+            self.planned(w, who, "reads from a replica that nothing names its chunks, purges them");
+            if let Some((_, to)) = self.out.last_mut() {
+                to.left.lags -= 1;
+                to.chunks[e] = Bytes::Nothing;
+                to.broken = to.broken.or_else(|| crate::property::broken(self.config, to));
+            }
+        }
+        self.planned(w, who, "finds its metadata stored, gives back");
+    }
+
+    /// `Broker::commit`, called by `attempt::conclude`.
+    fn commit(&mut self, w: usize, worker: Worker, who: Who) {
+        let config = self.config;
+        if config.lacks(Clause::CommitBeforeAck) && worker.at == At::Commit {
+            return self.add(who, "acks, without a result", |s| {
+                s.tasks[worker.round as usize].waits = Waits::Absent;
+                s.workers[w].at = At::CommitAfterAck;
+            });
+        }
+        let (outcome, round) = match worker.at {
+            At::CommitRecord => (worker.record, worker.record_round),
+            At::CommitFailed => (worker.outcome(Kind::Failed), worker.round),
+            _ => (worker.outcome(Kind::Done), worker.round),
+        };
+        let mine = !self.from.results[round as usize].is();
+        let compare = !config.lacks(Clause::CommitByCompare);
+        let loses = worker.at == At::Commit && config.lacks(Clause::LoserDeletesNothing);
+        let what = if mine { "commits: the first" } else { "commits: another came first" };
+        self.add(who, what, |s| {
+            s.commit(round, outcome, compare);
+            s.workers[w].at = match worker.at {
+                At::CommitAfterAck => return end(s, w),
+                _ if loses && !mine => At::Lost,
+                _ => At::Ack,
+            };
+        });
+    }
+
+    /// Without its clause: the loser removes the object that it believes to be its own.
+    fn lost(&mut self, w: usize, who: Who) {
+        self.add(who, "lost, deletes its object", |s| {
+            if let Named::Of(t) = s.metadata {
+                s.chunks[t as usize] = Bytes::Nothing;
+                s.set_metadata(Named::Tombstone);
+            }
+            s.workers[w].at = At::Ack;
+        });
+    }
+
+    /// `Delivery::ack` or `Delivery::term`: accepted however late.
+    fn ack(&mut self, w: usize, worker: Worker, who: Who) {
+        self.add(who, "acks", |s| {
+            s.tasks[worker.round as usize].waits = Waits::Absent;
+            end(s, w);
+        });
+    }
+
+    /// A planned give-back: `attempt::give_back` records it, then naks; a late nak is accepted too.
+    pub(crate) fn planned(&mut self, w: usize, who: Who, what: &'static str) {
+        let spends = self.config.lacks(Clause::PlannedSpendsNothing);
+        self.add(who, what, |s| {
+            let round = s.workers[w].round as usize;
+            if !spends {
+                s.tasks[round].spent = s.tasks[round].spent.saturating_sub(1);
+                s.gatherer.spent = s.gatherer.spent.saturating_sub(1);
+            }
+            nak(s, round);
+            end(s, w);
+        });
+    }
+
+    /// An attempt that failed for a reason that may pass: nak, or *failed* if it was the last one.
+    fn fails(&mut self, w: usize, worker: Worker, who: Who, what: &'static str) {
+        let last = worker.spent >= self.config.attempts;
+        self.add(who, what, |s| {
+            if last {
+                s.workers[w].at = At::CommitFailed;
+                return;
+            }
+            nak(s, worker.round as usize);
+            end(s, w);
+        });
+    }
+
+    fn transient(&mut self, w: usize, worker: Worker, who: Who) {
+        if self.from.left.transient == 0 {
+            return;
+        }
+        let first = self.out.len();
+        self.fails(w, worker, who, "fails for a reason that may pass");
+        for (_, to) in &mut self.out[first..] {
+            to.left.transient -= 1;
+            // `Carried::abandon`, as far as the metadata was not sent.
+            if !self.config.staged() && !to.metadata.names(worker.execution) {
+                to.chunks[worker.execution as usize] = Bytes::Nothing;
+            }
+        }
+    }
+
+    /// Without its clause: a retry writes the part file once more through the file it has open.
+    fn write_after_close(&mut self, w: usize, worker: Worker, who: Who) {
+        let f = worker.share as usize;
+        self.add(who, "writes its part file again", |s| {
+            let folder = &mut s.folders[f];
+            if folder.last.names(worker.execution) {
+                folder.last = Named::Junk;
+            } else if folder.parts[worker.execution as usize] == Bytes::Whole {
+                folder.parts[worker.execution as usize] = Bytes::Partial;
+            }
+            s.workers[w].share = NONE;
+        });
+    }
+}
+
+/// The output is durable.
+fn made(s: &mut State, w: usize, bytes: u8) {
+    s.workers[w].bytes = bytes;
+    s.workers[w].at = At::Commit;
+}
+
+/// Its slot is free, or the process a new one.
+pub(crate) fn end(s: &mut State, w: usize) {
+    s.workers[w] = Worker::IDLE;
+}
+
+fn nak(s: &mut State, round: usize) {
+    if s.tasks[round].waits == Waits::Out {
+        s.tasks[round].waits = Waits::Waiting;
+    }
+}
