@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test model test-extras lint tools tools-cli bench hooks clean
+.PHONY: help demo test model test-extras lint tools tools-cli bench drill fuzz hooks clean
 
 NATS_CLI := v0.5.0
 STAMP := $(shell date +%Y%m%d-%H%M%S)
@@ -66,6 +66,19 @@ bench: .tools/bin/nats-server ## the RFC's bag by both paths, and the limits of 
 	bench/run_staged.sh 24 2097152 4 $(BENCH)
 	bench/run_objects.sh 24 2097152 4 $(BENCH)
 	cargo run --release --locked --package bagpress-bench --bin bagpress-bench -- limit
+
+FUZZ_SECONDS ?= 60
+FUZZ := .tools/fuzz/bin/cargo-fuzz
+fuzz: $(FUZZ) ## what arrives from the wire or from disk, FUZZ_SECONDS (60) a target; needs a C++ compiler
+	@# libFuzzer needs flags that a stable compiler gives to those who say that they know.
+	cd fuzz && for target in $$(RUSTC_BOOTSTRAP=1 $(CURDIR)/$(FUZZ) list); do \
+		mkdir -p "corpus-found/$$target" && RUSTC_BOOTSTRAP=1 $(CURDIR)/$(FUZZ) run "$$target" \
+			"corpus-found/$$target" "corpus/$$target" -- -dict=words.dict -max_len=8192 \
+			-max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
+
+$(FUZZ):
+	cargo install --locked --root .tools/fuzz --version 0.13.2 cargo-fuzz
 
 hooks: ## check format and spelling before each commit
 	git config core.hooksPath .githooks

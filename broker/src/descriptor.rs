@@ -251,7 +251,14 @@ impl TaskDescriptor {
         serde_json::to_vec(self).expect("a descriptor serialises")
     }
 
-    fn check(&self) -> Result<(), DecodeError> {
+    /// Checks every bound that this version of the protocol has.
+    pub(crate) fn check(&self) -> Result<(), DecodeError> {
+        for text in self.texts() {
+            let (bytes, max) = (text.len(), limits::TEXT_BYTES_MAX);
+            if bytes > max {
+                return Err(DecodeError::Bounds(format!("a text of {bytes} bytes; at most {max}")));
+            }
+        }
         let bytes = self.input.bytes();
         if bytes > limits::INPUT_BYTES_MAX {
             let max = limits::INPUT_BYTES_MAX;
@@ -270,6 +277,16 @@ impl TaskDescriptor {
             return Err(DecodeError::Bounds(text.to_owned()));
         }
         Ok(())
+    }
+
+    /// Every text that has no form of its own.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let of_input = match &self.input {
+            Input::Generate { .. } => [None; 3],
+            Input::File { name, .. } => [Some(name), None, None],
+            Input::Object { bucket, object, name, .. } => [Some(bucket), Some(object), Some(name)],
+        };
+        of_input.into_iter().flatten().map(String::as_str).chain([self.library.as_str()])
     }
 }
 
@@ -327,6 +344,10 @@ mod tests {
         let mut large = task();
         large.input = Input::Generate { data: DataKind::Zeros, seed: 0, bytes: 2 << 40 };
         let error = TaskDescriptor::decode(&large.encode(), &large.id()).unwrap_err();
+        assert!(matches!(error, DecodeError::Bounds(_)), "{error}");
+        let mut wordy = task();
+        wordy.library = "x".repeat(limits::TEXT_BYTES_MAX + 1);
+        let error = TaskDescriptor::decode(&wordy.encode(), &wordy.id()).unwrap_err();
         assert!(matches!(error, DecodeError::Bounds(_)), "{error}");
     }
 }

@@ -17,6 +17,8 @@ pub mod ids;
 pub mod limits;
 mod pull;
 mod queue;
+#[cfg(feature = "testing")]
+pub mod read_back;
 pub mod result;
 #[cfg(feature = "testing")]
 pub mod samples;

@@ -17,6 +17,9 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 - 1;
 pub const BAG_ID_BYTES_MAX: usize = 64;
 /// Longest failure message kept in a result, in bytes.
 pub const FAILURE_BYTES_MAX: usize = 1024;
+/// Longest other text in a descriptor or a result, in bytes: names of files, objects, buckets, hosts,
+/// libraries. With all of them, each byte escaped, a result that carries its descriptor is a message.
+pub const TEXT_BYTES_MAX: usize = 1024;
 
 /// Most slots one worker may have.
 pub const SLOTS_MAX: usize = 1024;
@@ -156,4 +159,5 @@ const _: () = assert!(PULL_EXPIRES.as_millis() * 2 < PULL_LOST.as_millis());
 const _: () = assert!(WINDOW_MAX * CHUNK_BYTES <= WINDOWS_BYTES);
 const _: () = assert!(WINDOWS_BYTES * 2 < 64 * MIB);
 const _: () = assert!(CHUNK_BYTES < MIB);
+const _: () = assert!(6 * (8 * TEXT_BYTES_MAX + FAILURE_BYTES_MAX) + 4096 < MESSAGE_BYTES_MAX);
 const _: () = assert!(STATS_FILES_MAX < BAG_TASKS_MAX);

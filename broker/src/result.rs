@@ -208,7 +208,38 @@ impl TaskResult {
     ///
     /// [`DecodeError`], always permanent.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
-        decode_json(payload)
+        let result: Self = decode_json(payload)?;
+        result.check()?;
+        Ok(result)
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        if self.index >= limits::BAG_TASKS_MAX {
+            let max = limits::BAG_TASKS_MAX - 1;
+            return Err(DecodeError::Bounds(format!("index {}; at most {max}", self.index)));
+        }
+        if let Outcome::Failed(failed) = &self.outcome
+            && failed.message.len() > limits::FAILURE_BYTES_MAX
+        {
+            let (bytes, max) = (failed.message.len(), limits::FAILURE_BYTES_MAX);
+            return Err(DecodeError::Bounds(format!("a failure of {bytes} bytes; at most {max}")));
+        }
+        let (bucket, object) = match self.done().map(|done| &done.place) {
+            Some(Place::Object { bucket, object, .. }) => (bucket.as_str(), object.as_str()),
+            _ => ("", ""),
+        };
+        let longest = [&self.worker, &self.host, bucket, object].map(str::len).into_iter().max();
+        if let Some(bytes) = longest.filter(|bytes| *bytes > limits::TEXT_BYTES_MAX) {
+            let max = limits::TEXT_BYTES_MAX;
+            return Err(DecodeError::Bounds(format!("a text of {bytes} bytes; at most {max}")));
+        }
+        let Some(task) = &self.descriptor else { return Ok(()) };
+        task.check()?;
+        if task.id() != self.id() {
+            let (payload, subject) = (task.id().to_string(), self.id().to_string());
+            return Err(DecodeError::OtherTask { payload, subject });
+        }
+        Ok(())
     }
 
     /// The message's payload.

@@ -9,6 +9,8 @@
 
 mod error;
 pub mod object_ref;
+#[cfg(feature = "testing")]
+pub mod read_back;
 mod sink;
 mod source;
 pub mod staging;

@@ -20,6 +20,8 @@ mod manifest;
 mod plan;
 mod progress;
 mod publish;
+#[cfg(feature = "testing")]
+pub mod read_back;
 pub mod remove;
 mod report;
 mod rerun;

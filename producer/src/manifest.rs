@@ -47,6 +47,11 @@ pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
     };
     let mut line = serde_json::to_vec(&Line { v: limits::WIRE_VERSION, entry }).unwrap_or_default();
     line.pop();
+    seal(line)
+}
+
+/// Ends a line that lacks its last brace.
+pub(crate) fn seal(mut line: Vec<u8>) -> Vec<u8> {
     let crc = crc32fast::hash(&line);
     line.extend_from_slice(format!(",\"crc\":\"{crc:08x}\"}}").as_bytes());
     line

@@ -194,7 +194,7 @@ impl From<InputEntry> for InputFile {
 /// A path for people, cut to what fits in a message.
 fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
-    let from = text.ceil_char_boundary(text.len().saturating_sub(1024));
+    let from = text.ceil_char_boundary(text.len().saturating_sub(limits::TEXT_BYTES_MAX));
     text[from..].to_owned()
 }
 

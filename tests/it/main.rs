@@ -11,6 +11,7 @@ mod bad_server;
 mod both_paths;
 mod cancel;
 mod control;
+mod corpus;
 mod death;
 mod documents;
 mod files;

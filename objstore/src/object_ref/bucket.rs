@@ -288,8 +288,9 @@ impl Bucket {
         let mut whole = Vec::new();
         while let Some(bytes) = reader.next().await? {
             if whole.is_empty() {
-                // Only now: metadata that lies about its size must not cost memory.
-                whole.reserve_exact(usize::try_from(info.bytes).unwrap_or(0));
+                // Only now, and if there is so much: metadata that lies about its size must neither
+                // cost memory nor end the process.
+                whole.try_reserve_exact(usize::try_from(info.bytes).unwrap_or(0)).ok();
             }
             whole.extend_from_slice(&bytes);
         }

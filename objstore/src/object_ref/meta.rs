@@ -7,7 +7,7 @@ use async_nats::jetstream::object_store::ObjectInfo;
 use bagpress_codec::Digest;
 use data_encoding::BASE64URL;
 
-use super::{Error, NAME_BYTES_MAX, TOKEN_BYTES_MAX};
+use super::{Error, NAME_BYTES_MAX, OBJECT_BYTES_MAX, TOKEN_BYTES_MAX};
 
 const DIGEST_PREFIX: &str = "SHA-256=";
 
@@ -86,7 +86,7 @@ impl Lookup {
     }
 
     /// Reads metadata from the payload of the message that is `sequence` of the bucket's stream.
-    pub(super) fn read(bucket: &str, sequence: u64, payload: &[u8]) -> Self {
+    pub(crate) fn read(bucket: &str, sequence: u64, payload: &[u8]) -> Self {
         match read(bucket, sequence, payload) {
             Ok(lookup) => lookup,
             Err(why) => Self::Malformed { sequence, why },
@@ -106,12 +106,16 @@ fn read(bucket: &str, sequence: u64, payload: &[u8]) -> Result<Lookup, String> {
     }
     let text = wire.digest.as_deref().unwrap_or_default();
     let digest = read_digest(text).ok_or_else(|| format!("{text:?} is no SHA-256 digest"))?;
+    let (bytes, chunks) = (wire.size as u64, wire.chunks as u64);
+    if bytes > OBJECT_BYTES_MAX || chunks > bytes.max(1) {
+        return Err(format!("{bytes} bytes in {chunks} chunks is no object"));
+    }
     Ok(Lookup::Found(Info {
         bucket: bucket.to_owned(),
         name: wire.name,
         token: wire.nuid,
-        bytes: wire.size as u64,
-        chunks: wire.chunks as u64,
+        bytes,
+        chunks,
         digest,
         sequence,
         description: wire.description.unwrap_or_default(),
@@ -120,7 +124,7 @@ fn read(bucket: &str, sequence: u64, payload: &[u8]) -> Result<Lookup, String> {
     }))
 }
 
-fn read_digest(text: &str) -> Option<Digest> {
+pub(crate) fn read_digest(text: &str) -> Option<Digest> {
     let encoded = text.strip_prefix(DIGEST_PREFIX)?;
     let bytes = BASE64URL.decode(encoded.as_bytes()).ok()?;
     bytes.try_into().ok().map(Digest::from_bytes)

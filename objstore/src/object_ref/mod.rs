@@ -29,6 +29,8 @@ pub use bucket::Bucket;
 pub use commit::{Finished, Stored};
 pub use error::Error;
 pub use list::{Listing, Orphan};
+#[cfg(feature = "testing")]
+pub(crate) use meta::read_digest;
 pub use meta::{Info, Lookup};
 pub use reader::Reader;
 pub use writer::Writer;
@@ -44,6 +46,8 @@ const RESEND_WITHIN: Duration = Duration::from_secs(30);
 const RACES_MAX: u32 = 8;
 /// Longest object name, in bytes: its subject must fit in a protocol line.
 const NAME_BYTES_MAX: usize = 512;
+/// Largest object, in bytes: an output of the largest input, with room to spare.
+const OBJECT_BYTES_MAX: u64 = 2 * bagpress_broker::limits::INPUT_BYTES_MAX;
 /// Longest bucket name and longest chunk token, in bytes.
 const TOKEN_BYTES_MAX: usize = 128;
 /// Messages of metadata that one batched direct get asks for.
