@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bagpress_broker::limits;
 use bagpress_broker::result::TaskResult;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 /// Ends a line: `,"crc":"` + 8 hexadecimal digits + `"}`.
 const CRC_BYTES: usize = 8 + 8 + 2;
@@ -125,15 +126,18 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// What the system said. Lines may then be there in part; the next opening skips a torn one.
+    /// What the system said: none of the lines is there. After a crash some of them may be, and the
+    /// next opening skips a torn one.
     pub(crate) fn append(&self, entries: &[Entry]) -> io::Result<()> {
         let mut text = Vec::with_capacity(entries.len() * 512);
         for entry in entries {
             text.extend_from_slice(&encode(entry));
             text.push(b'\n');
         }
-        (&self.file).write_all(&text)?;
-        self.file.sync_data()
+        whole_or_nothing(&self.file, |mut file| {
+            file.write_all(&text)?;
+            file.sync_data()
+        })
     }
 
     /// The outcome of a task in its highest round, from the file. Reads the whole ledger: for the rare
@@ -153,6 +157,17 @@ impl Manifest {
         .ok()?;
         found
     }
+}
+
+/// Appends to a file, or takes back what a disk that is full let through: its lines would be there
+/// twice after the next try, and a torn one would swallow the line behind it.
+fn whole_or_nothing(file: &File, append: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    append(file).inspect_err(|_| {
+        if let Err(error) = file.set_len(before) {
+            warn!(%error, "part of a ledger line left behind");
+        }
+    })
 }
 
 /// Reads every line of a ledger into `see`, and returns those that cannot be used.
@@ -232,6 +247,29 @@ mod tests {
             let torn = &line[..cut % line.len()];
             prop_assert!(decode(torn).is_err());
         }
+    }
+
+    /// What a disk lets through before it is full is no part of the ledger: the next try has it all.
+    #[test]
+    fn an_append_that_fails_half_way_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.jsonl");
+        let (manifest, _) = Manifest::open(&path, |_| panic!("it is new")).unwrap();
+        let lines = [outcome(0, 0), outcome(1, 0), outcome(2, 0)];
+        manifest.append(&lines[..1]).unwrap();
+        let text = lines[1..].iter().flat_map(|line| [encode(line), b"\n".to_vec()].concat());
+        let text: Vec<_> = text.collect();
+        for part in [1, text.len() / 2 - 1, text.len() / 2 + 40, text.len()] {
+            let full = whole_or_nothing(&manifest.file, |mut file| {
+                file.write_all(&text[..part])?;
+                Err(io::ErrorKind::StorageFull.into())
+            });
+            assert_eq!(full.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        }
+        manifest.append(&lines[1..]).unwrap();
+        let mut seen = Vec::new();
+        assert_eq!(read(&manifest.file, |entry| seen.push(entry)).unwrap(), []);
+        assert_eq!(seen, lines);
     }
 
     #[test]
