@@ -67,6 +67,12 @@ bench: .tools/bin/nats-server ## the RFC's bag by both paths, and the limits of 
 	bench/run_objects.sh 24 2097152 4 $(BENCH)
 	cargo run --release --locked --package bagpress-bench --bin bagpress-bench -- limit
 
+DRILL_FAULTS ?= 1000
+DRILL_SEED ?= 7
+drill: .tools/bin/nats-server ## a random disaster of DRILL_FAULTS (1000) faults, by DRILL_SEED (7); a quarter of an hour
+	cargo build --release --locked --workspace --bins
+	target/release/bagpress-bench drill --faults $(DRILL_FAULTS) --seed $(DRILL_SEED)
+
 FUZZ_SECONDS ?= 60
 FUZZ := .tools/fuzz/bin/cargo-fuzz
 fuzz: $(FUZZ) ## what arrives from the wire or from disk, FUZZ_SECONDS (60) a target; needs a C++ compiler

@@ -7,6 +7,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::drill::{Delivery, ISOLATED};
 use crate::quiet::Quiet;
 
 /// Measures Bagpress against its limits
@@ -28,6 +29,8 @@ pub(crate) enum Verb {
     Noop(NoopArgs),
     /// What the loss of a worker costs
     Kill(KillArgs),
+    /// Bags through a random disaster, and whether anything was lost; exit 1 if so
+    Drill(DrillArgs),
 }
 
 /// The bag that is compressed.
@@ -190,4 +193,52 @@ pub(crate) struct KillArgs {
 
     #[command(flatten)]
     pub(crate) measuring: Measuring,
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(crate) struct DrillArgs {
+    /// Seed of the faults and the bags: the same seed gives the same faults
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+
+    /// Faults [default: 100, without --minutes]
+    #[arg(long, value_name = "N", conflicts_with = "minutes")]
+    pub(crate) faults: Option<u32>,
+
+    /// Faults for so long, such as 10
+    #[arg(long, value_name = "M")]
+    pub(crate) minutes: Option<f64>,
+
+    /// Workers of one slot
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) workers: u16,
+
+    /// How tasks reach the workers, bag by bag [default: every way]
+    #[arg(long, value_name = "WAY", value_delimiter = ',')]
+    pub(crate) delivery: Option<Vec<Delivery>>,
+
+    /// The bagpress program to drill [default: the one beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) bagpress: Option<PathBuf>,
+
+    /// Folder below which a temporary one is made, which stays if something was lost
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+
+    /// Only print the faults and the first bags, a JSON line each
+    #[arg(long)]
+    pub(crate) plan: bool,
+
+    /// No line for each bag that is good
+    #[arg(long, short = 'q')]
+    pub(crate) quiet: bool,
+
+    /// Print the verdict as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Has a mount namespace of its own already
+    #[arg(long = ISOLATED, hide = true)]
+    pub(crate) isolated: bool,
 }

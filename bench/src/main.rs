@@ -6,6 +6,7 @@
 //! count.
 
 mod cli;
+mod drill;
 mod kill;
 mod limit;
 mod machine;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         cli::Verb::Overhead(args) => overhead::overhead(&args),
         cli::Verb::Noop(args) => noop::noop(&args),
         cli::Verb::Kill(args) => kill::kill(&args),
+        cli::Verb::Drill(args) => drill::drill(&args),
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,

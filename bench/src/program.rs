@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use bagpress_broker::server::Guard;
 use bagpress_codec::DataKind;
 use bagpress_producer::Summary;
 use serde::de::DeserializeOwned;
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::cli::BagArgs;
 
 /// The `bagpress` program.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Bagpress(PathBuf);
 
 /// How a run went.
@@ -50,12 +51,15 @@ impl Bagpress {
     pub(crate) fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.0);
         command.arg(verb);
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if text.starts_with("BAGPRESS_") && text != "BAGPRESS_NATS_SERVER" {
-                command.env_remove(&name);
-            }
-        }
+        without_settings(&mut command);
+        command
+    }
+
+    /// The same; the process dies with the thread that starts it.
+    pub(crate) fn guarded(&self, verb: &str) -> Command {
+        let mut command = Guard { executable: self.0.clone() }.command(&self.0);
+        command.arg(verb);
+        without_settings(&mut command);
         command
     }
 
@@ -68,6 +72,15 @@ impl Bagpress {
             .arg(runs)
             .args(["--name", name, "--quiet", "--json"]);
         command
+    }
+}
+
+fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("BAGPRESS_") && text != "BAGPRESS_NATS_SERVER" {
+            command.env_remove(&name);
+        }
     }
 }
 

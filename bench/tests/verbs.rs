@@ -110,6 +110,82 @@ fn kill_kills_a_worker_in_the_middle() -> Result<()> {
     Ok(())
 }
 
+/// The drill's own output, and its exit code.
+fn drill(program: &Path, folder: &TempDir, arguments: &str) -> Result<(Value, Option<i32>)> {
+    let output = Command::new(env!("CARGO_BIN_EXE_bagpress-bench"))
+        .args(["drill", "--json", "--workers", "2", "--bagpress"])
+        .arg(program)
+        .arg("--dir")
+        .arg(folder.path())
+        .args(arguments.split(' '))
+        .output()?;
+    let verdict = serde_json::from_slice(&output.stdout);
+    let verdict = verdict.with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    Ok((verdict, output.status.code()))
+}
+
+#[test]
+fn a_short_drill_loses_nothing_and_leaves_nothing() -> Result<()> {
+    let folder = TempDir::new()?;
+    let (verdict, code) = drill(&bagpress()?, &folder, "--faults 20 --seed 7")?;
+    for count in ["lost", "doubled", "unreadable", "failed", "stuck", "unnoticed"] {
+        assert_eq!(verdict[count], 0, "{verdict:#}");
+    }
+    assert_eq!(verdict["good"], true, "{verdict:#}");
+    assert_eq!(code, Some(0));
+    let by_kind = &verdict["by_kind"];
+    let total =
+        |of: &Value| of.as_object().into_iter().flatten().filter_map(|n| n.1.as_u64()).sum();
+    let counts: [u64; 3] = ["hit", "left_out", "missed"].map(|what| total(&by_kind[what]));
+    assert_eq!(counts.iter().sum::<u64>(), 20, "{by_kind}");
+    assert!(counts[0] >= 15 && verdict["bags"].as_u64() >= Some(2), "{verdict:#}");
+    assert_eq!(std::fs::read_dir(folder.path())?.count(), 0, "nothing stays");
+    Ok(())
+}
+
+#[test]
+fn a_drill_sees_an_output_that_is_lost_behind_everybodys_back() -> Result<()> {
+    let folder = TempDir::new()?;
+    let thief = folder.path().join("thief");
+    // It does as it is told, and takes an output away when the bag is complete.
+    let script = format!(
+        "#!/bin/sh\nif [ \"$1\" = __guard ]; then exec \"{0}\" \"$@\"; fi\n\"{0}\" \"$@\" || exit\n\
+         if [ \"$1\" = run ]; then\n  \
+         for out in {1}/drill-*/runs/bag-*/staged/results/out_3.bin; do\n    \
+         if [ -f \"$out\" ]; then rm \"$out\"; fi\n  done\nfi\n",
+        bagpress()?.display(),
+        folder.path().display()
+    );
+    std::fs::write(&thief, script)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&thief, mode)?;
+    let (verdict, code) = drill(&thief, &folder, "--faults 3 --seed 3")?;
+    assert_eq!(code, Some(1));
+    assert_eq!(verdict["good"], false);
+    assert!(verdict["lost"].as_u64() >= Some(1), "{verdict:#}");
+    let kept = Path::new(verdict["kept"].as_str().context("nothing was kept")?);
+    assert!(kept.join("logs").is_dir() && kept.join("kept").is_dir(), "{verdict:#}");
+    Ok(())
+}
+
+#[test]
+fn the_same_seed_gives_the_same_plan() -> Result<()> {
+    let plan = |seed: &str| -> Result<String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bagpress-bench"));
+        let output =
+            command.args(["drill", "--plan", "--faults", "40", "--seed", seed]).output()?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    assert_eq!(plan("7")?, plan("7")?);
+    assert_ne!(plan("7")?, plan("8")?);
+    let lines: Vec<Value> =
+        plan("7")?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert_eq!(lines.iter().filter(|line| line["kind"].is_string()).count(), 40);
+    assert_eq!(lines.iter().filter(|line| line["inputs"].is_object()).count(), 4);
+    Ok(())
+}
+
 #[test]
 fn a_program_that_is_not_there_is_named_with_the_next_step() -> Result<()> {
     let folder = TempDir::new()?;
