@@ -234,6 +234,9 @@ impl TaskResult {
             return Err(DecodeError::Bounds(format!("a text of {bytes} bytes; at most {max}")));
         }
         let Some(task) = &self.descriptor else { return Ok(()) };
+        if task.v != limits::WIRE_VERSION {
+            return Err(DecodeError::Version { found: u64::from(task.v) });
+        }
         task.check()?;
         if task.id() != self.id() {
             let (payload, subject) = (task.id().to_string(), self.id().to_string());

@@ -16,9 +16,10 @@ fn read_all(target: &str, accepts: impl Fn(&[u8]) -> bool) -> (usize, usize) {
         let path = file.unwrap().path();
         let bytes = fs::read(&path).unwrap();
         let accepts = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| accepts(&bytes)));
-        match accepts.unwrap_or_else(|_| panic!("{}: see above", path.display())) {
-            true => accepted += 1,
-            false => refused += 1,
+        if accepts.unwrap_or_else(|_| panic!("{}: see above", path.display())) {
+            accepted += 1;
+        } else {
+            refused += 1;
         }
     }
     (accepted, refused)
