@@ -29,7 +29,11 @@ impl Pace {
     /// not find a slot with work for minutes.
     pub(crate) fn ended(&mut self, slot: usize, now: Instant) {
         let Some(since) = self.running[slot].take() else { return };
-        let took = now - since;
+        self.took(now - since);
+    }
+
+    /// Notes how long a task took that no slot executed.
+    pub(crate) fn took(&mut self, took: Duration) {
         self.estimate = Some(self.estimate.map_or(took, |before| {
             if took > before { (took * 3 + before) / 4 } else { (took + before * 3) / 4 }
         }));

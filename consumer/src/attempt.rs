@@ -1,7 +1,7 @@
 //! The life of one delivery: from its arrival to its answer.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bagpress_broker::descriptor::{DecodeError, ResultPath, TaskDescriptor};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::duplicate;
-use crate::execute::{Made, micros};
+use crate::execute::{Made, Scratch, execute, micros};
 use crate::slot::{Handle, Job};
 use crate::worker::{Shared, Waiting};
 
@@ -37,11 +37,11 @@ enum Ended {
 }
 
 /// Executes one delivery and tells the broker how it went.
-#[tracing::instrument(skip_all, fields(bag = %delivery.id().bag, task = delivery.id().index, round = delivery.id().round))]
+#[tracing::instrument(level = "debug", skip_all, fields(bag = %delivery.id().bag, task = delivery.id().index, round = delivery.id().round))]
 pub(crate) async fn attempt(worker: &Shared, delivery: &Delivery, waiting: Waiting) {
     if let Err(error) = run(worker, delivery, waiting).await {
         // The lease brings the task to somebody who finds out what became of it.
-        warn!(error = %error, "attempt left to its lease");
+        warn!(task = %delivery.id(), error = %error, "attempt left to its lease");
     }
 }
 
@@ -56,7 +56,7 @@ async fn run(worker: &Shared, delivery: &Delivery, waiting: Waiting) -> Result<(
                 _ => Cause::BadDescriptor,
             };
             let failed = Failed::new(cause, error.to_string());
-            warn!(error = %failed.message, "not a descriptor");
+            warn!(task = %delivery.id(), error = %failed.message, "not a descriptor");
             let result = worker.result(
                 delivery.id(),
                 &execution,
@@ -109,7 +109,8 @@ impl Attempt<'_> {
         }
         let opened = self.worker.store.open(&self.task, &self.execution).await;
         let ended = match opened {
-            Ok(Opened::Go(ready)) => self.execute(*ready, waiting).await,
+            Ok(Opened::Go(ready)) if self.is_empty() => self.execute_here(*ready, waiting),
+            Ok(Opened::Go(ready)) => Box::pin(self.execute(*ready, waiting)).await,
             Ok(Opened::HaveIt(result)) => Ended::Decided(result),
             Ok(Opened::Wait(reason)) => Ended::Failed(Failed::new(Cause::Full, reason)),
             Ok(Opened::Absent) => {
@@ -160,6 +161,24 @@ impl Attempt<'_> {
             return false;
         }
         !failed.cause.is_transient() || self.number >= self.task.attempts
+    }
+
+    /// Whether there is nothing to read and nothing to store.
+    fn is_empty(&self) -> bool {
+        self.task.input.bytes() == 0 && self.task.codec.stores_nothing()
+    }
+
+    /// Executes an empty task where it stands: to wake a slot would take longer than the work.
+    fn execute_here(&self, ready: Ready, waiting: Waiting) -> Ended {
+        let began = Instant::now();
+        let stop = AtomicBool::new(false);
+        let made = execute(&self.task, ready.source, ready.sink, &mut Scratch::empty(), &stop);
+        self.worker.slots.took(began.elapsed());
+        drop(waiting);
+        match made {
+            Ok(made) => Ended::Made(made, Stored::Nothing, Duration::ZERO),
+            Err(failed) => Ended::Failed(failed),
+        }
     }
 
     /// Lets a slot execute the task while its output is carried away beside it.
@@ -275,7 +294,7 @@ impl Attempt<'_> {
     }
 
     async fn fail(self, failed: Failed) -> Result<(), Error> {
-        info!(cause = %failed.cause, error = %failed.message, attempt = self.number, "task failed");
+        info!(task = %self.delivery.id(), cause = %failed.cause, error = %failed.message, attempt = self.number, "task failed");
         self.worker.count_failed();
         let id = self.delivery.id();
         let result = self.worker.result(id, &self.execution, self.number, Outcome::Failed(failed));
@@ -289,7 +308,7 @@ impl Attempt<'_> {
             Cause::GathererAbsent | Cause::Full | Cause::CodecVersion => doubled(self.planned),
             _ => doubled(self.number - 1),
         };
-        info!(cause = %failed.cause, error = %failed.message, ?delay, "given back");
+        info!(task = %self.delivery.id(), cause = %failed.cause, error = %failed.message, ?delay, "given back");
         give_back(self.worker, self.delivery, self.planned, failed, Some(self.execution), delay)
             .await
     }

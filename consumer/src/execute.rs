@@ -19,6 +19,11 @@ impl Scratch {
     pub(crate) fn new() -> Self {
         Self { segment: Vec::with_capacity(SEGMENT_BYTES), part: Vec::with_capacity(SEGMENT_BYTES) }
     }
+
+    /// For an empty task: takes no memory before there is a byte.
+    pub(crate) fn empty() -> Self {
+        Self { segment: Vec::new(), part: Vec::new() }
+    }
 }
 
 /// What an execution made.

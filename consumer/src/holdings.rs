@@ -32,6 +32,8 @@ struct Table {
     next: u64,
     changed: bool,
     entries: HashMap<u64, Entry>,
+    /// Bags of which something was said to be held, and not yet that nothing is.
+    said: HashSet<BagId>,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,7 @@ impl Holdings {
         for delivery in deliveries {
             bags.entry(&delivery.id().bag).or_default().push(described(delivery));
         }
+        self.lock().said.extend(bags.keys().map(|bag| (*bag).clone()));
         for (bag, deliveries) in bags {
             self.say(bag, deliveries, false).await;
         }
@@ -130,6 +133,12 @@ impl Holdings {
 
     async fn say(&self, bag: &BagId, deliveries: Vec<HeldDelivery>, all: bool) {
         let mut all = all;
+        if deliveries.is_empty()
+            && let Err(error) =
+                self.broker.say_held(bag, &self.event(deliveries.clone(), all)).await
+        {
+            debug!(%error, "held not said");
+        }
         for part in deliveries.chunks(limits::HELD_PER_EVENT) {
             let event = self.event(part.to_vec(), all);
             if let Err(error) = self.broker.say_held(bag, &event).await {
@@ -169,10 +178,13 @@ impl Holdings {
         }
     }
 
-    async fn say_changes(&self) {
+    /// Says what is held now where that has changed; a worker that leaves says so a last time, or it
+    /// would be taken for dead with the deliveries that it gave back.
+    pub(crate) async fn say_changes(&self) {
         let mut bags: HashMap<BagId, Vec<HeldDelivery>> = HashMap::new();
         {
-            let mut table = self.lock();
+            let mut guard = self.lock();
+            let table = &mut *guard;
             if !std::mem::take(&mut table.changed) {
                 return;
             }
@@ -182,11 +194,21 @@ impl Holdings {
                 table.entries.values().filter(|e| e.since.elapsed() >= limits::HELD_EVERY / 2);
             bags.extend(old.map(|entry| (entry.delivery.id().bag.clone(), Vec::new())));
             // An event that says it is everything must not leave out what was announced just now.
+            let mut held = HashSet::new();
             for entry in table.entries.values() {
-                if let Some(deliveries) = bags.get_mut(&entry.delivery.id().bag) {
+                let bag = &entry.delivery.id().bag;
+                held.insert(bag);
+                if let Some(deliveries) = bags.get_mut(bag) {
                     deliveries.push(described(&entry.delivery));
                 }
             }
+            let over: Vec<_> =
+                table.said.iter().filter(|bag| !held.contains(bag)).cloned().collect();
+            for bag in over {
+                table.said.remove(&bag);
+                bags.insert(bag, Vec::new());
+            }
+            table.said.extend(bags.iter().filter(|(_, d)| !d.is_empty()).map(|(b, _)| b.clone()));
         }
         for (bag, deliveries) in bags {
             self.say(&bag, deliveries, true).await;

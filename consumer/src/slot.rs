@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bagpress_broker::descriptor::TaskDescriptor;
 use bagpress_broker::result::{Cause, Failed};
@@ -80,12 +80,17 @@ impl Slots {
         drop(self.jobs.send(job));
     }
 
+    /// Notes how long a task took that no slot executed.
+    pub(crate) fn took(&self, took: Duration) {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).took(took);
+    }
+
     /// Looks at the slots' pace.
     pub(crate) fn pace<T>(&self, look: impl FnOnce(&Pace) -> T) -> T {
         look(&self.pace.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Resolves when a slot starts or ends a job.
+    /// Resolves when a slot started or ended a job, and as many should be asked for as are at hand.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -101,9 +106,17 @@ fn run(slot: usize, jobs: &Mutex<mpsc::Receiver<Job>>, pace: &Mutex<Pace>, chang
         if mine.is_err() {
             continue;
         }
-        drop(waiting);
-        pace.lock().unwrap_or_else(PoisonError::into_inner).started(slot, Instant::now());
-        changed.notify_one();
+        let count = waiting.done();
+        let tell = |note: fn(&mut Pace, usize, Instant)| {
+            let now = Instant::now();
+            let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+            note(&mut pace, slot, now);
+            // The puller asks for many at a time: to be woken for each would cost more than a short task.
+            if count.load(Ordering::Relaxed) * 2 <= pace.wanted(now) {
+                changed.notify_one();
+            }
+        };
+        tell(Pace::started);
         let executed = catch_unwind(AssertUnwindSafe(|| {
             execute(&task, source, sink, &mut scratch, &handle.stop)
         }));
@@ -111,10 +124,9 @@ fn run(slot: usize, jobs: &Mutex<mpsc::Receiver<Job>>, pace: &Mutex<Pace>, chang
             scratch = Scratch::new();
             Err(Failed::new(Cause::CodecError, format!("panicked: {}", text(panic.as_ref()))))
         });
-        pace.lock().unwrap_or_else(PoisonError::into_inner).ended(slot, Instant::now());
+        tell(Pace::ended);
         // Its attempt may have given up.
         drop(made.send(executed));
-        changed.notify_one();
     }
 }
 

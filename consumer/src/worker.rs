@@ -117,6 +117,7 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
         never = async { worker.holdings.keep().await } => Ok(never),
         () = worker.cancelled.keep(cancellations, bags_held) => Ok(()),
     };
+    worker.holdings.say_changes().await;
     // What was sent last must be on its way before the process ends.
     if let Err(error) = control.flush().await {
         warn!(%error, "last answers may be lost");
@@ -254,6 +255,11 @@ impl Waiting {
     fn new(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count.clone())
+    }
+
+    /// Ends the waiting; the count goes on for the others.
+    pub(crate) fn done(self) -> Arc<AtomicUsize> {
+        self.0.clone()
     }
 }
 

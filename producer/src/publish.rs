@@ -153,9 +153,9 @@ impl Publisher {
     async fn one(&self, index: u32, round: u32, entry: Option<InputEntry>, message_id: bool) {
         let specification = &self.shared.plan.specification;
         if let (Some(bucket), Some(entry)) = (&self.shared.inputs, &entry)
-            && let Err(failed) = self.put_input(bucket, index, entry).await
+            && let Err(failed) = Box::pin(self.put_input(bucket, index, entry)).await
         {
-            return self.fail(index, round, failed).await;
+            return Box::pin(self.fail(index, round, failed)).await;
         }
         let task = specification.descriptor(index, round, entry.as_ref());
         loop {

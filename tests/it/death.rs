@@ -32,7 +32,7 @@ pub(crate) async fn middle(place: &Place, folder: &Path) {
     place.until("the bag is in its middle", || (outcomes(folder).len() >= 4).then_some(())).await;
 }
 
-fn expect_unfinished(folder: &Path) {
+pub(crate) fn expect_unfinished(folder: &Path) {
     assert!(outcomes(folder).len() < usize::try_from(TASKS).unwrap(), "it came too late");
 }
 

@@ -5,7 +5,9 @@ use std::time::Instant;
 use async_nats::jetstream;
 use rustix::process::Signal;
 
-use crate::death::{BAG, LEAST_LEASE, TASKS, expect_no_lease_was_waited_for, middle};
+use crate::death::{
+    BAG, LEAST_LEASE, TASKS, expect_no_lease_was_waited_for, expect_unfinished, middle,
+};
 use crate::harness::Place;
 use crate::ledger::{expect_each_done_once, outcomes};
 use crate::process;
@@ -42,6 +44,32 @@ async fn a_worker_that_drains_spends_no_attempt_and_no_lease() {
     for outcome in outcomes(&folder) {
         assert_eq!(outcome["attempt"], 1, "{outcome}");
     }
+}
+
+#[tokio::test]
+async fn workers_that_all_drain_at_once_are_not_taken_for_dead() {
+    let (place, server) = Place::with_server().await;
+    let folder = place.folder("t/staged");
+    let leaving = [place.worker(&server), place.worker(&server), place.worker(&server)];
+    let run = place.spawn(&format!("run {BAG} -q --server {}", server.url()));
+    middle(&place, &folder).await;
+    for worker in &leaving {
+        worker.signal(Signal::TERM);
+    }
+    for worker in leaving {
+        worker.ended(&place).await.with_code(0);
+    }
+    expect_unfinished(&folder);
+    let _next = place.worker(&server);
+    run.ended(&place).await.with_code(0);
+    expect_no_lease_was_waited_for(&folder);
+    expect_each_done_once(&folder, TASKS);
+    for outcome in outcomes(&folder) {
+        assert_eq!(outcome["attempt"], 1, "{outcome}");
+    }
+    let summary = std::fs::read(folder.join("summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
+    assert_eq!(summary["workers_lost"], 0, "{summary}");
 }
 
 #[tokio::test]
