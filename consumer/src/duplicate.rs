@@ -18,7 +18,7 @@ pub(crate) async fn record(
     execution: &Execution,
     winner: &TaskResult,
 ) -> Result<(), Error> {
-    info!(winner = %winner.execution, "another execution came first, this one is a duplicate");
+    info!(task = %delivery.id(), winner = %winner.execution, "another execution came first, this one is a duplicate");
     let holder = worker.holdings.holder();
     let (id, by) = (delivery.id(), &holder.worker);
     let mut record = AttemptRecord::new(id, delivery.delivered(), 0, Cause::Duplicate, by);
