@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bagpress_broker::ids::BagId;
 use bagpress_broker::{Address, Broker, Role, limits, server};
-use bagpress_producer::{RunFolder, Specification, Usage, cancel, message, remove, status, sweep};
+use bagpress_producer::{
+    RunFolder, Specification, Usage, cancel, message, remove, status, sweep, task_status,
+};
 use serde::Serialize;
 
 use crate::bag_cli::{CancelArgs, RmArgs, StatusArgs};
@@ -86,14 +88,14 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
     }
     let broker = broker.as_ref();
     if let (Some(bag), Some(task)) = (&bag, args.task) {
-        let task = status::of_task(bag.folder(), broker, bag.id(), task).await?;
+        let task = task_status::of_task(bag.folder(), broker, bag.id(), task).await?;
         print(&if args.json { json(&task)? } else { task.to_string() })?;
         return Ok(ExitCode::SUCCESS);
     }
     if let (Some(bag), true) = (&bag, args.failed) {
         let failed = match (bag, broker) {
-            (Bag::Folder(folder, _), _) => status::failed_in_folder(folder)?,
-            (Bag::Id(id), Some(broker)) => status::failed_of_id(broker, id).await?,
+            (Bag::Folder(folder, _), _) => task_status::failed_in_folder(folder)?,
+            (Bag::Id(id), Some(broker)) => task_status::failed_of_id(broker, id).await?,
             (Bag::Id(_), None) => Vec::new(),
         };
         let text: String = failed.iter().map(ToString::to_string).collect();

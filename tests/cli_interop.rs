@@ -56,6 +56,40 @@ async fn broker_on(store: &Path) -> Broker {
 }
 
 #[tokio::test]
+async fn the_nats_command_line_shows_what_workers_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = broker_on(&folder.path().join("store")).await;
+    // It listens before it has made its streams; this makes what is missing.
+    let made = bagpress().args(["broker", "--init", "--server", &broker.url]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let worker = bagpress()
+        .current_dir(folder.path())
+        .args(["worker", "--slots", "2", "--server", &broker.url])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _worker = Broker { child: worker, url: broker.url.clone() };
+    let ran = bagpress()
+        .current_dir(folder.path())
+        .args(["run", "--tasks", "3", "--bytes", "65536", "--name", "cli", "--quiet"])
+        .args(["--server", &broker.url])
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+
+    let listed = nats(&broker.url, &["micro", "ls"]);
+    assert!(listed.contains("bag-worker"), "{listed}");
+    let info = nats(&broker.url, &["micro", "info", "bag-worker"]);
+    assert!(info.contains("Compresses tasks of bags") && info.contains("slots: 2"), "{info}");
+    let stats = nats(&broker.url, &["micro", "stats", "bag-worker", "--json"]);
+    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    let of_one = if stats.is_array() { &stats[0] } else { &stats };
+    let told = &of_one["endpoints"][0]["data"];
+    assert_eq!((&told["slots"], &told["done"], &told["failed"]), (&2.into(), &3.into(), &0.into()));
+    assert_eq!(told["input_bytes"], 3 * 65_536, "{of_one}");
+}
+
+#[tokio::test]
 async fn the_nats_command_line_reads_what_a_bag_left() {
     let folder = tempfile::tempdir().unwrap();
     let ran = bagpress()

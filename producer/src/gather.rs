@@ -106,7 +106,15 @@ pub async fn gather(
     let lock = folder.lock()?;
     let specification = plan.specification.clone();
     let lease = Lease::take(broker, &lock, begun_line(&plan), options.resume).await?;
-    let mut gathering = Gathering::start(broker, folder, plan, options, lease).await?;
+    let begun = begun_line(&plan);
+    let mut gathering = match Gathering::start(broker, folder, plan, options, lease.clone()).await {
+        Ok(gathering) => gathering,
+        Err(error) => {
+            // Nobody is to wait for a gatherer that never began.
+            lease.release(begun).await.ok();
+            return Err(error);
+        }
+    };
     let followed = gathering.follow().await;
     gathering.progress.finish();
     gathering.results.close().await;

@@ -32,6 +32,7 @@ pub mod status;
 mod summary;
 pub mod sweep;
 mod tally;
+pub mod task_status;
 mod verify;
 mod watch;
 mod why;

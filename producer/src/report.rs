@@ -7,8 +7,9 @@ use bagpress_broker::BagLine;
 use bagpress_broker::result::Outcome;
 use bytesize::ByteSize;
 
-use crate::status::{Attempt, Bag, Overview, Task, Worker};
+use crate::status::{Bag, Overview, Worker};
 use crate::summary::by_cause;
+use crate::task_status::{Attempt, Task};
 
 impl std::fmt::Display for Overview {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
