@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use bagpress_broker::server::{self, Guard, Server, find_program};
 use bagpress_broker::{Address, Broker, Role, Sizes};
+use bagpress_producer::local::follow_up;
 use bagpress_producer::message;
 
 use crate::cli::BrokerArgs;
@@ -18,7 +19,8 @@ pub(crate) async fn broker(args: BrokerArgs) -> Result<ExitCode> {
         let from = if variable { "BAGPRESS_SERVER" } else { "--server" };
         message(&format!("broker: {url} (from {from})"));
         let broker = Broker::connect(&Address::plain(&url), Role::Admin).await?;
-        let sizes = Sizes { max_file: None, replicas: args.replicas };
+        let sizes =
+            Sizes { max_file: args.max_file.map(|size| size.as_u64()), replicas: args.replicas };
         Box::pin(broker.ensure(&args.pool, sizes)).await?;
         message("the streams are there");
         return Ok(ExitCode::SUCCESS);
@@ -35,10 +37,14 @@ pub(crate) async fn broker(args: BrokerArgs) -> Result<ExitCode> {
     let broker = Broker::connect(&Address::plain(server.url()), Role::Admin).await?;
     let sizes = Sizes { max_file: Some(server::max_file(server.store())), replicas: args.replicas };
     Box::pin(broker.ensure(&args.pool, sizes)).await?;
+    broker.check_room(server::max_file(server.store()), server.store()).await?;
     message(&format!("broker: {} (store {})", server.url(), server.store().display()));
-    tokio::select! {
-        error = server.ended() => return Err(error.into()),
-        _ = signals.received() => {}
+    loop {
+        let happened = tokio::select! {
+            happened = server.watch() => happened,
+            _ = signals.received() => break,
+        };
+        follow_up(&mut server, happened).await?;
     }
     drop(broker);
     server.stop().await;

@@ -366,6 +366,10 @@ pub(crate) struct BrokerArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) replicas: usize,
 
+    /// Bytes that the server may store, such as 8GiB; the streams get parts of it [default: 9 GiB for the streams]
+    #[arg(long, value_name = "SIZE", requires = "init")]
+    pub(crate) max_file: Option<ByteSize>,
+
     /// Pool to make the durable of
     #[arg(long, value_name = "POOL", default_value = "default")]
     pub(crate) pool: Pool,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use bagpress_broker::descriptor::{ResultPath, Transfer, Verify};
-use bagpress_broker::server::{Durability, find_program};
+use bagpress_broker::server::{Durability, find_program, remove_store};
 use bagpress_broker::{Address, Broker, Role};
 use bagpress_codec::Codec;
 use bagpress_producer::gather::{Gathered, Options, open_plan};
@@ -196,7 +196,7 @@ async fn follow(
     if let Some(cluster) = cluster {
         cluster.stop(gathered.is_ok()).await;
     }
-    conclude(&folder, gathered, args)
+    conclude(&folder, gathered, args).await
 }
 
 async fn connect_and_gather(
@@ -238,7 +238,11 @@ async fn supervise(
     Err(why)
 }
 
-fn conclude(folder: &RunFolder, gathered: Result<Gathered>, args: &FollowArgs) -> Result<ExitCode> {
+async fn conclude(
+    folder: &RunFolder,
+    gathered: Result<Gathered>,
+    args: &FollowArgs,
+) -> Result<ExitCode> {
     let gathered = match gathered {
         Ok(gathered) => gathered,
         Err(error) => {
@@ -251,7 +255,7 @@ fn conclude(folder: &RunFolder, gathered: Result<Gathered>, args: &FollowArgs) -
     let summary = Summary::of(&gathered, folder);
     summary.write(folder)?;
     if gathered.plan.specification.results == ResultPath::Staged {
-        local::remove_store(&folder.broker())?;
+        remove_store(&folder.broker()).await?;
     }
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&summary)?))?;

@@ -56,6 +56,14 @@ impl Results {
         self.caught_up
     }
 
+    /// Reads from the first result again: a broker that was restarted may have forgotten some and given
+    /// their places to others.
+    pub async fn rewind(&mut self) {
+        self.close().await;
+        self.stream_sequence = 0;
+        self.caught_up = false;
+    }
+
     /// Waits for results: up to [`limits::GATHER_BATCH`], at least one unless the wait was cut short.
     ///
     /// Cancel-safe between results; the ones of a batch are returned together.

@@ -127,6 +127,8 @@ pub const RETRY_WAIT: Duration = Duration::from_millis(250);
 pub const COMMIT_TRIES: u32 = 40;
 /// How long a command waits for a server to answer its first connect.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a worker that has just started waits for streams that nobody has made.
+pub const STREAMS_WITHIN: Duration = Duration::from_secs(20);
 /// How long a supervised server may take to be ready.
 pub const SERVER_READY_WITHIN: Duration = Duration::from_secs(20);
 /// How long a process of ours may take to end after SIGTERM before it is killed.

@@ -1,10 +1,12 @@
 //! The streams and the durable: made once, checked ever after.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, ReplayPolicy};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{ErrorCode, context, kv, stream};
+use futures::TryStreamExt;
 
 use crate::ids::Pool;
 use crate::{Broker, Error, limits, subjects};
@@ -126,7 +128,9 @@ impl Broker {
                 // Somebody made it with other settings: say which one rather than "in use".
                 Err(error) => match self.jetstream().get_stream(&name).await {
                     Ok(found) => check(&found.cached_info().config, &config),
-                    Err(_) => Err(refused(&name, &error)),
+                    Err(_) => {
+                        Err(self.with_numbers(refused(&name, &error), config.max_bytes).await)
+                    }
                 },
             }
         };
@@ -157,6 +161,65 @@ impl Broker {
         self.ensure_durable(pool).await
     }
 
+    /// Checks the promise that the broker's disk cannot fill: what all streams and buckets may hold
+    /// together is at most `max_file` bytes, which [`max_file`](crate::server::max_file) says of the
+    /// folder `store` on this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`] with both numbers, or [`Error::Lost`].
+    pub async fn check_room(&self, max_file: u64, store: &Path) -> Result<(), Error> {
+        let mut streams = self.jetstream().streams();
+        let mut reserved = 0_u64;
+        while let Some(stream) =
+            streams.try_next().await.map_err(|e| Error::lost("list the streams")(&e))?
+        {
+            let config = stream.config;
+            if config.storage == StorageType::File {
+                reserved = reserved.saturating_add(u64::try_from(config.max_bytes).unwrap_or(0));
+            }
+        }
+        if reserved <= max_file {
+            return Ok(());
+        }
+        Err(Error::Full {
+            what: format!("the broker's disk at {}", store.display()),
+            why: format!(
+                "streams and buckets may hold {reserved} bytes, and there is room for {max_file} \
+                 (what they hold, and nine tenths of what is free)"
+            ),
+        })
+    }
+
+    /// What the stream `name` holds, and may hold, if it is as good as full.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] or [`Error::Lost`].
+    pub async fn nearly_full(&self, name: &str) -> Result<Option<String>, Error> {
+        let stream = self.stream(name).await?;
+        let stream::Info { config, state, .. } = stream.cached_info();
+        let near =
+            |held: u64, most: i64| u64::try_from(most).is_ok_and(|m| m > 0 && held >= m / 100 * 95);
+        let full = near(state.bytes, config.max_bytes) || near(state.messages, config.max_messages);
+        Ok(full.then(|| {
+            format!(
+                "stream {name} is full: {} of {} bytes, {} of {} messages",
+                state.bytes, config.max_bytes, state.messages, config.max_messages
+            )
+        }))
+    }
+
+    async fn with_numbers(&self, error: Error, wanted: i64) -> Error {
+        let Error::Full { what, why } = error else { return error };
+        let Ok(account) = self.jetstream().query_account().await else {
+            return Error::Full { what, why };
+        };
+        let reserved = account.reserved_storage;
+        let why = format!("it needs {wanted} bytes beside {reserved} that are reserved: {why}");
+        Error::Full { what, why }
+    }
+
     async fn ensure_durable(&self, pool: &Pool) -> Result<(), Error> {
         let wanted = durable(pool);
         let name = subjects::durable(pool);
@@ -183,7 +246,13 @@ impl Broker {
             .jetstream()
             .get_consumer_from_stream(subjects::durable(pool), subjects::TASKS)
             .await
-            .map_err(|_| Error::Missing { what: format!("durable {}", subjects::durable(pool)) })?;
+            .map_err(|error| match error.kind() {
+                stream::ConsumerErrorKind::JetStream(_) => {
+                    Error::Missing { what: format!("durable {}", subjects::durable(pool)) }
+                }
+                // A server that is about to choose a leader does not answer.
+                _ => Error::lost("look for the durable")(&error),
+            })?;
         check_durable(&subjects::durable(pool), pool, &durable.cached_info().config)
     }
 

@@ -177,6 +177,13 @@ pub fn output_name(index: u32) -> String {
     format!("out_{index}.bin")
 }
 
+/// The task whose output has this name.
+#[must_use]
+pub fn index_of_output(name: &str) -> Option<u32> {
+    let index = name.strip_prefix("out_")?.strip_suffix(".bin")?.parse().ok()?;
+    (output_name(index) == name).then_some(index)
+}
+
 /// Name of a task's input in the input bucket.
 #[must_use]
 pub fn input_name(index: u32) -> String {
@@ -203,6 +210,14 @@ mod tests {
             assert_eq!(bag_of(&subject), Some(bag.clone()), "{subject}");
         }
         assert_eq!(bag_of("bag"), None);
+    }
+
+    #[test]
+    fn an_outputs_name_reads_back_and_no_other_does() {
+        assert_eq!(index_of_output(&output_name(17)), Some(17));
+        for other in ["out_017.bin", "out_+1.bin", "out_.bin", "in_1", "out_1.bin.gz"] {
+            assert_eq!(index_of_output(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::LazyLock;
@@ -36,7 +37,7 @@ pub struct NatsServer {
     folder: TempDir,
     url: String,
     extra: String,
-    _permit: OwnedSemaphorePermit,
+    _permit: std::sync::Arc<OwnedSemaphorePermit>,
 }
 
 impl Drop for NatsServer {
@@ -66,7 +67,7 @@ impl NatsServer {
         let folder = TempDir::with_prefix("bagpress-nats-").unwrap_or_else(|e| fail(&e));
         let (child, url) = spawn(&program, folder.path(), "127.0.0.1:-1", extra).await;
         let extra = extra.to_owned();
-        Self { child, program, folder, url, extra, _permit: permit }
+        Self { child, program, folder, url, extra, _permit: permit.into() }
     }
 
     /// Where it listens.
@@ -118,6 +119,59 @@ impl NatsServer {
         (self.child, self.url) = spawn(&self.program, folder, &listen, &self.extra).await;
     }
 
+    /// Kills it, forgets everything that it stored, and starts it again on the same port.
+    ///
+    /// # Panics
+    ///
+    /// As [`kill_and_restart`](Self::kill_and_restart).
+    pub async fn forget_and_restart(&mut self) {
+        self.kill();
+        let store = self.folder.path().join("jetstream");
+        std::fs::remove_dir_all(store).unwrap_or_else(|e| fail(&e));
+        self.kill_and_restart().await;
+    }
+
+    /// Sends its process a signal, such as SIGUSR2: lame duck mode.
+    ///
+    /// # Panics
+    ///
+    /// If it has ended.
+    pub fn send(&self, signal: Signal) {
+        self.signal(signal);
+    }
+
+    /// Three servers that are one cluster, with streams in three copies. They count as one.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub async fn cluster() -> [Self; 3] {
+        let permit = SERVERS.clone().acquire_owned().await.unwrap_or_else(|e| fail(&e));
+        let permit = std::sync::Arc::new(permit);
+        let program = program();
+        // Taken all at once, so that they differ.
+        let taken = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap_or_else(|e| fail(&e)));
+        let routes = taken.each_ref().map(|l| l.local_addr().unwrap_or_else(|e| fail(&e)));
+        drop(taken);
+        let all = routes.map(|route| format!("nats://{route}")).join(", ");
+        let start = async |route: SocketAddr| {
+            let extra = format!("cluster {{ name: bag, listen: \"{route}\", routes: [{all}] }}");
+            let folder = TempDir::with_prefix("bagpress-nats-").unwrap_or_else(|e| fail(&e));
+            let (child, url) = spawn(&program, folder.path(), "127.0.0.1:-1", &extra).await;
+            Self { child, program: program.clone(), folder, url, extra, _permit: permit.clone() }
+        };
+        let (a, b, c) = tokio::join!(start(routes[0]), start(routes[1]), start(routes[2]));
+        [a, b, c]
+    }
+
+    /// The name that the server gives itself in a cluster.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        let log = self.log();
+        let said = log.lines().filter_map(|line| line.split_once("Name:"));
+        said.map(|(_, said)| said.trim()).any(|said| said == name)
+    }
+
     /// Stops its process (SIGSTOP): connections stay, and nothing answers once this returns.
     ///
     /// # Panics
@@ -155,7 +209,7 @@ impl NatsServer {
     }
 
     /// Kills it, and waits until it is gone: it must not write into a store that is being deleted.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         // It may be gone already.
         self.child.start_kill().ok();
         let since = Instant::now();

@@ -353,7 +353,7 @@ async fn conclude(
     result: &TaskResult,
     term: bool,
 ) -> Result<(), Error> {
-    match worker.broker.commit(result).await? {
+    match commit(worker, result).await? {
         Committed::Mine => {}
         Committed::Other(other) => {
             if duplicate::was_executed(worker, result) {
@@ -362,6 +362,22 @@ async fn conclude(
         }
     }
     if term { delivery.term("failed").await } else { delivery.ack().await }
+}
+
+/// Commits an outcome; full is not failed: the delivery is held meanwhile, and no attempt is spent.
+async fn commit(worker: &Shared, result: &TaskResult) -> Result<Committed, Error> {
+    let mut tries = 0;
+    loop {
+        match worker.broker.commit(result).await {
+            Err(error @ Error::Full { .. }) if !worker.drain.is_cancelled() => {
+                let delay = doubled(tries).min(limits::LEASE_RENEWAL);
+                debug!(%error, ?delay, "the result waits");
+                tokio::time::sleep(delay).await;
+                tries += 1;
+            }
+            committed => return committed,
+        }
+    }
 }
 
 fn doubled(times: u32) -> Duration {

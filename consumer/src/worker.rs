@@ -15,7 +15,7 @@ use bagpress_objstore::Store;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::attempt::{attempt, give_back};
 use crate::cancelled::Cancelled;
@@ -92,7 +92,7 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
         // Two connections: a chunk must never sit ahead of a lease renewal.
         let control = Broker::connect(&options.address, Role::Worker).await?;
         let data = Broker::connect(&options.address, Role::Worker).await?;
-        control.require(&options.pool).await?;
+        streams(&control, &options.pool, Some(limits::STREAMS_WITHIN)).await?;
         Ok::<_, Error>((control, data))
     };
     let waiting = async {
@@ -124,6 +124,34 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
     }
     info!("worker ended");
     ended
+}
+
+/// Waits until the streams are there: for ever, or as long as `most`.
+///
+/// # Errors
+///
+/// [`Error::Missing`] after that time; at once what waiting does not cure.
+async fn streams(broker: &Broker, pool: &Pool, most: Option<Duration>) -> Result<(), Error> {
+    let since = Instant::now();
+    let mut said = None::<Instant>;
+    loop {
+        let error = match broker.require(pool).await {
+            Ok(()) => return Ok(()),
+            Err(error @ Error::Missing { .. }) => {
+                if most.is_some_and(|most| since.elapsed() >= most) {
+                    return Err(error);
+                }
+                error
+            }
+            Err(error) if error.is_transient() => error,
+            Err(error) => return Err(error),
+        };
+        if said.is_none_or(|at| at.elapsed() >= limits::RECONCILE_AFTER) {
+            said = Some(Instant::now());
+            warn!(%error, hint = error.hint().unwrap_or_default(), "waiting for the broker's streams");
+        }
+        tokio::time::sleep(limits::RETRY_WAIT).await;
+    }
 }
 
 async fn start(
@@ -210,7 +238,12 @@ async fn pull(worker: Arc<Shared>, options: &Options) -> Result<(), Error> {
         let missing = ahead.saturating_sub(queue.outstanding());
         // A few at a time cost as much as many: ask when it is worth it.
         if missing > 0 && (queue.outstanding() == 0 || missing * 2 >= ahead) {
-            queue.request(missing).await?;
+            // What is lost on its way is asked for again.
+            if let Err(error) = queue.request(missing).await
+                && !error.is_transient()
+            {
+                return Err(error);
+            }
         }
         let idle_until = options.idle_exit.map(|idle| last_delivery + idle);
         let wake_at = [next_change, idle_until].into_iter().flatten().min();
@@ -221,12 +254,23 @@ async fn pull(worker: Arc<Shared>, options: &Options) -> Result<(), Error> {
             }
         };
         tokio::select! {
-            received = queue.receive() => match received? {
-                Received::Delivery(first) => {
+            received = queue.receive() => match received {
+                Ok(Received::Delivery(first)) => {
                     last_delivery = Instant::now();
                     take(&worker, &mut queue, first, &mut attempts).await;
                 }
-                Received::Nothing => {}
+                Ok(Received::Nothing) => {}
+                // Its leader may be away, which looks the same, or the store was begun anew.
+                Err(Error::Missing { what }) => {
+                    debug!(what, "joining again");
+                    tokio::select! {
+                        there = streams(&worker.broker, &options.pool, None) => there?,
+                        () = worker.drain.cancelled() => break,
+                    }
+                    tokio::time::sleep(limits::RETRY_WAIT).await;
+                    queue = Queue::join(&worker.broker, &options.pool).await?;
+                }
+                Err(error) => return Err(error),
             },
             () = worker.slots.changed() => {}
             Some(ended) = attempts.join_next() => {

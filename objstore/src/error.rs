@@ -56,7 +56,10 @@ impl From<StoreError> for Failed {
 impl From<object_ref::Error> for StoreError {
     fn from(error: object_ref::Error) -> Self {
         match error {
-            object_ref::Error::Full { .. } => Self::Full(error.to_string()),
+            // Without its bucket a bag is as full as can be: the gatherer makes it again.
+            object_ref::Error::Full { .. } | object_ref::Error::NoBucket { .. } => {
+                Self::Full(error.to_string())
+            }
             object_ref::Error::Digest { .. } => Self::Digest(error.to_string()),
             other => Self::lost("store an object", &other),
         }

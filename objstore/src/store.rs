@@ -1,6 +1,7 @@
 //! Both result paths behind one door.
 
 use std::collections::HashMap;
+use std::io::ErrorKind::{QuotaExceeded, StorageFull};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -146,8 +147,13 @@ impl Store {
 
     fn staged(&self, grant: Grant) -> Result<(Sink, Output), StoreError> {
         if let Some(share) = &grant.share {
-            let file = create_part(&share.part)
-                .map_err(|error| StoreError::Io(format!("{}: {error}", share.part.display())))?;
+            let file = create_part(&share.part).map_err(|error| {
+                let text = format!("{}: {error}", share.part.display());
+                match error.kind() {
+                    StorageFull | QuotaExceeded => StoreError::Full(text),
+                    _ => StoreError::Io(text),
+                }
+            })?;
             let sink = Sink::File { file, sync: !share.same_kernel };
             return Ok((sink, Output::ByPath(Upload::by_path(&self.stager, &grant))));
         }
@@ -236,6 +242,9 @@ pub enum Carried {
     Upload(Upload),
     /// In the bag's bucket.
     Object(Box<object_ref::Writer>),
+    /// In the bag's bucket, which has no room for another: an execution that died before its result was
+    /// committed left it.
+    Found(Box<object_ref::Info>),
 }
 
 impl Output {
@@ -254,8 +263,15 @@ impl Output {
             Self::Object { mut writer, mut chunks } => {
                 while let Some(chunk) = chunks.recv().await {
                     if let Err(error) = writer.write(chunk).await {
+                        let (bucket, name) = writer.place();
                         abandon(*writer).await;
-                        return Err(error.into());
+                        if !matches!(error, object_ref::Error::Full { .. }) {
+                            return Err(error.into());
+                        }
+                        let info = bucket.adopt(&name).await.map_err(|_| error)?;
+                        // The slot goes on: only who has executed the task knows its input.
+                        while chunks.recv().await.is_some() {}
+                        return Ok(Carried::Found(Box::new(info)));
                     }
                 }
                 Ok(Carried::Object(writer))
@@ -276,16 +292,26 @@ impl Carried {
             Self::Upload(upload) => upload.close(bytes, digest).await,
             Self::Object(writer) => {
                 // Looked at before there is an object: the next execution would adopt it.
-                let stored = writer.expecting(bytes, *digest).commit_or_adopt().await?;
-                Ok(Stored::Object(Box::new(stored.info)))
+                let (bucket, name) = writer.place();
+                let stored = match writer.expecting(bytes, *digest).commit_or_adopt().await {
+                    Ok(stored) => stored.info,
+                    Err(error @ object_ref::Error::Full { .. }) => {
+                        bucket.adopt(&name).await.map_err(|_| error)?
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+                Ok(Stored::Object(Box::new(stored)))
             }
+            Self::Found(info) => Ok(Stored::Object(info)),
         }
     }
 
     /// Gives the output up after a failed execution, and removes what it left, as far as it can.
     pub async fn abandon(self) {
-        if let Self::Object(writer) = self {
-            abandon(*writer).await;
+        match self {
+            Self::Nothing | Self::Found(_) => {}
+            Self::Upload(upload) => upload.abandon(),
+            Self::Object(writer) => abandon(*writer).await,
         }
     }
 }

@@ -59,6 +59,7 @@ impl Acceptor {
         for followed in batch {
             match followed.result {
                 Ok(result) => {
+                    self.take_over(result.index, result.round).await?;
                     if self.counts(result.index, result.round) {
                         results.push(result);
                     }
@@ -88,6 +89,18 @@ impl Acceptor {
         accepted.lost.extend(lost);
         accepted.counted = self.count(counted).await?;
         Ok(accepted)
+    }
+
+    /// A round begins in the ledger before anything else knows of it: a result of a higher one says
+    /// that the ledger has lost its line.
+    async fn take_over(&self, index: u32, round: u32) -> Result<()> {
+        let ledger = self.plan.ledger.clone();
+        if index >= self.plan.specification.tasks || round <= ledger.round(index) {
+            return Ok(());
+        }
+        warn!(index, round, "the ledger had lost the line of a round that had begun");
+        let writing = spawn_blocking(move || ledger.begin_at(index, round));
+        writing.await.context("append to the ledger")?.context("append to the ledger")
     }
 
     fn counts(&self, index: u32, round: u32) -> bool {

@@ -22,6 +22,7 @@ use crate::ledger::{Bits, Ledger};
 use crate::plan::BagPlan;
 use crate::progress::Progress;
 use crate::publish::Publisher;
+use crate::room::Room;
 use crate::spec::{Data, Specification};
 use crate::standstill::line;
 use crate::watch::Watch;
@@ -155,6 +156,9 @@ pub(crate) struct Gathering {
     pub(crate) last_outcome: Instant,
     pub(crate) last_progress: Instant,
     pub(crate) last_unheld: Instant,
+    pub(crate) room: Room,
+    /// What the server has no more, as an error says it.
+    pub(crate) missing: Option<String>,
     pub(crate) reconnects: u64,
     /// Tasks that were waiting when a reconciliation began: the results are read behind it.
     pub(crate) reconciling: Option<Bits>,
@@ -230,6 +234,8 @@ impl Gathering {
             last_outcome: now,
             last_progress: now,
             last_unheld: now,
+            room: Room::new(),
+            missing: None,
             reconnects: broker.connects(),
             reconciling: None,
             publishing: None,
@@ -317,6 +323,7 @@ impl Gathering {
             && let Some(waiting) = self.reconciling.take()
         {
             self.submit_missing(waiting);
+            self.rerun_lost_objects().await?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! learns it at its next write, which names a revision that is no longer there.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
 use bagpress_broker::ids::{BagId, random_base32};
@@ -30,6 +31,8 @@ struct Shared {
     /// The revision that we wrote last.
     revision: Mutex<u64>,
     standing: watch::Sender<Standing>,
+    /// Renewals that were lost since one was stored.
+    lost: AtomicU32,
 }
 
 /// Whether we still gather the bag.
@@ -75,7 +78,9 @@ impl Lease {
             if let Some(revision) = broker.write_bag(&line, found.revision).await? {
                 let (standing, _) = watch::channel(Standing::Held);
                 let (broker, revision) = (broker.clone(), revision.into());
-                return Ok(Self { shared: Arc::new(Shared { broker, me, revision, standing }) });
+                return Ok(Self {
+                    shared: Arc::new(Shared { broker, me, revision, standing, lost: 0.into() }),
+                });
             }
             found = broker.find_bag(&line.bag).await.context("look who gathers the bag")?;
         }
@@ -87,10 +92,20 @@ impl Lease {
         tokio::spawn(async move {
             let Ok(mut revision) = lease.shared.revision.try_lock() else { return };
             let line = BagLine { gatherer: Some(lease.shared.me.clone()), ..line };
-            if let Err(error) = lease.write(line, &mut revision).await {
-                debug!(%error, "lease not renewed now");
+            match lease.write(line, &mut revision).await {
+                Ok(()) => lease.shared.lost.store(0, Relaxed),
+                Err(error) => {
+                    lease.shared.lost.fetch_add(1, Relaxed);
+                    debug!(%error, "lease not renewed now");
+                }
             }
         });
+    }
+
+    /// Renewals that were lost since one was stored.
+    #[must_use]
+    pub(crate) fn lost(&self) -> u32 {
+        self.shared.lost.load(Relaxed)
     }
 
     /// Writes a last line, which nobody holds.

@@ -152,7 +152,21 @@ impl Ledger {
     /// What the system said.
     pub fn begin(&self, indices: &[u32]) -> io::Result<Vec<(u32, u32)>> {
         let begun: Vec<_> = indices.iter().map(|index| (*index, self.round(*index) + 1)).collect();
-        for (index, _) in &begun {
+        self.begin_all(&begun)?;
+        Ok(begun)
+    }
+
+    /// Writes the line of a round that had begun, and that the file has lost.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn begin_at(&self, index: u32, round: u32) -> io::Result<()> {
+        self.begin_all(&[(index, round)])
+    }
+
+    fn begin_all(&self, begun: &[(u32, u32)]) -> io::Result<()> {
+        for (index, _) in begun {
             if self.is_decided(*index)
                 && let Some(result) = self.manifest.outcome(*index)
             {
@@ -163,8 +177,7 @@ impl Ledger {
             .iter()
             .map(|(index, round)| Entry::Begun { index: *index, round: *round })
             .collect();
-        self.append(&lines, |_| 0)?;
-        Ok(begun)
+        self.append(&lines, |_| 0)
     }
 
     /// The file.

@@ -22,9 +22,11 @@ mod progress;
 mod publish;
 #[cfg(feature = "testing")]
 pub mod read_back;
+mod rebuild;
 pub mod remove;
 mod report;
 mod rerun;
+mod room;
 pub mod run;
 mod spec;
 mod standstill;

@@ -1,12 +1,11 @@
 //! A cluster on this machine, for one run: a server and workers of our own, which die with us.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use bagpress_broker::ids::Pool;
-use bagpress_broker::server::{self, Durability, Guard, Server, find_program};
+use bagpress_broker::server::{self, Durability, Guard, Happened, Server, find_program};
 use bagpress_broker::{Address, Broker, Role, Sizes, limits};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -68,6 +67,10 @@ impl Cluster {
         let broker = Broker::connect(&Address::plain(server.url()), Role::Admin).await?;
         let sizes = Sizes { max_file: Some(server::max_file(server.store())), replicas: 1 };
         Box::pin(broker.ensure(&Pool::default(), sizes)).await?;
+        if options.workers > 0 {
+            // Who only reads fills nothing.
+            broker.check_room(server::max_file(server.store()), server.store()).await?;
+        }
         let (ended, receiver) = mpsc::channel(64);
         let mut cluster = Self { server, guard, logs: folder.logs(), workers: Vec::new(), ended };
         for number in 0..options.workers {
@@ -103,7 +106,7 @@ impl Cluster {
     /// [`limits::RESPAWNS_MAX`] times each. Returns when the cluster can do no more.
     pub async fn supervise(&mut self) -> anyhow::Error {
         loop {
-            let number = {
+            let happened = {
                 let Self { server, workers, .. } = self;
                 let mut ends: FuturesUnordered<_> = workers
                     .iter_mut()
@@ -112,7 +115,7 @@ impl Cluster {
                     .map(|(number, child)| async move { (number, child.id(), child.wait().await) })
                     .collect();
                 tokio::select! {
-                    error = server.ended() => return anyhow::Error::from(error).context("the local server is gone"),
+                    happened = server.watch() => Err(happened),
                     Some((number, pid, status)) = ends.next() => {
                         let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
                         warn!(number, pid, status, "local worker ended");
@@ -121,11 +124,15 @@ impl Cluster {
                             // Nobody listens when the bag is over.
                             self.ended.try_send(pid).ok();
                         }
-                        number
+                        Ok(number)
                     }
                 }
             };
-            if let Err(error) = self.respawn(number) {
+            let done = match happened {
+                Ok(number) => self.respawn(number),
+                Err(happened) => follow_up(&mut self.server, happened).await,
+            };
+            if let Err(error) = done {
                 return error;
             }
         }
@@ -170,16 +177,26 @@ impl Cluster {
     }
 }
 
-/// Removes the store of a run's own server.
+/// Does what is to be done for a server of ours, and says so.
 ///
 /// # Errors
 ///
-/// What the system said.
-pub fn remove_store(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", folder.display()))
+/// If it is gone, or does not come back.
+pub async fn follow_up(server: &mut Server, happened: Happened) -> Result<()> {
+    let store = server.store().display().to_string();
+    match happened {
+        Happened::Ended(error) => {
+            return Err(anyhow::Error::from(error).context("the local server is gone"));
         }
-        _ => Ok(()),
+        Happened::DiskFull => crate::message(&format!(
+            "note: the broker's disk is full at {store}; free some space there, the server is then restarted"
+        )),
+        Happened::RoomAgain => {
+            server.restart().await.context("restart the server that had met a full disk")?;
+            crate::message(&format!(
+                "note: there is room at {store} again, the server was restarted"
+            ));
+        }
     }
+    Ok(())
 }

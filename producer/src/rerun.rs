@@ -4,14 +4,27 @@ use anyhow::{Context, Result};
 use bagpress_broker::subjects;
 use bagpress_objstore::object_ref::Lookup;
 use bagpress_objstore::staging::{Plan as _, hash_file};
+use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use crate::gather::Gathering;
 use crate::manifest::{Entry, read};
+use crate::rebuild;
 
 impl Gathering {
     /// Begins new rounds for what shall run again, before anything of the old ones is touched.
     pub(crate) async fn rerun(&mut self) -> Result<()> {
+        if self.options.repair {
+            let (plan, parts) = (self.plan.clone(), self.parts.clone());
+            let rebuilding = spawn_blocking(move || {
+                parts.map_or(Ok(0), |parts| rebuild::from_outputs(&plan, parts.root()))
+            });
+            let tasks = rebuilding.await.context("rebuild the ledger")??;
+            if tasks > 0 {
+                info!(tasks, "ledger lines rebuilt from outputs that give their inputs again");
+                crate::message(&format!("note: {tasks} ledger lines rebuilt from their outputs"));
+            }
+        }
         let mut again = Vec::new();
         let ledger = &self.plan.ledger;
         for index in 0..self.plan.specification.tasks {

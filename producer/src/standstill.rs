@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bagpress_broker::result::wall_clock_us;
-use bagpress_broker::{BagLine, BagState, limits};
+use bagpress_broker::{BagLine, BagState, limits, subjects};
+use bagpress_objstore::object_ref::Lookup;
 use bagpress_objstore::staging::Receiver;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::Stalled;
+use crate::accept::output_bucket;
 use crate::gather::Gathering;
 use crate::ledger::Bits;
 use crate::plan::BagPlan;
@@ -18,6 +20,8 @@ use crate::why;
 
 /// Between two looks for tasks that nobody holds, while the bag stands still.
 const UNHELD_EVERY: Duration = Duration::from_secs(1);
+/// So many lines in a row must be lost before a broker is said to store nothing.
+const UNSTORED_MIN: u32 = 2;
 
 impl Gathering {
     /// Looks which tasks wait; the results are read from there on, and what has neither is missing.
@@ -31,11 +35,62 @@ impl Gathering {
         });
         match seen.await {
             Ok(()) => {
-                self.results.close().await;
+                self.missing = None;
+                self.results.rewind().await;
                 self.reconciling = Some(waiting);
             }
-            Err(error) => debug!(%error, "not reconciled now"),
+            Err(error) => {
+                debug!(%error, "not reconciled now");
+                if matches!(error, bagpress_broker::Error::Missing { .. }) {
+                    let hint = error.hint().unwrap_or_default();
+                    self.missing = Some(format!("{error}; {hint}, the bag goes on by itself"));
+                }
+                return;
+            }
         }
+        if self.acceptor.bucket.is_some()
+            && let Err(error) = output_bucket(&self.broker, &self.plan).await
+        {
+            warn!("{error:#}");
+        }
+    }
+
+    /// A done task whose object the broker forgot, and which is no file here, is run again.
+    pub(crate) async fn rerun_lost_objects(&self) -> Result<()> {
+        let (Some(bucket), None) = (&self.acceptor.bucket, &self.parts) else { return Ok(()) };
+        let mut there = Bits::new(self.plan.specification.tasks);
+        let mut list = bucket.list();
+        loop {
+            match list.next().await {
+                Ok(Some(info)) => {
+                    if let Some(index) = subjects::index_of_output(&info.name) {
+                        there.set(index, true);
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    debug!(%error, "objects not listed now");
+                    return Ok(());
+                }
+            }
+        }
+        let ledger = &self.plan.ledger;
+        let mut gone = Vec::new();
+        for index in 0..self.plan.specification.tasks {
+            if !ledger.is_decided(index) || ledger.is_failed(index) || there.get(index) {
+                continue;
+            }
+            // A replica that lags must not cost anything.
+            let looked = bucket.info_from_leader(&subjects::output_name(index)).await;
+            if matches!(looked, Ok(Lookup::Missing)) {
+                gone.push(index);
+            }
+        }
+        if !gone.is_empty() {
+            warn!(tasks = gone.len(), "the broker lost objects of tasks that are done, run again");
+            self.run_again(&gone).await?;
+        }
+        Ok(())
     }
 
     /// Publishes what neither waits nor has a result, without an id that the server may remember.
@@ -68,10 +123,14 @@ impl Gathering {
             let watch = self.watch.clone();
             tokio::spawn(async move { watch.give_back_unheld().await });
         }
+        if let Some(bucket) = &self.acceptor.bucket {
+            self.room.look(bucket, &self.watch).await;
+        }
         let reconnected = self.broker.connects() != self.reconnects;
         let still = quiet >= limits::RECONCILE_AFTER
             && self.last_progress.elapsed() >= limits::RECONCILE_AFTER
             && running == 0;
+        let still = still || self.missing.is_some() && self.last_progress.elapsed() >= UNHELD_EVERY;
         if (reconnected || still) && self.publishing.is_none() && self.reconciling.is_none() {
             self.reconnects = self.broker.connects();
             self.last_progress = Instant::now();
@@ -108,11 +167,27 @@ impl Gathering {
         if let Some(why) = self.receiver.as_ref().and_then(Receiver::waiting) {
             return format!("{why}; free some space, the bag goes on by itself");
         }
+        if self.stores_nothing().await {
+            return format!(
+                "the broker at {} answers and stores nothing, as one that met a full disk does; free \
+                 some space there and restart it, the bag goes on by itself",
+                self.broker.url()
+            );
+        }
         if let Some(why) = self.publisher.waiting() {
             return why;
         }
+        if let Some(why) = self.room.full() {
+            return format!("{why}; what nobody names is purged, the bag goes on by itself");
+        }
+        if let Some(why) = &self.missing {
+            return why.clone();
+        }
         if self.broker.up_for().is_none() {
             return format!("the broker at {} is out of reach, reconnecting", self.broker.url());
+        }
+        if let Ok(Some(why)) = self.broker.nearly_full(subjects::RESULTS).await {
+            return format!("{why}; make room there, the bag goes on by itself");
         }
         if running > 0 {
             return format!("{running} tasks are with {workers} workers");
@@ -125,6 +200,13 @@ impl Gathering {
             }
             Err(error) => error.to_string(),
         }
+    }
+
+    /// Whether publishes time out while the server answers: it met a full disk.
+    async fn stores_nothing(&self) -> bool {
+        self.lease.lost() >= UNSTORED_MIN
+            && self.broker.up_for().is_some_and(|up| up > limits::REQUEST_TIMEOUT)
+            && self.broker.stream(subjects::TASKS).await.is_ok()
     }
 
     /// The bag's line as it is now.

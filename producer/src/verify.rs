@@ -127,7 +127,7 @@ fn files(
     Ok(verified)
 }
 
-fn check_file(codec: &Codec, path: &Path, done: &Done) -> Result<(), String> {
+pub(crate) fn check_file(codec: &Codec, path: &Path, done: &Done) -> Result<(), String> {
     let mut file = File::open(path).map_err(|error| error.to_string())?;
     check(codec, done, |buffer| {
         buffer.clear();

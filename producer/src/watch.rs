@@ -95,6 +95,12 @@ impl Watch {
         busy.fold((0, 0), |(count, tasks), worker| (count + 1, tasks + worker.held.len()))
     }
 
+    /// Whether some worker holds a task, in whatever round.
+    #[must_use]
+    pub(crate) fn is_held(&self, index: u32) -> bool {
+        self.workers().values().any(|worker| worker.held.keys().any(|(held, _)| *held == index))
+    }
+
     /// Workers that were lost.
     #[must_use]
     pub(crate) fn lost(&self) -> u64 {

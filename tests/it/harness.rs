@@ -49,7 +49,8 @@ impl Place {
     /// A place, and beside it a server with the streams.
     pub(crate) async fn with_server() -> (Self, NatsServer) {
         let (place, server) = Self::with_bare_server().await;
-        place.run(&format!("broker --init --server {}", server.url())).await.with_code(0);
+        let init = format!("broker --init --max-file 2GiB --server {}", server.url());
+        place.run(&init).await.with_code(0);
         (place, server)
     }
 

@@ -17,6 +17,11 @@ impl Child {
         self.command.contains(" worker ") && !self.command.contains("__guard")
     }
 
+    /// Whether it is the program itself.
+    pub(crate) fn is_bagpress(&self) -> bool {
+        self.command.contains("bagpress run") || self.command.contains("bagpress gather")
+    }
+
     /// Whether it has become a server.
     pub(crate) fn is_server(&self) -> bool {
         self.command.contains("nats-server --config") && !self.command.contains("__guard")
@@ -55,6 +60,13 @@ pub(crate) fn children(parent: u32) -> Vec<Child> {
 /// Their process ids.
 pub(crate) fn pids(children: &[Child]) -> Vec<u32> {
     children.iter().map(|child| child.pid).collect()
+}
+
+/// Bytes that a process had in memory at most, so far.
+pub(crate) fn peak_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 /// Sends a signal to a process that is there.

@@ -13,6 +13,11 @@ use std::process::Command;
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
+/// The running program, whatever became of its file.
+const RUNNING: &str = "/proc/self/exe";
+/// What a child of that name is called where processes are listed.
+const SHOWN: &str = "bagpress";
+
 /// The hidden verb.
 pub const VERB: &str = "__guard";
 
@@ -30,7 +35,11 @@ impl Guard {
     ///
     /// What the system said.
     pub fn of_this_program() -> io::Result<Self> {
-        Ok(Self { executable: std::env::current_exe()? })
+        // The kernel's own name for it leads to the program that runs, also when an update has put
+        // another file in its place, or none.
+        let running = PathBuf::from(RUNNING);
+        let executable = if running.exists() { running } else { std::env::current_exe()? };
+        Ok(Self { executable })
     }
 
     /// A command that becomes `program`; give it the program's arguments.
@@ -39,7 +48,7 @@ impl Guard {
     /// its children in order.
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(&self.executable);
+        let mut command = named(Command::new(&self.executable), self.executable.as_os_str());
         command.arg(VERB).arg(std::process::id().to_string()).arg(program.as_ref());
         command.process_group(0);
         command
@@ -59,5 +68,12 @@ pub fn exec(mut arguments: impl Iterator<Item = OsString>) -> io::Error {
     if getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
         return io::Error::other("the parent ended before its child began");
     }
-    Command::new(program).args(arguments).exec()
+    named(Command::new(&program), &program).args(arguments).exec()
+}
+
+fn named(mut command: Command, program: &OsStr) -> Command {
+    if program == RUNNING {
+        command.arg0(SHOWN);
+    }
+    command
 }

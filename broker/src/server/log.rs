@@ -37,6 +37,11 @@ impl Log {
         tail.iter().flat_map(|line| ["\n  ", line]).collect()
     }
 
+    /// Whether its end has `words`, of this start.
+    pub(crate) fn tells(&self, words: &str) -> bool {
+        self.read().is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(words))
+    }
+
     fn read(&self) -> io::Result<Vec<u8>> {
         let mut file = File::open(&self.path)?;
         let end = file.metadata()?.len();

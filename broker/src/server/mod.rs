@@ -9,7 +9,8 @@ pub(crate) mod ready;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
@@ -23,6 +24,13 @@ pub use ready::{leftovers, running};
 
 use self::log::Log;
 use crate::{Error, limits};
+
+/// Between two looks at the disk of a server.
+const DISK_EVERY: Duration = Duration::from_millis(500);
+/// Free bytes below which a server has met, or is about to meet, a full disk.
+const DISK_FULL: u64 = 1 << 20;
+/// What it writes then, if its log has room.
+const NO_SPACE: &str = "no space left on device";
 
 /// How a server is supervised.
 #[derive(Debug, Clone)]
@@ -42,12 +50,32 @@ pub struct Options {
 /// A nats-server that is our child. Dropping it kills it; [`stop`](Self::stop) is kinder.
 #[derive(Debug)]
 pub struct Server {
+    options: Options,
+    /// It met a full disk and stores nothing until it is restarted.
+    full: bool,
     child: Child,
     url: String,
     pid: u32,
     store: PathBuf,
     log: Log,
-    _lock: fs::File,
+    lock: fs::File,
+}
+
+/// What happens to a server that is watched.
+#[derive(Debug)]
+pub enum Happened {
+    /// It ended, which it should not.
+    Ended(Error),
+    /// Its disk is full: it stores nothing from now on, and says nothing to who publishes.
+    DiskFull,
+    /// There is room again: [`Server::restart`] it, which alone makes it store again.
+    RoomAgain,
+}
+
+struct Spawned {
+    child: Child,
+    url: String,
+    log: Log,
 }
 
 impl Server {
@@ -60,42 +88,45 @@ impl Server {
     ///
     /// [`Error::StoreInUse`], [`Error::NotReady`] with the end of its log, [`Error::Io`].
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let since = Instant::now();
-        let Options { program, store, listen, durability, guard } = options;
-        let io = |what, path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Io { what, path, source }
-        };
-        let store = std::path::absolute(&store).map_err(io("find", &store))?;
+        let store = std::path::absolute(&options.store).map_err(io("find", &options.store))?;
+        let options = Options { store: store.clone(), ..options };
         let lock = lock::lock(&store).await?;
-        for old in ready::ports_files(&store) {
-            fs::remove_file(&old).map_err(io("remove the old ports file", &old))?;
-        }
-        let version = program.version.clone();
-        let config =
-            Config { store: store.clone(), listen, durability, version, extra: String::new() };
-        let config = config.write()?;
-        let log = store.join("server.log");
-        let (log, output) = Log::open(log.clone()).map_err(io("open the log", &log))?;
-        let more_output = output.try_clone().map_err(io("open the log", log.path()))?;
-        // The server never reads its input, but it keeps it open. So nobody else gets the store before
-        // the server is really gone, even if we are killed.
-        let input = lock.try_clone().map_err(io("lock", &store))?;
-        let mut command = Command::from(guard.command(&program.path));
-        command.arg("--config").arg(&config).stdin(input).stdout(output).stderr(more_output);
-        command.kill_on_drop(true);
-        let mut child = command.spawn().map_err(io("start", &guard.executable))?;
+        let Spawned { child, url, log } = spawn(&options, &lock).await?;
         let pid = child.id().unwrap_or_default();
-        let url = match ready::ready(&mut child, &store, &log).await {
-            Ok(url) => url,
-            Err(error) => {
-                // It has ended, or it must.
-                drop(child.kill().await);
-                return Err(error);
+        Ok(Self { options, full: false, child, url, pid, store, log, lock })
+    }
+
+    /// Stops it, and starts it again on the same store and port. The lock stays ours throughout.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start); there is no server then.
+    pub async fn restart(&mut self) -> Result<(), Error> {
+        self.end().await;
+        let listen = self.url.trim_start_matches("nats://").to_owned();
+        let options = Options { listen, ..self.options.clone() };
+        let Spawned { child, url, log } = spawn(&options, &self.lock).await?;
+        self.pid = child.id().unwrap_or_default();
+        (self.child, self.url, self.log, self.full) = (child, url, log, false);
+        Ok(())
+    }
+
+    /// Waits until something happens to it. Cancel-safe.
+    pub async fn watch(&mut self) -> Happened {
+        loop {
+            tokio::select! {
+                status = self.child.wait() => return Happened::Ended(self.how_it_ended(status)),
+                () = tokio::time::sleep(DISK_EVERY) => {}
             }
-        };
-        debug!(pid, url, ready_after = ?since.elapsed(), "nats-server started");
-        Ok(Self { child, url, pid, store, log, _lock: lock })
+            let free = free_bytes(&self.store);
+            if !self.full && (free < DISK_FULL || self.log.tells(NO_SPACE)) {
+                self.full = true;
+                return Happened::DiskFull;
+            }
+            if self.full && free >= limits::DISK_FREE_MIN {
+                return Happened::RoomAgain;
+            }
+        }
     }
 
     /// Where it listens.
@@ -124,7 +155,12 @@ impl Server {
 
     /// Waits until it ends, which it should not, and says how. Cancel-safe.
     pub async fn ended(&mut self) -> Error {
-        let why = match self.child.wait().await {
+        let status = self.child.wait().await;
+        self.how_it_ended(status)
+    }
+
+    fn how_it_ended(&self, status: std::io::Result<ExitStatus>) -> Error {
+        let why = match status {
             Ok(status) => format!("it ended: {status}"),
             Err(error) => format!("it cannot be waited for: {error}"),
         };
@@ -134,6 +170,16 @@ impl Server {
     /// Stops it, and waits until it is gone: killed, if it takes longer than
     /// [`limits::STOP_WITHIN`]. The store and the log stay.
     pub async fn stop(mut self) {
+        self.end().await;
+        // A server that ends in order removes its ports file itself.
+        let mut leftovers = ready::ports_files(&self.store);
+        leftovers.push(self.store.join(config::FILE));
+        for leftover in leftovers {
+            drop(fs::remove_file(leftover));
+        }
+    }
+
+    async fn end(&mut self) {
         // None if it was waited for already: its process id may be somebody else's by now.
         if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
             // It may have ended by itself.
@@ -142,11 +188,51 @@ impl Server {
         if tokio::time::timeout(limits::STOP_WITHIN, self.child.wait()).await.is_err() {
             drop(self.child.kill().await);
         }
-        // A server that ends in order removes its ports file itself.
-        let mut leftovers = ready::ports_files(&self.store);
-        leftovers.push(self.store.join(config::FILE));
-        for leftover in leftovers {
-            drop(fs::remove_file(leftover));
+    }
+}
+
+fn io(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::Io { what, path: path.clone(), source }
+}
+
+fn free_bytes(folder: &Path) -> u64 {
+    rustix::fs::statvfs(folder).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+async fn spawn(options: &Options, lock: &fs::File) -> Result<Spawned, Error> {
+    let since = Instant::now();
+    let Options { program, store, listen, durability, guard } = options;
+    for old in ready::ports_files(store) {
+        fs::remove_file(&old).map_err(io("remove the old ports file", &old))?;
+    }
+    let config = Config {
+        store: store.clone(),
+        listen: listen.clone(),
+        durability: *durability,
+        version: program.version.clone(),
+        extra: String::new(),
+    };
+    let config = config.write()?;
+    let log = store.join("server.log");
+    let (log, output) = Log::open(log.clone()).map_err(io("open the log", &log))?;
+    let more_output = output.try_clone().map_err(io("open the log", log.path()))?;
+    // The server never reads its input, but it keeps it open. So nobody else gets the store before
+    // the server is really gone, even if we are killed.
+    let input = lock.try_clone().map_err(io("lock", store))?;
+    let mut command = Command::from(guard.command(&program.path));
+    command.arg("--config").arg(&config).stdin(input).stdout(output).stderr(more_output);
+    command.kill_on_drop(true);
+    let mut child = command.spawn().map_err(io("start", &guard.executable))?;
+    match ready::ready(&mut child, store, &log).await {
+        Ok(url) => {
+            debug!(pid = child.id(), url, ready_after = ?since.elapsed(), "nats-server started");
+            Ok(Spawned { child, url, log })
+        }
+        Err(error) => {
+            // It has ended, or it must.
+            drop(child.kill().await);
+            Err(error)
         }
     }
 }

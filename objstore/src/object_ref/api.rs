@@ -34,10 +34,12 @@ pub(super) struct StreamInfo {
 #[derive(Debug, Deserialize)]
 pub(super) struct StreamConfig {
     pub(super) num_replicas: usize,
+    pub(super) max_bytes: i64,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct StreamState {
+    pub(super) bytes: u64,
     #[serde(default)]
     pub(super) subjects: HashMap<String, u64>,
 }

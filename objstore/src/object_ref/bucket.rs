@@ -8,7 +8,7 @@ use async_nats::Client;
 use async_nats::jetstream::stream::{Compression, Config, DiscardPolicy, RetentionPolicy};
 use async_nats::jetstream::{Context, ErrorCode, account::Account, context::CreateStreamErrorKind};
 use bagpress_broker::ids::BagId;
-use bagpress_broker::limits;
+use bagpress_broker::{limits, subjects};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
@@ -71,7 +71,9 @@ impl Bucket {
         bag: &BagId,
     ) -> Result<Self, Error> {
         let bucket = Self::new(client, context, name)?;
-        let wanted = bucket.config(description, max_bytes, bag);
+        let replicas = bucket.replicas_of_the_streams().await;
+        let wanted =
+            Config { num_replicas: replicas, ..bucket.config(description, max_bytes, bag) };
         let what = "make a bucket";
         let found = match bucket.context.create_stream(wanted.clone()).await {
             Ok(stream) => stream.cached_info().config.clone(),
@@ -108,6 +110,14 @@ impl Bucket {
             compression: Some(Compression::None),
             metadata: [(BAG.to_owned(), bag.to_string())].into(),
             ..Config::default()
+        }
+    }
+
+    /// As many copies as the streams have: an operator chooses once.
+    async fn replicas_of_the_streams(&self) -> usize {
+        match self.context.get_stream(subjects::RESULTS).await {
+            Ok(stream) => stream.cached_info().config.num_replicas.max(1),
+            Err(_) => 1,
         }
     }
 
@@ -244,6 +254,29 @@ impl Bucket {
             return Ok(info);
         }
         Err(self.lost(&info, found))
+    }
+
+    /// The object of a name, by the stream's leader, if it reads back with its digest: where there is no
+    /// room for another, it may be what takes the room.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::get`].
+    pub async fn adopt(&self, name: &str) -> Result<Info, Error> {
+        let info = self.info_from_leader(name).await?.found(&self.name, name)?;
+        let mut reader = self.reader(&info);
+        while reader.next().await?.is_some() {}
+        Ok(info)
+    }
+
+    /// Bytes that the bucket holds, and that it may hold.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unanswered`], transient; [`Error::NoBucket`].
+    pub async fn usage(&self) -> Result<(u64, u64), Error> {
+        let info = self.stream_info("none", 0).await?;
+        Ok((info.state.bytes, u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX)))
     }
 
     pub(super) fn lost(&self, info: &Info, found: u64) -> Error {

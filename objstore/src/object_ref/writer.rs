@@ -135,6 +135,12 @@ impl Writer {
         self
     }
 
+    /// The bucket and the name that it writes.
+    #[must_use]
+    pub fn place(&self) -> (Bucket, String) {
+        (self.bucket.clone(), self.name.clone())
+    }
+
     /// Appends bytes, any number of them. Returns when at most a window of chunks is under way.
     ///
     /// Not cancel-safe: a writer whose `write` was dropped must be dropped too.

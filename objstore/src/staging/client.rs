@@ -265,6 +265,7 @@ impl Stager {
             inline: None,
             decided: None,
             sent: 0,
+            part: None,
         };
         let Some(first) = chunks.recv().await else {
             upload.inline = Some(Bytes::new());
@@ -359,6 +360,8 @@ pub struct Upload {
     inline: Option<Bytes>,
     decided: Option<Box<TaskResult>>,
     sent: u64,
+    /// The part file, if this side writes it.
+    part: Option<PathBuf>,
 }
 
 impl Upload {
@@ -372,6 +375,16 @@ impl Upload {
             inline: None,
             decided: None,
             sent: 0,
+            part: grant.share.as_ref().map(|share| share.part.clone()),
+        }
+    }
+
+    /// Gives up what was written by path and never closed.
+    pub(crate) fn abandon(self) {
+        if let Some(part) = self.part
+            && let Err(error) = super::parts::remove_if_there(&part)
+        {
+            tracing::debug!(%error, part = %part.display(), "part file left behind");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::ErrorKind::{QuotaExceeded, StorageFull};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -317,8 +318,7 @@ impl Shared {
             let offset: Option<u64> = offset.and_then(|v| v.as_str().parse().ok());
             if offset == Some(incoming.offset()) {
                 if let Some(reason) = self.room(message.payload.len() as u64) {
-                    self.answer(&message, &Chunked::Wait { reason }).await;
-                    continue;
+                    return self.turn_away(&message, &part, reason).await;
                 }
                 let payload = message.payload.clone();
                 let written = spawn_blocking(move || incoming.write(&payload)).await;
@@ -326,7 +326,7 @@ impl Shared {
                     Ok(Ok(incoming)) => incoming,
                     Ok(Err(error)) => {
                         let reason = format!("{}: {error}", part.display());
-                        return self.answer(&message, &Chunked::Wait { reason }).await;
+                        return self.turn_away(&message, &part, reason).await;
                     }
                     Err(error) => return warn!(%error, "chunk not written"),
                 };
@@ -335,6 +335,14 @@ impl Shared {
             let next = Chunked::Next { offset: incoming.offset(), window };
             self.answer(&message, &next).await;
         }
+    }
+
+    /// Asks a worker to come again later. It will as another execution: what this one left would only
+    /// take the room that is missing.
+    async fn turn_away(&self, message: &Message, part: &std::path::Path, reason: String) {
+        let removed = remove_if_there(part);
+        debug!(ok = removed.is_ok(), reason, "an upload was asked to wait");
+        self.answer(message, &Chunked::Wait { reason }).await;
     }
 
     async fn close(self: &Arc<Self>, message: &Message) {
@@ -377,10 +385,14 @@ impl Shared {
         .await;
         let answer = match checked {
             Ok(Ok(())) => self.durable(&close, &part).await,
-            Ok(Err((std::io::ErrorKind::StorageFull, reason))) => Closed::Wait { reason },
+            Ok(Err((StorageFull | QuotaExceeded, reason))) => Closed::Wait { reason },
             Ok(Err((_, message))) => Closed::Mismatch { message },
             Err(error) => Closed::Mismatch { message: error.to_string() },
         };
+        if matches!(answer, Closed::Wait { .. }) {
+            let removed = remove_if_there(&part);
+            debug!(ok = removed.is_ok(), "an upload was asked to wait");
+        }
         self.answer(message, &answer).await;
     }
 

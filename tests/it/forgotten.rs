@@ -1,0 +1,82 @@
+//! A broker that forgot what it had acknowledged: the bag finds out and runs that again.
+
+use async_nats::jetstream;
+use bagpress_broker::testing::NatsServer;
+
+use crate::death::{BAG, TASKS, middle};
+use crate::harness::{Place, Running};
+use crate::ledger::{expect_each_done_once, outcomes};
+
+async fn begun(results: &str) -> (Place, NatsServer, Running, Running) {
+    let (place, server) = Place::with_server().await;
+    let worker = place.worker(&server);
+    let words = format!("run {BAG} -q --results {results} --server {}", server.url());
+    let run = place.spawn(&words);
+    middle(&place, &place.folder(&format!("t/{results}"))).await;
+    (place, server, worker, run)
+}
+
+async fn purge(server: &NatsServer, stream: &str) {
+    let context = jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    context.get_stream(stream).await.unwrap().purge().await.unwrap();
+}
+
+#[tokio::test]
+async fn waiting_tasks_that_are_gone_are_submitted_again() {
+    let (place, server, _worker, run) = begun("staged").await;
+    purge(&server, "BAG_TASKS").await;
+    run.ended(&place).await.with_code(0);
+    expect_each_done_once(&place.folder("t/staged"), TASKS);
+}
+
+#[tokio::test]
+async fn results_that_are_gone_cost_nothing_that_is_in_the_ledger() {
+    let (place, server, _worker, run) = begun("staged").await;
+    purge(&server, "BAG_RESULTS").await;
+    purge(&server, "BAG_TASKS").await;
+    run.ended(&place).await.with_code(0);
+    expect_each_done_once(&place.folder("t/staged"), TASKS);
+    place.run("verify runs/t/staged").await.with_code(0);
+}
+
+async fn a_store_that_is_gone(results: &str) {
+    let (place, mut server, _worker, run) = begun(results).await;
+    server.forget_and_restart().await;
+    let init = format!("broker --init --max-file 2GiB --server {}", server.url());
+    place.run(&init).await.with_code(0);
+    run.ended(&place).await.with_code(0);
+    let verify = format!("verify runs/t/{results} --server {}", server.url());
+    place.run(&verify).await.with_code(0);
+    let done: std::collections::HashSet<_> = outcomes(&place.folder(&format!("t/{results}")))
+        .iter()
+        .map(|outcome| outcome["index"].as_u64())
+        .collect();
+    assert_eq!(done.len() as u64, TASKS);
+}
+
+#[tokio::test]
+async fn a_whole_store_that_is_gone_under_a_staged_bag_costs_nothing_that_is_done() {
+    a_store_that_is_gone("staged").await;
+}
+
+#[tokio::test]
+async fn a_whole_store_that_is_gone_under_an_objects_bag_is_filled_again() {
+    a_store_that_is_gone("objects").await;
+}
+
+#[tokio::test]
+async fn an_object_that_is_gone_is_made_again_by_gather() {
+    let (place, server) = Place::with_server().await;
+    let _worker = place.worker(&server);
+    let bag = "run --tasks 4 --bytes 64KiB --results objects --name t -q";
+    place.run(&format!("{bag} --server {}", server.url())).await.with_code(0);
+    let context = jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let specification = std::fs::read(place.folder("t/objects/bag.json")).unwrap();
+    let specification: serde_json::Value = serde_json::from_slice(&specification).unwrap();
+    let stream = format!("OBJ_bag-{}", specification["bag"].as_str().unwrap());
+    context.get_stream(stream).await.unwrap().purge().await.unwrap();
+    let verify = format!("verify runs/t/objects --server {}", server.url());
+    place.run(&verify).await.with_code(1);
+    place.run(&format!("gather runs/t/objects -q --server {}", server.url())).await.with_code(0);
+    place.run(&verify).await.with_code(0);
+}

@@ -1,0 +1,157 @@
+//! Full is not failed: a bag pauses, says so, and goes on by itself; no attempt is spent, and nothing
+//! grows meanwhile.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream;
+use bagpress_broker::testing::NatsServer;
+
+use crate::harness::{Place, Running};
+use crate::ledger::{expect_each_done_once, outcomes};
+use crate::process;
+use crate::small_disk::OnSmallDisk;
+
+const MIB: u64 = 1024 * 1024;
+/// Outputs of 24 MiB: the data is random.
+const BAG: &str = "run --tasks 24 --bytes 1MiB --codec zlib:1 --name t -q";
+const TASKS: u64 = 24;
+
+fn expect_no_attempt_spent(folder: &Path) {
+    for outcome in outcomes(folder) {
+        assert_eq!(outcome["attempt"], 1, "{outcome}");
+    }
+}
+
+async fn context(server: &NatsServer) -> jetstream::Context {
+    jetstream::new(async_nats::connect(server.url()).await.unwrap())
+}
+
+/// Waits until a bag says why it stands still.
+async fn said(place: &Place, run: &Running, words: &str) {
+    place.until(&format!("it says {words:?}"), || run.stderr().contains(words).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_full_run_folder_pauses_a_bag_and_costs_no_attempt_and_no_memory() {
+    let (place, server) = Place::with_server().await;
+    let worker = place.worker(&server);
+    let words = format!("{BAG} --transfer wire --server {}", server.url());
+    let run = OnSmallDisk::start(&place, "runs", 64 * MIB, &words);
+    let pid = run.pid(&place).await;
+    // Sixteen are kept free: four outputs find room, however early the first one comes.
+    run.fill(20 * MIB);
+    let notice = || run.stderr().contains("disk full").then_some(());
+    place.until("it says that the disk is full", notice).await;
+    let folder = run.disk().join("t/staged");
+    let done = outcomes(&folder).len();
+    assert!(done < 24, "{done} tasks are done on a full disk");
+
+    // Workers ask again and again, and nobody gets any larger.
+    let before = [pid, worker.pid()].map(process::peak_bytes);
+    let since = Instant::now();
+    place.until("it has waited", || (since.elapsed() > Duration::from_secs(3)).then_some(())).await;
+    for (pid, before) in [pid, worker.pid()].into_iter().zip(before) {
+        let now = process::peak_bytes(pid);
+        assert!(now < before + 4 * MIB && now < 192 * MIB, "{before} bytes, then {now}");
+    }
+
+    run.make_room();
+    run.ended(&place).await.with_code(0);
+    let folder = place.path("runs.kept/t/staged");
+    expect_each_done_once(&folder, TASKS);
+    expect_no_attempt_spent(&folder);
+    place.run("verify runs.kept/t/staged").await.with_code(0);
+}
+
+#[tokio::test]
+async fn a_local_run_whose_whole_disk_fills_restarts_its_server_and_goes_on() {
+    let place = Place::new().await;
+    let words = "run --tasks 24 --bytes 1MiB --data text --codec zlib:9 --workers 2 --name t -q";
+    let run = OnSmallDisk::start(&place, "runs", 96 * MIB, words);
+    let pid = run.pid(&place).await;
+    let folder = run.disk().join("t/staged");
+    let begun = || (!outcomes(&folder).is_empty()).then_some(());
+    place.until("the bag has begun", begun).await;
+    let server = |pid| process::children(pid).into_iter().find(process::Child::is_server);
+    let before = server(pid).expect("the server runs").pid;
+    run.fill(0);
+    let notice = || run.stderr().contains("the broker's disk is full").then_some(());
+    place.until("it says that its broker's disk is full", notice).await;
+    run.make_room();
+    let restarted = || run.stderr().contains("the server was restarted").then_some(());
+    place.until("the server is restarted", restarted).await;
+    place.until_gone(&[before]).await;
+    run.ended(&place).await.with_code(0);
+    expect_each_done_once(&place.path("runs.kept/t/staged"), 24);
+    place.run("verify runs.kept/t/staged").await.with_code(0);
+}
+
+#[tokio::test]
+async fn a_full_queue_pauses_submission_and_it_goes_on() {
+    let (place, server) = Place::with_server().await;
+    let context = context(&server).await;
+    let tasks = context.get_stream("BAG_TASKS").await.unwrap();
+    let mut config = tasks.cached_info().config.clone();
+    config.max_messages = 4;
+    context.update_stream(config).await.unwrap();
+    let run = place.spawn(&format!("{BAG} --server {}", server.url()));
+    said(&place, &run, "BAG_TASKS is full").await;
+    let _worker = place.worker(&server);
+    run.ended(&place).await.with_code(0);
+    expect_each_done_once(&place.folder("t/staged"), TASKS);
+    expect_no_attempt_spent(&place.folder("t/staged"));
+}
+
+#[tokio::test]
+async fn full_results_hold_the_workers_and_cost_no_attempt() {
+    let (place, server) = Place::with_server().await;
+    let context = context(&server).await;
+    let results = context.get_stream("BAG_RESULTS").await.unwrap();
+    let mut config = results.cached_info().config.clone();
+    config.max_messages = 4;
+    context.update_stream(config.clone()).await.unwrap();
+    let _worker = place.worker(&server);
+    let run = place.spawn(&format!("{BAG} --server {}", server.url()));
+    said(&place, &run, "BAG_RESULTS is full").await;
+    assert_eq!(outcomes(&place.folder("t/staged")).len(), 4);
+    config.max_messages = -1;
+    context.update_stream(config).await.unwrap();
+    run.ended(&place).await.with_code(0);
+    expect_each_done_once(&place.folder("t/staged"), TASKS);
+    expect_no_attempt_spent(&place.folder("t/staged"));
+}
+
+#[tokio::test]
+async fn a_bucket_full_of_what_nobody_names_is_swept_and_the_bag_goes_on() {
+    let (place, server) = Place::with_server().await;
+    let context = context(&server).await;
+    let folder = place.folder("t/objects");
+    let run = place.spawn(&format!("{BAG} --results objects --server {}", server.url()));
+    let specification =
+        place.until("the bag is there", || std::fs::read(folder.join("bag.json")).ok()).await;
+    let specification: serde_json::Value = serde_json::from_slice(&specification).unwrap();
+    let bag = specification["bag"].as_str().unwrap();
+    let stream = place_stream(&context, &format!("OBJ_bag-{bag}")).await;
+    let mut config = stream.cached_info().config.clone();
+    // Room for all outputs, and not for what dead executions left beside them.
+    config.max_bytes = 26 << 20;
+    context.update_stream(config).await.unwrap();
+    for number in 0..16 {
+        let subject = format!("$O.bag-{bag}.C.{number}-AAAAAAAAAAAAAAAAAAAA");
+        let sent = context.publish(subject, vec![0; 1_000_000].into()).await.unwrap();
+        sent.await.unwrap();
+    }
+    let _worker = place.worker(&server);
+    run.ended(&place).await.with_code(0);
+    expect_each_done_once(&folder, TASKS);
+    expect_no_attempt_spent(&folder);
+    place.run(&format!("verify runs/t/objects --server {}", server.url())).await.with_code(0);
+}
+
+async fn place_stream(context: &jetstream::Context, name: &str) -> jetstream::stream::Stream {
+    bagpress_broker::testing::eventually("the bucket is there", crate::harness::SOON, async || {
+        context.get_stream(name).await.ok()
+    })
+    .await
+}
