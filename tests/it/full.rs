@@ -2,12 +2,11 @@
 //! grows meanwhile.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use bagpress_broker::testing::NatsServer;
+use bagpress_broker::testing::{NatsServer, eventually};
 
-use crate::harness::{Place, Running};
+use crate::harness::{Place, Running, SOON};
 use crate::ledger::{expect_each_done_once, outcomes};
 use crate::process;
 use crate::small_disk::OnSmallDisk;
@@ -25,6 +24,16 @@ fn expect_no_attempt_spent(folder: &Path) {
 
 async fn context(server: &NatsServer) -> jetstream::Context {
     jetstream::new(async_nats::connect(server.url()).await.unwrap())
+}
+
+/// Waits until workers were turned away so often.
+async fn turned_away(server: &NatsServer, times: u64) {
+    let context = context(server).await;
+    eventually(&format!("workers were turned away {times} times"), SOON, async || {
+        let attempts = context.get_stream("BAG_ATTEMPTS").await.ok()?;
+        (attempts.cached_info().state.messages >= times).then_some(())
+    })
+    .await;
 }
 
 /// Waits until a bag says why it stands still.
@@ -47,13 +56,13 @@ async fn a_full_run_folder_pauses_a_bag_and_costs_no_attempt_and_no_memory() {
     let done = outcomes(&folder).len();
     assert!(done < 24, "{done} tasks are done on a full disk");
 
-    // Workers ask again and again, and nobody gets any larger.
+    // Workers ask again and again, and once they have, nobody gets any larger.
+    turned_away(&server, 2 * TASKS).await;
     let before = [pid, worker.pid()].map(process::peak_bytes);
-    let since = Instant::now();
-    place.until("it has waited", || (since.elapsed() > Duration::from_secs(3)).then_some(())).await;
+    turned_away(&server, 4 * TASKS).await;
     for (pid, before) in [pid, worker.pid()].into_iter().zip(before) {
         let now = process::peak_bytes(pid);
-        assert!(now < before + 4 * MIB && now < 192 * MIB, "{before} bytes, then {now}");
+        assert!(now < before + 4 * MIB && now < 96 * MIB, "{before} bytes, then {now}");
     }
 
     run.make_room();
@@ -132,7 +141,7 @@ async fn a_bucket_full_of_what_nobody_names_is_swept_and_the_bag_goes_on() {
         place.until("the bag is there", || std::fs::read(folder.join("bag.json")).ok()).await;
     let specification: serde_json::Value = serde_json::from_slice(&specification).unwrap();
     let bag = specification["bag"].as_str().unwrap();
-    let stream = place_stream(&context, &format!("OBJ_bag-{bag}")).await;
+    let stream = bucket_stream(&context, &format!("OBJ_bag-{bag}")).await;
     let mut config = stream.cached_info().config.clone();
     // Room for all outputs, and not for what dead executions left beside them.
     config.max_bytes = 26 << 20;
@@ -149,9 +158,6 @@ async fn a_bucket_full_of_what_nobody_names_is_swept_and_the_bag_goes_on() {
     place.run(&format!("verify runs/t/objects --server {}", server.url())).await.with_code(0);
 }
 
-async fn place_stream(context: &jetstream::Context, name: &str) -> jetstream::stream::Stream {
-    bagpress_broker::testing::eventually("the bucket is there", crate::harness::SOON, async || {
-        context.get_stream(name).await.ok()
-    })
-    .await
+async fn bucket_stream(context: &jetstream::Context, name: &str) -> jetstream::stream::Stream {
+    eventually("the bucket is there", SOON, async || context.get_stream(name).await.ok()).await
 }
