@@ -143,6 +143,25 @@ impl Bag {
         Ok(())
     }
 
+    /// Outputs that are still there; those that were set aside as damaged may stay.
+    pub(super) fn outputs_left(&self) -> Result<Vec<String>> {
+        let (mut left, mut folders) = (Vec::new(), vec![self.root()]);
+        while let Some(folder) = folders.pop() {
+            if !folder.is_dir() || folder.ends_with(".bad") {
+                continue;
+            }
+            for entry in fs::read_dir(&folder).context("look at the outputs")? {
+                let path = entry.context("look at the outputs")?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    left.push(path.display().to_string());
+                }
+            }
+        }
+        Ok(left)
+    }
+
     /// Removes all that the bag has left on disk.
     pub(super) fn remove(&self) -> Result<()> {
         let run = self.runs.join(self.shape.name());

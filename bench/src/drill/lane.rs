@@ -127,11 +127,14 @@ impl Lane {
         report.took_ms = machine::ms(since.elapsed());
         judged?;
         if report.is_good() {
-            self.forget(&bag)?;
-        } else {
+            report.left_over = self.forget(&bag)?;
+        }
+        if !report.is_good() {
             let kept = self.kept.join(bag.shape.name());
             fs::create_dir_all(&kept)?;
-            bag.keep(&kept)?;
+            if bag.run.exists() {
+                bag.keep(&kept)?;
+            }
             report.kept = Some(kept);
         }
         bag.remove()?;
@@ -304,27 +307,40 @@ impl Lane {
         }
     }
 
-    /// Removes the bag's buckets; the inputs' must be gone already.
-    fn forget(&self, bag: &Bag) -> Result<()> {
+    /// Removes the bag by `rm`; returns what is still there of it.
+    fn forget(&self, bag: &Bag) -> Result<Vec<String>> {
         let text = fs::read(bag.run.join("bag.json")).context("read bag.json")?;
         let specification: Value = serde_json::from_slice(&text).context("read bag.json")?;
-        let bucket = format!("OBJ_bag-{}", specification["bag"].as_str().unwrap_or_default());
-        let remove = || -> Result<()> {
-            let mut nats = Nats::connect(self.server)?;
-            for stream in nats.streams()? {
-                if stream == bucket {
-                    nats.delete_stream(&stream)?;
-                }
-            }
-            Ok(())
-        };
+        let id = specification["bag"].as_str().context("a bag without an id")?.to_owned();
         let mut tries = 0;
-        while let Err(error) = remove() {
+        while bag.run.exists() {
+            anyhow::ensure!(tries < TRIES_MAX, "`rm {}` fails all the time", bag.run.display());
             tries += 1;
-            anyhow::ensure!(tries < TRIES_MAX, "remove {bucket}: {error:#}");
+            let mut command = self.bagpress.guarded("rm");
+            command.arg(&bag.run).args(["--outputs", "--server", &self.proxy.url()]);
+            if !self.spawn(command, &bag.shape.name())?.wait()?.success() {
+                thread::sleep(TRY_AGAIN_AFTER);
+            }
+        }
+        let mut left = self.streams_of(&id)?;
+        left.extend(bag.outputs_left()?);
+        Ok(left)
+    }
+
+    /// Streams whose names speak of a bag.
+    fn streams_of(&self, id: &str) -> Result<Vec<String>> {
+        let mut tries = 0;
+        loop {
+            match Nats::connect(self.server).and_then(|mut nats| nats.streams()) {
+                Ok(streams) => {
+                    let of_bag = streams.into_iter().filter(|name| name.contains(id));
+                    return Ok(of_bag.map(|name| format!("stream {name}")).collect());
+                }
+                Err(error) if tries >= TRIES_MAX => return Err(error),
+                Err(_) => tries += 1,
+            }
             thread::sleep(TRY_AGAIN_AFTER);
         }
-        Ok(())
     }
 }
 

@@ -12,8 +12,10 @@ mod plan;
 mod proxy;
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -167,7 +169,8 @@ impl Drill<'_> {
         let (tally, bags) = self.disaster(&mut cluster, &lanes)?;
         let mut verdict = Verdict::of(self.args.seed, workers, &tally, bags);
         if verdict.good {
-            verdict.left_over.extend(left_at_server(cluster.port)?);
+            verdict.came_back = remove_again(&self.bagpress, cluster.port)?;
+            verdict.left_over.extend(left_at_server(&self.bagpress, &runs, cluster.port)?);
         }
         verdict.left_over.extend(cluster.stop()?);
         verdict.surprises = std::mem::take(&mut cluster.surprises);
@@ -262,17 +265,43 @@ impl Drill<'_> {
     }
 }
 
-/// What the server still holds when every bag is over and was removed.
-fn left_at_server(port: u16) -> Result<Vec<String>> {
+/// Removes bags that came back: a server that is killed may forget a removal that it had confirmed, as
+/// it may forget what it had stored. Returns how many those were.
+fn remove_again(bagpress: &Bagpress, port: u16) -> Result<u64> {
+    let mut nats = Nats::connect(port)?;
+    let mut bags = BTreeSet::new();
+    for stream in ["KV_bags", "BAG_TASKS", "BAG_RESULTS", "BAG_ATTEMPTS"] {
+        bags.extend(nats.bags(stream)?);
+    }
+    let mut again = 0;
+    for bag in bags {
+        let mut remove = bagpress.command("rm");
+        remove.args([bag.as_str(), "--force", "--server", &format!("nats://127.0.0.1:{port}")]);
+        let output = remove.stdin(Stdio::null()).output().context("remove a bag again")?;
+        // One that is only a tombstone is not known.
+        again += u64::from(output.status.success());
+    }
+    Ok(again)
+}
+
+/// What the server still holds when every bag is over and was removed, and what a late worker wrote of
+/// them was swept.
+fn left_at_server(bagpress: &Bagpress, runs: &Path, port: u16) -> Result<Vec<String>> {
     let since = Instant::now();
     loop {
+        let mut sweep = bagpress.command("rm");
+        sweep.args(["--orphans", "--older-than", "0s", "--runs"]).arg(runs);
+        sweep.args(["--server", &format!("nats://127.0.0.1:{port}")]).stdin(Stdio::null());
+        let swept = sweep.output().context("sweep")?;
         let look = || -> Result<Vec<String>> {
+            anyhow::ensure!(swept.status.success(), "{}", String::from_utf8_lossy(&swept.stderr));
             let mut nats = Nats::connect(port)?;
-            let waiting = nats.messages("BAG_TASKS")?;
-            let streams = nats.streams()?.into_iter().filter(|name| name.starts_with("OBJ_"));
-            let mut left: Vec<_> = streams.map(|name| format!("stream {name}")).collect();
-            if waiting > 0 {
-                left.push(format!("{waiting} tasks of finished bags wait"));
+            let mut left = Vec::new();
+            for stream in nats.streams()? {
+                let messages = nats.messages(&stream)?;
+                if stream.starts_with("OBJ_") || (stream.starts_with("BAG_") && messages > 0) {
+                    left.push(format!("stream {stream} with {messages} messages"));
+                }
             }
             Ok(left)
         };
