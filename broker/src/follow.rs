@@ -56,14 +56,6 @@ impl Results {
         self.caught_up
     }
 
-    /// Reads from the first result again: a broker that was restarted may have forgotten some and given
-    /// their places to others.
-    pub async fn rewind(&mut self) {
-        self.close().await;
-        self.stream_sequence = 0;
-        self.caught_up = false;
-    }
-
     /// Waits for results: up to [`limits::GATHER_BATCH`], at least one unless the wait was cut short.
     ///
     /// Cancel-safe between results; the ones of a batch are returned together.
@@ -129,6 +121,16 @@ impl Results {
             .map_err(|why| (index, round, why));
         batch.push(Followed { result, bytes: message.payload.len() });
         true
+    }
+
+    /// Follows from the first result on again.
+    ///
+    /// A broker may have forgotten results that were seen here, and later ones have taken their
+    /// sequences; and what did not count when it was seen may count now.
+    pub async fn restart(&mut self) {
+        self.close().await;
+        self.stream_sequence = 0;
+        self.caught_up = false;
     }
 
     async fn reopen(&mut self) -> Result<(), Error> {

@@ -246,6 +246,26 @@ async fn a_gatherer_whose_consumer_was_deleted_goes_on_behind_what_it_saw() -> O
 }
 
 #[tokio::test]
+async fn a_result_in_the_place_of_a_forgotten_one_is_seen_from_the_first() -> Outcome {
+    let server = NatsServer::start().await;
+    let broker = server.broker(Role::Admin).await;
+    let bag = bag();
+    let mut results = Results::of(&broker, &bag);
+    commit_all(&broker, &bag, 0..3).await?;
+    assert_eq!(follow(&mut results, 3).await?, [0, 1, 2]);
+
+    // A broker that forgot: what comes next takes the sequences of what was seen.
+    broker.jetstream().delete_stream(subjects::RESULTS).await?;
+    Box::pin(broker.ensure(&Pool::default(), Sizes { max_file: Some(64 << 10), replicas: 1 }))
+        .await?;
+    commit_all(&broker, &bag, 3..5).await?;
+
+    results.restart().await;
+    assert_eq!(follow(&mut results, 2).await?, [3, 4]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_gatherer_goes_on_after_the_server_was_killed() -> Outcome {
     let mut server = NatsServer::start().await;
     let broker = server.broker(Role::Producer).await;

@@ -242,9 +242,8 @@ pub enum Carried {
     Upload(Upload),
     /// In the bag's bucket.
     Object(Box<object_ref::Writer>),
-    /// In the bag's bucket, which has no room for another: an execution that died before its result was
-    /// committed left it.
-    Found(Box<object_ref::Info>),
+    /// Not there: the bucket is full, and has the task's object already.
+    Adopted(Box<object_ref::Info>),
 }
 
 impl Output {
@@ -262,17 +261,17 @@ impl Output {
             }
             Self::Object { mut writer, mut chunks } => {
                 while let Some(chunk) = chunks.recv().await {
-                    if let Err(error) = writer.write(chunk).await {
-                        let (bucket, name) = writer.place();
-                        abandon(*writer).await;
-                        if !matches!(error, object_ref::Error::Full { .. }) {
-                            return Err(error.into());
-                        }
-                        let info = bucket.adopt(&name).await.map_err(|_| error)?;
-                        // The slot goes on: only who has executed the task knows its input.
+                    let Err(error) = writer.write(chunk).await else { continue };
+                    // Another execution may have filled the bucket with this very object.
+                    if matches!(error, object_ref::Error::Full { .. })
+                        && let Some(info) = writer.adoptable().await
+                    {
+                        // The slot must not take the end of the way for a failure.
                         while chunks.recv().await.is_some() {}
-                        return Ok(Carried::Found(Box::new(info)));
+                        return Ok(Carried::Adopted(Box::new(info)));
                     }
+                    abandon(*writer).await;
+                    return Err(error.into());
                 }
                 Ok(Carried::Object(writer))
             }
@@ -292,24 +291,17 @@ impl Carried {
             Self::Upload(upload) => upload.close(bytes, digest).await,
             Self::Object(writer) => {
                 // Looked at before there is an object: the next execution would adopt it.
-                let (bucket, name) = writer.place();
-                let stored = match writer.expecting(bytes, *digest).commit_or_adopt().await {
-                    Ok(stored) => stored.info,
-                    Err(error @ object_ref::Error::Full { .. }) => {
-                        bucket.adopt(&name).await.map_err(|_| error)?
-                    }
-                    Err(error) => return Err(error.into()),
-                };
-                Ok(Stored::Object(Box::new(stored)))
+                let stored = writer.expecting(bytes, *digest).commit_or_adopt().await?;
+                Ok(Stored::Object(Box::new(stored.info)))
             }
-            Self::Found(info) => Ok(Stored::Object(info)),
+            Self::Adopted(info) => Ok(Stored::Object(info)),
         }
     }
 
     /// Gives the output up after a failed execution, and removes what it left, as far as it can.
     pub async fn abandon(self) {
         match self {
-            Self::Nothing | Self::Found(_) => {}
+            Self::Nothing | Self::Adopted(_) => {}
             Self::Upload(upload) => upload.abandon(),
             Self::Object(writer) => abandon(*writer).await,
         }

@@ -119,6 +119,28 @@ async fn a_full_bucket_is_full_and_nothing_is_lost() -> Outcome {
 }
 
 #[tokio::test]
+async fn who_finds_the_bucket_full_of_its_own_object_adopts_it() -> Outcome {
+    let fixture = fixture().await?;
+    let client = async_nats::connect(fixture.server.url()).await?;
+    let bucket = create(client, "one", 5 * MIB).await?;
+    let mut second = bucket.writer("out_7.bin", "7-second")?;
+    assert_eq!(second.adoptable().await, None, "there is none");
+    let first = bucket.put("out_7.bin", "7-first", sample(6 * CHUNK)).await?;
+
+    let error = second.write(sample(16 * CHUNK)).await.unwrap_err();
+    assert!(matches!(error, Error::Full { .. }), "{error}");
+    assert_eq!(second.adoptable().await, Some(first.info));
+    assert!(bucket.orphans().await?.is_empty(), "its own chunks are gone again");
+    // One that is all under way before the bucket says so.
+    let third = bucket.put("out_7.bin", "7-third", sample(6 * CHUNK)).await?;
+    assert!(!third.mine && third.info.token == "7-first");
+
+    bucket.purge_chunks("7-first").await?;
+    assert_eq!(second.adoptable().await, None, "it does not read back");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_reservation_that_does_not_fit_names_both_numbers() -> Outcome {
     let (server, _store) = server_with("max_file: 100MB").await?;
     let client = async_nats::connect(server.url()).await?;

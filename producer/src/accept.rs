@@ -1,5 +1,6 @@
 //! What happens to a committed result: its output gets its final name, then it is counted.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub(crate) struct Accepted {
     pub(crate) counted: Vec<Arc<TaskResult>>,
     /// Committed, but the bytes are not there, or the result cannot be read: run again.
     pub(crate) lost: Vec<u32>,
+    /// Of rounds that the ledger did not know before the others were accepted: accept them next.
+    pub(crate) later: Vec<Followed>,
 }
 
 enum Fate {
@@ -54,12 +57,12 @@ impl Acceptor {
     ///
     /// If the disk or the broker does not take part now.
     pub(crate) async fn accept(&self, batch: Vec<Followed>) -> Result<Accepted> {
-        let mut accepted = Accepted::default();
+        let (batch, later) = self.begin_unknown(batch).context("begin rounds")?;
+        let mut accepted = Accepted { later, ..Accepted::default() };
         let mut results = Vec::new();
         for followed in batch {
             match followed.result {
                 Ok(result) => {
-                    self.take_over(result.index, result.round).await?;
                     if self.counts(result.index, result.round) {
                         results.push(result);
                     }
@@ -91,16 +94,33 @@ impl Acceptor {
         Ok(accepted)
     }
 
-    /// A round begins in the ledger before anything else knows of it: a result of a higher one says
-    /// that the ledger has lost its line.
-    async fn take_over(&self, index: u32, round: u32) -> Result<()> {
-        let ledger = self.plan.ledger.clone();
-        if index >= self.plan.specification.tasks || round <= ledger.round(index) {
-            return Ok(());
+    /// What can be accepted now, and what must wait for it.
+    ///
+    /// A round that this ledger does not know was begun in another folder, or its line was lost. Its
+    /// result begins it here too, after everything of known rounds and as long as the task is not done:
+    /// it would never be read again, and no other result of that round can be committed.
+    fn begin_unknown(&self, batch: Vec<Followed>) -> io::Result<(Vec<Followed>, Vec<Followed>)> {
+        let ledger = &self.plan.ledger;
+        let unknown = |followed: &Followed| {
+            let (index, round) = id_of(followed);
+            index < self.plan.specification.tasks
+                && round > ledger.round(index)
+                && !ledger.is_done(index)
+        };
+        let (later, now): (Vec<_>, Vec<_>) = batch.into_iter().partition(unknown);
+        if !now.is_empty() || later.is_empty() {
+            return Ok((now, later));
         }
-        warn!(index, round, "the ledger had lost the line of a round that had begun");
-        let writing = spawn_blocking(move || ledger.begin_at(index, round));
-        writing.await.context("append to the ledger")?.context("append to the ledger")
+        let mut lowest = BTreeMap::new();
+        for (index, round) in later.iter().map(id_of) {
+            let entry = lowest.entry(index).or_insert(round);
+            *entry = round.min(*entry);
+        }
+        let begun: Vec<_> = lowest.into_iter().collect();
+        info!(tasks = begun.len(), "results of rounds that were not begun here");
+        ledger.begin_rounds(&begun)?;
+        let (later, now) = later.into_iter().partition(unknown);
+        Ok((now, later))
     }
 
     fn counts(&self, index: u32, round: u32) -> bool {
@@ -230,6 +250,14 @@ impl Acceptor {
         {
             warn!(%error, "stats files not written");
         }
+    }
+}
+
+/// The index and round of a result that was followed.
+fn id_of(followed: &Followed) -> (u32, u32) {
+    match &followed.result {
+        Ok(result) => (result.index, result.round),
+        Err((index, round, _)) => (*index, *round),
     }
 }
 

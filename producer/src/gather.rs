@@ -304,7 +304,11 @@ impl Gathering {
             while let Some(now) = batch.take() {
                 let retry = now.clone();
                 match self.acceptor.accept(now).await {
-                    Ok(accepted) => self.accepted(accepted).await?,
+                    Ok(mut accepted) => {
+                        let later = std::mem::take(&mut accepted.later);
+                        self.accepted(accepted).await?;
+                        batch = (!later.is_empty()).then_some(later);
+                    }
                     Err(error) => {
                         // Full is not failed: say so, and try again.
                         self.progress.say(&format!("waiting: {error:#}"));
@@ -322,7 +326,7 @@ impl Gathering {
             && self.publishing.is_none()
             && let Some(waiting) = self.reconciling.take()
         {
-            self.submit_missing(waiting);
+            self.submit_missing(waiting).await;
             self.rerun_lost_objects().await?;
         }
         Ok(())

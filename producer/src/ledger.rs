@@ -58,14 +58,23 @@ impl State {
         self.done.get(index) || self.failed.get(index)
     }
 
+    fn begin(&mut self, index: u32, round: u32) {
+        self.done.set(index, false);
+        self.failed.set(index, false);
+        self.rounds.insert(index, round);
+    }
+
     fn see(&mut self, entry: &Entry, commit_us: u64) {
         match entry {
-            Entry::Begun { index, round } => {
-                self.done.set(*index, false);
-                self.failed.set(*index, false);
-                self.rounds.insert(*index, *round);
+            Entry::Begun { index, round } if *round > self.round(*index) => {
+                self.begin(*index, *round);
             }
+            Entry::Begun { .. } => {}
             Entry::Outcome(result) => {
+                if result.round > self.round(result.index) {
+                    // The line that began its round was lost: the highest round counts all the same.
+                    self.begin(result.index, result.round);
+                }
                 if result.round < self.round(result.index) || self.decided(result.index) {
                     return;
                 }
@@ -93,16 +102,16 @@ impl Ledger {
             tally: Tally::default(),
         };
         let (manifest, bad_lines) = Manifest::open(path, |entry| state.see(&entry, 0))?;
-        let mut ledger = Self { manifest, state: Mutex::new(state), bad_lines };
+        let ledger = Self { manifest, state: Mutex::new(state), bad_lines };
         if ledger.with(|state| !state.rounds.is_empty()) {
-            ledger.recount(path)?;
+            ledger.recount()?;
         }
         Ok(ledger)
     }
 
     /// Counts again when rounds were begun: only the outcome of the highest round counts.
-    fn recount(&mut self, path: &Path) -> io::Result<()> {
-        let file = std::fs::File::open(path)?;
+    fn recount(&self) -> io::Result<()> {
+        let file = std::fs::File::open(self.path())?;
         let mut tally = Tally::default();
         let mut counted = self
             .with(|state| Bits::new(u32::try_from(state.done.0.len() * 64).unwrap_or(u32::MAX)));
@@ -114,7 +123,10 @@ impl Ledger {
                 tally.add(&result, 0);
             }
         })?;
-        self.with(|state| state.tally = tally);
+        self.with(|state| {
+            tally.keep_commit_times(&state.tally);
+            state.tally = tally;
+        });
         Ok(())
     }
 
@@ -151,33 +163,30 @@ impl Ledger {
     ///
     /// What the system said.
     pub fn begin(&self, indices: &[u32]) -> io::Result<Vec<(u32, u32)>> {
-        let begun: Vec<_> = indices.iter().map(|index| (*index, self.round(*index) + 1)).collect();
-        self.begin_all(&begun)?;
+        let mut begun: Vec<_> =
+            indices.iter().map(|index| (*index, self.round(*index) + 1)).collect();
+        begun.sort_unstable();
+        begun.dedup();
+        self.begin_rounds(&begun)?;
         Ok(begun)
     }
 
-    /// Writes the line of a round that had begun, and that the file has lost.
+    /// Begins rounds of tasks, each at most once; a round that is not above the task's own is left out.
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub(crate) fn begin_at(&self, index: u32, round: u32) -> io::Result<()> {
-        self.begin_all(&[(index, round)])
-    }
-
-    fn begin_all(&self, begun: &[(u32, u32)]) -> io::Result<()> {
-        for (index, _) in begun {
-            if self.is_decided(*index)
-                && let Some(result) = self.manifest.outcome(*index)
-            {
-                self.with(|state| state.tally.remove(&result));
-            }
-        }
+    pub(crate) fn begin_rounds(&self, begun: &[(u32, u32)]) -> io::Result<()> {
+        let begun = begun.iter().filter(|(index, round)| *round > self.round(*index));
+        let begun: Vec<_> = begun.copied().collect();
+        let counted = begun.iter().any(|(index, _)| self.is_decided(*index));
         let lines: Vec<_> = begun
             .iter()
             .map(|(index, round)| Entry::Begun { index: *index, round: *round })
             .collect();
-        self.append(&lines, |_| 0)
+        self.append(&lines, |_| 0)?;
+        // What the old outcomes added to each sum is in the file alone.
+        if counted { self.recount() } else { Ok(()) }
     }
 
     /// The file.
@@ -196,6 +205,18 @@ impl Ledger {
     #[must_use]
     pub fn is_decided(&self, index: u32) -> bool {
         self.with(|state| state.decided(index))
+    }
+
+    /// Whether a task is done.
+    pub(crate) fn is_done(&self, index: u32) -> bool {
+        self.with(|state| state.done.get(index))
+    }
+
+    /// The tasks of which a round above 0 was begun, in order.
+    pub(crate) fn begun(&self) -> Vec<u32> {
+        let mut begun: Vec<_> = self.with(|state| state.rounds.keys().copied().collect());
+        begun.sort_unstable();
+        begun
     }
 
     /// Whether a task failed.

@@ -6,6 +6,8 @@
 //! ```
 
 mod accept;
+#[cfg(test)]
+mod any_order;
 pub mod cancel;
 mod error;
 pub mod folder;

@@ -81,16 +81,34 @@ impl Gathering {
     pub(crate) async fn run_again(&self, indices: &[u32]) -> Result<()> {
         let begun = self.plan.ledger.begin(indices).context("begin new rounds")?;
         for (index, round) in begun {
-            if let Some(bucket) = &self.acceptor.bucket {
-                let name = subjects::output_name(index);
-                if let Ok(Lookup::Found(info)) = bucket.info_from_leader(&name).await
-                    && let Err(error) = bucket.remove_exactly(&info).await
-                {
-                    warn!(%error, index, "old object not removed");
-                }
-            }
+            self.remove_object(index, Sound::Goes).await;
             self.publisher.publish_round(index, round).await?;
         }
         Ok(())
     }
+    /// Removes a task's object, by the sequence that was read.
+    pub(crate) async fn remove_object(&self, index: u32, sound: Sound) {
+        let Some(bucket) = &self.acceptor.bucket else { return };
+        let name = subjects::output_name(index);
+        let Ok(Lookup::Found(info)) = bucket.info_from_leader(&name).await else { return };
+        if sound == Sound::Stays {
+            match bucket.read_back(&info).await {
+                Err(error) if error.is_broken_object() => {}
+                // A worker adopts it.
+                _ => return,
+            }
+        }
+        if let Err(error) = bucket.remove_exactly(&info).await {
+            warn!(%error, index, "old object not removed");
+        }
+    }
+}
+
+/// What becomes of an old object that reads back with its digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sound {
+    /// It is removed: it is another than was committed, or was found bad before.
+    Goes,
+    /// It is left: it may be that of a worker that has not committed yet.
+    Stays,
 }

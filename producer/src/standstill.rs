@@ -15,6 +15,7 @@ use crate::gather::Gathering;
 use crate::ledger::Bits;
 use crate::plan::BagPlan;
 use crate::progress::Seen;
+use crate::rerun::Sound;
 use crate::tally::Tally;
 use crate::why;
 
@@ -36,7 +37,7 @@ impl Gathering {
         match seen.await {
             Ok(()) => {
                 self.missing = None;
-                self.results.rewind().await;
+                self.results.restart().await;
                 self.reconciling = Some(waiting);
             }
             Err(error) => {
@@ -94,7 +95,15 @@ impl Gathering {
     }
 
     /// Publishes what neither waits nor has a result, without an id that the server may remember.
-    pub(crate) fn submit_missing(&mut self, waiting: Bits) {
+    ///
+    /// A round may have begun here and come no further: then the broken object of an earlier one may
+    /// still take the room of the new.
+    pub(crate) async fn submit_missing(&mut self, waiting: Bits) {
+        for index in self.plan.ledger.begun() {
+            if !self.plan.ledger.is_decided(index) && !waiting.get(index) {
+                self.remove_object(index, Sound::Stays).await;
+            }
+        }
         let (publisher, ledger) = (self.publisher.clone(), self.plan.ledger.clone());
         self.last_progress = Instant::now();
         self.publishing = Some(tokio::spawn(async move {

@@ -22,7 +22,7 @@ pub struct Tally {
     pub retried: u64,
     /// Whether any was not verified.
     pub unverified: u64,
-    /// The first failures.
+    /// The failures of the lowest indices.
     pub failures: Vec<Failure>,
     sums: Split,
     execute: Histogram<u64>,
@@ -105,30 +105,22 @@ impl Tally {
             }
             Outcome::Failed(failed) => {
                 self.failed += 1;
-                if self.failures.len() < FAILURES_LISTED {
-                    self.failures.push(Failure {
-                        index: result.index,
-                        cause: failed.cause.to_string(),
-                        message: failed.message.clone(),
-                    });
-                }
+                let failure = Failure {
+                    index: result.index,
+                    cause: failed.cause.to_string(),
+                    message: failed.message.clone(),
+                };
+                // By index: the same summary in whatever order results came.
+                let at = self.failures.partition_point(|other| other.index < failure.index);
+                self.failures.insert(at, failure);
+                self.failures.truncate(FAILURES_LISTED);
             }
         }
     }
 
-    /// Takes back what an outcome added, when its task is run anew.
-    pub fn remove(&mut self, result: &TaskResult) {
-        match &result.outcome {
-            Outcome::Done(done) => {
-                self.done = self.done.saturating_sub(1);
-                self.input_bytes = self.input_bytes.saturating_sub(done.input_bytes);
-                self.output_bytes = self.output_bytes.saturating_sub(done.output_bytes);
-            }
-            Outcome::Failed(_) => {
-                self.failed = self.failed.saturating_sub(1);
-                self.failures.retain(|failure| failure.index != result.index);
-            }
-        }
+    /// Takes over how long results were on their way, which only who read them knows.
+    pub(crate) fn keep_commit_times(&mut self, before: &Self) {
+        self.sums.commit_us = before.sums.commit_us;
     }
 
     /// Tasks with an outcome.

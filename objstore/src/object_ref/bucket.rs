@@ -256,19 +256,6 @@ impl Bucket {
         Err(self.lost(&info, found))
     }
 
-    /// The object of a name, by the stream's leader, if it reads back with its digest: where there is no
-    /// room for another, it may be what takes the room.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get`].
-    pub async fn adopt(&self, name: &str) -> Result<Info, Error> {
-        let info = self.info_from_leader(name).await?.found(&self.name, name)?;
-        let mut reader = self.reader(&info);
-        while reader.next().await?.is_some() {}
-        Ok(info)
-    }
-
     /// Bytes that the bucket holds, and that it may hold.
     ///
     /// # Errors

@@ -102,8 +102,7 @@ impl Sealed {
 
     async fn read_back(&self, other: &Lookup) -> Result<Info, Error> {
         let info = other.clone().found(&self.bucket.name, &self.name)?;
-        let mut reader = self.bucket.reader(&info);
-        while reader.next().await?.is_some() {}
+        self.bucket.read_back(&info).await?;
         Ok(info)
     }
 
@@ -241,6 +240,25 @@ impl Bucket {
             time::sleep(wait).await;
             wait = (wait * 2).min(RESEND_WAIT_MAX);
         }
+    }
+
+    /// Reads an object through, to know that it is whole. Keeps nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Reader::next`](super::Reader::next).
+    pub async fn read_back(&self, info: &Info) -> Result<(), Error> {
+        let mut reader = self.reader(info);
+        while reader.next().await?.is_some() {}
+        Ok(())
+    }
+
+    /// The object of a name, if it is another's than `token`'s and reads back with its digest.
+    pub(super) async fn adoptable(&self, name: &str, token: &str) -> Option<Info> {
+        let found = self.info_from_leader(name).await.ok()?;
+        let info = found.found(&self.name, name).ok().filter(|info| info.token != token)?;
+        self.read_back(&info).await.ok()?;
+        Some(info)
     }
 
     /// Deletes an object: its metadata becomes a tombstone, then its chunks go. Whether there was

@@ -20,7 +20,7 @@ use tracing::debug;
 
 use super::commit::{Finished, Sealed, Stored};
 use super::error::Fault;
-use super::{Bucket, Error, HEADER_BYTES, RESEND_WAIT, RESEND_WAIT_MAX, RESEND_WITHIN, meta};
+use super::{Bucket, Error, HEADER_BYTES, Info, RESEND_WAIT, RESEND_WAIT_MAX, RESEND_WITHIN, meta};
 
 const WHAT: &str = "write a chunk";
 /// How much longer than its metadata a chunk lives: metadata never names chunks that expired.
@@ -135,12 +135,6 @@ impl Writer {
         self
     }
 
-    /// The bucket and the name that it writes.
-    #[must_use]
-    pub fn place(&self) -> (Bucket, String) {
-        (self.bucket.clone(), self.name.clone())
-    }
-
     /// Appends bytes, any number of them. Returns when at most a window of chunks is under way.
     ///
     /// Not cancel-safe: a writer whose `write` was dropped must be dropped too.
@@ -185,7 +179,16 @@ impl Writer {
     ///
     /// As [`Self::finish`].
     pub async fn commit_or_adopt(self) -> Result<Stored, Error> {
-        Box::pin(async move { self.seal().await?.create_or_adopt().await }).await
+        let (bucket, name, token) = (self.bucket.clone(), self.name.clone(), self.token.clone());
+        let stored = Box::pin(async move { self.seal().await?.create_or_adopt().await }).await;
+        match stored {
+            // Another execution may have filled the bucket with this very object.
+            Err(error @ Error::Full { .. }) => match bucket.adoptable(&name, &token).await {
+                Some(info) => Ok(Stored { info, mine: false }),
+                None => Err(error),
+            },
+            stored => stored,
+        }
     }
 
     /// Gives the object up and purges its chunks; after an error that was done already.
@@ -199,6 +202,12 @@ impl Writer {
         }
         self.settle().await;
         self.bucket.purge_chunks(&self.token).await
+    }
+
+    /// The object that is there already, if there is one that reads back with its digest: for who
+    /// finds no room for another.
+    pub async fn adoptable(&mut self) -> Option<Info> {
+        self.bucket.adoptable(&self.name, &self.token).await
     }
 
     fn check_usable(&self) -> Result<(), Error> {
