@@ -3,13 +3,48 @@
 use std::path::Path;
 use std::process::Command;
 
-/// The `bagpress` commands of a document's console blocks, without comments and continuations.
+/// The arguments of `bagpress` in a document's console blocks, without comments and continuations:
+/// of the program itself, and of `docker compose run … producer`, where the image is the program.
 fn commands(document: &str) -> Vec<Vec<String>> {
     let text = document.replace("\\\n", " ");
     let lines = text.lines().filter_map(|line| line.strip_prefix("$ "));
     let lines = lines.map(|line| line.split(" #").next().unwrap_or(line));
     let words = lines.map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-    words.filter(|words| words[0] == "bagpress" || words[0].ends_with("/bagpress")).collect()
+    words.filter_map(|words| arguments(&words)).collect()
+}
+
+/// What `bagpress` is given in one line, if it is in it.
+fn arguments(words: &[String]) -> Option<Vec<String>> {
+    let program = if words.starts_with(&["docker", "compose", "run"].map(str::to_owned)) {
+        words.iter().position(|word| word == "producer")?
+    } else {
+        let is_ours = words[0] == "bagpress" || words[0].ends_with("/bagpress");
+        is_ours.then_some(0)?
+    };
+    Some(words[program + 1..].to_vec())
+}
+
+/// What `bagpress` is given by the services of the image, with the defaults of the variables.
+fn services(compose: &str) -> Vec<Vec<String>> {
+    let lists = compose.split("command:").skip(1).filter_map(|rest| {
+        let (_, list) = rest.split_once('[')?;
+        Some(list.split_once(']')?.0)
+    });
+    let words = lists.map(|list| {
+        let words = list.split(',').map(|word| word.trim().trim_matches('"'));
+        let words = words.map(|word| word.split_once(":-").map_or(word, |(_, default)| default));
+        words.map(|word| word.trim_end_matches('}').to_owned()).collect::<Vec<_>>()
+    });
+    words.filter(|words| !words[0].starts_with('-')).collect()
+}
+
+/// Whether `bagpress` understands these arguments. With --help behind them they are parsed, down to
+/// every flag and value, and nothing runs.
+fn assert_understood(place: &str, arguments: &[String]) {
+    let mut bagpress = Command::new(env!("CARGO_BIN_EXE_bagpress"));
+    let output = bagpress.args(arguments).arg("--help").output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{place}: {}: {error}", arguments.join(" "));
 }
 
 #[test]
@@ -18,19 +53,38 @@ fn every_command_in_a_document_is_understood() {
     let mut checked = 0;
     for document in ["README.md", "docs/operations.md", "docs/protocol.md", "CONTRIBUTING.md"] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
-        for words in commands(&text) {
-            // With --help behind it a command is parsed, down to every flag and value, and not run.
-            let output = Command::new(env!("CARGO_BIN_EXE_bagpress"))
-                .args(&words[1..])
-                .arg("--help")
-                .output()
-                .unwrap();
-            let error = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{document}: {}: {error}", words.join(" "));
+        for arguments in commands(&text) {
+            assert_understood(document, &arguments);
             checked += 1;
         }
     }
     assert!(checked >= 5, "only {checked} commands found");
+}
+
+#[test]
+fn every_service_of_the_compose_file_has_a_command_that_is_understood() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let compose = std::fs::read_to_string(root.join("compose.yaml")).unwrap();
+    let services = services(&compose);
+    let verbs: Vec<_> = services.iter().map(|arguments| arguments[0].as_str()).collect();
+    assert_eq!(verbs, ["broker", "worker", "run"]);
+    for arguments in services {
+        assert_understood("compose.yaml", &arguments);
+    }
+}
+
+/// cargo builds nothing of a workspace of which a member is missing.
+#[test]
+fn every_package_of_the_workspace_is_in_what_the_image_is_built_from() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let (_, members) = manifest.split_once("members = [").unwrap();
+    let (members, _) = members.split_once(']').unwrap();
+    let ignored = std::fs::read_to_string(root.join(".dockerignore")).unwrap();
+    for member in members.split(',').map(|member| member.trim().trim_matches('"')) {
+        let entry = format!("!{member}");
+        assert!(ignored.lines().any(|line| line == entry), ".dockerignore has no line {entry}");
+    }
 }
 
 #[test]
