@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::ids::{Pool, RunName};
 use bagpress_broker::limits;
 use bagpress_codec::{Codec, DataKind};
@@ -120,6 +120,11 @@ pub(crate) struct BagArgs {
     #[arg(long, value_name = "PATH", default_value = "staged")]
     pub(crate) results: ResultPath,
 
+    /// How tasks reach workers: jetstream (they wait at the broker) or queue-group (who gathers keeps
+    /// them and offers them to idle slots; needs no JetStream with staged results)
+    #[arg(long, value_name = "HOW", default_value = "jetstream")]
+    pub(crate) delivery: DeliveryPath,
+
     /// Name of the run and of its folder, of a-z, 0-9 and - [default: date, time and 4 letters]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<RunName>,
@@ -199,6 +204,17 @@ pub(crate) enum TransferArg {
     Wire,
 }
 
+/// Which deliveries a worker serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServesArg {
+    /// It pulls from the stream
+    Jetstream,
+    /// Its idle slots are members of the queue group
+    QueueGroup,
+    /// Both; the queue group alone while there are no streams
+    Both,
+}
+
 /// When `stats_N.json` files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StatsArg {
@@ -237,7 +253,8 @@ pub(crate) struct FollowArgs {
 #[command(after_help = "Examples:\n  \
     bagpress run /usr/share/doc --codec gzip:6 --out compressed\n  \
     bagpress run --tasks 24 --bytes 2MiB --codec zlib:6 --workers 4 --name t1\n  \
-    bagpress run photos notes --results objects --server nats://127.0.0.1:4222")]
+    bagpress run photos notes --results objects --server nats://127.0.0.1:4222\n  \
+    bagpress run --tasks 24 --bytes 2MiB --delivery queue-group --workers 4")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) bag: BagArgs,
@@ -314,7 +331,8 @@ pub(crate) struct VerifyArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     bagpress worker --server nats://127.0.0.1:4222\n  \
-    bagpress worker --slots 8 --pool nightly --idle-exit 5m --context bag")]
+    bagpress worker --slots 8 --pool nightly --idle-exit 5m --context bag\n  \
+    bagpress worker --delivery queue-group --server nats://127.0.0.1:4222")]
 pub(crate) struct WorkerArgs {
     #[command(flatten)]
     pub(crate) broker: BrokerAt,
@@ -326,6 +344,10 @@ pub(crate) struct WorkerArgs {
     /// Pool whose tasks it takes
     #[arg(long, env = "BAGPRESS_POOL", value_name = "POOL", default_value = "default")]
     pub(crate) pool: Pool,
+
+    /// By which way it is handed tasks
+    #[arg(long, value_name = "HOW", default_value = "both")]
+    pub(crate) delivery: ServesArg,
 
     /// Folder below which files may be read and written in place; may be given more than once
     #[arg(long, value_name = "DIR")]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use bagpress_broker::descriptor::{ResultPath, Transfer, Verify};
+use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
 use bagpress_broker::server::{Durability, find_program, remove_store};
 use bagpress_broker::{Address, Broker, Role};
 use bagpress_codec::Codec;
@@ -56,11 +56,12 @@ pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
     message(&format!("broker: {} (from {})", at.0.url, at.1));
     let Prepared { folder, specification, .. } = prepared;
     let broker = Broker::connect(&at.0, Role::Producer).await?;
-    broker.require(&specification.pool).await?;
     folder.note_server(Some(&at.0.url))?;
-    let results = specification.results;
-    Box::pin(bagpress_producer::gather::submit(&broker, &folder, specification)).await?;
-    if results == ResultPath::Staged {
+    let (results, delivery) = (specification.results, specification.delivery);
+    Box::pin(bagpress_producer::submit::submit(&broker, &folder, specification)).await?;
+    if delivery == DeliveryPath::QueueGroup {
+        message("note: nothing is offered to workers until somebody gathers this bag");
+    } else if results == ResultPath::Staged {
         message("note: a staged bag waits until somebody gathers it");
     }
     message(&format!("next: bagpress gather {}", folder.path().display()));
@@ -206,7 +207,6 @@ async fn connect_and_gather(
     options: Options,
 ) -> Result<Gathered> {
     let broker = Broker::connect(address, Role::Producer).await?;
-    broker.require(&specification.pool).await?;
     let plan = open_plan(folder, specification)?;
     bagpress_producer::gather::gather(&broker, folder, plan, options).await
 }
@@ -285,6 +285,7 @@ fn request(bag: BagArgs) -> Result<Request> {
         inputs: bag.inputs,
         generated,
         codec: bag.codec,
+        delivery: bag.delivery,
         results: bag.results,
         out: bag.out,
         get: bag.get,

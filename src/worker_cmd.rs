@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use bagpress_broker::descriptor::DeliveryPath;
 use bagpress_consumer::Options;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::WorkerArgs;
+use crate::cli::{ServesArg, WorkerArgs};
 use crate::run_cmd::Named;
 use crate::{logging, run_cmd};
 
@@ -23,6 +24,11 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
         address,
         slots: args.slots.unwrap_or(cores),
         pool: args.pool,
+        delivery: match args.delivery {
+            ServesArg::Jetstream => Some(DeliveryPath::Jetstream),
+            ServesArg::QueueGroup => Some(DeliveryPath::QueueGroup),
+            ServesArg::Both => None,
+        },
         allowed: allowed.context("find an allowed folder")?,
         idle_exit: args.idle_exit.map(Into::into),
         time_limit: args.time_limit.map(Into::into),

@@ -44,6 +44,45 @@ impl std::fmt::Display for ResultPath {
     }
 }
 
+/// How the tasks of a bag reach its workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeliveryPath {
+    /// They wait in a stream, from which workers pull.
+    #[default]
+    Jetstream,
+    /// The gatherer keeps them and offers them to idle slots, members of a core queue group.
+    QueueGroup,
+}
+
+impl DeliveryPath {
+    /// The word for it, on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jetstream => "jetstream",
+            Self::QueueGroup => "queue-group",
+        }
+    }
+}
+
+impl std::str::FromStr for DeliveryPath {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "jetstream" => Ok(Self::Jetstream),
+            "queue-group" => Ok(Self::QueueGroup),
+            _ => Err(format!("{text:?} is not a delivery: use jetstream or queue-group")),
+        }
+    }
+}
+
+impl std::fmt::Display for DeliveryPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Who checks that an output gives its input again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -231,12 +270,22 @@ impl TaskDescriptor {
     /// [`DecodeError`], always permanent: not JSON, another version, out of bounds, or of another
     /// task than `id`, the one that the message's subject names.
     pub fn decode(payload: &[u8], id: &TaskId) -> Result<Self, DecodeError> {
-        let task: Self = decode_json(payload)?;
-        task.check()?;
+        let task = Self::decode_any(payload)?;
         if task.index != id.index || task.round != id.round || task.bag != id.bag {
             let (payload, subject) = (task.id().to_string(), id.to_string());
             return Err(DecodeError::OtherTask { payload, subject });
         }
+        Ok(task)
+    }
+
+    /// Reads a descriptor from a message whose subject names no task.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode), except that it is nobody's in particular.
+    pub fn decode_any(payload: &[u8]) -> Result<Self, DecodeError> {
+        let task: Self = decode_json(payload)?;
+        task.check()?;
         Ok(task)
     }
 

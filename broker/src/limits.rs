@@ -56,6 +56,27 @@ pub const HELD_EVERY: Duration = Duration::from_millis(50);
 /// How many deliveries one `held` event can name: about 150 bytes each, in one message.
 pub const HELD_PER_EVENT: usize = 256;
 
+/// How often a worker that serves the queue group meanwhile looks for the streams.
+pub const STREAMS_LOOKED_FOR: Duration = Duration::from_secs(1);
+/// How long an offer waits for its answer; about 1 in 4,000 vanishes between a membership's SUB and UNSUB.
+pub const OFFER_ANSWERED_WITHIN: Duration = Duration::from_millis(100);
+/// Most offers that one gatherer has under way.
+pub const OFFERS_MAX: usize = 256;
+/// First wait after *no responders* to an offer; it doubles.
+pub const OFFER_AGAIN: Duration = Duration::from_millis(1);
+/// Longest such wait while somebody executes a task of the bag, and so may become idle.
+pub const OFFER_AGAIN_BUSY: Duration = Duration::from_millis(4);
+/// Longest such wait while nobody does.
+pub const OFFER_AGAIN_MAX: Duration = Duration::from_millis(50);
+/// How long an idle slot is a member before it joins anew: a membership may be lost on its way too.
+pub const MEMBER_FOR: Duration = Duration::from_secs(5);
+/// How often a gatherer looks for leases that have run out.
+pub const LEASES_LOOKED_AT: Duration = Duration::from_millis(250);
+/// After this long without a word of a lease's gatherer its worker gives the task up.
+pub const GATHERER_GONE_AFTER: Duration = Duration::from_secs(30);
+/// Outcomes that a gatherer has received and not yet counted.
+pub const OUTCOMES_MAX: usize = 4_096;
+
 /// How often the gatherer probes each busy worker.
 pub const PROBE_EVERY: Duration = Duration::from_millis(100);
 /// How long after one *no responders* a worker is probed again before it is called dead.
@@ -156,6 +177,8 @@ pub const ATTEMPTS_KEPT: i64 = 32;
 // Two renewals may be lost before a healthy worker loses its lease.
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE.as_millis());
 const _: () = assert!(GATHERER_RENEWAL.as_millis() * 3 < GATHERER_LEASE.as_millis());
+const _: () = assert!(LEASE.as_millis() < GATHERER_GONE_AFTER.as_millis());
+const _: () = assert!(OUTCOMES_MAX >= GATHER_BATCH);
 const _: () = assert!(PULL_AHEAD_LOW.as_millis() < PULL_AHEAD_WORK.as_millis());
 const _: () = assert!(PULL_EXPIRES.as_millis() * 2 < PULL_LOST.as_millis());
 const _: () = assert!(WINDOW_MAX * CHUNK_BYTES <= WINDOWS_BYTES);

@@ -153,6 +153,36 @@ pub fn input(bag: &BagId) -> String {
     format!("bag.up.{bag}.input")
 }
 
+/// Where a pool's tasks are offered to its idle slots.
+#[must_use]
+pub fn run(pool: &Pool) -> String {
+    format!("bag.run.{pool}")
+}
+
+/// Everything that a worker with a lease says to the bag's gatherer.
+#[must_use]
+pub fn leases_of(bag: &BagId) -> String {
+    format!("bag.lease.{bag}.*")
+}
+
+/// Where a worker renews its lease.
+#[must_use]
+pub fn renew(bag: &BagId) -> String {
+    format!("bag.lease.{bag}.renew")
+}
+
+/// Where a worker gives its lease back.
+#[must_use]
+pub fn give_back(bag: &BagId) -> String {
+    format!("bag.lease.{bag}.back")
+}
+
+/// Where a worker hands the outcome of a leased task over.
+#[must_use]
+pub fn outcome(bag: &BagId) -> String {
+    format!("bag.lease.{bag}.outcome")
+}
+
 /// A live event of one bag.
 #[must_use]
 pub fn event(bag: &BagId, what: &str) -> String {

@@ -1,4 +1,4 @@
-//! The life of one delivery: from its arrival to its answer.
+//! The life of one task in hand: from its arrival to its answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use bagpress_broker::ids::{Execution, TaskId};
 use bagpress_broker::result::{
     Cause, Done, Failed, Outcome, Place, TaskResult, Times, wall_clock_us,
 };
-use bagpress_broker::{AttemptRecord, Committed, Delivery, Error, limits};
+use bagpress_broker::{Committed, Error, limits};
 use bagpress_objstore::{Carried, Opened, Ready, StoreError, Stored};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::duplicate;
 use crate::execute::{Made, Scratch, execute, micros};
+use crate::handed::{Count, Handed};
 use crate::slot::{Handle, Job};
 use crate::worker::{Shared, Waiting};
 
@@ -36,19 +37,19 @@ enum Ended {
     Failed(Failed),
 }
 
-/// Executes one delivery and tells the broker how it went.
-#[tracing::instrument(level = "debug", skip_all, fields(bag = %delivery.id().bag, task = delivery.id().index, round = delivery.id().round))]
-pub(crate) async fn attempt(worker: &Shared, delivery: &Delivery, waiting: Waiting) {
-    if let Err(error) = run(worker, delivery, waiting).await {
+/// Executes one task in hand and tells who waits for it how it went.
+#[tracing::instrument(level = "debug", skip_all, fields(bag = %handed.id().bag, task = handed.id().index, round = handed.id().round))]
+pub(crate) async fn attempt(worker: &Shared, handed: &Handed, waiting: Waiting) {
+    if let Err(error) = run(worker, handed, waiting).await {
         // The lease brings the task to somebody who finds out what became of it.
-        warn!(task = %delivery.id(), error = %error, "attempt left to its lease");
+        warn!(task = %handed.id(), error = %error, "attempt left to its lease");
     }
 }
 
-async fn run(worker: &Shared, delivery: &Delivery, waiting: Waiting) -> Result<(), Error> {
-    let execution = Execution::random();
-    let task = match delivery.task() {
-        Ok(task) => Arc::new(task),
+async fn run(worker: &Shared, handed: &Handed, waiting: Waiting) -> Result<(), Error> {
+    let execution = handed.execution();
+    let task = match handed.task() {
+        Ok(task) => task,
         Err(error) => {
             // The subject still names the task: without an outcome its bag would never end.
             let cause = match error {
@@ -56,33 +57,21 @@ async fn run(worker: &Shared, delivery: &Delivery, waiting: Waiting) -> Result<(
                 _ => Cause::BadDescriptor,
             };
             let failed = Failed::new(cause, error.to_string());
-            warn!(task = %delivery.id(), error = %failed.message, "not a descriptor");
-            let result = worker.result(
-                delivery.id(),
-                &execution,
-                delivery.delivered(),
-                Outcome::Failed(failed),
-            );
-            return conclude(worker, delivery, &result, true).await;
+            warn!(task = %handed.id(), error = %failed.message, "not a descriptor");
+            let outcome = Outcome::Failed(failed);
+            let result = worker.result(handed.id(), &execution, handed.delivered(), outcome);
+            return conclude(worker, handed, &result, true).await;
         }
     };
     let cancelled = worker.cancelled.of(&task.bag).await;
     if cancelled.is_cancelled() {
         debug!("the bag was cancelled");
-        return delivery.term("cancelled").await;
+        return handed.discard("cancelled").await;
     }
-    let mut planned = 0;
-    if delivery.delivered() > 1 {
-        if let Some(result) = worker.broker.committed(delivery.id()).await? {
-            debug!(execution = %result.execution, "committed before, acknowledged again");
-            return delivery.ack().await;
-        }
-        planned = worker.broker.planned_give_backs(delivery.id()).await?;
-    }
-    let attempt = delivery.delivered().saturating_sub(planned).max(1);
-    let at = Attempt { worker, delivery, task, execution, number: attempt, planned, cancelled };
-    if attempt > at.task.attempts {
-        let text = format!("{} workers had it and none came back", attempt - 1);
+    let Some(count) = handed.count(worker).await? else { return Ok(()) };
+    let at = Attempt { worker, handed, task, execution, count, cancelled };
+    if count.number > at.task.attempts {
+        let text = format!("{} workers had it and none came back", count.number - 1);
         return at.fail(Failed::new(Cause::CrashLimit, text)).await;
     }
     at.run(waiting).await
@@ -90,11 +79,10 @@ async fn run(worker: &Shared, delivery: &Delivery, waiting: Waiting) -> Result<(
 
 struct Attempt<'a> {
     worker: &'a Shared,
-    delivery: &'a Delivery,
+    handed: &'a Handed,
     task: Arc<TaskDescriptor>,
     execution: Execution,
-    number: u32,
-    planned: u32,
+    count: Count,
     /// The bag's.
     cancelled: CancellationToken,
 }
@@ -121,9 +109,9 @@ impl Attempt<'_> {
         };
         match ended {
             // What is durable counts all the same.
-            Ended::Failed(_) | Ended::Unplaced(_) if self.cancelled.is_cancelled() => {
-                debug!("the bag was cancelled");
-                self.delivery.term("cancelled").await
+            Ended::Failed(_) | Ended::Unplaced(_) if self.is_dropped() => {
+                debug!("the bag was cancelled, or the lease is over");
+                self.handed.discard("cancelled").await
             }
             Ended::Made(made, stored, transfer) => {
                 let times = Times {
@@ -135,21 +123,33 @@ impl Attempt<'_> {
                 self.done(&made, stored, times).await
             }
             // In the ledger, and perhaps not committed: a broker may have forgotten it.
-            Ended::Decided(result) => conclude(self.worker, self.delivery, &result, false).await,
+            Ended::Decided(result) => conclude(self.worker, self.handed, &result, false).await,
             Ended::Beaten(result) => {
-                duplicate::record(self.worker, self.delivery, &self.execution, &result).await?;
-                conclude(self.worker, self.delivery, &result, false).await
+                duplicate::record(self.worker, self.handed, &self.execution, &result).await?;
+                conclude(self.worker, self.handed, &result, false).await
             }
             Ended::Unplaced(failed) => {
                 // Its gatherer may be gone because the bag is over.
-                if let Some(winner) = self.worker.broker.committed(self.delivery.id()).await? {
-                    duplicate::record(self.worker, self.delivery, &self.execution, &winner).await?;
-                    return self.delivery.ack().await;
+                if let Some(winner) = self.handed.winner(self.worker).await? {
+                    duplicate::record(self.worker, self.handed, &self.execution, &winner).await?;
+                    return self.handed.settle().await;
                 }
                 self.not_done(failed).await
             }
             Ended::Failed(failed) => self.not_done(failed).await,
         }
+    }
+
+    /// Resolves when nobody waits for it any more.
+    async fn dropped(&self) {
+        tokio::select! {
+            () = self.cancelled.cancelled() => {}
+            () = self.handed.withdrawn() => {}
+        }
+    }
+
+    fn is_dropped(&self) -> bool {
+        self.cancelled.is_cancelled() || self.handed.is_withdrawn()
     }
 
     async fn not_done(self, failed: Failed) -> Result<(), Error> {
@@ -160,7 +160,7 @@ impl Attempt<'_> {
         if failed.cause.is_planned() {
             return false;
         }
-        !failed.cause.is_transient() || self.number >= self.task.attempts
+        !failed.cause.is_transient() || self.count.number >= self.task.attempts
     }
 
     /// Whether there is nothing to read and nothing to store.
@@ -175,6 +175,10 @@ impl Attempt<'_> {
         let made = execute(&self.task, ready.source, ready.sink, &mut Scratch::empty(), &stop);
         self.worker.slots.took(began.elapsed());
         drop(waiting);
+        if matches!(self.handed, Handed::Offered(_)) {
+            // Its slot is idle again, long before the outcome is counted.
+            self.worker.slots.wake();
+        }
         match made {
             Ok(made) => Ended::Made(made, Stored::Nothing, Duration::ZERO),
             Err(failed) => Ended::Failed(failed),
@@ -226,7 +230,7 @@ impl Attempt<'_> {
         let limit = self.worker.time_limit.unwrap_or(Duration::MAX);
         let mut over = std::pin::pin!(tokio::time::sleep(limit.min(Duration::from_hours(8_760))));
         let mut draining = std::pin::pin!(self.worker.drain.cancelled());
-        let mut cancelled = std::pin::pin!(self.cancelled.cancelled());
+        let mut dropping = std::pin::pin!(self.dropped());
         let (mut drained, mut dropped) = (false, false);
         loop {
             tokio::select! {
@@ -241,10 +245,10 @@ impl Attempt<'_> {
                         return Err(Failed::new(Cause::Drain, "the worker is draining"));
                     }
                 }
-                () = &mut cancelled, if !dropped => {
+                () = &mut dropping, if !dropped => {
                     dropped = true;
                     if handle.revoke() {
-                        return Err(Failed::new(Cause::Cancelled, "the bag was cancelled"));
+                        return Err(Failed::new(Cause::Cancelled, "nobody waits for it"));
                     }
                     handle.stop.store(true, Ordering::Relaxed);
                 }
@@ -282,35 +286,39 @@ impl Attempt<'_> {
             place,
             verified: made.verified,
         };
-        let id = self.delivery.id();
-        let mut result = self.worker.result(id, &self.execution, self.number, Outcome::Done(done));
+        let id = self.handed.id();
+        let mut result =
+            self.worker.result(id, &self.execution, self.count.number, Outcome::Done(done));
         result.times = times;
         if self.task.results == ResultPath::Objects && !self.task.codec.stores_nothing() {
             result.descriptor = Some(Box::new((*self.task).clone()));
         }
         debug!(output_bytes, execute_us = times.execute_us, "task executed");
         self.worker.count_done(made.input_bytes, output_bytes);
-        conclude(self.worker, self.delivery, &result, false).await
+        conclude(self.worker, self.handed, &result, false).await
     }
 
     async fn fail(self, failed: Failed) -> Result<(), Error> {
-        info!(task = %self.delivery.id(), cause = %failed.cause, error = %failed.message, attempt = self.number, "task failed");
+        info!(task = %self.handed.id(), cause = %failed.cause, error = %failed.message, attempt = self.count.number, "task failed");
         self.worker.count_failed();
-        let id = self.delivery.id();
-        let result = self.worker.result(id, &self.execution, self.number, Outcome::Failed(failed));
-        conclude(self.worker, self.delivery, &result, true).await
+        let id = self.handed.id();
+        let result =
+            self.worker.result(id, &self.execution, self.count.number, Outcome::Failed(failed));
+        conclude(self.worker, self.handed, &result, true).await
     }
 
-    /// Records why, then lets another worker, or this one later, have the task.
+    /// Says why, then lets another worker, or this one later, have the task.
     async fn give_back(self, failed: Failed) -> Result<(), Error> {
         let delay = match failed.cause {
             Cause::Drain => Duration::ZERO,
-            Cause::GathererAbsent | Cause::Full | Cause::CodecVersion => doubled(self.planned),
-            _ => doubled(self.number - 1),
+            Cause::GathererAbsent | Cause::Full | Cause::CodecVersion => {
+                doubled(self.count.planned)
+            }
+            _ => doubled(self.count.number - 1),
         };
-        info!(task = %self.delivery.id(), cause = %failed.cause, error = %failed.message, ?delay, "given back");
-        give_back(self.worker, self.delivery, self.planned, failed, Some(self.execution), delay)
-            .await
+        info!(task = %self.handed.id(), cause = %failed.cause, error = %failed.message, ?delay, "given back");
+        let (planned, execution) = (self.count.planned, Some(self.execution));
+        self.handed.give_back(self.worker, planned, failed, execution, delay).await
     }
 }
 
@@ -327,60 +335,22 @@ async fn give_up(failed: Failed, carried: Result<Carried, StoreError>) -> Failed
     }
 }
 
-/// Records why a delivery is given back, then naks it.
-pub(crate) async fn give_back(
-    worker: &Shared,
-    delivery: &Delivery,
-    planned: u32,
-    failed: Failed,
-    execution: Option<Execution>,
-    delay: Duration,
-) -> Result<(), Error> {
-    let id = delivery.id();
-    let by = &worker.holdings.holder().worker;
-    let mut record = AttemptRecord::new(id, delivery.delivered(), planned, failed.cause, by);
-    record.host.clone_from(&worker.holdings.holder().host);
-    record.message = failed.message;
-    record.execution = execution;
-    worker.broker.record_attempt(&id.bag, &record).await?;
-    delivery.nak(delay).await
-}
-
-/// Commits an outcome, then answers the delivery: never the other way round.
+/// Makes an outcome the task's, then answers: never the other way round.
 async fn conclude(
     worker: &Shared,
-    delivery: &Delivery,
+    handed: &Handed,
     result: &TaskResult,
     term: bool,
 ) -> Result<(), Error> {
-    match commit(worker, result).await? {
-        Committed::Mine => {}
-        Committed::Other(other) => {
-            if duplicate::was_executed(worker, result) {
-                duplicate::record(worker, delivery, &result.execution, &other).await?;
-            }
-        }
+    if let Committed::Other(other) = handed.conclude(worker, result, term).await?
+        && duplicate::was_executed(worker, result)
+    {
+        duplicate::record(worker, handed, &result.execution, &other).await?;
     }
-    if term { delivery.term("failed").await } else { delivery.ack().await }
+    Ok(())
 }
 
-/// Commits an outcome; full is not failed: the delivery is held meanwhile, and no attempt is spent.
-async fn commit(worker: &Shared, result: &TaskResult) -> Result<Committed, Error> {
-    let mut tries = 0;
-    loop {
-        match worker.broker.commit(result).await {
-            Err(error @ Error::Full { .. }) if !worker.drain.is_cancelled() => {
-                let delay = doubled(tries).min(limits::LEASE_RENEWAL);
-                debug!(%error, ?delay, "the result waits");
-                tokio::time::sleep(delay).await;
-                tries += 1;
-            }
-            committed => return committed,
-        }
-    }
-}
-
-fn doubled(times: u32) -> Duration {
+pub(crate) fn doubled(times: u32) -> Duration {
     let delay = limits::GIVE_BACK_DELAY.saturating_mul(1 << times.min(16));
     delay.min(limits::GIVE_BACK_DELAY_MAX)
 }

@@ -2,9 +2,10 @@
 
 use bagpress_broker::ids::Execution;
 use bagpress_broker::result::{Cause, Outcome, TaskResult};
-use bagpress_broker::{AttemptRecord, Delivery, Error};
+use bagpress_broker::{AttemptRecord, Error};
 use tracing::info;
 
+use crate::handed::Handed;
 use crate::worker::Shared;
 
 /// Records that `execution` lost its round to `winner`.
@@ -14,14 +15,18 @@ use crate::worker::Shared;
 /// [`Error::Lost`]: the lease then brings the task to somebody who finds it decided.
 pub(crate) async fn record(
     worker: &Shared,
-    delivery: &Delivery,
+    handed: &Handed,
     execution: &Execution,
     winner: &TaskResult,
 ) -> Result<(), Error> {
-    info!(task = %delivery.id(), winner = %winner.execution, "another execution came first, this one is a duplicate");
+    info!(task = %handed.id(), winner = %winner.execution, "another execution came first, this one is a duplicate");
+    if matches!(handed, Handed::Offered(_)) {
+        // Who decided that it came too late has counted it.
+        return Ok(());
+    }
     let holder = worker.holdings.holder();
-    let (id, by) = (delivery.id(), &holder.worker);
-    let mut record = AttemptRecord::new(id, delivery.delivered(), 0, Cause::Duplicate, by);
+    let (id, by) = (handed.id(), &holder.worker);
+    let mut record = AttemptRecord::new(id, handed.delivered(), 0, Cause::Duplicate, by);
     record.message = format!("execution {} came first", winner.execution);
     record.execution = Some(execution.clone());
     record.host.clone_from(&holder.host);

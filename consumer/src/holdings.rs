@@ -4,20 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use bagpress_broker::ids::BagId;
-use bagpress_broker::{Broker, Delivery, Held, HeldDelivery, limits};
+use bagpress_broker::ids::{BagId, Execution};
+use bagpress_broker::{Broker, Held, HeldDelivery, Holder, limits};
 use tracing::debug;
+
+use crate::handed::Handed;
 
 /// Deliveries that are announced at once when they come together.
 const ANNOUNCED_MAX: usize = 8;
-
-/// Who holds.
-#[derive(Debug, Clone)]
-pub(crate) struct Holder {
-    pub(crate) worker: String,
-    pub(crate) host: String,
-    pub(crate) pid: u32,
-}
 
 /// Every delivery that is not answered yet.
 #[derive(Debug)]
@@ -38,7 +32,7 @@ struct Table {
 
 #[derive(Debug)]
 struct Entry {
-    delivery: Delivery,
+    handed: Handed,
     since: Instant,
     renewed: Instant,
 }
@@ -77,28 +71,42 @@ impl Holdings {
     }
 
     /// Begins to hold a delivery.
-    pub(crate) fn hold(self: &Arc<Self>, delivery: &Delivery) -> Hold {
+    pub(crate) fn hold(self: &Arc<Self>, handed: &Handed) -> Hold {
         let now = Instant::now();
         let mut table = self.lock();
         table.next += 1;
         let key = table.next;
-        let entry = Entry { delivery: delivery.clone(), since: now, renewed: now };
+        let entry = Entry { handed: handed.clone(), since: now, renewed: now };
         table.entries.insert(key, entry);
+        if handed.is_told() {
+            table.said.insert(handed.id().bag.clone());
+        }
         table.changed = true;
         Hold { holdings: self.clone(), key }
+    }
+
+    /// Notes that the lease of an execution is over.
+    pub(crate) fn withdraw(&self, execution: &Execution) {
+        for entry in self.lock().entries.values() {
+            if let Handed::Offered(offer) = &entry.handed
+                && offer.execution() == execution
+            {
+                offer.withdraw();
+            }
+        }
     }
 
     /// Says at once what was just received, so that a worker that dies now loses no lease time either.
     ///
     /// Only of few: tasks that come in numbers are short, there the regular event must do, as it costs
     /// a tenth of the dispatch rate to say each.
-    pub(crate) async fn announce(&self, deliveries: &[Delivery]) {
+    pub(crate) async fn announce(&self, deliveries: &[Handed]) {
         if deliveries.len() > ANNOUNCED_MAX {
             return;
         }
         let mut bags: HashMap<&BagId, Vec<HeldDelivery>> = HashMap::new();
-        for delivery in deliveries {
-            bags.entry(&delivery.id().bag).or_default().push(described(delivery));
+        for handed in deliveries.iter().filter(|handed| !handed.is_told()) {
+            bags.entry(&handed.id().bag).or_default().push(handed.held());
         }
         self.lock().said.extend(bags.keys().map(|bag| (*bag).clone()));
         for (bag, deliveries) in bags {
@@ -109,7 +117,7 @@ impl Holdings {
     /// The bags of which something is held.
     pub(crate) fn bags(&self) -> Vec<BagId> {
         let table = self.lock();
-        let bags: HashSet<_> = table.entries.values().map(|e| &e.delivery.id().bag).collect();
+        let bags: HashSet<_> = table.entries.values().map(|e| &e.handed.id().bag).collect();
         bags.into_iter().cloned().collect()
     }
 
@@ -117,10 +125,10 @@ impl Holdings {
     pub(crate) fn by_bag(&self) -> HashMap<String, Held> {
         let mut bags: HashMap<String, Held> = HashMap::new();
         for entry in self.lock().entries.values() {
-            let bag = entry.delivery.id().bag.to_string();
+            let bag = entry.handed.id().bag.to_string();
             let held = bags.entry(bag).or_insert_with(|| self.event(Vec::new(), true));
             if held.deliveries.len() < limits::HELD_PER_EVENT {
-                held.deliveries.push(described(&entry.delivery));
+                held.deliveries.push(entry.handed.held());
             }
         }
         bags
@@ -167,13 +175,13 @@ impl Holdings {
                 table.entries.values_mut().filter(|e| now - e.renewed >= limits::LEASE_RENEWAL);
             due.map(|entry| {
                 entry.renewed = now;
-                entry.delivery.clone()
+                entry.handed.clone()
             })
             .collect()
         };
-        for delivery in due {
-            if let Err(error) = delivery.renew().await {
-                debug!(%error, task = %delivery.id(), "lease not renewed");
+        for handed in due {
+            if let Err(error) = handed.renew().await {
+                debug!(%error, task = %handed.id(), "lease not renewed");
             }
         }
     }
@@ -192,14 +200,14 @@ impl Holdings {
             table.changed = !table.entries.is_empty();
             let old =
                 table.entries.values().filter(|e| e.since.elapsed() >= limits::HELD_EVERY / 2);
-            bags.extend(old.map(|entry| (entry.delivery.id().bag.clone(), Vec::new())));
+            bags.extend(old.map(|entry| (entry.handed.id().bag.clone(), Vec::new())));
             // An event that says it is everything must not leave out what was announced just now.
             let mut held = HashSet::new();
             for entry in table.entries.values() {
-                let bag = &entry.delivery.id().bag;
+                let bag = &entry.handed.id().bag;
                 held.insert(bag);
                 if let Some(deliveries) = bags.get_mut(bag) {
-                    deliveries.push(described(&entry.delivery));
+                    deliveries.push(entry.handed.held());
                 }
             }
             let over: Vec<_> =
@@ -213,15 +221,5 @@ impl Holdings {
         for (bag, deliveries) in bags {
             self.say(&bag, deliveries, true).await;
         }
-    }
-}
-
-fn described(delivery: &Delivery) -> HeldDelivery {
-    let id = delivery.id();
-    HeldDelivery {
-        index: id.index,
-        round: id.round,
-        delivered: delivery.delivered(),
-        reply: delivery.reply().to_owned(),
     }
 }

@@ -1,8 +1,9 @@
 //! The workers: slots that pull, compress, verify and answer.
 //!
 //! ```text
-//! worker (pulls) ──delivery──► attempt (opens, commits, answers) ──job──► slot (a thread: compresses)
-//!    appetite: how many                └── holdings: renews leases, says what is held
+//! worker ◄── intake: the stream, the queue group
+//!   └──handed──► attempt (opens, commits, answers) ──job──► slot (a thread: compresses)
+//!  appetite: how many     └── holdings: renews leases, says what is held
 //! ```
 //!
 //! Everything that waits is asynchronous and on one thread; everything that compresses is on the
@@ -13,7 +14,9 @@ mod attempt;
 mod cancelled;
 mod duplicate;
 mod execute;
+mod handed;
 mod holdings;
+mod intake;
 mod slot;
 mod worker;
 

@@ -85,6 +85,11 @@ impl Slots {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).took(took);
     }
 
+    /// Lets whoever waits in [`changed`](Self::changed) look again.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
     /// Looks at the slots' pace.
     pub(crate) fn pace<T>(&self, look: impl FnOnce(&Pace) -> T) -> T {
         look(&self.pace.lock().unwrap_or_else(PoisonError::into_inner))

@@ -5,21 +5,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bagpress_broker::descriptor::DeliveryPath;
 use bagpress_broker::ids::Pool;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::{
-    Address, Broker, Delivery, Error, Queue, Received, Role, Service, ServiceStats, limits,
+    Address, Broker, Delivery, Error, Holder, Role, Service, ServiceStats, limits,
 };
 use bagpress_codec::Codec;
 use bagpress_objstore::Store;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use crate::attempt::{attempt, give_back};
+use crate::attempt::attempt;
 use crate::cancelled::Cancelled;
-use crate::holdings::{Holder, Holdings};
+use crate::handed::Handed;
+use crate::holdings::{Hold, Holdings};
+use crate::intake::{Appetite, Incoming, Intake, streams};
 use crate::slot::Slots;
 
 /// What a worker is told.
@@ -31,6 +34,8 @@ pub struct Options {
     pub slots: usize,
     /// Whose tasks it takes.
     pub pool: Pool,
+    /// How it is handed them; none: by every way that the broker has.
+    pub delivery: Option<DeliveryPath>,
     /// Folders below which it may hand files over by path.
     pub allowed: Vec<PathBuf>,
     /// Ends after this long without a delivery.
@@ -92,7 +97,9 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
         // Two connections: a chunk must never sit ahead of a lease renewal.
         let control = Broker::connect(&options.address, Role::Worker).await?;
         let data = Broker::connect(&options.address, Role::Worker).await?;
-        streams(&control, &options.pool, Some(limits::STREAMS_WITHIN)).await?;
+        if options.delivery == Some(DeliveryPath::Jetstream) {
+            streams(&control, &options.pool, Some(limits::STREAMS_WITHIN)).await?;
+        }
         Ok::<_, Error>((control, data))
     };
     let waiting = async {
@@ -107,11 +114,13 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
         never = waiting => never,
     };
     let (service, worker) = start(&options, &control, &data, &drain).await?;
+    let holder = worker.holdings.holder().clone();
+    let intake = Intake::join(&control, &options.pool, options.delivery, holder).await?;
     info!(worker = service.id(), slots = options.slots, pool = %options.pool, url = control.url(), "worker started");
     let cancellations = worker.cancelled.listen().await?;
     let bags_held = || worker.holdings.bags();
     let ended = tokio::select! {
-        ended = pull(worker.clone(), &options) => ended,
+        ended = work(worker.clone(), intake, &options) => ended,
         error = control.fatal() => Err(error),
         error = data.fatal() => Err(error),
         never = async { worker.holdings.keep().await } => Ok(never),
@@ -124,34 +133,6 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
     }
     info!("worker ended");
     ended
-}
-
-/// Waits until the streams are there: for ever, or as long as `most`.
-///
-/// # Errors
-///
-/// [`Error::Missing`] after that time; at once what waiting does not cure.
-async fn streams(broker: &Broker, pool: &Pool, most: Option<Duration>) -> Result<(), Error> {
-    let since = Instant::now();
-    let mut said = None::<Instant>;
-    loop {
-        let error = match broker.require(pool).await {
-            Ok(()) => return Ok(()),
-            Err(error @ Error::Missing { .. }) => {
-                if most.is_some_and(|most| since.elapsed() >= most) {
-                    return Err(error);
-                }
-                error
-            }
-            Err(error) if error.is_transient() => error,
-            Err(error) => return Err(error),
-        };
-        if said.is_none_or(|at| at.elapsed() >= limits::RECONCILE_AFTER) {
-            said = Some(Instant::now());
-            warn!(%error, hint = error.hint().unwrap_or_default(), "waiting for the broker's streams");
-        }
-        tokio::time::sleep(limits::RETRY_WAIT).await;
-    }
 }
 
 async fn start(
@@ -220,31 +201,13 @@ fn libraries() -> Vec<String> {
     codecs.map(|codec| format!("{}={}", codec.name(), codec.library())).collect()
 }
 
-async fn pull(worker: Arc<Shared>, options: &Options) -> Result<(), Error> {
-    let mut queue = Queue::join(&worker.broker, &options.pool).await?;
+async fn work(worker: Arc<Shared>, mut intake: Intake, options: &Options) -> Result<(), Error> {
     let mut attempts = JoinSet::new();
     let mut last_delivery = Instant::now();
     loop {
         let now = Instant::now();
-        let (wanted, next_change) =
-            worker.slots.pace(|pace| (pace.wanted(now), pace.next_change(now)));
-        let running = worker.slots.pace(crate::appetite::Pace::running);
-        worker.counts.running.store(running as u64, Ordering::Relaxed);
-        // Held deliveries wait for a slot, are executed, or wait for their commit.
-        let held = worker.holdings.len();
-        let room = (options.slots * (limits::UNCOMMITTED_MAX + limits::PULL_AHEAD_MAX))
-            .saturating_sub(held);
-        let ahead = wanted.saturating_sub(worker.waiting.load(Ordering::Relaxed)).min(room);
-        let missing = ahead.saturating_sub(queue.outstanding());
-        // A few at a time cost as much as many: ask when it is worth it.
-        if missing > 0 && (queue.outstanding() == 0 || missing * 2 >= ahead) {
-            // What is lost on its way is asked for again.
-            if let Err(error) = queue.request(missing).await
-                && !error.is_transient()
-            {
-                return Err(error);
-            }
-        }
+        let (appetite, next_change) = appetite(&worker, options.slots, now);
+        intake.ask(appetite).await?;
         let idle_until = options.idle_exit.map(|idle| last_delivery + idle);
         let wake_at = [next_change, idle_until].into_iter().flatten().min();
         let sleep = async {
@@ -254,23 +217,23 @@ async fn pull(worker: Arc<Shared>, options: &Options) -> Result<(), Error> {
             }
         };
         tokio::select! {
-            received = queue.receive() => match received {
-                Ok(Received::Delivery(first)) => {
+            incoming = intake.receive() => match incoming? {
+                Incoming::Pulled(first) => {
                     last_delivery = Instant::now();
-                    take(&worker, &mut queue, first, &mut attempts).await;
+                    take_pulled(&worker, &mut intake, first, &mut attempts).await;
                 }
-                Ok(Received::Nothing) => {}
-                // Its leader may be away, which looks the same, or the store was begun anew.
-                Err(Error::Missing { what }) => {
-                    debug!(what, "joining again");
-                    tokio::select! {
-                        there = streams(&worker.broker, &options.pool, None) => there?,
-                        () = worker.drain.cancelled() => break,
+                Incoming::Offered(offer) => {
+                    last_delivery = Instant::now();
+                    // The slot that was idle may have got a delivery of the stream meanwhile.
+                    if self::appetite(&worker, options.slots, last_delivery).0.idle > 0 {
+                        begin(&worker, Handed::Offered(offer.clone()), &mut attempts);
+                        offer.take().await;
+                    } else {
+                        offer.pass().await;
                     }
-                    tokio::time::sleep(limits::RETRY_WAIT).await;
-                    queue = Queue::join(&worker.broker, &options.pool).await?;
                 }
-                Err(error) => return Err(error),
+                Incoming::Withdrawn(execution) => worker.holdings.withdraw(&execution),
+                Incoming::Nothing => {}
             },
             () = worker.slots.changed() => {}
             Some(ended) = attempts.join_next() => {
@@ -287,8 +250,22 @@ async fn pull(worker: Arc<Shared>, options: &Options) -> Result<(), Error> {
             () = worker.drain.cancelled() => break,
         }
     }
-    drain(&worker, queue, attempts).await;
+    drain(&worker, intake, attempts).await;
     Ok(())
+}
+
+/// How much the worker can take now, and when that may change by the mere passing of time.
+fn appetite(worker: &Shared, slots: usize, now: Instant) -> (Appetite, Option<Instant>) {
+    let (wanted, running, next_change) =
+        worker.slots.pace(|pace| (pace.wanted(now), pace.running(), pace.next_change(now)));
+    worker.counts.running.store(running as u64, Ordering::Relaxed);
+    let waiting = worker.waiting.load(Ordering::Relaxed);
+    // What is held waits for a slot, is executed, or waits for its commit.
+    let held = worker.holdings.len();
+    let room = (slots * (limits::UNCOMMITTED_MAX + limits::PULL_AHEAD_MAX)).saturating_sub(held);
+    let ahead = wanted.saturating_sub(waiting).min(room);
+    let idle = slots.saturating_sub(running + waiting).min(room);
+    (Appetite { ahead, idle }, next_change)
 }
 
 /// Counts a delivery as waiting until it is dropped: when a slot starts it, or its attempt ends.
@@ -313,40 +290,50 @@ impl Drop for Waiting {
     }
 }
 
-/// Takes what has arrived, says so, and begins an attempt for each.
-async fn take(
+/// Takes what has arrived from the stream, says so, and begins an attempt for each.
+async fn take_pulled(
     worker: &Arc<Shared>,
-    queue: &mut Queue,
+    intake: &mut Intake,
     first: Delivery,
     attempts: &mut JoinSet<()>,
 ) {
-    let mut deliveries = vec![first];
+    let mut deliveries = vec![Handed::Pulled(first)];
     while deliveries.len() < limits::PULL_AHEAD_MAX
-        && let Some(next) = queue.ready()
+        && let Some(next) = intake.ready()
     {
-        deliveries.push(next);
+        deliveries.push(Handed::Pulled(next));
     }
     let holds: Vec<_> = deliveries.iter().map(|d| worker.holdings.hold(d)).collect();
     worker.holdings.announce(&deliveries).await;
-    for (delivery, hold) in deliveries.into_iter().zip(holds) {
-        let (worker, waiting) = (worker.clone(), Waiting::new(&worker.waiting));
-        attempts.spawn(async move {
-            attempt(&worker, &delivery, waiting).await;
-            drop(hold);
-        });
+    for (handed, hold) in deliveries.into_iter().zip(holds) {
+        spawn(worker, handed, hold, attempts);
     }
 }
 
+fn begin(worker: &Arc<Shared>, handed: Handed, attempts: &mut JoinSet<()>) {
+    let hold = worker.holdings.hold(&handed);
+    spawn(worker, handed, hold, attempts);
+}
+
+fn spawn(worker: &Arc<Shared>, handed: Handed, hold: Hold, attempts: &mut JoinSet<()>) {
+    let (worker, waiting) = (worker.clone(), Waiting::new(&worker.waiting));
+    attempts.spawn(async move {
+        attempt(&worker, &handed, waiting).await;
+        drop(hold);
+    });
+}
+
 /// Asks for nothing more, gives back what still arrives, and waits for the attempts under way.
-async fn drain(worker: &Arc<Shared>, queue: Queue, mut attempts: JoinSet<()>) {
+async fn drain(worker: &Arc<Shared>, intake: Intake, mut attempts: JoinSet<()>) {
     info!(under_way = attempts.len(), "draining");
     let leaving = async {
-        for delivery in queue.leave().await {
+        for delivery in intake.leave().await {
             let failed = Failed::new(Cause::Drain, "the worker is draining");
             let planned = worker.broker.planned_give_backs(delivery.id()).await.unwrap_or(0);
-            let given = give_back(worker, &delivery, planned, failed, None, Duration::ZERO).await;
+            let handed = Handed::Pulled(delivery);
+            let given = handed.give_back(worker, planned, failed, None, Duration::ZERO).await;
             if let Err(error) = given {
-                warn!(%error, task = %delivery.id(), "left to its lease");
+                warn!(%error, task = %handed.id(), "left to its lease");
             }
         }
     };

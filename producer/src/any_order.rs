@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bagpress_broker::Followed;
-use bagpress_broker::descriptor::{ResultPath, Transfer, Verify};
+use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
 use bagpress_broker::ids::{BagId, Execution};
 use bagpress_broker::result::{Cause, Done, Failed, Outcome, Place, TaskResult, Times};
 use bagpress_codec::{DataKind, Digest};
@@ -62,6 +62,7 @@ fn specification() -> Specification {
         codec: "zlib:6".parse().unwrap(),
         library: String::new(),
         results: ResultPath::Staged,
+        delivery: DeliveryPath::Jetstream,
         verify: Verify::Worker,
         transfer: Transfer::Wire,
         attempts: 3,

@@ -5,23 +5,27 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::result::Cause;
-use bagpress_broker::{BagLine, BagState, Broker, Results, limits};
+use bagpress_broker::{BagLine, BagState, Broker, Followed, Results, limits};
 use bagpress_objstore::staging::{Parts, Receiver, Syncer};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::accept::{Acceptor, output_bucket};
+use crate::accept::{Accepted, Acceptor, output_bucket};
+use crate::dispatch::Dispatch;
 use crate::folder::RunFolder;
 use crate::history::{self, History};
 use crate::inputs::InputList;
 use crate::lease::Lease;
 use crate::ledger::{Bits, Ledger};
+use crate::offers::Table;
+use crate::outcomes::{Batch, Outcomes};
 use crate::plan::BagPlan;
 use crate::progress::Progress;
 use crate::publish::Publisher;
+use crate::requirements::require;
 use crate::room::Room;
 use crate::spec::{Data, Specification};
 use crate::standstill::line;
@@ -106,7 +110,11 @@ pub async fn gather(
 ) -> Result<Gathered> {
     let lock = folder.lock()?;
     let specification = plan.specification.clone();
-    let lease = Lease::take(broker, &lock, begun_line(&plan), options.resume).await?;
+    let lease = if require(broker, &specification).await? {
+        Lease::take(broker, &lock, begun_line(&plan), options.resume).await?
+    } else {
+        Lease::of_the_lock_alone(broker, &lock)
+    };
     let begun = begun_line(&plan);
     let mut gathering = match Gathering::start(broker, folder, plan, options, lease.clone()).await {
         Ok(gathering) => gathering,
@@ -118,7 +126,7 @@ pub async fn gather(
     };
     let followed = gathering.follow().await;
     gathering.progress.finish();
-    gathering.results.close().await;
+    gathering.outcomes.close().await;
     gathering.watching.abort();
     gathering.listening.abort();
     // What the server knows of attempts goes with it, in local mode.
@@ -130,7 +138,7 @@ pub async fn gather(
     gathering.finish(history).await
 }
 
-fn begun_line(plan: &BagPlan) -> BagLine {
+pub(crate) fn begun_line(plan: &BagPlan) -> BagLine {
     BagLine { state: BagState::Submitting, ..line(plan, 0) }
 }
 
@@ -142,7 +150,7 @@ pub(crate) struct Gathering {
     pub(crate) parts: Option<Arc<Parts>>,
     pub(crate) receiver: Option<Receiver>,
     pub(crate) publisher: Publisher,
-    pub(crate) results: Results,
+    pub(crate) outcomes: Outcomes,
     pub(crate) watch: Watch,
     pub(crate) watching: tokio::task::JoinHandle<()>,
     pub(crate) lease: Lease,
@@ -202,11 +210,23 @@ impl Gathering {
         let objects =
             specification.results == ResultPath::Objects && !specification.codec.stores_nothing();
         let bucket = if objects { Some(output_bucket(broker, &plan).await?) } else { None };
-        let publisher = Publisher::new(broker, &plan).await?;
         let (_, empty) = mpsc::channel(1);
         let ended = std::mem::replace(&mut options.ended, empty);
+        let offered = specification.delivery == DeliveryPath::QueueGroup;
+        let table = offered.then(|| Arc::new(Table::new(specification.attempts)));
         let (watch, watching) =
-            Watch::start(broker, &specification.bag, &specification.pool, ended).await?;
+            Watch::start(broker, &specification.bag, &specification.pool, table.clone(), ended)
+                .await?;
+        let (outcomes, hand_in) = match table {
+            None => (Outcomes::Committed(Results::of(broker, &specification.bag)), None),
+            Some(table) => {
+                let started = Dispatch::start(broker, &plan, table, watch.clone()).await?;
+                let (dispatch, receiver) = started;
+                let hand_in = dispatch.hand_in.clone();
+                (Outcomes::Handed { dispatch, receiver, later: Vec::new() }, Some(hand_in))
+            }
+        };
+        let publisher = Publisher::new(broker, &plan, hand_in).await?;
         let stats = specification.stats.then(|| folder.results());
         let progress = Progress::start(&specification, options.progress);
         let writing = tokio::sync::Mutex::default();
@@ -216,7 +236,7 @@ impl Gathering {
         let now = Instant::now();
         Ok(Self {
             broker: broker.clone(),
-            results: Results::of(broker, &specification.bag),
+            outcomes,
             plan,
             options,
             acceptor,
@@ -244,7 +264,10 @@ impl Gathering {
 
     async fn follow(&mut self) -> Result<()> {
         self.rerun().await?;
-        if self.options.fresh {
+        if !self.options.fresh && !self.outcomes.is_committed() {
+            self.look_for_objects().await?;
+        }
+        if self.options.fresh || !self.outcomes.is_committed() {
             self.publish_all();
         } else {
             self.begin_reconcile().await;
@@ -254,7 +277,7 @@ impl Gathering {
         let mut last_line = Instant::now().checked_sub(Duration::from_secs(1));
         while !self.complete() {
             tokio::select! {
-                batch = self.results.next_batch() => match batch {
+                batch = self.outcomes.next_batch() => match batch {
                     Ok(batch) => self.take(batch).await?,
                     Err(error) => {
                         debug!(%error, "results not readable now");
@@ -290,7 +313,7 @@ impl Gathering {
         decided >= u64::from(self.plan.specification.tasks) && self.reconciling.is_none()
     }
 
-    fn publish_all(&mut self) {
+    pub(crate) fn publish_all(&mut self) {
         let publisher = self.publisher.clone();
         let ledger = self.plan.ledger.clone();
         self.publishing = Some(tokio::spawn(async move {
@@ -298,31 +321,18 @@ impl Gathering {
         }));
     }
 
-    async fn take(&mut self, batch: Vec<bagpress_broker::Followed>) -> Result<()> {
-        if !batch.is_empty() {
-            let mut batch = Some(batch);
-            while let Some(now) = batch.take() {
-                let retry = now.clone();
-                match self.acceptor.accept(now).await {
-                    Ok(mut accepted) => {
-                        let later = std::mem::take(&mut accepted.later);
-                        self.accepted(accepted).await?;
-                        batch = (!later.is_empty()).then_some(later);
-                    }
-                    Err(error) => {
-                        // Full is not failed: say so, and try again.
-                        self.progress.say(&format!("waiting: {error:#}"));
-                        tokio::select! {
-                            () = tokio::time::sleep(limits::RETRY_WAIT) => batch = Some(retry),
-                            () = self.options.stop.cancelled() => {
-                                return Err(Interrupted { folder: String::new() }.into());
-                            }
-                        }
-                    }
+    async fn take(&mut self, batch: Batch) -> Result<()> {
+        match batch {
+            Batch::Committed(mut batch) => {
+                while !batch.is_empty() {
+                    let mut accepted = self.accept(batch).await?;
+                    batch = std::mem::take(&mut accepted.later);
+                    self.accepted(accepted).await?;
                 }
             }
+            Batch::Handed(batch) => self.take_handed(batch).await?,
         }
-        if self.results.caught_up()
+        if self.outcomes.caught_up()
             && self.publishing.is_none()
             && let Some(waiting) = self.reconciling.take()
         {
@@ -332,7 +342,26 @@ impl Gathering {
         Ok(())
     }
 
-    async fn accepted(&mut self, accepted: crate::accept::Accepted) -> Result<()> {
+    /// Accepts outcomes, however long that takes.
+    pub(crate) async fn accept(&mut self, batch: Vec<Followed>) -> Result<Accepted> {
+        loop {
+            match self.acceptor.accept(batch.clone()).await {
+                Ok(accepted) => return Ok(accepted),
+                Err(error) => {
+                    // Full is not failed: say so, and try again.
+                    self.progress.say(&format!("waiting: {error:#}"));
+                    tokio::select! {
+                        () = tokio::time::sleep(limits::RETRY_WAIT) => {}
+                        () = self.options.stop.cancelled() => {
+                            return Err(Interrupted { folder: String::new() }.into());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn accepted(&mut self, accepted: Accepted) -> Result<()> {
         for result in &accepted.counted {
             self.watch.decided(result);
         }
@@ -367,7 +396,9 @@ impl Gathering {
         if error.is::<Cancelled>() {
             state = BagState::Cancelled;
             // What was published between the cancellation and our hearing of it.
-            if let Err(error) = self.broker.purge_tasks(&self.plan.specification.bag).await {
+            if self.outcomes.is_committed()
+                && let Err(error) = self.broker.purge_tasks(&self.plan.specification.bag).await
+            {
                 warn!(%error, "tasks of a cancelled bag may wait; workers drop them");
             }
         }
@@ -404,50 +435,4 @@ async fn published(
         Some(publishing) => publishing.await,
         None => std::future::pending().await,
     }
-}
-
-/// Publishes a bag, for somebody to gather later.
-///
-/// # Errors
-///
-/// If the bag cannot be published.
-pub async fn submit(
-    broker: &Broker,
-    folder: &RunFolder,
-    specification: Specification,
-) -> Result<()> {
-    let lock = folder.lock()?;
-    let plan = open_plan(folder, specification)?;
-    let lease = Lease::take(broker, &lock, begun_line(&plan), false).await?;
-    let submitting = submit_with(broker, &plan);
-    let mut submitting = std::pin::pin!(submitting);
-    let mut renewals = tokio::time::interval(limits::GATHERER_RENEWAL);
-    let submitted = loop {
-        tokio::select! {
-            submitted = &mut submitting => break submitted,
-            lost = lease.ended() => break Err(lost.error(&begun_line(&plan))),
-            _ = renewals.tick() => lease.renew(begun_line(&plan)),
-        }
-    };
-    let state = match &submitted {
-        Err(error) if error.is::<Cancelled>() => BagState::Cancelled,
-        Err(_) => BagState::Submitting,
-        Ok(()) => BagState::Running,
-    };
-    if state == BagState::Cancelled {
-        broker.purge_tasks(&plan.specification.bag).await?;
-    }
-    lease.release(BagLine { state, ..line(&plan, 0) }).await?;
-    submitted
-}
-
-async fn submit_with(broker: &Broker, plan: &BagPlan) -> Result<()> {
-    if plan.specification.results == ResultPath::Objects
-        && !plan.specification.codec.stores_nothing()
-    {
-        output_bucket(broker, plan).await?;
-    }
-    let publisher = Publisher::new(broker, plan).await?;
-    let ledger = plan.ledger.clone();
-    publisher.publish(true, |index| !ledger.is_decided(index)).await
 }

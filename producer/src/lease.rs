@@ -27,6 +27,8 @@ pub(crate) struct Lease {
 #[derive(Debug)]
 struct Shared {
     broker: Broker,
+    /// Whether there is a line to write: a broker without streams has none.
+    written: bool,
     me: Gatherer,
     /// The revision that we wrote last.
     revision: Mutex<u64>,
@@ -56,13 +58,7 @@ impl Lease {
         line: BagLine,
         resume: bool,
     ) -> Result<Self> {
-        let me = Gatherer {
-            id: random_base32::<10>(),
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            pid: std::process::id(),
-            since_us: wall_clock_us(),
-            lock: lock.identity().to_owned(),
-        };
+        let me = me(lock);
         let mut found = broker.find_bag(&line.bag).await.context("look who gathers the bag")?;
         loop {
             if let Some(there) = &found.line {
@@ -78,12 +74,21 @@ impl Lease {
             if let Some(revision) = broker.write_bag(&line, found.revision).await? {
                 let (standing, _) = watch::channel(Standing::Held);
                 let (broker, revision) = (broker.clone(), revision.into());
-                return Ok(Self {
-                    shared: Arc::new(Shared { broker, me, revision, standing, lost: 0.into() }),
-                });
+                let (written, lost) = (true, 0.into());
+                let shared = Shared { broker, written, me, revision, standing, lost };
+                return Ok(Self { shared: Arc::new(shared) });
             }
             found = broker.find_bag(&line.bag).await.context("look who gathers the bag")?;
         }
+    }
+
+    /// A lease where there is nowhere to write one: the run folder's lock alone keeps others out.
+    pub(crate) fn of_the_lock_alone(broker: &Broker, lock: &GatherLock) -> Self {
+        let (standing, _) = watch::channel(Standing::Held);
+        let (broker, me, revision) = (broker.clone(), me(lock), Mutex::new(0));
+        let (written, lost) = (false, 0.into());
+        let shared = Shared { broker, written, me, revision, standing, lost };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Renews the lease beside whatever the caller does; one renewal at a time.
@@ -115,7 +120,10 @@ impl Lease {
     }
 
     async fn write(&self, line: BagLine, revision: &mut u64) -> Result<(), Error> {
-        let Shared { broker, me, standing, .. } = &*self.shared;
+        let Shared { broker, written, me, standing, .. } = &*self.shared;
+        if !written {
+            return Ok(());
+        }
         for _ in 0..limits::COMMIT_TRIES {
             if let Some(written) = broker.write_bag(&line, *revision).await? {
                 *revision = written;
@@ -180,6 +188,16 @@ impl Lease {
             Ok(Standing::Taken(by)) => Lost::Taken(by),
             Ok(Standing::Held) | Err(_) => std::future::pending().await,
         }
+    }
+}
+
+fn me(lock: &GatherLock) -> Gatherer {
+    Gatherer {
+        id: random_base32::<10>(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        pid: std::process::id(),
+        since_us: wall_clock_us(),
+        lock: lock.identity().to_owned(),
     }
 }
 

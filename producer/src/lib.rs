@@ -1,14 +1,16 @@
 //! What a user runs: a bag is specified, published, gathered, summed up and verified.
 //!
 //! ```text
-//! inputs ─► spec ─► publish ──────────► (broker, workers)
-//! summary ◄─ ledger ◄─ accept ◄─ gather ◄──────┘
+//! inputs ─► spec ─► publish ─┬────────────────► (broker, workers)
+//!                            └─► dispatch ─offers─►      │
+//! summary ◄─ ledger ◄─ accept ◄─ gather ◄─ outcomes ◄────┘
 //! ```
 
 mod accept;
 #[cfg(test)]
 mod any_order;
 pub mod cancel;
+mod dispatch;
 mod error;
 pub mod folder;
 pub mod gather;
@@ -19,6 +21,8 @@ mod lease;
 mod ledger;
 pub mod local;
 mod manifest;
+mod offers;
+mod outcomes;
 mod plan;
 mod progress;
 mod publish;
@@ -27,12 +31,14 @@ pub mod read_back;
 mod rebuild;
 pub mod remove;
 mod report;
+mod requirements;
 mod rerun;
 mod room;
 pub mod run;
 mod spec;
 mod standstill;
 pub mod status;
+pub mod submit;
 mod summary;
 pub mod sweep;
 mod tally;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::Execution;
-use bagpress_broker::result::{Cause, Failed, Outcome, TaskResult, Times, wall_clock_us};
+use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::{Broker, Error, limits, subjects};
 use bagpress_objstore::object_ref::{self, Bucket};
 use bagpress_objstore::staging::{InputFile, mtime_ns, open_unchanged};
@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
+use crate::dispatch::{HandIn, Handed, Offerable, failure};
 use crate::inputs::InputEntry;
 use crate::plan::BagPlan;
 use crate::spec::Data;
@@ -38,6 +39,8 @@ pub(crate) struct Publisher {
 struct Shared {
     broker: Broker,
     plan: BagPlan,
+    /// Who offers the tasks; none where they wait in the stream.
+    hand_in: Option<HandIn>,
     inputs: Option<Bucket>,
     window: Arc<Semaphore>,
     /// Inputs in the bucket, each with its share of the window.
@@ -52,7 +55,11 @@ impl Publisher {
     /// # Errors
     ///
     /// If the server has no room for the bucket, or does not answer.
-    pub(crate) async fn new(broker: &Broker, plan: &BagPlan) -> Result<Self> {
+    pub(crate) async fn new(
+        broker: &Broker,
+        plan: &BagPlan,
+        hand_in: Option<HandIn>,
+    ) -> Result<Self> {
         let specification = &plan.specification;
         let mut inputs = None;
         if let (Data::Files { largest, .. }, ResultPath::Objects) =
@@ -75,6 +82,7 @@ impl Publisher {
         let shared = Shared {
             broker: broker.clone(),
             plan: plan.clone(),
+            hand_in,
             inputs,
             window: Arc::new(Semaphore::new(permits)),
             stored: Mutex::default(),
@@ -158,6 +166,12 @@ impl Publisher {
             return Box::pin(self.fail(index, round, failed)).await;
         }
         let task = specification.descriptor(index, round, entry.as_ref());
+        if let Some(hand_in) = &self.shared.hand_in {
+            self.shared.first.get_or_init(Instant::now);
+            let task = Offerable { key: (index, round), descriptor: task.encode().into() };
+            // Fails only when nobody gathers any more.
+            return drop(hand_in.tasks.send(task).await);
+        }
         loop {
             self.shared.first.get_or_init(Instant::now);
             let sent = self.shared.broker.submit(&specification.pool, &task, message_id).await;
@@ -251,21 +265,14 @@ impl Publisher {
         }
     }
 
-    /// Commits the failure of a task that can never be published.
+    /// Makes the failure of a task that can never be published its outcome.
     async fn fail(&self, index: u32, round: u32, failed: Failed) {
-        let result = TaskResult {
-            v: limits::WIRE_VERSION,
-            bag: self.shared.plan.specification.bag.clone(),
-            index,
-            round,
-            execution: Execution::random(),
-            attempt: 1,
-            worker: "producer".to_owned(),
-            host: String::new(),
-            outcome: Outcome::Failed(failed),
-            times: Times { made_us: wall_clock_us(), ..Times::default() },
-            descriptor: None,
-        };
+        let bag = &self.shared.plan.specification.bag;
+        let result = failure(bag, (index, round), 1, failed);
+        if let Some(hand_in) = &self.shared.hand_in {
+            let handed = Handed { result: Arc::new(result), reply: None };
+            return drop(hand_in.outcomes.send(handed).await);
+        }
         while let Err(error) = self.shared.broker.commit(&result).await {
             self.pause(&error).await;
         }

@@ -82,7 +82,10 @@ impl Gathering {
         let begun = self.plan.ledger.begin(indices).context("begin new rounds")?;
         for (index, round) in begun {
             self.remove_object(index, Sound::Goes).await;
-            self.publisher.publish_round(index, round).await?;
+            // Where we keep the tasks ourselves, all that is not decided is offered anyway.
+            if self.outcomes.is_committed() {
+                self.publisher.publish_round(index, round).await?;
+            }
         }
         Ok(())
     }

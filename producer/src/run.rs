@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use bagpress_broker::descriptor::{ResultPath, Transfer, Verify};
+use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
 use bagpress_broker::ids::{BagId, Pool, RunName, random_base32};
 use bagpress_broker::limits;
 use bagpress_broker::result::wall_clock_us;
@@ -23,6 +23,8 @@ pub struct Request {
     pub generated: Option<Generated>,
     /// Codec and level; the default depends on the kind of bag.
     pub codec: Option<Codec>,
+    /// How the tasks reach the workers.
+    pub delivery: DeliveryPath,
     /// How the outputs come back.
     pub results: ResultPath,
     /// Folder that receives the outputs.
@@ -225,6 +227,7 @@ fn specify(
         pool: request.pool.clone(),
         codec,
         library: codec.library(),
+        delivery: request.delivery,
         results: request.results,
         verify: request.verify,
         transfer: request.transfer,

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor, Transfer, Verify};
+use bagpress_broker::descriptor::{
+    DeliveryPath, Input, ResultPath, TaskDescriptor, Transfer, Verify,
+};
 use bagpress_broker::ids::{BagId, Pool, RunName};
 use bagpress_broker::result::wall_clock_us;
 use bagpress_broker::{limits, subjects};
@@ -29,6 +31,9 @@ pub struct Specification {
     pub codec: Codec,
     /// The codec's library, which the descriptors pin.
     pub library: String,
+    /// How the tasks reach the workers.
+    #[serde(default)]
+    pub delivery: DeliveryPath,
     /// How the outputs come back.
     pub results: ResultPath,
     /// Who checks them.

@@ -37,7 +37,7 @@ impl Gathering {
         match seen.await {
             Ok(()) => {
                 self.missing = None;
-                self.results.restart().await;
+                self.outcomes.restart().await;
                 self.reconciling = Some(waiting);
             }
             Err(error) => {
@@ -49,11 +49,26 @@ impl Gathering {
                 return;
             }
         }
+        self.remake_bucket().await;
+    }
+
+    /// Makes the output bucket again, if a broker forgot it.
+    async fn remake_bucket(&self) {
         if self.acceptor.bucket.is_some()
             && let Err(error) = output_bucket(&self.broker, &self.plan).await
         {
             warn!("{error:#}");
         }
+    }
+
+    /// Where we keep the tasks ourselves, a broker can forget nothing but objects.
+    pub(crate) async fn look_for_objects(&mut self) -> Result<()> {
+        if self.acceptor.bucket.is_some() {
+            self.remake_bucket().await;
+            self.rerun_lost_objects().await?;
+            self.publish_all();
+        }
+        Ok(())
     }
 
     /// A done task whose object the broker forgot, and which is no file here, is run again.
@@ -127,7 +142,12 @@ impl Gathering {
             self.explain(quiet, workers, running).await;
         }
         // A worker that died with nothing said and nothing held is missed by nobody but its task.
-        if running == 0 && quiet >= UNHELD_EVERY && self.last_unheld.elapsed() >= UNHELD_EVERY {
+        let committed = self.outcomes.is_committed();
+        if committed
+            && running == 0
+            && quiet >= UNHELD_EVERY
+            && self.last_unheld.elapsed() >= UNHELD_EVERY
+        {
             self.last_unheld = Instant::now();
             let watch = self.watch.clone();
             tokio::spawn(async move { watch.give_back_unheld().await });
@@ -140,7 +160,15 @@ impl Gathering {
             && self.last_progress.elapsed() >= limits::RECONCILE_AFTER
             && running == 0;
         let still = still || self.missing.is_some() && self.last_progress.elapsed() >= UNHELD_EVERY;
-        if (reconnected || still) && self.publishing.is_none() && self.reconciling.is_none() {
+        if !committed && reconnected && self.publishing.is_none() {
+            self.reconnects = self.broker.connects();
+            self.look_for_objects().await?;
+        }
+        if committed
+            && (reconnected || still)
+            && self.publishing.is_none()
+            && self.reconciling.is_none()
+        {
             self.reconnects = self.broker.connects();
             self.last_progress = Instant::now();
             self.begin_reconcile().await;

@@ -10,6 +10,8 @@ use bagpress_broker::{AttemptRecord, Broker, Held, HeldDelivery, Presence, limit
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
+use crate::offers::Table;
+
 /// Watches the workers of one bag until it is dropped. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Watch {
@@ -21,6 +23,8 @@ struct Shared {
     broker: Broker,
     bag: BagId,
     pool: Pool,
+    /// Of a bag whose leases are ours to give.
+    table: Option<Arc<Table>>,
     workers: Mutex<HashMap<String, Watched>>,
     lost: std::sync::atomic::AtomicU64,
 }
@@ -44,6 +48,7 @@ impl Watch {
         broker: &Broker,
         bag: &BagId,
         pool: &Pool,
+        table: Option<Arc<Table>>,
         mut ended: mpsc::Receiver<u32>,
     ) -> Result<(Self, tokio::task::JoinHandle<()>), bagpress_broker::Error> {
         let mut events = broker.held_events(bag).await?;
@@ -51,6 +56,7 @@ impl Watch {
             broker: broker.clone(),
             bag: bag.clone(),
             pool: pool.clone(),
+            table,
             workers: Mutex::default(),
             lost: 0.into(),
         });
@@ -107,7 +113,8 @@ impl Watch {
         self.shared.lost.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    fn note(&self, held: Held) {
+    /// Notes what a worker holds.
+    pub(crate) fn note(&self, held: Held) {
         let mut workers = self.workers();
         if !workers.contains_key(&held.worker) && workers.len() >= limits::WORKERS_MAX {
             return;
@@ -197,7 +204,8 @@ impl Watch {
     /// Records the loss, then gives back what the worker held, in its name.
     async fn bury(&self, worker: &str) {
         let Some(watched) = self.workers().remove(worker) else { return };
-        if watched.held.is_empty() {
+        let leases = self.shared.table.as_ref().map(|table| table.worker_lost(worker));
+        if leases.unwrap_or(watched.held.len()) == 0 {
             return;
         }
         self.shared.lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -208,6 +216,9 @@ impl Watch {
             tasks = watched.held.len(),
             "worker lost, its tasks are given back"
         );
+        if leases.is_some() {
+            return;
+        }
         let who = (worker, watched.host.as_str(), "the worker died");
         let giving = watched.held.into_values().map(|delivery| self.give_back(who, delivery));
         futures::future::join_all(giving).await;

@@ -49,7 +49,9 @@ async fn an_old_nats_server_is_refused() {
 }
 
 /// Every verb that takes a server.
-const VERBS: [&str; 3] = ["run --tasks 2 -q", "submit --tasks 2 --results objects", "worker"];
+const VERBS: [&str; 3] = ["run --tasks 2 -q", "submit --tasks 2 --results objects", PULLER];
+/// A worker that serves nothing but the streams.
+const PULLER: &str = "worker --delivery jetstream";
 
 #[tokio::test]
 async fn a_server_out_of_reach_is_named() {
@@ -58,7 +60,7 @@ async fn a_server_out_of_reach_is_named() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("nats://127.0.0.1:{port}");
     // A worker waits for its server; who asks for something does not.
-    for verb in VERBS.iter().filter(|verb| **verb != "worker") {
+    for verb in VERBS.iter().filter(|verb| **verb != PULLER) {
         let ended = place.run(&format!("{verb} --server {url}")).await;
         expect_refusal(&ended, 3, &[&url, "no NATS server answered", "bagpress broker"]);
     }
@@ -67,7 +69,7 @@ async fn a_server_out_of_reach_is_named() {
 }
 
 /// A server without JetStream.
-async fn plain_server(place: &Place) -> (Running, String) {
+pub(crate) async fn plain_server(place: &Place) -> (Running, String) {
     let program = find_program(None).unwrap().path;
     let ports = place.path("ports");
     fs::create_dir(&ports).unwrap();

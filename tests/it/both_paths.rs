@@ -37,11 +37,17 @@ async fn same_bytes(kind: DataKind) {
     place.run(&format!("{bag} --name t --results staged")).await.with_code(0);
     place.run(&format!("{bag} --name t --results objects")).await.with_code(0);
     place.run(&format!("{bag} --name wire --transfer wire")).await.with_code(0);
+    for results in ["staged", "objects"] {
+        let offered = format!("{bag} --name offered --results {results} --delivery queue-group");
+        place.run(&offered).await.with_code(0);
+    }
 
     let staged = digests(&place.folder("t/staged"));
     assert_eq!(staged, digests(&place.folder("t/objects")));
     assert_eq!(staged, digests(&place.folder("wire/staged")));
-    for folder in ["t/staged", "t/objects", "wire/staged"] {
+    assert_eq!(staged, digests(&place.folder("offered/staged")));
+    assert_eq!(staged, digests(&place.folder("offered/objects")));
+    for folder in ["t/staged", "t/objects", "wire/staged", "offered/staged", "offered/objects"] {
         expect_each_done_once(&place.folder(folder), 24);
         place.run(&format!("verify runs/{folder}")).await.with_code(0);
     }

@@ -17,6 +17,9 @@ use crate::process::{self, Child};
 pub(crate) const BAG: &str = "--tasks 24 --bytes 1MiB --data text --codec zlib:9 --name t";
 pub(crate) const TASKS: u64 = 24;
 
+/// Both ways by which tasks reach workers.
+pub(crate) const DELIVERIES: [&str; 2] = ["jetstream", "queue-group"];
+
 /// The lease of a dead worker lasts at least as long: it was renewed not longer ago than that.
 pub(crate) const LEAST_LEASE: Duration = LEASE.saturating_sub(LEASE_RENEWAL);
 
@@ -47,11 +50,10 @@ async fn children(place: &Place, run: &Running, workers: usize) -> Vec<Child> {
         .await
 }
 
-#[tokio::test]
-async fn a_local_worker_that_is_killed_costs_nothing() {
+async fn a_local_worker_that_is_killed(delivery: &str) {
     let place = Place::new().await;
     let folder = place.folder("t/staged");
-    let run = place.spawn(&format!("run {BAG} --workers 4 -q"));
+    let run = place.spawn(&format!("run {BAG} --workers 4 -q --delivery {delivery}"));
     let children = children(&place, &run, 4).await;
     middle(&place, &folder).await;
     let victim = children.iter().find(|child| child.is_worker()).unwrap();
@@ -68,11 +70,21 @@ async fn a_local_worker_that_is_killed_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_far_worker_that_is_killed_costs_no_lease() {
+async fn a_local_worker_that_is_killed_costs_nothing() {
+    a_local_worker_that_is_killed("jetstream").await;
+}
+
+#[tokio::test]
+async fn a_local_member_that_is_killed_costs_nothing() {
+    a_local_worker_that_is_killed("queue-group").await;
+}
+
+async fn a_far_worker_that_is_killed(delivery: &str) {
     let (place, server) = Place::with_server().await;
     let folder = place.folder("t/staged");
     let (victim, _other) = (place.worker(&server), place.worker(&server));
-    let run = place.spawn(&format!("run {BAG} -q --server {}", server.url()));
+    let run = format!("run {BAG} -q --delivery {delivery} --server {}", server.url());
+    let run = place.spawn(&run);
     middle(&place, &folder).await;
     victim.signal(Signal::KILL);
     expect_unfinished(&folder);
@@ -82,16 +94,27 @@ async fn a_far_worker_that_is_killed_costs_no_lease() {
     place.run("verify runs/t/staged").await.with_code(0);
 }
 
+#[tokio::test]
+async fn a_far_worker_that_is_killed_costs_no_lease() {
+    a_far_worker_that_is_killed("jetstream").await;
+}
+
+#[tokio::test]
+async fn a_far_member_that_is_killed_costs_no_lease() {
+    a_far_worker_that_is_killed("queue-group").await;
+}
+
 /// The part files that a run has left.
 fn parts(place: &Place) -> usize {
     let entries = WalkDir::new(place.path("runs")).into_iter().map(Result::unwrap);
     entries.filter(|e| e.path().components().any(|c| c.as_os_str() == ".bagpress-part")).count()
 }
 
-async fn a_producer_that_is_killed(results: &str) {
+async fn a_producer_that_is_killed(results: &str, delivery: &str) {
     let place = Place::new().await;
     let folder = place.folder(&format!("t/{results}"));
-    let run = place.spawn(&format!("run {BAG} --workers 2 -q --results {results}"));
+    let run =
+        place.spawn(&format!("run {BAG} --workers 2 -q --results {results} --delivery {delivery}"));
     let children = children(&place, &run, 2).await;
     middle(&place, &folder).await;
     run.signal(Signal::KILL);
@@ -108,18 +131,28 @@ async fn a_producer_that_is_killed(results: &str) {
 
 #[tokio::test]
 async fn a_producer_of_files_that_is_killed_takes_all_with_it_and_goes_on() {
-    a_producer_that_is_killed("staged").await;
+    a_producer_that_is_killed("staged", "jetstream").await;
 }
 
 #[tokio::test]
 async fn a_producer_of_objects_that_is_killed_takes_all_with_it_and_goes_on() {
-    a_producer_that_is_killed("objects").await;
+    a_producer_that_is_killed("objects", "jetstream").await;
 }
 
-async fn a_run_that_is_stopped(signal: Signal, code: i32) {
+#[tokio::test]
+async fn a_producer_that_offers_files_and_is_killed_goes_on() {
+    a_producer_that_is_killed("staged", "queue-group").await;
+}
+
+#[tokio::test]
+async fn a_producer_that_offers_objects_and_is_killed_goes_on() {
+    a_producer_that_is_killed("objects", "queue-group").await;
+}
+
+async fn a_run_that_is_stopped(signal: Signal, code: i32, delivery: &str) {
     let place = Place::new().await;
     let folder = place.folder("t/staged");
-    let run = place.spawn(&format!("run {BAG} --workers 2 -q"));
+    let run = place.spawn(&format!("run {BAG} --workers 2 -q --delivery {delivery}"));
     let children = children(&place, &run, 2).await;
     let server = children.iter().find(|child| child.is_server()).unwrap();
     let ports = folder.join(format!(".broker/nats-server_{}.ports", server.pid));
@@ -147,12 +180,17 @@ async fn a_run_that_is_stopped(signal: Signal, code: i32) {
 
 #[tokio::test]
 async fn a_run_that_is_terminated_leaves_nothing_and_goes_on() {
-    a_run_that_is_stopped(Signal::TERM, 143).await;
+    a_run_that_is_stopped(Signal::TERM, 143, "jetstream").await;
+}
+
+#[tokio::test]
+async fn a_run_that_offers_and_is_terminated_leaves_nothing_and_goes_on() {
+    a_run_that_is_stopped(Signal::TERM, 143, "queue-group").await;
 }
 
 #[tokio::test]
 async fn a_run_that_is_interrupted_leaves_nothing_and_goes_on() {
-    a_run_that_is_stopped(Signal::INT, 130).await;
+    a_run_that_is_stopped(Signal::INT, 130, "jetstream").await;
 }
 
 #[tokio::test]

@@ -99,6 +99,12 @@ async fn every_file_comes_back_from_the_object_store() {
 }
 
 /// Files that vanish or change behind a bag that was submitted.
+#[tokio::test]
+async fn every_file_comes_back_by_offers() {
+    every_file_comes_back("--results staged --transfer wire --delivery queue-group").await;
+    every_file_comes_back("--results objects --delivery queue-group").await;
+}
+
 async fn what_changed_fails_alone(allow: &str) {
     let (place, server) = Place::with_server().await;
     for name in ["a", "b", "c", "d"] {

@@ -90,12 +90,11 @@ fn junk() -> Vec<Vec<u8>> {
     ]
 }
 
-#[tokio::test]
-async fn junk_beside_the_tasks_stops_nobody() {
+async fn junk_beside_the_tasks(delivery: &str) {
     let (place, server) = Place::with_server().await;
     let workers = [place.worker(&server), place.worker(&server)];
     let at = format!("--server {}", server.url());
-    let run = place.spawn(&format!("run {BAG} -q --transfer wire {at}"));
+    let run = place.spawn(&format!("run {BAG} -q --transfer wire --delivery {delivery} {at}"));
     let folder = place.folder("t/staged");
     middle(&place, &folder).await;
     let bag = bag_id(&place, "t/staged");
@@ -103,7 +102,9 @@ async fn junk_beside_the_tasks_stops_nobody() {
     let up = ["open", "close", "input", "x.nobody", "x.0-0123456789abcdef01234567", "else.where"];
     let up = up.map(|what| format!("bag.up.{bag}.{what}"));
     let event = ["held", "cancelled", "else"].map(|what| format!("bag.event.{bag}.{what}"));
-    for subject in up.iter().chain(&event) {
+    let lease = ["renew", "back", "outcome", "else"].map(|what| format!("bag.lease.{bag}.{what}"));
+    let offer = ["bag.run.default".to_owned()];
+    for subject in up.iter().chain(&event).chain(&lease).chain(&offer) {
         for payload in junk() {
             let inbox = client.new_inbox();
             client.publish(subject.clone(), payload.clone().into()).await.unwrap();
@@ -118,4 +119,14 @@ async fn junk_beside_the_tasks_stops_nobody() {
     for worker in &workers {
         assert!(process::is_alive(worker.pid()));
     }
+}
+
+#[tokio::test]
+async fn junk_beside_the_tasks_stops_nobody() {
+    junk_beside_the_tasks("jetstream").await;
+}
+
+#[tokio::test]
+async fn junk_among_the_offers_stops_nobody() {
+    junk_beside_the_tasks("queue-group").await;
 }

@@ -6,7 +6,7 @@ use async_nats::jetstream;
 use rustix::process::Signal;
 
 use crate::death::{
-    BAG, LEAST_LEASE, TASKS, expect_no_lease_was_waited_for, expect_unfinished, middle,
+    BAG, DELIVERIES, LEAST_LEASE, TASKS, expect_no_lease_was_waited_for, expect_unfinished, middle,
 };
 use crate::harness::Place;
 use crate::ledger::{expect_each_done_once, outcomes};
@@ -14,11 +14,14 @@ use crate::process;
 
 #[tokio::test]
 async fn a_server_that_is_killed_and_comes_back_loses_nothing() {
-    for results in ["staged", "objects"] {
+    for (results, delivery) in
+        ["staged", "objects"].into_iter().flat_map(|r| DELIVERIES.map(|d| (r, d)))
+    {
         let (place, mut server) = Place::with_server().await;
         let folder = place.folder(&format!("t/{results}"));
         let _workers = [place.worker(&server), place.worker(&server)];
-        let run = format!("run {BAG} -q --results {results} --server {}", server.url());
+        let how = format!("--results {results} --delivery {delivery}");
+        let run = format!("run {BAG} -q {how} --server {}", server.url());
         let run = place.spawn(&run);
         middle(&place, &folder).await;
         server.kill_and_restart().await;
@@ -29,12 +32,12 @@ async fn a_server_that_is_killed_and_comes_back_loses_nothing() {
     }
 }
 
-#[tokio::test]
-async fn a_worker_that_drains_spends_no_attempt_and_no_lease() {
+async fn a_worker_that_drains(delivery: &str) {
     let (place, server) = Place::with_server().await;
     let folder = place.folder("t/staged");
     let (leaving, _other) = (place.worker(&server), place.worker(&server));
-    let run = place.spawn(&format!("run {BAG} -q --server {}", server.url()));
+    let run = format!("run {BAG} -q --delivery {delivery} --server {}", server.url());
+    let run = place.spawn(&run);
     middle(&place, &folder).await;
     leaving.signal(Signal::TERM);
     leaving.ended(&place).await.with_code(0);
@@ -47,11 +50,21 @@ async fn a_worker_that_drains_spends_no_attempt_and_no_lease() {
 }
 
 #[tokio::test]
-async fn workers_that_all_drain_at_once_are_not_taken_for_dead() {
+async fn a_worker_that_drains_spends_no_attempt_and_no_lease() {
+    a_worker_that_drains("jetstream").await;
+}
+
+#[tokio::test]
+async fn a_member_that_drains_spends_no_attempt_and_no_lease() {
+    a_worker_that_drains("queue-group").await;
+}
+
+async fn workers_that_all_drain_at_once(delivery: &str) {
     let (place, server) = Place::with_server().await;
     let folder = place.folder("t/staged");
     let leaving = [place.worker(&server), place.worker(&server), place.worker(&server)];
-    let run = place.spawn(&format!("run {BAG} -q --server {}", server.url()));
+    let run = format!("run {BAG} -q --delivery {delivery} --server {}", server.url());
+    let run = place.spawn(&run);
     middle(&place, &folder).await;
     for worker in &leaving {
         worker.signal(Signal::TERM);
@@ -70,6 +83,16 @@ async fn workers_that_all_drain_at_once_are_not_taken_for_dead() {
     let summary = std::fs::read(folder.join("summary.json")).unwrap();
     let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
     assert_eq!(summary["workers_lost"], 0, "{summary}");
+}
+
+#[tokio::test]
+async fn workers_that_all_drain_at_once_are_not_taken_for_dead() {
+    workers_that_all_drain_at_once("jetstream").await;
+}
+
+#[tokio::test]
+async fn members_that_all_drain_at_once_are_not_taken_for_dead() {
+    workers_that_all_drain_at_once("queue-group").await;
 }
 
 #[tokio::test]
@@ -97,13 +120,12 @@ async fn a_second_gatherer_on_a_server_is_told_too() {
     expect_each_done_once(&place.folder("t/staged"), TASKS);
 }
 
-#[tokio::test]
-async fn a_worker_that_was_stopped_past_its_lease_counts_once() {
+async fn a_worker_that_was_stopped_past_its_lease(delivery: &str) {
     let (place, server) = Place::with_server().await;
     let folder = place.folder("t/staged");
     let stopped = place.worker(&server);
     let at = format!("--server {}", server.url());
-    let run = place.spawn(&format!("run {BAG} -q {at}"));
+    let run = place.spawn(&format!("run {BAG} -q --delivery {delivery} {at}"));
     middle(&place, &folder).await;
     // It is the only one, so it has something in hand.
     stopped.signal(Signal::STOP);
@@ -117,7 +139,7 @@ async fn a_worker_that_was_stopped_past_its_lease_counts_once() {
     stopped.signal(Signal::CONT);
     other.signal(Signal::TERM);
     other.ended(&place).await.with_code(0);
-    let next = "run --tasks 3 --bytes 64KiB --name next -q";
+    let next = format!("run --tasks 3 --bytes 64KiB --name next -q --delivery {delivery}");
     place.run(&format!("{next} {at}")).await.with_code(0);
     expect_each_done_once(&place.folder("next/staged"), 3);
     assert!(process::is_alive(stopped.pid()));
@@ -125,5 +147,16 @@ async fn a_worker_that_was_stopped_past_its_lease_counts_once() {
     place.run("verify runs/t/staged").await.with_code(0);
     let context = jetstream::new(async_nats::connect(server.url()).await.unwrap());
     let mut results = context.get_stream("BAG_RESULTS").await.unwrap();
-    assert_eq!(results.info().await.unwrap().state.messages, TASKS + 3);
+    let committed = if delivery == "jetstream" { TASKS + 3 } else { 0 };
+    assert_eq!(results.info().await.unwrap().state.messages, committed);
+}
+
+#[tokio::test]
+async fn a_worker_that_was_stopped_past_its_lease_counts_once() {
+    a_worker_that_was_stopped_past_its_lease("jetstream").await;
+}
+
+#[tokio::test]
+async fn a_member_that_was_stopped_past_its_lease_counts_once() {
+    a_worker_that_was_stopped_past_its_lease("queue-group").await;
 }

@@ -26,6 +26,7 @@ mod late;
 mod ledger;
 mod process;
 mod proxy;
+mod queue_group;
 mod remove;
 mod repair;
 mod small_disk;

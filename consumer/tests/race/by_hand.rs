@@ -82,6 +82,7 @@ impl Race {
             address: Address::plain(self.house.worker.url()),
             slots,
             pool: Pool::default(),
+            delivery: None,
             allowed: Vec::new(),
             idle_exit: None,
             time_limit: None,

@@ -1,0 +1,210 @@
+//! Where a worker's tasks come from: the stream, the queue group, or both.
+
+use std::time::{Duration, Instant};
+
+use bagpress_broker::descriptor::DeliveryPath;
+use bagpress_broker::ids::{Execution, Pool};
+use bagpress_broker::limits;
+use bagpress_broker::{Broker, Delivery, Error, Holder, Offer, Offered, Offers, Queue, Received};
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+/// The deliveries that one worker serves.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    broker: Broker,
+    pool: Pool,
+    queue: Option<Queue>,
+    offers: Option<Offers>,
+    /// Looks for the streams, while they are not there and would be served.
+    finding: JoinSet<Result<Queue, Error>>,
+}
+
+/// What came in.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Pulled(Delivery),
+    Offered(Offer),
+    Withdrawn(Execution),
+    /// Something ended: look what is wanted now.
+    Nothing,
+}
+
+/// How much a worker can take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Appetite {
+    /// Deliveries at hand beside those that are executed.
+    pub(crate) ahead: usize,
+    /// Slots with nothing to do and nothing at hand.
+    pub(crate) idle: usize,
+}
+
+impl Intake {
+    /// Joins what `delivery` names, or everything.
+    ///
+    /// # Errors
+    ///
+    /// What no retry can cure, such as missing streams where they alone are served.
+    pub(crate) async fn join(
+        broker: &Broker,
+        pool: &Pool,
+        delivery: Option<DeliveryPath>,
+        holder: Holder,
+    ) -> Result<Self, Error> {
+        let (broker, pool, finding) = (broker.clone(), pool.clone(), JoinSet::new());
+        let mut intake = Self { broker, pool, queue: None, offers: None, finding };
+        if delivery != Some(DeliveryPath::Jetstream) {
+            intake.offers = Some(Offers::join(&intake.broker, &intake.pool, holder).await?);
+        }
+        if delivery == Some(DeliveryPath::QueueGroup) {
+            return Ok(intake);
+        }
+        match intake.broker.require(&intake.pool).await {
+            Ok(()) => intake.queue = Some(Queue::join(&intake.broker, &intake.pool).await?),
+            Err(error) if delivery.is_none() && may_come(&error) => {
+                warn!(%error, "serves the queue group only, until there are streams");
+                intake.find();
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(intake)
+    }
+
+    /// Looks for the streams beside everything else.
+    fn find(&mut self) {
+        let (broker, pool, alone) = (self.broker.clone(), self.pool.clone(), self.offers.is_none());
+        self.finding.spawn(async move {
+            if alone {
+                streams(&broker, &pool, None).await?;
+            } else {
+                while let Err(error) = broker.require(&pool).await {
+                    if !may_come(&error) {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(limits::STREAMS_LOOKED_FOR).await;
+                }
+            }
+            Queue::join(&broker, &pool).await
+        });
+    }
+
+    /// Asks for as much as there is an appetite for.
+    pub(crate) async fn ask(&mut self, appetite: Appetite) -> Result<(), Error> {
+        if let Some(offers) = &mut self.offers {
+            for _ in offers.members()..appetite.idle {
+                offers.enter().await?;
+            }
+        }
+        let Some(queue) = &mut self.queue else { return Ok(()) };
+        let missing = appetite.ahead.saturating_sub(queue.outstanding());
+        // A few at a time cost as much as many: ask when it is worth it.
+        if missing > 0 && (queue.outstanding() == 0 || missing * 2 >= appetite.ahead) {
+            // What is lost on its way is asked for again.
+            if let Err(error) = queue.request(missing).await
+                && !error.is_transient()
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for what comes in next. Cancel-safe.
+    pub(crate) async fn receive(&mut self) -> Result<Incoming, Error> {
+        let Self { queue, offers, finding, .. } = self;
+        let pulled = async {
+            match queue {
+                Some(queue) => queue.receive().await,
+                None => std::future::pending().await,
+            }
+        };
+        let offered = async {
+            match offers {
+                Some(offers) => offers.receive().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            received = pulled => match received {
+                Ok(Received::Delivery(delivery)) => Ok(Incoming::Pulled(delivery)),
+                Ok(Received::Nothing) => Ok(Incoming::Nothing),
+                // Its leader may be away, which looks the same, or the store was begun anew.
+                Err(Error::Missing { what }) => {
+                    debug!(what, "joining again");
+                    self.queue = None;
+                    self.find();
+                    Ok(Incoming::Nothing)
+                }
+                Err(error) => Err(error),
+            },
+            offered = offered => Ok(match offered {
+                Offered::Offer(offer) => Incoming::Offered(offer),
+                Offered::Withdrawn(execution) => Incoming::Withdrawn(execution),
+                Offered::Nothing => Incoming::Nothing,
+            }),
+            Some(found) = finding.join_next() => {
+                match found {
+                    Ok(Ok(queue)) => {
+                        info!("there are streams now");
+                        self.queue = Some(queue);
+                    }
+                    Ok(Err(error)) if !error.is_transient() => return Err(error),
+                    Ok(Err(_)) | Err(_) => self.find(),
+                }
+                Ok(Incoming::Nothing)
+            }
+        }
+    }
+
+    /// A delivery of the stream that has arrived already; never waits.
+    pub(crate) fn ready(&mut self) -> Option<Delivery> {
+        self.queue.as_mut()?.ready()
+    }
+
+    /// Leaves, and returns the deliveries that still arrived: give them back. An offer that comes too
+    /// late is answered by nobody, and made again.
+    pub(crate) async fn leave(self) -> Vec<Delivery> {
+        drop(self.offers);
+        match self.queue {
+            Some(queue) => queue.leave().await,
+            None => Vec::new(),
+        }
+    }
+}
+
+/// Whether what is missing may be there later, with nothing changed at the worker.
+fn may_come(error: &Error) -> bool {
+    matches!(error, Error::NoJetStream { .. } | Error::Missing { .. }) || error.is_transient()
+}
+
+/// Waits until the streams are there: for ever, or as long as `most`.
+///
+/// # Errors
+///
+/// [`Error::Missing`] after that time; at once what waiting does not cure.
+pub(crate) async fn streams(
+    broker: &Broker,
+    pool: &Pool,
+    most: Option<Duration>,
+) -> Result<(), Error> {
+    let since = Instant::now();
+    let mut said = None::<Instant>;
+    loop {
+        let error = match broker.require(pool).await {
+            Ok(()) => return Ok(()),
+            Err(error @ Error::Missing { .. }) => {
+                if most.is_some_and(|most| since.elapsed() >= most) {
+                    return Err(error);
+                }
+                error
+            }
+            Err(error) if error.is_transient() => error,
+            Err(error) => return Err(error),
+        };
+        if said.is_none_or(|at| at.elapsed() >= limits::RECONCILE_AFTER) {
+            said = Some(Instant::now());
+            warn!(%error, hint = error.hint().unwrap_or_default(), "waiting for the broker's streams");
+        }
+        tokio::time::sleep(limits::RETRY_WAIT).await;
+    }
+}

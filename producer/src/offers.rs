@@ -1,0 +1,363 @@
+//! What a gatherer knows of the tasks that it has offered: who has them, for how long, how often.
+//!
+//! A table without a clock and without a wire: what happened, and when, comes in from outside.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bagpress_broker::result::Cause;
+use bagpress_broker::{Lease, limits};
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+/// A task's index and round.
+pub(crate) type Key = (u32, u32);
+
+/// The table, for all who share it.
+#[derive(Debug)]
+pub(crate) struct Table {
+    offers: Mutex<Offers>,
+    /// Somebody changed what may be offered.
+    pub(crate) changed: Notify,
+}
+
+impl Table {
+    pub(crate) fn new(attempts: u32) -> Self {
+        Self { offers: Mutex::new(Offers::new(attempts)), changed: Notify::new() }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Offers> {
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes back all that a dead worker had; how much it was.
+    pub(crate) fn worker_lost(&self, worker: &str) -> usize {
+        let lost = self.lock().worker_lost(worker, Instant::now());
+        self.changed.notify_one();
+        lost
+    }
+}
+
+/// Every task that was handed in for offering and is not decided.
+#[derive(Debug)]
+pub(crate) struct Offers {
+    attempts: u32,
+    tasks: HashMap<Key, Task>,
+    /// Those that wait, and until when.
+    waiting: BTreeSet<(Instant, Key)>,
+    /// Offers under way, by number: oldest first.
+    under_way: BTreeMap<u64, (Key, Instant)>,
+    number: u64,
+    /// Offers that may be made now: about as many as there are idle slots.
+    credit: usize,
+    pause: Duration,
+    probe_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Task {
+    /// None of a lease that an earlier gatherer gave, until the task is handed in.
+    descriptor: Option<Bytes>,
+    state: State,
+    /// Attempts that came to nothing.
+    spent: u32,
+    /// Times that it was given back as planned.
+    planned: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting(Instant),
+    Offered(u64),
+    Leased { lease: Lease, renewed: Instant },
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Offer this.
+    Offer { number: u64, attempt: u32, descriptor: Bytes },
+    /// Every worker that had this task died: it has failed.
+    Exhausted { key: Key, spent: u32 },
+}
+
+impl Offers {
+    pub(crate) fn new(attempts: u32) -> Self {
+        Self {
+            attempts,
+            tasks: HashMap::new(),
+            waiting: BTreeSet::new(),
+            under_way: BTreeMap::new(),
+            number: 0,
+            credit: 1,
+            pause: Duration::ZERO,
+            probe_at: None,
+        }
+    }
+
+    /// Takes a task in.
+    pub(crate) fn add(&mut self, key: Key, descriptor: Bytes, now: Instant) {
+        if let Some(task) = self.tasks.get_mut(&key) {
+            task.descriptor = Some(descriptor);
+            return;
+        }
+        let state = State::Waiting(now);
+        let task = Task { descriptor: Some(descriptor), state, spent: 0, planned: 0 };
+        self.tasks.insert(key, task);
+        self.waiting.insert((now, key));
+    }
+
+    fn may_offer(&mut self, now: Instant) -> bool {
+        let due = match self.probe_at {
+            Some(at) => at <= now,
+            // What is under way brings credit with its answer, if it is not overtaken by a lease.
+            None => self.under_way.is_empty(),
+        };
+        if self.credit == 0 && due {
+            self.probe_at = None;
+            self.credit = 1;
+        }
+        self.credit > 0 && self.under_way.len() < limits::OFFERS_MAX
+    }
+
+    /// Whether a new task could be offered at once.
+    pub(crate) fn wants(&mut self, now: Instant) -> bool {
+        let due = self.waiting.first().is_some_and(|(at, _)| *at <= now);
+        !due && self.may_offer(now)
+    }
+
+    /// What to do next, if there is anything.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Next> {
+        loop {
+            let (_, key) = *self.waiting.first().filter(|(at, _)| *at <= now)?;
+            let Some(task) = self.tasks.get(&key) else {
+                self.waiting.pop_first();
+                continue;
+            };
+            if task.spent >= self.attempts {
+                let spent = task.spent;
+                self.remove(key);
+                return Some(Next::Exhausted { key, spent });
+            }
+            if !self.may_offer(now) {
+                return None;
+            }
+            self.waiting.pop_first();
+            let Some(task) = self.tasks.get_mut(&key) else { continue };
+            let Some(descriptor) = task.descriptor.clone() else {
+                self.tasks.remove(&key);
+                continue;
+            };
+            self.number += 1;
+            self.credit -= 1;
+            task.state = State::Offered(self.number);
+            self.under_way.insert(self.number, (key, now));
+            return Some(Next::Offer { number: self.number, attempt: task.spent + 1, descriptor });
+        }
+    }
+
+    /// When to look again, if nothing happens before.
+    pub(crate) fn look_at(&self, now: Instant) -> Instant {
+        let answers = self.under_way.values().next();
+        let answers = answers.map(|(_, since)| *since + limits::OFFER_ANSWERED_WITHIN);
+        let offers = match self.probe_at {
+            _ if self.credit > 0 => self.waiting.first().map(|(at, _)| *at),
+            probe_at => probe_at,
+        };
+        let soon = [answers, offers].into_iter().flatten().min();
+        soon.unwrap_or(now + limits::LEASES_LOOKED_AT).min(now + limits::LEASES_LOOKED_AT)
+    }
+
+    fn more_credit(&mut self, more: usize) {
+        self.credit = (self.credit + more).min(limits::OFFERS_MAX);
+    }
+
+    /// Puts a task back, to be offered after `delay`.
+    fn wait(&mut self, key: Key, at: Instant) {
+        let Some(task) = self.tasks.get_mut(&key) else { return };
+        match task.state {
+            State::Waiting(before) => {
+                self.waiting.remove(&(before, key));
+            }
+            State::Offered(number) => {
+                self.under_way.remove(&number);
+            }
+            State::Leased { .. } => {}
+        }
+        if task.descriptor.is_none() {
+            // Whoever hands it in has not come to it yet.
+            self.tasks.remove(&key);
+            return;
+        }
+        task.state = State::Waiting(at);
+        self.waiting.insert((at, key));
+    }
+
+    fn remove(&mut self, key: Key) {
+        match self.tasks.remove(&key).map(|task| task.state) {
+            Some(State::Waiting(at)) => {
+                self.waiting.remove(&(at, key));
+            }
+            Some(State::Offered(number)) => {
+                self.under_way.remove(&number);
+            }
+            Some(State::Leased { .. }) | None => {}
+        }
+    }
+
+    /// A worker says that it executes a task which is not decided. Whether it has the lease: unless
+    /// another has, it does, also if its offer was answered late, or made by an earlier gatherer.
+    pub(crate) fn hold(&mut self, lease: Lease, now: Instant) -> bool {
+        let key = (lease.index, lease.round);
+        let attempt = lease.attempt;
+        if let Some(task) = self.tasks.get_mut(&key) {
+            match &mut task.state {
+                State::Leased { lease: held, renewed } => {
+                    let same = held.execution == lease.execution;
+                    if same {
+                        *renewed = now;
+                    }
+                    return same;
+                }
+                State::Waiting(at) => {
+                    self.waiting.remove(&(*at, key));
+                }
+                State::Offered(number) => {
+                    self.under_way.remove(number);
+                }
+            }
+        }
+        let spent = attempt.saturating_sub(1);
+        let task = self.tasks.entry(key).or_insert(Task {
+            descriptor: None,
+            state: State::Waiting(now),
+            spent,
+            planned: 0,
+        });
+        task.state = State::Leased { lease, renewed: now };
+        true
+    }
+
+    /// An offer was taken.
+    pub(crate) fn taken(&mut self, number: u64, lease: Lease, now: Instant) -> bool {
+        self.under_way.remove(&number);
+        // Where one slot was idle there may be another.
+        self.more_credit(2);
+        self.pause = Duration::ZERO;
+        self.hold(lease, now)
+    }
+
+    /// An offer came to a slot that had got other work.
+    pub(crate) fn passed(&mut self, number: u64, now: Instant) {
+        if let Some((key, _)) = self.under_way.get(&number).copied() {
+            self.more_credit(1);
+            self.wait(key, now);
+        }
+    }
+
+    /// What was offered is no task to a worker. Which, if it is not with another meanwhile.
+    pub(crate) fn refused(&mut self, number: u64) -> Option<Key> {
+        let (key, _) = self.under_way.get(&number).copied()?;
+        self.more_credit(1);
+        self.remove(key);
+        Some(key)
+    }
+
+    /// No slot was idle.
+    pub(crate) fn nobody(&mut self, number: u64, now: Instant) {
+        if let Some((key, _)) = self.under_way.get(&number).copied() {
+            self.wait(key, now);
+        }
+        let busy = self.leases() > 0;
+        let most = if busy { limits::OFFER_AGAIN_BUSY } else { limits::OFFER_AGAIN_MAX };
+        self.credit = 0;
+        self.pause = (self.pause * 2).clamp(limits::OFFER_AGAIN, most);
+        self.probe_at = Some(now + self.pause);
+    }
+
+    /// A slot became idle a moment ago.
+    pub(crate) fn idle(&mut self) {
+        self.more_credit(1);
+        self.pause = Duration::ZERO;
+    }
+
+    /// A worker gave its lease back; offered again after a while that depends on why.
+    pub(crate) fn given_back(&mut self, lease: &Lease, cause: Cause, now: Instant) {
+        let key = (lease.index, lease.round);
+        let Some(task) = self.tasks.get_mut(&key) else { return };
+        if !matches!(&task.state, State::Leased { lease: held, .. } if held.execution == lease.execution)
+        {
+            return;
+        }
+        let times = if cause.is_planned() { &mut task.planned } else { &mut task.spent };
+        *times += 1;
+        let delay = limits::GIVE_BACK_DELAY.saturating_mul(1 << (*times - 1).min(16));
+        let delay = match cause {
+            Cause::Drain => Duration::ZERO,
+            _ => delay.min(limits::GIVE_BACK_DELAY_MAX),
+        };
+        self.wait(key, now + delay);
+        self.idle();
+    }
+
+    /// The bytes of an outcome are not where they were said to be: the attempt came to nothing.
+    pub(crate) fn bytes_lost(&mut self, key: Key, now: Instant) {
+        if let Some(task) = self.tasks.get_mut(&key) {
+            task.spent += 1;
+            self.wait(key, now);
+        }
+    }
+
+    /// A task has its outcome.
+    pub(crate) fn decided(&mut self, key: Key) {
+        self.remove(key);
+    }
+
+    fn lose(&mut self, is_lost: impl Fn(&Lease, Instant) -> bool, now: Instant) -> usize {
+        let mut lost = Vec::new();
+        for (key, task) in &mut self.tasks {
+            if let State::Leased { lease, renewed } = &task.state
+                && is_lost(lease, *renewed)
+            {
+                task.spent += 1;
+                lost.push(*key);
+            }
+        }
+        for key in &lost {
+            self.wait(*key, now);
+        }
+        lost.len()
+    }
+
+    /// A worker died.
+    pub(crate) fn worker_lost(&mut self, worker: &str, now: Instant) -> usize {
+        self.lose(|lease, _| lease.worker == worker, now)
+    }
+
+    /// Takes back the leases that were not renewed since `least`.
+    pub(crate) fn expire(&mut self, least: Instant, now: Instant) -> usize {
+        self.lose(|_, renewed| renewed < least, now)
+    }
+
+    /// Takes back offers that were not answered.
+    pub(crate) fn vanish(&mut self, now: Instant) {
+        let vanished = |since: Instant| now - since >= limits::OFFER_ANSWERED_WITHIN;
+        while let Some((_, (key, since))) = self.under_way.first_key_value()
+            && vanished(*since)
+        {
+            let key = *key;
+            self.more_credit(1);
+            self.wait(key, now);
+        }
+    }
+
+    /// Tasks that somebody executes.
+    pub(crate) fn leases(&self) -> usize {
+        self.tasks.len() - self.waiting.len() - self.under_way.len()
+    }
+}
+
+#[cfg(test)]
+#[path = "offers_tests.rs"]
+mod tests;

@@ -1,0 +1,261 @@
+//! Offers and leases, step by step, on a clock of the test's own.
+
+use bagpress_broker::ids::Execution;
+use proptest::prelude::*;
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn lease(key: Key, worker: &str, attempt: u32) -> Lease {
+    Lease {
+        v: limits::WIRE_VERSION,
+        index: key.0,
+        round: key.1,
+        execution: Execution::random(),
+        attempt,
+        worker: worker.to_owned(),
+        host: "h".to_owned(),
+        pid: 1,
+    }
+}
+
+fn table(tasks: u32) -> (Offers, Instant) {
+    let (mut offers, now) = (Offers::new(3), Instant::now());
+    for index in 0..tasks {
+        offers.add((index, 0), Bytes::from(index.to_string()), now);
+    }
+    (offers, now)
+}
+
+/// The next offer's number and attempt.
+fn offered(offers: &mut Offers, now: Instant) -> Option<(u64, u32)> {
+    match offers.next(now)? {
+        Next::Offer { number, attempt, .. } => Some((number, attempt)),
+        Next::Exhausted { .. } => None,
+    }
+}
+
+#[test]
+fn more_is_offered_as_more_is_taken_and_nothing_while_nobody_is_idle() {
+    let (mut offers, now) = table(20);
+    let (first, _) = offered(&mut offers, now).unwrap();
+    assert_eq!(offers.next(now), None);
+    assert!(offers.taken(first, lease((0, 0), "a", 1), now));
+    let (second, _) = offered(&mut offers, now).unwrap();
+    let (third, _) = offered(&mut offers, now).unwrap();
+    assert_eq!(offers.next(now), None);
+    assert!(offers.taken(second, lease((1, 0), "b", 1), now));
+    offers.nobody(third, now);
+    assert_eq!(offers.next(now), None);
+    assert!(!offers.wants(now));
+    // Somebody may have become idle unseen.
+    let again = offers.look_at(now);
+    assert!(again > now && again <= now + limits::OFFER_AGAIN_BUSY);
+    assert!(offered(&mut offers, again).is_some());
+    assert_eq!(offers.next(again), None);
+    // Or seen.
+    offers.idle();
+    assert!(offered(&mut offers, again).is_some());
+}
+
+#[test]
+fn an_offer_without_an_answer_is_made_again() {
+    let (mut offers, now) = table(1);
+    let (first, _) = offered(&mut offers, now).unwrap();
+    offers.vanish(now + 99 * MS);
+    assert_eq!(offers.next(now + 99 * MS), None);
+    assert_eq!(offers.look_at(now), now + limits::OFFER_ANSWERED_WITHIN);
+    let later = now + limits::OFFER_ANSWERED_WITHIN;
+    offers.vanish(later);
+    let (second, attempt) = offered(&mut offers, later).unwrap();
+    assert_ne!(first, second);
+    assert_eq!(attempt, 1, "nobody had it");
+    // The first one had been answered after all, and so is the second.
+    assert!(offers.taken(first, lease((0, 0), "slow", 1), later));
+    assert!(!offers.taken(second, lease((0, 0), "late", 1), later), "two have the lease");
+}
+
+#[test]
+fn a_lease_lasts_as_long_as_it_is_renewed() {
+    let (mut offers, now) = table(1);
+    let (number, _) = offered(&mut offers, now).unwrap();
+    let held = lease((0, 0), "a", 1);
+    assert!(offers.taken(number, held.clone(), now));
+    let renewed = now + limits::LEASE_RENEWAL;
+    assert!(offers.hold(held.clone(), renewed));
+    assert_eq!(offers.expire(renewed, renewed + limits::LEASE), 0);
+    let over = renewed + limits::LEASE + MS;
+    assert_eq!(offers.expire(renewed + MS, over), 1);
+    let (number, attempt) = offered(&mut offers, over).unwrap();
+    assert_eq!(attempt, 2);
+    assert!(offers.taken(number, lease((0, 0), "b", 2), over));
+    assert!(!offers.hold(held, over), "its lease is another's");
+}
+
+#[test]
+fn what_a_dead_worker_had_is_offered_at_once() {
+    let (mut offers, now) = table(2);
+    let (number, _) = offered(&mut offers, now).unwrap();
+    offers.taken(number, lease((0, 0), "a", 1), now);
+    let (number, _) = offered(&mut offers, now).unwrap();
+    offers.taken(number, lease((1, 0), "b", 1), now);
+    assert_eq!(offers.leases(), 2);
+    assert_eq!(offers.worker_lost("a", now), 1);
+    assert_eq!(offers.leases(), 1);
+    assert_eq!(offered(&mut offers, now).unwrap().1, 2);
+}
+
+#[test]
+fn a_task_that_every_worker_dies_of_is_not_offered_again() {
+    let (mut offers, now) = table(1);
+    for attempt in 1..=3 {
+        let (number, found) = offered(&mut offers, now).unwrap();
+        assert_eq!(found, attempt);
+        offers.taken(number, lease((0, 0), "a", attempt), now);
+        offers.worker_lost("a", now);
+    }
+    assert_eq!(offers.next(now), Some(Next::Exhausted { key: (0, 0), spent: 3 }));
+    assert_eq!(offers.next(now), None);
+}
+
+#[test]
+fn what_is_given_back_as_planned_spends_no_attempt() {
+    let (mut offers, mut now) = table(1);
+    for times in 0..10 {
+        let (number, attempt) = offered(&mut offers, now).unwrap();
+        assert_eq!(attempt, 1);
+        let held = lease((0, 0), "a", 1);
+        offers.taken(number, held.clone(), now);
+        let cause = if times % 2 == 0 { Cause::Drain } else { Cause::Full };
+        offers.given_back(&held, cause, now);
+        if cause == Cause::Full {
+            assert_eq!(offers.next(now), None, "a disk does not empty itself at once");
+            now += limits::GIVE_BACK_DELAY_MAX;
+        }
+    }
+}
+
+#[test]
+fn a_new_gatherer_takes_over_the_leases_that_are_renewed() {
+    let (mut offers, now) = (Offers::new(3), Instant::now());
+    let held = lease((0, 0), "a", 2);
+    assert!(offers.hold(held.clone(), now));
+    offers.add((0, 0), Bytes::from_static(b"0"), now);
+    assert_eq!(offers.next(now), None, "somebody executes it");
+    assert_eq!(offers.worker_lost("a", now), 1);
+    assert_eq!(offered(&mut offers, now).unwrap().1, 3);
+}
+
+/// Something that happens to a table.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Next,
+    Take(usize),
+    Nobody(usize),
+    Pass(usize),
+    Late(u32),
+    Renew(u32),
+    Back(u32),
+    Decide(u32),
+    Lose(u32),
+    Wait(u64),
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => Just(Event::Next),
+        3 => (0usize..4).prop_map(Event::Take),
+        1 => (0usize..4).prop_map(Event::Nobody),
+        1 => (0usize..4).prop_map(Event::Pass),
+        1 => (0u32..5).prop_map(Event::Late),
+        1 => (0u32..5).prop_map(Event::Renew),
+        1 => (0u32..5).prop_map(Event::Back),
+        1 => (0u32..5).prop_map(Event::Decide),
+        1 => (0u32..5).prop_map(Event::Lose),
+        1 => (1u64..200).prop_map(Event::Wait),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: a task has one lease at most, and one that is not decided is offered, leased
+    /// or waiting, until its attempts are spent.
+    #[test]
+    fn no_task_is_lost_and_none_has_two_leases(events in prop::collection::vec(events(), 0..200)) {
+        let (mut offers, mut now) = table(5);
+        offers.attempts = u32::MAX;
+        let mut numbers: Vec<(u64, Key)> = Vec::new();
+        let mut holders: HashMap<Key, Lease> = HashMap::new();
+        let mut decided = BTreeSet::new();
+        for event in events {
+            match event {
+                Event::Next => {
+                    if let Some(Next::Offer { number, descriptor, .. }) = offers.next(now) {
+                        let index = std::str::from_utf8(&descriptor).unwrap().parse().unwrap();
+                        let key = (index, 0);
+                        prop_assert!(!holders.contains_key(&key), "offered while it is leased");
+                        prop_assert!(!decided.contains(&key), "offered while it is decided");
+                        numbers.push((number, key));
+                    }
+                }
+                Event::Take(at) if at < numbers.len() => {
+                    let (number, key) = numbers.remove(at);
+                    if !decided.contains(&key) {
+                        let lease = lease(key, &key.0.to_string(), 1);
+                        if offers.taken(number, lease.clone(), now) {
+                            prop_assert!(holders.insert(key, lease).is_none(), "two leases");
+                        }
+                    }
+                }
+                Event::Nobody(at) if at < numbers.len() => offers.nobody(numbers.remove(at).0, now),
+                Event::Pass(at) if at < numbers.len() => offers.passed(numbers.remove(at).0, now),
+                Event::Late(index) if !decided.contains(&(index, 0)) => {
+                    let lease = lease((index, 0), &index.to_string(), 1);
+                    if offers.hold(lease.clone(), now) {
+                        prop_assert!(holders.insert((index, 0), lease).is_none(), "two leases");
+                    }
+                }
+                Event::Renew(index) => {
+                    if let Some(lease) = holders.get(&(index, 0)) {
+                        prop_assert!(offers.hold(lease.clone(), now), "a lease was forgotten");
+                    }
+                }
+                Event::Back(index) => {
+                    if let Some(lease) = holders.remove(&(index, 0)) {
+                        offers.given_back(&lease, Cause::TransferError, now);
+                    }
+                }
+                Event::Decide(index) => {
+                    offers.decided((index, 0));
+                    holders.remove(&(index, 0));
+                    decided.insert((index, 0));
+                }
+                Event::Lose(index) => {
+                    offers.worker_lost(&index.to_string(), now);
+                    holders.remove(&(index, 0));
+                }
+                Event::Wait(ms) => {
+                    now += Duration::from_millis(ms);
+                    offers.vanish(now);
+                }
+                // There is no such offer, or no such task any more.
+                Event::Take(_) | Event::Nobody(_) | Event::Pass(_) | Event::Late(_) => {}
+            }
+            prop_assert_eq!(offers.leases(), holders.len());
+        }
+        // In the end somebody takes all that is left.
+        let mut left: BTreeSet<Key> = (0..5).map(|index| (index, 0)).collect();
+        left.retain(|key| !decided.contains(key) && !holders.contains_key(key));
+        now += limits::GIVE_BACK_DELAY_MAX;
+        for _ in 0..50 {
+            offers.vanish(now);
+            while let Some(Next::Offer { number, descriptor, .. }) = offers.next(now) {
+                let index = std::str::from_utf8(&descriptor).unwrap().parse().unwrap();
+                prop_assert!(offers.taken(number, lease((index, 0), "last", 1), now));
+                prop_assert!(left.remove(&(index, 0)));
+            }
+            now += limits::OFFER_ANSWERED_WITHIN;
+        }
+        prop_assert!(left.is_empty(), "{:?} are lost", left);
+    }
+}

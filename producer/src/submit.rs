@@ -1,0 +1,71 @@
+//! A bag for somebody to gather later.
+
+use anyhow::Result;
+use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
+use bagpress_broker::{BagLine, BagState, Broker, limits};
+
+use crate::Cancelled;
+use crate::accept::output_bucket;
+use crate::folder::RunFolder;
+use crate::gather::{begun_line, open_plan};
+use crate::lease::Lease;
+use crate::plan::BagPlan;
+use crate::publish::Publisher;
+use crate::requirements::require;
+use crate::spec::Specification;
+use crate::standstill::line;
+
+/// Publishes a bag, or only notes it, where whoever gathers it keeps its tasks.
+///
+/// # Errors
+///
+/// If the bag cannot be published.
+pub async fn submit(
+    broker: &Broker,
+    folder: &RunFolder,
+    specification: Specification,
+) -> Result<()> {
+    let lock = folder.lock()?;
+    let streams = require(broker, &specification).await?;
+    let plan = open_plan(folder, specification)?;
+    if plan.specification.delivery == DeliveryPath::QueueGroup && !streams {
+        // Whoever gathers it keeps its tasks, and is not there yet.
+        return Ok(());
+    }
+    let lease = Lease::take(broker, &lock, begun_line(&plan), false).await?;
+    let submitting = submit_with(broker, &plan);
+    let mut submitting = std::pin::pin!(submitting);
+    let mut renewals = tokio::time::interval(limits::GATHERER_RENEWAL);
+    let submitted = loop {
+        tokio::select! {
+            submitted = &mut submitting => break submitted,
+            lost = lease.ended() => break Err(lost.error(&begun_line(&plan))),
+            _ = renewals.tick() => lease.renew(begun_line(&plan)),
+        }
+    };
+    let state = match &submitted {
+        Err(error) if error.is::<Cancelled>() => BagState::Cancelled,
+        Err(_) => BagState::Submitting,
+        Ok(()) => BagState::Running,
+    };
+    if state == BagState::Cancelled {
+        broker.purge_tasks(&plan.specification.bag).await?;
+    }
+    lease.release(BagLine { state, ..line(&plan, 0) }).await?;
+    submitted
+}
+
+async fn submit_with(broker: &Broker, plan: &BagPlan) -> Result<()> {
+    if plan.specification.delivery == DeliveryPath::QueueGroup {
+        // Whoever gathers it keeps its tasks, and is not there yet.
+        return Ok(());
+    }
+    if plan.specification.results == ResultPath::Objects
+        && !plan.specification.codec.stores_nothing()
+    {
+        output_bucket(broker, plan).await?;
+    }
+    let publisher = Publisher::new(broker, plan, None).await?;
+    let ledger = plan.ledger.clone();
+    publisher.publish(true, |index| !ledger.is_decided(index)).await
+}

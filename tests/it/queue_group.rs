@@ -1,0 +1,132 @@
+//! The queue group: who gathers keeps the tasks, and needs nothing of the broker but its subjects.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::bad_server::plain_server;
+use crate::death::{BAG, TASKS, middle};
+use crate::harness::Place;
+use crate::ledger::{expect_each_done_once, failure, outcomes};
+use crate::process;
+
+#[tokio::test]
+async fn no_jetstream_is_needed_with_files() {
+    let place = Place::new().await;
+    let (_server, url) = plain_server(&place).await;
+    let workers = [1, 2].map(|_| place.spawn(&format!("worker --slots 1 --server {url}")));
+    let folder = place.folder("t/staged");
+    let run = format!("run {BAG} -q --transfer wire --delivery queue-group --server {url}");
+    let run = place.spawn(&run);
+    middle(&place, &folder).await;
+    workers[0].signal(Signal::KILL);
+    run.ended(&place).await.with_code(0);
+    expect_each_done_once(&folder, TASKS);
+    place.run("verify runs/t/staged").await.with_code(0);
+    assert!(workers[1].stderr().contains("queue group only"), "{}", workers[1].stderr());
+
+    // A bucket is another matter.
+    let objects = "run --tasks 2 --results objects --delivery queue-group --server";
+    let refused = place.run(&format!("{objects} {url}")).await.with_code(3);
+    assert!(refused.stderr.contains("JetStream is off"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_submitted_bag_waits_for_who_offers_it() {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--server {}", server.url());
+    let submit = format!("submit --tasks 4 --bytes 64KiB --name t --delivery queue-group {at}");
+    let submitted = place.run(&submit).await.with_code(0);
+    assert!(submitted.stderr.contains("until somebody gathers"), "{submitted:?}");
+    let _worker = place.worker(&server);
+    place.run(&format!("gather runs/t/staged -q {at}")).await.with_code(0);
+    expect_each_done_once(&place.folder("t/staged"), 4);
+}
+
+#[tokio::test]
+async fn what_is_bad_is_offered_in_a_new_round() {
+    let place = Place::new().await;
+    let bag = "run --tasks 6 --bytes 64KiB --workers 2 --name t -q --delivery queue-group";
+    place.run(bag).await.with_code(0);
+    let output = place.folder("t/staged/results/out_4.bin");
+    let sound = fs::read(&output).unwrap();
+    fs::write(&output, b"another").unwrap();
+    fs::remove_file(place.folder("t/staged/results/out_2.bin")).unwrap();
+    place.run("gather runs/t/staged --repair --workers 2 -q").await.with_code(0);
+    assert!(fs::read(&output).unwrap() == sound);
+    place.run("verify runs/t/staged").await.with_code(0);
+    let rounds = outcomes(&place.folder("t/staged"));
+    let again = rounds.iter().filter(|o| o["round"] == 1).map(|o| o["index"].as_u64().unwrap());
+    let mut again: Vec<_> = again.collect();
+    again.sort_unstable();
+    assert_eq!(again, [2, 4]);
+}
+
+#[tokio::test]
+async fn a_task_that_kills_every_worker_fails_alone() {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--server {}", server.url());
+    let worker = place.worker(&server);
+    let bag = "run --tasks 1 --bytes 256MiB --data text --codec zlib:9 --name t -q --attempts 2";
+    let run = place.spawn(&format!("{bag} --delivery queue-group {at}"));
+    let log = place.folder("t/staged/logs/producer.log");
+    let taken = |times: usize| {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        (text.matches("worker lost").count() >= times).then_some(())
+    };
+    // It says what it holds, and dies of it.
+    held(&place, &server).await;
+    worker.signal(Signal::KILL);
+    place.until("the first loss is seen", || taken(1)).await;
+    let second = place.worker(&server);
+    held(&place, &server).await;
+    second.signal(Signal::KILL);
+    run.ended(&place).await.with_code(1);
+    assert_eq!(failure(&place.folder("t/staged"), 0).0, "crash-limit");
+}
+
+/// Waits until some worker of the server holds a task.
+async fn held(place: &Place, server: &bagpress_broker::testing::NatsServer) {
+    let client = async_nats::connect(server.url()).await.unwrap();
+    bagpress_broker::testing::eventually(
+        "a worker holds a task",
+        crate::harness::SOON,
+        async || {
+            let asked = client.request("$SRV.STATS.bag-worker", "".into()).await.ok()?;
+            let stats: serde_json::Value = serde_json::from_slice(&asked.payload).ok()?;
+            let held = stats["endpoints"][0]["data"]["held"].as_object()?;
+            (!held.is_empty()).then_some(())
+        },
+    )
+    .await;
+    assert!(place.folder("t/staged").is_dir());
+}
+
+#[tokio::test]
+async fn a_worker_whose_gatherer_died_serves_the_next_one() {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--delivery queue-group --server {}", server.url());
+    let worker = place.worker(&server);
+    let run = place.spawn(&format!("run {BAG} -q {at}"));
+    middle(&place, &place.folder("t/staged")).await;
+    run.signal(Signal::KILL);
+    run.ended(&place).await;
+    place.run(&format!("run --tasks 3 --bytes 64KiB --name next -q {at}")).await.with_code(0);
+    expect_each_done_once(&place.folder("next/staged"), 3);
+    let gather = format!("gather runs/t/staged -q --server {}", server.url());
+    place.run(&gather).await.with_code(0);
+    expect_each_done_once(&place.folder("t/staged"), TASKS);
+    assert!(process::is_alive(worker.pid()));
+    worker.signal(Signal::TERM);
+    worker.ended(&place).await.with_code(0);
+}
+
+#[tokio::test]
+async fn a_bag_that_nobody_takes_says_so() {
+    let (place, server) = Place::with_server().await;
+    let run = format!("run --tasks 2 --name t -q --delivery queue-group --server {}", server.url());
+    let run = place.spawn(&run);
+    place.until("it says why", || run.stderr().contains("no workers listen").then_some(())).await;
+    let _worker = place.worker(&server);
+    run.ended(&place).await.with_code(0);
+}
