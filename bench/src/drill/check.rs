@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use bagpress_codec::Digest;
 use serde_json::Value;
 
 use super::bag::Bag;
@@ -137,6 +138,10 @@ pub(super) fn check(bag: &Bag, server: u16) -> Result<Checked> {
         };
         match output {
             Err(why) => drop(checked.lost.insert(index, why)),
+            // A flipped bit need not change what the bytes decompress to.
+            Ok(output) if outcome["done"]["output_digest"] != Digest::of(&output).to_string() => {
+                checked.unreadable.insert(index, "not the bytes of the ledger".to_owned());
+            }
             Ok(output) => {
                 if let Err(error) = bag.check(index, &output) {
                     checked.unreadable.insert(index, format!("{error:#}"));
