@@ -191,6 +191,10 @@ pub(crate) struct KillArgs {
     #[arg(long)]
     pub(crate) server: bool,
 
+    /// How tasks reach the workers
+    #[arg(long, value_name = "WAY", default_value = "jetstream")]
+    pub(crate) delivery: Delivery,
+
     #[command(flatten)]
     pub(crate) measuring: Measuring,
 }

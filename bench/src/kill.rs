@@ -96,6 +96,7 @@ fn one(
     };
     let bag = BagArgs { tasks: args.tasks, bytes: args.bytes, codec: "zlib:6".parse()?, seed: 0 };
     let mut command = bagpress.run(&bag, DataKind::Random, folder, name);
+    command.args(["--delivery", args.delivery.name()]);
     match &cluster {
         Some(cluster) => command.args(["--server", &cluster.url]),
         None => command.args(["--workers", &args.workers.to_string()]),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use super::plan::Delivery;
@@ -191,11 +191,11 @@ impl Cluster {
     }
 
     fn say_delivery(&self, command: &mut Command) {
-        if self.deliveries.as_slice() != [Delivery::Jetstream] {
-            let names: Vec<_> = self.deliveries.iter().map(|delivery| delivery.name()).collect();
-            let both = names.len() > 1;
-            command.args(["--delivery", if both { "both" } else { names[0] }]);
-        }
+        let way = match self.deliveries.as_slice() {
+            [one] => one.name(),
+            _ => "both",
+        };
+        command.args(["--delivery", way]);
     }
 
     /// Ends everything by SIGTERM; returns what did not obey.
@@ -244,13 +244,4 @@ impl Drop for Cluster {
             bagpress_producer::message(&format!("note: {error:#}"));
         }
     }
-}
-
-/// Whether the program knows deliveries at all.
-pub(super) fn knows_deliveries(bagpress: &Bagpress) -> Result<bool> {
-    let output = bagpress.command("worker").arg("--help").output().context("ask the program")?;
-    if !output.status.success() {
-        bail!("the program does not say what it can");
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).contains("--delivery"))
 }

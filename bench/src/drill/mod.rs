@@ -56,7 +56,7 @@ pub(crate) fn drill(args: &DrillArgs) -> Result<()> {
         isolate::isolate()?;
     }
     let bagpress = Bagpress::find(args.bagpress.as_deref())?;
-    let deliveries = deliveries(args, &bagpress)?;
+    let deliveries = deliveries(args);
     let place = Place::make(&args.dir, args.isolated)?;
     let began = Instant::now();
     let mut verdict = Drill { args, bagpress, deliveries, place: &place }.run()?;
@@ -78,7 +78,7 @@ fn print_plan(args: &DrillArgs) -> Result<()> {
         text.push_str(&serde_json::to_string(&step)?);
         text.push('\n');
     }
-    let deliveries = args.delivery.clone().unwrap_or_else(|| vec![Delivery::Jetstream]);
+    let deliveries = deliveries(args);
     for shape in Bags::new(args.seed, &deliveries).take(faults.div_ceil(10) as usize) {
         text.push_str(&serde_json::to_string(&shape)?);
         text.push('\n');
@@ -86,14 +86,9 @@ fn print_plan(args: &DrillArgs) -> Result<()> {
     crate::print(&text)
 }
 
-/// The deliveries that were asked for, or all that the program has.
-fn deliveries(args: &DrillArgs, bagpress: &Bagpress) -> Result<Vec<Delivery>> {
-    if let Some(deliveries) = &args.delivery {
-        return Ok(deliveries.clone());
-    }
-    let both = cluster::knows_deliveries(bagpress)?;
-    let all = [Delivery::Jetstream, Delivery::QueueGroup];
-    Ok(all[..if both { 2 } else { 1 }].to_vec())
+/// The deliveries that were asked for, or all there are.
+fn deliveries(args: &DrillArgs) -> Vec<Delivery> {
+    args.delivery.clone().unwrap_or_else(|| vec![Delivery::Jetstream, Delivery::QueueGroup])
 }
 
 /// Where a drill happens: a temporary folder, with a disk in it that can be filled.

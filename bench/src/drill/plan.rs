@@ -18,7 +18,7 @@ pub(crate) enum Delivery {
 
 impl Delivery {
     /// As the command line says it.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Jetstream => "jetstream",
             Self::QueueGroup => "queue-group",
