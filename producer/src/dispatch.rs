@@ -180,8 +180,10 @@ impl Serving {
         offers.vanish(now);
         if believed && let Some(least) = now.checked_sub(limits::LEASE) {
             let lost = offers.expire(least, now);
-            if lost > 0 {
-                warn!(tasks = lost, "leases ran out, their tasks are offered again");
+            drop(offers);
+            self.table.note_lost(&lost, "its lease ran out");
+            if !lost.is_empty() {
+                warn!(tasks = lost.len(), "leases ran out, their tasks are offered again");
             }
         }
     }
@@ -221,7 +223,10 @@ impl Serving {
             Heard::GivenBack(back, reply) => {
                 let (cause, message) = (back.failed.cause, &back.failed.message);
                 info!(index = back.lease.index, %cause, message, "given back");
-                self.table.lock().given_back(&back.lease, cause, now);
+                let planned = self.table.lock().given_back(&back.lease, cause, now);
+                if let Some(planned) = planned {
+                    self.table.journal.lease(&back.lease, planned, cause, message);
+                }
                 reply.answer(&Verdict::Withdrawn).await;
             }
             Heard::Outcome(result, reply) => {

@@ -18,6 +18,7 @@ use crate::dispatch::Dispatch;
 use crate::folder::RunFolder;
 use crate::history::{self, History};
 use crate::inputs::InputList;
+use crate::journal::Journal;
 use crate::lease::Lease;
 use crate::ledger::{Bits, Ledger};
 use crate::offers::Table;
@@ -129,8 +130,9 @@ pub async fn gather(
     gathering.outcomes.close().await;
     gathering.watching.abort();
     gathering.listening.abort();
+    let records = gathering.outcomes.records();
     // What the server knows of attempts goes with it, in local mode.
-    let history = history::keep(broker, &specification.bag, folder).await;
+    let history = history::keep(broker, &specification.bag, folder, records).await;
     if let Err(error) = followed {
         gathering.give_up(&error).await;
         return Err(error);
@@ -213,7 +215,10 @@ impl Gathering {
         let (_, empty) = mpsc::channel(1);
         let ended = std::mem::replace(&mut options.ended, empty);
         let offered = specification.delivery == DeliveryPath::QueueGroup;
-        let table = offered.then(|| Arc::new(Table::new(specification.attempts)));
+        let table = offered.then(|| {
+            let journal = Journal::new(broker, &specification.bag, lease.is_written());
+            Arc::new(Table::new(specification.attempts, journal))
+        });
         let (watch, watching) =
             Watch::start(broker, &specification.bag, &specification.pool, table.clone(), ended)
                 .await?;

@@ -31,10 +31,15 @@ impl History {
     }
 }
 
-/// Adds what the broker knows to the run folder's `attempts.jsonl`, and counts all of it. A history that
+/// Adds what the broker knows, and `ours`, to the run folder's `attempts.jsonl`, and counts all of it. A history that
 /// cannot be had is no reason to fail a bag.
-pub(crate) async fn keep(broker: &Broker, bag: &BagId, folder: &RunFolder) -> History {
-    let mut records = Vec::new();
+pub(crate) async fn keep(
+    broker: &Broker,
+    bag: &BagId,
+    folder: &RunFolder,
+    ours: Vec<AttemptRecord>,
+) -> History {
+    let mut records = ours;
     let reading = broker.attempts(bag, None, |record| {
         if records.len() < limits::ATTEMPTS_FILE_MAX {
             records.push(record);

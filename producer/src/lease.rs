@@ -91,6 +91,11 @@ impl Lease {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Whether it is in the bag's line: the broker has our streams.
+    pub(crate) fn is_written(&self) -> bool {
+        self.shared.written
+    }
+
     /// Renews the lease beside whatever the caller does; one renewal at a time.
     pub(crate) fn renew(&self, line: BagLine) {
         let lease = self.clone();

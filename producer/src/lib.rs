@@ -17,6 +17,7 @@ pub mod gather;
 mod glance;
 mod history;
 mod inputs;
+mod journal;
 mod lease;
 mod ledger;
 pub mod local;

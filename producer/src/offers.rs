@@ -11,6 +11,8 @@ use bagpress_broker::{Lease, limits};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::journal::Journal;
+
 /// A task's index and round.
 pub(crate) type Key = (u32, u32);
 
@@ -18,24 +20,34 @@ pub(crate) type Key = (u32, u32);
 #[derive(Debug)]
 pub(crate) struct Table {
     offers: Mutex<Offers>,
+    pub(crate) journal: Journal,
     /// Somebody changed what may be offered.
     pub(crate) changed: Notify,
 }
 
 impl Table {
-    pub(crate) fn new(attempts: u32) -> Self {
-        Self { offers: Mutex::new(Offers::new(attempts)), changed: Notify::new() }
+    pub(crate) fn new(attempts: u32, journal: Journal) -> Self {
+        let offers = Mutex::new(Offers::new(attempts));
+        Self { offers, journal, changed: Notify::new() }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Offers> {
         self.offers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes leases that ended without a word.
+    pub(crate) fn note_lost(&self, lost: &[Lost], why: &str) {
+        for Lost { lease, planned } in lost {
+            self.journal.lease(lease, *planned, Cause::WorkerLost, why);
+        }
+    }
+
     /// Takes back all that a dead worker had; how much it was.
     pub(crate) fn worker_lost(&self, worker: &str) -> usize {
         let lost = self.lock().worker_lost(worker, Instant::now());
+        self.note_lost(&lost, "the worker died");
         self.changed.notify_one();
-        lost
+        lost.len()
     }
 }
 
@@ -71,6 +83,14 @@ enum State {
     Waiting(Instant),
     Offered(u64),
     Leased { lease: Lease, renewed: Instant },
+}
+
+/// A lease that ended without a word of its worker.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub(crate) lease: Lease,
+    /// Planned give-backs of its task.
+    pub(crate) planned: u32,
 }
 
 /// What to do next.
@@ -282,14 +302,16 @@ impl Offers {
         self.pause = Duration::ZERO;
     }
 
-    /// A worker gave its lease back; offered again after a while that depends on why.
-    pub(crate) fn given_back(&mut self, lease: &Lease, cause: Cause, now: Instant) {
+    /// A worker gave its lease back; offered again after a while that depends on why. How many planned
+    /// give-backs were before it, if it was a lease of ours.
+    pub(crate) fn given_back(&mut self, lease: &Lease, cause: Cause, now: Instant) -> Option<u32> {
         let key = (lease.index, lease.round);
-        let Some(task) = self.tasks.get_mut(&key) else { return };
+        let task = self.tasks.get_mut(&key)?;
         if !matches!(&task.state, State::Leased { lease: held, .. } if held.execution == lease.execution)
         {
-            return;
+            return None;
         }
+        let before = task.planned;
         let times = if cause.is_planned() { &mut task.planned } else { &mut task.spent };
         *times += 1;
         let delay = limits::GIVE_BACK_DELAY.saturating_mul(1 << (*times - 1).min(16));
@@ -299,6 +321,7 @@ impl Offers {
         };
         self.wait(key, now + delay);
         self.idle();
+        Some(before)
     }
 
     /// The bytes of an outcome are not where they were said to be: the attempt came to nothing.
@@ -314,29 +337,29 @@ impl Offers {
         self.remove(key);
     }
 
-    fn lose(&mut self, is_lost: impl Fn(&Lease, Instant) -> bool, now: Instant) -> usize {
+    fn lose(&mut self, is_lost: impl Fn(&Lease, Instant) -> bool, now: Instant) -> Vec<Lost> {
         let mut lost = Vec::new();
-        for (key, task) in &mut self.tasks {
+        for task in self.tasks.values_mut() {
             if let State::Leased { lease, renewed } = &task.state
                 && is_lost(lease, *renewed)
             {
                 task.spent += 1;
-                lost.push(*key);
+                lost.push(Lost { lease: lease.clone(), planned: task.planned });
             }
         }
-        for key in &lost {
-            self.wait(*key, now);
+        for Lost { lease, .. } in &lost {
+            self.wait((lease.index, lease.round), now);
         }
-        lost.len()
+        lost
     }
 
     /// A worker died.
-    pub(crate) fn worker_lost(&mut self, worker: &str, now: Instant) -> usize {
+    pub(crate) fn worker_lost(&mut self, worker: &str, now: Instant) -> Vec<Lost> {
         self.lose(|lease, _| lease.worker == worker, now)
     }
 
     /// Takes back the leases that were not renewed since `least`.
-    pub(crate) fn expire(&mut self, least: Instant, now: Instant) -> usize {
+    pub(crate) fn expire(&mut self, least: Instant, now: Instant) -> Vec<Lost> {
         self.lose(|_, renewed| renewed < least, now)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
-use bagpress_broker::{Error, Followed, Results, Verdict, limits};
+use bagpress_broker::{AttemptRecord, Error, Followed, Results, Verdict, limits};
 use bagpress_objstore::staging::{Plan as _, remove_if_there};
 use tokio::sync::mpsc;
 use tracing::{debug, info};
@@ -68,6 +68,14 @@ impl Outcomes {
         match self {
             Self::Committed(results) => results.caught_up(),
             Self::Handed { .. } => true,
+        }
+    }
+
+    /// What is known here alone of attempts that came to nothing.
+    pub(crate) fn records(&self) -> Vec<AttemptRecord> {
+        match self {
+            Self::Committed(_) => Vec::new(),
+            Self::Handed { dispatch, .. } => dispatch.table.journal.records(),
         }
     }
 
@@ -140,6 +148,7 @@ impl Gathering {
             }
             Verdict::HaveIt(winner) => {
                 info!(index = result.index, winner = %winner.execution, "a duplicate came");
+                dispatch.table.journal.duplicate(result, winner);
                 dispatch.table.lock().decided(key);
                 if let Some(parts) = &self.parts {
                     let part = parts.part(result.index, result.round, &result.execution);

@@ -19,14 +19,14 @@ async fn until_free(broker: &bagpress_broker::Broker) {
     .await;
 }
 
-#[tokio::test]
-async fn cancel_stops_what_is_being_compressed_and_frees_the_worker() {
+async fn cancel_stops_what_is_being_compressed(delivery: &str) {
     for results in ["staged", "objects"] {
         let (place, server) = Place::with_server().await;
         let at = format!("--server {}", server.url());
         let _worker = place.worker(&server);
         let endless = ENDLESS.replace("16GiB", "1GiB");
-        let run = place.spawn(&format!("run {endless} -q --results {results} {at}"));
+        let run = place
+            .spawn(&format!("run {endless} -q --results {results} --delivery {delivery} {at}"));
         let folder = format!("t/{results}");
         until_there(&place, &folder).await;
         until_running(&place, &format!("runs/{folder} {at}")).await;
@@ -52,6 +52,16 @@ async fn cancel_stops_what_is_being_compressed_and_frees_the_worker() {
         let again = place.run(&format!("cancel {bag} {at}")).await.with_code(0);
         assert!(again.stdout.contains("was over before"), "{again:?}");
     }
+}
+
+#[tokio::test]
+async fn cancel_stops_what_is_being_compressed_and_frees_the_worker() {
+    cancel_stops_what_is_being_compressed("jetstream").await;
+}
+
+#[tokio::test]
+async fn cancel_stops_what_was_offered_and_frees_the_member() {
+    cancel_stops_what_is_being_compressed("queue-group").await;
 }
 
 #[tokio::test]

@@ -2,12 +2,13 @@
 
 use std::fs;
 
+use futures::{FutureExt, StreamExt};
 use rustix::process::Signal;
 
 use crate::bad_server::plain_server;
 use crate::death::{BAG, TASKS, middle};
 use crate::harness::Place;
-use crate::ledger::{expect_each_done_once, failure, outcomes};
+use crate::ledger::{expect_each_done_once, outcomes};
 use crate::process;
 
 #[tokio::test]
@@ -62,44 +63,23 @@ async fn what_is_bad_is_offered_in_a_new_round() {
     assert_eq!(again, [2, 4]);
 }
 
+/// A member that takes offers and never says a word, as one whose answer is lost.
 #[tokio::test]
-async fn a_task_that_kills_every_worker_fails_alone() {
+async fn an_offer_that_vanishes_is_made_again() {
     let (place, server) = Place::with_server().await;
-    let at = format!("--server {}", server.url());
-    let worker = place.worker(&server);
-    let bag = "run --tasks 1 --bytes 256MiB --data text --codec zlib:9 --name t -q --attempts 2";
-    let run = place.spawn(&format!("{bag} --delivery queue-group {at}"));
-    let log = place.folder("t/staged/logs/producer.log");
-    let taken = |times: usize| {
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        (text.matches("worker lost").count() >= times).then_some(())
-    };
-    // It says what it holds, and dies of it.
-    held(&place, &server).await;
-    worker.signal(Signal::KILL);
-    place.until("the first loss is seen", || taken(1)).await;
-    let second = place.worker(&server);
-    held(&place, &server).await;
-    second.signal(Signal::KILL);
-    run.ended(&place).await.with_code(1);
-    assert_eq!(failure(&place.folder("t/staged"), 0).0, "crash-limit");
-}
-
-/// Waits until some worker of the server holds a task.
-async fn held(place: &Place, server: &bagpress_broker::testing::NatsServer) {
     let client = async_nats::connect(server.url()).await.unwrap();
-    bagpress_broker::testing::eventually(
-        "a worker holds a task",
-        crate::harness::SOON,
-        async || {
-            let asked = client.request("$SRV.STATS.bag-worker", "".into()).await.ok()?;
-            let stats: serde_json::Value = serde_json::from_slice(&asked.payload).ok()?;
-            let held = stats["endpoints"][0]["data"]["held"].as_object()?;
-            (!held.is_empty()).then_some(())
-        },
-    )
-    .await;
-    assert!(place.folder("t/staged").is_dir());
+    let group = "workers".to_owned();
+    let mut silent = client.queue_subscribe("bag.run.default", group).await.unwrap();
+    client.flush().await.unwrap();
+    let _worker = place.worker(&server);
+    let bag = "run --tasks 12 --bytes 64KiB --name t -q --delivery queue-group --server";
+    place.run(&format!("{bag} {}", server.url())).await.with_code(0);
+    let vanished = std::iter::from_fn(|| silent.next().now_or_never().flatten()).count();
+    assert!(vanished > 0, "nothing vanished");
+    expect_each_done_once(&place.folder("t/staged"), 12);
+    for outcome in outcomes(&place.folder("t/staged")) {
+        assert_eq!(outcome["attempt"], 1, "{outcome}");
+    }
 }
 
 #[tokio::test]
