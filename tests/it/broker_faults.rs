@@ -165,3 +165,19 @@ async fn a_program_that_an_update_replaced_still_starts_its_workers() {
     run.ended(&place).await.with_code(0);
     expect_each_done_once(&place.folder("t/staged"), TASKS);
 }
+
+#[tokio::test]
+async fn a_durable_local_run_has_a_server_that_syncs_before_it_answers() {
+    for (flags, sync) in [("--durability always", "always"), ("", "10s")] {
+        let place = Place::new().await;
+        let folder = place.folder("t/staged");
+        let run = place.spawn(&format!("run {BAG} --workers 2 -q {flags}"));
+        middle(&place, &folder).await;
+        let config = std::fs::read_to_string(folder.join(".broker/server.conf")).unwrap();
+        let settings: Vec<_> = config.split_whitespace().collect();
+        let at = settings.iter().position(|word| *word == "sync_interval:").unwrap();
+        assert_eq!(settings[at + 1].trim_matches('"'), sync, "{config}");
+        run.ended(&place).await.with_code(0);
+        expect_each_done_once(&folder, TASKS);
+    }
+}
