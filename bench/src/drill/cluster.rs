@@ -140,9 +140,12 @@ impl Cluster {
     /// Ends a worker, which starts again after a while.
     pub(super) fn end_worker(&mut self, number: usize, signal: Signal, again: Duration) -> bool {
         let sent = self.signal_worker(number, signal);
-        let worker = &mut self.workers[number];
-        worker.expected = true;
-        worker.again_at = Some(Instant::now() + again);
+        // One that is not there waits for its start: that must not be put off.
+        if sent {
+            let worker = &mut self.workers[number];
+            worker.expected = true;
+            worker.again_at = Some(Instant::now() + again);
+        }
         sent
     }
 

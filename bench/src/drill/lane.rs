@@ -312,6 +312,8 @@ impl Lane {
         let text = fs::read(bag.run.join("bag.json")).context("read bag.json")?;
         let specification: Value = serde_json::from_slice(&text).context("read bag.json")?;
         let id = specification["bag"].as_str().context("a bag without an id")?.to_owned();
+        let (ran, meant) = (&specification["delivery"], bag.shape.delivery.name());
+        anyhow::ensure!(ran == meant, "{id} ran by {ran}, and was to run by {meant}");
         let mut tries = 0;
         while bag.run.exists() {
             anyhow::ensure!(tries < TRIES_MAX, "`rm {}` fails all the time", bag.run.display());
