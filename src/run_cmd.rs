@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
-use bagpress_broker::server::{Durability, find_program, remove_store};
+use bagpress_broker::server::{Durability, Program, find_program, remove_store};
 use bagpress_broker::{Address, Broker, Role};
 use bagpress_codec::Codec;
 use bagpress_producer::gather::{Gathered, Options, open_plan};
@@ -26,11 +26,8 @@ use crate::logging;
 
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let at = address(&args.broker)?;
-    if at.is_none() {
-        // Before anything is written.
-        find_program(args.local.nats_server.as_deref())?;
-    }
+    // Before anything is written.
+    let at = At::of(&args.broker, &args.local)?;
     let prepared = {
         let request = request(args.bag)?;
         blocking(move || prepare(&request)).await?
@@ -71,7 +68,7 @@ pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
 
 pub(crate) async fn gather(args: GatherArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let at = address(&args.broker)?;
+    let at = At::of(&args.broker, &args.local)?;
     let folder = RunFolder::existing(&args.folder)?;
     folder.create()?;
     logging::start(Some(&folder.logs().join("producer.log")))?;
@@ -94,7 +91,7 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     let objects = Specification::read(&folder)?.results == ResultPath::Objects;
     if at.is_none() && objects && folder.broker().is_dir() {
         let options = local::Options {
-            nats_server: args.nats_server,
+            program: find_program(args.nats_server.as_deref())?,
             workers: 0,
             durability: Durability::Default,
         };
@@ -146,7 +143,7 @@ struct How {
 async fn follow(
     folder: RunFolder,
     specification: Specification,
-    at: Option<(Address, String)>,
+    at: At,
     local: &LocalArgs,
     args: &FollowArgs,
     how: How,
@@ -154,24 +151,24 @@ async fn follow(
 ) -> Result<ExitCode> {
     let mut cluster = None;
     let (_, mut ended) = mpsc::channel(1);
-    let address = if let Some((address, from)) = at {
-        message(&format!("broker: {} (from {from})", address.url));
-        folder.note_server(Some(&address.url))?;
-        address
-    } else {
-        message("broker: local");
-        folder.note_server(None)?;
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let options = local::Options {
-            nats_server: local.nats_server.clone(),
-            workers: local.workers.unwrap_or(cores),
-            durability: local.durability.into(),
-        };
-        let (started, deaths) = Box::pin(Cluster::start(&folder, &options)).await?;
-        ended = deaths;
-        let address = started.address();
-        cluster = Some(started);
-        address
+    let address = match at {
+        At::Named(address, from) => {
+            message(&format!("broker: {} (from {from})", address.url));
+            folder.note_server(Some(&address.url))?;
+            address
+        }
+        At::Own(program) => {
+            message("broker: local");
+            folder.note_server(None)?;
+            let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            let workers = local.workers.unwrap_or(cores);
+            let options = local::Options { program, workers, durability: local.durability.into() };
+            let (started, deaths) = Box::pin(Cluster::start(&folder, &options)).await?;
+            ended = deaths;
+            let address = started.address();
+            cluster = Some(started);
+            address
+        }
     };
     for note in &how.notes {
         message(&format!("note: {note}"));
@@ -312,6 +309,23 @@ impl From<DurabilityArg> for Durability {
             DurabilityArg::Default => Self::Default,
             DurabilityArg::Always => Self::Always,
         }
+    }
+}
+
+/// Where a bag runs.
+enum At {
+    /// On the broker that was named, and by what.
+    Named(Address, String),
+    /// On a server of its own.
+    Own(Program),
+}
+
+impl At {
+    fn of(broker: &BrokerAt, local: &LocalArgs) -> Result<Self> {
+        Ok(match address(broker)? {
+            Some((address, from)) => Self::Named(address, from),
+            None => Self::Own(find_program(local.nats_server.as_deref())?),
+        })
     }
 }
 

@@ -55,8 +55,8 @@ impl AttemptRecord {
 }
 
 impl Broker {
-    /// Records why a delivery is given back. Comes before the nak: it must be there when the next
-    /// worker counts.
+    /// Records why a delivery is given back, or that an execution came too late. Comes before the
+    /// answer to its delivery: it must be there when the next worker counts, and when the bag is over.
     ///
     /// # Errors
     ///
@@ -64,21 +64,10 @@ impl Broker {
     pub async fn record_attempt(&self, bag: &BagId, record: &AttemptRecord) -> Result<(), Error> {
         let lost = Error::lost("record an attempt");
         let payload = serde_json::to_vec(record).map_err(|e| lost(&e))?;
-        let subject = subjects::attempt(bag, record.index);
-        let ack = self.jetstream().publish(subject, payload.into()).await.map_err(|e| lost(&e))?;
-        ack.await.map_err(|e| lost(&e))?;
-        Ok(())
-    }
-
-    /// Records an execution that came too late: another's outcome is the task's. Comes before its ack.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Lost`] if it was not stored.
-    pub async fn record_duplicate(&self, bag: &BagId, record: &AttemptRecord) -> Result<(), Error> {
-        let lost = Error::lost("record a duplicate");
-        let payload = serde_json::to_vec(record).map_err(|e| lost(&e))?;
-        let subject = subjects::duplicate(bag, record.index);
+        let subject = match record.cause {
+            Cause::Duplicate => subjects::duplicate(bag, record.index),
+            _ => subjects::attempt(bag, record.index),
+        };
         let ack = self.jetstream().publish(subject, payload.into()).await.map_err(|e| lost(&e))?;
         ack.await.map_err(|e| lost(&e))?;
         Ok(())

@@ -3,6 +3,8 @@
 //! The line is also the lease of the bag's one gatherer. Every write names the revision that its writer
 //! has read, so of two writers one learns that there is another.
 
+use std::collections::BTreeMap;
+
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use serde::{Deserialize, Serialize};
@@ -148,21 +150,22 @@ impl Broker {
         }
     }
 
-    /// The lines of all bags.
+    /// The lines of all bags, those that were not written for longest first.
     ///
     /// # Errors
     ///
     /// [`Error::Lost`].
     pub async fn bags(&self) -> Result<Vec<BagLine>, Error> {
-        let mut bags: Vec<BagLine> = Vec::new();
-        self.read_all(&subjects::lines(), &[format!("$KV.{}.*", subjects::BAGS)], |_, payload| {
+        // One that was written again meanwhile comes twice.
+        let mut bags: BTreeMap<BagId, BagLine> = BTreeMap::new();
+        self.read_all(&subjects::lines(), &[subjects::line_all()], |_, payload| {
             if let Ok(line) = serde_json::from_slice::<BagLine>(payload) {
-                // One that was written again meanwhile comes twice.
-                bags.retain(|before| before.bag != line.bag);
-                bags.push(line);
+                bags.insert(line.bag.clone(), line);
             }
         })
         .await?;
+        let mut bags: Vec<_> = bags.into_values().collect();
+        bags.sort_by_key(|line| line.updated_us);
         Ok(bags)
     }
 

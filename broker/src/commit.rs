@@ -128,7 +128,7 @@ impl Broker {
     ) -> Result<(), Error> {
         let filter = index.map_or_else(
             || subjects::results_of(bag),
-            |index| format!("bag.result.{bag}.{index}.*"),
+            |index| subjects::results_of_task(bag, index),
         );
         self.read_all(subjects::RESULTS, &[filter], |_, payload| {
             if let Ok(result) = TaskResult::decode(payload) {

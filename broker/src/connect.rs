@@ -8,7 +8,7 @@ use async_nats::{Client, ConnectOptions, Event, RequestErrorKind, ServerError, j
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::{Error, SERVER_VERSION_MIN, limits};
+use crate::{Error, SERVER_VERSION_MIN, limits, machine};
 
 /// Authorization failures in a row after which a connection gives up: the client itself never does.
 const DENIED_MAX: u32 = 5;
@@ -239,7 +239,7 @@ fn options(
     role: Role,
     state: watch::Sender<State>,
 ) -> Result<ConnectOptions, Error> {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = machine::host();
     let name = format!("bagpress-{}/{host}/{}", role.as_str(), std::process::id());
     let denials = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let mut options = ConnectOptions::new()

@@ -17,6 +17,7 @@ mod history;
 pub mod ids;
 mod leased;
 pub mod limits;
+pub mod machine;
 mod offer;
 mod pull;
 mod queue;

@@ -49,6 +49,8 @@ pub const ATTEMPTS_MAX: u32 = 1_000;
 pub const GIVE_BACK_DELAY: Duration = Duration::from_millis(200);
 /// Longest delay of a delivery that is given back; delays double from [`GIVE_BACK_DELAY`].
 pub const GIVE_BACK_DELAY_MAX: Duration = Duration::from_mins(1);
+/// Longest such delay where there was no room: it may be made at any moment, and the bag goes on then.
+pub const FULL_DELAY_MAX: Duration = Duration::from_secs(5);
 /// How long a worker remembers that a bag's gatherer is absent.
 pub const GATHERER_ABSENT_FOR: Duration = Duration::from_secs(5);
 /// How often a worker says what it holds.

@@ -1,5 +1,7 @@
 //! What comes back of a task: exactly one committed result for each task and round.
 
+use std::time::Duration;
+
 use bagpress_codec::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,18 @@ impl Cause {
     #[must_use]
     pub fn is_planned(self) -> bool {
         matches!(self, Self::Drain | Self::Full | Self::GathererAbsent | Self::CodecVersion)
+    }
+
+    /// For how long a task that was given back for this cause, after `before` such give-backs, is not
+    /// handed out: it doubles, up to a bound.
+    #[must_use]
+    pub fn give_back_delay(self, before: u32) -> Duration {
+        let most = match self {
+            Self::Drain => Duration::ZERO,
+            Self::Full => limits::FULL_DELAY_MAX,
+            _ => limits::GIVE_BACK_DELAY_MAX,
+        };
+        limits::GIVE_BACK_DELAY.saturating_mul(1 << before.min(16)).min(most)
     }
 
     /// Whether the same attempt may succeed later with nothing changed by a person.
@@ -299,6 +313,17 @@ mod tests {
         let payload = result.encode();
         assert_eq!(TaskResult::decode(&payload).unwrap(), result);
         insta::assert_snapshot!(String::from_utf8(payload).unwrap(), @r#"{"v":1,"bag":"demo-abcdefgh","index":7,"round":0,"execution":"0123456789abcdef01234567","attempt":1,"worker":"W","host":"h","outcome":{"failed":{"cause":"input-missing","message":"gone"}},"times":{"queue_us":0,"input_us":0,"compress_us":0,"verify_us":0,"execute_us":0,"transfer_us":0,"made_us":0}}"#);
+    }
+
+    #[test]
+    fn who_finds_no_room_comes_back_soon_after_there_is_some() {
+        assert_eq!(Cause::Drain.give_back_delay(9), Duration::ZERO);
+        for cause in [Cause::Full, Cause::GathererAbsent, Cause::TransferError] {
+            assert_eq!(cause.give_back_delay(0), limits::GIVE_BACK_DELAY);
+            assert_eq!(cause.give_back_delay(1), limits::GIVE_BACK_DELAY * 2);
+        }
+        assert_eq!(Cause::Full.give_back_delay(u32::MAX), limits::FULL_DELAY_MAX);
+        assert_eq!(Cause::GathererAbsent.give_back_delay(u32::MAX), limits::GIVE_BACK_DELAY_MAX);
     }
 
     #[test]

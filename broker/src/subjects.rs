@@ -77,6 +77,12 @@ pub fn results_of(bag: &BagId) -> String {
     format!("bag.result.{bag}.*.*")
 }
 
+/// The outcomes of one task, by any round.
+#[must_use]
+pub fn results_of_task(bag: &BagId, index: u32) -> String {
+    format!("bag.result.{bag}.{index}.*")
+}
+
 /// Where a task's attempts are recorded.
 #[must_use]
 pub fn attempt(bag: &BagId, index: u32) -> String {
@@ -106,6 +112,12 @@ pub fn duplicates_of(bag: &BagId) -> String {
 #[must_use]
 pub fn line(bag: &BagId) -> String {
     format!("$KV.{BAGS}.{bag}")
+}
+
+/// The lines of all bags.
+#[must_use]
+pub fn line_all() -> String {
+    format!("$KV.{BAGS}.*")
 }
 
 /// The stream underneath the KV bucket.

@@ -309,16 +309,11 @@ impl Attempt<'_> {
 
     /// Says why, then lets another worker, or this one later, have the task.
     async fn give_back(self, failed: Failed) -> Result<(), Error> {
-        let delay = match failed.cause {
-            Cause::Drain => Duration::ZERO,
-            Cause::GathererAbsent | Cause::Full | Cause::CodecVersion => {
-                doubled(self.count.planned)
-            }
-            _ => doubled(self.count.number - 1),
-        };
+        let Count { number, planned } = self.count;
+        let before = if failed.cause.is_planned() { planned } else { number - 1 };
+        let delay = failed.cause.give_back_delay(before);
         info!(task = %self.handed.id(), cause = %failed.cause, error = %failed.message, ?delay, "given back");
-        let (planned, execution) = (self.count.planned, Some(self.execution));
-        self.handed.give_back(self.worker, planned, failed, execution, delay).await
+        self.handed.give_back(self.worker, planned, failed, Some(self.execution), delay).await
     }
 }
 
@@ -342,17 +337,12 @@ async fn conclude(
     result: &TaskResult,
     term: bool,
 ) -> Result<(), Error> {
-    if let Committed::Other(other) = handed.conclude(worker, result, term).await?
+    if let Committed::Other(other) = handed.commit(worker, result).await?
         && duplicate::was_executed(worker, result)
     {
         duplicate::record(worker, handed, &result.execution, &other).await?;
     }
-    Ok(())
-}
-
-pub(crate) fn doubled(times: u32) -> Duration {
-    let delay = limits::GIVE_BACK_DELAY.saturating_mul(1 << times.min(16));
-    delay.min(limits::GIVE_BACK_DELAY_MAX)
+    if term { handed.discard("failed").await } else { handed.settle().await }
 }
 
 impl Shared {

@@ -34,11 +34,16 @@ impl Cancelled {
                 // Those with a task under way are in use elsewhere too.
                 bags.retain(|_, cell| Arc::strong_count(cell) > 1);
             }
-            let known = bags.entry(bag.clone()).or_default();
-            if known.get().is_some_and(CancellationToken::is_cancelled) {
-                *known = Arc::default();
+            let known = bags
+                .get(bag)
+                .filter(|cell| !cell.get().is_some_and(CancellationToken::is_cancelled));
+            if let Some(known) = known {
+                known.clone()
+            } else {
+                let new = Arc::default();
+                bags.insert(bag.clone(), Arc::clone(&new));
+                new
             }
-            known.clone()
         };
         let look = || async {
             let token = CancellationToken::new();

@@ -30,7 +30,7 @@ pub(crate) async fn record(
     record.message = format!("execution {} came first", winner.execution);
     record.execution = Some(execution.clone());
     record.host.clone_from(&holder.host);
-    worker.broker.record_duplicate(&id.bag, &record).await
+    worker.broker.record_attempt(&id.bag, &record).await
 }
 
 /// Whether this worker executed what `result` tells: some failures are told without.

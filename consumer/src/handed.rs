@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use bagpress_broker::descriptor::{DecodeError, TaskDescriptor};
 use bagpress_broker::ids::{Execution, TaskId};
-use bagpress_broker::result::{Failed, TaskResult};
+use bagpress_broker::result::{Cause, Failed, TaskResult};
 use bagpress_broker::{AttemptRecord, Committed, Delivery, Error, HeldDelivery, Offer, limits};
 use tracing::debug;
 
-use crate::attempt::doubled;
 use crate::worker::Shared;
 
 /// One task in hand. Cheap to clone.
@@ -72,8 +71,8 @@ impl Handed {
         HeldDelivery { index: id.index, round: id.round, delivered: self.delivered(), reply }
     }
 
-    /// Whether somebody must be told by us that we hold it: the gatherer knows of its leases.
-    pub(crate) fn is_told(&self) -> bool {
+    /// Whether its gatherer gave a lease for it, and so knows that we hold it.
+    pub(crate) fn is_leased(&self) -> bool {
         matches!(self, Self::Offered(_))
     }
 
@@ -175,24 +174,17 @@ impl Handed {
         delivery.nak(delay).await
     }
 
-    /// Makes an outcome the task's, unless another came first, and only then answers.
-    pub(crate) async fn conclude(
+    /// Makes an outcome the task's, unless another came first. A delivery is to be answered then; who
+    /// offered it knows.
+    pub(crate) async fn commit(
         &self,
         worker: &Shared,
         result: &TaskResult,
-        term: bool,
     ) -> Result<Committed, Error> {
-        let delivery = match self {
-            Self::Offered(offer) => return offer.conclude(result, &worker.drain).await,
-            Self::Pulled(delivery) => delivery,
-        };
-        let committed = commit(worker, result).await?;
-        if term {
-            delivery.term("failed").await?;
-        } else {
-            delivery.ack().await?;
+        match self {
+            Self::Offered(offer) => offer.conclude(result, &worker.drain).await,
+            Self::Pulled(_) => commit(worker, result).await,
         }
-        Ok(committed)
     }
 }
 
@@ -202,7 +194,7 @@ async fn commit(worker: &Shared, result: &TaskResult) -> Result<Committed, Error
     loop {
         match worker.broker.commit(result).await {
             Err(error @ Error::Full { .. }) if !worker.drain.is_cancelled() => {
-                let delay = doubled(tries).min(limits::LEASE_RENEWAL);
+                let delay = Cause::Full.give_back_delay(tries).min(limits::LEASE_RENEWAL);
                 debug!(%error, ?delay, "the result waits");
                 tokio::time::sleep(delay).await;
                 tries += 1;

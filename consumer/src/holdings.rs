@@ -78,7 +78,7 @@ impl Holdings {
         let key = table.next;
         let entry = Entry { handed: handed.clone(), since: now, renewed: now };
         table.entries.insert(key, entry);
-        if handed.is_told() {
+        if handed.is_leased() && !table.said.contains(&handed.id().bag) {
             table.said.insert(handed.id().bag.clone());
         }
         table.changed = true;
@@ -105,12 +105,12 @@ impl Holdings {
             return;
         }
         let mut bags: HashMap<&BagId, Vec<HeldDelivery>> = HashMap::new();
-        for handed in deliveries.iter().filter(|handed| !handed.is_told()) {
+        for handed in deliveries.iter().filter(|handed| !handed.is_leased()) {
             bags.entry(&handed.id().bag).or_default().push(handed.held());
         }
         self.lock().said.extend(bags.keys().map(|bag| (*bag).clone()));
         for (bag, deliveries) in bags {
-            self.say(bag, deliveries, false).await;
+            self.say(bag, &deliveries, false).await;
         }
     }
 
@@ -139,20 +139,15 @@ impl Holdings {
         Held { v: limits::WIRE_VERSION, worker, host, pid, all, deliveries }
     }
 
-    async fn say(&self, bag: &BagId, deliveries: Vec<HeldDelivery>, all: bool) {
-        let mut all = all;
-        if deliveries.is_empty()
-            && let Err(error) =
-                self.broker.say_held(bag, &self.event(deliveries.clone(), all)).await
-        {
-            debug!(%error, "held not said");
-        }
-        for part in deliveries.chunks(limits::HELD_PER_EVENT) {
-            let event = self.event(part.to_vec(), all);
+    async fn say(&self, bag: &BagId, deliveries: &[HeldDelivery], all: bool) {
+        // That nothing is held is one event too.
+        let nothing = deliveries.is_empty().then_some(deliveries);
+        let parts = deliveries.chunks(limits::HELD_PER_EVENT).chain(nothing);
+        for (number, part) in parts.enumerate() {
+            let event = self.event(part.to_vec(), all && number == 0);
             if let Err(error) = self.broker.say_held(bag, &event).await {
                 debug!(%error, "held not said");
             }
-            all = false;
         }
     }
 
@@ -198,28 +193,23 @@ impl Holdings {
             }
             // What is too young now is said by the next one.
             table.changed = !table.entries.is_empty();
+            let held: HashSet<_> = table.entries.values().map(|e| &e.handed.id().bag).collect();
+            let over = table.said.iter().filter(|bag| !held.contains(bag));
             let old =
                 table.entries.values().filter(|e| e.since.elapsed() >= limits::HELD_EVERY / 2);
-            bags.extend(old.map(|entry| (entry.handed.id().bag.clone(), Vec::new())));
+            let due = over.chain(old.map(|entry| &entry.handed.id().bag));
+            bags.extend(due.map(|bag| (bag.clone(), Vec::new())));
             // An event that says it is everything must not leave out what was announced just now.
-            let mut held = HashSet::new();
             for entry in table.entries.values() {
-                let bag = &entry.handed.id().bag;
-                held.insert(bag);
-                if let Some(deliveries) = bags.get_mut(bag) {
+                if let Some(deliveries) = bags.get_mut(&entry.handed.id().bag) {
                     deliveries.push(entry.handed.held());
                 }
             }
-            let over: Vec<_> =
-                table.said.iter().filter(|bag| !held.contains(bag)).cloned().collect();
-            for bag in over {
-                table.said.remove(&bag);
-                bags.insert(bag, Vec::new());
-            }
-            table.said.extend(bags.iter().filter(|(_, d)| !d.is_empty()).map(|(b, _)| b.clone()));
+            table.said.extend(bags.keys().cloned());
+            table.said.retain(|bag| held.contains(bag));
         }
         for (bag, deliveries) in bags {
-            self.say(&bag, deliveries, true).await;
+            self.say(&bag, &deliveries, true).await;
         }
     }
 }

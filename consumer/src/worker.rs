@@ -9,7 +9,7 @@ use bagpress_broker::descriptor::DeliveryPath;
 use bagpress_broker::ids::Pool;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::{
-    Address, Broker, Delivery, Error, Holder, Role, Service, ServiceStats, limits,
+    Address, Broker, Delivery, Error, Holder, Role, Service, ServiceStats, limits, machine,
 };
 use bagpress_codec::Codec;
 use bagpress_objstore::Store;
@@ -145,7 +145,7 @@ async fn start(
         |source| Error::Io { what: "start the slots of", path: PathBuf::from("worker"), source };
     let slots = Slots::start(options.slots).map_err(io)?;
     let counts = Arc::new(Counts::default());
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = machine::host();
     let pid = std::process::id();
     let holdings: Arc<std::sync::OnceLock<Arc<Holdings>>> = Arc::default();
     let stats = {

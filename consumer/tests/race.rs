@@ -120,6 +120,7 @@ async fn committed_while_another_executes() -> Outcome {
             let task = race.submit_slow().await?;
             let first = ByHand::execute(&race, &task).await?.close().await?;
             race.taken_and_lost().await?;
+            let noted = race.listen().await?;
             let worker = race.worker(1);
             race.another_uploads(&first.execution).await;
 
@@ -132,6 +133,8 @@ async fn committed_while_another_executes() -> Outcome {
             assert_eq!(outcome.execution, first.execution);
             worker.drained().await?;
             race.nothing_unnamed().await?;
+            // It would not be counted if the worker died in between.
+            assert_eq!(race.answers(noted).await?, ["duplicate", "ack"]);
         }
     }
     Ok(())

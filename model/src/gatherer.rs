@@ -391,17 +391,7 @@ impl Steps<'_> {
 }
 
 fn restart(s: &mut State, folder: u8) {
-    s.gatherer = Gatherer {
-        at: Gathers::Start,
-        folder,
-        read: 0,
-        taken: Outcome::NOTHING,
-        waited: None,
-        saw: Named::Nothing,
-        starting: false,
-        missing: false,
-        spent: 0,
-    };
+    s.gatherer = Gatherer::new(Gathers::Start, folder);
 }
 
 /// A new process would know nothing of this one's memory; leases are in it.

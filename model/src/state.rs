@@ -231,6 +231,23 @@ pub(crate) struct Gatherer {
     pub(crate) spent: u8,
 }
 
+impl Gatherer {
+    /// One that has just begun, and knows what is in its folder.
+    pub(crate) const fn new(at: Gathers, folder: u8) -> Self {
+        Self {
+            at,
+            folder,
+            read: 0,
+            taken: Outcome::NOTHING,
+            waited: None,
+            saw: Named::Nothing,
+            starting: false,
+            missing: false,
+            spent: 0,
+        }
+    }
+}
+
 /// Everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct State {
@@ -267,17 +284,8 @@ impl State {
             parts: [Bytes::Nothing; EXECUTIONS],
             tainted: false,
         };
-        let gatherer = Gatherer {
-            at: if config.queue_group() { Gathers::Loop } else { Gathers::Publish },
-            folder: 0,
-            read: 0,
-            taken: Outcome::NOTHING,
-            waited: None,
-            saw: Named::Nothing,
-            starting: false,
-            missing: false,
-            spent: 0,
-        };
+        let begins = if config.queue_group() { Gathers::Loop } else { Gathers::Publish };
+        let gatherer = Gatherer::new(begins, 0);
         Self {
             tasks: [Task::default(); ROUNDS],
             results: [Outcome::NOTHING; ROUNDS],

@@ -1,5 +1,7 @@
 //! What can go wrong between a worker and the place where its output belongs.
 
+use std::io;
+
 use bagpress_broker::result::{Cause, Failed};
 
 use crate::object_ref;
@@ -51,6 +53,11 @@ impl From<StoreError> for Failed {
     fn from(error: StoreError) -> Self {
         Self::new(error.cause(), error.to_string())
     }
+}
+
+/// Whether a file could not be written because there is no room for it.
+pub(crate) fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl From<object_ref::Error> for StoreError {

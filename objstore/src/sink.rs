@@ -8,6 +8,8 @@ use bagpress_broker::result::{Cause, Failed};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
+use crate::error::is_full;
+
 /// The compressed bytes of one task, on their way.
 #[derive(Debug)]
 pub enum Sink {
@@ -81,9 +83,7 @@ impl Sink {
 }
 
 fn file_failed(error: &std::io::Error) -> Failed {
-    let full =
-        matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
-    let cause = if full { Cause::Full } else { Cause::TransferError };
+    let cause = if is_full(error.kind()) { Cause::Full } else { Cause::TransferError };
     Failed::new(cause, format!("write the part file: {error}"))
 }
 

@@ -1,7 +1,6 @@
 //! Both result paths behind one door.
 
 use std::collections::HashMap;
-use std::io::ErrorKind::{QuotaExceeded, StorageFull};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +12,7 @@ use bagpress_codec::{Digest, Generator};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::error::input_failed;
+use crate::error::{input_failed, is_full};
 use crate::object_ref::Bucket;
 use crate::staging::{Grant, InputFile, Permission, Stager, Upload, create_part};
 use crate::{Sink, Source, StoreError, object_ref};
@@ -149,10 +148,7 @@ impl Store {
         if let Some(share) = &grant.share {
             let file = create_part(&share.part).map_err(|error| {
                 let text = format!("{}: {error}", share.part.display());
-                match error.kind() {
-                    StorageFull | QuotaExceeded => StoreError::Full(text),
-                    _ => StoreError::Io(text),
-                }
+                if is_full(error.kind()) { StoreError::Full(text) } else { StoreError::Io(text) }
             })?;
             let sink = Sink::File { file, sync: !share.same_kernel };
             return Ok((sink, Output::ByPath(Upload::by_path(&self.stager, &grant))));

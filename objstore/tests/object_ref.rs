@@ -4,7 +4,9 @@
 mod object_ref_support;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use bagpress_broker::testing::eventually;
 use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::{Bucket, Error, Finished, Lookup};
 use bytes::Bytes;
@@ -295,18 +297,18 @@ async fn a_bucket_is_made_once_and_only_alike() -> Outcome {
 #[tokio::test]
 async fn an_object_expires_with_all_of_its_chunks_there() -> Outcome {
     let fixture = fixture().await?;
-    let writer = fixture.bucket.writer("o", "1-a")?.ttl(std::time::Duration::from_secs(1));
+    let writer = fixture.bucket.writer("o", "1-a")?.ttl(Duration::from_secs(1));
     let mut writer = writer;
     writer.write(sample(10)).await?;
     writer.commit_or_adopt().await?;
-    object_ref_support::within("the object to expire", async {
-        while fixture.bucket.info("o").await? != Lookup::Missing {
-            assert_eq!(fixture.bucket.count_chunks("1-a").await?, 1);
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    eventually("the object expires", Duration::from_secs(40), async || {
+        if fixture.bucket.info("o").await.unwrap() == Lookup::Missing {
+            return Some(());
         }
-        Ok(())
+        assert_eq!(fixture.bucket.count_chunks("1-a").await.unwrap(), 1);
+        None
     })
-    .await?;
+    .await;
     assert_eq!(fixture.bucket.orphans().await?.len(), 1);
     Ok(())
 }

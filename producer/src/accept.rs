@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use bagpress_broker::result::{Done, Outcome, Place, TaskResult, wall_clock_us};
 use bagpress_broker::{Broker, Followed, limits, subjects};
 use bagpress_objstore::object_ref::Bucket;
-use bagpress_objstore::staging::{Parts, Syncer};
+use bagpress_objstore::staging::{Parts, Plan as _, Syncer};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use serde_json::json;
@@ -18,7 +18,6 @@ use tracing::{info, warn};
 
 use crate::manifest::Entry;
 use crate::plan::BagPlan;
-use bagpress_objstore::staging::Plan as _;
 
 /// Objects that are checked or fetched at a time.
 const OBJECTS: usize = 16;
@@ -326,6 +325,15 @@ fn write_stats(folder: &std::path::Path, codec: &str, result: &TaskResult) {
     if let Err(error) = std::fs::write(&path, format!("{stats:#}\n")) {
         info!(%error, path = %path.display(), "stats file not written");
     }
+}
+
+/// A bucket that is there.
+///
+/// # Errors
+///
+/// If no bucket can have that name.
+pub(crate) fn open_bucket(broker: &Broker, name: &str) -> Result<Bucket> {
+    Ok(Bucket::new(broker.client_handle(), broker.context_handle(), name)?)
 }
 
 /// The bag's output bucket, made if it is not there.

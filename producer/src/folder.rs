@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::RunName;
-use bagpress_broker::limits;
+use bagpress_broker::{limits, machine};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::Usage;
@@ -154,9 +154,7 @@ impl RunFolder {
     pub fn gatherer(&self) -> Option<u32> {
         let holder = fs::read_to_string(self.path.join(".lock")).ok()?;
         let pid: u32 = holder.trim().parse().ok()?;
-        let process = rustix::process::Pid::from_raw(pid.cast_signed())?;
-        let alive = rustix::process::test_kill_process(process) != Err(rustix::io::Errno::SRCH);
-        alive.then_some(pid)
+        machine::lives(pid).then_some(pid)
     }
 
     /// Where the run's bag is: `local`, or the server's URL, without what lets one in.

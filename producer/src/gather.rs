@@ -29,7 +29,7 @@ use crate::publish::Publisher;
 use crate::requirements::require;
 use crate::room::Room;
 use crate::spec::{Data, Specification};
-use crate::standstill::line;
+use crate::standstill::line_of;
 use crate::watch::Watch;
 use crate::{Cancelled, Interrupted, Stalled};
 
@@ -141,7 +141,7 @@ pub async fn gather(
 }
 
 pub(crate) fn begun_line(plan: &BagPlan) -> BagLine {
-    BagLine { state: BagState::Submitting, ..line(plan, 0) }
+    BagLine { state: BagState::Submitting, ..line_of(plan, 0) }
 }
 
 pub(crate) struct Gathering {
@@ -209,9 +209,10 @@ impl Gathering {
             )),
             (None, _) => None,
         };
-        let objects =
-            specification.results == ResultPath::Objects && !specification.codec.stores_nothing();
-        let bucket = if objects { Some(output_bucket(broker, &plan).await?) } else { None };
+        let mut bucket = None;
+        if specification.has_objects() {
+            bucket = Some(output_bucket(broker, &plan).await?);
+        }
         let (_, empty) = mpsc::channel(1);
         let ended = std::mem::replace(&mut options.ended, empty);
         let offered = specification.delivery == DeliveryPath::QueueGroup;
@@ -269,13 +270,13 @@ impl Gathering {
 
     async fn follow(&mut self) -> Result<()> {
         self.rerun().await?;
-        if !self.options.fresh && !self.outcomes.is_committed() {
-            self.look_for_objects().await?;
-        }
-        if self.options.fresh || !self.outcomes.is_committed() {
-            self.publish_all();
-        } else {
+        if self.outcomes.is_committed() && !self.options.fresh {
             self.begin_reconcile().await;
+        } else {
+            if !self.options.fresh {
+                self.rerun_lost_objects().await?;
+            }
+            self.publish_all();
         }
         let mut ticks = tokio::time::interval(Duration::from_millis(100));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -318,6 +319,7 @@ impl Gathering {
         decided >= u64::from(self.plan.specification.tasks) && self.reconciling.is_none()
     }
 
+    /// Publishes, or hands in for offering, every task that is not decided.
     pub(crate) fn publish_all(&mut self) {
         let publisher = self.publisher.clone();
         let ledger = self.plan.ledger.clone();

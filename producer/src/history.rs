@@ -31,8 +31,8 @@ impl History {
     }
 }
 
-/// Adds what the broker knows, and `ours`, to the run folder's `attempts.jsonl`, and counts all of it. A history that
-/// cannot be had is no reason to fail a bag.
+/// Adds what the broker knows, and `ours`, to the run folder's `attempts.jsonl`, and counts all of it. A
+/// history that cannot be had is no reason to fail a bag.
 pub(crate) async fn keep(
     broker: &Broker,
     bag: &BagId,

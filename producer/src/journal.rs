@@ -49,11 +49,7 @@ impl Journal {
         if self.told {
             let (broker, bag, record) = (self.broker.clone(), self.bag.clone(), record.clone());
             tokio::spawn(async move {
-                let told = match record.cause {
-                    Cause::Duplicate => broker.record_duplicate(&bag, &record).await,
-                    _ => broker.record_attempt(&bag, &record).await,
-                };
-                if let Err(error) = told {
+                if let Err(error) = broker.record_attempt(&bag, &record).await {
                     debug!(%error, "it is kept in the run folder only");
                 }
             });

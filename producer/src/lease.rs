@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use anyhow::{Context, Result};
 use bagpress_broker::ids::{BagId, random_base32};
 use bagpress_broker::result::wall_clock_us;
-use bagpress_broker::{BagLine, BagState, Broker, Error, Found, Gatherer, limits};
+use bagpress_broker::{BagLine, BagState, Broker, Error, Found, Gatherer, limits, machine};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info};
@@ -72,11 +72,7 @@ impl Lease {
             }
             let line = BagLine { gatherer: Some(me.clone()), ..line.clone() };
             if let Some(revision) = broker.write_bag(&line, found.revision).await? {
-                let (standing, _) = watch::channel(Standing::Held);
-                let (broker, revision) = (broker.clone(), revision.into());
-                let (written, lost) = (true, 0.into());
-                let shared = Shared { broker, written, me, revision, standing, lost };
-                return Ok(Self { shared: Arc::new(shared) });
+                return Ok(Self::held(broker, me, Some(revision)));
             }
             found = broker.find_bag(&line.bag).await.context("look who gathers the bag")?;
         }
@@ -84,10 +80,19 @@ impl Lease {
 
     /// A lease where there is nowhere to write one: the run folder's lock alone keeps others out.
     pub(crate) fn of_the_lock_alone(broker: &Broker, lock: &GatherLock) -> Self {
-        let (standing, _) = watch::channel(Standing::Held);
-        let (broker, me, revision) = (broker.clone(), me(lock), Mutex::new(0));
-        let (written, lost) = (false, 0.into());
-        let shared = Shared { broker, written, me, revision, standing, lost };
+        Self::held(broker, me(lock), None)
+    }
+
+    /// A lease that was written as `revision` of the bag's line, if at all.
+    fn held(broker: &Broker, me: Gatherer, revision: Option<u64>) -> Self {
+        let shared = Shared {
+            broker: broker.clone(),
+            written: revision.is_some(),
+            me,
+            revision: revision.unwrap_or_default().into(),
+            standing: watch::Sender::new(Standing::Held),
+            lost: 0.into(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -199,7 +204,7 @@ impl Lease {
 fn me(lock: &GatherLock) -> Gatherer {
     Gatherer {
         id: random_base32::<10>(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: machine::host(),
         pid: std::process::id(),
         since_us: wall_clock_us(),
         lock: lock.identity().to_owned(),

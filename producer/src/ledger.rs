@@ -1,12 +1,14 @@
 //! What is decided: the manifest, and what of it is needed at hand.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bagpress_broker::result::{Outcome, TaskResult};
 
+use crate::glance;
 use crate::manifest::{BadLine, Entry, Manifest};
 use crate::tally::Tally;
 
@@ -14,6 +16,7 @@ use crate::tally::Tally;
 #[derive(Debug)]
 pub struct Ledger {
     manifest: Manifest,
+    tasks: u32,
     state: Mutex<State>,
     /// Lines that could not be used.
     pub bad_lines: Vec<BadLine>,
@@ -102,7 +105,7 @@ impl Ledger {
             tally: Tally::default(),
         };
         let (manifest, bad_lines) = Manifest::open(path, |entry| state.see(&entry, 0))?;
-        let ledger = Self { manifest, state: Mutex::new(state), bad_lines };
+        let ledger = Self { manifest, tasks, state: Mutex::new(state), bad_lines };
         if ledger.with(|state| !state.rounds.is_empty()) {
             ledger.recount()?;
         }
@@ -111,18 +114,8 @@ impl Ledger {
 
     /// Counts again when rounds were begun: only the outcome of the highest round counts.
     fn recount(&self) -> io::Result<()> {
-        let file = std::fs::File::open(self.path())?;
         let mut tally = Tally::default();
-        let mut counted = self
-            .with(|state| Bits::new(u32::try_from(state.done.0.len() * 64).unwrap_or(u32::MAX)));
-        crate::manifest::read(&file, |entry| {
-            let Entry::Outcome(result) = entry else { return };
-            let current = self.with(|state| state.round(result.index)) == result.round;
-            if current && !counted.get(result.index) {
-                counted.set(result.index, true);
-                tally.add(&result, 0);
-            }
-        })?;
+        self.outcomes(|result| tally.add(&result, 0))?;
         self.with(|state| {
             tally.keep_commit_times(&state.tally);
             state.tally = tally;
@@ -232,6 +225,16 @@ impl Ledger {
             return None;
         }
         self.manifest.outcome(index)
+    }
+
+    /// Shows `see` the outcome that counts of each task that has one, from the file.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn outcomes(&self, see: impl FnMut(Arc<TaskResult>)) -> io::Result<()> {
+        let file = File::open(self.path())?;
+        glance::counted(&file, self.tasks, |index| self.round(index), see)
     }
 
     /// Looks at the counts.

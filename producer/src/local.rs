@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use bagpress_broker::ids::Pool;
-use bagpress_broker::server::{self, Durability, Guard, Happened, Server, find_program};
+use bagpress_broker::server::{self, Durability, Guard, Happened, Program, Server};
 use bagpress_broker::{Address, Broker, Role, Sizes, limits};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -19,8 +19,8 @@ use crate::folder::RunFolder;
 /// What a local cluster is made of.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The nats-server that was named, if one was.
-    pub nats_server: Option<PathBuf>,
+    /// The nats-server to supervise.
+    pub program: Program,
     /// How many workers, of one slot each.
     pub workers: usize,
     /// When what the server acknowledged is on disk.
@@ -55,9 +55,8 @@ impl Cluster {
         options: &Options,
     ) -> Result<(Self, mpsc::Receiver<u32>)> {
         let guard = Guard::of_this_program().context("find this program")?;
-        let program = find_program(options.nats_server.as_deref())?;
         let server = Server::start(server::Options {
-            program,
+            program: options.program.clone(),
             store: folder.broker(),
             listen: "127.0.0.1:-1".to_owned(),
             durability: options.durability,

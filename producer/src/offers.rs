@@ -313,12 +313,8 @@ impl Offers {
         }
         let before = task.planned;
         let times = if cause.is_planned() { &mut task.planned } else { &mut task.spent };
+        let delay = cause.give_back_delay(*times);
         *times += 1;
-        let delay = limits::GIVE_BACK_DELAY.saturating_mul(1 << (*times - 1).min(16));
-        let delay = match cause {
-            Cause::Drain => Duration::ZERO,
-            _ => delay.min(limits::GIVE_BACK_DELAY_MAX),
-        };
         self.wait(key, now + delay);
         self.idle();
         Some(before)

@@ -8,12 +8,12 @@ use anyhow::{Context, Result};
 use bagpress_broker::ids::BagId;
 use bagpress_broker::server::remove_store;
 use bagpress_broker::{BagState, Broker, limits};
-use bagpress_objstore::object_ref::Bucket;
 use bagpress_objstore::staging::{BAD_DIR, PART_DIR, hash_file};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
+use crate::accept::open_bucket;
 use crate::folder::{GatherLock, RunFolder};
 use crate::gather::open_plan;
 use crate::spec::Specification;
@@ -64,8 +64,10 @@ pub async fn from_broker(
     released(broker, bag).await?;
     let mut removed = Removed { bag: bag.to_string(), ..Removed::default() };
     for name in broker.buckets(bag).await? {
-        let bucket = Bucket::new(broker.client_handle(), broker.context_handle(), &name)?;
-        bucket.delete().await.with_context(|| format!("remove the bucket {name}"))?;
+        open_bucket(broker, &name)?
+            .delete()
+            .await
+            .with_context(|| format!("remove the bucket {name}"))?;
         removed.buckets.push(name);
     }
     removed.messages = broker.remove_bag(bag).await?;

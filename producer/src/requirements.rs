@@ -11,18 +11,12 @@ use crate::spec::Specification;
 ///
 /// What is missing, or [`Error::Lost`].
 pub(crate) async fn require(broker: &Broker, specification: &Specification) -> Result<bool, Error> {
-    let required = broker.require(&specification.pool).await;
+    let offered = specification.delivery == DeliveryPath::QueueGroup;
     // Tasks and outcomes are kept by who gathers; only objects need a place on the server.
-    let bucket = specification.results == ResultPath::Objects;
-    match required {
-        Err(Error::NoJetStream { .. } | Error::Missing { .. })
-            if specification.delivery == DeliveryPath::QueueGroup && !bucket =>
-        {
-            Ok(false)
-        }
-        Err(Error::Missing { .. }) if specification.delivery == DeliveryPath::QueueGroup => {
-            Ok(false)
-        }
+    let objects = specification.results == ResultPath::Objects;
+    match broker.require(&specification.pool).await {
+        Err(Error::Missing { .. }) if offered => Ok(false),
+        Err(Error::NoJetStream { .. }) if offered && !objects => Ok(false),
         required => required.map(|()| true),
     }
 }

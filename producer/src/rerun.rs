@@ -8,7 +8,6 @@ use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use crate::gather::Gathering;
-use crate::manifest::{Entry, read};
 use crate::rebuild;
 
 impl Gathering {
@@ -26,11 +25,9 @@ impl Gathering {
             }
         }
         let mut again = Vec::new();
-        let ledger = &self.plan.ledger;
-        for index in 0..self.plan.specification.tasks {
-            if self.options.retry_failed && ledger.is_failed(index) {
-                again.push(index);
-            }
+        if self.options.retry_failed {
+            let tasks = 0..self.plan.specification.tasks;
+            again.extend(tasks.filter(|index| self.plan.ledger.is_failed(*index)));
         }
         if self.options.repair {
             again.extend(self.broken().await?);
@@ -44,19 +41,9 @@ impl Gathering {
 
     /// Tasks that are done by the ledger, and whose output does not read back.
     async fn broken(&self) -> Result<Vec<u32>> {
-        let mut broken = Vec::new();
-        let path = self.plan.ledger.path().to_owned();
-        let file =
-            std::fs::File::open(&path).with_context(|| format!("read {}", path.display()))?;
-        let mut done = Vec::new();
-        read(&file, |entry| {
-            if let Entry::Outcome(result) = entry
-                && result.round == self.plan.ledger.round(result.index)
-                && result.done().is_some()
-            {
-                done.push(result);
-            }
-        })?;
+        let (mut broken, mut done) = (Vec::new(), Vec::new());
+        let reading = self.plan.ledger.outcomes(|result| done.push(result));
+        reading.with_context(|| format!("read {}", self.plan.ledger.path().display()))?;
         for result in done {
             let Some(expected) = result.done() else { continue };
             let sound = match (&self.parts, &self.acceptor.bucket) {
@@ -89,6 +76,7 @@ impl Gathering {
         }
         Ok(())
     }
+
     /// Removes a task's object, by the sequence that was read.
     pub(crate) async fn remove_object(&self, index: u32, sound: Sound) {
         let Some(bucket) = &self.acceptor.bucket else { return };

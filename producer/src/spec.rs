@@ -162,6 +162,12 @@ impl Specification {
             && (self.results == ResultPath::Staged || self.get || self.out.is_some())
     }
 
+    /// Whether outputs become objects.
+    #[must_use]
+    pub fn has_objects(&self) -> bool {
+        !self.codec.stores_nothing() && self.results == ResultPath::Objects
+    }
+
     /// Where a task's output belongs, below the outputs' folder.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use crate::ledger::Bits;
 use crate::plan::BagPlan;
 use crate::progress::Seen;
 use crate::rerun::Sound;
+use crate::spec::Specification;
 use crate::tally::Tally;
 use crate::why;
 
@@ -62,7 +63,7 @@ impl Gathering {
     }
 
     /// Where we keep the tasks ourselves, a broker can forget nothing but objects.
-    pub(crate) async fn look_for_objects(&mut self) -> Result<()> {
+    async fn look_for_objects(&mut self) -> Result<()> {
         if self.acceptor.bucket.is_some() {
             self.remake_bucket().await;
             self.rerun_lost_objects().await?;
@@ -273,16 +274,15 @@ impl Gathering {
             workers_lost: self.watch.lost(),
             eta_s: (new > 0 && left > 0 && state != BagState::Cancelled).then_some(eta),
             waits: self.waits.clone(),
-            ..line(&self.plan, rate)
+            ..line_of(&self.plan, rate)
         }
     }
 }
 
 /// What specification and ledger say of a bag.
-pub(crate) fn line(plan: &BagPlan, bytes_per_s: u64) -> BagLine {
-    let specification = &plan.specification;
+pub(crate) fn line(specification: &Specification, tally: &Tally, bytes_per_s: u64) -> BagLine {
     let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    plan.ledger.tally(|tally| BagLine {
+    BagLine {
         v: limits::WIRE_VERSION,
         bag: specification.bag.clone(),
         state: BagState::Running,
@@ -302,5 +302,10 @@ pub(crate) fn line(plan: &BagPlan, bytes_per_s: u64) -> BagLine {
         waits: None,
         gatherer: None,
         updated_us: wall_clock_us(),
-    })
+    }
+}
+
+/// The line of a bag, as its plan has it.
+pub(crate) fn line_of(plan: &BagPlan, bytes_per_s: u64) -> BagLine {
+    plan.ledger.tally(|tally| line(&plan.specification, tally, bytes_per_s))
 }

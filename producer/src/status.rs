@@ -14,6 +14,7 @@ use crate::folder::RunFolder;
 use crate::glance;
 use crate::history::{self, History};
 use crate::spec::Specification;
+use crate::standstill::line;
 use crate::{Usage, why};
 
 /// All bags and all workers of a broker.
@@ -195,9 +196,8 @@ fn why(line: &BagLine, running: u64, workers: &[(String, ServiceStats)]) -> Opti
         return line.waits.clone().filter(|_| running == 0);
     }
     let codec: Codec = line.codec.parse().ok()?;
-    let idle = why::idle(workers, &line.pool, codec.name(), &line.library);
-    // Between two tasks a bag is not standing still.
-    (!idle.contains("none has a task of this bag")).then_some(idle)
+    // Where somebody can take its tasks it is between two of them.
+    why::unserved(workers, &line.pool, codec.name(), &line.library)
 }
 
 /// A bag by its run folder; `broker` is where it runs, if it does.
@@ -228,35 +228,18 @@ pub async fn of_folder(folder: &RunFolder, broker: Option<&Broker>) -> Result<Ba
         (false, None) => "stopped",
     };
     let mut view = Bag {
-        bag: specification.bag.clone(),
         state: state.to_owned(),
         folder: Some(folder.path().display().to_string()),
-        codec: specification.codec.to_string(),
-        results: specification.results.to_string(),
-        pool: specification.pool.to_string(),
-        tasks: tasks.into(),
-        done: tally.done,
-        failed: tally.failed,
-        waiting: None,
-        running: None,
-        retried: tally.retried,
         duplicates: history.duplicates,
-        workers_lost: 0,
         given_back: history.given_back,
         failed_by_cause,
-        input_bytes: tally.input_bytes,
-        output_bytes: tally.output_bytes,
-        bytes_per_s: 0,
-        eta_s: None,
-        gatherer: None,
-        workers: Vec::new(),
-        why: None,
+        ..of_line(&line(&specification, &tally, 0))
     };
-    let line = match broker {
+    let found = match broker {
         Some(broker) => broker.find_bag(&specification.bag).await?.line,
         None => None,
     };
-    match (broker, line) {
+    match (broker, found) {
         (Some(broker), Some(line)) => {
             view.state = line.state.to_string();
             view.workers_lost = line.workers_lost;

@@ -1,7 +1,7 @@
 //! A bag for somebody to gather later.
 
 use anyhow::Result;
-use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
+use bagpress_broker::descriptor::DeliveryPath;
 use bagpress_broker::{BagLine, BagState, Broker, limits};
 
 use crate::Cancelled;
@@ -13,7 +13,7 @@ use crate::plan::BagPlan;
 use crate::publish::Publisher;
 use crate::requirements::require;
 use crate::spec::Specification;
-use crate::standstill::line;
+use crate::standstill::line_of;
 
 /// Publishes a bag, or only notes it, where whoever gathers it keeps its tasks.
 ///
@@ -28,12 +28,16 @@ pub async fn submit(
     let lock = folder.lock()?;
     let streams = require(broker, &specification).await?;
     let plan = open_plan(folder, specification)?;
-    if plan.specification.delivery == DeliveryPath::QueueGroup && !streams {
-        // Whoever gathers it keeps its tasks, and is not there yet.
+    let offered = plan.specification.delivery == DeliveryPath::QueueGroup;
+    if offered && !streams {
+        // Nothing is kept of it but the run folder.
         return Ok(());
     }
     let lease = Lease::take(broker, &lock, begun_line(&plan), false).await?;
-    let submitting = submit_with(broker, &plan);
+    let submitting = async {
+        // Whoever gathers a bag that is offered keeps its tasks, and is not there yet.
+        if offered { Ok(()) } else { publish(broker, &plan).await }
+    };
     let mut submitting = std::pin::pin!(submitting);
     let mut renewals = tokio::time::interval(limits::GATHERER_RENEWAL);
     let submitted = loop {
@@ -51,18 +55,12 @@ pub async fn submit(
     if state == BagState::Cancelled {
         broker.purge_tasks(&plan.specification.bag).await?;
     }
-    lease.release(BagLine { state, ..line(&plan, 0) }).await?;
+    lease.release(BagLine { state, ..line_of(&plan, 0) }).await?;
     submitted
 }
 
-async fn submit_with(broker: &Broker, plan: &BagPlan) -> Result<()> {
-    if plan.specification.delivery == DeliveryPath::QueueGroup {
-        // Whoever gathers it keeps its tasks, and is not there yet.
-        return Ok(());
-    }
-    if plan.specification.results == ResultPath::Objects
-        && !plan.specification.codec.stores_nothing()
-    {
+async fn publish(broker: &Broker, plan: &BagPlan) -> Result<()> {
+    if plan.specification.has_objects() {
         output_bucket(broker, plan).await?;
     }
     let publisher = Publisher::new(broker, plan, None).await?;

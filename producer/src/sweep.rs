@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bagpress_broker::server::{self, remove_store};
-use bagpress_broker::{BagLine, BagState, Broker, limits};
-use bagpress_objstore::object_ref::Bucket;
+use bagpress_broker::{BagLine, BagState, Broker, limits, machine};
 use bagpress_objstore::staging::PART_DIR;
 use serde::Serialize;
 
+use crate::accept::open_bucket;
 use crate::folder::RunFolder;
 use crate::spec::Specification;
 use crate::{glance, lease};
@@ -70,16 +70,12 @@ pub async fn broker(broker: &Broker, older_than: Duration, dry_run: bool) -> Res
         });
         if !dry_run {
             for name in &of.buckets {
-                self::bucket(broker, name)?.delete().await.context("remove a bucket")?;
+                open_bucket(broker, name)?.delete().await.context("remove a bucket")?;
             }
             broker.remove_bag(&bag).await?;
         }
     }
     Ok(swept)
-}
-
-fn bucket(broker: &Broker, name: &str) -> Result<Bucket> {
-    Ok(Bucket::new(broker.client_handle(), broker.context_handle(), name)?)
 }
 
 /// Chunks in the buckets of a bag that nobody works on.
@@ -96,7 +92,7 @@ async fn chunks(
         return Ok(swept);
     }
     for name in buckets {
-        let bucket = bucket(broker, name)?;
+        let bucket = open_bucket(broker, name)?;
         for orphan in bucket.orphans().await.context("look for chunks that no object names")? {
             swept.push(Swept {
                 what: format!("{} chunks {} of bucket {name}", orphan.chunks, orphan.token),
@@ -206,10 +202,7 @@ fn half_written(folder: &RunFolder) -> Vec<PathBuf> {
     let half = |path: &PathBuf| {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         let list = path.file_stem().is_some_and(|stem| stem == "inputs");
-        let pid = extension.parse::<u32>().ok().and_then(|pid| pid.try_into().ok());
-        let dead = pid.and_then(rustix::process::Pid::from_raw).is_some_and(|pid| {
-            rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
-        });
+        let dead = extension.parse().is_ok_and(|pid: u32| !machine::lives(pid));
         extension == "part" || (list && dead)
     };
     entries.filter_map(Result::ok).map(|entry| entry.path()).filter(half).collect()

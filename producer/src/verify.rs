@@ -13,9 +13,9 @@ use bagpress_codec::{Codec, Hasher, SEGMENT_BYTES};
 use bagpress_objstore::object_ref::Bucket;
 use bagpress_objstore::staging::Plan as _;
 
+use crate::accept::open_bucket;
 use crate::folder::RunFolder;
 use crate::gather::open_plan;
-use crate::manifest::{Entry, read};
 use crate::plan::BagPlan;
 use crate::spec::Specification;
 
@@ -76,17 +76,13 @@ pub async fn verify(folder: &RunFolder, address: Option<&Address>) -> Result<Ver
 
 /// The tasks that are done in the round that counts.
 fn done_tasks(plan: &BagPlan) -> Result<Vec<(Arc<TaskResult>, Done)>> {
-    let path = plan.ledger.path();
-    let file = File::open(path).with_context(|| format!("read {}", path.display()))?;
     let mut done = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    read(&file, |entry| {
-        let Entry::Outcome(result) = entry else { return };
-        let counts = plan.ledger.round(result.index) == result.round && seen.insert(result.index);
-        if let (true, Some(found)) = (counts, result.done().cloned()) {
+    let reading = plan.ledger.outcomes(|result| {
+        if let Some(found) = result.done().cloned() {
             done.push((result, found));
         }
-    })?;
+    });
+    reading.with_context(|| format!("read {}", plan.ledger.path().display()))?;
     Ok(done)
 }
 
@@ -207,7 +203,7 @@ async fn objects(
 ) -> Result<()> {
     let broker = Broker::connect(address, Role::Producer).await?;
     let bucket = subjects::bucket(&plan.specification.bag);
-    let bucket = Bucket::new(broker.client_handle(), broker.context_handle(), &bucket)?;
+    let bucket = open_bucket(&broker, &bucket)?;
     for (result, done) in done {
         let name = match &done.place {
             Place::Object { object, .. } => object.clone(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bagpress_broker::ids::{BagId, Pool, TaskId};
 use bagpress_broker::result::{Cause, TaskResult, wall_clock_us};
-use bagpress_broker::{AttemptRecord, Broker, Held, HeldDelivery, Presence, limits};
+use bagpress_broker::{AttemptRecord, Broker, Held, HeldDelivery, Presence, limits, machine};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -141,7 +141,7 @@ impl Watch {
 
     /// A local worker ended; the process table is quicker than any probe.
     async fn ended(&self, pid: u32) {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let host = machine::host();
         let dead: Vec<_> = {
             let workers = self.workers();
             let dead = workers.iter().filter(|(_, w)| w.pid == pid && w.host == host);

@@ -10,20 +10,34 @@ pub(crate) fn idle(
     codec: &str,
     library: &str,
 ) -> String {
+    unserved(workers, pool, codec, library).unwrap_or_else(|| {
+        let listen = workers.iter().filter(|(_, worker)| worker.pool == pool.as_str()).count();
+        format!("{listen} workers listen, none has a task of this bag")
+    })
+}
+
+/// Why none of the workers that answered can take a bag's tasks, unless one can.
+pub(crate) fn unserved(
+    workers: &[(String, ServiceStats)],
+    pool: &Pool,
+    codec: &str,
+    library: &str,
+) -> Option<String> {
     let of_pool: Vec<_> = workers.iter().filter(|(_, w)| w.pool == pool.as_str()).collect();
     if of_pool.is_empty() {
-        return format!("no workers listen on pool {pool}; start some with `bagpress worker`");
+        return Some(format!(
+            "no workers listen on pool {pool}; start some with `bagpress worker`"
+        ));
     }
     let wanted = format!("{codec}={library}");
     let fits = |w: &ServiceStats| w.any_codec_version || w.codecs.contains(&wanted);
-    if !of_pool.iter().any(|(_, worker)| fits(worker)) {
-        return format!(
+    (!of_pool.iter().any(|(_, worker)| fits(worker))).then(|| {
+        format!(
             "{} workers listen, none has {library} for {codec}; update them, or start one with \
              `bagpress worker --any-codec-version`",
             of_pool.len()
-        );
-    }
-    format!("{} workers listen, none has a task of this bag", of_pool.len())
+        )
+    })
 }
 
 #[cfg(test)]

@@ -13,29 +13,6 @@ use crate::harness::{Place, SOON};
 use crate::ledger::expect_each_done_once;
 use crate::proxy::{Link, Proxy};
 
-async fn a_server_that_is_killed(results: &str) {
-    let (place, mut server) = Place::with_server().await;
-    let _worker = place.worker(&server);
-    let run = place.spawn(&format!("run {BAG} -q --results {results} --server {}", server.url()));
-    let folder = place.folder(&format!("t/{results}"));
-    middle(&place, &folder).await;
-    server.kill_and_restart().await;
-    run.ended(&place).await.with_code(0);
-    expect_each_done_once(&folder, TASKS);
-    let verify = format!("verify runs/t/{results} --server {}", server.url());
-    place.run(&verify).await.with_code(0);
-}
-
-#[tokio::test]
-async fn a_server_that_is_killed_and_comes_back_loses_nothing_of_a_staged_bag() {
-    a_server_that_is_killed("staged").await;
-}
-
-#[tokio::test]
-async fn a_server_that_is_killed_and_comes_back_loses_nothing_of_an_objects_bag() {
-    a_server_that_is_killed("objects").await;
-}
-
 async fn a_link_that(fault: Link, lasts: Duration, results: &str) {
     let (place, server) = Place::with_server().await;
     let proxy = Proxy::to(server.url()).await;

@@ -35,7 +35,6 @@ pub(super) struct Cluster {
 pub(super) struct Worker {
     child: Option<Child>,
     pub(super) proxy: Proxy,
-    number: usize,
     /// Whether its end is ours.
     expected: bool,
     again_at: Option<Instant>,
@@ -62,10 +61,10 @@ impl Cluster {
         };
         cluster.start_broker("127.0.0.1:-1")?;
         cluster.port = cluster.wait_for_port()?;
-        for number in 0..workers {
+        for _ in 0..workers {
             let proxy = Proxy::start(cluster.port)?;
             let (child, expected, again_at) = (None, false, Some(Instant::now()));
-            cluster.workers.push(Worker { child, proxy, number, expected, again_at, starts: 0 });
+            cluster.workers.push(Worker { child, proxy, expected, again_at, starts: 0 });
         }
         cluster.tend()?;
         Ok(cluster)
@@ -111,7 +110,7 @@ impl Cluster {
         machine::children(broker).into_iter().find(is_server)
     }
 
-    /// Kills server and broker. [`tend`](Self::tend) starts them again once `paused` is over.
+    /// Kills server and broker. [`restart_server`](Self::restart_server) starts them again.
     pub(super) fn kill_server(&mut self) -> Result<()> {
         let Some(mut broker) = self.broker.take() else { return Ok(()) };
         for server in machine::children(broker.id()) {
@@ -165,7 +164,6 @@ impl Cluster {
             {
                 worker.child = None;
                 if !worker.expected {
-                    let number = worker.number;
                     self.surprises.push(format!("worker {number} ended ({status})"));
                     worker.again_at = Some(Instant::now() + Duration::from_millis(200));
                 }

@@ -42,6 +42,8 @@ use crate::show;
 const DISK_BYTES: u64 = 512 << 20;
 /// Bags at a time.
 const LANES: usize = 2;
+/// Bags that are removed again at a time.
+const REMOVALS: usize = 16;
 /// Faults of a drill that was told neither minutes nor faults.
 const FAULTS_DEFAULT: u32 = 100;
 /// A task that was decided is forgotten by the server so long after everything is quiet.
@@ -268,13 +270,19 @@ fn remove_again(bagpress: &Bagpress, port: u16) -> Result<u64> {
     for stream in ["KV_bags", "BAG_TASKS", "BAG_RESULTS", "BAG_ATTEMPTS"] {
         bags.extend(nats.bags(stream)?);
     }
+    let server = format!("nats://127.0.0.1:{port}");
     let mut again = 0;
-    for bag in bags {
-        let mut remove = bagpress.command("rm");
-        remove.args([bag.as_str(), "--force", "--server", &format!("nats://127.0.0.1:{port}")]);
-        let output = remove.stdin(Stdio::null()).output().context("remove a bag again")?;
-        // One that is only a tombstone is not known.
-        again += u64::from(output.status.success());
+    // Each waits until its gatherer, which is dead, would have let go.
+    for bags in bags.into_iter().collect::<Vec<_>>().chunks(REMOVALS) {
+        let removing = bags.iter().map(|bag| {
+            let mut remove = bagpress.command("rm");
+            remove.args([bag, "--force", "--server", &server]).stdin(Stdio::null());
+            remove.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("remove a bag again")
+        });
+        for mut remove in removing.collect::<Result<Vec<_>>>()? {
+            // One that is only a tombstone is not known.
+            again += u64::from(remove.wait()?.success());
+        }
     }
     Ok(again)
 }

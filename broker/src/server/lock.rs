@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
 
-use crate::Error;
+use crate::{Error, machine};
 
 /// How long a store may stay locked by a server that is being killed: one whose parent was killed
 /// takes some milliseconds to end.
@@ -56,10 +55,7 @@ fn try_lock(store: &Path, path: &Path) -> io::Result<Option<File>> {
 
 /// Whether the holder is another process that lives. A server that we have dropped is as good as dead.
 fn lives(holder: &str) -> bool {
-    let Some(pid) = holder.parse().ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else {
-        return false;
-    };
-    pid != rustix::process::getpid() && test_kill_process(pid) != Err(Errno::SRCH)
+    holder.parse().is_ok_and(|pid: u32| pid != std::process::id() && machine::lives(pid))
 }
 
 /// Removes a store, unless somebody uses it. One that is not there is no error.

@@ -68,9 +68,7 @@ pub fn running(store: &Path) -> Option<String> {
     ports_files(store).iter().find_map(|path| {
         let name = path.file_stem()?.to_str()?;
         let pid: u32 = name.rsplit_once('_')?.1.parse().ok()?;
-        let process = rustix::process::Pid::from_raw(pid.cast_signed())?;
-        let alive = rustix::process::test_kill_process(process) != Err(rustix::io::Errno::SRCH);
-        alive.then(|| listening(store, pid)).flatten()
+        crate::machine::lives(pid).then(|| listening(store, pid)).flatten()
     })
 }
 

@@ -10,6 +10,7 @@ use bagpress_codec::{DataKind, Digest, decompress_all};
 use bagpress_consumer::Options;
 use bagpress_objstore::object_ref::Bucket;
 use bagpress_objstore::{Carried, Opened, Ready, Store, Stored};
+use futures::StreamExt;
 use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::house::{House, Outcome, target};
 
 pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// Ends what [`Race::listen`] notes.
+const HEARD: &str = "race.heard";
 pub(crate) const MIB: usize = 1024 * 1024;
 pub(crate) const BOTH: [ResultPath; 2] = [ResultPath::Staged, ResultPath::Objects];
 
@@ -91,6 +94,36 @@ impl Race {
         let drain = CancellationToken::new();
         let running = tokio::spawn(Box::pin(bagpress_consumer::run(options, drain.clone())));
         Worker { drain, running }
+    }
+
+    /// Notes which duplicates are recorded and which deliveries acknowledged from now on, in order: one
+    /// subscription hears what one connection says as it is said.
+    pub(crate) async fn listen(&self) -> Outcome<JoinHandle<Vec<&'static str>>> {
+        let mut words = self.house.gatherer.client_handle().subscribe(">").await?;
+        self.house.gatherer.flush().await?;
+        Ok(tokio::spawn(async move {
+            let mut answers = Vec::new();
+            while let Some(message) = words.next().await {
+                match message.subject.as_str() {
+                    HEARD => break,
+                    subject if subject.starts_with("bag.duplicate.") => answers.push("duplicate"),
+                    subject if subject.starts_with("$JS.ACK.") && message.payload == "+ACK" => {
+                        answers.push("ack");
+                    }
+                    _ => {}
+                }
+            }
+            answers
+        }))
+    }
+
+    /// What was noted until now.
+    pub(crate) async fn answers(
+        &self,
+        noted: JoinHandle<Vec<&'static str>>,
+    ) -> Outcome<Vec<&'static str>> {
+        self.house.gatherer.client_handle().publish(HEARD, "".into()).await?;
+        Ok(tokio::time::timeout(SOON, noted).await??)
     }
 
     /// Waits until the queue has no task of the bag any more.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::ErrorKind::{QuotaExceeded, StorageFull};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +26,7 @@ use super::messages::{
 };
 use super::parts::{Parts, Target, hash_file, mtime_ns, remove_if_there, write_part};
 use super::sync::Syncer;
+use crate::error::is_full;
 
 /// An upload without a chunk for this long is forgotten; a later chunk takes it up from its file.
 const IDLE: Duration = Duration::from_secs(30);
@@ -385,7 +385,7 @@ impl Shared {
         .await;
         let answer = match checked {
             Ok(Ok(())) => self.durable(&close, &part).await,
-            Ok(Err((StorageFull | QuotaExceeded, reason))) => Closed::Wait { reason },
+            Ok(Err((kind, reason))) if is_full(kind) => Closed::Wait { reason },
             Ok(Err((_, message))) => Closed::Mismatch { message },
             Err(error) => Closed::Mismatch { message: error.to_string() },
         };
