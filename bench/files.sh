@@ -68,8 +68,9 @@ once() { # SYSTEM OUT DIR...
 				"$out" "$@"
 			sync -f "$out"
 			;;
-		# It has threads for the parts of a large file, and here one process for each core too.
-		pigz) each 'for f; do pigz -6 -c -- "$f" >"$OUT/$f.gz"; done' "$out" "$@" ;;
+		# It has threads for the parts of a large file, and here one process for each core too; it refuses
+		# names that end with .gz, so it reads from stdin.
+		pigz) each 'for f; do pigz -6 <"$f" >"$OUT/$f.gz"; done' "$out" "$@" ;;
 	esac
 }
 
@@ -82,7 +83,8 @@ echo "$files files, $((bytes >> 20)) MiB, $workers at a time, $rounds rounds, lo
 for ((round = 0; round < rounds; round++)); do
 	for ((place = 0; place < ${#systems[@]}; place++)); do
 		system=${systems[(round + place) % ${#systems[@]}]} # nobody is always first
-		out=$temporary/out
+		# Outputs are kept to the end: ext4 looks for inodes that were freed a moment ago one by one.
+		out=$temporary/$system.$round
 		mkdir "$out"
 		sync -f "$out" # what the one before has left to write is not this one's
 		began=$EPOCHREALTIME
@@ -97,7 +99,6 @@ for ((round = 0; round < rounds; round++)); do
 		printf '{"verb":"files","system":"%s","round":%d,"wall_ms":%d,"output_bytes":%d,"load_1min":%s}\n' \
 			"$system" "$round" $(((${ended/./} - ${began/./}) / 1000)) "$size" \
 			"$(cut -d' ' -f1 /proc/loadavg)" >>"$raw"
-		rm -rf "$out"
 	done
 done
 
