@@ -3,6 +3,7 @@
 use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
+use tokio::task::unconstrained;
 use tracing::debug;
 
 use crate::descriptor::decode_json;
@@ -20,6 +21,8 @@ pub struct Desk {
     inbox: String,
     answers: Subscriber,
     requests: Subscriber,
+    /// A request that is heard behind the answers that came before it.
+    request: Option<Message>,
 }
 
 /// What a [`Desk`] hears.
@@ -77,6 +80,7 @@ impl Desk {
             inbox,
             answers: answers.map_err(|e| lost(&e))?,
             requests: requests.map_err(|e| lost(&e))?,
+            request: None,
         })
     }
 
@@ -100,9 +104,21 @@ impl Desk {
     /// connection is closed.
     pub async fn next(&mut self) -> Option<Heard> {
         loop {
-            let heard = tokio::select! {
-                answer = self.answers.next() => self.answer(&answer?),
-                request = self.requests.next() => self.request(&request?),
+            // One connection, two subscriptions: an answer that came before a request is there by now,
+            // and is heard before it. A worker that gives a lease back has taken it first.
+            let earlier = unconstrained(self.answers.next()).now_or_never();
+            let heard = if let Some(answer) = earlier {
+                self.answer(&answer?)
+            } else if let Some(request) = self.request.take() {
+                self.request(&request)
+            } else {
+                tokio::select! {
+                    answer = self.answers.next() => self.answer(&answer?),
+                    request = self.requests.next() => {
+                        self.request = Some(request?);
+                        None
+                    }
+                }
             };
             if heard.is_some() {
                 return heard;
