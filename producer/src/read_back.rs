@@ -34,6 +34,15 @@ pub fn manifest_line(text: &[u8]) -> bool {
     true
 }
 
+/// The line, with its end, by which a gatherer begins a round of a task: all that one leaves who dies
+/// right behind it.
+#[must_use]
+pub fn begun_line(index: u32, round: u32) -> Vec<u8> {
+    let mut line = encode(&Entry::Begun { index, round });
+    line.push(b'\n');
+    line
+}
+
 fn reads_back(entry: Entry) {
     let written = encode(&entry);
     assert!(!written.contains(&b'\n'));

@@ -4,10 +4,15 @@
 use std::path::Path;
 
 use async_nats::jetstream;
+use bagpress_broker::ids::Execution;
 use bagpress_broker::testing::{NatsServer, eventually};
+use bagpress_codec::DataKind;
+use bagpress_objstore::object_ref::Bucket;
 
+use crate::control::{bag_of, until_there};
+use crate::death::DELIVERIES;
 use crate::harness::{Place, Running, SOON};
-use crate::ledger::{expect_each_done_once, outcomes};
+use crate::ledger::{expect_each_done_once, generated, outcomes};
 use crate::process;
 use crate::small_disk::OnSmallDisk;
 
@@ -41,11 +46,11 @@ async fn said(place: &Place, run: &Running, words: &str) {
     place.until(&format!("it says {words:?}"), || run.stderr().contains(words).then_some(())).await;
 }
 
-#[tokio::test]
-async fn a_full_run_folder_pauses_a_bag_and_costs_no_attempt_and_no_memory() {
+async fn a_full_run_folder(delivery: &str) {
     let (place, server) = Place::with_server().await;
     let worker = place.worker(&server);
-    let words = format!("{BAG} --transfer wire --server {}", server.url());
+    let how = format!("--transfer wire --delivery {delivery}");
+    let words = format!("{BAG} {how} --server {}", server.url());
     let run = OnSmallDisk::start(&place, "runs", 64 * MIB, &words);
     let pid = run.pid(&place).await;
     // Sixteen are kept free: four outputs find room, however early the first one comes.
@@ -71,6 +76,16 @@ async fn a_full_run_folder_pauses_a_bag_and_costs_no_attempt_and_no_memory() {
     expect_each_done_once(&folder, TASKS);
     expect_no_attempt_spent(&folder);
     place.run("verify runs.kept/t/staged").await.with_code(0);
+}
+
+#[tokio::test]
+async fn a_full_run_folder_pauses_a_bag_and_costs_no_attempt_and_no_memory() {
+    a_full_run_folder("jetstream").await;
+}
+
+#[tokio::test]
+async fn a_full_run_folder_pauses_an_offered_bag_and_costs_no_attempt_and_no_memory() {
+    a_full_run_folder("queue-group").await;
 }
 
 #[tokio::test]
@@ -156,6 +171,37 @@ async fn a_bucket_full_of_what_nobody_names_is_swept_and_the_bag_goes_on() {
     expect_each_done_once(&folder, TASKS);
     expect_no_attempt_spent(&folder);
     place.run(&format!("verify runs/t/objects --server {}", server.url())).await.with_code(0);
+}
+
+/// Its worker died between metadata and result, and there is no room for what another one makes.
+#[tokio::test]
+async fn an_object_that_a_dead_execution_left_is_adopted_where_there_is_no_room_for_another() {
+    for delivery in DELIVERIES {
+        let (place, server) = Place::with_server().await;
+        let context = context(&server).await;
+        let folder = place.folder("t/objects");
+        let bag = "run --tasks 1 --bytes 1MiB --codec store --name t -q --results objects";
+        let at = format!("--server {}", server.url());
+        let run = place.spawn(&format!("{bag} --delivery {delivery} {at}"));
+        until_there(&place, "t/objects").await;
+        let name = format!("bag-{}", bag_of(&place, "t/objects"));
+        let mut stream = bucket_stream(&context, &format!("OBJ_{name}")).await;
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let bucket = Bucket::new(client, context.clone(), &name).unwrap();
+        let (output, dead) = (generated(DataKind::Random, 0, 1 << 20), Execution::random());
+        bucket.put("out_0.bin", &format!("0-{dead}"), output.into()).await.unwrap();
+        let mut config = stream.info().await.unwrap().config.clone();
+        let held = stream.info().await.unwrap().state.bytes;
+        config.max_bytes = i64::try_from(held + 64 * 1024).unwrap();
+        context.update_stream(config).await.unwrap();
+        let _worker = place.worker(&server);
+        run.ended(&place).await.with_code(0);
+        expect_each_done_once(&folder, 1);
+        expect_no_attempt_spent(&folder);
+        let adopted = bucket.check_present("out_0.bin").await.unwrap();
+        assert_eq!(adopted.token, format!("0-{dead}"));
+        place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
+    }
 }
 
 async fn bucket_stream(context: &jetstream::Context, name: &str) -> jetstream::stream::Stream {
