@@ -45,6 +45,9 @@ pub const UPLOADS_PER_SLOT: usize = 2;
 pub const ATTEMPTS_DEFAULT: u32 = 3;
 /// Most attempts anybody may ask for.
 pub const ATTEMPTS_MAX: u32 = 1_000;
+/// How often the bytes of a task's outputs may vanish before they get their name, until it has failed:
+/// no program's fault, hence no attempt spent, and yet not to be tried for ever.
+pub const BYTES_LOST_MAX: u32 = 5;
 /// First delay of a delivery that is given back.
 pub const GIVE_BACK_DELAY: Duration = Duration::from_millis(200);
 /// Longest delay of a delivery that is given back; delays double from [`GIVE_BACK_DELAY`].

@@ -49,6 +49,8 @@ pub enum Cause {
     Full,
     /// The bag's gatherer does not answer.
     GathererAbsent,
+    /// The output was durable, and its bytes were gone when they were to get their name.
+    BytesLost,
     /// The bag was cancelled.
     Cancelled,
     /// Another execution's outcome came first.
@@ -59,7 +61,10 @@ impl Cause {
     /// Whether giving a delivery back for this cause is planned, hence no attempt spent.
     #[must_use]
     pub fn is_planned(self) -> bool {
-        matches!(self, Self::Drain | Self::Full | Self::GathererAbsent | Self::CodecVersion)
+        matches!(
+            self,
+            Self::Drain | Self::Full | Self::GathererAbsent | Self::CodecVersion | Self::BytesLost
+        )
     }
 
     /// For how long a task that was given back for this cause, after `before` such give-backs, is not

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use crate::offers::{Key, Next, Table};
+use crate::offers::{Key, Next, Past, Table};
 use crate::plan::BagPlan;
 use crate::watch::Watch;
 
@@ -156,9 +156,9 @@ impl Serving {
                         return;
                     }
                 }
-                Some(Next::Exhausted { key, spent }) => {
-                    let text = format!("{spent} workers had it and none came back");
-                    self.fail(key, spent, Failed::new(Cause::CrashLimit, text)).await;
+                Some(Next::Exhausted { key, past }) => {
+                    let (attempt, failed) = exhausted(&past);
+                    self.fail(key, attempt, failed).await;
                 }
                 None => return,
             }
@@ -180,8 +180,8 @@ impl Serving {
         offers.vanish(now);
         if believed && let Some(least) = now.checked_sub(limits::LEASE) {
             let lost = offers.expire(least, now);
-            drop(offers);
             self.table.note_lost(&lost, "its lease ran out");
+            drop(offers);
             if !lost.is_empty() {
                 warn!(tasks = lost.len(), "leases ran out, their tasks are offered again");
             }
@@ -256,6 +256,17 @@ impl Serving {
             handed.answer(&Verdict::Wait { reason }).await;
         }
     }
+}
+
+/// What a task fails with that nobody gets any more, and at which attempt.
+fn exhausted(past: &Past) -> (u32, Failed) {
+    let Past { spent, bytes_lost, .. } = past;
+    if *bytes_lost >= limits::BYTES_LOST_MAX {
+        let text = format!("{bytes_lost} outputs were made, and their bytes vanished each time");
+        return (spent + 1, Failed::new(Cause::BytesLost, text));
+    }
+    let text = format!("{spent} workers had it and none came back");
+    (*spent, Failed::new(Cause::CrashLimit, text))
 }
 
 fn held_event(lease: Lease) -> Held {

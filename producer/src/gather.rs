@@ -217,8 +217,14 @@ impl Gathering {
         let ended = std::mem::replace(&mut options.ended, empty);
         let offered = specification.delivery == DeliveryPath::QueueGroup;
         let table = offered.then(|| {
-            let journal = Journal::new(broker, &specification.bag, lease.is_written());
-            Arc::new(Table::new(specification.attempts, journal))
+            let ledger = &plan.ledger;
+            let (file, past) = history::past(folder, |(index, round)| {
+                index < specification.tasks
+                    && ledger.round(index) == round
+                    && !ledger.is_decided(index)
+            });
+            let journal = Journal::new(broker, &specification.bag, lease.is_written(), file);
+            Arc::new(Table::new(specification.attempts, past, journal))
         });
         let (watch, watching) =
             Watch::start(broker, &specification.bag, &specification.pool, table.clone(), ended)

@@ -1,8 +1,9 @@
 //! Why deliveries were given back: kept in the run folder, so that it outlives the server that knew.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 use anyhow::{Context, Result};
 use bagpress_broker::ids::BagId;
@@ -11,6 +12,8 @@ use bagpress_broker::{AttemptRecord, Broker, limits};
 use tracing::{debug, warn};
 
 use crate::folder::RunFolder;
+use crate::manifest::{seal, sealed, whole_or_nothing};
+use crate::offers::{Key, Past};
 
 /// What the give-backs of a bag come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,23 +70,20 @@ pub(crate) async fn keep(
 fn add(folder: &RunFolder, records: &[AttemptRecord]) -> Result<History> {
     let path = folder.attempts();
     let (mut history, mut known) = (History::default(), HashSet::new());
-    read(folder, |record| {
+    let context = || format!("write {}", path.display());
+    let opened = HistoryFile::open(folder, |record| {
         known.insert(fingerprint(&record));
         history.count(&record);
-    })?;
-    let context = || format!("write {}", path.display());
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.create(true).append(true).open(&path).with_context(context)?;
-    let mut lines = Vec::new();
+    });
+    let mut file = opened.with_context(context)?;
+    let mut new = Vec::new();
     for record in records {
-        if known.len() >= limits::ATTEMPTS_FILE_MAX || !known.insert(fingerprint(record)) {
-            continue;
+        if known.len() < limits::ATTEMPTS_FILE_MAX && known.insert(fingerprint(record)) {
+            history.count(record);
+            new.push(record.clone());
         }
-        history.count(record);
-        serde_json::to_writer(&mut lines, record)?;
-        lines.push(b'\n');
     }
-    file.write_all(&lines).and_then(|()| file.sync_data()).with_context(context)?;
+    file.append(&new).and_then(|()| file.file.sync_data()).with_context(context)?;
     Ok(history)
 }
 
@@ -94,37 +94,127 @@ fn fingerprint(record: &AttemptRecord) -> u64 {
     hasher.finish()
 }
 
-/// Reads what a run folder has of the history; lines that cannot be read are passed over.
+/// The open `attempts.jsonl` of a run: a checksummed line a record.
+#[derive(Debug)]
+pub(crate) struct HistoryFile {
+    file: File,
+    lines: usize,
+}
+
+impl HistoryFile {
+    /// Opens it, and reads what it has.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn open(folder: &RunFolder, mut see: impl FnMut(AttemptRecord)) -> io::Result<Self> {
+        let path = folder.attempts();
+        let mut options = File::options();
+        let file = options.read(true).append(true).create(true).open(path)?;
+        let mut lines = 0;
+        let whole = read_lines(&file, |record| {
+            lines += 1;
+            see(record);
+        })?;
+        if !whole {
+            // A torn last line must not swallow the next one.
+            (&file).write_all(b"\n")?;
+        }
+        Ok(Self { file, lines })
+    }
+
+    /// Appends records, up to [`limits::ATTEMPTS_FILE_MAX`]; a process that is killed afterwards loses
+    /// none of them.
+    ///
+    /// # Errors
+    ///
+    /// What the system said: none of them is there.
+    pub(crate) fn append(&mut self, records: &[AttemptRecord]) -> io::Result<()> {
+        let records = &records[..records.len().min(limits::ATTEMPTS_FILE_MAX - self.lines)];
+        let mut text = Vec::new();
+        for record in records {
+            let mut line = serde_json::to_vec(record)?;
+            line.pop();
+            text.extend_from_slice(&seal(line));
+            text.push(b'\n');
+        }
+        whole_or_nothing(&self.file, |mut file| file.write_all(&text))?;
+        self.lines += records.len();
+        Ok(())
+    }
+}
+
+/// Reads every line that is whole; whether the last one ends.
+fn read_lines(file: &File, mut see: impl FnMut(AttemptRecord)) -> io::Result<bool> {
+    let mut reader = BufReader::new(file);
+    let (mut line, mut whole) = (Vec::new(), true);
+    loop {
+        line.clear();
+        let most = limits::MESSAGE_BYTES_MAX as u64;
+        if reader.by_ref().take(most).read_until(b'\n', &mut line)? == 0 {
+            return Ok(whole);
+        }
+        whole = line.ends_with(b"\n");
+        let record = sealed(line.strip_suffix(b"\n").unwrap_or(&line)).map(serde_json::from_slice);
+        if let Some(Ok(record)) = record {
+            see(record);
+        }
+    }
+}
+
+/// Reads what a run folder has of the history; lines that are torn or flipped are passed over.
 ///
 /// # Errors
 ///
 /// What the system said. A file that is not there is no error.
-pub(crate) fn read(folder: &RunFolder, mut see: impl FnMut(AttemptRecord)) -> io::Result<()> {
-    let file = match std::fs::File::open(folder.attempts()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        opened => opened?,
-    };
-    for line in BufReader::new(file).split(b'\n') {
-        if let Ok(record) = serde_json::from_slice(&line?) {
-            see(record);
-        }
+pub(crate) fn read(folder: &RunFolder, see: impl FnMut(AttemptRecord)) -> io::Result<()> {
+    match File::open(folder.attempts()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        opened => read_lines(&opened?, see).map(drop),
     }
-    Ok(())
+}
+
+/// Opens the history of a bag that is offered, and adds up what came of the rounds that are not
+/// decided. One that cannot be had is no reason to fail a bag.
+///
+/// An execution whose end nobody saw, because its gatherer died first, is not in it and spends nothing:
+/// it may go on, and its outcome is as good as any.
+pub(crate) fn past(
+    folder: &RunFolder,
+    is_open: impl Fn(Key) -> bool,
+) -> (Option<HistoryFile>, HashMap<Key, Past>) {
+    let mut past: HashMap<Key, Past> = HashMap::new();
+    let opened = HistoryFile::open(folder, |record| {
+        let key = (record.index, record.round);
+        if let Some(execution) = &record.execution
+            && record.cause != Cause::Duplicate
+            && is_open(key)
+        {
+            past.entry(key).or_default().count(execution, record.cause);
+        }
+    });
+    let file = opened.inspect_err(|error| warn!(%error, "the attempts so far are not known")).ok();
+    (file, past)
 }
 
 #[cfg(test)]
 mod tests {
-    use bagpress_broker::ids::{RunName, TaskId};
+    use bagpress_broker::descriptor::ResultPath;
+    use bagpress_broker::ids::{Execution, RunName, TaskId};
 
     use super::*;
 
-    #[test]
-    fn what_was_kept_before_is_kept_once() {
+    fn run_folder() -> (tempfile::TempDir, RunFolder) {
         let place = tempfile::tempdir().unwrap();
         let name: RunName = "t".parse().unwrap();
-        let folder =
-            RunFolder::of(place.path(), &name, bagpress_broker::descriptor::ResultPath::Staged);
+        let folder = RunFolder::of(place.path(), &name, ResultPath::Staged);
         folder.create().unwrap();
+        (place, folder)
+    }
+
+    #[test]
+    fn what_was_kept_before_is_kept_once() {
+        let (_place, folder) = run_folder();
         let id = TaskId { bag: "t-abcdefgh".parse().unwrap(), index: 3, round: 0 };
         let lost = AttemptRecord::new(&id, 1, 0, Cause::WorkerLost, "W");
         let late = AttemptRecord::new(&id, 2, 0, Cause::Duplicate, "W");
@@ -132,6 +222,54 @@ mod tests {
         assert_eq!((first.duplicates, &first.given_back), (0, &[(Cause::WorkerLost, 1)].into()));
         let again = add(&folder, &[lost.clone(), late.clone()]).unwrap();
         assert_eq!((again.duplicates, &again.given_back), (1, &[(Cause::WorkerLost, 1)].into()));
+        let mut kept = Vec::new();
+        read(&folder, |record| kept.push(record)).unwrap();
+        assert_eq!(kept, [lost, late]);
+    }
+
+    #[test]
+    fn who_gathers_next_knows_the_attempts_that_were_spent() {
+        let (_place, folder) = run_folder();
+        let (mut file, past) = past(&folder, |_| true);
+        assert!(past.is_empty());
+        let note = |file: &mut HistoryFile, index, cause, execution: &Execution| {
+            let id = TaskId { bag: "t-abcdefgh".parse().unwrap(), index, round: 0 };
+            let record = AttemptRecord::new(&id, 1, 0, cause, "W");
+            file.append(&[AttemptRecord { execution: Some(execution.clone()), ..record }]).unwrap();
+        };
+        let executions = [(); 3].map(|()| Execution::random());
+        let file = file.as_mut().unwrap();
+        note(file, 1, Cause::WorkerLost, &executions[0]);
+        // It was renewed, and lost again: one attempt.
+        note(file, 1, Cause::WorkerLost, &executions[0]);
+        note(file, 1, Cause::Drain, &executions[1]);
+        note(file, 1, Cause::BytesLost, &executions[1]);
+        note(file, 1, Cause::Duplicate, &executions[1]);
+        note(file, 1, Cause::TransferError, &executions[2]);
+        note(file, 2, Cause::WorkerLost, &executions[2]);
+        let (_, past) = super::past(&folder, |(index, _)| index == 1);
+        assert_eq!(past.len(), 1, "what is decided is of no interest");
+        let past = &past[&(1, 0)];
+        assert_eq!((past.spent, past.planned, past.bytes_lost), (2, 2, 1));
+    }
+
+    #[test]
+    fn a_record_that_is_torn_or_flipped_is_not_believed_and_swallows_none() {
+        let (_place, folder) = run_folder();
+        let id = TaskId { bag: "t-abcdefgh".parse().unwrap(), index: 3, round: 0 };
+        let lost = AttemptRecord::new(&id, 1, 0, Cause::WorkerLost, "W");
+        add(&folder, std::slice::from_ref(&lost)).unwrap();
+        let line = std::fs::read(folder.attempts()).unwrap();
+        let flipped =
+            String::from_utf8(line.clone()).unwrap().replace(r#""index":3"#, r#""index":7"#);
+        let torn = &line[..line.len() / 2];
+        std::fs::write(folder.attempts(), [&line, flipped.as_bytes(), torn].concat()).unwrap();
+        let late = AttemptRecord::new(&id, 2, 0, Cause::Duplicate, "W");
+        let history = add(&folder, std::slice::from_ref(&late)).unwrap();
+        assert_eq!(
+            (history.duplicates, &history.given_back),
+            (1, &[(Cause::WorkerLost, 1)].into())
+        );
         let mut kept = Vec::new();
         read(&folder, |record| kept.push(record)).unwrap();
         assert_eq!(kept, [lost, late]);

@@ -3,24 +3,49 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use bagpress_broker::ids::{BagId, TaskId};
+use bagpress_broker::ids::BagId;
 use bagpress_broker::result::{Cause, TaskResult};
 use bagpress_broker::{AttemptRecord, Broker, Lease, limits};
 use tracing::debug;
 
+use crate::history::HistoryFile;
+
 /// The records of one gatherer. Where tasks wait in a stream, workers write them; here only we know.
+///
+/// They are in the run folder before a task is offered again, so that whoever gathers next knows which
+/// attempts were spent. A process that is killed loses none of them; a power cut may lose the last few,
+/// whose tasks then get an attempt more.
 #[derive(Debug)]
 pub(crate) struct Journal {
     broker: Broker,
     bag: BagId,
     /// Whether the broker has a stream for them.
     told: bool,
-    records: Mutex<Vec<AttemptRecord>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// None where it cannot be written now.
+    file: Option<HistoryFile>,
+    unwritten: Vec<AttemptRecord>,
+}
+
+impl Kept {
+    fn write(&mut self) {
+        let Some(file) = &mut self.file else { return };
+        match file.append(&self.unwritten) {
+            Ok(()) => self.unwritten.clear(),
+            Err(error) => debug!(%error, "attempts not written yet"),
+        }
+    }
 }
 
 impl Journal {
-    pub(crate) fn new(broker: &Broker, bag: &BagId, told: bool) -> Self {
-        Self { broker: broker.clone(), bag: bag.clone(), told, records: Mutex::default() }
+    /// The journal in `file`, if that could be opened; otherwise in memory only.
+    pub(crate) fn new(broker: &Broker, bag: &BagId, told: bool, file: Option<HistoryFile>) -> Self {
+        let kept = Mutex::new(Kept { file, unwritten: Vec::new() });
+        Self { broker: broker.clone(), bag: bag.clone(), told, kept }
     }
 
     /// Notes that a lease came to nothing; `planned` give-backs were before it.
@@ -34,15 +59,26 @@ impl Journal {
         self.note(record);
     }
 
+    /// Notes that the bytes of an outcome vanished; `planned` give-backs were before it.
+    pub(crate) fn bytes_lost(&self, result: &TaskResult, planned: u32) {
+        let delivered = result.attempt.saturating_add(planned);
+        let (id, cause) = (result.id(), Cause::BytesLost);
+        let record = AttemptRecord::new(&id, delivered, planned, cause, &result.worker);
+        let message = "its output was not there any more when it was to get its name".to_owned();
+        self.note_of(result, AttemptRecord { message, ..record });
+    }
+
     /// Notes that an outcome came after `winner`'s.
     pub(crate) fn duplicate(&self, result: &TaskResult, winner: &TaskResult) {
-        let id: TaskId = result.id();
-        let cause = Cause::Duplicate;
-        let mut record = AttemptRecord::new(&id, result.attempt, 0, cause, &result.worker);
-        record.host.clone_from(&result.host);
-        record.message = format!("execution {} came first", winner.execution);
-        record.execution = Some(result.execution.clone());
-        self.note(record);
+        let (id, cause) = (result.id(), Cause::Duplicate);
+        let record = AttemptRecord::new(&id, result.attempt, 0, cause, &result.worker);
+        let message = format!("execution {} came first", winner.execution);
+        self.note_of(result, AttemptRecord { message, ..record });
+    }
+
+    fn note_of(&self, result: &TaskResult, record: AttemptRecord) {
+        let (host, execution) = (result.host.clone(), Some(result.execution.clone()));
+        self.note(AttemptRecord { host, execution, ..record });
     }
 
     fn note(&self, record: AttemptRecord) {
@@ -54,14 +90,15 @@ impl Journal {
                 }
             });
         }
-        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        if records.len() < limits::ATTEMPTS_FILE_MAX {
-            records.push(record);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.unwritten.len() < limits::ATTEMPTS_FILE_MAX {
+            kept.unwritten.push(record);
         }
+        kept.write();
     }
 
-    /// Everything noted so far.
-    pub(crate) fn records(&self) -> Vec<AttemptRecord> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What is not in the run folder.
+    pub(crate) fn unwritten(&self) -> Vec<AttemptRecord> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).unwritten.clone()
     }
 }

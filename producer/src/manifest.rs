@@ -58,17 +58,23 @@ pub(crate) fn seal(mut line: Vec<u8>) -> Vec<u8> {
     line
 }
 
+/// A line without its end, if its checksum is right.
+pub(crate) fn sealed(line: &[u8]) -> Option<&[u8]> {
+    let (body, end) = line.split_at_checked(line.len().checked_sub(CRC_BYTES)?)?;
+    let right = format!(",\"crc\":\"{:08x}\"}}", crc32fast::hash(body));
+    (end == right.as_bytes()).then_some(line)
+}
+
 /// Reads a line without its end.
 ///
 /// # Errors
 ///
 /// What is wrong with it: torn, flipped, of another version.
 pub(crate) fn decode(line: &[u8]) -> Result<Entry, String> {
-    let body = line.len().checked_sub(CRC_BYTES).ok_or("it is torn")?;
-    let (body, end) = line.split_at(body);
-    if end != format!(",\"crc\":\"{:08x}\"}}", crc32fast::hash(body)).as_bytes() {
-        return Err("its checksum is wrong".to_owned());
+    if line.len() < CRC_BYTES {
+        return Err("it is torn".to_owned());
     }
+    let line = sealed(line).ok_or("its checksum is wrong")?;
     let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     if line.v != limits::WIRE_VERSION {
         return Err(format!("its version is {}", line.v));
@@ -161,7 +167,10 @@ impl Manifest {
 
 /// Appends to a file, or takes back what a disk that is full let through: its lines would be there
 /// twice after the next try, and a torn one would swallow the line behind it.
-fn whole_or_nothing(file: &File, append: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+pub(crate) fn whole_or_nothing(
+    file: &File,
+    append: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let before = file.metadata()?.len();
     append(file).inspect_err(|_| {
         if let Err(error) = file.set_len(before) {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bagpress_broker::ids::Execution;
 use bagpress_broker::result::Cause;
 use bagpress_broker::{Lease, limits};
 use bytes::Bytes;
@@ -26,8 +27,9 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(attempts: u32, journal: Journal) -> Self {
-        let offers = Mutex::new(Offers::new(attempts));
+    /// `past` is what earlier gatherers knew.
+    pub(crate) fn new(attempts: u32, past: HashMap<Key, Past>, journal: Journal) -> Self {
+        let offers = Mutex::new(Offers { past, ..Offers::new(attempts) });
         Self { offers, journal, changed: Notify::new() }
     }
 
@@ -35,17 +37,19 @@ impl Table {
         self.offers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes leases that ended without a word.
+    /// Notes leases that ended without a word; before anybody can offer their tasks again.
     pub(crate) fn note_lost(&self, lost: &[Lost], why: &str) {
-        for Lost { lease, planned } in lost {
+        for Lost { lease, planned, .. } in lost.iter().filter(|lost| lost.spent) {
             self.journal.lease(lease, *planned, Cause::WorkerLost, why);
         }
     }
 
     /// Takes back all that a dead worker had; how much it was.
     pub(crate) fn worker_lost(&self, worker: &str) -> usize {
-        let lost = self.lock().worker_lost(worker, Instant::now());
+        let mut offers = self.lock();
+        let lost = offers.worker_lost(worker, Instant::now());
         self.note_lost(&lost, "the worker died");
+        drop(offers);
         self.changed.notify_one();
         lost.len()
     }
@@ -55,6 +59,8 @@ impl Table {
 #[derive(Debug)]
 pub(crate) struct Offers {
     attempts: u32,
+    /// Of tasks that are not here yet.
+    past: HashMap<Key, Past>,
     tasks: HashMap<Key, Task>,
     /// Those that wait, and until when.
     waiting: BTreeSet<(Instant, Key)>,
@@ -72,10 +78,37 @@ struct Task {
     /// None of a lease that an earlier gatherer gave, until the task is handed in.
     descriptor: Option<Bytes>,
     state: State,
+    past: Past,
+}
+
+/// What came of a task's round so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Past {
     /// Attempts that came to nothing.
-    spent: u32,
+    pub(crate) spent: u32,
     /// Times that it was given back as planned.
-    planned: u32,
+    pub(crate) planned: u32,
+    /// How many of those because an output's bytes had vanished.
+    pub(crate) bytes_lost: u32,
+    /// The execution that spent the last attempt: whatever else becomes of it spends no second one.
+    spender: Option<Execution>,
+}
+
+impl Past {
+    /// Counts an execution that came to nothing; whether it had not been counted before.
+    pub(crate) fn count(&mut self, execution: &Execution, cause: Cause) -> bool {
+        if cause.is_planned() {
+            self.planned += 1;
+            self.bytes_lost += u32::from(cause == Cause::BytesLost);
+            return true;
+        }
+        if self.spender.as_ref() == Some(execution) {
+            return false;
+        }
+        self.spent += 1;
+        self.spender = Some(execution.clone());
+        true
+    }
 }
 
 #[derive(Debug)]
@@ -91,6 +124,8 @@ pub(crate) struct Lost {
     pub(crate) lease: Lease,
     /// Planned give-backs of its task.
     pub(crate) planned: u32,
+    /// Whether that spent an attempt: a lease that is lost, renewed and lost again is one attempt.
+    pub(crate) spent: bool,
 }
 
 /// What to do next.
@@ -98,14 +133,15 @@ pub(crate) struct Lost {
 pub(crate) enum Next {
     /// Offer this.
     Offer { number: u64, attempt: u32, descriptor: Bytes },
-    /// Every worker that had this task died: it has failed.
-    Exhausted { key: Key, spent: u32 },
+    /// Every worker that had this task died, or each of its outputs vanished: it has failed.
+    Exhausted { key: Key, past: Past },
 }
 
 impl Offers {
     pub(crate) fn new(attempts: u32) -> Self {
         Self {
             attempts,
+            past: HashMap::new(),
             tasks: HashMap::new(),
             waiting: BTreeSet::new(),
             under_way: BTreeMap::new(),
@@ -123,7 +159,8 @@ impl Offers {
             return;
         }
         let state = State::Waiting(now);
-        let task = Task { descriptor: Some(descriptor), state, spent: 0, planned: 0 };
+        let past = self.past.remove(&key).unwrap_or_default();
+        let task = Task { descriptor: Some(descriptor), state, past };
         self.tasks.insert(key, task);
         self.waiting.insert((now, key));
     }
@@ -155,10 +192,11 @@ impl Offers {
                 self.waiting.pop_first();
                 continue;
             };
-            if task.spent >= self.attempts {
-                let spent = task.spent;
+            let past = &task.past;
+            if past.spent >= self.attempts || past.bytes_lost >= limits::BYTES_LOST_MAX {
+                let past = past.clone();
                 self.remove(key);
-                return Some(Next::Exhausted { key, spent });
+                return Some(Next::Exhausted { key, past });
             }
             if !self.may_offer(now) {
                 return None;
@@ -173,7 +211,8 @@ impl Offers {
             self.credit -= 1;
             task.state = State::Offered(self.number);
             self.under_way.insert(self.number, (key, now));
-            return Some(Next::Offer { number: self.number, attempt: task.spent + 1, descriptor });
+            let attempt = task.past.spent + 1;
+            return Some(Next::Offer { number: self.number, attempt, descriptor });
         }
     }
 
@@ -207,7 +246,8 @@ impl Offers {
         }
         if task.descriptor.is_none() {
             // Whoever hands it in has not come to it yet.
-            self.tasks.remove(&key);
+            let past = self.tasks.remove(&key).map(|task| task.past);
+            self.past.extend(past.map(|past| (key, past)));
             return;
         }
         task.state = State::Waiting(at);
@@ -248,13 +288,13 @@ impl Offers {
                 }
             }
         }
-        let spent = attempt.saturating_sub(1);
-        let task = self.tasks.entry(key).or_insert(Task {
+        let past = &mut self.past;
+        let task = self.tasks.entry(key).or_insert_with(|| Task {
             descriptor: None,
             state: State::Waiting(now),
-            spent,
-            planned: 0,
+            past: past.remove(&key).unwrap_or_default(),
         });
+        task.past.spent = task.past.spent.max(attempt.saturating_sub(1));
         task.state = State::Leased { lease, renewed: now };
         true
     }
@@ -311,21 +351,29 @@ impl Offers {
         {
             return None;
         }
-        let before = task.planned;
-        let times = if cause.is_planned() { &mut task.planned } else { &mut task.spent };
-        let delay = cause.give_back_delay(*times);
-        *times += 1;
-        self.wait(key, now + delay);
+        let past = &mut task.past;
+        let before = past.planned;
+        let times = if cause.is_planned() { before } else { past.spent };
+        past.count(&lease.execution, cause);
+        self.wait(key, now + cause.give_back_delay(times));
         self.idle();
         Some(before)
     }
 
-    /// The bytes of an outcome are not where they were said to be: the attempt came to nothing.
-    pub(crate) fn bytes_lost(&mut self, key: Key, now: Instant) {
-        if let Some(task) = self.tasks.get_mut(&key) {
-            task.spent += 1;
-            self.wait(key, now);
-        }
+    /// The bytes of an outcome are not where they were said to be: offered again after a while, and no
+    /// attempt is spent. How many planned give-backs were before it, if the task is not decided.
+    pub(crate) fn bytes_lost(
+        &mut self,
+        key: Key,
+        execution: &Execution,
+        now: Instant,
+    ) -> Option<u32> {
+        let past = &mut self.tasks.get_mut(&key)?.past;
+        let before = past.planned;
+        let delay = Cause::BytesLost.give_back_delay(past.bytes_lost);
+        past.count(execution, Cause::BytesLost);
+        self.wait(key, now + delay);
+        Some(before)
     }
 
     /// A task has its outcome.
@@ -339,8 +387,8 @@ impl Offers {
             if let State::Leased { lease, renewed } = &task.state
                 && is_lost(lease, *renewed)
             {
-                task.spent += 1;
-                lost.push(Lost { lease: lease.clone(), planned: task.planned });
+                let spent = task.past.count(&lease.execution, Cause::WorkerLost);
+                lost.push(Lost { lease: lease.clone(), planned: task.past.planned, spent });
             }
         }
         for Lost { lease, .. } in &lost {

@@ -115,7 +115,9 @@ fn a_task_that_every_worker_dies_of_is_not_offered_again() {
         offers.taken(number, lease((0, 0), "a", attempt), now);
         offers.worker_lost("a", now);
     }
-    assert_eq!(offers.next(now), Some(Next::Exhausted { key: (0, 0), spent: 3 }));
+    assert!(
+        matches!(offers.next(now), Some(Next::Exhausted { key: (0, 0), past }) if past.spent == 3)
+    );
     assert_eq!(offers.next(now), None);
 }
 
@@ -145,6 +147,58 @@ fn a_new_gatherer_takes_over_the_leases_that_are_renewed() {
     assert_eq!(offers.next(now), None, "somebody executes it");
     assert_eq!(offers.worker_lost("a", now).len(), 1);
     assert_eq!(offered(&mut offers, now).unwrap().1, 3);
+}
+
+#[test]
+fn attempts_spent_under_an_earlier_gatherer_count() {
+    let now = Instant::now();
+    let past = |spent| Past { spent, ..Past::default() };
+    let known = [((0, 0), past(2)), ((1, 0), past(3)), ((2, 0), past(1))].into();
+    let mut offers = Offers { past: known, ..Offers::new(3) };
+    // Somebody goes on with one while it is handed in: the first try of three, and the third.
+    assert!(offers.hold(lease((2, 0), "a", 3), now));
+    for index in 0..3 {
+        offers.add((index, 0), Bytes::from(index.to_string()), now);
+    }
+    let (number, attempt) = offered(&mut offers, now).unwrap();
+    assert_eq!(attempt, 3);
+    assert!(offers.taken(number, lease((0, 0), "b", 3), now));
+    assert!(matches!(offers.next(now), Some(Next::Exhausted { key: (1, 0), .. })));
+    assert_eq!(offers.leases(), 2, "who goes on is let");
+    offers.worker_lost("a", now);
+    assert!(matches!(offers.next(now), Some(Next::Exhausted { key: (2, 0), .. })));
+    offers.worker_lost("b", now);
+    assert!(matches!(offers.next(now), Some(Next::Exhausted { key: (0, 0), .. })));
+}
+
+#[test]
+fn a_lease_that_is_lost_twice_spends_one_attempt() {
+    let (mut offers, now) = table(1);
+    let (number, _) = offered(&mut offers, now).unwrap();
+    let held = lease((0, 0), "a", 1);
+    assert!(offers.taken(number, held.clone(), now));
+    assert!(offers.worker_lost("a", now)[0].spent);
+    assert!(offers.hold(held, now), "it was not dead after all");
+    let again = offers.worker_lost("a", now);
+    assert_eq!((again.len(), again[0].spent), (1, false));
+    assert_eq!(offered(&mut offers, now).unwrap().1, 2);
+}
+
+#[test]
+fn outputs_that_vanish_spend_no_attempt_and_end_the_task_all_the_same() {
+    let (mut offers, mut now) = table(1);
+    for times in 0..limits::BYTES_LOST_MAX {
+        let (number, attempt) = offered(&mut offers, now).unwrap();
+        assert_eq!(attempt, 1);
+        let held = lease((0, 0), "a", 1);
+        assert!(offers.taken(number, held.clone(), now));
+        assert_eq!(offers.bytes_lost((0, 0), &held.execution, now), Some(times));
+        assert_eq!(offers.next(now), None, "a disk does not mend itself at once");
+        now += limits::GIVE_BACK_DELAY_MAX;
+    }
+    let Some(Next::Exhausted { past, .. }) = offers.next(now) else { panic!("offered for ever") };
+    assert_eq!((past.spent, past.bytes_lost), (0, limits::BYTES_LOST_MAX));
+    assert_eq!(offers.bytes_lost((0, 0), &Execution::random(), now), None);
 }
 
 /// Something that happens to a table.

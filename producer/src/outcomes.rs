@@ -71,11 +71,11 @@ impl Outcomes {
         }
     }
 
-    /// What is known here alone of attempts that came to nothing.
+    /// What is known here alone of attempts that came to nothing: no disk had room for it.
     pub(crate) fn records(&self) -> Vec<AttemptRecord> {
         match self {
             Self::Committed(_) => Vec::new(),
-            Self::Handed { dispatch, .. } => dispatch.table.journal.records(),
+            Self::Handed { dispatch, .. } => dispatch.table.journal.unwritten(),
         }
     }
 
@@ -143,8 +143,11 @@ impl Gathering {
         let key = (result.index, result.round);
         match verdict {
             Verdict::Withdrawn => {
-                dispatch.table.lock().bytes_lost(key, std::time::Instant::now());
-                dispatch.table.changed.notify_one();
+                let (table, now) = (&dispatch.table, std::time::Instant::now());
+                if let Some(planned) = table.lock().bytes_lost(key, &result.execution, now) {
+                    table.journal.bytes_lost(result, planned);
+                }
+                table.changed.notify_one();
             }
             Verdict::HaveIt(winner) => {
                 info!(index = result.index, winner = %winner.execution, "a duplicate came");

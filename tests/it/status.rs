@@ -291,6 +291,38 @@ async fn a_task_that_kills_its_members_fails_after_its_attempts_with_all_of_them
 }
 
 #[tokio::test]
+async fn a_task_that_kills_its_members_gets_no_attempt_more_of_the_next_gatherer() {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--server {}", server.url());
+    let folder = place.folder("t/staged");
+    let poison = ENDLESS.replace("--tasks 3", "--tasks 1").replace("16GiB", "1GiB");
+    let run = format!("run {poison} --attempts 2 -q --delivery queue-group {at}");
+    let mut gatherer = place.spawn(&run);
+    until_there(&place, "t/staged").await;
+    for lost in 1..=2 {
+        let victim = place.worker(&server);
+        until_running(&place, &format!("runs/t/staged {at}")).await;
+        victim.signal(Signal::KILL);
+        victim.ended(&place).await;
+        let noted = || fs::read_to_string(folder.join("attempts.jsonl")).unwrap_or_default();
+        place
+            .until("the loss is noted", || {
+                (noted().lines().filter(|line| line.contains("worker-lost")).count() == lost)
+                    .then_some(())
+            })
+            .await;
+        gatherer.signal(Signal::KILL);
+        gatherer.ended(&place).await;
+        gatherer = place.spawn(&format!("gather runs/t/staged -q --json {at}"));
+    }
+    // Nobody is there to have it once more, and nobody is wanted.
+    let ended = gatherer.ended(&place).await.with_code(1);
+    let summary: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(summary["given_back"], serde_json::json!({"worker-lost": 2}));
+    assert_eq!(failure(&folder, 0).0, "crash-limit");
+}
+
+#[tokio::test]
 async fn a_bag_with_too_many_failures_is_given_up() {
     let (place, server) = Place::with_server().await;
     let at = format!("--server {}", server.url());
