@@ -32,6 +32,10 @@ pub struct AttemptRecord {
     pub planned: u32,
     /// When, µs since 1970 by the writer's clock.
     pub at_us: u64,
+    /// The subject on which its delivery is answered, where it waits out a delay: who knows that the
+    /// reason is gone gives it back once more, without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<String>,
 }
 
 impl AttemptRecord {
@@ -50,6 +54,7 @@ impl AttemptRecord {
             host: String::new(),
             planned: planned + u32::from(cause.is_planned()),
             at_us: wall_clock_us(),
+            reply: None,
         }
     }
 }

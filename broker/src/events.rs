@@ -58,14 +58,14 @@ impl Events {
     }
 }
 
-/// Bags that are cancelled, as it happens.
+/// Bags of which something is said, as it happens.
 #[derive(Debug)]
-pub struct Cancellations {
+pub struct BagEvents {
     subscriber: async_nats::Subscriber,
 }
 
-impl Cancellations {
-    /// Waits for the next cancellation. Cancel-safe. None when the connection is closed.
+impl BagEvents {
+    /// Waits for the next one. Cancel-safe. None when the connection is closed.
     pub async fn next(&mut self) -> Option<BagId> {
         loop {
             let message = self.subscriber.next().await?;
@@ -83,14 +83,14 @@ impl Broker {
     /// # Errors
     ///
     /// [`Error::Lost`].
-    pub async fn cancellations(&self, bag: Option<&BagId>) -> Result<Cancellations, Error> {
+    pub async fn cancellations(&self, bag: Option<&BagId>) -> Result<BagEvents, Error> {
         let subject = bag.map_or_else(
             || subjects::CANCELLED_ALL.to_owned(),
             |bag| subjects::event(bag, subjects::CANCELLED),
         );
         let subscriber = self.client().subscribe(subject).await;
         let subscriber = subscriber.map_err(|e| Error::lost("subscribe to cancellations")(&e))?;
-        Ok(Cancellations { subscriber })
+        Ok(BagEvents { subscriber })
     }
 
     /// Says that a bag was cancelled, to whom it may concern now; its line says it for ever.
@@ -102,6 +102,29 @@ impl Broker {
         let subject = subjects::event(bag, subjects::CANCELLED);
         let said = self.client().publish(subject, "".into()).await;
         said.map_err(|e| Error::lost("say that a bag was cancelled")(&e))?;
+        self.flush().await
+    }
+
+    /// Subscribes to the beginnings of gatherings, of all bags.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn gatherings(&self) -> Result<BagEvents, Error> {
+        let subscriber = self.client().subscribe(subjects::GATHERS_ALL).await;
+        let subscriber = subscriber.map_err(|e| Error::lost("subscribe to gatherings")(&e))?;
+        Ok(BagEvents { subscriber })
+    }
+
+    /// Says that a bag is gathered from now on: whoever found nobody need not wait to ask again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`]: they find out after [`limits::GATHERER_ABSENT_FOR`].
+    pub async fn say_gathers(&self, bag: &BagId) -> Result<(), Error> {
+        let subject = subjects::event(bag, subjects::GATHERS);
+        let said = self.client().publish(subject, "".into()).await;
+        said.map_err(|e| Error::lost("say that a bag is gathered")(&e))?;
         self.flush().await
     }
 

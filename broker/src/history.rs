@@ -2,12 +2,33 @@
 
 use std::time::Duration;
 
+use async_nats::Message;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use futures::TryStreamExt;
 
 use crate::ids::random_base32;
 use crate::pull::{Pull, Pulled};
+use crate::queue::{STORED_NS, STREAM_SEQUENCE, ack_token};
 use crate::{Broker, Error, limits};
+
+/// Where a stream has a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// Its sequence.
+    pub(crate) sequence: u64,
+    /// For how long it had been there when the reading began, by the server's own clock.
+    pub(crate) age: Duration,
+}
+
+impl Stored {
+    fn of(message: &Message, now_ns: i128) -> Self {
+        let token = |at| ack_token(message.reply.as_deref().unwrap_or_default(), at);
+        let age = token(STORED_NS).map(|at: u64| now_ns - i128::from(at));
+        let age = age.and_then(|age| u64::try_from(age).ok()).unwrap_or(0);
+        let sequence = token(STREAM_SEQUENCE).unwrap_or(0);
+        Self { sequence, age: Duration::from_nanos(age) }
+    }
+}
 
 impl Broker {
     /// Reads every message of `stream` that is on one of the subjects `filters` now, oldest first, each
@@ -22,6 +43,23 @@ impl Broker {
         filters: &[String],
         mut see: impl FnMut(&str, &[u8]),
     ) -> Result<(), Error> {
+        let all = DeliverPolicy::All;
+        let see = |message: &Message, _: &Stored| see(&message.subject, &message.payload);
+        self.read_from(stream, filters, all, see).await
+    }
+
+    /// As [`read_all`](Self::read_all), from where `policy` says, and with each message's place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`]: what was seen so far may be incomplete.
+    pub(crate) async fn read_from(
+        &self,
+        stream: &str,
+        filters: &[String],
+        deliver_policy: DeliverPolicy,
+        mut see: impl FnMut(&Message, &Stored),
+    ) -> Result<(), Error> {
         let lost = Error::lost("read a stream");
         let name = format!("read-{}", random_base32::<10>());
         let config = pull::Config {
@@ -29,7 +67,7 @@ impl Broker {
             description: Some("Reads once".to_owned()),
             filter_subjects: filters.to_vec(),
             ack_policy: AckPolicy::None,
-            deliver_policy: DeliverPolicy::All,
+            deliver_policy,
             memory_storage: true,
             num_replicas: 1,
             inactive_threshold: Duration::from_mins(1),
@@ -38,6 +76,8 @@ impl Broker {
         let made = self.jetstream().create_consumer_on_stream(config, stream).await;
         let mut consumer: Consumer<pull::Config> = made.map_err(|e| lost(&e))?;
         let mut left = consumer.cached_info().num_pending;
+        // The server's clock, a moment ago.
+        let now = consumer.cached_info().created.unix_timestamp_nanos();
         let mut pull = Pull::open(self, stream, &name).await?;
         let mut read = 0_u64;
         let mut asked_at = u64::MAX;
@@ -57,7 +97,7 @@ impl Broker {
             match pull.next().await {
                 Pulled::Message(message) => {
                     (left, read) = (left - 1, read + 1);
-                    see(&message.subject, &message.payload);
+                    see(&message, &Stored::of(&message, now));
                 }
                 Pulled::Ended => {}
                 Pulled::Gone(why) => return Err(lost(&why)),

@@ -56,6 +56,15 @@ pub const GIVE_BACK_DELAY_MAX: Duration = Duration::from_mins(1);
 pub const FULL_DELAY_MAX: Duration = Duration::from_secs(5);
 /// How long a worker remembers that a bag's gatherer is absent.
 pub const GATHERER_ABSENT_FOR: Duration = Duration::from_secs(5);
+/// A delay that lasts less long than this is not worth to be cut short; and it may be over before who
+/// cuts it is heard.
+pub const WAKE_LEAST: Duration = Duration::from_secs(1);
+/// A delivery is called delayed so long after its record: the delaying answer comes behind that.
+pub const WAKE_AFTER: Duration = Duration::from_millis(500);
+/// How often delayed tasks are looked for, while there may be some.
+pub const WAKE_EVERY: Duration = Duration::from_secs(1);
+/// Most delayed tasks that a gatherer keeps track of at a time.
+pub const DELAYED_MAX: usize = 16_384;
 /// How often a worker says what it holds.
 pub const HELD_EVERY: Duration = Duration::from_millis(50);
 /// How many deliveries one `held` event can name: about 150 bytes each, in one message.
@@ -183,6 +192,7 @@ pub const ATTEMPTS_KEPT: i64 = 32;
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE.as_millis());
 const _: () = assert!(GATHERER_RENEWAL.as_millis() * 3 < GATHERER_LEASE.as_millis());
 const _: () = assert!(LEASE.as_millis() < GATHERER_GONE_AFTER.as_millis());
+const _: () = assert!(WAKE_AFTER.as_millis() < WAKE_LEAST.as_millis());
 const _: () = assert!(OUTCOMES_MAX >= GATHER_BATCH);
 const _: () = assert!(PULL_AHEAD_LOW.as_millis() < PULL_AHEAD_WORK.as_millis());
 const _: () = assert!(PULL_EXPIRES.as_millis() * 2 < PULL_LOST.as_millis());

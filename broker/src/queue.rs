@@ -111,7 +111,7 @@ impl Delivery {
             tokio::spawn(async move { client.publish(reply, "+TERM not a task".into()).await });
             return None;
         };
-        let delivered = delivery_count(&reply)?;
+        let delivered = ack_token(&reply, DELIVERED)?;
         Some(Self { broker: broker.clone(), id, payload: message.payload, reply, delivered })
     }
 
@@ -206,12 +206,16 @@ impl Broker {
     }
 }
 
-/// Reads the delivery count from an ack subject, of 9 tokens or of 11 with domain and account:
+/// Places in an ack subject of 9 tokens.
+const DELIVERED: usize = 4;
+pub(crate) const STREAM_SEQUENCE: usize = 5;
+pub(crate) const STORED_NS: usize = 7;
+
+/// Reads a number from an ack subject, of 9 tokens or of 11 with domain and account:
 /// `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>`.
-fn delivery_count(reply: &str) -> Option<u32> {
-    let tokens: Vec<_> = reply.split('.').collect();
-    let at = if tokens.len() >= 11 { 6 } else { 4 };
-    tokens.get(at)?.parse().ok()
+pub(crate) fn ack_token<T: std::str::FromStr>(reply: &str, at: usize) -> Option<T> {
+    let long = reply.split('.').count() >= 11;
+    reply.split('.').nth(if long { at + 2 } else { at })?.parse().ok()
 }
 
 #[cfg(test)]
@@ -220,9 +224,14 @@ mod tests {
 
     #[test]
     fn both_forms_of_an_ack_subject_are_read() {
-        assert_eq!(delivery_count("$JS.ACK.BAG_TASKS.workers.3.10.12.1700000000.5"), Some(3));
-        assert_eq!(delivery_count("$JS.ACK._.HASH.BAG_TASKS.workers.2.10.12.17.5"), Some(2));
-        assert_eq!(delivery_count("$JS.ACK.x"), None);
+        let number = |reply, at| ack_token::<u64>(reply, at);
+        let short = "$JS.ACK.BAG_TASKS.workers.3.10.12.1700000000.5";
+        assert_eq!(number(short, DELIVERED), Some(3));
+        assert_eq!(number(short, STREAM_SEQUENCE), Some(10));
+        let long = "$JS.ACK._.HASH.BAG_TASKS.workers.2.10.12.17.5";
+        assert_eq!(number(long, DELIVERED), Some(2));
+        assert_eq!(number(long, STORED_NS), Some(17));
+        assert_eq!(number("$JS.ACK.x", DELIVERED), None);
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub const DUPLICATE_ALL: &str = "bag.duplicate.*.*";
 
 /// The event of a bag that was cancelled.
 pub const CANCELLED: &str = "cancelled";
+/// Event: somebody gathers the bag from now on.
+pub const GATHERS: &str = "gathers";
+/// The beginnings of gatherings of all bags.
+pub const GATHERS_ALL: &str = "bag.event.*.gathers";
 /// The cancellations of all bags.
 pub const CANCELLED_ALL: &str = "bag.event.*.cancelled";
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bagpress_broker::ids::BagId;
-use bagpress_broker::{BagState, Broker, Cancellations, Error, limits};
+use bagpress_broker::{BagEvents, BagState, Broker, Error, limits};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -78,13 +78,13 @@ impl Cancelled {
     /// # Errors
     ///
     /// [`Error::Lost`].
-    pub(crate) async fn listen(&self) -> Result<Cancellations, Error> {
+    pub(crate) async fn listen(&self) -> Result<BagEvents, Error> {
         self.broker.cancellations(None).await
     }
 
     /// Follows the event, and looks at the lines of the bags that `held` names, for as long as the
     /// worker lives.
-    pub(crate) async fn keep(&self, mut events: Cancellations, held: impl Fn() -> Vec<BagId>) {
+    pub(crate) async fn keep(&self, mut events: BagEvents, held: impl Fn() -> Vec<BagId>) {
         let mut ticks = tokio::time::interval(limits::LEASE_RENEWAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

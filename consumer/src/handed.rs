@@ -169,6 +169,7 @@ impl Handed {
         record.host.clone_from(&worker.holdings.holder().host);
         record.message = failed.message;
         record.execution = execution;
+        record.reply = (!delay.is_zero()).then(|| delivery.reply().to_owned());
         // First the record: it must be there when the next worker counts.
         worker.broker.record_attempt(&id.bag, &record).await?;
         delivery.nak(delay).await

@@ -118,6 +118,7 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
     let intake = Intake::join(&control, &options.pool, options.delivery, holder).await?;
     info!(worker = service.id(), slots = options.slots, pool = %options.pool, url = control.url(), "worker started");
     let cancellations = worker.cancelled.listen().await?;
+    let gatherings = control.gatherings().await?;
     let bags_held = || worker.holdings.bags();
     let ended = tokio::select! {
         ended = work(worker.clone(), intake, &options) => ended,
@@ -125,6 +126,7 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
         error = data.fatal() => Err(error),
         never = async { worker.holdings.keep().await } => Ok(never),
         () = worker.cancelled.keep(cancellations, bags_held) => Ok(()),
+        () = worker.store.follow(gatherings) => Ok(()),
     };
     worker.holdings.say_changes().await;
     // What was sent last must be on its way before the process ends.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor, Transfer};
 use bagpress_broker::ids::Execution;
 use bagpress_broker::result::{Failed, TaskResult};
-use bagpress_broker::{Broker, limits, subjects};
+use bagpress_broker::{BagEvents, Broker, limits, subjects};
 use bagpress_codec::{Digest, Generator};
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -74,6 +74,15 @@ impl Store {
             stager: Stager::new(broker, allowed),
             buckets: Arc::default(),
         }
+    }
+
+    /// Follows which bags somebody begins to gather, until the connection is closed.
+    pub async fn follow(&self, mut gatherings: BagEvents) {
+        while let Some(bag) = gatherings.next().await {
+            self.stager.gathers(&bag);
+        }
+        // Then the worker ends for another reason.
+        std::future::pending::<()>().await;
     }
 
     /// Prepares an execution: asks leave, opens or begins to fetch the input, readies the way out.

@@ -30,6 +30,7 @@ use crate::requirements::require;
 use crate::room::Room;
 use crate::spec::{Data, Specification};
 use crate::standstill::line_of;
+use crate::wake::{Waker, Waking};
 use crate::watch::Watch;
 use crate::{Cancelled, Interrupted, Stalled};
 
@@ -167,6 +168,7 @@ pub(crate) struct Gathering {
     pub(crate) last_progress: Instant,
     pub(crate) last_unheld: Instant,
     pub(crate) room: Room,
+    pub(crate) waking: Waking,
     /// What the server has no more, as an error says it.
     pub(crate) missing: Option<String>,
     pub(crate) reconnects: u64,
@@ -245,6 +247,10 @@ impl Gathering {
         let acceptor = Acceptor { plan: plan.clone(), parts: syncer, bucket, stats, writing };
         let listening = lease.listen(&begun_line(&plan)).await?;
         let before = plan.ledger.tally(|tally| (tally.input_bytes, tally.decided()));
+        let waking = Waking::new(Waker::new(broker, &plan, &watch));
+        if outcomes.is_committed() {
+            waking.waker.say_gathers().await;
+        }
         let now = Instant::now();
         Ok(Self {
             broker: broker.clone(),
@@ -267,6 +273,7 @@ impl Gathering {
             last_progress: now,
             last_unheld: now,
             room: Room::new(),
+            waking,
             missing: None,
             reconnects: broker.connects(),
             reconciling: None,

@@ -45,6 +45,7 @@ pub mod sweep;
 mod tally;
 pub mod task_status;
 mod verify;
+mod wake;
 mod watch;
 mod why;
 

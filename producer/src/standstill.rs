@@ -156,6 +156,10 @@ impl Gathering {
         if let Some(bucket) = &self.acceptor.bucket {
             self.room.look(bucket, &self.watch).await;
         }
+        if committed {
+            let full = self.receiver.as_ref().is_some_and(|receiver| receiver.waiting().is_some());
+            self.waking.look(quiet, !full && self.room.full().is_none());
+        }
         let reconnected = self.broker.connects() != self.reconnects;
         let still = quiet >= limits::RECONCILE_AFTER
             && self.last_progress.elapsed() >= limits::RECONCILE_AFTER
@@ -233,8 +237,10 @@ impl Gathering {
         match self.broker.workers(limits::WORKERS_ANSWER_WITHIN).await {
             Ok(found) => {
                 let specification = &self.plan.specification;
-                let name = specification.codec.name();
-                why::idle(&found, &specification.pool, name, &specification.library)
+                let (pool, name) = (&specification.pool, specification.codec.name());
+                let unserved = why::unserved(&found, pool, name, &specification.library);
+                let waiting = unserved.or_else(|| self.waking.waker.waiting());
+                waiting.unwrap_or_else(|| why::idle(&found, pool))
             }
             Err(error) => error.to_string(),
         }

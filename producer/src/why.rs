@@ -3,17 +3,10 @@
 use bagpress_broker::ServiceStats;
 use bagpress_broker::ids::Pool;
 
-/// What the workers that answered have to do with a bag that none of them works on.
-pub(crate) fn idle(
-    workers: &[(String, ServiceStats)],
-    pool: &Pool,
-    codec: &str,
-    library: &str,
-) -> String {
-    unserved(workers, pool, codec, library).unwrap_or_else(|| {
-        let listen = workers.iter().filter(|(_, worker)| worker.pool == pool.as_str()).count();
-        format!("{listen} workers listen, none has a task of this bag")
-    })
+/// What there is to say of workers that could take a bag's tasks, and have none.
+pub(crate) fn idle(workers: &[(String, ServiceStats)], pool: &Pool) -> String {
+    let listen = workers.iter().filter(|(_, worker)| worker.pool == pool.as_str()).count();
+    format!("{listen} workers listen, none has a task of this bag")
 }
 
 /// Why none of the workers that answered can take a bag's tasks, unless one can.
@@ -55,7 +48,10 @@ mod tests {
     #[test]
     fn the_most_useful_reason_is_given() {
         let pool = Pool::default();
-        let why = |workers: &[_]| idle(workers, &pool, "zlib", "zlib-rs/2");
+        let why = |workers: &[_]| {
+            let unserved = unserved(workers, &pool, "zlib", "zlib-rs/2");
+            unserved.unwrap_or_else(|| idle(workers, &pool))
+        };
         assert!(why(&[]).contains("no workers listen on pool default"));
         assert!(why(&[worker("other", "zlib-rs/2", false)]).contains("no workers listen"));
         let old = worker("default", "zlib-rs/1", false);

@@ -6,6 +6,7 @@
     reason = "a helper of a test may fail the test, and says why"
 )]
 
+mod absent;
 mod bad_input;
 mod bad_server;
 mod both_paths;

@@ -120,6 +120,11 @@ impl Stager {
         })
     }
 
+    /// Notes that somebody gathers a bag.
+    pub(crate) fn gathers(&self, bag: &BagId) {
+        self.shared.absent.lock().unwrap_or_else(PoisonError::into_inner).remove(bag);
+    }
+
     fn recently_absent(&self, bag: &BagId) -> bool {
         let mut absent = self.shared.absent.lock().unwrap_or_else(PoisonError::into_inner);
         absent.retain(|_, since| since.elapsed() < limits::GATHERER_ABSENT_FOR);
