@@ -221,6 +221,26 @@ async fn an_absent_gatherer_is_noticed_at_once_and_remembered() -> Outcome {
 }
 
 #[tokio::test]
+async fn who_hears_that_a_bag_is_gathered_asks_again_at_once() -> Outcome {
+    let mut house = House::open(false).await?;
+    let execute = Execute::new(&house, 0);
+    house.receiver = None;
+    house.gatherer.flush().await?;
+    assert!(matches!(execute.open().await?, Permission::Absent));
+    let mut gatherings = house.worker.gatherings().await?;
+    house.worker.flush().await?;
+    house.gather().await?;
+    assert!(matches!(execute.open().await?, Permission::Absent), "it remembers");
+
+    house.gatherer.say_gathers(&house.bag).await?;
+    let heard = tokio::time::timeout(SOON, gatherings.next()).await?.ok_or("closed")?;
+    assert_eq!(heard, house.bag);
+    execute.stager.gathers(&heard);
+    assert!(matches!(execute.open().await?, Permission::Go(_)));
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_unknown_task_is_refused_for_good() -> Outcome {
     let house = House::open(false).await?;
     let permission = Execute::new(&house, 100).open().await?;

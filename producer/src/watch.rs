@@ -26,6 +26,8 @@ struct Shared {
     /// Of a bag whose leases are ours to give.
     table: Option<Arc<Table>>,
     workers: Mutex<HashMap<String, Watched>>,
+    /// The last delivery of each task that was given back for a dead worker.
+    given_back: Mutex<HashMap<(u32, u32), u32>>,
     lost: std::sync::atomic::AtomicU64,
 }
 
@@ -58,6 +60,7 @@ impl Watch {
             pool: pool.clone(),
             table,
             workers: Mutex::default(),
+            given_back: Mutex::default(),
             lost: 0.into(),
         });
         let watch = Self { shared };
@@ -91,6 +94,10 @@ impl Watch {
 
     fn workers(&self) -> std::sync::MutexGuard<'_, HashMap<String, Watched>> {
         self.shared.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn given_back(&self) -> std::sync::MutexGuard<'_, HashMap<(u32, u32), u32>> {
+        self.shared.given_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many workers hold tasks of the bag, and how many tasks.
@@ -134,6 +141,7 @@ impl Watch {
 
     /// Notes that a task has its outcome: nothing of it needs to be given back.
     pub(crate) fn decided(&self, result: &TaskResult) {
+        self.given_back().remove(&(result.index, result.round));
         if let Some(worker) = self.workers().get_mut(&result.worker) {
             worker.held.remove(&(result.index, result.round));
         }
@@ -240,7 +248,16 @@ impl Watch {
         tokio::time::sleep(limits::UNHELD_FOR).await;
         let again = self.unheld().await;
         for (id, reply) in again {
-            if !first.iter().any(|(before, _)| *before == id) || self.is_delayed(&id).await {
+            if !first.iter().any(|(before, _)| *before == id) {
+                continue;
+            }
+            let Ok(last) = self.shared.broker.last_attempt(&id).await else { continue };
+            if last.as_ref().is_some_and(may_be_delayed) {
+                continue;
+            }
+            if last.is_some_and(|record| record.cause == Cause::WorkerLost) {
+                // That loss is told, and nobody had it since as far as anybody can say.
+                self.nak(&id, &reply).await;
                 continue;
             }
             warn!(task = %id, "handed out and held by nobody, given back");
@@ -248,15 +265,6 @@ impl Watch {
             let who = ("unknown", "", "it was handed out, and no worker holds it");
             self.give_back(who, HeldDelivery { index, round, delivered: 2, reply }).await;
         }
-    }
-
-    /// Whether somebody gave the task back a while ago, with a delay that may not be over.
-    async fn is_delayed(&self, id: &TaskId) -> bool {
-        let Ok(last) = self.shared.broker.last_attempt(id).await else { return true };
-        let longest = u64::try_from(limits::GIVE_BACK_DELAY_MAX.as_micros()).unwrap_or(u64::MAX);
-        last.is_some_and(|record| {
-            record.cause != Cause::WorkerLost && record.at_us + longest > wall_clock_us()
-        })
     }
 
     async fn unheld(&self) -> Vec<(TaskId, String)> {
@@ -281,6 +289,11 @@ impl Watch {
         let bag = &self.shared.bag;
         let id = TaskId { bag: bag.clone(), index: delivery.index, round: delivery.round };
         let broker = &self.shared.broker;
+        let before = self.given_back().insert((id.index, id.round), delivery.delivered);
+        if before == Some(delivery.delivered) {
+            // A late word of a worker that is buried already.
+            return self.nak(&id, &delivery.reply).await;
+        }
         let planned = if delivery.delivered > 1 {
             broker.planned_give_backs(&id).await.unwrap_or(0)
         } else {
@@ -292,8 +305,18 @@ impl Watch {
         if let Err(error) = broker.record_attempt(bag, &record).await {
             debug!(%error, task = %id, "loss not recorded");
         }
-        if let Err(error) = broker.nak_for(&delivery.reply).await {
+        self.nak(&id, &delivery.reply).await;
+    }
+
+    async fn nak(&self, id: &TaskId, reply: &str) {
+        if let Err(error) = self.shared.broker.nak_for(reply).await {
             debug!(%error, task = %id, "left to its lease");
         }
     }
+}
+
+/// Whether somebody gave a task back with a delay that may not be over.
+fn may_be_delayed(last: &AttemptRecord) -> bool {
+    let longest = u64::try_from(limits::GIVE_BACK_DELAY_MAX.as_micros()).unwrap_or(u64::MAX);
+    last.cause != Cause::WorkerLost && last.at_us + longest > wall_clock_us()
 }

@@ -322,6 +322,36 @@ async fn a_task_that_kills_its_members_gets_no_attempt_more_of_the_next_gatherer
     assert_eq!(failure(&folder, 0).0, "crash-limit");
 }
 
+async fn one_loss(delivery: &str) {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--server {}", server.url());
+    let folder = place.folder("t/staged");
+    let poison = ENDLESS.replace("--tasks 3", "--tasks 1").replace("16GiB", "1GiB");
+    let run = place.spawn(&format!("run {poison} -q --delivery {delivery} {at}"));
+    until_there(&place, "t/staged").await;
+    let victim = place.worker(&server);
+    until_running(&place, &format!("runs/t/staged {at}")).await;
+    victim.signal(Signal::KILL);
+    victim.ended(&place).await;
+    // Nobody takes it for a while, in which it is looked for more than once.
+    place.until("it says why", || run.stderr().contains("no workers listen").then_some(())).await;
+    run.signal(Signal::TERM);
+    run.ended(&place).await.with_code(143);
+    let text = fs::read_to_string(folder.join("attempts.jsonl")).unwrap();
+    let lost: Vec<_> = text.lines().filter(|line| line.contains("worker-lost")).collect();
+    assert_eq!(lost.len(), 1, "{lost:#?}");
+}
+
+#[tokio::test]
+async fn a_worker_that_is_lost_is_one_record_of_its_task() {
+    one_loss("jetstream").await;
+}
+
+#[tokio::test]
+async fn a_member_that_is_lost_is_one_record_of_its_task() {
+    one_loss("queue-group").await;
+}
+
 #[tokio::test]
 async fn a_bag_with_too_many_failures_is_given_up() {
     let (place, server) = Place::with_server().await;

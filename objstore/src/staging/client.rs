@@ -120,8 +120,8 @@ impl Stager {
         })
     }
 
-    /// Notes that somebody gathers a bag.
-    pub(crate) fn gathers(&self, bag: &BagId) {
+    /// Notes that somebody gathers a bag: the next task asks again.
+    pub fn gathers(&self, bag: &BagId) {
         self.shared.absent.lock().unwrap_or_else(PoisonError::into_inner).remove(bag);
     }
 
