@@ -9,7 +9,7 @@ use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::Execution;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::{Broker, Error, limits, subjects};
-use bagpress_objstore::object_ref::{self, Bucket};
+use bagpress_objstore::object_ref::{self, Bucket, Info};
 use bagpress_objstore::staging::{InputFile, mtime_ns, open_unchanged};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -26,8 +26,12 @@ use crate::spec::Data;
 
 /// Bytes that one permit of the input window stands for.
 const WINDOW_UNIT: u64 = 64 * 1024;
-/// Inputs that are put at a time.
-const PUTS: usize = 4;
+/// Inputs that are put at a time: enough small ones to keep the server busy.
+const PUTS: usize = 16;
+/// Chunks of inputs under way at a time, so that large inputs hold no more memory than small ones.
+const CHUNKS_UNDER_WAY: usize = 4 * limits::WINDOW_MAX;
+/// Inputs that are freed at a time; no bytes travel.
+const FREEINGS: usize = 16;
 
 /// Publishes the tasks of one bag. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -43,8 +47,9 @@ struct Shared {
     hand_in: Option<HandIn>,
     inputs: Option<Bucket>,
     window: Arc<Semaphore>,
+    under_way: Semaphore,
     /// Inputs in the bucket, each with its share of the window.
-    stored: Mutex<HashMap<u32, OwnedSemaphorePermit>>,
+    stored: Mutex<HashMap<u32, (Info, OwnedSemaphorePermit)>>,
     first: OnceLock<Instant>,
     waiting: Mutex<Option<String>>,
 }
@@ -85,6 +90,7 @@ impl Publisher {
             hand_in,
             inputs,
             window: Arc::new(Semaphore::new(permits)),
+            under_way: Semaphore::new(CHUNKS_UNDER_WAY),
             stored: Mutex::default(),
             first: OnceLock::new(),
             waiting: Mutex::default(),
@@ -213,9 +219,12 @@ impl Publisher {
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let permit = self.shared.window.clone().acquire_many_owned(units).await;
         let permit = permit.map_err(|e| Failed::new(Cause::TransferError, e.to_string()))?;
-        loop {
+        let chunks = (entry.bytes / limits::CHUNK_BYTES as u64 + 1).min(limits::WINDOW_MAX as u64);
+        let chunks = u32::try_from(chunks).unwrap_or(u32::MAX);
+        let _under_way = self.shared.under_way.acquire_many(chunks).await;
+        let info = loop {
             match put_file(bucket, index, InputFile::from(entry.clone())).await {
-                Ok(()) => break,
+                Ok(info) => break info,
                 Err(Put::Input(failed)) => return Err(failed),
                 Err(Put::Bucket(error)) => {
                     self.set_waiting(Some(error.to_string()));
@@ -225,10 +234,10 @@ impl Publisher {
                     tokio::time::sleep(limits::RETRY_WAIT).await;
                 }
             }
-        }
+        };
         self.set_waiting_if_set();
         let mut stored = self.shared.stored.lock().unwrap_or_else(PoisonError::into_inner);
-        stored.insert(index, permit);
+        stored.insert(index, (info, permit));
         Ok(())
     }
 
@@ -237,20 +246,21 @@ impl Publisher {
         let Some(bucket) = &self.shared.inputs else { return };
         let freeing: Vec<BoxFuture<'_, ()>> =
             indices.map(|index| self.free_input(bucket, index).boxed()).collect();
-        stream::iter(freeing).buffer_unordered(PUTS * 4).collect::<Vec<()>>().await;
+        stream::iter(freeing).buffer_unordered(FREEINGS).collect::<Vec<()>>().await;
     }
 
     async fn free_input(&self, bucket: &Bucket, index: u32) {
-        let permit = {
+        let stored = {
             let mut stored = self.shared.stored.lock().unwrap_or_else(PoisonError::into_inner);
             stored.remove(&index)
         };
         if !self.shared.plan.specification.keep_inputs
-            && let Err(error) = bucket.remove(&subjects::input_name(index)).await
+            && let Err(error) =
+                remove_input(bucket, index, stored.as_ref().map(|(info, _)| info)).await
         {
             warn!(%error, index, "input not freed");
         }
-        drop(permit);
+        drop(stored); // and its share of the window with it
     }
 
     /// Removes the input bucket, when no task needs it any more.
@@ -290,7 +300,21 @@ impl From<object_ref::Error> for Put {
     }
 }
 
-async fn put_file(bucket: &Bucket, index: u32, input: InputFile) -> Result<(), Put> {
+/// Who put an input knows what to remove, and asks nobody; unless it was replaced meanwhile.
+async fn remove_input(
+    bucket: &Bucket,
+    index: u32,
+    known: Option<&Info>,
+) -> Result<(), object_ref::Error> {
+    if let Some(info) = known
+        && bucket.remove_exactly(info).await?
+    {
+        return Ok(());
+    }
+    bucket.remove(&subjects::input_name(index)).await.map(drop)
+}
+
+async fn put_file(bucket: &Bucket, index: u32, input: InputFile) -> Result<Info, Put> {
     let token = format!("{index}-{}", Execution::random());
     let opening = input.clone();
     let unreadable = |error: &dyn std::fmt::Display| {
@@ -326,8 +350,7 @@ async fn put_file(bucket: &Bucket, index: u32, input: InputFile) -> Result<(), P
         abandon(writer).await;
         return Err(Put::Input(changed(&input)));
     }
-    writer.commit_or_adopt().await?;
-    Ok(())
+    Ok(writer.commit_or_adopt().await?.info)
 }
 
 async fn abandon(writer: object_ref::Writer) {
