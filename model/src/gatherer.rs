@@ -357,7 +357,6 @@ impl Steps<'_> {
             s.gatherer.saw = Named::Nothing;
             s.gatherer.starting = false;
             s.gatherer.missing = false;
-            s.gatherer.spent = 0;
         });
     }
 
@@ -390,13 +389,18 @@ impl Steps<'_> {
     }
 }
 
+/// A new process, which reads of its folder what attempts were spent there.
 fn restart(s: &mut State, folder: u8) {
-    s.gatherer = Gatherer::new(Gathers::Start, folder);
+    let spent = if s.gatherer.folder == folder { s.gatherer.spent } else { 0 };
+    s.gatherer = Gatherer { spent, ..Gatherer::new(Gathers::Start, folder) };
 }
 
-/// A new process would know nothing of this one's memory; leases are in it.
+/// A new process would know nothing of this one's memory; leases are in it. An execution whose end this
+/// one does not see spends no attempt.
 pub(crate) fn stop(s: &mut State, at: Gathers) {
-    let folder = s.gatherer.folder;
+    let (folder, round) = (s.gatherer.folder, s.folder_mut().round);
+    let under_way = s.workers.iter().any(|worker| worker.leased && worker.round == round);
+    s.gatherer.spent = s.gatherer.spent.saturating_sub(u8::from(under_way));
     restart(s, folder);
     s.gatherer.at = at;
     for worker in &mut s.workers {
@@ -427,4 +431,5 @@ fn begin(s: &mut State, round: u8) {
     folder.outcome = Outcome::NOTHING;
     folder.round = round;
     folder.tainted = false;
+    s.gatherer.spent = 0;
 }
