@@ -1,11 +1,20 @@
 //! Where logs go: one structured file a process.
+//!
+//! A thread of its own writes it: a disk that hangs must stop nobody who only wants to say so.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use anyhow::{Context, Result};
+use bagpress_broker::limits;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// The way to the thread, once there is one.
+static LOG: OnceLock<Log> = OnceLock::new();
 
 /// Starts logging to `file`, a JSON line an event; without one, warnings go to stderr.
 pub(crate) fn start(file: Option<&Path>) -> Result<()> {
@@ -17,11 +26,71 @@ pub(crate) fn start(file: Option<&Path>) -> Result<()> {
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
     match file {
         Some(path) => {
-            let log = OpenOptions::new().create(true).append(true).open(path);
-            let log = log.with_context(|| format!("open the log {}", path.display()))?;
-            subscriber.json().with_writer(BoxMakeWriter::new(std::sync::Mutex::new(log))).init();
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let file = file.with_context(|| format!("open the log {}", path.display()))?;
+            let log = Log::start(file).context("start the log's thread")?;
+            subscriber.json().with_writer(LOG.get_or_init(|| log).clone()).init();
         }
         None => subscriber.with_writer(std::io::stderr).without_time().init(),
     }
     Ok(())
+}
+
+/// Waits until what was logged is in the file, for a moment at most.
+pub(crate) fn finish() {
+    let Some(log) = LOG.get() else { return };
+    let (written, waits) = sync_channel(1);
+    if log.lines.try_send(Said::Written(written)).is_ok() {
+        // Nobody answers where the disk hangs.
+        waits.recv_timeout(limits::LOG_WAIT).ok();
+    }
+}
+
+enum Said {
+    Line(Vec<u8>),
+    Written(SyncSender<()>),
+}
+
+/// Lines on their way to the file.
+#[derive(Clone)]
+struct Log {
+    lines: SyncSender<Said>,
+}
+
+impl Log {
+    fn start(file: File) -> io::Result<Self> {
+        let (lines, said) = sync_channel(limits::LOG_LINES_MAX);
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || write(file, &said))?;
+        Ok(Self { lines })
+    }
+}
+
+fn write(mut file: File, said: &Receiver<Said>) {
+    while let Ok(said) = said.recv() {
+        match said {
+            // A log that cannot be written has nobody to tell.
+            Said::Line(line) => drop(file.write_all(&line)),
+            Said::Written(written) => drop(written.send(())),
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Write for Log {
+    /// Takes a whole line; where too many wait already, it is lost.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.lines.try_send(Said::Line(line.to_vec())).ok();
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -53,8 +53,10 @@ fn main() -> ExitCode {
     });
     // A reader thread that hangs in the file system must not keep us from ending.
     runtime.shutdown_background();
-    match ended {
+    let code = match ended {
         Ok(code) => code,
         Err(error) => exit::report(&error),
-    }
+    };
+    logging::finish();
+    code
 }

@@ -140,6 +140,16 @@ pub const SYNC_WITHIN: Duration = Duration::from_millis(2);
 pub const SYNC_BATCH: usize = 64;
 /// Free bytes below which a run folder counts as full.
 pub const DISK_FREE_MIN: u64 = 16 * 1024 * 1024;
+/// Lines of a log that wait for the disk; more are lost.
+pub const LOG_LINES_MAX: usize = 4_096;
+/// How long a process that ends waits for the last lines of its log.
+pub const LOG_WAIT: Duration = Duration::from_secs(1);
+/// What the gatherer's disk has not done within this time makes it a disk that hangs: nobody is given leave
+/// to execute, and it is said.
+pub const DISK_HANGS_AFTER: Duration = Duration::from_secs(2);
+/// A worker that waits for the gatherer's disk is asked to come again after this time: before it takes its
+/// request for lost.
+pub const DISK_WAIT: Duration = Duration::from_secs(8);
 
 /// Messages that one batched direct get asks for.
 pub const GET_BATCH: usize = 16;

@@ -173,7 +173,9 @@ impl Acceptor {
     ) -> Result<(Vec<Arc<TaskResult>>, Vec<u32>)> {
         let Some((parts, syncer)) = &self.parts else { return Ok((results, Vec::new())) };
         let (plan, folder) = (self.plan.clone(), parts.clone());
+        let under_way = parts.begin();
         let placing = spawn_blocking(move || {
+            let _under_way = under_way;
             let (mut placed, mut lost, mut moved) = (Vec::new(), Vec::new(), false);
             for result in results {
                 let stored = result.done().filter(|done| done.place != Place::Nothing);
@@ -213,7 +215,9 @@ impl Acceptor {
         }
         let ledger = self.plan.ledger.clone();
         let now = wall_clock_us();
+        let under_way = self.parts.as_ref().map(|(parts, _)| parts.begin());
         let counting = spawn_blocking(move || {
+            let _under_way = under_way;
             let entries: Vec<_> = results.iter().cloned().map(Entry::Outcome).collect();
             ledger.append(&entries, |result| now.saturating_sub(result.times.made_us))?;
             Ok::<_, io::Error>(results)

@@ -149,7 +149,7 @@ pub(crate) struct Gathering {
     pub(crate) broker: Broker,
     pub(crate) plan: BagPlan,
     pub(crate) options: Options,
-    pub(crate) acceptor: Acceptor,
+    pub(crate) acceptor: Arc<Acceptor>,
     pub(crate) parts: Option<Arc<Parts>>,
     pub(crate) receiver: Option<Receiver>,
     pub(crate) publisher: Publisher,
@@ -245,6 +245,7 @@ impl Gathering {
         let progress = Progress::start(&specification, options.progress);
         let writing = tokio::sync::Mutex::default();
         let acceptor = Acceptor { plan: plan.clone(), parts: syncer, bucket, stats, writing };
+        let acceptor = Arc::new(acceptor);
         let listening = lease.listen(&begun_line(&plan)).await?;
         let before = plan.ledger.tally(|tally| (tally.input_bytes, tally.decided()));
         let waking = Waking::new(Waker::new(broker, &plan, &watch));
@@ -362,10 +363,25 @@ impl Gathering {
         Ok(())
     }
 
+    /// Waits for what may take as long as the disk does. Meanwhile the lease is renewed, and why it takes so
+    /// long is said.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let waiting = tokio::time::timeout(limits::GATHERER_RENEWAL, &mut work).await;
+            if let Ok(done) = waiting {
+                return done;
+            }
+            self.show().await;
+            self.lease.renew(self.line(BagState::Running));
+        }
+    }
+
     /// Accepts outcomes, however long that takes.
     pub(crate) async fn accept(&mut self, batch: Vec<Followed>) -> Result<Accepted> {
         loop {
-            match self.acceptor.accept(batch.clone()).await {
+            let acceptor = self.acceptor.clone();
+            match self.beside(acceptor.accept(batch.clone())).await {
                 Ok(accepted) => return Ok(accepted),
                 Err(error) => {
                     // Full is not failed: say so, and try again.

@@ -48,6 +48,8 @@ mod verify;
 mod wake;
 mod watch;
 mod why;
+#[cfg(test)]
+mod written_and_read;
 
 pub use error::{Cancelled, Interrupted, Stalled, Usage};
 pub use folder::RunFolder;

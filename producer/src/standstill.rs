@@ -127,8 +127,8 @@ impl Gathering {
         }));
     }
 
-    /// Ten times a second: what is shown, what is said, and whether it goes on at all.
-    pub(crate) async fn check(&mut self) -> Result<()> {
+    /// What is shown, and what is said.
+    pub(crate) async fn show(&mut self) {
         let (workers, running) = self.watch.busy();
         self.progress.update(&Seen {
             decided: self.plan.ledger.tally(Tally::decided),
@@ -142,6 +142,13 @@ impl Gathering {
         } else {
             self.explain(quiet, workers, running).await;
         }
+    }
+
+    /// Ten times a second: what is shown, what is said, and whether it goes on at all.
+    pub(crate) async fn check(&mut self) -> Result<()> {
+        self.show().await;
+        let (workers, running) = self.watch.busy();
+        let quiet = self.last_outcome.elapsed();
         // A worker that died with nothing said and nothing held is missed by nobody but its task.
         let committed = self.outcomes.is_committed();
         if committed
@@ -194,7 +201,7 @@ impl Gathering {
 
     async fn explain(&mut self, quiet: Duration, workers: usize, running: usize) {
         // Somebody is at work: a long task is no reason for a word.
-        if running > 0 && quiet < limits::RECONCILE_AFTER {
+        if running > 0 && quiet < limits::RECONCILE_AFTER && self.hangs().is_none() {
             return;
         }
         if !self.progress.may_say() {
@@ -205,9 +212,14 @@ impl Gathering {
         self.progress.say(&format!("no outcome for {} s: {why}", quiet.as_secs()));
     }
 
+    fn hangs(&self) -> Option<String> {
+        self.parts.as_ref().and_then(|parts| parts.hangs())
+    }
+
     async fn reason(&self, workers: usize, running: usize) -> String {
-        if let Some(why) = self.receiver.as_ref().and_then(Receiver::waiting) {
-            return format!("{why}; free some space, the bag goes on by itself");
+        let waiting = || self.receiver.as_ref().and_then(Receiver::waiting);
+        if let Some(why) = self.hangs().or_else(waiting) {
+            return format!("{why}, the bag goes on by itself");
         }
         if self.stores_nothing().await {
             return format!(

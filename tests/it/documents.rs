@@ -1,5 +1,6 @@
 //! Documents tell the truth about the command line: every command that they print is one.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -100,4 +101,36 @@ fn every_make_target_in_a_document_exists() {
             assert!(known, "{document}: make {target}");
         }
     }
+}
+
+/// Every function that is marked as a test, or is one of a property, in the sources of the workspace.
+fn tests_there_are(root: &Path) -> HashSet<String> {
+    let folders =
+        ["tests", "codec", "broker", "objstore", "consumer", "producer", "bench", "model"];
+    let files = folders.iter().flat_map(|folder| walkdir::WalkDir::new(root.join(folder)));
+    let files = files.map(Result::unwrap).filter(|f| f.path().extension() == Some("rs".as_ref()));
+    let mut names = HashSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let marked = text.split("#[test]").skip(1).chain(text.split("#[tokio::test").skip(1));
+        for behind in marked {
+            let (_, name) = behind.split_once("fn ").unwrap();
+            let end = name.find('(').unwrap();
+            names.insert(name[..end].to_owned());
+        }
+    }
+    names
+}
+
+#[test]
+fn every_test_that_the_promises_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("docs/promises.md")).unwrap();
+    let there_are = tests_there_are(root);
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let named: Vec<_> = quoted.filter(|name| name.contains('_')).collect();
+    let missing: Vec<_> = named.iter().filter(|name| !there_are.contains(**name)).collect();
+    assert!(missing.is_empty(), "no test is named {missing:?}");
+    assert!(named.len() >= 100, "only {} names found", named.len());
 }

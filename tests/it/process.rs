@@ -12,14 +12,15 @@ pub(crate) struct Child {
 }
 
 impl Child {
+    /// Whether it runs a program of this name.
+    pub(crate) fn is(&self, program: &str) -> bool {
+        let path = self.command.split(' ').next().unwrap_or_default();
+        path.rsplit('/').next() == Some(program)
+    }
+
     /// Whether it has become a worker.
     pub(crate) fn is_worker(&self) -> bool {
         self.command.contains(" worker ") && !self.command.contains("__guard")
-    }
-
-    /// Whether it is the program itself.
-    pub(crate) fn is_bagpress(&self) -> bool {
-        self.command.contains("bagpress run") || self.command.contains("bagpress gather")
     }
 
     /// Whether it has become a server.

@@ -172,7 +172,62 @@ pub(super) fn metadata_subject(bucket: &str, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::hash_map;
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn info() -> impl Strategy<Value = Info> {
+        let text = || proptest::collection::vec(any::<char>(), 0..40).prop_map(String::from_iter);
+        let numbers = (0..=OBJECT_BYTES_MAX, any::<u64>(), any::<u64>(), 0..4_000_000_000_u64);
+        let names = (text(), "[a-zA-Z0-9_-]{1,128}", text());
+        (names, any::<[u8; 32]>(), numbers, hash_map(text(), text(), 0..4)).prop_map(
+            |((name, token, description), digest, numbers, metadata)| {
+                let (bytes, chunks, sequence, seconds) = numbers;
+                Info {
+                    bucket: "b".to_owned(),
+                    name,
+                    token,
+                    bytes,
+                    chunks: chunks % (bytes.max(1) + 1),
+                    digest: Digest::from_bytes(digest),
+                    sequence,
+                    description,
+                    metadata,
+                    modified: Some(
+                        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds),
+                    ),
+                }
+            },
+        )
+    }
+
+    /// As a writer of ours writes it.
+    fn written(info: &Info) -> ObjectInfo {
+        ObjectInfo {
+            name: info.name.clone(),
+            description: (!info.description.is_empty()).then(|| info.description.clone()),
+            metadata: info.metadata.clone(),
+            headers: None,
+            options: None,
+            bucket: info.bucket.clone(),
+            nuid: info.token.clone(),
+            size: usize::try_from(info.bytes).unwrap(),
+            chunks: usize::try_from(info.chunks).unwrap(),
+            modified: info.modified.map(Into::into),
+            digest: Some(write_digest(&info.digest)),
+            deleted: false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn metadata_reads_back(info in info()) {
+            let payload = serde_json::to_vec(&written(&info)).unwrap();
+            let lookup = Lookup::read(&info.bucket, info.sequence, &payload);
+            prop_assert_eq!(lookup, Lookup::Found(info));
+        }
+    }
 
     #[test]
     fn a_token_that_would_match_other_chunks_is_refused() {

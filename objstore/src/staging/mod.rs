@@ -2,16 +2,18 @@
 
 mod client;
 mod incoming;
+mod inputs;
 pub mod messages;
 mod parts;
 mod receiver;
 mod sync;
 
 pub use client::{Grant, Permission, Stager, Upload};
+pub use inputs::{InputFile, open_unchanged};
 pub use parts::{
     BAD_DIR, PART_DIR, Parts, Target, create_part, hash_file, mtime_ns, remove_if_there,
 };
-pub use receiver::{InputFile, Plan, Receiver, open_unchanged};
+pub use receiver::{Plan, Receiver};
 pub use sync::Syncer;
 
 /// Tells two kernels apart, also two containers' from two machines'. Empty where there is none.

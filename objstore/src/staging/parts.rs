@@ -4,7 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bagpress_broker::ids::{Execution, TaskId, random_base32};
 use bagpress_broker::limits;
@@ -31,6 +32,23 @@ pub struct Target {
 pub struct Parts {
     root: PathBuf,
     nonce: String,
+    under_way: Arc<Mutex<Vec<Instant>>>,
+}
+
+/// Something that the disk was asked for and has not done; until it is dropped.
+#[derive(Debug)]
+pub struct UnderWay {
+    all: Arc<Mutex<Vec<Instant>>>,
+    since: Instant,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = all.iter().position(|since| *since == self.since) {
+            all.swap_remove(at);
+        }
+    }
 }
 
 impl Parts {
@@ -44,7 +62,7 @@ impl Parts {
         fs::create_dir_all(root.join(PART_DIR))?;
         let nonce = random_base32::<15>();
         fs::write(root.join(PART_DIR).join(NONCE), &nonce)?;
-        Ok(Self { root, nonce })
+        Ok(Self { root, nonce, under_way: Arc::default() })
     }
 
     /// The outputs' root.
@@ -75,13 +93,38 @@ impl Parts {
         Ok(stat.f_bavail * stat.f_frsize)
     }
 
+    /// Notes that the disk is being asked for something, for as long as what is returned is kept.
+    #[must_use]
+    pub fn begin(&self) -> UnderWay {
+        let (all, since) = (self.under_way.clone(), Instant::now());
+        all.lock().unwrap_or_else(PoisonError::into_inner).push(since);
+        UnderWay { all, since }
+    }
+
+    /// Why the disk is not to be asked for more now, if it hangs: it has had something to do for
+    /// [`limits::DISK_HANGS_AFTER`].
+    #[must_use]
+    pub fn hangs(&self) -> Option<String> {
+        let all = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let longest = all.iter().min()?.elapsed();
+        (longest >= limits::DISK_HANGS_AFTER).then(|| self.unanswered(longest))
+    }
+
+    /// That the disk has not answered for so long, for people.
+    #[must_use]
+    pub(super) fn unanswered(&self, wait: Duration) -> String {
+        let seconds = wait.as_secs();
+        format!("the disk of {} has not answered for {seconds} s", self.root.display())
+    }
+
     /// Why there is no room for an output of `bytes`, if there is none.
     #[must_use]
     pub fn full(&self, bytes: u64) -> Option<String> {
         let free = self.free_bytes().ok()?;
         let needed = limits::DISK_FREE_MIN + bytes;
         (free < needed).then(|| {
-            format!("disk full: {free} bytes free at {}, {needed} needed", self.root.display())
+            let root = self.root.display();
+            format!("disk full: {free} bytes free at {root}, {needed} needed; free some space")
         })
     }
 

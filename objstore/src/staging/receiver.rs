@@ -1,9 +1,6 @@
 //! The gatherer's side: opens, chunks, closes and inputs of one bag, served from one subscription.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,29 +17,17 @@ use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
 use super::incoming::Incoming;
+use super::inputs::{InputFile, Inputs};
 use super::messages::{
     CLOSE, CRC, Came, Chunked, Close, Closed, FAILED, Go, InputRequest, OFFSET, Open, Opened,
     Share, SharedInput,
 };
-use super::parts::{Parts, Target, hash_file, mtime_ns, remove_if_there, write_part};
+use super::parts::{Parts, Target, hash_file, remove_if_there, write_part};
 use super::sync::Syncer;
 use crate::error::is_full;
 
 /// An upload without a chunk for this long is forgotten; a later chunk takes it up from its file.
 const IDLE: Duration = Duration::from_secs(30);
-
-/// A file that is a task's input.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InputFile {
-    /// Its absolute path.
-    pub path: PathBuf,
-    /// Its size when the bag was made.
-    pub bytes: u64,
-    /// Its modification time then, ns since 1970.
-    pub mtime_ns: i64,
-    /// Its inode then.
-    pub inode: u64,
-}
 
 /// What the receiver must know of its bag.
 pub trait Plan: std::fmt::Debug + Send + Sync + 'static {
@@ -84,7 +69,7 @@ struct Shared {
     plan: Arc<dyn Plan>,
     syncer: Syncer,
     uploads: Mutex<HashMap<Execution, Active>>,
-    inputs: Mutex<Vec<(u32, Arc<File>)>>,
+    inputs: Inputs,
     requests: Arc<Semaphore>,
     waiting: Mutex<Option<String>>,
 }
@@ -122,7 +107,7 @@ impl Receiver {
             plan,
             syncer,
             uploads: Mutex::default(),
-            inputs: Mutex::default(),
+            inputs: Inputs::default(),
             requests: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
             waiting: Mutex::default(),
         });
@@ -192,9 +177,35 @@ impl Shared {
     }
 
     fn room(&self, bytes: u64) -> Option<String> {
-        let full = self.parts.full(bytes);
+        let full = self.parts.hangs().or_else(|| self.parts.full(bytes));
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&full);
         full
+    }
+
+    /// Does what may wait for the disk, or says that it waits; then it is done some time, for nobody.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> Result<std::io::Result<T>, String> {
+        let under_way = self.parts.begin();
+        let working = spawn_blocking(move || {
+            let _under_way = under_way;
+            work()
+        });
+        match tokio::time::timeout(limits::DISK_WAIT, working).await {
+            Ok(done) => Ok(done.unwrap_or_else(|error| Err(std::io::Error::other(error)))),
+            Err(_) => Err(self.parts.unanswered(limits::DISK_WAIT)),
+        }
+    }
+
+    /// Removes a part file some time.
+    fn remove(&self, part: &std::path::Path) {
+        let (part, under_way) = (part.to_owned(), self.parts.begin());
+        spawn_blocking(move || {
+            let removed = remove_if_there(&part);
+            debug!(ok = removed.is_ok(), part = %part.display(), "part file removed");
+            drop(under_way);
+        });
     }
 
     /// How many chunks an upload may have under way from now on: its share of what all of them may,
@@ -294,16 +305,18 @@ impl Shared {
             return;
         }
         let opening = part.clone();
-        let mut incoming = match spawn_blocking(move || Incoming::resume(&opening)).await {
+        let mut incoming = match self.on_disk(move || Incoming::resume(&opening)).await {
             Ok(Ok(incoming)) => incoming,
             Ok(Err(error)) => return warn!(%error, part = %part.display(), "part file not opened"),
-            Err(error) => return warn!(%error, "part file not opened"),
+            Err(reason) => {
+                let Some(message) = chunks.recv().await else { return };
+                return self.turn_away(&message, &part, reason).await;
+            }
         };
         while let Ok(Some(message)) = tokio::time::timeout(IDLE, chunks.recv()).await {
             if let Some(result) = self.plan.decided(index, round) {
                 drop(incoming);
-                let removed = remove_if_there(&part);
-                debug!(ok = removed.is_ok(), "part file of a decided task removed");
+                self.remove(&part);
                 return self.answer(&message, &Chunked::HaveIt(Box::new(result))).await;
             }
             if let Some(close) = message.headers.as_ref().and_then(|h| h.get(CLOSE)) {
@@ -321,14 +334,13 @@ impl Shared {
                     return self.turn_away(&message, &part, reason).await;
                 }
                 let payload = message.payload.clone();
-                let written = spawn_blocking(move || incoming.write(&payload)).await;
+                let written = self.on_disk(move || incoming.write(&payload)).await;
+                let written = written.and_then(|written| {
+                    written.map_err(|error| format!("{}: {error}", part.display()))
+                });
                 incoming = match written {
-                    Ok(Ok(incoming)) => incoming,
-                    Ok(Err(error)) => {
-                        let reason = format!("{}: {error}", part.display());
-                        return self.turn_away(&message, &part, reason).await;
-                    }
-                    Err(error) => return warn!(%error, "chunk not written"),
+                    Ok(incoming) => incoming,
+                    Err(reason) => return self.turn_away(&message, &part, reason).await,
                 };
             }
             let window = self.window(execution);
@@ -340,8 +352,8 @@ impl Shared {
     /// Asks a worker to come again later. It will as another execution: what this one left would only
     /// take the room that is missing.
     async fn turn_away(&self, message: &Message, part: &std::path::Path, reason: String) {
-        let removed = remove_if_there(part);
-        debug!(ok = removed.is_ok(), reason, "an upload was asked to wait");
+        debug!(reason, "an upload was asked to wait");
+        self.remove(part);
         self.answer(message, &Chunked::Wait { reason }).await;
     }
 
@@ -359,8 +371,7 @@ impl Shared {
         }
         let part = self.parts.part(close.index, close.round, &close.execution);
         if let Some(result) = self.plan.decided(close.index, close.round) {
-            let removed = remove_if_there(&part);
-            debug!(ok = removed.is_ok(), "part file of a decided task removed");
+            self.remove(&part);
             return self.answer(message, &Closed::HaveIt(Box::new(result))).await;
         }
         let inline = (close.came == Came::Inline).then(|| message.payload.clone());
@@ -368,11 +379,11 @@ impl Shared {
             return self.answer(message, &Closed::Wait { reason }).await;
         }
         let (path, bytes, digest) = (part.clone(), close.bytes, close.digest);
-        let checked = spawn_blocking(move || {
+        let checking = self.on_disk(move || {
             if let Some(inline) = inline {
-                write_part(&path, &inline).map_err(|e| (e.kind(), e.to_string()))?;
+                write_part(&path, &inline)?;
             }
-            let found = hash_file(&path).map_err(|e| (e.kind(), e.to_string()))?;
+            let found = hash_file(&path)?;
             if found == (digest, bytes) {
                 return Ok(());
             }
@@ -380,39 +391,47 @@ impl Shared {
                 "{} bytes, {} arrived; {bytes} bytes, {digest} announced",
                 found.1, found.0
             );
-            Err((std::io::ErrorKind::InvalidData, text))
-        })
-        .await;
-        let answer = match checked {
+            Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text))
+        });
+        let answer = match checking.await {
             Ok(Ok(())) => self.durable(&close, &part).await,
-            Ok(Err((kind, reason))) if is_full(kind) => Closed::Wait { reason },
-            Ok(Err((_, message))) => Closed::Mismatch { message },
-            Err(error) => Closed::Mismatch { message: error.to_string() },
+            Ok(Err(error)) if is_full(error.kind()) => Closed::Wait { reason: error.to_string() },
+            Ok(Err(error)) => Closed::Mismatch { message: error.to_string() },
+            Err(reason) => Closed::Wait { reason },
         };
-        if matches!(answer, Closed::Wait { .. }) {
-            let removed = remove_if_there(&part);
-            debug!(ok = removed.is_ok(), "an upload was asked to wait");
+        if let Closed::Wait { reason } = &answer {
+            debug!(reason, "an upload was asked to wait");
+            self.remove(&part);
         }
         self.answer(message, &answer).await;
     }
 
     async fn durable(&self, close: &Close, part: &std::path::Path) -> Closed {
-        let dressed =
-            self.plan.target(close.index).and_then(|target| self.parts.dress(part, &target));
-        let synced = match dressed {
-            Ok(()) => self.syncer.sync().await,
-            Err(error) => Err(error),
+        let target = match self.plan.target(close.index) {
+            Ok(target) => target,
+            Err(error) => return Closed::Wait { reason: format!("{}: {error}", part.display()) },
         };
-        match synced {
-            Ok(()) => Closed::Durable,
-            Err(error) => Closed::Wait { reason: format!("{}: {error}", part.display()) },
+        if target.attributes.is_some() {
+            let (parts, path) = (self.parts.clone(), part.to_owned());
+            match self.on_disk(move || parts.dress(&path, &target)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    return Closed::Wait { reason: format!("{}: {error}", part.display()) };
+                }
+                Err(reason) => return Closed::Wait { reason },
+            }
+        }
+        match tokio::time::timeout(limits::DISK_WAIT, self.syncer.sync()).await {
+            Ok(Ok(())) => Closed::Durable,
+            Ok(Err(error)) => Closed::Wait { reason: format!("{}: {error}", part.display()) },
+            Err(_) => Closed::Wait { reason: self.parts.unanswered(limits::DISK_WAIT) },
         }
     }
 
     async fn input(self: &Arc<Self>, message: &Message) {
         let Ok(request) = decode_json::<InputRequest>(&message.payload) else { return };
         let shared = self.clone();
-        let read = spawn_blocking(move || shared.read_input(&request)).await;
+        let read = spawn_blocking(move || shared.inputs.read(&*shared.plan, &request)).await;
         let read = read.unwrap_or_else(|e| Err(Failed::new(Cause::InputUnreadable, e.to_string())));
         let mut headers = HeaderMap::new();
         let payload = match read {
@@ -427,69 +446,6 @@ impl Shared {
         };
         self.reply(message, headers, payload).await;
     }
-
-    fn read_input(&self, request: &InputRequest) -> Result<Vec<u8>, Failed> {
-        let unreadable =
-            |error: std::io::Error| Failed::new(Cause::InputUnreadable, error.to_string());
-        let input = self.plan.input(request.index).map_err(unreadable)?;
-        let file = self.open_input(request.index, &input)?;
-        let left = input.bytes.saturating_sub(request.offset);
-        let wanted = request.bytes.min(left).min(limits::CHUNK_BYTES as u64);
-        let mut buffer = vec![0; usize::try_from(wanted).unwrap_or(0)];
-        let shorter = |_| changed(&input, "it became shorter");
-        file.read_exact_at(&mut buffer, request.offset).map_err(shorter)?;
-        // After the read: what was read before a change is what the bag was made of.
-        let metadata = file.metadata().map_err(unreadable)?;
-        if metadata.len() != input.bytes || mtime_ns(&metadata) != input.mtime_ns {
-            return Err(changed(&input, "its size or time is another"));
-        }
-        Ok(buffer)
-    }
-
-    fn open_input(&self, index: u32, input: &InputFile) -> Result<Arc<File>, Failed> {
-        let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = inputs.iter().position(|(i, _)| *i == index) {
-            let entry = inputs.remove(at);
-            let file = entry.1.clone();
-            inputs.push(entry);
-            return Ok(file);
-        }
-        let file = open_unchanged(input)?;
-        if inputs.len() >= limits::OPEN_INPUTS_MAX {
-            inputs.remove(0);
-        }
-        inputs.push((index, Arc::new(file)));
-        Ok(inputs[inputs.len() - 1].1.clone())
-    }
-}
-
-fn changed(input: &InputFile, how: &str) -> Failed {
-    let text = format!("{} changed since the bag was made: {how}", input.path.display());
-    Failed::new(Cause::InputChanged, text)
-}
-
-/// Opens an input, and checks that it is the file that the bag was made of.
-///
-/// # Errors
-///
-/// [`Cause::InputMissing`], [`Cause::InputUnreadable`] or [`Cause::InputChanged`]: all permanent.
-pub fn open_unchanged(input: &InputFile) -> Result<File, Failed> {
-    let cause = |error: &std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Cause::InputMissing,
-        _ => Cause::InputUnreadable,
-    };
-    let failed = |error: std::io::Error| {
-        Failed::new(cause(&error), format!("{}: {error}", input.path.display()))
-    };
-    let file = File::open(&input.path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if metadata.len() != input.bytes
-        || mtime_ns(&metadata) != input.mtime_ns
-        || metadata.ino() != input.inode
-    {
-        return Err(changed(input, "its size, time or inode is another"));
-    }
-    Ok(file)
 }
 
 /// The task that an upload's token names.

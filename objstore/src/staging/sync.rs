@@ -53,7 +53,10 @@ fn run(parts: &Parts, mut requests: mpsc::Receiver<oneshot::Sender<io::Result<()
                 Err(_) => break,
             }
         }
-        let synced = parts.sync();
+        let synced = {
+            let _under_way = parts.begin();
+            parts.sync()
+        };
         for request in batch {
             let copy =
                 synced.as_ref().copied().map_err(|e| io::Error::new(e.kind(), e.to_string()));

@@ -1,0 +1,179 @@
+//! Everything that travels, at random: for the tests of every crate that what is written reads back.
+
+use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor, Transfer, Verify};
+use bagpress_broker::ids::{BagId, Execution, random_base32};
+use bagpress_broker::limits;
+use bagpress_broker::result::{Cause, Done, Failed, Outcome, Place, TaskResult, Times};
+use bagpress_codec::{Codec, DataKind, Digest};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Any text, control characters and quotes among it.
+pub(crate) fn text() -> impl Strategy<Value = String> {
+    vec(any::<char>(), 0..40).prop_map(String::from_iter)
+}
+
+pub(crate) fn bag() -> impl Strategy<Value = BagId> {
+    "[a-z0-9]([a-z0-9-]{0,53}[a-z0-9])?".prop_map(|name| {
+        let name = name.parse().unwrap_or_else(|error| panic!("{error}"));
+        BagId::new(&name)
+    })
+}
+
+pub(crate) fn execution() -> impl Strategy<Value = Execution> {
+    any::<()>().prop_map(|()| random_base32::<20>().parse().unwrap_or_else(|_| Execution::random()))
+}
+
+pub(crate) fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest::from_bytes)
+}
+
+pub(crate) fn codec() -> impl Strategy<Value = Codec> {
+    select(vec!["zlib:0", "zlib:6", "gzip:1", "gzip:9", "store", "noop"])
+        .prop_map(|name| name.parse().unwrap_or_else(|error| panic!("{name}: {error}")))
+}
+
+pub(crate) fn results() -> impl Strategy<Value = ResultPath> {
+    select(vec![ResultPath::Staged, ResultPath::Objects])
+}
+
+pub(crate) fn cause() -> impl Strategy<Value = Cause> {
+    use Cause::*;
+    select(vec![
+        InputMissing,
+        InputUnreadable,
+        InputChanged,
+        InputDigest,
+        CodecError,
+        VerifyFailed,
+        BoundViolated,
+        TransferError,
+        OutputDigest,
+        Timeout,
+        WorkerLost,
+        CrashLimit,
+        BadDescriptor,
+        ProtocolVersion,
+        CodecVersion,
+        Drain,
+        Full,
+        GathererAbsent,
+        Cancelled,
+        Duplicate,
+    ])
+}
+
+/// Sizes that a task may have.
+fn bytes() -> impl Strategy<Value = u64> {
+    0..=limits::INPUT_BYTES_MAX
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    let kind = select(DataKind::ALL.to_vec());
+    let generate = (kind, any::<u64>(), bytes());
+    prop_oneof![
+        generate.prop_map(|(data, seed, bytes)| Input::Generate { data, seed, bytes }),
+        (text(), bytes()).prop_map(|(name, bytes)| Input::File { name, bytes }),
+        (text(), text(), text(), bytes()).prop_map(|(bucket, object, name, bytes)| {
+            Input::Object { bucket, object, name, bytes }
+        }),
+    ]
+}
+
+/// Descriptors that are within their bounds.
+pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
+    let which = (bag(), 0..limits::BAG_TASKS_MAX, any::<u32>());
+    let what = (codec(), text(), input(), results());
+    let how = (any::<bool>(), any::<bool>(), 1..=limits::ATTEMPTS_MAX, any::<u64>());
+    (which, what, how).prop_map(|(which, what, how)| {
+        let (bag, index, round) = which;
+        let (codec, library, input, results) = what;
+        let (checked, auto, attempts, published_us) = how;
+        TaskDescriptor {
+            v: limits::WIRE_VERSION,
+            bag,
+            index,
+            round,
+            codec,
+            library,
+            // Files come from who gathers, and to objects nobody need gather.
+            results: match input {
+                Input::File { .. } => ResultPath::Staged,
+                _ => results,
+            },
+            input,
+            verify: if checked { Verify::Worker } else { Verify::None },
+            transfer: if auto { Transfer::Auto } else { Transfer::Wire },
+            attempts,
+            published_us,
+        }
+    })
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        Just(Place::Staged),
+        Just(Place::Nothing),
+        (text(), text(), any::<u64>()).prop_map(|(bucket, object, chunks)| Place::Object {
+            bucket,
+            object,
+            chunks
+        }),
+    ]
+}
+
+pub(crate) fn failed() -> impl Strategy<Value = Failed> {
+    (cause(), text()).prop_map(|(cause, message)| Failed::new(cause, message))
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    let done = (any::<u64>(), digest(), any::<u64>(), digest(), place(), any::<bool>());
+    prop_oneof![
+        failed().prop_map(Outcome::Failed),
+        done.prop_map(
+            |(input_bytes, input_digest, output_bytes, output_digest, place, verified)| {
+                Outcome::Done(Done {
+                    input_bytes,
+                    input_digest,
+                    output_bytes,
+                    output_digest,
+                    place,
+                    verified,
+                })
+            }
+        ),
+    ]
+}
+
+fn times() -> impl Strategy<Value = Times> {
+    any::<[u64; 7]>().prop_map(|[queue, input, compress, verify, execute, transfer, made]| Times {
+        queue_us: queue,
+        input_us: input,
+        compress_us: compress,
+        verify_us: verify,
+        execute_us: execute,
+        transfer_us: transfer,
+        made_us: made,
+    })
+}
+
+/// Results of any task, with its descriptor or without.
+pub(crate) fn result() -> impl Strategy<Value = TaskResult> {
+    let who = (execution(), any::<u32>(), text(), text());
+    (descriptor(), any::<bool>(), who, outcome(), times()).prop_map(
+        |(task, carries, (execution, attempt, worker, host), outcome, times)| TaskResult {
+            v: limits::WIRE_VERSION,
+            bag: task.bag.clone(),
+            index: task.index,
+            round: task.round,
+            execution,
+            attempt,
+            worker,
+            host,
+            outcome,
+            times,
+            descriptor: carries.then(|| Box::new(task)),
+        },
+    )
+}

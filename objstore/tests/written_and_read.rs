@@ -1,0 +1,125 @@
+//! Whatever worker and gatherer say to each other reads back as itself.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails says why")]
+
+#[path = "../../broker/tests/strategies/mod.rs"]
+mod strategies;
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use bagpress_broker::descriptor::decode_json;
+use bagpress_broker::limits;
+use bagpress_objstore::staging::messages::{
+    Came, Chunked, Close, Closed, Go, InputRequest, Open, Opened, Share, SharedInput,
+};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use self::strategies::{digest, execution, failed, result, text};
+
+const V: u32 = limits::WIRE_VERSION;
+
+fn path() -> impl Strategy<Value = PathBuf> {
+    text().prop_map(PathBuf::from)
+}
+
+fn open() -> impl Strategy<Value = Open> {
+    (any::<u32>(), any::<u32>(), execution(), option::of(text())).prop_map(
+        |(index, round, execution, by_path)| Open { v: V, index, round, execution, by_path },
+    )
+}
+
+fn close() -> impl Strategy<Value = Close> {
+    let came = select(vec![Came::Inline, Came::Chunks, Came::ByPath]);
+    (any::<(u32, u32, u64)>(), execution(), digest(), came).prop_map(
+        |((index, round, bytes), execution, digest, came)| Close {
+            v: V,
+            index,
+            round,
+            execution,
+            bytes,
+            digest,
+            came,
+        },
+    )
+}
+
+fn input_request() -> impl Strategy<Value = InputRequest> {
+    any::<(u32, u64, u64)>().prop_map(|(index, offset, bytes)| InputRequest {
+        v: V,
+        index,
+        offset,
+        bytes,
+    })
+}
+
+fn share() -> impl Strategy<Value = Share> {
+    let input = (path(), any::<(u64, i64, u64)>())
+        .prop_map(|(path, (bytes, mtime_ns, inode))| SharedInput { path, bytes, mtime_ns, inode });
+    (path(), text(), path(), any::<bool>(), option::of(input)).prop_map(
+        |(nonce_file, nonce, part, same_kernel, input)| Share {
+            nonce_file,
+            nonce,
+            part,
+            same_kernel,
+            input,
+        },
+    )
+}
+
+fn opened() -> impl Strategy<Value = Opened> {
+    let go = (any::<usize>(), any::<u64>(), option::of(share()));
+    prop_oneof![
+        go.prop_map(|(window, offset, share)| Opened::Go(Go { window, offset, share })),
+        result().prop_map(|result| Opened::HaveIt(Box::new(result))),
+        text().prop_map(|reason| Opened::Wait { reason }),
+        failed().prop_map(Opened::Refused),
+    ]
+}
+
+fn chunked() -> impl Strategy<Value = Chunked> {
+    prop_oneof![
+        any::<(u64, usize)>().prop_map(|(offset, window)| Chunked::Next { offset, window }),
+        result().prop_map(|result| Chunked::HaveIt(Box::new(result))),
+        text().prop_map(|reason| Chunked::Wait { reason }),
+    ]
+}
+
+fn closed() -> impl Strategy<Value = Closed> {
+    prop_oneof![
+        Just(Closed::Durable),
+        result().prop_map(|result| Closed::HaveIt(Box::new(result))),
+        text().prop_map(|message| Closed::Mismatch { message }),
+        text().prop_map(|reason| Closed::Wait { reason }),
+    ]
+}
+
+fn answer_reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(message: &T) {
+    let written = serde_json::to_vec(message).unwrap();
+    assert_eq!(&serde_json::from_slice::<T>(&written).unwrap(), message);
+}
+
+fn question_reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(message: &T) {
+    let written = serde_json::to_vec(message).unwrap();
+    assert_eq!(&decode_json::<T>(&written).unwrap(), message);
+}
+
+proptest! {
+    #[test]
+    fn a_question_reads_back(open in open(), close in close(), request in input_request()) {
+        question_reads_back(&open);
+        question_reads_back(&close);
+        question_reads_back(&request);
+    }
+
+    #[test]
+    fn an_answer_reads_back(opened in opened(), chunked in chunked(), closed in closed()) {
+        answer_reads_back(&opened);
+        answer_reads_back(&chunked);
+        answer_reads_back(&closed);
+    }
+}
