@@ -18,8 +18,10 @@ use self::strategies::{bag, cause, descriptor, execution, result, results, text}
 
 fn attempt() -> impl Strategy<Value = AttemptRecord> {
     let numbers = any::<(u32, u32, u32, u32, u64)>();
-    (numbers, cause(), option::of(execution()), [text(), text(), text()]).prop_map(
-        |((index, round, delivered, planned, at_us), cause, execution, [message, worker, host])| {
+    let maybe = (option::of(execution()), option::of(text()));
+    (numbers, cause(), maybe, [text(), text(), text()]).prop_map(
+        |(numbers, cause, (execution, reply), [message, worker, host])| {
+            let (index, round, delivered, planned, at_us) = numbers;
             let v = limits::WIRE_VERSION;
             AttemptRecord {
                 v,
@@ -33,6 +35,7 @@ fn attempt() -> impl Strategy<Value = AttemptRecord> {
                 host,
                 planned,
                 at_us,
+                reply,
             }
         },
     )

@@ -59,6 +59,7 @@ pub(crate) fn cause() -> impl Strategy<Value = Cause> {
         Drain,
         Full,
         GathererAbsent,
+        BytesLost,
         Cancelled,
         Duplicate,
     ])
