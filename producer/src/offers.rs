@@ -92,6 +92,8 @@ pub(crate) struct Past {
     pub(crate) bytes_lost: u32,
     /// The execution that spent the last attempt: whatever else becomes of it spends no second one.
     spender: Option<Execution>,
+    /// The execution that was given back last: a renewal that was on its way then holds nothing.
+    given_back: Option<Execution>,
 }
 
 impl Past {
@@ -267,10 +269,14 @@ impl Offers {
     }
 
     /// A worker says that it executes a task which is not decided. Whether it has the lease: unless
-    /// another has, it does, also if its offer was answered late, or made by an earlier gatherer.
+    /// another has, or it gave it back, it does, also if its offer was answered late, or made by an earlier gatherer.
     pub(crate) fn hold(&mut self, lease: Lease, now: Instant) -> bool {
         let key = (lease.index, lease.round);
         let attempt = lease.attempt;
+        let past = self.tasks.get(&key).map(|task| &task.past).or_else(|| self.past.get(&key));
+        if past.is_some_and(|past| past.given_back.as_ref() == Some(&lease.execution)) {
+            return false;
+        }
         if let Some(task) = self.tasks.get_mut(&key) {
             match &mut task.state {
                 State::Leased { lease: held, renewed } => {
@@ -355,6 +361,7 @@ impl Offers {
         let before = past.planned;
         let times = if cause.is_planned() { before } else { past.spent };
         past.count(&lease.execution, cause);
+        past.given_back = Some(lease.execution.clone());
         self.wait(key, now + cause.give_back_delay(times));
         self.idle();
         Some(before)

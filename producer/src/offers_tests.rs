@@ -138,6 +138,21 @@ fn what_is_given_back_as_planned_spends_no_attempt() {
     }
 }
 
+/// Renewals are sent beside everything else, and one may come behind the give-back.
+#[test]
+fn a_renewal_behind_its_give_back_holds_nothing() {
+    let (mut offers, now) = table(1);
+    let (number, _) = offered(&mut offers, now).unwrap();
+    let held = lease((0, 0), "a", 1);
+    assert!(offers.taken(number, held.clone(), now));
+    assert_eq!(offers.given_back(&held, Cause::Drain, now), Some(0));
+    assert!(!offers.hold(held, now));
+    assert_eq!(offers.leases(), 0);
+    let (number, attempt) = offered(&mut offers, now).unwrap();
+    assert_eq!(attempt, 1);
+    assert!(offers.taken(number, lease((0, 0), "a", 1), now));
+}
+
 #[test]
 fn a_new_gatherer_takes_over_the_leases_that_are_renewed() {
     let (mut offers, now) = (Offers::new(3), Instant::now());
