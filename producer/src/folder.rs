@@ -154,7 +154,14 @@ impl RunFolder {
     pub fn gatherer(&self) -> Option<u32> {
         let holder = fs::read_to_string(self.path.join(".lock")).ok()?;
         let pid: u32 = holder.trim().parse().ok()?;
-        machine::lives(pid).then_some(pid)
+        // Another process may have got the id of a killed one: the lock itself tells. It is not even
+        // tried where nobody of that id lives, so that looking keeps no gatherer from starting.
+        (machine::lives(pid) && self.is_locked()).then_some(pid)
+    }
+
+    fn is_locked(&self) -> bool {
+        let Ok(file) = File::open(self.path.join(".lock")) else { return false };
+        flock(&file, FlockOperation::NonBlockingLockShared).is_err()
     }
 
     /// Where the run's bag is: `local`, or the server's URL, without what lets one in.
@@ -228,5 +235,24 @@ impl RunFolder {
     #[must_use]
     pub fn broker(&self) -> PathBuf {
         self.path.join(".broker")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_got_the_id_of_a_killed_gatherer_is_none() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = RunFolder { path: place.path().to_owned() };
+        let ours = std::process::id();
+        // As a killed gatherer leaves it, whose id we have got.
+        fs::write(folder.path().join(".lock"), format!("{ours}\n")).unwrap();
+        assert_eq!(folder.gatherer(), None);
+        let lock = folder.lock().unwrap();
+        assert_eq!(folder.gatherer(), Some(ours));
+        drop(lock);
+        assert_eq!(folder.gatherer(), None);
     }
 }
