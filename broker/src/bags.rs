@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::commit::{Refused, refused};
 use crate::descriptor::ResultPath;
 use crate::ids::{BagId, Pool};
-use crate::{Broker, Error, subjects};
+use crate::{Broker, Error, machine, subjects};
 
 /// How far a bag is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,20 @@ pub struct Gatherer {
     /// Which lock file it holds: kernel, device and inode. Who holds the same one knows that this
     /// gatherer is dead.
     pub lock: String,
+    /// Whose process ids `pid` is one of: [`machine::processes`]. Empty if that is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub processes: String,
+}
+
+impl Gatherer {
+    /// Whether its process has certainly ended: ids are ours, and nobody has this one. Elsewhere, only
+    /// its lease tells.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        !self.processes.is_empty()
+            && self.processes == machine::processes()
+            && !machine::lives(self.pid)
+    }
 }
 
 impl std::fmt::Display for Gatherer {

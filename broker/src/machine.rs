@@ -9,6 +9,17 @@ pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Which processes our ids are of: kernel, since its start, and namespace. Empty if that cannot be told.
+#[must_use]
+pub fn processes() -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let namespace = std::fs::read_link("/proc/self/ns/pid");
+    match (kernel, namespace) {
+        (Ok(kernel), Ok(namespace)) => format!("{}/{}", kernel.trim(), namespace.display()),
+        _ => String::new(),
+    }
+}
+
 /// Whether a process of that id lives here. One of another user does too; 0 is nobody's.
 #[must_use]
 pub fn lives(pid: u32) -> bool {

@@ -208,6 +208,7 @@ fn me(lock: &GatherLock) -> Gatherer {
         pid: std::process::id(),
         since_us: wall_clock_us(),
         lock: lock.identity().to_owned(),
+        processes: machine::processes(),
     }
 }
 
@@ -273,6 +274,11 @@ pub(crate) async fn expect_unheld(
 /// [`Usage`] if it is renewed: the holder lives.
 async fn expired(broker: &Broker, before: Found, holder: &Gatherer) -> Result<Found> {
     let bag = before.line.as_ref().map(|line| line.bag.clone()).context("a line without a bag")?;
+    if holder.is_dead() {
+        info!(%bag, %holder, "its process has ended, the bag is taken over");
+        let line = before.line.map(|line| BagLine { gatherer: None, ..line });
+        return Ok(Found { line, revision: before.revision });
+    }
     info!(%bag, %holder, "somebody gathers the bag, or did: waiting whether the lease is renewed");
     let deadline = Instant::now() + limits::GATHERER_LEASE;
     let mut last = before;

@@ -79,6 +79,7 @@ async fn released(broker: &Broker, bag: &BagId) -> Result<()> {
     let deadline = Instant::now() + limits::RELEASED_WITHIN;
     loop {
         let gatherer = broker.find_bag(bag).await?.line.and_then(|line| line.gatherer);
+        let gatherer = gatherer.filter(|gatherer| !gatherer.is_dead());
         let workers = broker.workers(limits::WORKERS_ANSWER_WITHIN).await?;
         let holders: Vec<_> = workers
             .iter()
