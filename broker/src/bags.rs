@@ -4,9 +4,10 @@
 //! has read, so of two writers one learns that there is another.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
-use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_TTL, NATS_ROLLUP};
 use serde::{Deserialize, Serialize};
 
 use crate::commit::{Refused, refused};
@@ -121,6 +122,16 @@ pub struct Found {
     pub line: Option<BagLine>,
     /// Its revision; 0 if there is none.
     pub revision: u64,
+    /// Whether the bag was removed, not long ago.
+    pub removed: bool,
+}
+
+impl Found {
+    /// Whether nothing of the bag is to be worked on any more.
+    #[must_use]
+    pub fn is_called_off(&self) -> bool {
+        self.removed || self.line.as_ref().is_some_and(|line| line.state == BagState::Cancelled)
+    }
 }
 
 impl Broker {
@@ -132,7 +143,8 @@ impl Broker {
     pub async fn find_bag(&self, bag: &BagId) -> Result<Found, Error> {
         let found = self.last_with_sequence(&subjects::lines(), &subjects::line(bag)).await?;
         let (revision, payload) = found.unwrap_or_default();
-        Ok(Found { line: serde_json::from_slice(&payload).ok(), revision })
+        let removed = revision > 0 && payload.is_empty();
+        Ok(Found { line: serde_json::from_slice(&payload).ok(), revision, removed })
     }
 
     /// Writes a bag's line if its revision is still `revision`, and returns the new one; none if
@@ -192,7 +204,7 @@ impl Broker {
     pub async fn cancel_bag(&self, bag: &BagId) -> Result<Option<BagLine>, Error> {
         let mut before = None;
         for _ in 0..crate::limits::COMMIT_TRIES {
-            let Found { line, revision } = self.find_bag(bag).await?;
+            let Found { line, revision, .. } = self.find_bag(bag).await?;
             let Some(line) = line else { break };
             before.get_or_insert_with(|| line.clone());
             let cancelled =
@@ -212,6 +224,11 @@ impl Broker {
 
     /// Removes every message that the streams hold of a bag: tasks, results, attempts, and last its line.
     ///
+    /// In place of the line stands, for [`limits::REMOVED_FOR`](crate::limits::REMOVED_FOR), what KV
+    /// buckets call a purge marker: every client takes it for no line, and a server that is killed keeps
+    /// it. Of a line that was only purged such a server brings an older revision back, since it writes
+    /// down from time to time only what it has dropped (ADR 0051).
+    ///
     /// # Errors
     ///
     /// [`Error::Lost`] or [`Error::Missing`]: remove again.
@@ -220,7 +237,35 @@ impl Broker {
         removed += self.purge(subjects::RESULTS, &subjects::results_of(bag)).await?;
         removed += self.purge(subjects::ATTEMPTS, &subjects::attempts_of(bag)).await?;
         removed += self.purge(subjects::ATTEMPTS, &subjects::duplicates_of(bag)).await?;
-        removed += self.purge(&subjects::lines(), &subjects::line(bag)).await?;
-        Ok(removed)
+        let Found { line, revision, .. } = self.find_bag(bag).await?;
+        if revision > 0 {
+            self.mark_removed(bag).await?;
+        }
+        Ok(removed + u64::from(line.is_some()))
+    }
+
+    async fn mark_removed(&self, bag: &BagId) -> Result<(), Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert("KV-Operation", "PURGE");
+        headers.insert(NATS_ROLLUP, "sub");
+        let ttl = crate::limits::REMOVED_FOR.as_secs();
+        headers.insert(NATS_MESSAGE_TTL, format!("{ttl}s").as_str());
+        let lost = Error::lost("remove the bag's line");
+        let subject = subjects::line(bag);
+        let sent = self.jetstream().publish_with_headers(subject, headers, "".into()).await;
+        sent.map_err(|e| lost(&e))?.await.map_err(|e| lost(&e))?;
+        Ok(())
+    }
+
+    /// For how long a bag's line was not written, by the server's clock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] or [`Error::Lost`].
+    pub async fn line_age(&self, bag: &BagId) -> Result<Duration, Error> {
+        let stream = self.stream(&subjects::lines()).await?;
+        let last = stream.get_last_raw_message_by_subject(&subjects::line(bag)).await;
+        let last = last.map_err(|e| Error::lost("date the bag's line")(&e))?;
+        Ok(SystemTime::from(last.time).elapsed().unwrap_or_default())
     }
 }

@@ -7,7 +7,7 @@ use bagpress_codec::{DataKind, Digest};
 use crate::descriptor::{Input, ResultPath, TaskDescriptor, Transfer, Verify};
 use crate::ids::{BagId, Execution, Pool, TaskId};
 use crate::result::{Done, Outcome, Place, TaskResult, Times, wall_clock_us};
-use crate::{Broker, Delivery, Queue, Received, limits};
+use crate::{BagLine, BagState, Broker, Delivery, Queue, Received, limits};
 
 /// How long a test waits for what comes at once, on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -44,6 +44,32 @@ pub fn task(bag: &BagId, index: u32, results: ResultPath) -> TaskDescriptor {
         transfer: Transfer::Wire,
         attempts: 3,
         published_us: wall_clock_us(),
+    }
+}
+
+/// The line of a staged bag of 100 tasks, which nobody gathers.
+#[must_use]
+pub fn line(bag: &BagId, state: BagState) -> BagLine {
+    BagLine {
+        v: limits::WIRE_VERSION,
+        bag: bag.clone(),
+        state,
+        pool: Pool::default(),
+        results: ResultPath::Staged,
+        codec: "store".to_owned(),
+        library: String::new(),
+        tasks: 100,
+        done: 0,
+        failed: 0,
+        retried: 0,
+        workers_lost: 0,
+        input_bytes: 0,
+        output_bytes: 0,
+        bytes_per_s: 0,
+        eta_s: None,
+        waits: None,
+        gatherer: None,
+        updated_us: wall_clock_us(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, ReplayPolicy};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
-use async_nats::jetstream::{ErrorCode, context, kv, stream};
+use async_nats::jetstream::{ErrorCode, context, stream};
 use futures::TryStreamExt;
 
 use crate::ids::Pool;
@@ -81,6 +81,23 @@ fn attempts(sizes: Sizes) -> Config {
     }
 }
 
+/// The stream of the KV bucket `bags`, with the settings that NATS' clients give to such buckets, and
+/// messages that may expire by themselves: [`remove_bag`](Broker::remove_bag) needs them.
+fn bags(sizes: Sizes) -> Config {
+    Config {
+        name: subjects::lines(),
+        description: Some("One line a bag: specification, state, counts".to_owned()),
+        subjects: vec![format!("$KV.{}.>", subjects::BAGS)],
+        discard: DiscardPolicy::New,
+        max_messages_per_subject: 1,
+        max_bytes: sizes.bytes(256 << 20, 64),
+        allow_rollup: true,
+        deny_delete: true,
+        allow_message_ttl: true,
+        ..common(sizes)
+    }
+}
+
 fn common(sizes: Sizes) -> Config {
     Config {
         retention: RetentionPolicy::Limits,
@@ -134,29 +151,11 @@ impl Broker {
                 },
             }
         };
-        let bags = kv::Config {
-            bucket: subjects::BAGS.to_owned(),
-            description: "One line a bag: specification, state, counts".to_owned(),
-            history: 1,
-            max_bytes: sizes.bytes(256 << 20, 64),
-            storage: StorageType::File,
-            num_replicas: sizes.replicas,
-            ..kv::Config::default()
-        };
-        let make_bags = async {
-            match self.jetstream().create_key_value(bags).await {
-                Ok(_) => Ok(()),
-                Err(error) => match self.jetstream().get_key_value(subjects::BAGS).await {
-                    Ok(_) => Ok(()),
-                    Err(_) => Err(Error::lost("make the KV bucket bags")(&error)),
-                },
-            }
-        };
         futures::try_join!(
             make(tasks(sizes)),
             make(results(sizes)),
             make(attempts(sizes)),
-            make_bags
+            make(bags(sizes))
         )?;
         self.ensure_durable(pool).await
     }
@@ -321,6 +320,10 @@ fn check(found: &Config, wanted: &Config) -> Result<(), Error> {
     );
     if wanted.name == subjects::RESULTS {
         same!(format!("stream {}", wanted.name), found, wanted, max_age);
+    }
+    if wanted.allow_message_ttl {
+        let name = format!("stream {}", wanted.name);
+        same!(name, found, wanted, allow_message_ttl, allow_rollup);
     }
     Ok(())
 }

@@ -42,8 +42,16 @@ fn attempt() -> impl Strategy<Value = AttemptRecord> {
 }
 
 fn gatherer() -> impl Strategy<Value = Gatherer> {
-    ([text(), text(), text()], any::<u32>(), any::<u64>())
-        .prop_map(|([id, host, lock], pid, since_us)| Gatherer { id, host, pid, since_us, lock })
+    ([text(), text(), text(), text()], any::<u32>(), any::<u64>()).prop_map(
+        |([id, host, lock, processes], pid, since_us)| Gatherer {
+            id,
+            host,
+            pid,
+            since_us,
+            lock,
+            processes,
+        },
+    )
 }
 
 fn line() -> impl Strategy<Value = BagLine> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bagpress_broker::ids::BagId;
-use bagpress_broker::{BagEvents, BagState, Broker, Error, limits};
+use bagpress_broker::{BagEvents, Broker, Error, limits};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -57,7 +57,8 @@ impl Cancelled {
 
     async fn is_cancelled(&self, bag: &BagId) -> bool {
         match self.broker.find_bag(bag).await {
-            Ok(found) => found.line.is_some_and(|line| line.state == BagState::Cancelled),
+            // A server that was killed may hand out again what it had dropped with a removed bag.
+            Ok(found) => found.is_called_off(),
             Err(error) => {
                 debug!(%error, %bag, "the bag's line not read, it is looked at again");
                 false

@@ -140,6 +140,10 @@ impl Lease {
                 return Ok(());
             }
             let found = broker.find_bag(&line.bag).await?;
+            if found.removed {
+                standing.send_replace(Standing::Cancelled);
+                return Ok(());
+            }
             match found.line {
                 Some(there) if there.gatherer.as_ref().is_some_and(|g| g.id != me.id) => {
                     standing.send_replace(Standing::Taken(there.gatherer));
@@ -179,9 +183,7 @@ impl Lease {
         Ok(tokio::spawn(async move {
             while let Some(bag) = events.next().await {
                 match broker.find_bag(&bag).await {
-                    Ok(Found { line: Some(line), .. }) if line.state == BagState::Cancelled => {
-                        lease.cancelled();
-                    }
+                    Ok(found) if found.is_called_off() => lease.cancelled(),
                     Ok(_) => debug!("an event of a cancellation, and no line that says so"),
                     Err(error) => debug!(%error, "the next renewal finds out"),
                 }
@@ -276,8 +278,8 @@ async fn expired(broker: &Broker, before: Found, holder: &Gatherer) -> Result<Fo
     let bag = before.line.as_ref().map(|line| line.bag.clone()).context("a line without a bag")?;
     if holder.is_dead() {
         info!(%bag, %holder, "its process has ended, the bag is taken over");
-        let line = before.line.map(|line| BagLine { gatherer: None, ..line });
-        return Ok(Found { line, revision: before.revision });
+        let line = before.line.clone().map(|line| BagLine { gatherer: None, ..line });
+        return Ok(Found { line, ..before });
     }
     info!(%bag, %holder, "somebody gathers the bag, or did: waiting whether the lease is renewed");
     let deadline = Instant::now() + limits::GATHERER_LEASE;
@@ -304,6 +306,6 @@ async fn expired(broker: &Broker, before: Found, holder: &Gatherer) -> Result<Fo
         }
     }
     info!(%bag, %holder, "its lease is over, the bag is taken over");
-    let line = last.line.map(|line| BagLine { gatherer: None, ..line });
-    Ok(Found { line, revision: last.revision })
+    let line = last.line.clone().map(|line| BagLine { gatherer: None, ..line });
+    Ok(Found { line, ..last })
 }

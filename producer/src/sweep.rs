@@ -41,6 +41,11 @@ pub async fn broker(broker: &Broker, older_than: Duration, dry_run: bool) -> Res
     let held: HashSet<String> =
         workers.into_iter().flat_map(|(_, stats)| stats.held.into_keys()).collect();
     let mut swept = Vec::new();
+    for line in lines.values().filter(|line| !traces.contains_key(&line.bag)) {
+        if !held.contains(line.bag.as_str()) {
+            swept.extend(bare_line(broker, line, older_than, dry_run).await?);
+        }
+    }
     for (bag, mut of) in traces {
         if held.contains(bag.as_str()) {
             continue;
@@ -76,6 +81,33 @@ pub async fn broker(broker: &Broker, older_than: Duration, dry_run: bool) -> Res
         }
     }
     Ok(swept)
+}
+
+/// The line of a bag that is to go on, and of which there is nothing else: no task waits, and nobody
+/// gathers. Who gathers it after all, from its run folder, writes another.
+async fn bare_line(
+    broker: &Broker,
+    line: &BagLine,
+    older_than: Duration,
+    dry_run: bool,
+) -> Result<Option<Swept>> {
+    let open = matches!(line.state, BagState::Submitting | BagState::Running);
+    let age = broker.line_age(&line.bag).await?;
+    if !open || age < older_than || lease::is_held(broker, &line.bag).await? {
+        return Ok(None);
+    }
+    if !dry_run {
+        broker.remove_bag(&line.bag).await?;
+    }
+    let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
+    Ok(Some(Swept {
+        what: format!("line of bag {}", line.bag),
+        why: format!(
+            "it is {}, has no message, no bucket, no gatherer, no worker, and was last written {age} ago",
+            line.state
+        ),
+        removed: !dry_run,
+    }))
 }
 
 /// Chunks in the buckets of a bag that nobody works on.

@@ -1,8 +1,9 @@
 //! What the tests of `status`, `cancel` and `rm` ask a broker and the program.
 
+use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{self, Context};
 use bagpress_broker::testing::NatsServer;
-use bagpress_broker::{Address, Broker, Role};
+use bagpress_broker::{Address, Broker, Role, limits};
 use futures::TryStreamExt;
 use serde_json::Value;
 
@@ -70,10 +71,26 @@ pub(crate) async fn all_there_is(server: &NatsServer) -> Vec<String> {
         let stream = context.get_stream(&name).await.unwrap();
         let mut subjects = stream.info_with_subjects(">").await.unwrap();
         while let Some((subject, count)) = subjects.try_next().await.unwrap() {
+            if says_removed(&stream, &subject).await {
+                continue;
+            }
             all.push(format!("{name} {subject} {count}"));
         }
         all.push(name);
     }
     all.sort();
     all
+}
+
+/// Whether a message is a KV bucket's purge marker that expires by itself.
+async fn says_removed(stream: &Stream, subject: &str) -> bool {
+    if !subject.starts_with("$KV.") {
+        return false;
+    }
+    let last = stream.get_last_raw_message_by_subject(subject).await.unwrap();
+    let header = |name: &str| last.headers.get(name).map(ToString::to_string);
+    let ttl = format!("{}s", limits::REMOVED_FOR.as_secs());
+    last.payload.is_empty()
+        && header("KV-Operation").as_deref() == Some("PURGE")
+        && header("Nats-TTL") == Some(ttl)
 }

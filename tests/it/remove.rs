@@ -2,16 +2,18 @@
 
 use std::fs;
 
-use bagpress_broker::ids::{Execution, TaskId};
+use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::ids::{BagId, Execution, Pool, TaskId};
 use bagpress_broker::result::Place as Stored;
-use bagpress_broker::samples;
+use bagpress_broker::testing::eventually;
+use bagpress_broker::{BagLine, BagState, Gatherer, samples};
 use rustix::process::Signal;
 use serde_json::Value;
 use walkdir::WalkDir;
 
 use crate::control::{all_there_is, bag_of, broker, context};
 use crate::death::{BAG, middle};
-use crate::harness::Place;
+use crate::harness::{Place, SOON};
 
 #[tokio::test]
 async fn rm_leaves_nothing_of_a_bag_and_touches_no_other() {
@@ -69,6 +71,72 @@ async fn a_bag_that_is_gathered_is_removed_only_by_force() {
     run.ended(&place).await.with_code(1);
     assert!(!place.path("runs/t").exists());
     assert_eq!(all_there_is(&server).await, before);
+}
+
+#[tokio::test]
+async fn a_task_that_comes_back_of_a_removed_bag_is_dropped() {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--server {}", server.url());
+    let before = all_there_is(&server).await;
+    place.run(&format!("submit --tasks 2 --bytes 64KiB --name t {at}")).await.with_code(0);
+    let broker = broker(&server).await;
+    let bag = broker.bags().await.unwrap().remove(0).bag;
+    place.run(&format!("rm {bag} {at}")).await.with_code(0);
+    // As a server does that is killed before it wrote down what it has dropped.
+    let task = samples::task(&bag, 0, ResultPath::Staged);
+    broker.submit(&Pool::default(), &task, false).await.unwrap().await.unwrap();
+    assert_ne!(all_there_is(&server).await, before);
+    let _worker = place.worker(&server);
+    let gone = async || (all_there_is(&server).await == before).then_some(());
+    eventually("the task is dropped", SOON, gone).await;
+}
+
+#[tokio::test]
+async fn rm_waits_for_no_lease_of_a_gatherer_whose_process_has_ended_here() {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--server {}", server.url());
+    let _worker = place.worker(&server);
+    let run = place.spawn(&format!("run {BAG} -q {at}"));
+    middle(&place, &place.folder("t/staged")).await;
+    let id: BagId = bag_of(&place, "t/staged").parse().unwrap();
+    run.signal(Signal::KILL);
+    run.ended(&place).await;
+    let broker = broker(&server).await;
+    let gatherer = broker.find_bag(&id).await.unwrap().line.unwrap().gatherer.unwrap();
+    assert!(gatherer.is_dead(), "{gatherer:?}");
+    let elsewhere = Gatherer { processes: "another machine".to_owned(), ..gatherer };
+    assert!(!elsewhere.is_dead(), "only its lease tells");
+    let mut command = place.bagpress(&format!("rm {id} {at}"));
+    command.env("BAGPRESS_LOG", "info");
+    let removed = place.finish(command).await.with_code(0);
+    assert!(removed.stderr.contains("its process has ended"), "{removed:?}");
+    assert!(!removed.stderr.contains("waiting whether the lease is renewed"), "{removed:?}");
+}
+
+#[tokio::test]
+async fn a_line_with_nothing_behind_it_is_swept_and_others_stay() {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--server {}", server.url());
+    place.run(&format!("submit --tasks 2 --bytes 64KiB --name waits {at}")).await.with_code(0);
+    let broker = broker(&server).await;
+    let waits = broker.bags().await.unwrap().remove(0);
+    let bag = samples::bag();
+    let bare = |state| BagLine { bag: bag.clone(), state, ..waits.clone() };
+    broker.write_bag(&bare(BagState::Running), 0).await.unwrap().unwrap();
+    let sweep = "rm --orphans --older-than 0s";
+    let what = format!("line of bag {bag}");
+    let young = place.run(&format!("rm --orphans --dry-run {at}")).await.with_code(0);
+    assert!(!young.stdout.contains(&what), "{young:?}");
+    let dry = place.run(&format!("{sweep} --dry-run {at}")).await.with_code(0);
+    assert!(dry.stdout.contains(&format!("would remove {what}")), "{dry:?}");
+    assert_eq!(broker.bags().await.unwrap().len(), 2);
+    place.run(&format!("{sweep} {at}")).await.with_code(0);
+    assert_eq!(broker.bags().await.unwrap(), std::slice::from_ref(&waits));
+    // What is over is told by its line alone.
+    let revision = broker.find_bag(&bag).await.unwrap().revision;
+    broker.write_bag(&bare(BagState::Finished), revision).await.unwrap().unwrap();
+    place.run(&format!("{sweep} {at}")).await.with_code(0);
+    assert_eq!(broker.bags().await.unwrap().len(), 2);
 }
 
 #[tokio::test]

@@ -12,7 +12,6 @@ mod plan;
 mod proxy;
 mod verdict;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -42,8 +41,6 @@ use crate::show;
 const DISK_BYTES: u64 = 512 << 20;
 /// Bags at a time.
 const LANES: usize = 2;
-/// Bags that are removed again at a time.
-const REMOVALS: usize = 16;
 /// Faults of a drill that was told neither minutes nor faults.
 const FAULTS_DEFAULT: u32 = 100;
 /// A task that was decided is forgotten by the server so long after everything is quiet.
@@ -166,7 +163,6 @@ impl Drill<'_> {
         let (tally, bags) = self.disaster(&mut cluster, &lanes)?;
         let mut verdict = Verdict::of(self.args.seed, workers, &tally, bags);
         if verdict.good {
-            verdict.came_back = remove_again(&self.bagpress, cluster.port)?;
             verdict.left_over.extend(left_at_server(&self.bagpress, &runs, cluster.port)?);
         }
         verdict.left_over.extend(cluster.stop()?);
@@ -262,31 +258,6 @@ impl Drill<'_> {
     }
 }
 
-/// Removes bags that came back: a server that is killed may forget a removal that it had confirmed, as
-/// it may forget what it had stored. Returns how many those were.
-fn remove_again(bagpress: &Bagpress, port: u16) -> Result<u64> {
-    let mut nats = Nats::connect(port)?;
-    let mut bags = BTreeSet::new();
-    for stream in ["KV_bags", "BAG_TASKS", "BAG_RESULTS", "BAG_ATTEMPTS"] {
-        bags.extend(nats.bags(stream)?);
-    }
-    let server = format!("nats://127.0.0.1:{port}");
-    let mut again = 0;
-    // Each waits until its gatherer, which is dead, would have let go.
-    for bags in bags.into_iter().collect::<Vec<_>>().chunks(REMOVALS) {
-        let removing = bags.iter().map(|bag| {
-            let mut remove = bagpress.command("rm");
-            remove.args([bag, "--force", "--server", &server]).stdin(Stdio::null());
-            remove.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("remove a bag again")
-        });
-        for mut remove in removing.collect::<Result<Vec<_>>>()? {
-            // One that is only a tombstone is not known.
-            again += u64::from(remove.wait()?.success());
-        }
-    }
-    Ok(again)
-}
-
 /// What the server still holds when every bag is over and was removed, and what a late worker wrote of
 /// them was swept.
 fn left_at_server(bagpress: &Bagpress, runs: &Path, port: u16) -> Result<Vec<String>> {
@@ -299,7 +270,7 @@ fn left_at_server(bagpress: &Bagpress, runs: &Path, port: u16) -> Result<Vec<Str
         let look = || -> Result<Vec<String>> {
             anyhow::ensure!(swept.status.success(), "{}", String::from_utf8_lossy(&swept.stderr));
             let mut nats = Nats::connect(port)?;
-            let mut left = Vec::new();
+            let mut left = listed(bagpress, port)?;
             for stream in nats.streams()? {
                 let messages = nats.messages(&stream)?;
                 if stream.starts_with("OBJ_") || (stream.starts_with("BAG_") && messages > 0) {
@@ -314,6 +285,17 @@ fn left_at_server(bagpress: &Bagpress, runs: &Path, port: u16) -> Result<Vec<Str
             Ok(_) | Err(_) => thread::sleep(LOOK_EVERY),
         }
     }
+}
+
+/// Bags that the server still has a line of.
+fn listed(bagpress: &Bagpress, port: u16) -> Result<Vec<String>> {
+    let mut status = bagpress.command("status");
+    status.args(["--json", "--server", &format!("nats://127.0.0.1:{port}")]);
+    let status = status.stdin(Stdio::null()).output().context("list the bags")?;
+    anyhow::ensure!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+    let overview: serde_json::Value = serde_json::from_slice(&status.stdout)?;
+    let bags = overview["bags"].as_array().context("status lists no bags")?;
+    Ok(bags.iter().map(|line| format!("line of bag {}", line["bag"])).collect())
 }
 
 /// Processes that speak of our folder, when all of ours have ended.

@@ -1,7 +1,6 @@
 //! As much of the NATS protocol as it takes to look at a store from outside, and to damage it: not our
 //! own client code, which is what is drilled.
 
-use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
@@ -127,15 +126,6 @@ impl Nats {
         let names = self.api("STREAM.NAMES", &json!({}))?;
         let names = names["streams"].as_array().cloned().unwrap_or_default();
         Ok(names.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect())
-    }
-
-    /// The bags that messages of a stream speak of.
-    pub(super) fn bags(&mut self, stream: &str) -> Result<BTreeSet<String>> {
-        let info =
-            self.api(&format!("STREAM.INFO.{stream}"), &json!({ "subjects_filter": ">" }))?;
-        let subjects = info["state"]["subjects"].as_object().cloned().unwrap_or_default();
-        let words = subjects.keys().flat_map(|subject| subject.split('.'));
-        Ok(words.filter(|word| word.starts_with("bag-")).map(str::to_owned).collect())
     }
 
     /// The first message at or after a sequence, or the last one (from 0), of a subject.

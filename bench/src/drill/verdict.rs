@@ -140,8 +140,6 @@ pub(super) struct Verdict {
     pub(super) stuck: u64,
     pub(super) gave_up: u32,
     pub(super) longest_stall_ms: f64,
-    /// Bags whose removal a killed server forgot: removed again at the end.
-    pub(super) came_back: u64,
     /// Processes, files and messages that nobody owns any more.
     pub(super) left_over: Vec<String>,
     /// Processes that ended though nobody had killed them.
@@ -178,7 +176,6 @@ impl Verdict {
             stuck: sum(|bag| bag.stuck),
             gave_up: bags.iter().map(|bag| bag.gave_up).sum(),
             longest_stall_ms: bags.iter().map(|bag| bag.longest_stall_ms).fold(0.0, f64::max),
-            came_back: 0,
             left_over: bags.iter().flat_map(|bag| bag.left_over.clone()).collect(),
             surprises: Vec::new(),
             good: bags.iter().all(BagReport::is_good),
@@ -218,9 +215,6 @@ impl Verdict {
             self.longest_stall_ms / 1e3,
             self.gave_up
         ));
-        if self.came_back > 0 {
-            line(format!("removals that a killed server forgot: {} bags", self.came_back));
-        }
         for left in &self.left_over {
             line(format!("left over: {left}"));
         }
