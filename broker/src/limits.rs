@@ -143,6 +143,9 @@ pub const SYNC_WITHIN: Duration = Duration::from_millis(2);
 pub const SYNC_BATCH: usize = 64;
 /// Free bytes below which a run folder counts as full.
 pub const DISK_FREE_MIN: u64 = 16 * 1024 * 1024;
+/// How often a bag makes the folder of its part files, while other bags that are over remove the empty
+/// folder around it.
+pub const PART_FOLDER_TRIES: u32 = 64;
 /// Lines of a log that wait for the disk; more are lost.
 pub const LOG_LINES_MAX: usize = 4_096;
 /// How long a process that ends waits for the last lines of its log.

@@ -8,7 +8,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bagpress_broker::ids::{Execution, TaskId};
 use bagpress_codec::Digest;
-use bagpress_objstore::staging::{BAD_DIR, PART_DIR, Parts, Target, create_part, mtime_ns};
+use bagpress_objstore::staging::{
+    BAD_DIR, PART_DIR, Parts, Target, create_part, mtime_ns, remove_parts,
+};
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -24,7 +26,8 @@ impl Folder {
         let root = tempfile::tempdir()?;
         let id = TaskId { bag: "b-1".parse()?, index: 3, round: 1 };
         let target = Target { path: PathBuf::from("a b/ü.gz"), attributes: None };
-        Ok(Self { parts: Parts::open(&root.path().join("out"))?, id, target, _root: root })
+        let parts = Parts::open(&root.path().join("out"), &id.bag)?;
+        Ok(Self { parts, id, target, _root: root })
     }
 
     fn last(&self) -> PathBuf {
@@ -136,6 +139,52 @@ fn a_sweep_removes_the_parts_of_this_and_earlier_rounds_of_one_task() -> Outcome
 }
 
 #[test]
+fn each_bag_of_a_folder_has_part_files_and_a_nonce_of_its_own() -> Outcome {
+    let folder = Folder::new()?;
+    let root = folder.parts.root();
+    let other = Parts::open(root, &"b-2".parse()?)?;
+    assert_eq!(fs::read_to_string(folder.parts.nonce().0)?, folder.parts.nonce().1);
+    let execution = folder.part(b"output")?;
+    fs::write(other.part(folder.id.index, folder.id.round, &execution), b"the other's")?;
+
+    other.sweep(folder.id.index, folder.id.round);
+    assert!(other.listed().is_empty());
+    assert_eq!(remove_parts(root, &"b-2".parse()?)?, 1, "its nonce");
+    other.remove()?;
+
+    assert_eq!(fs::read_dir(root.join(PART_DIR))?.count(), 1);
+    folder.place(&execution, b"output")?;
+    assert_eq!(fs::read(folder.last())?, b"output");
+    folder.parts.remove()?;
+    assert!(!root.join(PART_DIR).exists());
+    Ok(())
+}
+
+#[test]
+fn a_bag_begins_while_others_end_in_the_same_folder() -> Outcome {
+    let root = tempfile::tempdir()?;
+    std::thread::scope(|scope| {
+        let bags = ["b-1", "b-2", "b-3"].map(|bag| {
+            let root = root.path();
+            scope.spawn(move || {
+                let bag = bag.parse().map_err(io::Error::other)?;
+                for _ in 0..500 {
+                    let parts = Parts::open(root, &bag)?;
+                    let part = parts.part(0, 0, &Execution::random());
+                    fs::write(&part, b"output")?;
+                    assert_eq!(parts.listed().len(), 1);
+                    assert_eq!(remove_parts(root, &bag)?, 2);
+                }
+                Ok::<_, io::Error>(())
+            })
+        });
+        bags.into_iter().try_for_each(|bag| bag.join().expect("a bag"))
+    })?;
+    assert!(!root.path().join(PART_DIR).exists());
+    Ok(())
+}
+
+#[test]
 fn an_output_has_the_mode_and_time_of_its_source() -> Outcome {
     let folder = Folder::new()?;
     for (mode, mtime) in [(0o4755, 1_700_000_000_123_456_789), (0o400, -1_500_000_000)] {
@@ -161,7 +210,7 @@ fn a_part_file_is_begun_anew() -> Outcome {
 #[test]
 fn each_opening_has_a_nonce_of_its_own() -> Outcome {
     let folder = Folder::new()?;
-    let again = Parts::open(folder.parts.root())?;
+    let again = Parts::open(folder.parts.root(), &folder.id.bag)?;
     assert_ne!(folder.parts.nonce().1, again.nonce().1);
     assert_eq!(fs::read_to_string(again.nonce().0)?, again.nonce().1);
     // The nonce is no part file.

@@ -87,7 +87,7 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let parts = Arc::new(Parts::open(folder.path()).unwrap());
+        let parts = Arc::new(Parts::open(folder.path(), &bag()).unwrap());
         let acceptor = acceptor(&folder, &parts);
         Self { folder, parts, acceptor }
     }

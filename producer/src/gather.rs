@@ -189,7 +189,8 @@ impl Gathering {
         let mut parts = None;
         if specification.has_files() {
             let root = specification.output_root(folder);
-            let opened = Parts::open(&root).with_context(|| format!("make {}", root.display()))?;
+            let opened = Parts::open(&root, &specification.bag);
+            let opened = opened.with_context(|| format!("make {}", root.display()))?;
             parts = Some(Arc::new(opened));
         }
         let serves = specification.results == ResultPath::Staged
@@ -198,7 +199,7 @@ impl Gathering {
         if serves {
             let folder = match &parts {
                 Some(parts) => parts.clone(),
-                None => Arc::new(Parts::open(&folder.results())?),
+                None => Arc::new(Parts::open(&folder.results(), &specification.bag)?),
             };
             let plan: Arc<BagPlan> = Arc::new(plan.clone());
             receiver = Some(Receiver::start(broker, &specification.bag, folder, plan).await?);
@@ -449,8 +450,10 @@ impl Gathering {
         }
         self.acceptor.finish().await;
         self.publisher.remove_inputs().await;
+        // A bag without outputs has a folder for them too, if it asks for its files.
+        let parts = self.receiver.as_ref().map(|receiver| receiver.parts().clone()).or(self.parts);
         drop(self.receiver);
-        if let Some(parts) = &self.parts {
+        if let Some(parts) = parts {
             parts.remove().context("remove the part files")?;
         }
         let first = self.publisher.first().unwrap_or(self.began);

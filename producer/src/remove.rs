@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bagpress_broker::ids::BagId;
 use bagpress_broker::server::remove_store;
 use bagpress_broker::{BagState, Broker, limits};
-use bagpress_objstore::staging::{BAD_DIR, PART_DIR, hash_file};
+use bagpress_objstore::staging::{BAD_DIR, hash_file, remove_parts};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
@@ -142,10 +142,8 @@ fn remove_from_out(
         }
     })
     .context("read the ledger")?;
-    if tally.decided() < u64::from(tasks) {
-        // Its gatherer removes them when the bag is over; this one never will be.
-        removed.files += remove_all(&out.join(PART_DIR))?;
-    }
+    removed.files += remove_parts(out, &specification.bag)
+        .with_context(|| format!("remove the bag's part files in {}", out.display()))?;
     if out.join(BAD_DIR).exists() {
         removed
             .kept

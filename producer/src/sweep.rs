@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bagpress_broker::server::{self, remove_store};
 use bagpress_broker::{BagLine, BagState, Broker, limits, machine};
-use bagpress_objstore::staging::PART_DIR;
+use bagpress_objstore::staging::{part_folder, remove_parts};
 use serde::Serialize;
 
 use crate::accept::open_bucket;
@@ -169,20 +169,8 @@ pub async fn runs(runs: &Path, dry_run: bool) -> Result<Vec<Swept>> {
                 remove_file(&leftover, dry_run)?;
             }
         }
-        if finished && specification.out.is_none() {
-            let parts = folder.results().join(PART_DIR);
-            if parts.is_dir() {
-                found(
-                    &mut swept,
-                    &parts,
-                    "the run is finished, every output has its name",
-                    dry_run,
-                );
-                if !dry_run {
-                    fs::remove_dir_all(&parts)
-                        .with_context(|| format!("remove {}", parts.display()))?;
-                }
-            }
+        if finished {
+            part_files(&mut swept, &folder, &specification, dry_run)?;
         }
         for unfinished in half_written(&folder) {
             found(&mut swept, &unfinished, "whoever wrote it was killed", dry_run);
@@ -191,6 +179,26 @@ pub async fn runs(runs: &Path, dry_run: bool) -> Result<Vec<Swept>> {
         drop(lock);
     }
     Ok(swept)
+}
+
+/// Part files of a finished run: its own, in a folder that other bags may use too.
+fn part_files(
+    swept: &mut Vec<Swept>,
+    folder: &RunFolder,
+    specification: &Specification,
+    dry_run: bool,
+) -> Result<()> {
+    for root in [Some(folder.results()), specification.out.clone()].into_iter().flatten() {
+        let parts = part_folder(&root, &specification.bag);
+        if parts.is_dir() {
+            found(swept, &parts, "the run is finished, every output has its name", dry_run);
+            if !dry_run {
+                remove_parts(&root, &specification.bag)
+                    .with_context(|| format!("remove {}", parts.display()))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn found(swept: &mut Vec<Swept>, path: &Path, why: &str, dry_run: bool) {

@@ -7,7 +7,7 @@ use bagpress_broker::ids::Pool;
 use bagpress_broker::result::Place as Where;
 use bagpress_broker::{Address, Broker, Error, Holder, Offer, Offered, Offers, Role, samples};
 use bagpress_codec::{DataKind, Digest};
-use bagpress_objstore::staging::{Permission, Stager};
+use bagpress_objstore::staging::{Permission, Stager, part_folder};
 use bytes::Bytes;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -112,7 +112,8 @@ async fn an_output_whose_bytes_are_lost_behind_its_close_is_offered_again() {
     drop(sender);
     let upload = stager.upload(&grant, chunks).await.unwrap();
     upload.close(BYTES as u64, &Digest::of(&output)).await.unwrap();
-    let part = place.folder(&format!("t/staged/results/.bagpress-part/0.0-{}", offer.execution()));
+    let results = place.folder("t/staged/results");
+    let part = part_folder(&results, &offer.id().bag).join(format!("0.0-{}", offer.execution()));
     fs::remove_file(&part).unwrap();
     let result = samples::done(offer.id(), offer.execution(), &output, Where::Staged);
     let concluded = offer.conclude(&result, &CancellationToken::new()).await;

@@ -221,8 +221,9 @@ async fn what_killed_runs_left_is_swept_and_unfinished_bags_stay() {
     let place = Place::new().await;
     place.run("run --tasks 2 --bytes 64KiB --name done --workers 1 -q").await.with_code(0);
     let done = place.folder("done/staged");
-    fs::create_dir_all(done.join("results/.bagpress-part")).unwrap();
-    fs::write(done.join("results/.bagpress-part/0.0-x"), "left").unwrap();
+    let left = done.join("results/.bagpress-part").join(bag_of(&place, "done/staged"));
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join("0.0-x"), "left").unwrap();
     fs::create_dir_all(done.join(".broker/jetstream")).unwrap();
     fs::write(done.join("summary.part"), "left").unwrap();
     let run = place.spawn(&format!("run {BAG} --workers 2 -q"));

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use bagpress_broker::ids::{Execution, TaskId, random_base32};
+use bagpress_broker::ids::{BagId, Execution, TaskId, random_base32};
 use bagpress_broker::limits;
 use bagpress_codec::{Digest, Hasher};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-/// Folder of the part files, below the outputs' root.
+/// Folder of the part files, below the outputs' root: it has a folder for each bag that writes there.
 pub const PART_DIR: &str = ".bagpress-part";
 /// Folder of files that had an output's name and not its digest.
 pub const BAD_DIR: &str = ".bad";
@@ -31,6 +31,8 @@ pub struct Target {
 #[derive(Debug)]
 pub struct Parts {
     root: PathBuf,
+    /// The bag's own: other bags may have the same root.
+    folder: PathBuf,
     nonce: String,
     under_way: Arc<Mutex<Vec<Instant>>>,
 }
@@ -52,17 +54,19 @@ impl Drop for UnderWay {
 }
 
 impl Parts {
-    /// Uses `root`, which is made if it is not there, and writes a new nonce.
+    /// Uses `root`, which is made if it is not there, for the outputs of `bag`, and writes a new nonce.
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub fn open(root: &Path) -> io::Result<Self> {
+    pub fn open(root: &Path, bag: &BagId) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
-        fs::create_dir_all(root.join(PART_DIR))?;
+        fs::create_dir_all(&root)?;
+        let folder = part_folder(&root, bag);
+        make_folder(&root.join(PART_DIR), &folder)?;
         let nonce = random_base32::<15>();
-        fs::write(root.join(PART_DIR).join(NONCE), &nonce)?;
-        Ok(Self { root, nonce, under_way: Arc::default() })
+        fs::write(folder.join(NONCE), &nonce)?;
+        Ok(Self { root, folder, nonce, under_way: Arc::default() })
     }
 
     /// The outputs' root.
@@ -74,13 +78,13 @@ impl Parts {
     /// The nonce file and what it holds.
     #[must_use]
     pub fn nonce(&self) -> (PathBuf, &str) {
-        (self.root.join(PART_DIR).join(NONCE), &self.nonce)
+        (self.folder.join(NONCE), &self.nonce)
     }
 
     /// The part file of one execution.
     #[must_use]
     pub fn part(&self, index: u32, round: u32, execution: &Execution) -> PathBuf {
-        self.root.join(PART_DIR).join(format!("{index}.{round}-{execution}"))
+        self.folder.join(format!("{index}.{round}-{execution}"))
     }
 
     /// Free bytes for us on the outputs' file system.
@@ -215,10 +219,10 @@ impl Parts {
         }
     }
 
-    /// The part files there are, with the index and round of each.
+    /// The bag's part files, with the index and round of each.
     #[must_use]
     pub fn listed(&self) -> Vec<(PathBuf, (u32, u32))> {
-        let Ok(entries) = fs::read_dir(self.root.join(PART_DIR)) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
         let parse = |entry: fs::DirEntry| {
             let name = entry.file_name();
             let (id, _) = name.to_str()?.split_once('-')?;
@@ -228,17 +232,66 @@ impl Parts {
         entries.filter_map(Result::ok).filter_map(parse).collect()
     }
 
-    /// Removes the part folder, with everything in it: when every task is decided.
+    /// Removes the bag's part folder, with everything in it: when every task is decided.
     ///
     /// # Errors
     ///
     /// What the system said.
     pub fn remove(&self) -> io::Result<()> {
-        match fs::remove_dir_all(self.root.join(PART_DIR)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        remove_folder(&self.folder).map(drop)
+    }
+}
+
+/// The folder of a bag's part files, if its outputs' root is `root`.
+#[must_use]
+pub fn part_folder(root: &Path, bag: &BagId) -> PathBuf {
+    root.join(PART_DIR).join(bag.as_str())
+}
+
+/// Removes what `bag` has of part files below `root`, and counts the files. Other bags keep theirs.
+///
+/// # Errors
+///
+/// What the system said.
+pub fn remove_parts(root: &Path, bag: &BagId) -> io::Result<u64> {
+    remove_folder(&part_folder(root, bag))
+}
+
+/// Makes a bag's `folder`, and `around` it the one of all bags, which another bag may remove between the
+/// two steps, as it is empty then.
+fn make_folder(around: &Path, folder: &Path) -> io::Result<()> {
+    let make = |path| match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    };
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        make(around)?;
+        match make(folder) {
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && tries < limits::PART_FOLDER_TRIES => {
+            }
+            done => return done,
         }
     }
+}
+
+/// Removes a bag's folder, counts its files, and removes the folder around it if no other bag is there.
+fn remove_folder(folder: &Path) -> io::Result<u64> {
+    let unless_gone = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(0),
+        _ => Err(error),
+    };
+    let files = fs::read_dir(folder).map(|entries| entries.count() as u64).or_else(unless_gone)?;
+    fs::remove_dir_all(folder).or_else(|error| unless_gone(error).map(drop))?;
+    let around = folder.parent().map_or(Ok(()), fs::remove_dir);
+    around.map(|()| 0).or_else(|error| match error.kind() {
+        // Some file systems say of a folder that has something in it that it exists.
+        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => Ok(0),
+        _ => unless_gone(error),
+    })?;
+    Ok(files)
 }
 
 /// Opens the part file of an execution anew.

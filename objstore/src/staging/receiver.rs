@@ -128,6 +128,12 @@ impl Receiver {
         self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Where uploads go.
+    #[must_use]
+    pub fn parts(&self) -> &Arc<Parts> {
+        &self.shared.parts
+    }
+
     /// The syncer of the outputs' file system.
     #[must_use]
     pub fn syncer(&self) -> &Syncer {

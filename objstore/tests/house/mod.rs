@@ -85,12 +85,13 @@ impl House {
     pub(crate) async fn open(by_path: bool) -> Outcome<Self> {
         let server = NatsServer::start().await;
         let folder = tempfile::tempdir()?;
+        let bag = samples::bag();
         let mut house = Self {
-            bag: samples::bag(),
             worker: server.broker(Role::Worker).await,
             gatherer: server.broker(Role::Producer).await,
             ledger: Arc::new(Ledger { by_path, ..Ledger::default() }),
-            parts: Arc::new(Parts::open(&folder.path().join("run"))?),
+            parts: Arc::new(Parts::open(&folder.path().join("run"), &bag)?),
+            bag,
             receiver: None,
             folder,
             _server: server,
