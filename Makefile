@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test model test-extras lint tools tools-cli bench drill fuzz hooks clean
+.PHONY: help demo test test-disk model test-extras lint tools tools-cli bench drill fuzz hooks clean
 
 NATS_CLI := v0.5.0
 STAMP := $(shell date +%Y%m%d-%H%M%S)
@@ -34,6 +34,10 @@ model: ## the explicit-state model with one crash more in every configuration; m
 
 test-extras: .tools/bin/nats-server .tools/nats-cli-$(NATS_CLI) ## tests beside the `nats` command line; needs Go
 	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo test --workspace --locked --features nats-cli --test cli_interop
+
+test-disk: .tools/bin/nats-server ## tests with a disk that hangs; they need root and a loop device, and say so
+	@if .ci/has-loop-device; then cargo test --workspace --locked --test it -- --ignored slow_disk; \
+	else echo "left out: the tests of a disk that hangs; run them as root where a file can be mounted (-o loop)"; fi
 
 lint: tools ## what review should not have to say
 	cargo fmt --all --check

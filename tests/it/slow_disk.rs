@@ -57,12 +57,14 @@ async fn a_disk_that_hangs(delivery: &str, bytes: &str) {
 }
 
 /// Outputs of several chunks.
+#[ignore = "needs root and a loop device: make test-disk"]
 #[tokio::test]
 async fn a_disk_that_hangs_is_waited_for_and_costs_no_attempt_and_no_memory() {
     a_disk_that_hangs("jetstream", "2MiB").await;
 }
 
 /// Outputs of one chunk, that travel with their CLOSE.
+#[ignore = "needs root and a loop device: make test-disk"]
 #[tokio::test]
 async fn a_disk_that_hangs_is_waited_for_by_members_and_costs_no_attempt_and_no_memory() {
     a_disk_that_hangs("queue-group", "256KiB").await;

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::control::{ENDLESS, bag_of, context, status, until_running, until_status, until_there};
-use crate::death::{BAG, TASKS, middle};
+use crate::death::{BAG, TASKS};
 use crate::harness::{Place, SOON};
 use crate::ledger::{expect_each_done_once, failure};
 
@@ -75,13 +75,17 @@ async fn a_lost_worker_is_in_the_history(delivery: &str) {
     let (place, server) = Place::with_server().await;
     let at = format!("--server {}", server.url());
     let folder = place.folder("t/staged");
-    let (victim, _other) = (place.worker(&server), place.worker(&server));
-    let run = place.spawn(&format!("run {BAG} -q {at} --json --delivery {delivery}"));
-    middle(&place, &folder).await;
+    // Alone, and each task takes long: it certainly dies with one.
+    let victim = place.worker(&server);
+    let bag = "--tasks 4 --bytes 8MiB --data text --codec zlib:9 --name t";
+    let run = place.spawn(&format!("run {bag} -q {at} --json --delivery {delivery}"));
+    until_there(&place, "t/staged").await;
+    until_running(&place, &format!("runs/t/staged {at}")).await;
     victim.signal(Signal::KILL);
+    let _other = place.worker(&server);
     let summary: Value =
         serde_json::from_str(&run.ended(&place).await.with_code(0).stdout).unwrap();
-    expect_each_done_once(&folder, TASKS);
+    expect_each_done_once(&folder, 4);
     assert_eq!((&summary["workers_lost"], &summary["failed"]), (&1.into(), &0.into()));
     assert!(summary["given_back"]["worker-lost"].as_u64() >= Some(1), "{summary}");
     // From the run folder alone, as if its server were gone.
