@@ -269,7 +269,8 @@ impl Offers {
     }
 
     /// A worker says that it executes a task which is not decided. Whether it has the lease: unless
-    /// another has, or it gave it back, it does, also if its offer was answered late, or made by an earlier gatherer.
+    /// another has, or it gave it back, it does, also if its offer was answered late, or made by an earlier
+    /// gatherer.
     pub(crate) fn hold(&mut self, lease: Lease, now: Instant) -> bool {
         let key = (lease.index, lease.round);
         let attempt = lease.attempt;

@@ -62,9 +62,9 @@ async fn a_full_run_folder(delivery: &str) {
     assert!(done < 24, "{done} tasks are done on a full disk");
 
     // Workers ask again and again, and once they have, nobody gets any larger.
-    turned_away(&server, 2 * TASKS).await;
+    turned_away(&server, 3 * TASKS).await;
     let before = [pid, worker.pid()].map(process::peak_bytes);
-    turned_away(&server, 4 * TASKS).await;
+    turned_away(&server, 5 * TASKS).await;
     for (pid, before) in [pid, worker.pid()].into_iter().zip(before) {
         let now = process::peak_bytes(pid);
         assert!(now < before + 4 * MIB && now < 96 * MIB, "{before} bytes, then {now}");
