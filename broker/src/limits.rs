@@ -107,9 +107,9 @@ pub const PROBES_PER_SECOND: usize = 500;
 pub const GATHERER_RENEWAL: Duration = Duration::from_secs(1);
 /// A gatherer that did not renew its lease for this long is dead: another may take the bag over.
 pub const GATHERER_LEASE: Duration = Duration::from_secs(5);
-/// How long what says that a bag was removed outlives it. A server writes down every two minutes what it
-/// has dropped, and one that is killed earlier brings back what it dropped since.
-pub const REMOVED_FOR: Duration = Duration::from_mins(10);
+/// How long what says that a bag was removed outlives it: a server that is killed brings back what it had
+/// dropped, as long as its files still have it.
+pub const REMOVED_FOR: Duration = Duration::from_hours(7 * 24);
 /// Bags of which a worker remembers whether they were cancelled.
 pub const BAGS_REMEMBERED: usize = 256;
 /// How long `rm` waits until no worker holds a task of the bag that it removes.

@@ -22,8 +22,8 @@ async fn bags(broker: &Broker) -> Outcome<Vec<BagId>> {
     Ok(bags)
 }
 
-/// A server writes down from time to time only what it dropped: lines that were purged between others,
-/// before it was killed, came back, each in an older revision.
+/// A server that was killed reads its files anew: lines that were only purged came back, each in a revision
+/// that a newer one had replaced.
 #[tokio::test]
 async fn lines_that_were_removed_stay_so_when_the_server_is_killed() {
     let mut server = NatsServer::start().await;
