@@ -204,6 +204,13 @@ impl Shared {
         }
     }
 
+    /// Removes a part file before anything is answered, unless the disk hangs: then some time.
+    async fn remove_first(&self, part: &std::path::Path) {
+        let path = part.to_owned();
+        let removed = self.on_disk(move || remove_if_there(&path)).await;
+        debug!(ok = matches!(removed, Ok(Ok(()))), part = %part.display(), "part file removed");
+    }
+
     /// Removes a part file some time.
     fn remove(&self, part: &std::path::Path) {
         let (part, under_way) = (part.to_owned(), self.parts.begin());
@@ -322,7 +329,7 @@ impl Shared {
         while let Ok(Some(message)) = tokio::time::timeout(IDLE, chunks.recv()).await {
             if let Some(result) = self.plan.decided(index, round) {
                 drop(incoming);
-                self.remove(&part);
+                self.remove_first(&part).await;
                 return self.answer(&message, &Chunked::HaveIt(Box::new(result))).await;
             }
             if let Some(close) = message.headers.as_ref().and_then(|h| h.get(CLOSE)) {
@@ -377,7 +384,7 @@ impl Shared {
         }
         let part = self.parts.part(close.index, close.round, &close.execution);
         if let Some(result) = self.plan.decided(close.index, close.round) {
-            self.remove(&part);
+            self.remove_first(&part).await;
             return self.answer(message, &Closed::HaveIt(Box::new(result))).await;
         }
         let inline = (close.came == Came::Inline).then(|| message.payload.clone());
