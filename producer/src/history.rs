@@ -130,7 +130,8 @@ impl HistoryFile {
     ///
     /// What the system said: none of them is there.
     pub(crate) fn append(&mut self, records: &[AttemptRecord]) -> io::Result<()> {
-        let records = &records[..records.len().min(limits::ATTEMPTS_FILE_MAX - self.lines)];
+        let room = limits::ATTEMPTS_FILE_MAX.saturating_sub(self.lines);
+        let records = &records[..records.len().min(room)];
         let mut text = Vec::new();
         for record in records {
             let mut line = serde_json::to_vec(record)?;
@@ -251,6 +252,17 @@ mod tests {
         assert_eq!(past.len(), 1, "what is decided is of no interest");
         let past = &past[&(1, 0)];
         assert_eq!((past.spent, past.planned, past.bytes_lost), (2, 2, 1));
+    }
+
+    #[test]
+    fn a_history_that_is_longer_than_its_bound_takes_no_more_and_fails_nothing() {
+        let (_place, folder) = run_folder();
+        let id = TaskId { bag: "t-abcdefgh".parse().unwrap(), index: 3, round: 0 };
+        let lost = AttemptRecord::new(&id, 1, 0, Cause::WorkerLost, "W");
+        let mut file = HistoryFile::open(&folder, |_| {}).unwrap();
+        file.lines = limits::ATTEMPTS_FILE_MAX + 1;
+        file.append(&[lost]).unwrap();
+        read(&folder, |record| panic!("{record:?}")).unwrap();
     }
 
     #[test]
