@@ -58,6 +58,31 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause there is.
+    pub const ALL: [Self; 21] = [
+        Self::InputMissing,
+        Self::InputUnreadable,
+        Self::InputChanged,
+        Self::InputDigest,
+        Self::CodecError,
+        Self::VerifyFailed,
+        Self::BoundViolated,
+        Self::TransferError,
+        Self::OutputDigest,
+        Self::Timeout,
+        Self::WorkerLost,
+        Self::CrashLimit,
+        Self::BadDescriptor,
+        Self::ProtocolVersion,
+        Self::CodecVersion,
+        Self::Drain,
+        Self::Full,
+        Self::GathererAbsent,
+        Self::BytesLost,
+        Self::Cancelled,
+        Self::Duplicate,
+    ];
+
     /// Whether giving a delivery back for this cause is planned, hence no attempt spent.
     #[must_use]
     pub fn is_planned(self) -> bool {
@@ -101,6 +126,9 @@ impl std::fmt::Display for Cause {
         self.serialize(f)
     }
 }
+
+const _: () =
+    assert!(Cause::ALL.len() == Cause::Duplicate as usize + 1, "a cause is not in the list");
 
 /// Where an output is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

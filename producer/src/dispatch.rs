@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 
 use crate::offers::{Key, Next, Past, Table};
 use crate::plan::BagPlan;
+use crate::vanished;
 use crate::watch::Watch;
 
 /// Tasks that wait to be taken into the table.
@@ -262,8 +263,7 @@ impl Serving {
 fn exhausted(past: &Past) -> (u32, Failed) {
     let Past { spent, bytes_lost, .. } = past;
     if *bytes_lost >= limits::BYTES_LOST_MAX {
-        let text = format!("{bytes_lost} outputs were made, and their bytes vanished each time");
-        return (spent + 1, Failed::new(Cause::BytesLost, text));
+        return (spent + 1, vanished::too_often(*bytes_lost));
     }
     let text = format!("{spent} workers had it and none came back");
     (*spent, Failed::new(Cause::CrashLimit, text))

@@ -30,6 +30,7 @@ use crate::requirements::require;
 use crate::room::Room;
 use crate::spec::{Data, Specification};
 use crate::standstill::line_of;
+use crate::vanished::Vanished;
 use crate::wake::{Waker, Waking};
 use crate::watch::Watch;
 use crate::{Cancelled, Interrupted, Stalled};
@@ -167,13 +168,17 @@ pub(crate) struct Gathering {
     pub(crate) last_outcome: Instant,
     pub(crate) last_progress: Instant,
     pub(crate) last_unheld: Instant,
+    pub(crate) last_check: Instant,
     pub(crate) room: Room,
     pub(crate) waking: Waking,
+    pub(crate) vanished: Vanished,
     /// What the server has no more, as an error says it.
     pub(crate) missing: Option<String>,
     pub(crate) reconnects: u64,
     /// Tasks that were waiting when a reconciliation began: the results are read behind it.
     pub(crate) reconciling: Option<Bits>,
+    /// Whether every output is being read back, before anything else.
+    pub(crate) reading_back: bool,
     pub(crate) publishing: Option<tokio::task::JoinHandle<Result<()>>>,
 }
 
@@ -204,13 +209,9 @@ impl Gathering {
             let plan: Arc<BagPlan> = Arc::new(plan.clone());
             receiver = Some(Receiver::start(broker, &specification.bag, folder, plan).await?);
         }
-        let syncer = match (&parts, &receiver) {
-            (Some(parts), Some(receiver)) => Some((parts.clone(), receiver.syncer().clone())),
-            (Some(parts), None) => Some((
-                parts.clone(),
-                Syncer::start(parts.clone()).context("start the sync thread")?,
-            )),
-            (None, _) => None,
+        let syncer = match &parts {
+            Some(parts) => Some((parts.clone(), syncer_of(parts, receiver.as_ref())?)),
+            None => None,
         };
         let mut bucket = None;
         if specification.has_objects() {
@@ -274,11 +275,14 @@ impl Gathering {
             last_outcome: now,
             last_progress: now,
             last_unheld: now,
+            last_check: now,
             room: Room::new(),
             waking,
+            vanished: Vanished::default(),
             missing: None,
             reconnects: broker.connects(),
             reconciling: None,
+            reading_back: false,
             publishing: None,
         })
     }
@@ -349,6 +353,7 @@ impl Gathering {
                 while !batch.is_empty() {
                     let mut accepted = self.accept(batch).await?;
                     batch = std::mem::take(&mut accepted.later);
+                    batch.extend(self.vanish(std::mem::take(&mut accepted.lost)));
                     self.accepted(accepted).await?;
                 }
             }
@@ -366,7 +371,7 @@ impl Gathering {
 
     /// Waits for what may take as long as the disk does. Meanwhile the lease is renewed, and why it takes so
     /// long is said.
-    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
             let waiting = tokio::time::timeout(limits::GATHERER_RENEWAL, &mut work).await;
@@ -401,13 +406,11 @@ impl Gathering {
     pub(crate) async fn accepted(&mut self, accepted: Accepted) -> Result<()> {
         for result in &accepted.counted {
             self.watch.decided(result);
+            self.vanished.decided(result.index);
         }
         self.publisher.free_inputs(accepted.counted.iter().map(|result| result.index)).await;
         if !accepted.counted.is_empty() {
             self.last_outcome = Instant::now();
-        }
-        if !accepted.lost.is_empty() {
-            self.run_again(&accepted.lost).await?;
         }
         if let Some(most) = self.options.max_fails {
             let failed = self.plan.ledger.tally(|tally| tally.failed);
@@ -464,6 +467,14 @@ impl Gathering {
             duplicates: history.duplicates,
             given_back: history.given_back,
         })
+    }
+}
+
+/// What makes files durable, shared with the receiver of uploads where there is one.
+fn syncer_of(parts: &Arc<Parts>, receiver: Option<&Receiver>) -> Result<Syncer> {
+    match receiver {
+        Some(receiver) => Ok(receiver.syncer().clone()),
+        None => Syncer::start(parts.clone()).context("start the sync thread"),
     }
 }
 

@@ -117,6 +117,16 @@ impl Lease {
         });
     }
 
+    /// Renews the lease now, and says whether the bag is still ours as far as anybody knows.
+    pub(crate) async fn confirm(&self, line: BagLine) -> bool {
+        let line = BagLine { gatherer: Some(self.shared.me.clone()), ..line };
+        let mut revision = self.shared.revision.lock().await;
+        if let Err(error) = self.write(line, &mut revision).await {
+            debug!(%error, "nobody says whether the bag is still ours");
+        }
+        *self.shared.standing.borrow() == Standing::Held
+    }
+
     /// Renewals that were lost since one was stored.
     #[must_use]
     pub(crate) fn lost(&self) -> u32 {

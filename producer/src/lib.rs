@@ -44,6 +44,7 @@ mod summary;
 pub mod sweep;
 mod tally;
 pub mod task_status;
+mod vanished;
 mod verify;
 mod wake;
 mod watch;

@@ -1,36 +1,32 @@
 //! Running tasks anew: a new round begins in the ledger before anything of the old one is touched.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
-use bagpress_broker::subjects;
-use bagpress_objstore::object_ref::Lookup;
+use bagpress_broker::{limits, subjects};
+use bagpress_codec::Digest;
+use bagpress_objstore::object_ref::{Bucket, Error, Lookup};
 use bagpress_objstore::staging::{Plan as _, hash_file};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::gather::Gathering;
+use crate::plan::BagPlan;
 use crate::rebuild;
 
 impl Gathering {
     /// Begins new rounds for what shall run again, before anything of the old ones is touched.
     pub(crate) async fn rerun(&mut self) -> Result<()> {
-        if self.options.repair {
-            let (plan, parts) = (self.plan.clone(), self.parts.clone());
-            let rebuilding = spawn_blocking(move || {
-                parts.map_or(Ok(0), |parts| rebuild::from_outputs(&plan, parts.root()))
-            });
-            let tasks = rebuilding.await.context("rebuild the ledger")??;
-            if tasks > 0 {
-                info!(tasks, "ledger lines rebuilt from outputs that give their inputs again");
-                crate::message(&format!("note: {tasks} ledger lines rebuilt from their outputs"));
-            }
-        }
         let mut again = Vec::new();
         if self.options.retry_failed {
             let tasks = 0..self.plan.specification.tasks;
             again.extend(tasks.filter(|index| self.plan.ledger.is_failed(*index)));
         }
         if self.options.repair {
+            self.reading_back = true;
             again.extend(self.broken().await?);
+            self.reading_back = false;
         }
         if !again.is_empty() {
             info!(tasks = again.len(), "running again");
@@ -39,30 +35,23 @@ impl Gathering {
         Ok(())
     }
 
-    /// Tasks that are done by the ledger, and whose output does not read back.
-    async fn broken(&self) -> Result<Vec<u32>> {
-        let (mut broken, mut done) = (Vec::new(), Vec::new());
-        let reading = self.plan.ledger.outcomes(|result| done.push(result));
-        reading.with_context(|| format!("read {}", self.plan.ledger.path().display()))?;
-        for result in done {
-            let Some(expected) = result.done() else { continue };
-            let sound = match (&self.parts, &self.acceptor.bucket) {
-                (Some(parts), _) => {
-                    let target = parts.root().join(self.plan.target(result.index)?.path);
-                    hash_file(&target).is_ok_and(|(digest, _)| digest == expected.output_digest)
-                }
-                (None, Some(bucket)) => {
-                    let name = subjects::output_name(result.index);
-                    let read = bucket.get(&name, u64::MAX).await;
-                    read.is_ok_and(|(info, _)| info.digest == expected.output_digest)
-                }
-                (None, None) => true,
-            };
-            if !sound {
-                broken.push(result.index);
-            }
+    /// Tasks that are done by the ledger, and whose output does not read back. Lines that were lost are written
+    /// again first, as far as outputs prove them.
+    async fn broken(&mut self) -> Result<Vec<u32>> {
+        let Some(parts) = self.parts.clone() else {
+            let Some(bucket) = self.acceptor.bucket.clone() else { return Ok(Vec::new()) };
+            return self.beside(broken_objects(self.plan.clone(), bucket)).await;
+        };
+        let (plan, folder) = (self.plan.clone(), parts.clone());
+        let rebuilding = spawn_blocking(move || rebuild::from_outputs(&plan, folder.root()));
+        let tasks = self.beside(rebuilding).await.context("rebuild the ledger")??;
+        if tasks > 0 {
+            info!(tasks, "ledger lines rebuilt from outputs that give their inputs again");
+            crate::message(&format!("note: {tasks} ledger lines rebuilt from their outputs"));
         }
-        Ok(broken)
+        let plan = self.plan.clone();
+        let hashing = spawn_blocking(move || broken_files(&plan, parts.root()));
+        self.beside(hashing).await.context("hash the outputs")?
     }
 
     pub(crate) async fn run_again(&self, indices: &[u32]) -> Result<()> {
@@ -95,6 +84,55 @@ impl Gathering {
     }
 }
 
+fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
+    let mut broken = Vec::new();
+    let reading = plan.ledger.outcomes(|result| {
+        let Some(expected) = result.done() else { return };
+        let target = plan.target(result.index).map(|target| root.join(target.path));
+        let hashed = target.and_then(|target| hash_file(&target));
+        if !hashed.is_ok_and(|(digest, _)| digest == expected.output_digest) {
+            broken.push(result.index);
+        }
+    });
+    reading.with_context(|| format!("read {}", plan.ledger.path().display()))?;
+    Ok(broken)
+}
+
+async fn broken_objects(plan: BagPlan, bucket: Bucket) -> Result<Vec<u32>> {
+    let (mut broken, mut done) = (Vec::new(), Vec::new());
+    let reading = plan.ledger.outcomes(|result| {
+        done.extend(result.done().map(|done| (result.index, done.output_digest)));
+    });
+    reading.with_context(|| format!("read {}", plan.ledger.path().display()))?;
+    for (index, digest) in done {
+        if !is_sound(&bucket, index, &digest).await.context("read an object back")? {
+            broken.push(index);
+        }
+    }
+    Ok(broken)
+}
+
+/// Whether a task's object reads back. Who does not know must not say no: what is not sound is removed, and its
+/// input may be gone.
+async fn is_sound(bucket: &Bucket, index: u32, digest: &Digest) -> Result<bool, Error> {
+    let name = subjects::output_name(index);
+    let look = async || match bucket.info_from_leader(&name).await? {
+        Lookup::Found(info) if info.digest == *digest => match bucket.read_back(&info).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_broken_object() => Ok(false),
+            Err(error) => Err(error),
+        },
+        _ => Ok(false),
+    };
+    for _ in 1..limits::COMMIT_TRIES {
+        match look().await {
+            Err(error) if error.is_transient() => sleep(limits::RETRY_WAIT).await,
+            looked => return looked,
+        }
+    }
+    look().await
+}
+
 /// What becomes of an old object that reads back with its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sound {
@@ -102,4 +140,40 @@ pub(crate) enum Sound {
     Goes,
     /// It is left: it may be that of a worker that has not committed yet.
     Stays,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bagpress_broker::testing::NatsServer;
+    use bagpress_broker::{Role, samples};
+
+    use super::*;
+    use crate::accept::open_bucket;
+
+    #[tokio::test]
+    async fn an_object_that_nobody_can_read_now_is_not_called_bad() {
+        let server = NatsServer::start().await;
+        let broker = server.broker(Role::Admin).await;
+        let (bag, name) = (samples::bag(), subjects::output_name(0));
+        let (client, context) = (broker.client_handle(), broker.context_handle());
+        let made = Bucket::create(client, context, "b", "Outputs of a test", 1 << 20, &bag);
+        made.await.unwrap();
+        let bucket = open_bucket(&broker, "b").unwrap();
+        bucket.put(&name, "0-a", b"sound".as_slice().into()).await.unwrap();
+        let digest = Digest::of(b"sound");
+        assert!(is_sound(&bucket, 0, &digest).await.unwrap());
+        assert!(!is_sound(&bucket, 0, &Digest::of(b"other")).await.unwrap());
+        assert!(!is_sound(&bucket, 1, &digest).await.unwrap());
+
+        server.stop_process();
+        let mut looking = Box::pin(is_sound(&bucket, 0, &digest));
+        // Long enough for a request to be given up.
+        let longer = limits::REQUEST_TIMEOUT + Duration::from_secs(1);
+        let said = tokio::time::timeout(longer, &mut looking).await;
+        assert!(said.is_err(), "{said:?}");
+        server.continue_process();
+        assert!(looking.await.unwrap());
+    }
 }

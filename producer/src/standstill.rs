@@ -128,7 +128,9 @@ impl Gathering {
     }
 
     /// What is shown, and what is said.
-    pub(crate) async fn show(&mut self) {
+    ///
+    /// Returns the workers that are busy, and what they execute.
+    pub(crate) async fn show(&mut self) -> (usize, usize) {
         let (workers, running) = self.watch.busy();
         self.progress.update(&Seen {
             decided: self.plan.ledger.tally(Tally::decided),
@@ -142,12 +144,21 @@ impl Gathering {
         } else {
             self.explain(quiet, workers, running).await;
         }
+        (workers, running)
     }
 
     /// Ten times a second: what is shown, what is said, and whether it goes on at all.
     pub(crate) async fn check(&mut self) -> Result<()> {
-        self.show().await;
-        let (workers, running) = self.watch.busy();
+        let silent = self.last_check.elapsed();
+        self.last_check = Instant::now();
+        // Who was stopped for so long may have lost the bag, and must not make anew what was removed with it.
+        if silent >= limits::GATHERER_LEASE
+            && !self.lease.confirm(self.line(BagState::Running)).await
+        {
+            return Ok(());
+        }
+        let (workers, running) = self.show().await;
+        self.begin_due().await?;
         let quiet = self.last_outcome.elapsed();
         // A worker that died with nothing said and nothing held is missed by nobody but its task.
         let committed = self.outcomes.is_committed();
@@ -220,6 +231,9 @@ impl Gathering {
         let waiting = || self.receiver.as_ref().and_then(Receiver::waiting);
         if let Some(why) = self.hangs().or_else(waiting) {
             return format!("{why}, the bag goes on by itself");
+        }
+        if self.reading_back {
+            return "every output is read back, to run again what is missing or bad".to_owned();
         }
         if self.stores_nothing().await {
             return format!(

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
 
+use bagpress_broker::result::Cause;
+
 /// The arguments of `bagpress` in a document's console blocks, without comments and continuations:
 /// of the program itself, and of `docker compose run … producer`, where the image is the program.
 fn commands(document: &str) -> Vec<Vec<String>> {
@@ -101,6 +103,15 @@ fn every_make_target_in_a_document_exists() {
             assert!(known, "{document}: make {target}");
         }
     }
+}
+
+#[test]
+fn every_cause_of_a_failure_is_in_the_protocol() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let protocol = std::fs::read_to_string(root.join("docs/protocol.md")).unwrap();
+    let rows = |cause: &Cause| protocol.matches(&format!("\n| `{cause}` | ")).count();
+    let missing: Vec<_> = Cause::ALL.iter().filter(|cause| rows(cause) != 1).collect();
+    assert!(missing.is_empty(), "docs/protocol.md has no row, or two, for {missing:?}");
 }
 
 /// Every function that is marked as a test, or is one of a property, in the sources of the workspace.

@@ -37,3 +37,4 @@ mod shared_out;
 mod slow_disk;
 mod small_disk;
 mod status;
+mod vanished;

@@ -2,19 +2,15 @@
 
 use std::fs;
 
-use bagpress_broker::ids::Pool;
-use bagpress_broker::result::{Done, Outcome, Place::Staged, TaskResult, Times};
 use bagpress_broker::testing::NatsServer;
-use bagpress_broker::{Broker, Holder, Offered, Offers, Verdict, limits, subjects};
-use bagpress_codec::Digest;
 use futures::{FutureExt, StreamExt};
 use rustix::process::Signal;
 
 use crate::bad_server::plain_server;
-use crate::control::{self, all_there_is, bag_of};
+use crate::control::{all_there_is, bag_of};
 use crate::death::{BAG, TASKS, middle};
-use crate::harness::{Ended, Place, SOON};
-use crate::ledger::{expect_each_done_once, failure, outcomes};
+use crate::harness::Place;
+use crate::ledger::{expect_each_done_once, outcomes};
 use crate::process;
 
 #[tokio::test]
@@ -105,79 +101,6 @@ async fn a_worker_whose_gatherer_died_serves_the_next_one() {
     assert!(process::is_alive(worker.pid()));
     worker.signal(Signal::TERM);
     worker.ended(&place).await.with_code(0);
-}
-
-/// Says of an offered task that its output is durable, where there is none: as if a disk had eaten it.
-async fn hand_over_nothing(broker: &Broker) -> Option<Verdict> {
-    let holder = Holder { worker: "W".to_owned(), host: "h".to_owned(), pid: 1 };
-    let mut offers = Offers::join(broker, &Pool::default(), holder).await.unwrap();
-    let offer = loop {
-        if offers.members() == 0 {
-            offers.enter().await.unwrap();
-        }
-        if let Offered::Offer(offer) = offers.receive().await {
-            break offer;
-        }
-    };
-    offer.take().await;
-    let (id, digest) = (offer.id(), Digest::of(b"eaten"));
-    let done = Done {
-        input_bytes: offer.task().input.bytes(),
-        input_digest: digest,
-        output_bytes: 5,
-        output_digest: digest,
-        place: Staged,
-        verified: true,
-    };
-    let result = TaskResult {
-        v: limits::WIRE_VERSION,
-        bag: id.bag.clone(),
-        index: id.index,
-        round: id.round,
-        execution: offer.execution().clone(),
-        attempt: offer.attempt(),
-        worker: "W".to_owned(),
-        host: "h".to_owned(),
-        outcome: Outcome::Done(done),
-        times: Times::default(),
-        descriptor: None,
-    };
-    let subject = subjects::outcome(&id.bag);
-    let answer = broker.client_handle().request(subject, result.encode().into()).await.ok()?;
-    serde_json::from_slice(&answer.payload).ok()
-}
-
-async fn outputs_that_vanish(times: u32) -> (Place, Ended) {
-    let (place, server) = Place::with_server().await;
-    let broker = control::broker(&server).await;
-    let bag = "run --tasks 1 --bytes 64KiB --name t -q --json --delivery queue-group --server";
-    let run = place.spawn(&format!("{bag} {}", server.url()));
-    for _ in 0..times {
-        let verdict = tokio::time::timeout(SOON, hand_over_nothing(&broker)).await;
-        assert_eq!(verdict.unwrap(), Some(Verdict::Withdrawn));
-    }
-    let _worker = place.worker(&server);
-    let ended = run.ended(&place).await;
-    let summary: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
-    assert_eq!(summary["given_back"], serde_json::json!({"bytes-lost": times}));
-    (place, ended)
-}
-
-#[tokio::test]
-async fn an_output_that_vanished_is_no_failure_of_its_task() {
-    let (place, ended) = outputs_that_vanish(2).await;
-    ended.with_code(0);
-    assert_eq!(outcomes(&place.folder("t/staged"))[0]["attempt"], 1);
-    place.run("verify runs/t/staged").await.with_code(0);
-}
-
-#[tokio::test]
-async fn a_disk_that_eats_every_output_ends_the_bag_with_its_cause() {
-    let (place, ended) = outputs_that_vanish(limits::BYTES_LOST_MAX).await;
-    ended.with_code(1);
-    let (cause, message) = failure(&place.folder("t/staged"), 0);
-    assert_eq!(cause, "bytes-lost");
-    assert!(message.contains("vanished"), "{message}");
 }
 
 async fn subjects_of(server: &NatsServer, kind: &str) -> Vec<String> {

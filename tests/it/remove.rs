@@ -73,6 +73,28 @@ async fn a_bag_that_is_gathered_is_removed_only_by_force() {
     assert_eq!(all_there_is(&server).await, before);
 }
 
+/// It hears of its removal when all of it is over, and is in the middle of whatever it did.
+#[tokio::test]
+async fn a_gatherer_that_was_stopped_while_its_bag_was_removed_ends_and_makes_nothing_again() {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--server {}", server.url());
+    let before = all_there_is(&server).await;
+    let worker = place.worker(&server);
+    let run = place.spawn(&format!("run {BAG} --results objects -q {at}"));
+    middle(&place, &place.folder("t/objects")).await;
+    let id = bag_of(&place, "t/objects");
+    // With nobody at work and nothing heard for so long, the first that it does is to look what is missing.
+    worker.signal(Signal::TERM);
+    worker.ended(&place).await.with_code(0);
+    run.signal(Signal::STOP);
+    place.run(&format!("rm {id} --force {at}")).await.with_code(0);
+    assert_eq!(all_there_is(&server).await, before);
+    run.signal(Signal::CONT);
+    let ended = run.ended(&place).await.with_code(1);
+    assert!(ended.stderr.contains("cancelled"), "{ended:?}");
+    assert_eq!(all_there_is(&server).await, before);
+}
+
 #[tokio::test]
 async fn a_task_that_comes_back_of_a_removed_bag_is_dropped() {
     let (place, server) = Place::with_server().await;

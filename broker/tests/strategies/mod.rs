@@ -39,30 +39,7 @@ pub(crate) fn results() -> impl Strategy<Value = ResultPath> {
 }
 
 pub(crate) fn cause() -> impl Strategy<Value = Cause> {
-    use Cause::*;
-    select(vec![
-        InputMissing,
-        InputUnreadable,
-        InputChanged,
-        InputDigest,
-        CodecError,
-        VerifyFailed,
-        BoundViolated,
-        TransferError,
-        OutputDigest,
-        Timeout,
-        WorkerLost,
-        CrashLimit,
-        BadDescriptor,
-        ProtocolVersion,
-        CodecVersion,
-        Drain,
-        Full,
-        GathererAbsent,
-        BytesLost,
-        Cancelled,
-        Duplicate,
-    ])
+    select(Cause::ALL.to_vec())
 }
 
 /// Sizes that a task may have.
