@@ -35,7 +35,10 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     logging::start(Some(&prepared.folder.logs().join("producer.log")))?;
     let mut notes = Vec::new();
     if prepared.skipped > 0 {
-        notes.push(format!("{} symbolic links and special files skipped", prepared.skipped));
+        notes.push(format!(
+            "{} symbolic links, special files and folders of part files skipped",
+            prepared.skipped
+        ));
     }
     if !prepared.fresh {
         notes.push(format!("goes on with the unfinished run {}", prepared.folder.path().display()));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use bagpress_broker::limits;
 use bagpress_codec::{Digest, Hasher};
-use bagpress_objstore::staging::mtime_ns;
+use bagpress_objstore::staging::{PART_DIR, mtime_ns};
 use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use walkdir::WalkDir;
@@ -73,7 +73,7 @@ pub(crate) struct Found {
     pub(crate) bytes: u64,
     /// Bytes of the largest.
     pub(crate) largest: u64,
-    /// Symbolic links and special files that were left out.
+    /// Symbolic links, special files and folders of part files that were left out.
     pub(crate) skipped: u64,
     /// Digest of the list.
     pub(crate) list: Digest,
@@ -164,10 +164,10 @@ impl Finder {
         // The root itself may be a link: who names one means what it leads to.
         let followed = fs::metadata(&absolute).is_ok_and(|m| m.is_file());
         let walker = WalkDir::new(&absolute).follow_root_links(true).sort_by_file_name();
-        let walker = walker
+        let mut walker = walker
             .into_iter()
             .filter_entry(move |entry| out.as_ref().is_none_or(|out| entry.path() != out));
-        for entry in walker {
+        while let Some(entry) = walker.next() {
             let entry = entry.map_err(|error| {
                 Usage::error(
                     format!("an input folder cannot be read: {error}"),
@@ -175,6 +175,11 @@ impl Finder {
                 )
             })?;
             if entry.file_type().is_dir() {
+                // What another bag has not finished there is nobody's file yet.
+                if entry.depth() > 0 && entry.file_name() == PART_DIR {
+                    self.found.skipped += 1;
+                    walker.skip_current_dir();
+                }
                 continue;
             }
             let named = followed && entry.depth() == 0;
@@ -361,6 +366,18 @@ mod tests {
         let list = folder.path().join("list");
         let found = find(&[folder.path().join("doc")], &list, Some(&out)).unwrap();
         assert_eq!(found.files, 2);
+    }
+
+    #[test]
+    fn part_files_of_a_bag_that_is_not_finished_are_no_inputs() {
+        let folder = tree();
+        let (doc, list) = (folder.path().join("doc"), folder.path().join("list"));
+        let before = find(std::slice::from_ref(&doc), &list, None).unwrap();
+        let parts = doc.join("deep er").join(PART_DIR).join("other-abcdefgh");
+        fs::create_dir_all(&parts).unwrap();
+        fs::write(parts.join("0.0-x"), b"half").unwrap();
+        let found = find(&[doc], &list, None).unwrap();
+        assert_eq!(found, Found { skipped: before.skipped + 1, ..before });
     }
 
     #[test]

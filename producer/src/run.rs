@@ -71,7 +71,7 @@ pub struct Prepared {
     pub specification: Specification,
     /// Whether it is new, or an unfinished one that goes on.
     pub fresh: bool,
-    /// Links and special files that were left out.
+    /// Links, special files and folders of part files that were left out.
     pub skipped: u64,
 }
 
