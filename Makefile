@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-disk model test-extras lint tools tools-cli bench drill fuzz hooks clean
+.PHONY: help demo test test-disk soak model test-extras lint tools tools-cli bench drill fuzz hooks clean
 
 NATS_CLI := v0.5.0
 STAMP := $(shell date +%Y%m%d-%H%M%S)
@@ -26,6 +26,9 @@ demo: .tools/bin/nats-server ## the RFC's bag by both result paths, then a folde
 	done
 	@echo "docs: $$(find docs -type f | wc -l) files, and gzip -d gives each of them again"
 
+# Tests wait more than they compute: for leases, for reconnects. One for each of two cores takes half as long again.
+export RUST_TEST_THREADS ?= 6
+
 test: .tools/bin/nats-server ## all tests that need no Go
 	cargo test --workspace --locked
 
@@ -37,7 +40,12 @@ test-extras: .tools/bin/nats-server .tools/nats-cli-$(NATS_CLI) ## tests beside 
 
 test-disk: .tools/bin/nats-server ## tests with a disk that hangs; they need root and a loop device, and say so
 	@if .ci/has-loop-device; then cargo test --workspace --locked --test it -- --ignored slow_disk; \
-	else echo "left out: the tests of a disk that hangs; run them as root where a file can be mounted (-o loop)"; fi
+	else echo "left out: the tests of a disk that hangs; run them as root where a file can be mounted (-o loop)"; \
+		[ -z "$$CI" ]; fi
+
+SOAK_RUNS ?= 20
+soak: tools tools-cli ## every test SOAK_RUNS (20) times in a row, until one is red; an hour and more
+	.ci/soak $(SOAK_RUNS)
 
 lint: tools ## what review should not have to say
 	cargo fmt --all --check

@@ -11,6 +11,7 @@ mod worker_cmd;
 
 use std::process::ExitCode;
 
+use bagpress_broker::limits;
 use bagpress_broker::server::guard;
 use clap::Parser;
 
@@ -26,13 +27,16 @@ fn main() -> ExitCode {
         return exit::report(&anyhow::Error::from(error).context("start a child"));
     }
     let cli = cli::Cli::parse();
-    let runtime = match cli.verb.threads() {
+    let mut builder = match cli.verb.threads() {
         // A worker waits on one thread and compresses on others.
-        None => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        None => tokio::runtime::Builder::new_current_thread(),
         Some(threads) => {
-            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
         }
     };
+    let runtime = builder.enable_all().max_blocking_threads(limits::FILE_THREADS_MAX).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&anyhow::Error::from(error).context("start")),

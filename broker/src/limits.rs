@@ -37,6 +37,9 @@ pub const PULL_AHEAD_MAX: usize = 64;
 pub const PULL_EXPIRES: Duration = Duration::from_millis(500);
 /// After this long without any answer a pull request counts as lost.
 pub const PULL_LOST: Duration = Duration::from_secs(3);
+/// Threads that wait for files at a time, beside those that compress: more do not make a disk faster, and each takes
+/// memory of its own.
+pub const FILE_THREADS_MAX: usize = 128;
 /// Most results a slot may have made and not yet committed.
 pub const UNCOMMITTED_MAX: usize = 64;
 /// Most outputs a slot may have under way to their place, beside the one that it makes.

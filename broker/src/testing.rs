@@ -26,7 +26,7 @@ const OF_THE_CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/bi
 
 /// Servers that one test program runs at a time.
 static SERVERS: LazyLock<std::sync::Arc<Semaphore>> =
-    LazyLock::new(|| std::sync::Arc::new(Semaphore::new(2)));
+    LazyLock::new(|| std::sync::Arc::new(Semaphore::new(4)));
 
 /// A nats-server with JetStream on a free loopback port. Dropping it kills the process and deletes its
 /// store.

@@ -21,7 +21,7 @@ use crate::process;
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// Tests that run at a time: each has a server, workers and a gatherer.
-static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(3)));
+static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(5)));
 
 /// A folder of one test, in which the program is run. Dropping it removes it.
 pub(crate) struct Place {
