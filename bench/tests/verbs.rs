@@ -147,12 +147,12 @@ fn a_short_drill_loses_nothing_and_leaves_nothing() -> Result<()> {
 fn a_drill_sees_an_output_that_is_lost_behind_everybodys_back() -> Result<()> {
     let folder = TempDir::new()?;
     let thief = folder.path().join("thief");
-    // It does as it is told, and takes an output away when the bag is complete. What is killed must be
-    // the program, not a shell above it.
+    // It does as it is told, and takes an output of its bag away when that is complete: the outputs of
+    // another may be being looked at. What is killed must be the program, not a shell above it.
     let script = format!(
         "#!/bin/sh\nif [ \"$1\" != run ]; then exec \"{0}\" \"$@\"; fi\n\"{0}\" \"$@\" || exit\n\
-         for out in {1}/drill-*/runs/bag-*/staged/results/out_3.bin; do\n  \
-         if [ -f \"$out\" ]; then rm \"$out\"; fi\ndone\n",
+         while [ \"$1\" != --name ]; do shift; done\n\
+         rm -f {1}/drill-*/runs/\"$2\"/staged/results/out_3.bin\n",
         bagpress()?.display(),
         folder.path().display()
     );
