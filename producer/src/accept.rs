@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use bagpress_broker::result::{Done, Outcome, Place, TaskResult, wall_clock_us};
+use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
+use bagpress_broker::result::{Cause, Done, Outcome, Place, TaskResult, wall_clock_us};
 use bagpress_broker::{Broker, Followed, limits, subjects};
-use bagpress_objstore::object_ref::Bucket;
+use bagpress_objstore::object_ref::{Bucket, Info};
 use bagpress_objstore::staging::{Parts, Plan as _, Syncer};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
@@ -16,8 +17,10 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
+use crate::dispatch::PRODUCER;
 use crate::manifest::Entry;
 use crate::plan::BagPlan;
+use crate::spec::Data;
 
 /// Objects that are checked or fetched at a time.
 const OBJECTS: usize = 16;
@@ -61,11 +64,12 @@ impl Acceptor {
         let mut results = Vec::new();
         for followed in batch {
             match followed.result {
-                Ok(result) => {
-                    if self.counts(result.index, result.round) {
-                        results.push(result);
-                    }
+                Ok(result) if !self.counts(result.index, result.round) => {}
+                Ok(result) if self.lost_its_input(&result) => {
+                    warn!(index = result.index, "the broker lost an input, it is put again");
+                    accepted.lost.push(result.index);
                 }
+                Ok(result) => results.push(result),
                 Err((index, round, why)) => {
                     if self.counts(index, round) {
                         warn!(
@@ -122,6 +126,17 @@ impl Acceptor {
         Ok((now, later))
     }
 
+    /// Whether a worker found no input where we had put one, which the next round does again. What became of a
+    /// file is known here, and another's failure.
+    fn lost_its_input(&self, result: &TaskResult) -> bool {
+        let specification = &self.plan.specification;
+        matches!(&result.outcome, Outcome::Failed(failed) if failed.cause == Cause::InputMissing)
+            && result.worker != PRODUCER
+            && specification.results == ResultPath::Objects
+            && specification.delivery == DeliveryPath::Jetstream
+            && matches!(specification.data, Data::Files { .. })
+    }
+
     fn counts(&self, index: u32, round: u32) -> bool {
         let ledger = &self.plan.ledger;
         index < self.plan.specification.tasks
@@ -136,7 +151,14 @@ impl Acceptor {
         else {
             return Ok(Fate::Counted);
         };
-        let info = match bucket.check_present(object).await {
+        let as_committed =
+            |info: &Info| info.digest == done.output_digest && info.chunks == *chunks;
+        let mut found = bucket.check_present(object).await;
+        if !found.as_ref().is_ok_and(as_committed) {
+            // A replica may lag, and what is lost is removed.
+            found = bucket.check_present_from_leader(object).await;
+        }
+        let info = match found {
             Ok(info) => info,
             Err(error) if error.is_transient() => return Err(error).context("check an object"),
             Err(error) => {
@@ -144,7 +166,7 @@ impl Acceptor {
                 return Ok(Fate::Lost);
             }
         };
-        if info.digest != done.output_digest || info.chunks != *chunks {
+        if !as_committed(&info) {
             warn!(index = result.index, "another object than was committed, task is run again");
             return Ok(Fate::Lost);
         }
@@ -278,11 +300,7 @@ enum Fetch {
     File(io::Error),
 }
 
-async fn fetch_to(
-    bucket: &Bucket,
-    info: &bagpress_objstore::object_ref::Info,
-    part: &std::path::Path,
-) -> Result<(), Fetch> {
+async fn fetch_to(bucket: &Bucket, info: &Info, part: &std::path::Path) -> Result<(), Fetch> {
     let mut reader = bucket.reader(info);
     let mut file = std::fs::File::create(part).map_err(Fetch::File)?;
     while let Some(chunk) = reader.next().await.map_err(Fetch::Object)? {

@@ -15,6 +15,8 @@ use crate::plan::BagPlan;
 use crate::vanished;
 use crate::watch::Watch;
 
+/// Who makes the outcome of a task that no worker can do anything for.
+pub(crate) const PRODUCER: &str = "producer";
 /// Tasks that wait to be taken into the table.
 const HANDED_IN: usize = 16;
 /// What is heard in a row before the offers are looked at.
@@ -291,7 +293,7 @@ pub(crate) fn failure(
         round,
         execution: Execution::random(),
         attempt,
-        worker: "producer".to_owned(),
+        worker: PRODUCER.to_owned(),
         host: String::new(),
         outcome: Outcome::Failed(failed),
         times: Times { made_us: wall_clock_us(), ..Times::default() },

@@ -175,6 +175,8 @@ pub(crate) struct Gathering {
     /// What the server has no more, as an error says it.
     pub(crate) missing: Option<String>,
     pub(crate) reconnects: u64,
+    /// With which connection the buckets were there.
+    pub(crate) buckets_seen: u64,
     /// Tasks that were waiting when a reconciliation began: the results are read behind it.
     pub(crate) reconciling: Option<Bits>,
     /// Whether every output is being read back, before anything else.
@@ -281,6 +283,7 @@ impl Gathering {
             vanished: Vanished::default(),
             missing: None,
             reconnects: broker.connects(),
+            buckets_seen: broker.connects(),
             reconciling: None,
             reading_back: false,
             publishing: None,
@@ -288,7 +291,12 @@ impl Gathering {
     }
 
     async fn follow(&mut self) -> Result<()> {
-        self.rerun().await?;
+        let (lease, stop) = (self.lease.clone(), self.options.stop.clone());
+        tokio::select! {
+            begun = self.rerun() => begun?,
+            lost = lease.ended() => return Err(lost.error(&self.line(BagState::Cancelled))),
+            () = stop.cancelled() => return Err(Interrupted { folder: String::new() }.into()),
+        }
         if self.outcomes.is_committed() && !self.options.fresh {
             self.begin_reconcile().await;
         } else {
@@ -353,7 +361,7 @@ impl Gathering {
                 while !batch.is_empty() {
                     let mut accepted = self.accept(batch).await?;
                     batch = std::mem::take(&mut accepted.later);
-                    batch.extend(self.vanish(std::mem::take(&mut accepted.lost)));
+                    batch.extend(self.vanish(std::mem::take(&mut accepted.lost)).await);
                     self.accepted(accepted).await?;
                 }
             }
@@ -361,10 +369,11 @@ impl Gathering {
         }
         if self.outcomes.caught_up()
             && self.publishing.is_none()
+            && self.lease.is_held()
             && let Some(waiting) = self.reconciling.take()
         {
-            self.submit_missing(waiting).await;
             self.rerun_lost_objects().await?;
+            self.submit_missing(waiting).await;
         }
         Ok(())
     }
@@ -389,17 +398,18 @@ impl Gathering {
             let acceptor = self.acceptor.clone();
             match self.beside(acceptor.accept(batch.clone())).await {
                 Ok(accepted) => return Ok(accepted),
-                Err(error) => {
-                    // Full is not failed: say so, and try again.
-                    self.progress.say(&format!("waiting: {error:#}"));
-                    tokio::select! {
-                        () = tokio::time::sleep(limits::RETRY_WAIT) => {}
-                        () = self.options.stop.cancelled() => {
-                            return Err(Interrupted { folder: String::new() }.into());
-                        }
-                    }
-                }
+                Err(error) => self.wait_for_disk(&error).await?,
             }
+        }
+    }
+
+    /// Full is not failed: says so, and comes back when it is time to try again.
+    pub(crate) async fn wait_for_disk(&mut self, error: &anyhow::Error) -> Result<()> {
+        self.progress.say(&format!("waiting: {error:#}"));
+        self.lease.renew(self.line(BagState::Running));
+        tokio::select! {
+            () = tokio::time::sleep(limits::RETRY_WAIT) => Ok(()),
+            () = self.options.stop.cancelled() => Err(Interrupted { folder: String::new() }.into()),
         }
     }
 

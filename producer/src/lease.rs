@@ -117,13 +117,22 @@ impl Lease {
         });
     }
 
-    /// Renews the lease now, and says whether the bag is still ours as far as anybody knows.
+    /// Renews the lease now. Says whether it is known that nobody has taken the bag from us.
     pub(crate) async fn confirm(&self, line: BagLine) -> bool {
         let line = BagLine { gatherer: Some(self.shared.me.clone()), ..line };
         let mut revision = self.shared.revision.lock().await;
-        if let Err(error) = self.write(line, &mut revision).await {
-            debug!(%error, "nobody says whether the bag is still ours");
+        match self.write(line, &mut revision).await {
+            // Where there are no lines, none says that another has it.
+            Ok(()) | Err(Error::Missing { .. }) => self.is_held(),
+            Err(error) => {
+                debug!(%error, "nobody says whether the bag is still ours");
+                false
+            }
         }
+    }
+
+    /// Whether the bag is ours, as far as we have heard.
+    pub(crate) fn is_held(&self) -> bool {
         *self.shared.standing.borrow() == Standing::Held
     }
 

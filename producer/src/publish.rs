@@ -1,7 +1,8 @@
 //! Tasks into the queue, and their inputs before them.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -22,7 +23,7 @@ use tracing::{info, warn};
 use crate::dispatch::{HandIn, Handed, Offerable, failure};
 use crate::inputs::InputEntry;
 use crate::plan::BagPlan;
-use crate::spec::Data;
+use crate::spec::{Data, Specification};
 
 /// Bytes that one permit of the input window stands for.
 const WINDOW_UNIT: u64 = 64 * 1024;
@@ -30,8 +31,10 @@ const WINDOW_UNIT: u64 = 64 * 1024;
 const PUTS: usize = 16;
 /// Chunks of inputs under way at a time, so that large inputs hold no more memory than small ones.
 const CHUNKS_UNDER_WAY: usize = 4 * limits::WINDOW_MAX;
-/// Inputs that are freed at a time; no bytes travel.
+/// Inputs that are freed at a time, of each batch of outcomes; no bytes travel.
 const FREEINGS: usize = 16;
+/// Inputs that are about to be freed.
+const FREEINGS_MAX: u32 = 4_096;
 
 /// Publishes the tasks of one bag. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -48,8 +51,13 @@ struct Shared {
     inputs: Option<Bucket>,
     window: Arc<Semaphore>,
     under_way: Semaphore,
+    /// Whoever gathers the bag makes the bucket again, if the bag is still theirs.
+    inputs_gone: AtomicBool,
     /// Inputs in the bucket, each with its share of the window.
     stored: Mutex<HashMap<u32, (Info, OwnedSemaphorePermit)>>,
+    /// Inputs that are about to be freed: they are not put again before they are gone.
+    being_freed: Mutex<HashSet<u32>>,
+    freeing: Arc<Semaphore>,
     first: OnceLock<Instant>,
     waiting: Mutex<Option<String>>,
 }
@@ -66,23 +74,12 @@ impl Publisher {
         hand_in: Option<HandIn>,
     ) -> Result<Self> {
         let specification = &plan.specification;
-        let mut inputs = None;
-        if let (Data::Files { largest, .. }, ResultPath::Objects) =
-            (&specification.data, specification.results)
-        {
-            let most = limits::INPUT_WINDOW_BYTES.max(*largest);
-            let needed = if specification.keep_inputs {
-                specification.bucket_bytes()
-            } else {
-                most + most / 8 + (64 << 20)
-            };
-            let name = subjects::input_bucket(&specification.bag);
-            let description = format!("Inputs of bag {}", specification.bag);
-            let (client, context) = (broker.client_handle(), broker.context_handle());
-            let bag = &specification.bag;
-            let made = Bucket::create(client, context, &name, &description, needed, bag);
-            inputs = Some(Box::pin(made).await.context("make the input bucket")?);
-        }
+        let inputs = match (&specification.data, specification.results) {
+            (Data::Files { largest, .. }, ResultPath::Objects) => {
+                Some(input_bucket(broker, specification, *largest).await?)
+            }
+            _ => None,
+        };
         let permits = usize::try_from(limits::INPUT_WINDOW_BYTES / WINDOW_UNIT).unwrap_or(1);
         let shared = Shared {
             broker: broker.clone(),
@@ -91,11 +88,32 @@ impl Publisher {
             inputs,
             window: Arc::new(Semaphore::new(permits)),
             under_way: Semaphore::new(CHUNKS_UNDER_WAY),
+            inputs_gone: AtomicBool::new(false),
             stored: Mutex::default(),
+            being_freed: Mutex::default(),
+            freeing: Arc::new(Semaphore::new(FREEINGS_MAX as usize)),
             first: OnceLock::new(),
             waiting: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Whether somebody found no input bucket, since this was asked last: the broker forgot it.
+    pub(crate) fn misses_inputs(&self) -> bool {
+        self.shared.inputs_gone.swap(false, Relaxed)
+    }
+
+    /// Makes the input bucket again, if a broker forgot it; whoever waits for it goes on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Publisher::new`].
+    pub(crate) async fn remake_inputs(&self) -> Result<()> {
+        let specification = &self.shared.plan.specification;
+        if let (Some(_), Data::Files { largest, .. }) = (&self.shared.inputs, &specification.data) {
+            input_bucket(&self.shared.broker, specification, *largest).await?;
+        }
+        Ok(())
     }
 
     /// When the first task was published by this process.
@@ -147,20 +165,6 @@ impl Publisher {
             under_way.push(self.one(index, round, entry, message_id));
         }
         while under_way.next().await.is_some() {}
-        Ok(())
-    }
-
-    /// Publishes one task's round again.
-    ///
-    /// # Errors
-    ///
-    /// If the list of inputs cannot be read.
-    pub(crate) async fn publish_round(&self, index: u32, round: u32) -> Result<()> {
-        let entry = match &self.shared.plan.inputs {
-            Some(inputs) => Some(inputs.get(index).context("read the list of inputs")?),
-            None => None,
-        };
-        self.one(index, round, entry, false).await;
         Ok(())
     }
 
@@ -217,6 +221,11 @@ impl Publisher {
         let total = limits::INPUT_WINDOW_BYTES / WINDOW_UNIT;
         let units = (entry.bytes / WINDOW_UNIT + 1).min(total);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
+        // Neither an earlier round's share is to be waited for, nor what is about to be removed adopted.
+        drop(self.stored().remove(&index));
+        while self.being_freed().contains(&index) {
+            tokio::time::sleep(limits::RETRY_WAIT).await;
+        }
         let permit = self.shared.window.clone().acquire_many_owned(units).await;
         let permit = permit.map_err(|e| Failed::new(Cause::TransferError, e.to_string()))?;
         let chunks = (entry.bytes / limits::CHUNK_BYTES as u64 + 1).min(limits::WINDOW_MAX as u64);
@@ -228,7 +237,9 @@ impl Publisher {
                 Err(Put::Input(failed)) => return Err(failed),
                 Err(Put::Bucket(error)) => {
                     self.set_waiting(Some(error.to_string()));
-                    if !error.is_transient() {
+                    let gone = matches!(error, object_ref::Error::NoBucket { .. });
+                    self.shared.inputs_gone.fetch_or(gone, Relaxed);
+                    if !error.is_transient() && !gone {
                         return Err(Failed::new(Cause::TransferError, error.to_string()));
                     }
                     tokio::time::sleep(limits::RETRY_WAIT).await;
@@ -236,43 +247,58 @@ impl Publisher {
             }
         };
         self.set_waiting_if_set();
-        let mut stored = self.shared.stored.lock().unwrap_or_else(PoisonError::into_inner);
-        stored.insert(index, (info, permit));
+        self.stored().insert(index, (info, permit));
         Ok(())
     }
 
-    /// Frees the inputs of decided tasks.
+    fn stored(&self) -> MutexGuard<'_, HashMap<u32, (Info, OwnedSemaphorePermit)>> {
+        self.shared.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Frees the inputs of decided tasks, beside whatever the caller does: a broker that is slow to forget must not
+    /// hold it up. Waits while too many are being freed.
     pub(crate) async fn free_inputs(&self, indices: impl Iterator<Item = u32>) {
-        let Some(bucket) = &self.shared.inputs else { return };
-        let freeing: Vec<BoxFuture<'_, ()>> =
-            indices.map(|index| self.free_input(bucket, index).boxed()).collect();
-        stream::iter(freeing).buffer_unordered(FREEINGS).collect::<Vec<()>>().await;
+        let Some(bucket) = self.shared.inputs.clone() else { return };
+        let indices: Vec<u32> = indices.collect();
+        let most = u32::try_from(indices.len()).unwrap_or(u32::MAX).min(FREEINGS_MAX);
+        let Ok(share) = self.shared.freeing.clone().acquire_many_owned(most).await else { return };
+        self.being_freed().extend(&indices);
+        let publisher = self.clone();
+        tokio::spawn(async move {
+            let freeing: Vec<BoxFuture<'_, ()>> =
+                indices.iter().map(|index| publisher.free_input(&bucket, *index).boxed()).collect();
+            stream::iter(freeing).buffer_unordered(FREEINGS).collect::<Vec<()>>().await;
+            drop(share);
+        });
     }
 
     async fn free_input(&self, bucket: &Bucket, index: u32) {
-        let stored = {
-            let mut stored = self.shared.stored.lock().unwrap_or_else(PoisonError::into_inner);
-            stored.remove(&index)
-        };
+        let stored = self.stored().remove(&index);
         if !self.shared.plan.specification.keep_inputs
             && let Err(error) =
                 remove_input(bucket, index, stored.as_ref().map(|(info, _)| info)).await
+            && !matches!(error, object_ref::Error::NoBucket { .. })
         {
             warn!(%error, index, "input not freed");
         }
         drop(stored); // and its share of the window with it
+        self.being_freed().remove(&index);
+    }
+
+    fn being_freed(&self) -> MutexGuard<'_, HashSet<u32>> {
+        self.shared.being_freed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes the input bucket, when no task needs it any more.
     pub(crate) async fn remove_inputs(&self) {
-        if self.shared.plan.specification.keep_inputs {
-            return;
-        }
-        if let Some(bucket) = &self.shared.inputs
+        let Some(bucket) = &self.shared.inputs else { return };
+        let freed = self.shared.freeing.acquire_many(FREEINGS_MAX).await;
+        if !self.shared.plan.specification.keep_inputs
             && let Err(error) = bucket.delete().await
         {
             warn!(%error, "input bucket not removed");
         }
+        drop(freed);
     }
 
     /// Makes the failure of a task that can never be published its outcome.
@@ -287,6 +313,25 @@ impl Publisher {
             self.pause(&error).await;
         }
     }
+}
+
+/// The bag's input bucket, made if it is not there.
+async fn input_bucket(
+    broker: &Broker,
+    specification: &Specification,
+    largest: u64,
+) -> Result<Bucket> {
+    let most = limits::INPUT_WINDOW_BYTES.max(largest);
+    let needed = if specification.keep_inputs {
+        specification.bucket_bytes()
+    } else {
+        most + most / 8 + (64 << 20)
+    };
+    let bag = &specification.bag;
+    let (name, description) = (subjects::input_bucket(bag), format!("Inputs of bag {bag}"));
+    let (client, context) = (broker.client_handle(), broker.context_handle());
+    let made = Bucket::create(client, context, &name, &description, needed, bag);
+    Box::pin(made).await.context("make the input bucket")
 }
 
 enum Put {

@@ -1,9 +1,11 @@
 //! Running tasks anew: a new round begins in the ledger before anything of the old one is touched.
 
+use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bagpress_broker::{limits, subjects};
+use bagpress_broker::{BagState, limits, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::{Bucket, Error, Lookup};
 use bagpress_objstore::staging::{Plan as _, hash_file};
@@ -27,6 +29,9 @@ impl Gathering {
             self.reading_back = true;
             again.extend(self.broken().await?);
             self.reading_back = false;
+        }
+        if !self.lease.confirm(self.line(BagState::Running)).await && !self.lease.is_held() {
+            return Err(self.lease.ended().await.error(&self.line(BagState::Cancelled)));
         }
         if !again.is_empty() {
             info!(tasks = again.len(), "running again");
@@ -54,13 +59,22 @@ impl Gathering {
         self.beside(hashing).await.context("hash the outputs")?
     }
 
-    pub(crate) async fn run_again(&self, indices: &[u32]) -> Result<()> {
-        let begun = self.plan.ledger.begin(indices).context("begin new rounds")?;
-        for (index, round) in begun {
+    /// Begins a round of each of these tasks and makes room for it. Whoever asks publishes, beside the gathering:
+    /// an input may have to wait until others are freed.
+    pub(crate) async fn run_again(&mut self, indices: &[u32]) -> Result<()> {
+        let begun = loop {
+            match self.plan.ledger.begin(indices) {
+                Ok(begun) => break begun,
+                // Full is not failed.
+                Err(error) => self.wait_for_disk(&error.into()).await?,
+            }
+        };
+        let mut renewed = Instant::now();
+        for (index, _) in begun {
             self.remove_object(index, Sound::Goes).await;
-            // Where we keep the tasks ourselves, all that is not decided is offered anyway.
-            if self.outcomes.is_committed() {
-                self.publisher.publish_round(index, round).await?;
+            if renewed.elapsed() >= limits::GATHERER_RENEWAL {
+                renewed = Instant::now();
+                self.lease.renew(self.line(BagState::Running));
             }
         }
         Ok(())
@@ -84,18 +98,28 @@ impl Gathering {
     }
 }
 
+/// What is not there, or has another digest. A file that cannot be read may be sound, and its input gone.
 fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
-    let mut broken = Vec::new();
+    let (mut broken, mut unread) = (Vec::new(), None);
     let reading = plan.ledger.outcomes(|result| {
         let Some(expected) = result.done() else { return };
-        let target = plan.target(result.index).map(|target| root.join(target.path));
-        let hashed = target.and_then(|target| hash_file(&target));
-        if !hashed.is_ok_and(|(digest, _)| digest == expected.output_digest) {
-            broken.push(result.index);
+        let looked = plan.target(result.index).map(|target| root.join(target.path));
+        let looked =
+            looked.context("find the name of an output").and_then(|path| match hash_file(&path) {
+                Ok((digest, _)) => Ok(digest == expected.output_digest),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error).with_context(|| {
+                    format!("read {}; if nobody can, move it away and repair again", path.display())
+                }),
+            });
+        match looked {
+            Ok(true) => {}
+            Ok(false) => broken.push(result.index),
+            Err(error) => unread = Some(error),
         }
     });
     reading.with_context(|| format!("read {}", plan.ledger.path().display()))?;
-    Ok(broken)
+    unread.map_or(Ok(broken), Err)
 }
 
 async fn broken_objects(plan: BagPlan, bucket: Bucket) -> Result<Vec<u32>> {

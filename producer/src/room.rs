@@ -36,7 +36,7 @@ impl Room {
     /// whose task no worker speaks, twice in a row.
     ///
     /// A writer that was alive after all finds its object incomplete, or the gatherer does: its task
-    /// is run again, which costs work and nothing else.
+    /// is run again, a few times at most.
     pub(crate) async fn look(&mut self, bucket: &Bucket, watch: &Watch) {
         if self.looked.elapsed() < EVERY {
             return;

@@ -50,22 +50,27 @@ impl Gathering {
                 return;
             }
         }
-        self.remake_bucket().await;
+        self.remake_buckets().await;
     }
 
-    /// Makes the output bucket again, if a broker forgot it.
-    async fn remake_bucket(&self) {
-        if self.acceptor.bucket.is_some()
-            && let Err(error) = output_bucket(&self.broker, &self.plan).await
-        {
-            warn!("{error:#}");
+    /// Makes the buckets again, if a broker forgot them.
+    async fn remake_buckets(&mut self) {
+        if self.acceptor.bucket.is_none() {
+            return;
+        }
+        let mut made = output_bucket(&self.broker, &self.plan).await.map(drop);
+        if made.is_ok() {
+            made = self.publisher.remake_inputs().await;
+        }
+        if let Err(error) = made {
+            self.progress.say(&format!("waiting: {error:#}"));
         }
     }
 
     /// Where we keep the tasks ourselves, a broker can forget nothing but objects.
     async fn look_for_objects(&mut self) -> Result<()> {
         if self.acceptor.bucket.is_some() {
-            self.remake_bucket().await;
+            self.remake_buckets().await;
             self.rerun_lost_objects().await?;
             self.publish_all();
         }
@@ -73,7 +78,9 @@ impl Gathering {
     }
 
     /// A done task whose object the broker forgot, and which is no file here, is run again.
-    pub(crate) async fn rerun_lost_objects(&self) -> Result<()> {
+    ///
+    /// Whoever calls this publishes afterwards what is not decided.
+    pub(crate) async fn rerun_lost_objects(&mut self) -> Result<()> {
         let (Some(bucket), None) = (&self.acceptor.bucket, &self.parts) else { return Ok(()) };
         let mut there = Bits::new(self.plan.specification.tasks);
         let mut list = bucket.list();
@@ -114,16 +121,28 @@ impl Gathering {
     ///
     /// A round may have begun here and come no further: then the broken object of an earlier one may
     /// still take the room of the new.
-    pub(crate) async fn submit_missing(&mut self, waiting: Bits) {
+    pub(crate) async fn submit_missing(&mut self, mut waiting: Bits) {
         for index in self.plan.ledger.begun() {
             if !self.plan.ledger.is_decided(index) && !waiting.get(index) {
                 self.remove_object(index, Sound::Stays).await;
             }
         }
-        let (publisher, ledger) = (self.publisher.clone(), self.plan.ledger.clone());
+        for index in self.vanished.waiting() {
+            // Its round has a committed result, whose bytes are gone; the next one begins by itself.
+            waiting.set(index, true);
+        }
         self.last_progress = Instant::now();
+        self.publish_missing(move |index| !waiting.get(index));
+    }
+
+    /// Publishes, beside the gathering, what is not decided and `missing`.
+    pub(crate) fn publish_missing(
+        &mut self,
+        missing: impl Fn(u32) -> bool + Send + Sync + 'static,
+    ) {
+        let (publisher, ledger) = (self.publisher.clone(), self.plan.ledger.clone());
         self.publishing = Some(tokio::spawn(async move {
-            publisher.publish(false, |index| !ledger.is_decided(index) && !waiting.get(index)).await
+            publisher.publish(false, |index| missing(index) && !ledger.is_decided(index)).await
         }));
     }
 
@@ -149,16 +168,16 @@ impl Gathering {
 
     /// Ten times a second: what is shown, what is said, and whether it goes on at all.
     pub(crate) async fn check(&mut self) -> Result<()> {
-        let silent = self.last_check.elapsed();
-        self.last_check = Instant::now();
-        // Who was stopped for so long may have lost the bag, and must not make anew what was removed with it.
-        if silent >= limits::GATHERER_LEASE
-            && !self.lease.confirm(self.line(BagState::Running)).await
-        {
-            return Ok(());
-        }
+        let ours = self.is_ours().await;
         let (workers, running) = self.show().await;
-        self.begin_due().await?;
+        if ours {
+            self.begin_due().await?;
+            let connects = self.broker.connects();
+            if self.publisher.misses_inputs() || connects != self.buckets_seen {
+                self.buckets_seen = connects;
+                self.remake_buckets().await;
+            }
+        }
         let quiet = self.last_outcome.elapsed();
         // A worker that died with nothing said and nothing held is missed by nobody but its task.
         let committed = self.outcomes.is_committed();
@@ -183,11 +202,12 @@ impl Gathering {
             && self.last_progress.elapsed() >= limits::RECONCILE_AFTER
             && running == 0;
         let still = still || self.missing.is_some() && self.last_progress.elapsed() >= UNHELD_EVERY;
-        if !committed && reconnected && self.publishing.is_none() {
+        if ours && !committed && reconnected && self.publishing.is_none() {
             self.reconnects = self.broker.connects();
             self.look_for_objects().await?;
         }
-        if committed
+        if ours
+            && committed
             && (reconnected || still)
             && self.publishing.is_none()
             && self.reconciling.is_none()
@@ -208,6 +228,18 @@ impl Gathering {
             );
         }
         Ok(())
+    }
+
+    /// Whether something may be made anew. Who was stopped for as long as a lease lasts may have lost the bag, and
+    /// asks first: what was removed with it would be there again.
+    async fn is_ours(&mut self) -> bool {
+        let silent = self.last_check.elapsed() >= limits::GATHERER_LEASE;
+        let ours = self.lease.is_held()
+            && (!silent || self.lease.confirm(self.line(BagState::Running)).await);
+        if ours {
+            self.last_check = Instant::now();
+        }
+        ours
     }
 
     async fn explain(&mut self, quiet: Duration, workers: usize, running: usize) {
@@ -232,9 +264,6 @@ impl Gathering {
         if let Some(why) = self.hangs().or_else(waiting) {
             return format!("{why}, the bag goes on by itself");
         }
-        if self.reading_back {
-            return "every output is read back, to run again what is missing or bad".to_owned();
-        }
         if self.stores_nothing().await {
             return format!(
                 "the broker at {} answers and stores nothing, as one that met a full disk does; free \
@@ -253,6 +282,9 @@ impl Gathering {
         }
         if self.broker.up_for().is_none() {
             return format!("the broker at {} is out of reach, reconnecting", self.broker.url());
+        }
+        if self.reading_back {
+            return "every output is read back, to run again what is missing or bad".to_owned();
         }
         if let Ok(Some(why)) = self.broker.nearly_full(subjects::RESULTS).await {
             return format!("{why}; make room there, the bag goes on by itself");

@@ -63,19 +63,29 @@ impl Vanished {
         begin.sort_unstable();
         begin
     }
+
+    /// The tasks whose next round is to begin later.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().filter(|(_, seen)| seen.due.is_some()).map(|(index, _)| *index)
+    }
 }
 
 /// What a task fails with whose bytes vanished `times` times.
 pub(crate) fn too_often(times: u32) -> Failed {
-    let text =
-        format!("{times} outcomes came, and each time the bytes had vanished or were another's");
+    let text = format!(
+        "{times} outcomes came, and each time bytes had vanished or were not as it said"
+    );
     Failed::new(Cause::BytesLost, text)
 }
 
 impl Gathering {
     /// Sees to committed outcomes that are nothing to count. Returns those that are to be counted in their
     /// place, as nobody gets these tasks any more.
-    pub(crate) fn vanish(&mut self, lost: Vec<u32>) -> Vec<Followed> {
+    ///
+    /// Their inputs are freed, as of tasks that are done, and put again for the next round: what waits must not
+    /// take the room of what is to be published before it.
+    pub(crate) async fn vanish(&mut self, lost: Vec<u32>) -> Vec<Followed> {
+        self.publisher.free_inputs(lost.iter().copied()).await;
         let (bag, now) = (&self.plan.specification.bag, Instant::now());
         let mut failures = Vec::new();
         for index in lost {
@@ -88,15 +98,23 @@ impl Gathering {
         failures
     }
 
-    /// Begins the rounds of tasks whose bytes vanished, once they have waited.
+    /// Begins the rounds of tasks whose bytes vanished, once they have waited and nothing else is being published:
+    /// that might publish them before there is room for them.
     pub(crate) async fn begin_due(&mut self) -> Result<()> {
+        if self.publishing.is_some() || self.reconciling.is_some() {
+            return Ok(());
+        }
         let ledger = &self.plan.ledger;
         let stands = |(index, round): &(u32, u32)| {
             ledger.round(*index) == *round && !ledger.is_decided(*index)
         };
         let due = self.vanished.due(Instant::now());
         let again: Vec<_> = due.into_iter().filter(stands).map(|(index, _)| index).collect();
-        if again.is_empty() { Ok(()) } else { self.run_again(&again).await }
+        if !again.is_empty() {
+            self.run_again(&again).await?;
+            self.publish_missing(move |index| again.binary_search(&index).is_ok());
+        }
+        Ok(())
     }
 }
 

@@ -64,6 +64,28 @@ async fn a_whole_store_that_is_gone_under_an_objects_bag_is_filled_again() {
     a_store_that_is_gone("objects").await;
 }
 
+/// Inputs are in a bucket too, and are put again from the files.
+#[tokio::test]
+async fn a_whole_store_that_is_gone_under_an_objects_bag_of_files_is_filled_again() {
+    const FILES: usize = 200;
+    let (place, mut server) = Place::with_server().await;
+    std::fs::create_dir(place.path("in")).unwrap();
+    for number in 0..FILES {
+        let text = format!("file {number}\n").repeat(20_000);
+        std::fs::write(place.path("in").join(number.to_string()), text).unwrap();
+    }
+    let at = format!("--server {}", server.url());
+    let _worker = place.worker(&server);
+    let run = place.spawn(&format!("run in --results objects --codec gzip:9 --name t -q {at}"));
+    let folder = place.folder("t/objects");
+    place.until("it has begun", || (outcomes(&folder).len() >= 10).then_some(())).await;
+    server.forget_and_restart().await;
+    assert!(outcomes(&folder).len() < FILES, "nothing was left to do");
+    place.run(&format!("broker --init --max-file 2GiB {at}")).await.with_code(0);
+    run.ended(&place).await.with_code(0);
+    place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
+}
+
 #[tokio::test]
 async fn an_object_that_is_gone_is_made_again_by_gather() {
     let (place, server) = Place::with_server().await;

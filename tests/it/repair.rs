@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use bagpress_broker::limits::INPUT_WINDOW_BYTES;
 use serde_json::Value;
 
+use crate::control::{bag_of, context};
 use crate::harness::Place;
 use crate::ledger::outcomes;
 
@@ -136,4 +138,64 @@ async fn without_its_line_a_bad_output_is_no_witness() {
     let (rebuilt, again) = repaired(damage, "").await;
     assert_eq!(rebuilt, [0, 1, 2, 3, 4, 6, 7]);
     assert!(again.len() <= 1, "{again:?}");
+}
+
+/// Says no word about outputs of which nobody knows: their inputs may be gone.
+async fn refused(place: &Place, folder: &Path, says: &str) {
+    let before = fs::read(folder.join("manifest.jsonl")).unwrap();
+    let ended = place.run("gather runs/t/staged --repair --workers 1 -q").await.with_code(3);
+    assert!(ended.stderr.contains(says), "{ended:?}");
+    assert_eq!(fs::read(folder.join("manifest.jsonl")).unwrap(), before);
+}
+
+#[tokio::test]
+async fn an_output_that_cannot_be_read_is_not_called_bad() {
+    let place = Place::new().await;
+    let folder = finished(&place).await;
+    let (output, kept) = (folder.join("results/out_5.bin"), folder.join("kept"));
+    fs::rename(&output, &kept).unwrap();
+    std::os::unix::fs::symlink("out_5.bin", &output).unwrap();
+    refused(&place, &folder, "results/out_5.bin; if nobody can, move it away").await;
+    fs::rename(&kept, &output).unwrap();
+    place.run("verify runs/t/staged").await.with_code(0);
+}
+
+#[tokio::test]
+async fn a_list_of_inputs_that_is_damaged_calls_no_output_bad() {
+    let place = Place::new().await;
+    fs::create_dir(place.path("in")).unwrap();
+    for name in ["a", "b", "c"] {
+        fs::write(place.path("in").join(name), name.repeat(10_000)).unwrap();
+    }
+    place.run("run in --out out --name t --workers 1 -q").await.with_code(0);
+    let folder = place.folder("t/staged");
+    let list = fs::read_to_string(folder.join("inputs.jsonl")).unwrap();
+    fs::write(folder.join("inputs.jsonl"), list.replacen("\"in/b\"", "#in/b\"", 1)).unwrap();
+    refused(&place, &folder, "find the name of an output").await;
+    fs::write(folder.join("inputs.jsonl"), list).unwrap();
+    place.run("verify runs/t/staged").await.with_code(0);
+}
+
+/// Inputs are put in a window; whoever frees them must not be the one that waits for it.
+#[tokio::test]
+async fn a_repair_of_more_inputs_than_fit_at_a_time_comes_to_its_end() {
+    const FILES: usize = 5;
+    let (place, server) = Place::with_server().await;
+    fs::create_dir(place.path("in")).unwrap();
+    for number in 0..FILES {
+        let file = fs::File::create(place.path("in").join(number.to_string())).unwrap();
+        file.set_len(INPUT_WINDOW_BYTES / 4).unwrap();
+    }
+    let _workers = [place.worker(&server), place.worker(&server)];
+    let at = format!("--server {}", server.url());
+    let bag = "run in --results objects --codec gzip:1 --name t -q";
+    place.run(&format!("{bag} {at}")).await.with_code(0);
+    let bucket = format!("OBJ_bag-{}", bag_of(&place, "t/objects"));
+    let bucket = context(&server).await.get_stream(bucket).await.unwrap();
+    bucket.purge().await.unwrap();
+    place.run(&format!("gather runs/t/objects --repair -q {at}")).await.with_code(0);
+    let latest = latest(&place.folder("t/objects"));
+    let rounds: Vec<_> = latest.values().map(|outcome| outcome["round"].as_u64()).collect();
+    assert_eq!(rounds, [Some(1); FILES]);
+    place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
 }

@@ -1,8 +1,10 @@
 //! An output was durable, and when it is to be counted its bytes are gone: no fault of its task, which is run
 //! again, and yet not for ever.
 
+use std::time::{Duration, Instant};
+
 use bagpress_broker::ids::{Execution, Pool};
-use bagpress_broker::result::Place as Where;
+use bagpress_broker::result::{Cause, Place as Where};
 use bagpress_broker::{
     Broker, Committed, Holder, Offered, Offers, Queue, Verdict, limits, samples, subjects,
 };
@@ -34,7 +36,7 @@ async fn hand_over_nothing(broker: &Broker) -> Option<Verdict> {
 
 /// The same of a task that was pulled.
 async fn commit_nothing(broker: &Broker, queue: &mut Queue, results: &str) {
-    let delivery = samples::delivery(queue).await.unwrap();
+    let delivery = samples::delivery_within(queue, SOON).await.unwrap().unwrap();
     let id = delivery.id();
     let place = match results {
         "staged" => Where::Staged,
@@ -62,9 +64,13 @@ async fn outputs_that_vanish(delivery: &str, results: &str, times: u32) -> (Plac
         }
     } else {
         let mut queue = samples::join(&broker).await.unwrap();
-        for _ in 0..times {
-            let committed = timeout(SOON, commit_nothing(&broker, &mut queue, results));
-            committed.await.unwrap();
+        let mut before: Option<(Instant, Duration)> = None;
+        for time in 0..times {
+            commit_nothing(&broker, &mut queue, results).await;
+            if let Some((at, delay)) = before {
+                assert!(at.elapsed() >= delay, "again after {:?}", at.elapsed());
+            }
+            before = Some((Instant::now(), Cause::BytesLost.give_back_delay(time)));
         }
         assert!(queue.leave().await.is_empty());
     }

@@ -249,11 +249,22 @@ impl Bucket {
     /// [`Self::info`].
     pub async fn check_present(&self, name: &str) -> Result<Info, Error> {
         let info = self.info(name).await?.found(&self.name, name)?;
+        self.with_chunks(info).await
+    }
+
+    /// [`Self::check_present`] with metadata from the stream's leader.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::check_present`].
+    pub async fn check_present_from_leader(&self, name: &str) -> Result<Info, Error> {
+        let info = self.info_from_leader(name).await?.found(&self.name, name)?;
+        self.with_chunks(info).await
+    }
+
+    async fn with_chunks(&self, info: Info) -> Result<Info, Error> {
         let found = self.count_chunks(&info.token).await?;
-        if found == info.chunks {
-            return Ok(info);
-        }
-        Err(self.lost(&info, found))
+        if found == info.chunks { Ok(info) } else { Err(self.lost(&info, found)) }
     }
 
     /// Bytes that the bucket holds, and that it may hold.
