@@ -57,6 +57,9 @@ pub const GIVE_BACK_DELAY: Duration = Duration::from_millis(200);
 pub const GIVE_BACK_DELAY_MAX: Duration = Duration::from_mins(1);
 /// Longest such delay where there was no room: it may be made at any moment, and the bag goes on then.
 pub const FULL_DELAY_MAX: Duration = Duration::from_secs(5);
+/// Longest such delay where a member of the queue group had another version of the codec's library, and some other
+/// has the right one.
+pub const UNFIT_DELAY_MAX: Duration = Duration::from_secs(1);
 /// How long a worker remembers that a bag's gatherer is absent.
 pub const GATHERER_ABSENT_FOR: Duration = Duration::from_secs(5);
 /// A delay that lasts less long than this is not worth to be cut short; and it may be over before who

@@ -71,6 +71,8 @@ pub(crate) struct Offers {
     credit: usize,
     pause: Duration,
     probe_at: Option<Instant>,
+    /// Whether a task of the bag came to its outcome: not every member is of another version.
+    fits_somebody: bool,
 }
 
 #[derive(Debug)]
@@ -151,6 +153,7 @@ impl Offers {
             credit: 1,
             pause: Duration::ZERO,
             probe_at: None,
+            fits_somebody: false,
         }
     }
 
@@ -363,7 +366,12 @@ impl Offers {
         let times = if cause.is_planned() { before } else { past.spent };
         past.count(&lease.execution, cause);
         past.given_back = Some(lease.execution.clone());
-        self.wait(key, now + cause.give_back_delay(times));
+        let mut delay = cause.give_back_delay(times);
+        if cause == Cause::CodecVersion && self.fits_somebody {
+            // The group picks at random: whom it fits must not wait for long until it is picked.
+            delay = delay.min(limits::UNFIT_DELAY_MAX);
+        }
+        self.wait(key, now + delay);
         self.idle();
         Some(before)
     }
@@ -386,6 +394,7 @@ impl Offers {
 
     /// A task has its outcome.
     pub(crate) fn decided(&mut self, key: Key) {
+        self.fits_somebody = true;
         self.remove(key);
     }
 

@@ -138,6 +138,26 @@ fn what_is_given_back_as_planned_spends_no_attempt() {
     }
 }
 
+/// A task that the wrong member was picked for again and again, beside a member that has the right version.
+#[test]
+fn whom_a_task_fits_is_not_waited_for_long_where_another_is_picked() {
+    let (mut offers, mut now) = table(2);
+    for times in 0..10 {
+        let (number, _) = offered(&mut offers, now).unwrap();
+        let held = lease((0, 0), "unfit", 1);
+        offers.taken(number, held.clone(), now);
+        offers.given_back(&held, Cause::CodecVersion, now);
+        if times == 0 {
+            let (number, _) = offered(&mut offers, now).unwrap();
+            offers.taken(number, lease((1, 0), "fit", 1), now);
+            offers.decided((1, 0));
+        }
+        assert_eq!(offers.next(now), None, "not at once");
+        now += limits::UNFIT_DELAY_MAX;
+    }
+    assert!(offered(&mut offers, now).is_some());
+}
+
 /// Renewals are sent beside everything else, and one may come behind the give-back.
 #[test]
 fn a_renewal_behind_its_give_back_holds_nothing() {

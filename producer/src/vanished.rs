@@ -72,9 +72,8 @@ impl Vanished {
 
 /// What a task fails with whose bytes vanished `times` times.
 pub(crate) fn too_often(times: u32) -> Failed {
-    let text = format!(
-        "{times} outcomes came, and each time bytes had vanished or were not as it said"
-    );
+    let text =
+        format!("{times} outcomes came, and each time bytes had vanished or were not as it said");
     Failed::new(Cause::BytesLost, text)
 }
 
