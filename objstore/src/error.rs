@@ -77,9 +77,10 @@ impl From<object_ref::Error> for StoreError {
 pub(crate) fn input_failed(error: &object_ref::Error) -> Failed {
     use object_ref::Error;
     let cause = match error {
-        Error::NotFound { .. } | Error::Deleted { .. } | Error::Lost { .. } => Cause::InputMissing,
-        // A broker that forgot it: whoever gathers the bag makes it again, and puts the input.
-        Error::NoBucket { .. } => Cause::TransferError,
+        Error::NotFound { .. }
+        | Error::Deleted { .. }
+        | Error::Lost { .. }
+        | Error::NoBucket { .. } => Cause::InputMissing,
         Error::Digest { .. } => Cause::InputDigest,
         _ if error.is_transient() => Cause::TransferError,
         _ => Cause::InputUnreadable,

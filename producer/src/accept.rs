@@ -10,7 +10,7 @@ use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::result::{Cause, Done, Outcome, Place, TaskResult, wall_clock_us};
 use bagpress_broker::{Broker, Followed, limits, subjects};
 use bagpress_objstore::object_ref::{Bucket, Info};
-use bagpress_objstore::staging::{Parts, Plan as _, Syncer};
+use bagpress_objstore::staging::{Parts, Plan as _, Receiver, Syncer};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use serde_json::json;
@@ -346,6 +346,18 @@ fn write_stats(folder: &std::path::Path, codec: &str, result: &TaskResult) {
     let path = folder.join(format!("stats_{}.json", result.index));
     if let Err(error) = std::fs::write(&path, format!("{stats:#}\n")) {
         info!(%error, path = %path.display(), "stats file not written");
+    }
+}
+
+/// What makes files durable, shared with the receiver of uploads where there is one.
+///
+/// # Errors
+///
+/// If no thread can be started.
+pub(crate) fn syncer_of(parts: &Arc<Parts>, receiver: Option<&Receiver>) -> Result<Syncer> {
+    match receiver {
+        Some(receiver) => Ok(receiver.syncer().clone()),
+        None => Syncer::start(parts.clone()).context("start the sync thread"),
     }
 }
 

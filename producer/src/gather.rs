@@ -8,12 +8,12 @@ use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::result::Cause;
 use bagpress_broker::{BagLine, BagState, Broker, Followed, Results, limits};
-use bagpress_objstore::staging::{Parts, Receiver, Syncer};
+use bagpress_objstore::staging::{Parts, Receiver};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::accept::{Accepted, Acceptor, output_bucket};
+use crate::accept::{Accepted, Acceptor, output_bucket, syncer_of};
 use crate::dispatch::Dispatch;
 use crate::folder::RunFolder;
 use crate::history::{self, History};
@@ -177,6 +177,7 @@ pub(crate) struct Gathering {
     pub(crate) reconnects: u64,
     /// With which connection the buckets were there.
     pub(crate) buckets_seen: u64,
+    pub(crate) last_remake: Instant,
     /// Tasks that were waiting when a reconciliation began: the results are read behind it.
     pub(crate) reconciling: Option<Bits>,
     /// Whether every output is being read back, before anything else.
@@ -284,6 +285,7 @@ impl Gathering {
             missing: None,
             reconnects: broker.connects(),
             buckets_seen: broker.connects(),
+            last_remake: now,
             reconciling: None,
             reading_back: false,
             publishing: None,
@@ -370,9 +372,11 @@ impl Gathering {
         if self.outcomes.caught_up()
             && self.publishing.is_none()
             && self.lease.is_held()
-            && let Some(waiting) = self.reconciling.take()
+            && let Some(mut waiting) = self.reconciling.take()
         {
-            self.rerun_lost_objects().await?;
+            for index in self.rerun_lost_objects().await? {
+                waiting.set(index, false); // what may wait is of a round before
+            }
             self.submit_missing(waiting).await;
         }
         Ok(())
@@ -477,14 +481,6 @@ impl Gathering {
             duplicates: history.duplicates,
             given_back: history.given_back,
         })
-    }
-}
-
-/// What makes files durable, shared with the receiver of uploads where there is one.
-fn syncer_of(parts: &Arc<Parts>, receiver: Option<&Receiver>) -> Result<Syncer> {
-    match receiver {
-        Some(receiver) => Ok(receiver.syncer().clone()),
-        None => Syncer::start(parts.clone()).context("start the sync thread"),
     }
 }
 

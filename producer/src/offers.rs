@@ -71,8 +71,8 @@ pub(crate) struct Offers {
     credit: usize,
     pause: Duration,
     probe_at: Option<Instant>,
-    /// Whether a task of the bag came to its outcome: not every member is of another version.
-    fits_somebody: bool,
+    /// When a task of the bag was done: not every member is of another version.
+    last_done: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -153,7 +153,7 @@ impl Offers {
             credit: 1,
             pause: Duration::ZERO,
             probe_at: None,
-            fits_somebody: false,
+            last_done: None,
         }
     }
 
@@ -367,7 +367,8 @@ impl Offers {
         past.count(&lease.execution, cause);
         past.given_back = Some(lease.execution.clone());
         let mut delay = cause.give_back_delay(times);
-        if cause == Cause::CodecVersion && self.fits_somebody {
+        let fits = |at: Instant| now.saturating_duration_since(at) < limits::GIVE_BACK_DELAY_MAX;
+        if cause == Cause::CodecVersion && self.last_done.is_some_and(fits) {
             // The group picks at random: whom it fits must not wait for long until it is picked.
             delay = delay.min(limits::UNFIT_DELAY_MAX);
         }
@@ -394,8 +395,13 @@ impl Offers {
 
     /// A task has its outcome.
     pub(crate) fn decided(&mut self, key: Key) {
-        self.fits_somebody = true;
         self.remove(key);
+    }
+
+    /// A worker has done a task.
+    pub(crate) fn done(&mut self, key: Key, now: Instant) {
+        self.last_done = Some(now);
+        self.decided(key);
     }
 
     fn lose(&mut self, is_lost: impl Fn(&Lease, Instant) -> bool, now: Instant) -> Vec<Lost> {

@@ -150,7 +150,7 @@ fn whom_a_task_fits_is_not_waited_for_long_where_another_is_picked() {
         if times == 0 {
             let (number, _) = offered(&mut offers, now).unwrap();
             offers.taken(number, lease((1, 0), "fit", 1), now);
-            offers.decided((1, 0));
+            offers.done((1, 0), now);
         }
         assert_eq!(offers.next(now), None, "not at once");
         now += limits::UNFIT_DELAY_MAX;

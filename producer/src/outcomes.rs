@@ -159,6 +159,9 @@ impl Gathering {
                     debug!(ok = removed.is_ok(), "part file of a duplicate removed");
                 }
             }
+            Verdict::Counted if result.done().is_some() => {
+                dispatch.table.lock().done(key, std::time::Instant::now());
+            }
             Verdict::Counted => dispatch.table.lock().decided(key),
             Verdict::Held | Verdict::Wait { .. } => {}
         }

@@ -1,6 +1,6 @@
 //! Tasks into the queue, and their inputs before them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -55,8 +55,8 @@ struct Shared {
     inputs_gone: AtomicBool,
     /// Inputs in the bucket, each with its share of the window.
     stored: Mutex<HashMap<u32, (Info, OwnedSemaphorePermit)>>,
-    /// Inputs that are about to be freed: they are not put again before they are gone.
-    being_freed: Mutex<HashSet<u32>>,
+    /// Inputs that are about to be freed, and how often: they are not put again before they are gone.
+    being_freed: Mutex<HashMap<u32, u32>>,
     freeing: Arc<Semaphore>,
     first: OnceLock<Instant>,
     waiting: Mutex<Option<String>>,
@@ -223,7 +223,7 @@ impl Publisher {
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         // Neither an earlier round's share is to be waited for, nor what is about to be removed adopted.
         drop(self.stored().remove(&index));
-        while self.being_freed().contains(&index) {
+        while self.being_freed().contains_key(&index) {
             tokio::time::sleep(limits::RETRY_WAIT).await;
         }
         let permit = self.shared.window.clone().acquire_many_owned(units).await;
@@ -248,6 +248,10 @@ impl Publisher {
         };
         self.set_waiting_if_set();
         self.stored().insert(index, (info, permit));
+        if self.shared.plan.ledger.is_decided(index) {
+            // Meanwhile, by an execution that outlived what the broker forgot: nobody else frees it.
+            self.free_inputs(std::iter::once(index)).await;
+        }
         Ok(())
     }
 
@@ -262,7 +266,9 @@ impl Publisher {
         let indices: Vec<u32> = indices.collect();
         let most = u32::try_from(indices.len()).unwrap_or(u32::MAX).min(FREEINGS_MAX);
         let Ok(share) = self.shared.freeing.clone().acquire_many_owned(most).await else { return };
-        self.being_freed().extend(&indices);
+        for index in &indices {
+            *self.being_freed().entry(*index).or_default() += 1;
+        }
         let publisher = self.clone();
         tokio::spawn(async move {
             let freeing: Vec<BoxFuture<'_, ()>> =
@@ -282,10 +288,14 @@ impl Publisher {
             warn!(%error, index, "input not freed");
         }
         drop(stored); // and its share of the window with it
-        self.being_freed().remove(&index);
+        let mut being_freed = self.being_freed();
+        let left = being_freed.remove(&index).unwrap_or_default().saturating_sub(1);
+        if left > 0 {
+            being_freed.insert(index, left);
+        }
     }
 
-    fn being_freed(&self) -> MutexGuard<'_, HashSet<u32>> {
+    fn being_freed(&self) -> MutexGuard<'_, HashMap<u32, u32>> {
         self.shared.being_freed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -387,7 +397,12 @@ async fn put_file(bucket: &Bucket, index: u32, input: InputFile) -> Result<Info,
             return Err(Put::Input(changed(&input)));
         };
         offset += chunk.len() as u64;
-        writer.write(Bytes::from(chunk)).await?;
+        if let Err(error) = writer.write(Bytes::from(chunk)).await {
+            // The very input may be what takes the room: an earlier gatherer put it.
+            let full = matches!(error, object_ref::Error::Full { .. });
+            let there = if full { writer.adoptable().await } else { None };
+            return there.ok_or_else(|| error.into());
+        }
     }
     let same =
         file.metadata().is_ok_and(|m| m.len() == input.bytes && mtime_ns(&m) == input.mtime_ns);

@@ -55,15 +55,19 @@ impl Gathering {
 
     /// Makes the buckets again, if a broker forgot them.
     async fn remake_buckets(&mut self) {
-        if self.acceptor.bucket.is_none() {
+        // What was removed with the bag must not be there again.
+        if self.acceptor.bucket.is_none() || !self.lease.confirm(self.line(BagState::Running)).await
+        {
             return;
         }
+        let connects = self.broker.connects();
         let mut made = output_bucket(&self.broker, &self.plan).await.map(drop);
         if made.is_ok() {
             made = self.publisher.remake_inputs().await;
         }
-        if let Err(error) = made {
-            self.progress.say(&format!("waiting: {error:#}"));
+        match made {
+            Ok(()) => self.buckets_seen = connects,
+            Err(error) => self.progress.say(&format!("waiting: {error:#}")),
         }
     }
 
@@ -79,9 +83,11 @@ impl Gathering {
 
     /// A done task whose object the broker forgot, and which is no file here, is run again.
     ///
-    /// Whoever calls this publishes afterwards what is not decided.
-    pub(crate) async fn rerun_lost_objects(&mut self) -> Result<()> {
-        let (Some(bucket), None) = (&self.acceptor.bucket, &self.parts) else { return Ok(()) };
+    /// Whoever calls this publishes afterwards what is not decided. Returns those tasks.
+    pub(crate) async fn rerun_lost_objects(&mut self) -> Result<Vec<u32>> {
+        let (Some(bucket), None) = (&self.acceptor.bucket, &self.parts) else {
+            return Ok(Vec::new());
+        };
         let mut there = Bits::new(self.plan.specification.tasks);
         let mut list = bucket.list();
         loop {
@@ -94,7 +100,7 @@ impl Gathering {
                 Ok(None) => break,
                 Err(error) => {
                     debug!(%error, "objects not listed now");
-                    return Ok(());
+                    return Ok(Vec::new());
                 }
             }
         }
@@ -114,7 +120,7 @@ impl Gathering {
             warn!(tasks = gone.len(), "the broker lost objects of tasks that are done, run again");
             self.run_again(&gone).await?;
         }
-        Ok(())
+        Ok(gone)
     }
 
     /// Publishes what neither waits nor has a result, without an id that the server may remember.
@@ -172,9 +178,10 @@ impl Gathering {
         let (workers, running) = self.show().await;
         if ours {
             self.begin_due().await?;
-            let connects = self.broker.connects();
-            if self.publisher.misses_inputs() || connects != self.buckets_seen {
-                self.buckets_seen = connects;
+            let unseen = self.broker.connects() != self.buckets_seen
+                && self.last_remake.elapsed() >= limits::RETRY_WAIT;
+            if unseen || self.publisher.misses_inputs() {
+                self.last_remake = Instant::now();
                 self.remake_buckets().await;
             }
         }
