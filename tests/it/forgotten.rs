@@ -67,11 +67,11 @@ async fn a_whole_store_that_is_gone_under_an_objects_bag_is_filled_again() {
 /// Inputs are in a bucket too, and are put again from the files.
 #[tokio::test]
 async fn a_whole_store_that_is_gone_under_an_objects_bag_of_files_is_filled_again() {
-    const FILES: usize = 200;
+    const FILES: usize = 800;
     let (place, mut server) = Place::with_server().await;
     std::fs::create_dir(place.path("in")).unwrap();
     for number in 0..FILES {
-        let text = format!("file {number}\n").repeat(20_000);
+        let text = format!("file {number}\n").repeat(4_000);
         std::fs::write(place.path("in").join(number.to_string()), text).unwrap();
     }
     let at = format!("--server {}", server.url());
