@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
+use async_nats::client::RequestErrorKind;
 use bagpress_broker::ids::{Execution, TaskId};
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::testing::eventually;
@@ -26,6 +27,20 @@ use self::house::{House, Outcome, sample};
 
 const CHUNK: usize = limits::CHUNK_BYTES;
 const SOON: Duration = Duration::from_secs(10);
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// Gathers no more. The server learns that a moment later, and until then hands requests to nobody.
+async fn leave(house: &mut House) {
+    house.receiver = None;
+    let client = house.gatherer.client_handle();
+    eventually("nobody gathers", SOON, async || {
+        let asked = client.request(subjects::open(&house.bag), Bytes::new());
+        let answer = tokio::time::timeout(AT_ONCE, asked).await.ok()?;
+        let nobody = answer.is_err_and(|e| e.kind() == RequestErrorKind::NoResponders);
+        nobody.then_some(())
+    })
+    .await;
+}
 
 #[tokio::test]
 async fn an_output_of_any_size_becomes_a_part_file_and_gets_its_name_when_placed() -> Outcome {
@@ -201,8 +216,7 @@ async fn an_absent_gatherer_is_noticed_at_once_and_remembered() -> Outcome {
     let mut house = House::open(false).await?;
     let execute = Execute::new(&house, 0);
     let upload = execute.upload(&sample(CHUNK * 2)).await?;
-    house.receiver = None;
-    house.gatherer.flush().await?;
+    leave(&mut house).await;
 
     let absent = upload.close(1, &Digest::of(b"")).await.unwrap_err();
     assert!(matches!(absent, StoreError::Absent), "{absent}");
@@ -224,8 +238,7 @@ async fn an_absent_gatherer_is_noticed_at_once_and_remembered() -> Outcome {
 async fn who_hears_that_a_bag_is_gathered_asks_again_at_once() -> Outcome {
     let mut house = House::open(false).await?;
     let execute = Execute::new(&house, 0);
-    house.receiver = None;
-    house.gatherer.flush().await?;
+    leave(&mut house).await;
     assert!(matches!(execute.open().await?, Permission::Absent));
     let mut gatherings = house.worker.gatherings().await?;
     house.worker.flush().await?;
@@ -285,8 +298,7 @@ async fn an_upload_that_meets_no_gatherer_fails_and_costs_no_attempt() -> Outcom
     let mut house = House::open(false).await?;
     let (execute, output) = (Execute::new(&house, 0), sample(CHUNK * 3));
     let grant = execute.granted().await?;
-    house.receiver = None;
-    house.gatherer.flush().await?;
+    leave(&mut house).await;
     let (sender, chunks) = mpsc::channel(8);
     for chunk in output.chunks(CHUNK) {
         sender.send(Bytes::copy_from_slice(chunk)).await?;
@@ -438,8 +450,7 @@ async fn an_input_that_changes_while_it_is_read_fails_its_task() -> Outcome {
 #[tokio::test]
 async fn an_input_is_not_fetched_from_nobody() -> Outcome {
     let mut house = House::open(false).await?;
-    house.receiver = None;
-    house.gatherer.flush().await?;
+    leave(&mut house).await;
     let failed = fetched(&Execute::new(&house, 0), CHUNK).await?.unwrap_err();
     assert_eq!(failed.cause, Cause::GathererAbsent);
     Ok(())
