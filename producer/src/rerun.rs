@@ -30,10 +30,10 @@ impl Gathering {
             again.extend(self.broken().await?);
             self.reading_back = false;
         }
-        if !self.lease.confirm(self.line(BagState::Running)).await && !self.lease.is_held() {
-            return Err(self.lease.ended().await.error(&self.line(BagState::Cancelled)));
-        }
         if !again.is_empty() {
+            if !self.lease.confirm(self.line(BagState::Running)).await && !self.lease.is_held() {
+                return Err(self.lease.ended().await.error(&self.line(BagState::Cancelled)));
+            }
             info!(tasks = again.len(), "running again");
             self.run_again(&again).await?;
         }
