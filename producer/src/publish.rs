@@ -1,7 +1,7 @@
 //! Tasks into the queue, and their inputs before them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, FuturesUnordered};
 use futures::{FutureExt, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
@@ -50,6 +50,10 @@ struct Shared {
     hand_in: Option<HandIn>,
     inputs: Option<Bucket>,
     window: Arc<Semaphore>,
+    /// Inputs that wait for the window.
+    at_the_window: AtomicUsize,
+    /// Whether they wait no longer, and publishing ends with them.
+    gives_way: watch::Sender<bool>,
     under_way: Semaphore,
     /// Whoever gathers the bag makes the bucket again, if the bag is still theirs.
     inputs_gone: AtomicBool,
@@ -87,6 +91,8 @@ impl Publisher {
             hand_in,
             inputs,
             window: Arc::new(Semaphore::new(permits)),
+            at_the_window: AtomicUsize::new(0),
+            gives_way: watch::Sender::new(false),
             under_way: Semaphore::new(CHUNKS_UNDER_WAY),
             inputs_gone: AtomicBool::new(false),
             stored: Mutex::default(),
@@ -132,8 +138,16 @@ impl Publisher {
         *self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
+    /// Ends the publishing early if it waits for the input window: what the broker forgot frees nothing there, and is
+    /// published again by nobody before this publishing has ended.
+    pub(crate) fn give_way(&self) {
+        if self.shared.at_the_window.load(Relaxed) > 0 {
+            self.shared.gives_way.send_replace(true);
+        }
+    }
+
     /// Publishes every task for which `wanted` is true, in order, at most [`limits::SUBMIT_WINDOW`] at
-    /// a time; waits while the queue is full.
+    /// a time; waits while the queue is full. Ends before the last one when it is to [give way](Self::give_way).
     ///
     /// # Errors
     ///
@@ -150,6 +164,7 @@ impl Publisher {
         };
         let most = if self.shared.inputs.is_some() { PUTS } else { limits::SUBMIT_WINDOW };
         let mut under_way = FuturesUnordered::new();
+        self.shared.gives_way.send_replace(false);
         for index in 0..specification.tasks {
             let entry = match &mut list {
                 Some(list) => Some(list.next().context("the list of inputs is too short")??),
@@ -161,6 +176,9 @@ impl Publisher {
             if under_way.len() >= most {
                 under_way.next().await;
             }
+            if *self.shared.gives_way.borrow() {
+                break;
+            }
             let round = self.shared.plan.ledger.round(index);
             under_way.push(self.one(index, round, entry, message_id));
         }
@@ -170,10 +188,11 @@ impl Publisher {
 
     async fn one(&self, index: u32, round: u32, entry: Option<InputEntry>, message_id: bool) {
         let specification = &self.shared.plan.specification;
-        if let (Some(bucket), Some(entry)) = (&self.shared.inputs, &entry)
-            && let Err(failed) = Box::pin(self.put_input(bucket, index, entry)).await
-        {
-            return Box::pin(self.fail(index, round, failed)).await;
+        if let (Some(bucket), Some(entry)) = (&self.shared.inputs, &entry) {
+            let Some(share) = self.enter_window(index, entry.bytes).await else { return };
+            if let Err(failed) = Box::pin(self.put_input(bucket, index, entry, share)).await {
+                return Box::pin(self.fail(index, round, failed)).await;
+            }
         }
         let task = specification.descriptor(index, round, entry.as_ref());
         if let Some(hand_in) = &self.shared.hand_in {
@@ -211,23 +230,35 @@ impl Publisher {
         tokio::time::sleep(limits::RETRY_WAIT).await;
     }
 
-    /// Puts a file into the input bucket, when the window has room for it.
-    async fn put_input(
-        &self,
-        bucket: &Bucket,
-        index: u32,
-        entry: &InputEntry,
-    ) -> Result<(), Failed> {
+    /// Waits until the window has room for an input; nothing if it is to give way meanwhile.
+    async fn enter_window(&self, index: u32, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let total = limits::INPUT_WINDOW_BYTES / WINDOW_UNIT;
-        let units = (entry.bytes / WINDOW_UNIT + 1).min(total);
+        let units = (bytes / WINDOW_UNIT + 1).min(total);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         // Neither an earlier round's share is to be waited for, nor what is about to be removed adopted.
         drop(self.stored().remove(&index));
         while self.being_freed().contains_key(&index) {
             tokio::time::sleep(limits::RETRY_WAIT).await;
         }
-        let permit = self.shared.window.clone().acquire_many_owned(units).await;
-        let permit = permit.map_err(|e| Failed::new(Cause::TransferError, e.to_string()))?;
+        let mut gives_way = self.shared.gives_way.subscribe();
+        self.shared.at_the_window.fetch_add(1, Relaxed);
+        let share = tokio::select! {
+            biased;
+            share = self.shared.window.clone().acquire_many_owned(units) => share.ok(),
+            _ = gives_way.wait_for(|gives_way| *gives_way) => None,
+        };
+        self.shared.at_the_window.fetch_sub(1, Relaxed);
+        share
+    }
+
+    /// Puts a file into the input bucket, where it has its `share` of the window.
+    async fn put_input(
+        &self,
+        bucket: &Bucket,
+        index: u32,
+        entry: &InputEntry,
+        share: OwnedSemaphorePermit,
+    ) -> Result<(), Failed> {
         let chunks = (entry.bytes / limits::CHUNK_BYTES as u64 + 1).min(limits::WINDOW_MAX as u64);
         let chunks = u32::try_from(chunks).unwrap_or(u32::MAX);
         let _under_way = self.shared.under_way.acquire_many(chunks).await;
@@ -247,7 +278,7 @@ impl Publisher {
             }
         };
         self.set_waiting_if_set();
-        self.stored().insert(index, (info, permit));
+        self.stored().insert(index, (info, share));
         if self.shared.plan.ledger.is_decided(index) {
             // Meanwhile, by an execution that outlived what the broker forgot: nobody else frees it.
             self.free_inputs(std::iter::once(index)).await;

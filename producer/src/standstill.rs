@@ -213,15 +213,14 @@ impl Gathering {
             self.reconnects = self.broker.connects();
             self.look_for_objects().await?;
         }
-        if ours
-            && committed
-            && (reconnected || still)
-            && self.publishing.is_none()
-            && self.reconciling.is_none()
-        {
-            self.reconnects = self.broker.connects();
-            self.last_progress = Instant::now();
-            self.begin_reconcile().await;
+        if ours && committed && (reconnected || still) && self.reconciling.is_none() {
+            if self.publishing.is_some() {
+                self.publisher.give_way();
+            } else {
+                self.reconnects = self.broker.connects();
+                self.last_progress = Instant::now();
+                self.begin_reconcile().await;
+            }
         }
         if let Some(deadline) = self.options.deadline
             && self.began.elapsed() >= deadline

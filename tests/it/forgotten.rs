@@ -1,8 +1,10 @@
 //! A broker that forgot what it had acknowledged: the bag finds out and runs that again.
 
 use async_nats::jetstream;
+use bagpress_broker::limits;
 use bagpress_broker::testing::NatsServer;
 
+use crate::control;
 use crate::death::{BAG, TASKS, middle};
 use crate::harness::{Place, Running};
 use crate::ledger::{expect_each_done_once, outcomes};
@@ -82,6 +84,30 @@ async fn a_whole_store_that_is_gone_under_an_objects_bag_of_files_is_filled_agai
     server.forget_and_restart().await;
     assert!(outcomes(&folder).len() < FILES, "nothing was left to do");
     place.run(&format!("broker --init --max-file 2GiB {at}")).await.with_code(0);
+    run.ended(&place).await.with_code(0);
+    place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
+}
+
+/// The window is full of inputs that are there no more: nobody frees it but who publishes them again.
+#[tokio::test]
+async fn a_whole_store_that_is_gone_while_inputs_wait_for_room_is_filled_again() {
+    const FILES: usize = 5;
+    let (place, mut server) = Place::with_server().await;
+    std::fs::create_dir(place.path("in")).unwrap();
+    for number in 0..FILES {
+        let file = std::fs::File::create(place.path("in").join(number.to_string())).unwrap();
+        file.set_len(limits::INPUT_WINDOW_BYTES / 3).unwrap();
+    }
+    let at = format!("--server {}", server.url());
+    let bag = "run in --results objects --codec gzip:1 --name t -q";
+    let run = place.spawn(&format!("{bag} {at}"));
+    control::until_status(&place, "the window is full", &format!("runs/t/objects {at}"), |bag| {
+        (bag["waiting"].as_u64() == Some(2)).then_some(())
+    })
+    .await;
+    server.forget_and_restart().await;
+    place.run(&format!("broker --init --max-file 2GiB {at}")).await.with_code(0);
+    let _worker = place.worker(&server);
     run.ended(&place).await.with_code(0);
     place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
 }
