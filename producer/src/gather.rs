@@ -174,6 +174,7 @@ pub(crate) struct Gathering {
     pub(crate) vanished: Vanished,
     /// What the server has no more, as an error says it.
     pub(crate) missing: Option<String>,
+    /// The connection after which the bag was last looked at for what the broker forgot.
     pub(crate) reconnects: u64,
     /// With which connection the buckets were there.
     pub(crate) buckets_seen: u64,
@@ -327,7 +328,7 @@ impl Gathering {
                     }
                 }
                 published = published(&mut self.publishing) => {
-                    self.publishing = None;
+                    self.publishing_ended();
                     published??;
                 }
                 lost = self.lease.ended() => {

@@ -146,6 +146,11 @@ impl Publisher {
         }
     }
 
+    /// Whether it ended early, with tasks that nobody has published yet.
+    pub(crate) fn gave_way(&self) -> bool {
+        *self.shared.gives_way.borrow()
+    }
+
     /// Publishes every task for which `wanted` is true, in order, at most [`limits::SUBMIT_WINDOW`] at
     /// a time; waits while the queue is full. Ends before the last one when it is to [give way](Self::give_way).
     ///
@@ -176,7 +181,7 @@ impl Publisher {
             if under_way.len() >= most {
                 under_way.next().await;
             }
-            if *self.shared.gives_way.borrow() {
+            if self.gave_way() {
                 break;
             }
             let round = self.shared.plan.ledger.round(index);

@@ -141,6 +141,14 @@ impl Gathering {
         self.publish_missing(move |index| !waiting.get(index));
     }
 
+    /// Nothing is being published any more; what gave way is found to be missing, as after a reconnect.
+    pub(crate) fn publishing_ended(&mut self) {
+        self.publishing = None;
+        if self.publisher.gave_way() {
+            self.reconnects = u64::MAX;
+        }
+    }
+
     /// Publishes, beside the gathering, what is not decided and `missing`.
     pub(crate) fn publish_missing(
         &mut self,
