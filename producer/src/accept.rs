@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
+use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::result::{Cause, Done, Outcome, Place, TaskResult, wall_clock_us};
 use bagpress_broker::{Broker, Followed, limits, subjects};
 use bagpress_objstore::object_ref::{Bucket, Info};
@@ -43,6 +43,8 @@ pub(crate) struct Accepted {
     pub(crate) counted: Vec<Arc<TaskResult>>,
     /// Committed, but the bytes are not there, or the result cannot be read: run again.
     pub(crate) lost: Vec<u32>,
+    /// Of tasks whose worker found no input where we had put one: a new round puts it again.
+    pub(crate) lost_inputs: Vec<u32>,
     /// Of rounds that the ledger did not know before the others were accepted: accept them next.
     pub(crate) later: Vec<Followed>,
 }
@@ -67,7 +69,7 @@ impl Acceptor {
                 Ok(result) if !self.counts(result.index, result.round) => {}
                 Ok(result) if self.lost_its_input(&result) => {
                     warn!(index = result.index, "the broker lost an input, it is put again");
-                    accepted.lost.push(result.index);
+                    accepted.lost_inputs.push(result.index);
                 }
                 Ok(result) => results.push(result),
                 Err((index, round, why)) => {
@@ -133,7 +135,6 @@ impl Acceptor {
         matches!(&result.outcome, Outcome::Failed(failed) if failed.cause == Cause::InputMissing)
             && result.worker != PRODUCER
             && specification.results == ResultPath::Objects
-            && specification.delivery == DeliveryPath::Jetstream
             && matches!(specification.data, Data::Files { .. })
     }
 

@@ -1,6 +1,6 @@
 //! Follows a bag until every task has an outcome.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -174,7 +174,8 @@ pub(crate) struct Gathering {
     pub(crate) vanished: Vanished,
     /// What the server has no more, as an error says it.
     pub(crate) missing: Option<String>,
-    /// The connection after which the bag was last looked at for what the broker forgot.
+    /// The connection after which the bag was last looked at for what the broker forgot, or
+    /// [`LOOK_AGAIN`](crate::standstill::LOOK_AGAIN).
     pub(crate) reconnects: u64,
     /// With which connection the buckets were there.
     pub(crate) buckets_seen: u64,
@@ -304,7 +305,7 @@ impl Gathering {
             self.begin_reconcile().await;
         } else {
             if !self.options.fresh {
-                self.rerun_lost_objects().await?;
+                self.look_for_objects().await?;
             }
             self.publish_all();
         }
@@ -344,17 +345,15 @@ impl Gathering {
         Ok(())
     }
 
-    fn complete(&self) -> bool {
-        let decided = self.plan.ledger.tally(crate::tally::Tally::decided);
-        decided >= u64::from(self.plan.specification.tasks) && self.reconciling.is_none()
-    }
-
     /// Publishes, or hands in for offering, every task that is not decided.
     pub(crate) fn publish_all(&mut self) {
         let publisher = self.publisher.clone();
         let ledger = self.plan.ledger.clone();
+        // Their next round begins by itself.
+        let later: HashSet<_> = self.vanished.waiting().collect();
         self.publishing = Some(tokio::spawn(async move {
-            publisher.publish(true, |index| !ledger.is_decided(index)).await
+            let wanted = |index| !ledger.is_decided(index) && !later.contains(&index);
+            publisher.publish(true, wanted).await
         }));
     }
 
@@ -364,6 +363,7 @@ impl Gathering {
                 while !batch.is_empty() {
                     let mut accepted = self.accept(batch).await?;
                     batch = std::mem::take(&mut accepted.later);
+                    accepted.lost.append(&mut accepted.lost_inputs);
                     batch.extend(self.vanish(std::mem::take(&mut accepted.lost)).await);
                     self.accepted(accepted).await?;
                 }
@@ -375,7 +375,7 @@ impl Gathering {
             && self.lease.is_held()
             && let Some(mut waiting) = self.reconciling.take()
         {
-            for index in self.rerun_lost_objects().await? {
+            for index in self.look_for_objects().await? {
                 waiting.set(index, false); // what may wait is of a round before
             }
             self.submit_missing(waiting).await;

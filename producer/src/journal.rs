@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use bagpress_broker::ids::BagId;
-use bagpress_broker::result::{Cause, TaskResult};
+use bagpress_broker::result::{Cause, Outcome, TaskResult};
 use bagpress_broker::{AttemptRecord, Broker, Lease, limits};
 use tracing::debug;
 
@@ -66,6 +66,15 @@ impl Journal {
         let record = AttemptRecord::new(&id, delivered, planned, cause, &result.worker);
         let message = "its output was not there any more when it was to get its name".to_owned();
         self.note_of(result, AttemptRecord { message, ..record });
+    }
+
+    /// Notes that a worker found no input; `planned` give-backs were before it.
+    pub(crate) fn input_lost(&self, result: &TaskResult, planned: u32) {
+        let Outcome::Failed(failed) = &result.outcome else { return };
+        let delivered = result.attempt.saturating_add(planned);
+        let (id, cause, worker) = (result.id(), failed.cause, &result.worker);
+        let record = AttemptRecord::new(&id, delivered, planned, cause, worker);
+        self.note_of(result, AttemptRecord { message: failed.message.clone(), ..record });
     }
 
     /// Notes that an outcome came after `winner`'s.

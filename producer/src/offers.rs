@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bagpress_broker::ids::Execution;
-use bagpress_broker::result::Cause;
+use bagpress_broker::result::{Cause, TaskResult};
 use bagpress_broker::{Lease, limits};
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -42,6 +42,12 @@ impl Table {
         for Lost { lease, planned, .. } in lost.iter().filter(|lost| lost.spent) {
             self.journal.lease(lease, *planned, Cause::WorkerLost, why);
         }
+    }
+
+    /// Forgets a task whose worker found no input: the round ends here.
+    pub(crate) fn input_lost(&self, result: &TaskResult) {
+        let planned = self.lock().end_round((result.index, result.round));
+        self.journal.input_lost(result, planned.unwrap_or_default());
     }
 
     /// Takes back all that a dead worker had; how much it was.
@@ -396,6 +402,13 @@ impl Offers {
     /// A task has its outcome.
     pub(crate) fn decided(&mut self, key: Key) {
         self.remove(key);
+    }
+
+    /// A round ends without an outcome. How many planned give-backs there were, if the task is known.
+    fn end_round(&mut self, key: Key) -> Option<u32> {
+        let planned = self.tasks.get(&key).map(|task| task.past.planned);
+        self.remove(key);
+        planned
     }
 
     /// A worker has done a task.

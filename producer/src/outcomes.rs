@@ -109,6 +109,9 @@ impl Gathering {
             let mut accepted = self.accept(waiting).await?;
             waiting = std::mem::take(&mut accepted.later);
             lost.extend(std::mem::take(&mut accepted.lost));
+            let lost_inputs = std::mem::take(&mut accepted.lost_inputs);
+            lost.extend(&lost_inputs);
+            waiting.extend(self.withdraw(lost_inputs, &batch).await);
             counted.extend(accepted.counted.iter().map(|result| result.execution.clone()));
             self.accepted(accepted).await?;
         }
@@ -124,6 +127,19 @@ impl Gathering {
             handed.answer(&verdict).await;
         }
         Ok(())
+    }
+
+    /// Offers tasks no more whose inputs the broker lost: their next round begins when those are put again. Returns
+    /// the failures of those that lost them too often.
+    async fn withdraw(&mut self, lost_inputs: Vec<u32>, batch: &[Handed]) -> Vec<Followed> {
+        if let Outcomes::Handed { dispatch, .. } = &self.outcomes {
+            for result in batch.iter().map(|handed| &handed.result) {
+                if lost_inputs.contains(&result.index) {
+                    dispatch.table.input_lost(result);
+                }
+            }
+        }
+        self.vanish(lost_inputs).await
     }
 
     /// What there is to say of an outcome that was not counted just now.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use bagpress_broker::result::wall_clock_us;
 use bagpress_broker::{BagLine, BagState, limits, subjects};
-use bagpress_objstore::object_ref::Lookup;
+use bagpress_objstore::object_ref::{self, Bucket, Lookup};
 use bagpress_objstore::staging::Receiver;
 use tracing::{debug, warn};
 
@@ -22,6 +22,8 @@ use crate::why;
 
 /// Between two looks for tasks that nobody holds, while the bag stands still.
 const UNHELD_EVERY: Duration = Duration::from_secs(1);
+/// Of no connection: what the broker forgot is to be looked for again.
+pub(crate) const LOOK_AGAIN: u64 = u64::MAX;
 /// So many lines in a row must be lost before a broker is said to store nothing.
 const UNSTORED_MIN: u32 = 2;
 
@@ -43,6 +45,7 @@ impl Gathering {
             }
             Err(error) => {
                 debug!(%error, "not reconciled now");
+                self.reconnects = LOOK_AGAIN;
                 if matches!(error, bagpress_broker::Error::Missing { .. }) {
                     let hint = error.hint().unwrap_or_default();
                     self.missing = Some(format!("{error}; {hint}, the bag goes on by itself"));
@@ -71,23 +74,25 @@ impl Gathering {
         }
     }
 
-    /// Where we keep the tasks ourselves, a broker can forget nothing but objects.
-    async fn look_for_objects(&mut self) -> Result<()> {
-        if self.acceptor.bucket.is_some() {
-            self.remake_buckets().await;
-            self.rerun_lost_objects().await?;
-            self.publish_all();
-        }
-        Ok(())
+    /// Whether every task is decided, and what became of them is still there, as far as anybody can know.
+    pub(crate) fn complete(&self) -> bool {
+        let decided = self.plan.ledger.tally(Tally::decided);
+        // An object that was forgotten with the last connection is not there, though its task is done.
+        let looked = self.output_bucket().is_none() || self.reconnects == self.broker.connects();
+        decided >= u64::from(self.plan.specification.tasks) && self.reconciling.is_none() && looked
+    }
+
+    /// Where the outputs stay, if they become no files here.
+    fn output_bucket(&self) -> Option<&Bucket> {
+        self.acceptor.bucket.as_ref().filter(|_| self.parts.is_none())
     }
 
     /// A done task whose object the broker forgot, and which is no file here, is run again.
     ///
-    /// Whoever calls this publishes afterwards what is not decided. Returns those tasks.
-    pub(crate) async fn rerun_lost_objects(&mut self) -> Result<Vec<u32>> {
-        let (Some(bucket), None) = (&self.acceptor.bucket, &self.parts) else {
-            return Ok(Vec::new());
-        };
+    /// Whoever calls this publishes afterwards what is not decided. Returns those tasks. Is called again if nobody
+    /// knows now.
+    pub(crate) async fn look_for_objects(&mut self) -> Result<Vec<u32>> {
+        let Some(bucket) = self.output_bucket() else { return Ok(Vec::new()) };
         let mut there = Bits::new(self.plan.specification.tasks);
         let mut list = bucket.list();
         loop {
@@ -100,21 +105,32 @@ impl Gathering {
                 Ok(None) => break,
                 Err(error) => {
                     debug!(%error, "objects not listed now");
+                    if passes(&error) {
+                        self.reconnects = LOOK_AGAIN;
+                    }
                     return Ok(Vec::new());
                 }
             }
         }
         let ledger = &self.plan.ledger;
-        let mut gone = Vec::new();
+        let (mut gone, mut unknown) = (Vec::new(), false);
         for index in 0..self.plan.specification.tasks {
             if !ledger.is_decided(index) || ledger.is_failed(index) || there.get(index) {
                 continue;
             }
             // A replica that lags must not cost anything.
             let looked = bucket.info_from_leader(&subjects::output_name(index)).await;
-            if matches!(looked, Ok(Lookup::Missing)) {
-                gone.push(index);
+            match looked {
+                Ok(Lookup::Missing) => gone.push(index),
+                Ok(_) => {}
+                Err(error) => {
+                    debug!(%error, index, "an object not looked at now");
+                    unknown |= passes(&error);
+                }
             }
+        }
+        if unknown {
+            self.reconnects = LOOK_AGAIN;
         }
         if !gone.is_empty() {
             warn!(tasks = gone.len(), "the broker lost objects of tasks that are done, run again");
@@ -145,7 +161,7 @@ impl Gathering {
     pub(crate) fn publishing_ended(&mut self) {
         self.publishing = None;
         if self.publisher.gave_way() {
-            self.reconnects = u64::MAX;
+            self.reconnects = LOOK_AGAIN;
         }
     }
 
@@ -212,14 +228,21 @@ impl Gathering {
             let full = self.receiver.as_ref().is_some_and(|receiver| receiver.waiting().is_some());
             self.waking.look(quiet, !full && self.room.full().is_none());
         }
-        let reconnected = self.broker.connects() != self.reconnects;
+        let reconnected = self.broker.connects() != self.reconnects
+            && (self.reconnects != LOOK_AGAIN || self.last_progress.elapsed() >= UNHELD_EVERY);
         let still = quiet >= limits::RECONCILE_AFTER
             && self.last_progress.elapsed() >= limits::RECONCILE_AFTER
             && running == 0;
         let still = still || self.missing.is_some() && self.last_progress.elapsed() >= UNHELD_EVERY;
         if ours && !committed && reconnected && self.publishing.is_none() {
             self.reconnects = self.broker.connects();
-            self.look_for_objects().await?;
+            self.last_progress = Instant::now();
+            // Where we keep the tasks ourselves, a broker can forget nothing but objects.
+            if self.acceptor.bucket.is_some() {
+                self.remake_buckets().await;
+                self.look_for_objects().await?;
+                self.publish_all();
+            }
         }
         if ours && committed && (reconnected || still) && self.reconciling.is_none() {
             if self.publishing.is_some() {
@@ -355,6 +378,11 @@ impl Gathering {
             ..line_of(&self.plan, rate)
         }
     }
+}
+
+/// Whether to look again is of use.
+fn passes(error: &object_ref::Error) -> bool {
+    error.is_transient() || matches!(error, object_ref::Error::NoBucket { .. })
 }
 
 /// What specification and ledger say of a bag.

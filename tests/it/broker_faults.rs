@@ -13,12 +13,13 @@ use crate::harness::{Place, SOON};
 use crate::ledger::expect_each_done_once;
 use crate::proxy::{Link, Proxy};
 
-async fn a_link_that(fault: Link, lasts: Duration, results: &str) {
+async fn a_link_that(fault: Link, lasts: Duration, delivery: &str, results: &str) {
     let (place, server) = Place::with_server().await;
     let proxy = Proxy::to(server.url()).await;
     let _behind = place.spawn(&format!("worker --slots 1 --server {}", proxy.url()));
     let _other = place.worker(&server);
-    let run = place.spawn(&format!("run {BAG} -q --results {results} --server {}", server.url()));
+    let how = format!("--delivery {delivery} --results {results} --server {}", server.url());
+    let run = place.spawn(&format!("run {BAG} -q {how}"));
     let folder = place.folder(&format!("t/{results}"));
     middle(&place, &folder).await;
     proxy.set(fault);
@@ -33,25 +34,48 @@ async fn a_link_that(fault: Link, lasts: Duration, results: &str) {
 
 #[tokio::test]
 async fn a_worker_cut_off_for_longer_than_its_lease_loses_nothing_of_a_staged_bag() {
-    a_link_that(Link::Still, LEASE + Duration::from_secs(2), "staged").await;
+    a_link_that(Link::Still, LEASE + Duration::from_secs(2), "jetstream", "staged").await;
 }
 
 #[tokio::test]
 async fn a_worker_cut_off_for_longer_than_its_lease_loses_nothing_of_an_objects_bag() {
-    a_link_that(Link::Still, LEASE + Duration::from_secs(2), "objects").await;
+    a_link_that(Link::Still, LEASE + Duration::from_secs(2), "jetstream", "objects").await;
+}
+
+#[tokio::test]
+async fn a_member_cut_off_for_longer_than_its_lease_loses_nothing_of_a_staged_bag() {
+    a_link_that(Link::Still, LEASE + Duration::from_secs(2), "queue-group", "staged").await;
+}
+
+#[tokio::test]
+async fn a_member_cut_off_for_longer_than_its_lease_loses_nothing_of_an_objects_bag() {
+    a_link_that(Link::Still, LEASE + Duration::from_secs(2), "queue-group", "objects").await;
 }
 
 #[tokio::test]
 async fn a_link_that_breaks_loses_nothing() {
-    a_link_that(Link::Cut, Duration::from_secs(1), "staged").await;
-    a_link_that(Link::Cut, Duration::from_secs(1), "objects").await;
+    a_link_that(Link::Cut, Duration::from_secs(1), "jetstream", "staged").await;
+    a_link_that(Link::Cut, Duration::from_secs(1), "jetstream", "objects").await;
+}
+
+#[tokio::test]
+async fn a_link_of_a_member_that_breaks_loses_nothing() {
+    a_link_that(Link::Cut, Duration::from_secs(1), "queue-group", "staged").await;
+    a_link_that(Link::Cut, Duration::from_secs(1), "queue-group", "objects").await;
 }
 
 #[tokio::test]
 async fn a_slow_link_loses_nothing() {
     let slow = Link::Slow(Duration::from_millis(100));
-    a_link_that(slow, Duration::from_secs(4), "staged").await;
-    a_link_that(slow, Duration::from_secs(4), "objects").await;
+    a_link_that(slow, Duration::from_secs(4), "jetstream", "staged").await;
+    a_link_that(slow, Duration::from_secs(4), "jetstream", "objects").await;
+}
+
+#[tokio::test]
+async fn a_slow_link_of_a_member_loses_nothing() {
+    let slow = Link::Slow(Duration::from_millis(100));
+    a_link_that(slow, Duration::from_secs(4), "queue-group", "staged").await;
+    a_link_that(slow, Duration::from_secs(4), "queue-group", "objects").await;
 }
 
 /// Three servers, the streams in three copies, and all of their addresses.
@@ -74,11 +98,12 @@ async fn leader(url: &str, stream: &str) -> String {
     .await
 }
 
-async fn a_leader_that_is_killed(results: &str) {
+async fn a_leader_that_is_killed(delivery: &str, results: &str) {
     let place = Place::new().await;
     let (mut servers, urls) = Box::pin(cluster(&place)).await;
     let _worker = place.spawn(&format!("worker --slots 1 --server {urls}"));
-    let run = place.spawn(&format!("run {BAG} -q --results {results} --server {urls}"));
+    let how = format!("--delivery {delivery} --results {results} --server {urls}");
+    let run = place.spawn(&format!("run {BAG} -q {how}"));
     let folder = place.folder(&format!("t/{results}"));
     middle(&place, &folder).await;
     let name = leader(servers[0].url(), "BAG_TASKS").await;
@@ -91,20 +116,39 @@ async fn a_leader_that_is_killed(results: &str) {
 
 #[tokio::test]
 async fn a_cluster_whose_leader_is_killed_completes_a_staged_bag() {
-    a_leader_that_is_killed("staged").await;
+    a_leader_that_is_killed("jetstream", "staged").await;
 }
 
 #[tokio::test]
 async fn a_cluster_whose_leader_is_killed_completes_an_objects_bag() {
-    a_leader_that_is_killed("objects").await;
+    a_leader_that_is_killed("jetstream", "objects").await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_loses_a_server_completes_a_queue_group_bag_of_files() {
+    a_leader_that_is_killed("queue-group", "staged").await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_loses_a_server_completes_a_queue_group_bag_of_objects() {
+    a_leader_that_is_killed("queue-group", "objects").await;
 }
 
 #[tokio::test]
 async fn a_lame_duck_is_left_and_the_bag_goes_on() {
+    a_lame_duck("jetstream").await;
+}
+
+#[tokio::test]
+async fn a_lame_duck_is_left_by_members_and_the_bag_goes_on() {
+    a_lame_duck("queue-group").await;
+}
+
+async fn a_lame_duck(delivery: &str) {
     let place = Place::new().await;
     let (servers, urls) = Box::pin(cluster(&place)).await;
     let _worker = place.spawn(&format!("worker --slots 1 --server {urls}"));
-    let run = place.spawn(&format!("run {BAG} -q --server {urls}"));
+    let run = place.spawn(&format!("run {BAG} -q --delivery {delivery} --server {urls}"));
     middle(&place, &place.folder("t/staged")).await;
     let name = leader(servers[0].url(), "BAG_TASKS").await;
     let duck = servers.iter().find(|server| server.is_named(&name)).unwrap();

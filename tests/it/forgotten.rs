@@ -9,10 +9,11 @@ use crate::death::{BAG, TASKS, middle};
 use crate::harness::{Place, Running};
 use crate::ledger::{expect_each_done_once, outcomes};
 
-async fn begun(results: &str) -> (Place, NatsServer, Running, Running) {
+async fn begun(delivery: &str, results: &str) -> (Place, NatsServer, Running, Running) {
     let (place, server) = Place::with_server().await;
     let worker = place.worker(&server);
-    let words = format!("run {BAG} -q --results {results} --server {}", server.url());
+    let how = format!("--delivery {delivery} --results {results} --server {}", server.url());
+    let words = format!("run {BAG} -q {how}");
     let run = place.spawn(&words);
     middle(&place, &place.folder(&format!("t/{results}"))).await;
     (place, server, worker, run)
@@ -25,7 +26,7 @@ async fn purge(server: &NatsServer, stream: &str) {
 
 #[tokio::test]
 async fn waiting_tasks_that_are_gone_are_submitted_again() {
-    let (place, server, _worker, run) = begun("staged").await;
+    let (place, server, _worker, run) = begun("jetstream", "staged").await;
     purge(&server, "BAG_TASKS").await;
     run.ended(&place).await.with_code(0);
     expect_each_done_once(&place.folder("t/staged"), TASKS);
@@ -33,7 +34,7 @@ async fn waiting_tasks_that_are_gone_are_submitted_again() {
 
 #[tokio::test]
 async fn results_that_are_gone_cost_nothing_that_is_in_the_ledger() {
-    let (place, server, _worker, run) = begun("staged").await;
+    let (place, server, _worker, run) = begun("jetstream", "staged").await;
     purge(&server, "BAG_RESULTS").await;
     purge(&server, "BAG_TASKS").await;
     run.ended(&place).await.with_code(0);
@@ -41,8 +42,8 @@ async fn results_that_are_gone_cost_nothing_that_is_in_the_ledger() {
     place.run("verify runs/t/staged").await.with_code(0);
 }
 
-async fn a_store_that_is_gone(results: &str) {
-    let (place, mut server, _worker, run) = begun(results).await;
+async fn a_store_that_is_gone(delivery: &str, results: &str) {
+    let (place, mut server, _worker, run) = begun(delivery, results).await;
     server.forget_and_restart().await;
     let init = format!("broker --init --max-file 2GiB --server {}", server.url());
     place.run(&init).await.with_code(0);
@@ -58,17 +59,22 @@ async fn a_store_that_is_gone(results: &str) {
 
 #[tokio::test]
 async fn a_whole_store_that_is_gone_under_a_staged_bag_costs_nothing_that_is_done() {
-    a_store_that_is_gone("staged").await;
+    a_store_that_is_gone("jetstream", "staged").await;
 }
 
 #[tokio::test]
 async fn a_whole_store_that_is_gone_under_an_objects_bag_is_filled_again() {
-    a_store_that_is_gone("objects").await;
+    a_store_that_is_gone("jetstream", "objects").await;
+}
+
+/// The tasks are in no store, and the objects of those that were done are run again nevertheless.
+#[tokio::test]
+async fn a_whole_store_that_is_gone_under_a_queue_group_bag_of_objects_is_filled_again() {
+    a_store_that_is_gone("queue-group", "objects").await;
 }
 
 /// Inputs are in a bucket too, and are put again from the files.
-#[tokio::test]
-async fn a_whole_store_that_is_gone_under_an_objects_bag_of_files_is_filled_again() {
+async fn inputs_that_are_gone(delivery: &str) {
     const FILES: usize = 800;
     let (place, mut server) = Place::with_server().await;
     std::fs::create_dir(place.path("in")).unwrap();
@@ -78,7 +84,8 @@ async fn a_whole_store_that_is_gone_under_an_objects_bag_of_files_is_filled_agai
     }
     let at = format!("--server {}", server.url());
     let _worker = place.worker(&server);
-    let run = place.spawn(&format!("run in --results objects --codec gzip:9 --name t -q {at}"));
+    let how = format!("--delivery {delivery} --results objects {at}");
+    let run = place.spawn(&format!("run in --codec gzip:9 --name t -q {how}"));
     let folder = place.folder("t/objects");
     place.until("it has begun", || (outcomes(&folder).len() >= 10).then_some(())).await;
     server.forget_and_restart().await;
@@ -86,6 +93,16 @@ async fn a_whole_store_that_is_gone_under_an_objects_bag_of_files_is_filled_agai
     place.run(&format!("broker --init --max-file 2GiB {at}")).await.with_code(0);
     run.ended(&place).await.with_code(0);
     place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
+}
+
+#[tokio::test]
+async fn a_whole_store_that_is_gone_under_an_objects_bag_of_files_is_filled_again() {
+    inputs_that_are_gone("jetstream").await;
+}
+
+#[tokio::test]
+async fn a_whole_store_that_is_gone_under_a_queue_group_bag_of_files_is_filled_again() {
+    inputs_that_are_gone("queue-group").await;
 }
 
 /// The window is full of inputs that are there no more: nobody frees it but who publishes them again.
