@@ -178,6 +178,8 @@ pub(crate) fn read(folder: &RunFolder, see: impl FnMut(AttemptRecord)) -> io::Re
 /// Opens the history of a bag that is offered, and adds up what came of the rounds that are not
 /// decided. One that cannot be had is no reason to fail a bag.
 ///
+/// A lost input spends nothing: its round ends, and the next one puts it again.
+///
 /// An execution whose end nobody saw, because its gatherer died first, is not in it and spends nothing:
 /// it may go on, and its outcome is as good as any.
 pub(crate) fn past(
@@ -188,7 +190,7 @@ pub(crate) fn past(
     let opened = HistoryFile::open(folder, |record| {
         let key = (record.index, record.round);
         if let Some(execution) = &record.execution
-            && record.cause != Cause::Duplicate
+            && !matches!(record.cause, Cause::Duplicate | Cause::InputMissing)
             && is_open(key)
         {
             past.entry(key).or_default().count(execution, record.cause);
@@ -247,6 +249,7 @@ mod tests {
         note(file, 1, Cause::BytesLost, &executions[1]);
         note(file, 1, Cause::Duplicate, &executions[1]);
         note(file, 1, Cause::TransferError, &executions[2]);
+        note(file, 1, Cause::InputMissing, &Execution::random());
         note(file, 2, Cause::WorkerLost, &executions[2]);
         let (_, past) = super::past(&folder, |(index, _)| index == 1);
         assert_eq!(past.len(), 1, "what is decided is of no interest");

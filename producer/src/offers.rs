@@ -46,7 +46,7 @@ impl Table {
 
     /// Forgets a task whose worker found no input: the round ends here.
     pub(crate) fn input_lost(&self, result: &TaskResult) {
-        let planned = self.lock().end_round((result.index, result.round));
+        let planned = self.lock().end_round((result.index, result.round), &result.execution);
         self.journal.input_lost(result, planned.unwrap_or_default());
     }
 
@@ -405,9 +405,13 @@ impl Offers {
     }
 
     /// A round ends without an outcome. How many planned give-backs there were, if the task is known.
-    fn end_round(&mut self, key: Key) -> Option<u32> {
-        let planned = self.tasks.get(&key).map(|task| task.past.planned);
+    fn end_round(&mut self, key: Key, execution: &Execution) -> Option<u32> {
+        let past = self.tasks.get(&key).map(|task| task.past.clone());
         self.remove(key);
+        let planned = past.as_ref().map(|past| past.planned);
+        // A renewal that was on its way holds nothing.
+        let given_back = Some(execution.clone());
+        self.past.insert(key, Past { given_back, ..past.unwrap_or_default() });
         planned
     }
 

@@ -158,6 +158,19 @@ fn whom_a_task_fits_is_not_waited_for_long_where_another_is_picked() {
     assert!(offered(&mut offers, now).is_some());
 }
 
+#[test]
+fn a_round_that_lost_its_input_is_over() {
+    let (mut offers, now) = table(1);
+    let (number, _) = offered(&mut offers, now).unwrap();
+    let held = lease((0, 0), "a", 1);
+    assert!(offers.taken(number, held.clone(), now));
+    assert_eq!(offers.end_round((0, 0), &held.execution), Some(0));
+    assert!(!offers.hold(held, now), "a renewal that was on its way");
+    assert_eq!(offers.next(now + limits::LEASE), None);
+    offers.add((0, 1), Bytes::new(), now);
+    assert_eq!(offered(&mut offers, now).map(|(_, attempt)| attempt), Some(1));
+}
+
 /// Renewals are sent beside everything else, and one may come behind the give-back.
 #[test]
 fn a_renewal_behind_its_give_back_holds_nothing() {

@@ -295,6 +295,12 @@ impl Publisher {
         self.shared.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Frees the inputs that are in the bucket and are not wanted there.
+    pub(crate) async fn free_stored(&self, unwanted: impl Fn(u32) -> bool) {
+        let stored: Vec<u32> = self.stored().keys().copied().filter(|i| unwanted(*i)).collect();
+        self.free_inputs(stored.into_iter()).await;
+    }
+
     /// Frees the inputs of decided tasks, beside whatever the caller does: a broker that is slow to forget must not
     /// hold it up. Waits while too many are being freed.
     pub(crate) async fn free_inputs(&self, indices: impl Iterator<Item = u32>) {

@@ -31,13 +31,13 @@ impl Gathering {
     /// Looks which tasks wait; the results are read from there on, and what has neither is missing.
     pub(crate) async fn begin_reconcile(&mut self) {
         let mut waiting = Bits::new(self.plan.specification.tasks);
-        let ledger = self.plan.ledger.clone();
-        let seen = self.broker.waiting(&self.plan.specification.bag, |id| {
-            if ledger.round(id.index) == id.round {
+        let (broker, plan) = (self.broker.clone(), self.plan.clone());
+        let seen = broker.waiting(&plan.specification.bag, |id| {
+            if plan.ledger.round(id.index) == id.round {
                 waiting.set(id.index, true);
             }
         });
-        match seen.await {
+        match self.beside(seen).await {
             Ok(()) => {
                 self.missing = None;
                 self.outcomes.restart().await;
@@ -45,7 +45,7 @@ impl Gathering {
             }
             Err(error) => {
                 debug!(%error, "not reconciled now");
-                self.reconnects = LOOK_AGAIN;
+                self.look_again();
                 if matches!(error, bagpress_broker::Error::Missing { .. }) {
                     let hint = error.hint().unwrap_or_default();
                     self.missing = Some(format!("{error}; {hint}, the bag goes on by itself"));
@@ -92,51 +92,22 @@ impl Gathering {
     /// Whoever calls this publishes afterwards what is not decided. Returns those tasks. Is called again if nobody
     /// knows now.
     pub(crate) async fn look_for_objects(&mut self) -> Result<Vec<u32>> {
-        let Some(bucket) = self.output_bucket() else { return Ok(Vec::new()) };
-        let mut there = Bits::new(self.plan.specification.tasks);
-        let mut list = bucket.list();
-        loop {
-            match list.next().await {
-                Ok(Some(info)) => {
-                    if let Some(index) = subjects::index_of_output(&info.name) {
-                        there.set(index, true);
-                    }
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    debug!(%error, "objects not listed now");
-                    if passes(&error) {
-                        self.reconnects = LOOK_AGAIN;
-                    }
-                    return Ok(Vec::new());
-                }
-            }
-        }
-        let ledger = &self.plan.ledger;
-        let (mut gone, mut unknown) = (Vec::new(), false);
-        for index in 0..self.plan.specification.tasks {
-            if !ledger.is_decided(index) || ledger.is_failed(index) || there.get(index) {
-                continue;
-            }
-            // A replica that lags must not cost anything.
-            let looked = bucket.info_from_leader(&subjects::output_name(index)).await;
-            match looked {
-                Ok(Lookup::Missing) => gone.push(index),
-                Ok(_) => {}
-                Err(error) => {
-                    debug!(%error, index, "an object not looked at now");
-                    unknown |= passes(&error);
-                }
-            }
-        }
-        if unknown {
-            self.reconnects = LOOK_AGAIN;
+        let Some(bucket) = self.output_bucket().cloned() else { return Ok(Vec::new()) };
+        let (gone, known) = self.beside(forgotten_objects(self.plan.clone(), bucket)).await;
+        if !known {
+            self.look_again();
         }
         if !gone.is_empty() {
             warn!(tasks = gone.len(), "the broker lost objects of tasks that are done, run again");
             self.run_again(&gone).await?;
         }
         Ok(gone)
+    }
+
+    /// Has what the broker forgot looked for again, after a while.
+    fn look_again(&mut self) {
+        self.reconnects = LOOK_AGAIN;
+        self.last_progress = Instant::now();
     }
 
     /// Publishes what neither waits nor has a result, without an id that the server may remember.
@@ -154,6 +125,9 @@ impl Gathering {
             waiting.set(index, true);
         }
         self.last_progress = Instant::now();
+        let ledger = &self.plan.ledger;
+        // Their shares are nobody's, and what is published before them may need the room.
+        self.publisher.free_stored(|i| !waiting.get(i) && !ledger.is_decided(i)).await;
         self.publish_missing(move |index| !waiting.get(index));
     }
 
@@ -378,6 +352,44 @@ impl Gathering {
             ..line_of(&self.plan, rate)
         }
     }
+}
+
+/// Tasks that are done and whose objects are not there, and whether they are all that there are.
+async fn forgotten_objects(plan: BagPlan, bucket: Bucket) -> (Vec<u32>, bool) {
+    let mut there = Bits::new(plan.specification.tasks);
+    let mut list = bucket.list();
+    loop {
+        match list.next().await {
+            Ok(Some(info)) => {
+                if let Some(index) = subjects::index_of_output(&info.name) {
+                    there.set(index, true);
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                debug!(%error, "objects not listed now");
+                return (Vec::new(), !passes(&error));
+            }
+        }
+    }
+    let (ledger, mut gone) = (&plan.ledger, Vec::new());
+    for index in 0..plan.specification.tasks {
+        if !ledger.is_decided(index) || ledger.is_failed(index) || there.get(index) {
+            continue;
+        }
+        // A replica that lags must not cost anything.
+        match bucket.info_from_leader(&subjects::output_name(index)).await {
+            Ok(Lookup::Missing) => gone.push(index),
+            Ok(_) => {}
+            Err(error) => {
+                debug!(%error, index, "an object not looked at now");
+                if passes(&error) {
+                    return (gone, false);
+                }
+            }
+        }
+    }
+    (gone, true)
 }
 
 /// Whether to look again is of use.

@@ -1,4 +1,4 @@
-//! Outcomes that were committed and whose bytes are gone: run again, not at once and not for ever.
+//! Outcomes whose bytes are gone, and inputs that the broker lost: run again, not at once and not for ever.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -78,7 +78,7 @@ pub(crate) fn too_often(times: u32) -> Failed {
 }
 
 impl Gathering {
-    /// Sees to committed outcomes that are nothing to count. Returns those that are to be counted in their
+    /// Sees to outcomes that are nothing to count. Returns those that are to be counted in their
     /// place, as nobody gets these tasks any more.
     ///
     /// Their inputs are freed, as of tasks that are done, and put again for the next round: what waits must not

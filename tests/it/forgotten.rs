@@ -3,6 +3,7 @@
 use async_nats::jetstream;
 use bagpress_broker::limits;
 use bagpress_broker::testing::NatsServer;
+use rustix::process::Signal;
 
 use crate::control;
 use crate::death::{BAG, TASKS, middle};
@@ -108,25 +109,61 @@ async fn a_whole_store_that_is_gone_under_a_queue_group_bag_of_files_is_filled_a
 /// The window is full of inputs that are there no more: nobody frees it but who publishes them again.
 #[tokio::test]
 async fn a_whole_store_that_is_gone_while_inputs_wait_for_room_is_filled_again() {
-    const FILES: usize = 5;
     let (place, mut server) = Place::with_server().await;
-    std::fs::create_dir(place.path("in")).unwrap();
-    for number in 0..FILES {
-        let file = std::fs::File::create(place.path("in").join(number.to_string())).unwrap();
-        file.set_len(limits::INPUT_WINDOW_BYTES / 3).unwrap();
-    }
+    files(&place, &[limits::INPUT_WINDOW_BYTES / 3; 5]);
     let at = format!("--server {}", server.url());
-    let bag = "run in --results objects --codec gzip:1 --name t -q";
-    let run = place.spawn(&format!("{bag} {at}"));
-    control::until_status(&place, "the window is full", &format!("runs/t/objects {at}"), |bag| {
-        (bag["waiting"].as_u64() == Some(2)).then_some(())
-    })
-    .await;
+    let run = place.spawn(&format!("{LARGE_FILES} {at}"));
+    until_queued(&place, 2, &at).await;
     server.forget_and_restart().await;
     place.run(&format!("broker --init --max-file 2GiB {at}")).await.with_code(0);
     let _worker = place.worker(&server);
     run.ended(&place).await.with_code(0);
     place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
+}
+
+/// Before them there are more than are put at a time, which are to be run again and find no room.
+#[tokio::test]
+async fn tasks_that_are_gone_with_their_objects_make_room_for_those_before_them() {
+    const SMALL: usize = 17;
+    let (place, server) = Place::with_server().await;
+    // Four of them leave no room for a small one.
+    let (large, small) = (limits::INPUT_WINDOW_BYTES / 4 - (128 << 10), 1 << 20);
+    files(&place, &[&[small; SMALL][..], &[large; 6]].concat());
+    let at = format!("--server {}", server.url());
+    let run = place.spawn(&format!("{LARGE_FILES} {at}"));
+    let (folder, worker) = (place.folder("t/objects"), place.worker(&server));
+    let small = || (outcomes(&folder).len() >= SMALL).then_some(());
+    place.until("the small ones are done", small).await;
+    worker.signal(Signal::KILL);
+    until_queued(&place, 4, &at).await;
+    assert!(outcomes(&folder).len() < SMALL + 2, "the window was never full");
+    let bag = control::bag_of(&place, "t/objects");
+    for stream in ["BAG_TASKS".to_owned(), format!("OBJ_bag-{bag}"), format!("OBJ_bag-{bag}-in")] {
+        purge(&server, &stream).await;
+    }
+    let _worker = place.worker(&server);
+    run.ended(&place).await.with_code(0);
+    place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
+}
+
+const LARGE_FILES: &str = "run in --results objects --codec gzip:1 --name t -q";
+
+/// Files of so many bytes, in this order.
+fn files(place: &Place, bytes: &[u64]) {
+    std::fs::create_dir(place.path("in")).unwrap();
+    for (number, bytes) in bytes.iter().enumerate() {
+        let file = std::fs::File::create(place.path("in").join(format!("{number:02}"))).unwrap();
+        file.set_len(*bytes).unwrap();
+    }
+}
+
+/// Waits until so many tasks of the bag are in the queue, with workers or not.
+async fn until_queued(place: &Place, tasks: u64, at: &str) {
+    control::until_status(place, "the window is full", &format!("runs/t/objects {at}"), |bag| {
+        let queued = bag["waiting"].as_u64()? + bag["running"].as_u64()?;
+        (queued == tasks).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
