@@ -301,11 +301,14 @@ impl Publisher {
         self.free_inputs(stored.into_iter()).await;
     }
 
-    /// Frees the inputs of decided tasks, beside whatever the caller does: a broker that is slow to forget must not
+    /// Frees the inputs of tasks that need them no more, or not now, beside whatever the caller does: a broker that is slow to forget must not
     /// hold it up. Waits while too many are being freed.
     pub(crate) async fn free_inputs(&self, indices: impl Iterator<Item = u32>) {
         let Some(bucket) = self.shared.inputs.clone() else { return };
         let indices: Vec<u32> = indices.collect();
+        if indices.is_empty() {
+            return;
+        }
         let most = u32::try_from(indices.len()).unwrap_or(u32::MAX).min(FREEINGS_MAX);
         let Ok(share) = self.shared.freeing.clone().acquire_many_owned(most).await else { return };
         for index in &indices {
