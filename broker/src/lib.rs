@@ -22,6 +22,7 @@ pub mod machine;
 mod offer;
 mod pull;
 mod queue;
+pub mod quote;
 #[cfg(feature = "testing")]
 pub mod read_back;
 pub mod result;

@@ -31,6 +31,10 @@ pub enum Cause {
     TransferError,
     /// The output that was stored is not what the worker made.
     OutputDigest,
+    /// The output's final name belongs to a file that the bag did not make.
+    OutputExists,
+    /// The output cannot be written under its name: too long, not permitted, a file where a folder is needed.
+    OutputUnwritable,
     /// The task took longer than the worker's time limit.
     Timeout,
     /// The worker died.
@@ -59,7 +63,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause there is.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::InputMissing,
         Self::InputUnreadable,
         Self::InputChanged,
@@ -69,6 +73,8 @@ impl Cause {
         Self::BoundViolated,
         Self::TransferError,
         Self::OutputDigest,
+        Self::OutputExists,
+        Self::OutputUnwritable,
         Self::Timeout,
         Self::WorkerLost,
         Self::CrashLimit,

@@ -25,7 +25,7 @@ impl Folder {
     fn new() -> Outcome<Self> {
         let root = tempfile::tempdir()?;
         let id = TaskId { bag: "b-1".parse()?, index: 3, round: 1 };
-        let target = Target { path: PathBuf::from("a b/ü.gz"), attributes: None };
+        let target = Target { path: PathBuf::from("a b/ü.gz"), attributes: None, replaces: None };
         let parts = Parts::open(&root.path().join("out"), &id.bag)?;
         Ok(Self { parts, id, target, _root: root })
     }

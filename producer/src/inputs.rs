@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bagpress_broker::limits;
+use bagpress_broker::result::Failed;
 use bagpress_codec::{Digest, Hasher};
-use bagpress_objstore::staging::{PART_DIR, mtime_ns};
+use bagpress_objstore::staging::{PART_DIR, Replaced, mtime_ns};
 use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use walkdir::WalkDir;
@@ -38,6 +39,12 @@ pub struct InputEntry {
     pub mode: u32,
     /// Its inode.
     pub inode: u64,
+    /// Why it is not run at all: what was known of it when the bag was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Failed>,
+    /// The file that had its output's name then, and that the output is to replace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Replaced>,
 }
 
 /// A path is a string; one that is not UTF-8 is an object with its bytes in base64.
@@ -228,6 +235,8 @@ impl Finder {
             mtime_ns: mtime_ns(metadata),
             mode: metadata.mode() & 0o7777,
             inode: metadata.ino(),
+            refused: None,
+            replaces: None,
         };
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');

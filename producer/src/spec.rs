@@ -178,12 +178,14 @@ impl Specification {
             return Err(std::io::Error::other(format!("the bag has {} tasks", self.tasks)));
         }
         let Some(inputs) = inputs else {
-            return Ok(Target { path: subjects::output_name(index).into(), attributes: None });
+            let path = subjects::output_name(index).into();
+            return Ok(Target { path, attributes: None, replaces: None });
         };
         let entry = inputs.get(index)?;
         let mut path = entry.target.into_os_string();
         path.push(self.codec.extension());
-        Ok(Target { path: path.into(), attributes: Some((entry.mode, entry.mtime_ns)) })
+        let attributes = Some((entry.mode, entry.mtime_ns));
+        Ok(Target { path: path.into(), attributes, replaces: entry.replaces })
     }
 
     /// Bytes that the bag's bucket needs, at most.

@@ -11,7 +11,7 @@ mod sync;
 pub use client::{Grant, Permission, Stager, Upload};
 pub use inputs::{InputFile, open_unchanged};
 pub use parts::{
-    BAD_DIR, PART_DIR, Parts, Target, create_part, hash_file, mtime_ns, part_folder,
+    BAD_DIR, PART_DIR, Parts, Replaced, Target, create_part, hash_file, mtime_ns, part_folder,
     remove_if_there, remove_parts,
 };
 pub use receiver::{Plan, Receiver};

@@ -11,6 +11,7 @@ use bagpress_broker::ids::{BagId, Execution, TaskId, random_base32};
 use bagpress_broker::limits;
 use bagpress_codec::{Digest, Hasher};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use serde::{Deserialize, Serialize};
 
 /// Folder of the part files, below the outputs' root: it has a folder for each bag that writes there.
 pub const PART_DIR: &str = ".bagpress-part";
@@ -25,6 +26,19 @@ pub struct Target {
     pub path: PathBuf,
     /// Permission bits and modification time (ns since 1970) of the file that it was made from.
     pub attributes: Option<(u32, i64)>,
+    /// The file that has its name already, and that it is to replace.
+    pub replaces: Option<Replaced>,
+}
+
+/// A file that somebody asked to be replaced, as it was then: another one that has its name meanwhile is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// Its size.
+    pub bytes: u64,
+    /// Its modification time, ns since 1970.
+    pub mtime_ns: i64,
+    /// Its inode.
+    pub inode: u64,
 }
 
 /// The outputs of one bag, and the part files that become them.

@@ -47,7 +47,7 @@ impl Ledger {
 }
 
 pub(crate) fn target(index: u32) -> Target {
-    Target { path: PathBuf::from(format!("out/out_{index}.bin")), attributes: None }
+    Target { path: PathBuf::from(format!("out/out_{index}.bin")), attributes: None, replaces: None }
 }
 
 impl Plan for Ledger {

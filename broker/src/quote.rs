@@ -1,0 +1,41 @@
+//! What others have named, made safe to print: no name moves the cursor, forges a line or ends a quotation.
+
+use std::ffi::OsStr;
+use std::fmt::Write;
+
+use os_display::Quotable;
+
+/// A name of a file as `ls` prints it: as it is where that is harmless, otherwise quoted for a shell, so that it can be
+/// pasted into one.
+///
+/// ```
+/// use bagpress_broker::quote::name;
+/// assert_eq!(name("photos/a.png"), "photos/a.png");
+/// assert_eq!(name("two words"), "'two words'");
+/// assert_eq!(name("x\nerror: 0 of 4"), r"$'x\nerror: 0 of 4'");
+/// ```
+#[must_use]
+pub fn name(path: impl AsRef<OsStr>) -> String {
+    path.as_ref().maybe_quote().to_string()
+}
+
+/// Somebody else's words, on one line: control characters, and those that turn the direction of writing, are shown as
+/// escapes.
+///
+/// ```
+/// assert_eq!(bagpress_broker::quote::words("a\u{1b}[31mb"), r"a\u{1b}[31mb");
+/// ```
+#[must_use]
+pub fn words(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || turns {
+            // Writing into a string cannot fail.
+            write!(safe, "{}", c.escape_default()).ok();
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
