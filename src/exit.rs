@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bagpress_broker::Error as BrokerError;
-use bagpress_producer::{Cancelled, Interrupted, Stalled, Usage, message};
+use bagpress_producer::{Cancelled, Interrupted, Stalled, Unwritable, Usage, message};
 
 /// Some tasks failed, or some outputs are bad.
 pub(crate) const SOME_FAILED: u8 = 1;
@@ -31,7 +31,10 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let usage = cause.downcast_ref::<Usage>().map(|usage| usage.hint.clone());
-        usage.or_else(|| cause.downcast_ref::<BrokerError>()?.hint().map(str::to_owned))
+        let unwritable = cause.is::<Unwritable>().then(|| Unwritable::HINT.to_owned());
+        usage
+            .or(unwritable)
+            .or_else(|| cause.downcast_ref::<BrokerError>()?.hint().map(str::to_owned))
     })
 }
 

@@ -147,8 +147,10 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub const SYNC_WITHIN: Duration = Duration::from_millis(2);
 /// Most outputs that share one `syncfs`.
 pub const SYNC_BATCH: usize = 64;
-/// Free bytes below which a run folder counts as full.
+/// Free bytes below which a run folder counts as full, on a disk that is large enough.
 pub const DISK_FREE_MIN: u64 = 16 * 1024 * 1024;
+/// On a small disk it is this part of its size: one of 512 MiB has the same bound by both.
+pub const DISK_FREE_SHARE: u64 = 32;
 /// How often a bag makes the folder of its part files, while other bags that are over remove the empty
 /// folder around it.
 pub const PART_FOLDER_TRIES: u32 = 64;

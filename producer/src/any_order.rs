@@ -1,5 +1,6 @@
 //! In whatever order results come, how often, and what of them is lost first: the same outcomes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bagpress_broker::Followed;
@@ -217,7 +218,7 @@ proptest! {
             let failed = (0..TASKS).filter(|index| run.ledger().is_failed(*index));
             let mut again: Vec<_> = failed.collect();
             again.push(u32::try_from(deleted.index(TASKS as usize)).unwrap());
-            run.ledger().begin(&again).unwrap();
+            run.ledger().begin(&again, &HashMap::new()).unwrap();
             for result in second.iter().filter(|result| again.contains(&result.index)) {
                 run.upload(result);
             }
@@ -260,7 +261,7 @@ proptest! {
             };
             lost.dedup();
             assert_eq!(lost, [index]);
-            run.ledger().begin(&lost).unwrap();
+            run.ledger().begin(&lost, &HashMap::new()).unwrap();
             let round = run.ledger().round(index);
             let mine = result(index, round, false, 1);
             run.upload(&mine);

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::result::Cause;
-use bagpress_broker::{BagLine, BagState, Broker, Followed, Results, limits};
+use bagpress_broker::{BagLine, BagState, Broker, Followed, Results, limits, quote};
 use bagpress_objstore::staging::{Parts, Receiver};
+use bagpress_objstore::{Trouble, trouble};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::accept::{Accepted, Acceptor, output_bucket, syncer_of};
 use crate::dispatch::Dispatch;
+use crate::ends::Ends;
 use crate::folder::RunFolder;
 use crate::history::{self, History};
 use crate::inputs::InputList;
@@ -33,7 +35,7 @@ use crate::standstill::line_of;
 use crate::vanished::Vanished;
 use crate::wake::{Waker, Waking};
 use crate::watch::Watch;
-use crate::{Cancelled, Interrupted, Stalled};
+use crate::{Cancelled, Stalled, Unwritable};
 
 /// How a bag is followed.
 #[derive(Debug)]
@@ -185,6 +187,10 @@ pub(crate) struct Gathering {
     /// Whether every output is being read back, before anything else.
     pub(crate) reading_back: bool,
     pub(crate) publishing: Option<tokio::task::JoinHandle<Result<()>>>,
+    /// What ends it before it is complete.
+    ends: Ends,
+    /// What outcomes that came cannot be counted for, though it passes.
+    pub(crate) blocked: Option<String>,
 }
 
 impl Gathering {
@@ -260,7 +266,10 @@ impl Gathering {
             waking.waker.say_gathers().await;
         }
         let now = Instant::now();
+        let ends = Ends::new(broker, &lease, &options, now);
         Ok(Self {
+            ends,
+            blocked: None,
             broker: broker.clone(),
             outcomes,
             plan,
@@ -294,15 +303,20 @@ impl Gathering {
         })
     }
 
+    /// Follows the bag to its end, or until it is to be left: whatever it waits for then is waited for no more.
     async fn follow(&mut self) -> Result<()> {
-        let (lease, stop) = (self.lease.clone(), self.options.stop.clone());
-        tokio::select! {
-            begun = self.rerun() => begun?,
-            lost = lease.ended() => return Err(lost.error(&self.line(BagState::Cancelled))),
-            () = stop.cancelled() => return Err(Interrupted { folder: String::new() }.into()),
-        }
+        let ends = self.ends.clone();
+        let over = tokio::select! {
+            followed = self.follow_to_its_end() => return followed,
+            over = ends.over() => over,
+        };
+        Err(over.error(&self.line(BagState::Cancelled)))
+    }
+
+    async fn follow_to_its_end(&mut self) -> Result<()> {
+        self.rerun().await?;
         if self.outcomes.is_committed() && !self.options.fresh {
-            self.begin_reconcile().await;
+            self.begin_reconcile().await?;
         } else {
             if !self.options.fresh {
                 self.look_for_objects().await?;
@@ -331,13 +345,6 @@ impl Gathering {
                 published = published(&mut self.publishing) => {
                     self.publishing_ended();
                     published??;
-                }
-                lost = self.lease.ended() => {
-                    return Err(lost.error(&self.line(BagState::Cancelled)));
-                }
-                error = self.broker.fatal() => return Err(error.into()),
-                () = self.options.stop.cancelled() => {
-                    return Err(Interrupted { folder: String::new() }.into());
                 }
             }
         }
@@ -385,14 +392,19 @@ impl Gathering {
 
     /// Waits for what may take as long as the disk does. Meanwhile the lease is renewed, and why it takes so
     /// long is said.
-    pub(crate) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+    ///
+    /// # Errors
+    ///
+    /// [`Stalled`], when it has taken too long.
+    pub(crate) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
         let mut work = std::pin::pin!(work);
         loop {
             let waiting = tokio::time::timeout(limits::GATHERER_RENEWAL, &mut work).await;
             if let Ok(done) = waiting {
-                return done;
+                return Ok(done);
             }
-            self.show().await;
+            let (workers, running) = self.show().await;
+            self.expect_patience(workers, running).await?;
             self.lease.renew(self.line(BagState::Running));
         }
     }
@@ -401,25 +413,56 @@ impl Gathering {
     pub(crate) async fn accept(&mut self, batch: Vec<Followed>) -> Result<Accepted> {
         loop {
             let acceptor = self.acceptor.clone();
-            match self.beside(acceptor.accept(batch.clone())).await {
-                Ok(accepted) => return Ok(accepted),
-                Err(error) => self.wait_for_disk(&error).await?,
+            match self.beside(acceptor.accept(batch.clone())).await? {
+                Ok(accepted) => {
+                    self.blocked = None;
+                    for aside in &accepted.aside {
+                        self.progress.tell(&format!(
+                            "an output of this bag was not as the bag wrote it, and is {} now",
+                            quote::name(aside)
+                        ));
+                    }
+                    return Ok(accepted);
+                }
+                Err(error) => self.wait_for_disk(error).await?,
             }
         }
     }
 
     /// Full is not failed: says so, and comes back when it is time to try again.
-    pub(crate) async fn wait_for_disk(&mut self, error: &anyhow::Error) -> Result<()> {
-        self.progress.say(&format!("waiting: {error:#}"));
-        self.lease.renew(self.line(BagState::Running));
-        tokio::select! {
-            () = tokio::time::sleep(limits::RETRY_WAIT) => Ok(()),
-            () = self.options.stop.cancelled() => Err(Interrupted { folder: String::new() }.into()),
+    ///
+    /// # Errors
+    ///
+    /// What does not pass, and [`Stalled`].
+    pub(crate) async fn wait_for_disk(&mut self, error: anyhow::Error) -> Result<()> {
+        if let Some(ends) = self.does_not_pass(&error) {
+            return Err(ends);
         }
+        let why = format!("{error:#}");
+        self.progress.say(&format!("waiting: {why}"));
+        self.waits = Some(why.clone());
+        self.blocked = Some(why);
+        self.lease.renew(self.line(BagState::Running));
+        self.expect_patience(0, 0).await?;
+        tokio::time::sleep(limits::RETRY_WAIT).await;
+        Ok(())
+    }
+
+    /// What an error ends the run with that is neither a task's own nor passes.
+    fn does_not_pass(&self, error: &anyhow::Error) -> Option<anyhow::Error> {
+        let panicked = error.chain().any(<dyn std::error::Error>::is::<tokio::task::JoinError>);
+        let met = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+        let means =
+            |error| self.parts.as_ref().map_or_else(|| trouble(error), |p| p.trouble(error));
+        let ends = panicked || met.is_some_and(|error| means(error) != Trouble::Passes);
+        ends.then(|| Unwritable(format!("{error:#}")).into())
     }
 
     pub(crate) async fn accepted(&mut self, accepted: Accepted) -> Result<()> {
         for result in &accepted.counted {
+            if let Some(receiver) = &self.receiver {
+                receiver.decided(result.index);
+            }
             self.watch.decided(result);
             self.vanished.decided(result.index);
         }
@@ -472,6 +515,11 @@ impl Gathering {
         let parts = self.receiver.as_ref().map(|receiver| receiver.parts().clone()).or(self.parts);
         drop(self.receiver);
         if let Some(parts) = parts {
+            if let Some((count, first)) = parts.undressed() {
+                crate::message(&format!(
+                    "note: {count} outputs do not have the mode and time of their source: {first}"
+                ));
+            }
             parts.remove().context("remove the part files")?;
         }
         let first = self.publisher.first().unwrap_or(self.began);

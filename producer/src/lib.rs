@@ -11,7 +11,9 @@ mod accept;
 mod any_order;
 pub mod cancel;
 mod dispatch;
+mod ends;
 mod error;
+mod fetch;
 pub mod folder;
 pub mod gather;
 mod glance;
@@ -37,6 +39,7 @@ mod room;
 pub mod run;
 mod spec;
 mod standstill;
+mod stats;
 pub mod status;
 mod status_text;
 pub mod submit;
@@ -52,7 +55,7 @@ mod why;
 #[cfg(test)]
 mod written_and_read;
 
-pub use error::{Cancelled, Interrupted, Stalled, Usage};
+pub use error::{Cancelled, Interrupted, Stalled, Unwritable, Usage};
 pub use folder::RunFolder;
 pub use spec::{Data, Specification};
 pub use summary::Summary;

@@ -179,13 +179,13 @@ impl Specification {
         }
         let Some(inputs) = inputs else {
             let path = subjects::output_name(index).into();
-            return Ok(Target { path, attributes: None, replaces: None });
+            return Ok(Target { path, attributes: None, replaces: None, named: false });
         };
         let entry = inputs.get(index)?;
         let mut path = entry.target.into_os_string();
         path.push(self.codec.extension());
         let attributes = Some((entry.mode, entry.mtime_ns));
-        Ok(Target { path: path.into(), attributes, replaces: entry.replaces })
+        Ok(Target { path: path.into(), attributes, replaces: entry.replaces, named: false })
     }
 
     /// Bytes that the bag's bucket needs, at most.

@@ -8,23 +8,25 @@ use async_nats::{HeaderMap, Message};
 use bagpress_broker::descriptor::decode_json;
 use bagpress_broker::ids::{BagId, Execution, TaskId};
 use bagpress_broker::result::{Cause, Failed, TaskResult};
-use bagpress_broker::{Broker, Error, limits, subjects};
+use bagpress_broker::{Broker, Error, limits, quote, subjects};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::incoming::Incoming;
 use super::inputs::{InputFile, Inputs};
 use super::messages::{
-    CLOSE, CRC, Came, Chunked, Close, Closed, FAILED, Go, InputRequest, OFFSET, Open, Opened,
-    Share, SharedInput,
+    CLOSE, CRC, Came, Chunked, Close, Closed, FAILED, Go, InputRequest, NoRoom, OFFSET, Open,
+    Opened, Share, SharedInput,
 };
 use super::parts::{Parts, Target, hash_file, remove_if_there, write_part};
+use super::room::Room;
 use super::sync::Syncer;
-use crate::error::is_full;
+use crate::output_failed;
+use crate::trouble::Trouble;
 
 /// An upload without a chunk for this long is forgotten; a later chunk takes it up from its file.
 const IDLE: Duration = Duration::from_secs(30);
@@ -47,6 +49,8 @@ pub trait Plan: std::fmt::Debug + Send + Sync + 'static {
     fn input(&self, index: u32) -> std::io::Result<InputFile>;
     /// Whether outputs may be handed over by path.
     fn by_path(&self) -> bool;
+    /// Most bytes that the output of an input of so many can have.
+    fn output_bytes_max(&self, input_bytes: u64) -> u64;
 }
 
 /// Serves the uploads and inputs of one bag until it is dropped.
@@ -71,7 +75,7 @@ struct Shared {
     uploads: Mutex<HashMap<Execution, Active>>,
     inputs: Inputs,
     requests: Arc<Semaphore>,
-    waiting: Mutex<Option<String>>,
+    room: Room,
 }
 
 /// An upload whose chunks arrive.
@@ -109,7 +113,7 @@ impl Receiver {
             uploads: Mutex::default(),
             inputs: Inputs::default(),
             requests: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
-            waiting: Mutex::default(),
+            room: Room::default(),
         });
         let serving = tokio::spawn({
             let shared = shared.clone();
@@ -125,7 +129,18 @@ impl Receiver {
     /// Why uploads are being asked to wait, if they are.
     #[must_use]
     pub fn waiting(&self) -> Option<String> {
-        self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.room.waiting(&self.shared.parts)
+    }
+
+    /// Why nothing can be written to the outputs' folder any more, if a worker asked in vain.
+    #[must_use]
+    pub fn gone(&self) -> Option<String> {
+        self.shared.room.gone()
+    }
+
+    /// Notes that a task has its outcome.
+    pub fn decided(&self, index: u32) {
+        self.shared.room.decided(index);
     }
 
     /// Where uploads go.
@@ -163,6 +178,7 @@ impl Shared {
                 "open" => shared.open(&message).await,
                 "close" => shared.close(&message).await,
                 "input" => shared.input(&message).await,
+                "full" => shared.full(&message),
                 _ => debug!(subject = %message.subject, "unknown request"),
             }
         });
@@ -182,10 +198,42 @@ impl Shared {
         }
     }
 
-    fn room(&self, bytes: u64) -> Option<String> {
-        let full = self.parts.hangs().or_else(|| self.parts.full(bytes));
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&full);
-        full
+    /// Why a task's output, of which `bytes` more are about to come, is to wait.
+    fn no_room(&self, index: u32, bytes: u64) -> Option<String> {
+        let hangs = self.parts.hangs();
+        hangs.or_else(|| self.room.refuses(&self.parts, index, bytes))
+    }
+
+    /// Notes that a task's output found no room after so many bytes. What is needed is more than that, and not more than
+    /// its codec can make of its input.
+    fn found_no_room(&self, index: u32, bytes: u64) {
+        let name = self.plan.target(index).map(|target| target.path).unwrap_or_default();
+        let input = self.plan.input(index).map_or(u64::MAX, |input| input.bytes);
+        let most = if input == u64::MAX { input } else { self.plan.output_bytes_max(input) };
+        self.room.note(index, bytes, most, &name);
+    }
+
+    /// What a worker is told whose output could not be written after `bytes` of it: to come again, or that it never can.
+    fn not_written(
+        &self,
+        index: u32,
+        bytes: u64,
+        error: &std::io::Error,
+    ) -> Result<Failed, String> {
+        let failed = output_failed("write the part file", error);
+        match self.parts.trouble(error) {
+            Trouble::Passes => {
+                if crate::trouble::is_full(error) {
+                    self.found_no_room(index, bytes);
+                }
+                Err(failed.message)
+            }
+            Trouble::Run => {
+                self.room.lose(self.parts.gone().unwrap_or_else(|| failed.message.clone()));
+                Err(failed.message)
+            }
+            Trouble::Own => Ok(failed),
+        }
     }
 
     /// Does what may wait for the disk, or says that it waits; then it is done some time, for nobody.
@@ -245,7 +293,7 @@ impl Shared {
         if let Some(result) = self.plan.decided(open.index, open.round) {
             return self.answer(message, &Opened::HaveIt(Box::new(result))).await;
         }
-        if let Some(reason) = self.room(0) {
+        if let Some(reason) = self.no_room(open.index, 0) {
             return self.answer(message, &Opened::Wait { reason }).await;
         }
         if let Err(error) = self.plan.target(open.index) {
@@ -320,7 +368,13 @@ impl Shared {
         let opening = part.clone();
         let mut incoming = match self.on_disk(move || Incoming::resume(&opening)).await {
             Ok(Ok(incoming)) => incoming,
-            Ok(Err(error)) => return warn!(%error, part = %part.display(), "part file not opened"),
+            Ok(Err(error)) => {
+                let Some(message) = chunks.recv().await else { return };
+                return match self.not_written(index, 0, &error) {
+                    Ok(failed) => self.refuse(&message, &part, failed).await,
+                    Err(reason) => self.turn_away(&message, &part, reason).await,
+                };
+            }
             Err(reason) => {
                 let Some(message) = chunks.recv().await else { return };
                 return self.turn_away(&message, &part, reason).await;
@@ -335,7 +389,7 @@ impl Shared {
             if let Some(close) = message.headers.as_ref().and_then(|h| h.get(CLOSE)) {
                 let Ok(close) = decode_json::<Close>(close.as_str().as_bytes()) else { continue };
                 let answer = match incoming.finish(close.bytes, &close.digest) {
-                    Ok(()) => self.durable(&close, &part).await,
+                    Ok(()) => self.durable(&part).await,
                     Err(message) => Closed::Mismatch { message },
                 };
                 return self.answer(&message, &answer).await;
@@ -343,16 +397,18 @@ impl Shared {
             let offset = message.headers.as_ref().and_then(|h| h.get(OFFSET));
             let offset: Option<u64> = offset.and_then(|v| v.as_str().parse().ok());
             if offset == Some(incoming.offset()) {
-                if let Some(reason) = self.room(message.payload.len() as u64) {
+                let (before, more) = (incoming.offset(), message.payload.len() as u64);
+                if let Some(reason) = self.no_room(index, more) {
+                    self.found_no_room(index, before + more);
                     return self.turn_away(&message, &part, reason).await;
                 }
                 let payload = message.payload.clone();
-                let written = self.on_disk(move || incoming.write(&payload)).await;
-                let written = written.and_then(|written| {
-                    written.map_err(|error| format!("{}: {error}", part.display()))
-                });
-                incoming = match written {
-                    Ok(incoming) => incoming,
+                incoming = match self.on_disk(move || incoming.write(&payload)).await {
+                    Ok(Ok(incoming)) => incoming,
+                    Ok(Err(error)) => match self.not_written(index, before + more, &error) {
+                        Ok(failed) => return self.refuse(&message, &part, failed).await,
+                        Err(reason) => return self.turn_away(&message, &part, reason).await,
+                    },
                     Err(reason) => return self.turn_away(&message, &part, reason).await,
                 };
             }
@@ -368,6 +424,25 @@ impl Shared {
         debug!(reason, "an upload was asked to wait");
         self.remove(part);
         self.answer(message, &Chunked::Wait { reason }).await;
+    }
+
+    /// Tells a worker that its output can never be written. Its chunk, or its CLOSE, waits for the answer.
+    async fn refuse(&self, message: &Message, part: &std::path::Path, failed: Failed) {
+        self.remove(part);
+        if message.headers.as_ref().is_some_and(|headers| headers.get(CLOSE).is_some()) {
+            return self.answer(message, &Closed::Refused(failed)).await;
+        }
+        self.answer(message, &Chunked::Refused(failed)).await;
+    }
+
+    fn full(&self, message: &Message) {
+        match decode_json::<NoRoom>(&message.payload) {
+            Ok(full) if self.plan.decided(full.index, full.round).is_none() => {
+                self.found_no_room(full.index, full.bytes);
+            }
+            Ok(_) => {}
+            Err(error) => debug!(%error, "not readable"),
+        }
     }
 
     async fn close(self: &Arc<Self>, message: &Message) {
@@ -388,7 +463,9 @@ impl Shared {
             return self.answer(message, &Closed::HaveIt(Box::new(result))).await;
         }
         let inline = (close.came == Came::Inline).then(|| message.payload.clone());
-        if let Some(reason) = inline.as_ref().and_then(|bytes| self.room(bytes.len() as u64)) {
+        let room = |bytes: &Bytes| self.no_room(close.index, bytes.len() as u64);
+        if let Some(reason) = inline.as_ref().and_then(room) {
+            self.found_no_room(close.index, close.bytes);
             return self.answer(message, &Closed::Wait { reason }).await;
         }
         let (path, bytes, digest) = (part.clone(), close.bytes, close.digest);
@@ -406,37 +483,37 @@ impl Shared {
             );
             Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text))
         });
+        let mismatch = |error: &std::io::Error| {
+            matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::NotFound)
+        };
         let answer = match checking.await {
-            Ok(Ok(())) => self.durable(&close, &part).await,
-            Ok(Err(error)) if is_full(error.kind()) => Closed::Wait { reason: error.to_string() },
-            Ok(Err(error)) => Closed::Mismatch { message: error.to_string() },
+            Ok(Ok(())) => self.durable(&part).await,
+            Ok(Err(error)) if mismatch(&error) && self.parts.gone().is_none() => {
+                Closed::Mismatch { message: error.to_string() }
+            }
+            Ok(Err(error)) => match self.not_written(close.index, close.bytes, &error) {
+                Ok(failed) => Closed::Refused(failed),
+                Err(reason) => Closed::Wait { reason },
+            },
             Err(reason) => Closed::Wait { reason },
         };
-        if let Closed::Wait { reason } = &answer {
-            debug!(reason, "an upload was asked to wait");
+        if matches!(&answer, Closed::Wait { .. } | Closed::Refused(_)) {
+            debug!(?answer, "an upload was turned away");
             self.remove(&part);
         }
         self.answer(message, &answer).await;
     }
 
-    async fn durable(&self, close: &Close, part: &std::path::Path) -> Closed {
-        let target = match self.plan.target(close.index) {
-            Ok(target) => target,
-            Err(error) => return Closed::Wait { reason: format!("{}: {error}", part.display()) },
-        };
-        if target.attributes.is_some() {
-            let (parts, path) = (self.parts.clone(), part.to_owned());
-            match self.on_disk(move || parts.dress(&path, &target)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    return Closed::Wait { reason: format!("{}: {error}", part.display()) };
-                }
-                Err(reason) => return Closed::Wait { reason },
-            }
-        }
+    async fn durable(&self, part: &std::path::Path) -> Closed {
         match tokio::time::timeout(limits::DISK_WAIT, self.syncer.sync()).await {
             Ok(Ok(())) => Closed::Durable,
-            Ok(Err(error)) => Closed::Wait { reason: format!("{}: {error}", part.display()) },
+            Ok(Err(error)) => {
+                if self.parts.trouble(&error) != Trouble::Passes {
+                    let root = quote::name(self.parts.root());
+                    self.room.lose(format!("{root} cannot be synced: {error}"));
+                }
+                Closed::Wait { reason: format!("{}: {error}", quote::name(part)) }
+            }
             Err(_) => Closed::Wait { reason: self.parts.unanswered(limits::DISK_WAIT) },
         }
     }
