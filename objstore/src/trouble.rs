@@ -77,6 +77,12 @@ pub fn output_failed(what: &str, error: &io::Error) -> Failed {
     Failed::new(cause, format!("{what}: {error}"))
 }
 
+/// Whether this process, or the machine, has as many files open as it may.
+#[must_use]
+pub fn is_too_many(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 /// Whether there is no room on a disk.
 #[must_use]
 pub(crate) fn is_full(error: &io::Error) -> bool {

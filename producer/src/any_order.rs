@@ -289,7 +289,7 @@ proptest! {
         for (index, (first, second, attempt)) in (0..).zip(&outcomes) {
             written.push(Entry::Outcome(result(index, 0, *first, *attempt)));
             if *first {
-                written.push(Entry::Begun { index, round: 1 });
+                written.push(Entry::Begun { index, round: 1, input: None });
                 written.push(Entry::Outcome(result(index, 1, *second, 1)));
             }
         }

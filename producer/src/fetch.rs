@@ -5,12 +5,13 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bagpress_broker::quote;
 use bagpress_broker::result::{Failed, Outcome, Place, TaskResult};
+use bagpress_broker::{limits, quote};
 use bagpress_objstore::object_ref::{self, Bucket, Info};
 use bagpress_objstore::staging::remove_if_there;
-use bagpress_objstore::{Trouble, output_failed};
+use bagpress_objstore::{Trouble, is_too_many, output_failed};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use tracing::warn;
 
 use crate::accept::Acceptor;
@@ -83,7 +84,7 @@ async fn fetch_to(bucket: &Bucket, info: &Info, part: &Path) -> Result<(), Fetch
     let mut reader = bucket.reader(info);
     // What an earlier try left may be read-only already.
     remove_if_there(part).map_err(Fetch::File)?;
-    let mut file = File::create_new(part).map_err(Fetch::File)?;
+    let mut file = create_new(part).await.map_err(Fetch::File)?;
     while let Some(chunk) = reader.next().await.map_err(Fetch::Object)? {
         let writing = spawn_blocking(move || {
             io::Write::write_all(&mut file, &chunk)?;
@@ -93,4 +94,15 @@ async fn fetch_to(bucket: &Bucket, info: &Info, part: &Path) -> Result<(), Fetch
         file = written.map_err(Fetch::File)?;
     }
     Ok(())
+}
+
+/// Makes a part file. The others that are fetched at the same time may have all the files open that this process may have,
+/// and close theirs.
+async fn create_new(part: &Path) -> io::Result<File> {
+    loop {
+        match File::create_new(part) {
+            Err(error) if is_too_many(&error) => sleep(limits::RETRY_WAIT).await,
+            created => return created,
+        }
+    }
 }

@@ -137,6 +137,11 @@ impl Inputs {
         Ok(buffer)
     }
 
+    /// Closes the files that nobody reads just now: this process may have no more open.
+    pub(super) fn close(&self) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn open(&self, index: u32, input: &InputFile) -> Result<Arc<OpenInput>, Failed> {
         let mut inputs = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = inputs.iter().position(|(i, _)| *i == index) {

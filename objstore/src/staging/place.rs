@@ -58,7 +58,11 @@ impl Parts {
             dressed => dressed?,
         }
         if let Some(parent) = last.parent().filter(|parent| *parent != self.root()) {
-            fs::create_dir_all(parent)?;
+            // Of a file in the way the system says that it exists.
+            fs::create_dir_all(parent).map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => Errno::NOTDIR.into(),
+                _ => error,
+            })?;
         }
         match rename_new(&part, &last) {
             Ok(()) => Ok(Placed::Named),

@@ -225,6 +225,9 @@ impl Shared {
             Trouble::Passes => {
                 if crate::trouble::is_full(error) {
                     self.found_no_room(index, bytes);
+                } else {
+                    self.inputs.close();
+                    self.room.hold_up(&failed.message);
                 }
                 Err(failed.message)
             }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bagpress_broker::{limits, quote};
 
@@ -15,6 +16,8 @@ pub(super) struct Room(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     needs: HashMap<u32, Need>,
+    /// What held an output up last, though it passes.
+    held_up: Option<(Instant, String)>,
     gone: Option<String>,
 }
 
@@ -71,9 +74,18 @@ impl Room {
         if let Some(gone) = &state.gone {
             return Some(gone.clone());
         }
+        let recent = |(at, _): &&(Instant, String)| at.elapsed() < limits::FULL_DELAY_MAX * 2;
+        if let Some((_, why)) = state.held_up.as_ref().filter(recent) {
+            return Some(why.clone());
+        }
         let largest = state.needs.values().max_by_key(|need| need.bytes).cloned();
         drop(state);
         parts.full(0).or_else(|| largest?.unmet(parts))
+    }
+
+    /// Notes what an output is held up by that is no lack of room. It is tried again within [`limits::FULL_DELAY_MAX`].
+    pub(super) fn hold_up(&self, why: &str) {
+        self.lock().held_up = Some((Instant::now(), why.to_owned()));
     }
 
     /// Notes that nothing can be written any more.
