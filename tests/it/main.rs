@@ -37,4 +37,5 @@ mod shared_out;
 mod slow_disk;
 mod small_disk;
 mod status;
+mod unprivileged;
 mod vanished;
