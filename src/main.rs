@@ -7,10 +7,12 @@ mod cli;
 mod exit;
 mod logging;
 mod run_cmd;
+mod system;
 mod worker_cmd;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use bagpress_broker::limits;
 use bagpress_broker::server::guard;
 use clap::Parser;
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         return exit::report(&anyhow::Error::from(error).context("start a child"));
     }
     let cli = cli::Cli::parse();
+    system::raise_open_files();
     let mut builder = match cli.verb.threads() {
         // A worker waits on one thread and compresses on others.
         None => tokio::runtime::Builder::new_current_thread(),
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     };
     // On the main thread: children die with the thread that started them.
     let ended = runtime.block_on(async {
+        system::survive_file_size_limit().context("wait for signals")?;
         match cli.verb {
             cli::Verb::Run(args) => Box::pin(run_cmd::run(args)).await,
             cli::Verb::Submit(args) => Box::pin(run_cmd::submit(args)).await,

@@ -21,6 +21,7 @@ mod foreign_broker;
 mod forgotten;
 mod full;
 mod gatherers;
+mod granted;
 mod half_begun;
 mod harness;
 mod help;
