@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     }
     let cli = cli::Cli::parse();
     system::raise_open_files();
+    system::use_small_pages();
     let mut builder = match cli.verb.threads() {
         // A worker waits on one thread and compresses on others.
         None => tokio::runtime::Builder::new_current_thread(),
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
             builder
         }
     };
-    let runtime = builder.enable_all().max_blocking_threads(limits::FILE_THREADS_MAX).build();
+    let runtime = builder.enable_all().max_blocking_threads(limits::BLOCKING_THREADS_MAX).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&anyhow::Error::from(error).context("start")),

@@ -28,6 +28,7 @@ mod help;
 mod junk;
 mod late;
 mod ledger;
+mod memory;
 mod offered;
 mod process;
 mod proxy;

@@ -71,6 +71,10 @@ struct Shared {
     uploads: Mutex<HashMap<Execution, Active>>,
     inputs: Inputs,
     requests: Arc<Semaphore>,
+    /// What may wait for the disk of the outputs at a time; the rest waits for its turn, without a thread.
+    disk: Arc<Semaphore>,
+    /// What may wait for the disk of the inputs, which may be another one.
+    input_disk: Semaphore,
     waiting: Mutex<Option<String>>,
 }
 
@@ -109,6 +113,8 @@ impl Receiver {
             uploads: Mutex::default(),
             inputs: Inputs::default(),
             requests: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
+            disk: Arc::new(Semaphore::new(limits::file_threads())),
+            input_disk: Semaphore::new(limits::file_threads()),
             waiting: Mutex::default(),
         });
         let serving = tokio::spawn({
@@ -188,37 +194,33 @@ impl Shared {
         full
     }
 
-    /// Does what may wait for the disk, or says that it waits; then it is done some time, for nobody.
+    /// Does what may wait for the disk, or says that it waits; then it is done some time, for nobody, or never if its
+    /// turn had not come.
     async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
     ) -> Result<std::io::Result<T>, String> {
-        let under_way = self.parts.begin();
-        let working = spawn_blocking(move || {
-            let _under_way = under_way;
-            work()
-        });
+        let working = on_disk(self.disk.clone(), self.parts.clone(), work);
         match tokio::time::timeout(limits::DISK_WAIT, working).await {
-            Ok(done) => Ok(done.unwrap_or_else(|error| Err(std::io::Error::other(error)))),
+            Ok(done) => Ok(done),
             Err(_) => Err(self.parts.unanswered(limits::DISK_WAIT)),
         }
     }
 
     /// Removes a part file before anything is answered, unless the disk hangs: then some time.
     async fn remove_first(&self, part: &std::path::Path) {
-        let path = part.to_owned();
-        let removed = self.on_disk(move || remove_if_there(&path)).await;
-        debug!(ok = matches!(removed, Ok(Ok(()))), part = %part.display(), "part file removed");
+        let removing = self.remove(part);
+        tokio::time::timeout(limits::DISK_WAIT, removing).await.ok();
     }
 
-    /// Removes a part file some time.
-    fn remove(&self, part: &std::path::Path) {
-        let (part, under_way) = (part.to_owned(), self.parts.begin());
-        spawn_blocking(move || {
-            let removed = remove_if_there(&part);
+    /// Removes a part file some time, whether or not that is waited for.
+    fn remove(&self, part: &std::path::Path) -> tokio::task::JoinHandle<()> {
+        let (disk, parts, part) = (self.disk.clone(), self.parts.clone(), part.to_owned());
+        tokio::spawn(async move {
+            let path = part.clone();
+            let removed = on_disk(disk, parts, move || remove_if_there(&path)).await;
             debug!(ok = removed.is_ok(), part = %part.display(), "part file removed");
-            drop(under_way);
-        });
+        })
     }
 
     /// How many chunks an upload may have under way from now on: its share of what all of them may,
@@ -443,6 +445,7 @@ impl Shared {
 
     async fn input(self: &Arc<Self>, message: &Message) {
         let Ok(request) = decode_json::<InputRequest>(&message.payload) else { return };
+        let _turn = self.input_disk.acquire().await;
         let shared = self.clone();
         let read = spawn_blocking(move || shared.inputs.read(&*shared.plan, &request)).await;
         let read = read.unwrap_or_else(|e| Err(Failed::new(Cause::InputUnreadable, e.to_string())));
@@ -459,6 +462,23 @@ impl Shared {
         };
         self.reply(message, headers, payload).await;
     }
+}
+
+/// Does what may wait for the disk when its turn comes, on a thread of its own. Once begun, it is done even if nobody
+/// waits for it any more.
+async fn on_disk<T: Send + 'static>(
+    disk: Arc<Semaphore>,
+    parts: Arc<Parts>,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    let turn = disk.acquire_owned().await;
+    // Only now: whoever waits for a turn does not wait for the disk.
+    let under_way = parts.begin();
+    let working = spawn_blocking(move || {
+        let _until_done = (turn, under_way);
+        work()
+    });
+    working.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
 /// The task that an upload's token names.
