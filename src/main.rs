@@ -7,10 +7,12 @@ mod cli;
 mod exit;
 mod logging;
 mod run_cmd;
+mod system;
 mod worker_cmd;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use bagpress_broker::limits;
 use bagpress_broker::server::guard;
 use clap::Parser;
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
         return exit::report(&anyhow::Error::from(error).context("start a child"));
     }
     let cli = cli::Cli::parse();
+    system::raise_open_files();
+    system::use_small_pages();
     let mut builder = match cli.verb.threads() {
         // A worker waits on one thread and compresses on others.
         None => tokio::runtime::Builder::new_current_thread(),
@@ -36,13 +40,14 @@ fn main() -> ExitCode {
             builder
         }
     };
-    let runtime = builder.enable_all().max_blocking_threads(limits::FILE_THREADS_MAX).build();
+    let runtime = builder.enable_all().max_blocking_threads(limits::BLOCKING_THREADS_MAX).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&anyhow::Error::from(error).context("start")),
     };
     // On the main thread: children die with the thread that started them.
     let ended = runtime.block_on(async {
+        system::survive_file_size_limit().context("wait for signals")?;
         match cli.verb {
             cli::Verb::Run(args) => Box::pin(run_cmd::run(args)).await,
             cli::Verb::Submit(args) => Box::pin(run_cmd::submit(args)).await,

@@ -26,6 +26,7 @@ pub mod local;
 mod manifest;
 mod offers;
 mod outcomes;
+mod patience;
 mod plan;
 mod progress;
 mod publish;

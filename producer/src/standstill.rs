@@ -17,7 +17,7 @@ use crate::progress::Seen;
 use crate::rerun::Sound;
 use crate::spec::Specification;
 use crate::tally::Tally;
-use crate::{Stalled, Unwritable, why};
+use crate::{Unwritable, why};
 
 /// Between two looks for tasks that nobody holds, while the bag stands still.
 const UNHELD_EVERY: Duration = Duration::from_secs(1);
@@ -234,16 +234,6 @@ impl Gathering {
         self.expect_patience(workers, running).await
     }
 
-    /// Fails when nothing has happened for longer than anybody wants to wait.
-    pub(crate) async fn expect_patience(&self, workers: usize, running: usize) -> Result<()> {
-        let most = self.options.stall_timeout;
-        if running > 0 || self.last_outcome.elapsed() < most {
-            return Ok(());
-        }
-        let why = self.reason(workers, running).await;
-        Err(Stalled(format!("no outcome for {most:?}: {why}")).into())
-    }
-
     /// Whether something may be made anew. Who was stopped for as long as a lease lasts may have lost the bag, and
     /// asks first: what was removed with it would be there again.
     async fn is_ours(&mut self) -> bool {
@@ -273,7 +263,7 @@ impl Gathering {
         self.parts.as_ref().and_then(|parts| parts.hangs())
     }
 
-    async fn reason(&self, workers: usize, running: usize) -> String {
+    pub(crate) async fn reason(&self, workers: usize, running: usize) -> String {
         let waiting = || self.receiver.as_ref().and_then(Receiver::waiting);
         if let Some(why) = self.hangs().or_else(waiting) {
             return format!("{why}, the bag goes on by itself");

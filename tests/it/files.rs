@@ -14,7 +14,8 @@ use walkdir::WalkDir;
 use crate::harness::{Ended, Place};
 use crate::ledger::{expect_each_done_once, failure, generated};
 
-fn write(path: &Path, bytes: &[u8]) {
+/// Writes a file, and makes the folders around it.
+pub(crate) fn write(path: &Path, bytes: &[u8]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
 }
@@ -48,7 +49,7 @@ fn regular_files(root: &Path) -> Vec<PathBuf> {
 
 /// Fails unless `out` has exactly the outputs of `sources`' files, byte for byte, with their mode and
 /// time.
-fn expect_outputs(sources: &Path, out: &Path) {
+pub(crate) fn expect_outputs(sources: &Path, out: &Path) {
     let inputs = regular_files(sources);
     for input in &inputs {
         let output = out.join(with_extension(input));

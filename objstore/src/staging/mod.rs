@@ -4,11 +4,13 @@ mod client;
 mod incoming;
 mod inputs;
 pub mod messages;
+mod on_disk;
 mod parts;
 mod place;
 mod receiver;
 mod room;
 mod sync;
+mod uploads;
 
 pub use client::{Grant, Permission, Stager, Upload};
 pub use inputs::{InputFile, OpenInput};

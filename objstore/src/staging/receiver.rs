@@ -1,14 +1,13 @@
 //! The gatherer's side: opens, chunks, closes and inputs of one bag, served from one subscription.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use async_nats::{HeaderMap, Message};
 use bagpress_broker::descriptor::decode_json;
 use bagpress_broker::ids::{BagId, Execution, TaskId};
 use bagpress_broker::result::{Cause, Failed, TaskResult};
-use bagpress_broker::{Broker, Error, limits, quote, subjects};
+use bagpress_broker::{Broker, Error, limits, subjects};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::Serialize;
@@ -16,20 +15,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tracing::debug;
 
-use super::incoming::Incoming;
 use super::inputs::{InputFile, Inputs};
-use super::messages::{
-    CLOSE, CRC, Came, Chunked, Close, Closed, FAILED, Go, InputRequest, NoRoom, OFFSET, Open,
-    Opened, Share, SharedInput,
-};
-use super::parts::{Parts, Target, hash_file, remove_if_there, write_part};
+use super::messages::{CRC, FAILED, Go, InputRequest, Open, Opened, Share, SharedInput};
+use super::parts::{Parts, Target};
 use super::room::Room;
 use super::sync::Syncer;
-use crate::output_failed;
-use crate::trouble::Trouble;
-
-/// An upload without a chunk for this long is forgotten; a later chunk takes it up from its file.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// What the receiver must know of its bag.
 pub trait Plan: std::fmt::Debug + Send + Sync + 'static {
@@ -67,23 +57,27 @@ impl Drop for Receiver {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     broker: Broker,
-    parts: Arc<Parts>,
-    plan: Arc<dyn Plan>,
-    syncer: Syncer,
-    uploads: Mutex<HashMap<Execution, Active>>,
-    inputs: Inputs,
+    pub(super) parts: Arc<Parts>,
+    pub(super) plan: Arc<dyn Plan>,
+    pub(super) syncer: Syncer,
+    pub(super) uploads: Mutex<HashMap<Execution, Active>>,
+    pub(super) inputs: Inputs,
     requests: Arc<Semaphore>,
-    room: Room,
+    /// What may wait for the disk of the outputs at a time; the rest waits for its turn, without a thread.
+    pub(super) disk: Arc<Semaphore>,
+    /// What may wait for the disk of the inputs, which may be another one.
+    input_disk: Semaphore,
+    pub(super) room: Room,
 }
 
 /// An upload whose chunks arrive.
 #[derive(Debug)]
-struct Active {
-    chunks: mpsc::Sender<Message>,
+pub(super) struct Active {
+    pub(super) chunks: mpsc::Sender<Message>,
     /// Chunks that it may have under way.
-    window: usize,
+    pub(super) window: usize,
 }
 
 impl Receiver {
@@ -113,6 +107,8 @@ impl Receiver {
             uploads: Mutex::default(),
             inputs: Inputs::default(),
             requests: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
+            disk: Arc::new(Semaphore::new(limits::file_threads())),
+            input_disk: Semaphore::new(limits::file_threads()),
             room: Room::default(),
         });
         let serving = tokio::spawn({
@@ -184,7 +180,7 @@ impl Shared {
         });
     }
 
-    async fn answer(&self, message: &Message, answer: &impl Serialize) {
+    pub(super) async fn answer(&self, message: &Message, answer: &impl Serialize) {
         let payload = serde_json::to_vec(answer).unwrap_or_default();
         self.reply(message, HeaderMap::new(), payload.into()).await;
     }
@@ -196,93 +192,6 @@ impl Shared {
         if let Err(error) = sent {
             debug!(%error, "answer not sent");
         }
-    }
-
-    /// Why a task's output, of which `bytes` more are about to come, is to wait.
-    fn no_room(&self, index: u32, bytes: u64) -> Option<String> {
-        let hangs = self.parts.hangs();
-        hangs.or_else(|| self.room.refuses(&self.parts, index, bytes))
-    }
-
-    /// Notes that a task's output found no room after so many bytes. What is needed is more than that, and not more than
-    /// its codec can make of its input.
-    fn found_no_room(&self, index: u32, bytes: u64) {
-        let name = self.plan.target(index).map(|target| target.path).unwrap_or_default();
-        let input = self.plan.input(index).map_or(u64::MAX, |input| input.bytes);
-        let most = if input == u64::MAX { input } else { self.plan.output_bytes_max(input) };
-        self.room.note(index, bytes, most, &name);
-    }
-
-    /// What a worker is told whose output could not be written after `bytes` of it: to come again, or that it never can.
-    fn not_written(
-        &self,
-        index: u32,
-        bytes: u64,
-        error: &std::io::Error,
-    ) -> Result<Failed, String> {
-        let failed = output_failed("write the part file", error);
-        match self.parts.trouble(error) {
-            Trouble::Passes => {
-                if crate::trouble::is_full(error) {
-                    self.found_no_room(index, bytes);
-                } else {
-                    self.inputs.close();
-                    self.room.hold_up(&failed.message);
-                }
-                Err(failed.message)
-            }
-            Trouble::Run => {
-                self.room.lose(self.parts.gone().unwrap_or_else(|| failed.message.clone()));
-                Err(failed.message)
-            }
-            Trouble::Own => Ok(failed),
-        }
-    }
-
-    /// Does what may wait for the disk, or says that it waits; then it is done some time, for nobody.
-    async fn on_disk<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-    ) -> Result<std::io::Result<T>, String> {
-        let under_way = self.parts.begin();
-        let working = spawn_blocking(move || {
-            let _under_way = under_way;
-            work()
-        });
-        match tokio::time::timeout(limits::DISK_WAIT, working).await {
-            Ok(done) => Ok(done.unwrap_or_else(|error| Err(std::io::Error::other(error)))),
-            Err(_) => Err(self.parts.unanswered(limits::DISK_WAIT)),
-        }
-    }
-
-    /// Removes a part file before anything is answered, unless the disk hangs: then some time.
-    async fn remove_first(&self, part: &std::path::Path) {
-        let path = part.to_owned();
-        let removed = self.on_disk(move || remove_if_there(&path)).await;
-        debug!(ok = matches!(removed, Ok(Ok(()))), part = %part.display(), "part file removed");
-    }
-
-    /// Removes a part file some time.
-    fn remove(&self, part: &std::path::Path) {
-        let (part, under_way) = (part.to_owned(), self.parts.begin());
-        spawn_blocking(move || {
-            let removed = remove_if_there(&part);
-            debug!(ok = removed.is_ok(), part = %part.display(), "part file removed");
-            drop(under_way);
-        });
-    }
-
-    /// How many chunks an upload may have under way from now on: its share of what all of them may,
-    /// as far as the others, which learn of their smaller share later, leave it.
-    fn window(&self, execution: &Execution) -> usize {
-        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = limits::WINDOWS_BYTES / limits::CHUNK_BYTES;
-        let share = (all / uploads.len().max(1)).min(limits::WINDOW_MAX);
-        let granted: usize = uploads.values().map(|upload| upload.window).sum();
-        let Some(upload) = uploads.get_mut(execution) else { return 1 };
-        let left = (all + upload.window).saturating_sub(granted);
-        upload.window = share.min(left).max(1);
-        upload.window
     }
 
     async fn open(&self, message: &Message) {
@@ -329,200 +238,9 @@ impl Shared {
         self.answer(message, &Opened::Go(Go { window: 1, offset, share })).await;
     }
 
-    fn chunk(self: &Arc<Self>, execution: Execution, id: (u32, u32), message: Message) {
-        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(upload) = uploads.get(&execution)
-            && !upload.chunks.is_closed()
-        {
-            // A sender that overruns its window loses the chunk, and is told the offset by the next.
-            drop(upload.chunks.try_send(message));
-            return;
-        }
-        if uploads.len() >= limits::UPLOADS_MAX {
-            return;
-        }
-        let (sender, receiver) = mpsc::channel(limits::WINDOW_MAX * 2);
-        drop(sender.try_send(message));
-        uploads.insert(execution.clone(), Active { chunks: sender, window: 1 });
-        drop(uploads);
-        let shared = self.clone();
-        tokio::spawn(async move {
-            shared.upload(&execution, id, receiver).await;
-            shared.uploads.lock().unwrap_or_else(PoisonError::into_inner).remove(&execution);
-        });
-    }
-
-    /// Writes the chunks of one upload, in order, until it is closed or idle.
-    async fn upload(
-        &self,
-        execution: &Execution,
-        (index, round): (u32, u32),
-        mut chunks: mpsc::Receiver<Message>,
-    ) {
-        let part = self.parts.part(index, round, execution);
-        if let Some(result) = self.plan.decided(index, round) {
-            // A chunk that was on its way when the task was decided must not bring its file back.
-            let answer = Chunked::HaveIt(Box::new(result));
-            while let Ok(message) = chunks.try_recv() {
-                self.answer(&message, &answer).await;
-            }
-            return;
-        }
-        let opening = part.clone();
-        let mut incoming = match self.on_disk(move || Incoming::resume(&opening)).await {
-            Ok(Ok(incoming)) => incoming,
-            Ok(Err(error)) => {
-                let Some(message) = chunks.recv().await else { return };
-                return match self.not_written(index, 0, &error) {
-                    Ok(failed) => self.refuse(&message, &part, failed).await,
-                    Err(reason) => self.turn_away(&message, &part, reason).await,
-                };
-            }
-            Err(reason) => {
-                let Some(message) = chunks.recv().await else { return };
-                return self.turn_away(&message, &part, reason).await;
-            }
-        };
-        while let Ok(Some(message)) = tokio::time::timeout(IDLE, chunks.recv()).await {
-            if let Some(result) = self.plan.decided(index, round) {
-                drop(incoming);
-                self.remove_first(&part).await;
-                return self.answer(&message, &Chunked::HaveIt(Box::new(result))).await;
-            }
-            if let Some(close) = message.headers.as_ref().and_then(|h| h.get(CLOSE)) {
-                let Ok(close) = decode_json::<Close>(close.as_str().as_bytes()) else { continue };
-                let answer = match incoming.finish(close.bytes, &close.digest) {
-                    Ok(()) => self.durable(&part).await,
-                    Err(message) => Closed::Mismatch { message },
-                };
-                return self.answer(&message, &answer).await;
-            }
-            let offset = message.headers.as_ref().and_then(|h| h.get(OFFSET));
-            let offset: Option<u64> = offset.and_then(|v| v.as_str().parse().ok());
-            if offset == Some(incoming.offset()) {
-                let (before, more) = (incoming.offset(), message.payload.len() as u64);
-                if let Some(reason) = self.no_room(index, more) {
-                    self.found_no_room(index, before + more);
-                    return self.turn_away(&message, &part, reason).await;
-                }
-                let payload = message.payload.clone();
-                incoming = match self.on_disk(move || incoming.write(&payload)).await {
-                    Ok(Ok(incoming)) => incoming,
-                    Ok(Err(error)) => match self.not_written(index, before + more, &error) {
-                        Ok(failed) => return self.refuse(&message, &part, failed).await,
-                        Err(reason) => return self.turn_away(&message, &part, reason).await,
-                    },
-                    Err(reason) => return self.turn_away(&message, &part, reason).await,
-                };
-            }
-            let window = self.window(execution);
-            let next = Chunked::Next { offset: incoming.offset(), window };
-            self.answer(&message, &next).await;
-        }
-    }
-
-    /// Asks a worker to come again later. It will as another execution: what this one left would only
-    /// take the room that is missing.
-    async fn turn_away(&self, message: &Message, part: &std::path::Path, reason: String) {
-        debug!(reason, "an upload was asked to wait");
-        self.remove(part);
-        self.answer(message, &Chunked::Wait { reason }).await;
-    }
-
-    /// Tells a worker that its output can never be written. Its chunk, or its CLOSE, waits for the answer.
-    async fn refuse(&self, message: &Message, part: &std::path::Path, failed: Failed) {
-        self.remove(part);
-        if message.headers.as_ref().is_some_and(|headers| headers.get(CLOSE).is_some()) {
-            return self.answer(message, &Closed::Refused(failed)).await;
-        }
-        self.answer(message, &Chunked::Refused(failed)).await;
-    }
-
-    fn full(&self, message: &Message) {
-        match decode_json::<NoRoom>(&message.payload) {
-            Ok(full) if self.plan.decided(full.index, full.round).is_none() => {
-                self.found_no_room(full.index, full.bytes);
-            }
-            Ok(_) => {}
-            Err(error) => debug!(%error, "not readable"),
-        }
-    }
-
-    async fn close(self: &Arc<Self>, message: &Message) {
-        let header = message.headers.as_ref().and_then(|h| h.get(CLOSE));
-        let Some(close) = header.and_then(|v| decode_json::<Close>(v.as_str().as_bytes()).ok())
-        else {
-            let answer = Closed::Mismatch { message: "the CLOSE is not readable".to_owned() };
-            return self.answer(message, &answer).await;
-        };
-        if close.came == Came::Chunks {
-            // Behind its chunks: the upload's own task answers.
-            let (id, execution) = ((close.index, close.round), close.execution);
-            return self.chunk(execution, id, message.clone());
-        }
-        let part = self.parts.part(close.index, close.round, &close.execution);
-        if let Some(result) = self.plan.decided(close.index, close.round) {
-            self.remove_first(&part).await;
-            return self.answer(message, &Closed::HaveIt(Box::new(result))).await;
-        }
-        let inline = (close.came == Came::Inline).then(|| message.payload.clone());
-        let room = |bytes: &Bytes| self.no_room(close.index, bytes.len() as u64);
-        if let Some(reason) = inline.as_ref().and_then(room) {
-            self.found_no_room(close.index, close.bytes);
-            return self.answer(message, &Closed::Wait { reason }).await;
-        }
-        let (path, bytes, digest) = (part.clone(), close.bytes, close.digest);
-        let checking = self.on_disk(move || {
-            if let Some(inline) = inline {
-                write_part(&path, &inline)?;
-            }
-            let found = hash_file(&path)?;
-            if found == (digest, bytes) {
-                return Ok(());
-            }
-            let text = format!(
-                "{} bytes, {} arrived; {bytes} bytes, {digest} announced",
-                found.1, found.0
-            );
-            Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text))
-        });
-        let mismatch = |error: &std::io::Error| {
-            matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::NotFound)
-        };
-        let answer = match checking.await {
-            Ok(Ok(())) => self.durable(&part).await,
-            Ok(Err(error)) if mismatch(&error) && self.parts.gone().is_none() => {
-                Closed::Mismatch { message: error.to_string() }
-            }
-            Ok(Err(error)) => match self.not_written(close.index, close.bytes, &error) {
-                Ok(failed) => Closed::Refused(failed),
-                Err(reason) => Closed::Wait { reason },
-            },
-            Err(reason) => Closed::Wait { reason },
-        };
-        if matches!(&answer, Closed::Wait { .. } | Closed::Refused(_)) {
-            debug!(?answer, "an upload was turned away");
-            self.remove(&part);
-        }
-        self.answer(message, &answer).await;
-    }
-
-    async fn durable(&self, part: &std::path::Path) -> Closed {
-        match tokio::time::timeout(limits::DISK_WAIT, self.syncer.sync()).await {
-            Ok(Ok(())) => Closed::Durable,
-            Ok(Err(error)) => {
-                if self.parts.trouble(&error) != Trouble::Passes {
-                    let root = quote::name(self.parts.root());
-                    self.room.lose(format!("{root} cannot be synced: {error}"));
-                }
-                Closed::Wait { reason: format!("{}: {error}", quote::name(part)) }
-            }
-            Err(_) => Closed::Wait { reason: self.parts.unanswered(limits::DISK_WAIT) },
-        }
-    }
-
     async fn input(self: &Arc<Self>, message: &Message) {
         let Ok(request) = decode_json::<InputRequest>(&message.payload) else { return };
+        let _turn = self.input_disk.acquire().await;
         let shared = self.clone();
         let read = spawn_blocking(move || shared.inputs.read(&*shared.plan, &request)).await;
         let read = read.unwrap_or_else(|e| Err(Failed::new(Cause::InputUnreadable, e.to_string())));
