@@ -8,7 +8,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum Error {
     /// No server answered in time.
-    #[error("no NATS server answered at {url} within {waited:?}: {cause}")]
+    #[error("no NATS server answered at {url} within {waited:.1?}: {cause}")]
     Unreachable {
         /// Where.
         url: String,
@@ -123,6 +123,12 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Lost { .. } | Self::Full { .. })
+    }
+
+    /// Whether it may be that somebody is just starting the server, or making the streams on it.
+    #[must_use]
+    pub fn is_of_a_start(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Missing { .. })
     }
 
     /// The next thing a person at a terminal should try.
