@@ -7,8 +7,9 @@ use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::{Address, quote};
 use bagpress_codec::DataKind;
 use bagpress_producer::Usage;
+use clap::builder::Resettable;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 
 use crate::broker_cli::BrokerAt;
 use crate::cli::{BagArgs, Cli, Verb};
@@ -120,7 +121,8 @@ const RULES: &[Rule] = &[
 ///
 /// [`Usage`] for a flag that would do nothing, or an address that is none.
 pub(crate) fn parse() -> Result<Cli> {
-    let matches = Cli::command().get_matches();
+    let command = Cli::command().mut_subcommands(|verb| verb.mut_args(unless_empty));
+    let matches = command.get_matches();
     let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Some((verb, matches)) = matches.subcommand() {
         refuse_idle(verb, matches)?;
@@ -130,6 +132,16 @@ pub(crate) fn parse() -> Result<Cli> {
         match &mut cli.verb {
             Verb::Run(args) => refuse_idle_values(&args.bag, matches)?,
             Verb::Submit(args) => refuse_idle_values(&args.bag, matches)?,
+            Verb::Rm(args) if args.orphans && !SERVER.iter().any(|id| is_given(matches, id)) => {
+                if is_typed(matches, "connect_timeout") {
+                    let why = "run folders alone are swept";
+                    return Err(idle_flag(
+                        "--connect-timeout",
+                        "without --server or --context",
+                        why,
+                    ));
+                }
+            }
             Verb::Broker(args) if args.init => {
                 args.from = came_from(matches);
                 check_url(args.server.as_deref().unwrap_or_default(), args.from)?;
@@ -138,6 +150,12 @@ pub(crate) fn parse() -> Result<Cli> {
         }
     }
     Ok(cli)
+}
+
+/// A variable that is exported and empty is as one that is not.
+fn unless_empty(arg: Arg) -> Arg {
+    let value = arg.get_env().and_then(std::env::var_os);
+    if value.is_some_and(|value| value.is_empty()) { arg.env(Resettable::Reset) } else { arg }
 }
 
 /// Whether somebody typed a flag.
@@ -199,23 +217,18 @@ fn refuse_idle_values(bag: &BagArgs, matches: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
-/// Settles which broker is meant: what is typed goes before what is exported, and what is empty is not
-/// there.
+/// Settles which broker is meant: what is typed goes before what is exported.
 fn settle(at: &mut BrokerAt, matches: &ArgMatches) -> Result<()> {
     let exported = |id| source(matches, id) == Some(ValueSource::EnvVariable);
-    if exported("server") {
-        let needless = is_typed(matches, "context") || at.server.as_deref() == Some("");
-        at.server = at.server.take().filter(|_| !needless);
+    if exported("server") && is_typed(matches, "context") {
+        at.server = None;
     }
-    if exported("context") {
-        let needless = is_typed(matches, "server") || at.context.as_deref() == Some("");
-        at.context = at.context.take().filter(|_| !needless);
+    if exported("context") && is_typed(matches, "server") {
+        at.context = None;
     }
-    if exported("creds") {
-        // A context has its own.
-        let needless =
-            at.context.is_some() || at.creds.as_ref().is_some_and(|c| c.as_os_str().is_empty());
-        at.creds = at.creds.take().filter(|_| !needless);
+    // A context has its own.
+    if exported("creds") && at.context.is_some() {
+        at.creds = None;
     }
     at.from = came_from(matches);
     if at.server.is_some() && at.context.is_some() {

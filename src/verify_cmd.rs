@@ -20,14 +20,16 @@ use crate::terminal::print;
 pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     logging::start(None)?;
     let folder = RunFolder::existing(&args.folder)?;
-    let mut at = address(&args.broker)?.map(|(address, _)| address);
-    let mut cluster = None;
     let specification = Specification::read(&folder)?;
     let only_objects = specification.results == ResultPath::Objects && !specification.has_files();
     if args.nats_server.is_some() && !only_objects {
         let beside = "where the outputs are files";
         return Err(idle_flag("--nats-server", beside, "it is for objects in the run's own store"));
     }
+    // Files are read where they are.
+    let named = if only_objects { address(&args.broker)? } else { None };
+    let mut at = named.map(|(address, _)| address);
+    let mut cluster = None;
     if at.is_none() && only_objects && folder.broker().is_dir() {
         let options = local::Options {
             program: find_program(args.nats_server.as_deref())?,
