@@ -198,7 +198,7 @@ pub(crate) struct FollowArgs {
     #[arg(long, value_name = "DURATION")]
     pub(crate) deadline: Option<humantime::Duration>,
 
-    /// Give up, with exit 4, when more tasks than this failed
+    /// Give up, with exit 4, when more tasks than this failed; without it a bag goes on whatever fails
     #[arg(long, value_name = "N")]
     pub(crate) max_fails: Option<u64>,
 
@@ -216,7 +216,9 @@ pub(crate) struct FollowArgs {
     bagpress run /usr/share/doc --codec gzip:6 --out compressed\n  \
     bagpress run --tasks 24 --bytes 2MiB --codec zlib:6 --workers 4 --name t1\n  \
     bagpress run photos notes --results objects --server nats://127.0.0.1:4222\n  \
-    bagpress run --tasks 24 --bytes 2MiB --delivery queue-group --workers 4")]
+    bagpress run --tasks 24 --bytes 2MiB --delivery queue-group --workers 4\n\n\
+    A bag goes on when tasks fail: the rest is done, what failed is listed at the end with cause and path and in\n\
+    failed.txt of its run folder, and the exit code is 1. --max-fails N ends it sooner.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) bag: BagArgs,

@@ -12,7 +12,7 @@ use bagpress_producer::gather::{Gathered, Options, open_plan};
 use bagpress_producer::local::{self, Cluster};
 use bagpress_producer::run::{Generated, Prepared, Request, prepare};
 use bagpress_producer::{
-    Cancelled, RunFolder, Specification, Summary, Usage, message, wait_for_streams,
+    Cancelled, RunFolder, Specification, Summary, Usage, message, wait_for_streams, write_failed,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use crate::cli::{
 };
 use crate::exit::SOME_FAILED;
 use crate::logging;
-use crate::terminal::{Signals, print};
+use crate::terminal::{Signals, print, printed};
 
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
@@ -235,17 +235,23 @@ async fn conclude(
         }
     };
     let summary = Summary::of(&gathered, folder);
+    write_failed(folder, &gathered.plan)?;
     summary.write(folder)?;
     if gathered.plan.specification.results == ResultPath::Staged {
         remove_store(&folder.broker()).await?;
     }
+    let (failed, tasks) = (summary.failed, summary.tasks);
     if args.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
+        let summary = summary.all_failures(&gathered);
+        printed(|stdout| {
+            serde_json::to_writer_pretty(&mut *stdout, &summary)?;
+            stdout.write_all(b"\n")
+        })?;
     } else {
         print(&summary.text())?;
     }
-    if summary.failed > 0 {
-        message(&format!("error: {} of {} tasks failed", summary.failed, summary.tasks));
+    if failed > 0 {
+        message(&format!("error: {failed} of {tasks} tasks failed"));
         message(&format!("hint: bagpress gather {} --retry-failed", name(folder.path())));
         return Ok(ExitCode::from(SOME_FAILED));
     }

@@ -70,7 +70,7 @@ pub enum Error {
         log_tail: String,
     },
     /// Another process has the store.
-    #[error("the store {} is in use by process {holder}", .path.display())]
+    #[error("the store {} is in use by process {holder}", crate::quote::name(.path))]
     StoreInUse {
         /// The store's folder.
         path: PathBuf,
@@ -86,7 +86,7 @@ pub enum Error {
         why: String,
     },
     /// A file of ours could not be read or written.
-    #[error("{what} {}: {source}", .path.display())]
+    #[error("{what} {}: {source}", crate::quote::name(.path))]
     Io {
         /// What we did.
         what: &'static str,

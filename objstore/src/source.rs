@@ -75,7 +75,7 @@ impl Source {
             From::File { file, input } => {
                 let read = file.take(wanted as u64).read_to_end(segment);
                 read.map_err(|error| {
-                    let text = format!("{}: {error}", input.path.display());
+                    let text = format!("{}: {error}", bagpress_broker::quote::name(&input.path));
                     Failed::new(Cause::InputUnreadable, text)
                 })?;
             }
@@ -120,7 +120,10 @@ impl Source {
                 if same {
                     return Ok(());
                 }
-                let text = format!("{} changed while it was read", input.path.display());
+                let text = format!(
+                    "{} changed while it was read",
+                    bagpress_broker::quote::name(&input.path)
+                );
                 Err(Failed::new(Cause::InputChanged, text))
             }
             // The fetcher closes the channel when its own check, of the whole, is through.

@@ -156,7 +156,7 @@ impl Store {
     fn staged(&self, grant: Grant) -> Result<(Sink, Output), StoreError> {
         if let Some(share) = &grant.share {
             let file = create_part(&share.part).map_err(|error| {
-                let text = format!("{}: {error}", share.part.display());
+                let text = format!("{}: {error}", bagpress_broker::quote::name(&share.part));
                 if is_full(error.kind()) { StoreError::Full(text) } else { StoreError::Io(text) }
             })?;
             let sink = Sink::File { file, sync: !share.same_kernel };

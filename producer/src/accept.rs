@@ -181,11 +181,14 @@ impl Acceptor {
             }
             Err(Fetch::Object(error)) => return Err(error).context("fetch an object"),
             Err(Fetch::File(error)) => {
-                return Err(error).with_context(|| format!("write {}", part.display()));
+                return Err(error)
+                    .with_context(|| format!("write {}", bagpress_broker::quote::name(&part)));
             }
         }
         let target = self.plan.target(result.index).context("find the output's name")?;
-        parts.dress(&part, &target).with_context(|| format!("write {}", part.display()))?;
+        parts
+            .dress(&part, &target)
+            .with_context(|| format!("write {}", bagpress_broker::quote::name(&part)))?;
         Ok(Fate::Counted)
     }
 

@@ -12,6 +12,7 @@ mod any_order;
 pub mod cancel;
 mod dispatch;
 mod error;
+mod failures;
 pub mod folder;
 pub mod gather;
 mod glance;
@@ -55,6 +56,7 @@ mod written_and_read;
 use std::io::Write;
 
 pub use error::{Cancelled, Interrupted, Stalled, Usage};
+pub use failures::{Failure, Failures, write_failed};
 pub use folder::RunFolder;
 pub use requirements::wait_for_streams;
 pub use spec::{Data, Specification};

@@ -420,7 +420,7 @@ async fn put_file(bucket: &Bucket, index: u32, input: InputFile) -> Result<Info,
     let unreadable = |error: &dyn std::fmt::Display| {
         Put::Input(Failed::new(
             Cause::InputUnreadable,
-            format!("{}: {error}", input.path.display()),
+            format!("{}: {error}", bagpress_broker::quote::name(&input.path)),
         ))
     };
     let opened = spawn_blocking(move || open_unchanged(&opening)).await;
@@ -465,5 +465,8 @@ async fn abandon(writer: object_ref::Writer) {
 }
 
 fn changed(input: &InputFile) -> Failed {
-    Failed::new(Cause::InputChanged, format!("{} changed while it was read", input.path.display()))
+    Failed::new(
+        Cause::InputChanged,
+        format!("{} changed while it was read", bagpress_broker::quote::name(&input.path)),
+    )
 }

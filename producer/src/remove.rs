@@ -266,11 +266,8 @@ fn remove_empty_above(path: &Path, root: &Path) {
 /// Removes what a run writes into its folder, then the folder, if nothing else is in it.
 fn remove_own(folder: &RunFolder, how: How, removed: &mut Removed) -> Result<()> {
     let mut own = vec![folder.results(), folder.logs(), folder.inputs(), folder.manifest()];
-    own.push(folder.attempts());
-    own.extend(
-        ["summary.txt", "summary.json", "failed.txt", "server.txt"]
-            .map(|name| folder.path().join(name)),
-    );
+    own.extend([folder.attempts(), folder.failed()]);
+    own.extend(["summary.txt", "summary.json", "server.txt"].map(|name| folder.path().join(name)));
     // Last of all: while it is there, the folder is a run's, and removing goes on.
     own.extend([folder.specification(), folder.path().join(".lock")]);
     for path in &own {

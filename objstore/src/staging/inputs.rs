@@ -73,7 +73,10 @@ impl Inputs {
 }
 
 fn changed(input: &InputFile, how: &str) -> Failed {
-    let text = format!("{} changed since the bag was made: {how}", input.path.display());
+    let text = format!(
+        "{} changed since the bag was made: {how}",
+        bagpress_broker::quote::name(&input.path)
+    );
     Failed::new(Cause::InputChanged, text)
 }
 
@@ -88,7 +91,10 @@ pub fn open_unchanged(input: &InputFile) -> Result<File, Failed> {
         _ => Cause::InputUnreadable,
     };
     let failed = |error: std::io::Error| {
-        Failed::new(cause(&error), format!("{}: {error}", input.path.display()))
+        Failed::new(
+            cause(&error),
+            format!("{}: {error}", bagpress_broker::quote::name(&input.path)),
+        )
     };
     let file = File::open(&input.path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;

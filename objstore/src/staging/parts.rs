@@ -132,7 +132,10 @@ impl Parts {
     #[must_use]
     pub(super) fn unanswered(&self, wait: Duration) -> String {
         let seconds = wait.as_secs();
-        format!("the disk of {} has not answered for {seconds} s", self.root.display())
+        format!(
+            "the disk of {} has not answered for {seconds} s",
+            bagpress_broker::quote::name(&self.root)
+        )
     }
 
     /// Why there is no room for an output of `bytes`, if there is none.
@@ -141,7 +144,7 @@ impl Parts {
         let free = self.free_bytes().ok()?;
         let needed = limits::DISK_FREE_MIN + bytes;
         (free < needed).then(|| {
-            let root = self.root.display();
+            let root = bagpress_broker::quote::name(&self.root);
             format!("disk full: {free} bytes free at {root}, {needed} needed; free some space")
         })
     }

@@ -349,7 +349,9 @@ impl Shared {
                 let payload = message.payload.clone();
                 let written = self.on_disk(move || incoming.write(&payload)).await;
                 let written = written.and_then(|written| {
-                    written.map_err(|error| format!("{}: {error}", part.display()))
+                    written.map_err(|error| {
+                        format!("{}: {error}", bagpress_broker::quote::name(&part))
+                    })
                 });
                 incoming = match written {
                     Ok(incoming) => incoming,
@@ -422,21 +424,29 @@ impl Shared {
     async fn durable(&self, close: &Close, part: &std::path::Path) -> Closed {
         let target = match self.plan.target(close.index) {
             Ok(target) => target,
-            Err(error) => return Closed::Wait { reason: format!("{}: {error}", part.display()) },
+            Err(error) => {
+                return Closed::Wait {
+                    reason: format!("{}: {error}", bagpress_broker::quote::name(&part)),
+                };
+            }
         };
         if target.attributes.is_some() {
             let (parts, path) = (self.parts.clone(), part.to_owned());
             match self.on_disk(move || parts.dress(&path, &target)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    return Closed::Wait { reason: format!("{}: {error}", part.display()) };
+                    return Closed::Wait {
+                        reason: format!("{}: {error}", bagpress_broker::quote::name(&part)),
+                    };
                 }
                 Err(reason) => return Closed::Wait { reason },
             }
         }
         match tokio::time::timeout(limits::DISK_WAIT, self.syncer.sync()).await {
             Ok(Ok(())) => Closed::Durable,
-            Ok(Err(error)) => Closed::Wait { reason: format!("{}: {error}", part.display()) },
+            Ok(Err(error)) => {
+                Closed::Wait { reason: format!("{}: {error}", bagpress_broker::quote::name(&part)) }
+            }
             Err(_) => Closed::Wait { reason: self.parts.unanswered(limits::DISK_WAIT) },
         }
     }
