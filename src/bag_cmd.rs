@@ -22,6 +22,10 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<String> {
 pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
     logging::start(None)?;
     let bag = args.bag.as_deref().map(Bag::parse).transpose()?;
+    if let (Some(Bag::Folder(folder, _)), true) = (&bag, args.failed) {
+        // The ledger has all of it.
+        return failed(&args, &task_status::failed_in_folder(folder)?);
+    }
     let broker = reach(&args.broker, &args.patience, bag.as_ref()).await?;
     if broker.is_none() {
         match &bag {
@@ -35,17 +39,17 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
         print(&if args.json { json(&task)? } else { task.to_string() })?;
         return Ok(ExitCode::SUCCESS);
     }
-    if let (Some(bag), true) = (&bag, args.failed) {
-        let failed = match (bag, broker) {
-            (Bag::Folder(folder, _), _) => task_status::failed_in_folder(folder)?,
-            (Bag::Id(id), Some(broker)) => task_status::failed_of_id(broker, id).await?,
-            (Bag::Id(_), None) => Vec::new(),
-        };
-        let text: String = failed.iter().map(ToString::to_string).collect();
-        print(&if args.json { json(&failed)? } else { text })?;
-        return Ok(ExitCode::SUCCESS);
+    if let (Some(Bag::Id(id)), Some(broker), true) = (&bag, broker, args.failed) {
+        return failed(&args, &task_status::failed_of_id(broker, id).await?);
     }
     watch(&args, bag.as_ref(), broker).await
+}
+
+/// Prints failed tasks, each with its attempts.
+fn failed(args: &StatusArgs, failed: &[task_status::Task]) -> Result<ExitCode> {
+    let text: String = failed.iter().map(ToString::to_string).collect();
+    print(&if args.json { json(&failed)? } else { text })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Where the bag's server is, for somebody who wants to know more than the ledger says.

@@ -93,7 +93,7 @@ fn context(name: &str) -> Result<Address> {
 
 /// What a BAG argument names.
 pub(crate) enum Bag {
-    Folder(RunFolder, Specification),
+    Folder(RunFolder, Box<Specification>),
     Id(BagId),
 }
 
@@ -102,7 +102,7 @@ impl Bag {
         if text.contains('/') {
             let folder = RunFolder::existing(Path::new(text))?;
             let specification = Specification::read(&folder)?;
-            return Ok(Self::Folder(folder, specification));
+            return Ok(Self::Folder(folder, Box::new(specification)));
         }
         let id = text.parse().map_err(|error| {
             Usage::error(

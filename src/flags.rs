@@ -5,7 +5,6 @@
 use anyhow::Result;
 use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::{Address, quote};
-use bagpress_codec::DataKind;
 use bagpress_producer::Usage;
 use clap::builder::Resettable;
 use clap::parser::ValueSource;
@@ -130,17 +129,23 @@ pub(crate) fn parse() -> Result<Cli> {
             settle(at, matches)?;
         }
         match &mut cli.verb {
-            Verb::Run(args) => refuse_idle_values(&args.bag, matches)?,
-            Verb::Submit(args) => refuse_idle_values(&args.bag, matches)?,
-            Verb::Rm(args) if args.orphans && !SERVER.iter().any(|id| is_given(matches, id)) => {
-                if is_typed(matches, "connect_timeout") {
-                    let why = "run folders alone are swept";
-                    return Err(idle_flag(
-                        "--connect-timeout",
-                        "without --server or --context",
-                        why,
-                    ));
+            Verb::Run(args) => refuse_idle_values(&args.bag)?,
+            Verb::Submit(args) => refuse_idle_values(&args.bag)?,
+            Verb::Status(args)
+                if args.failed && args.bag.as_ref().is_some_and(|bag| bag.contains('/')) =>
+            {
+                if let Some(id) = SERVER.iter().find(|id| is_typed(matches, id)) {
+                    let why = "failed tasks are read from its ledger";
+                    return Err(idle_flag(&long(id), "with --failed and a run folder", why));
                 }
+            }
+            Verb::Rm(args)
+                if args.orphans
+                    && !SERVER.iter().any(|id| is_given(matches, id))
+                    && is_typed(matches, "connect_timeout") =>
+            {
+                let why = "run folders alone are swept";
+                return Err(idle_flag("--connect-timeout", "without --server or --context", why));
             }
             Verb::Broker(args) if args.init => {
                 args.from = came_from(matches);
@@ -204,15 +209,12 @@ pub(crate) fn idle_flag(flag: &str, beside: &str, why: &str) -> anyhow::Error {
     Usage::error(format!("{flag} does nothing {beside}: {why}"), format!("leave {flag} out"))
 }
 
-fn refuse_idle_values(bag: &BagArgs, matches: &ArgMatches) -> Result<()> {
+fn refuse_idle_values(bag: &BagArgs) -> Result<()> {
     let objects = "--results objects";
     for (flag, is_set) in [("--get", bag.get), ("--keep-inputs", bag.keep_inputs)] {
         if is_set && bag.results != ResultPath::Objects {
             return Err(idle_flag(flag, &format!("without {objects}"), "it is about objects"));
         }
-    }
-    if bag.generated.data == DataKind::Zeros && is_typed(matches, "seed") {
-        return Err(idle_flag("--seed", "with --data zeros", "zeros have no seed"));
     }
     Ok(())
 }

@@ -25,19 +25,16 @@ pub(crate) fn start(file: Option<&Path>) -> Result<()> {
         EnvFilter::new(format!("{level},async_nats=error"))
     });
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
-    match file {
-        Some(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            let file = file.with_context(|| format!("open the log {}", name(path)))?;
-            let log = Log::start(file).context("start the log's thread")?;
-            subscriber.json().with_writer(LOG.get_or_init(|| log).clone()).init();
-        }
-        None => {
-            // Colours are for a terminal, and for who has not said that they are not wanted.
-            let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            let ansi = io::stderr().is_terminal() && !plain;
-            subscriber.with_writer(io::stderr).with_ansi(ansi).without_time().init();
-        }
+    if let Some(path) = file {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let file = file.with_context(|| format!("open the log {}", name(path)))?;
+        let log = Log::start(file).context("start the log's thread")?;
+        subscriber.json().with_writer(LOG.get_or_init(|| log).clone()).init();
+    } else {
+        // Colours are for a terminal, and for who has not said that they are not wanted.
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let ansi = io::stderr().is_terminal() && !plain;
+        subscriber.with_writer(io::stderr).with_ansi(ansi).without_time().init();
     }
     Ok(())
 }

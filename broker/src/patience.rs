@@ -88,14 +88,14 @@ impl Patience {
             }
             if !said && elapsed >= limits::CONNECT_NOTICE {
                 said = true;
-                match &error {
-                    Error::Missing { what: lacks } => {
-                        (self.say)(&format!("waiting for {what}: it has no {lacks} yet"))
-                    }
-                    _ => (self.say)(&format!("waiting for {what}")),
-                }
+                let lacks = match &error {
+                    Error::Missing { what } => format!(": it has no {what} yet"),
+                    _ => String::new(),
+                };
+                (self.say)(&format!("waiting for {what}{lacks}"));
             }
-            tokio::time::sleep(limits::CONNECT_AGAIN.min(self.within - elapsed)).await;
+            tokio::time::sleep(limits::CONNECT_AGAIN.min(self.within.saturating_sub(elapsed)))
+                .await;
         }
     }
 }

@@ -61,10 +61,10 @@ impl RunFolder {
         let inside = ["staged", "objects"].iter().find(|p| path.join(p).join("bag.json").is_file());
         let hint = inside.map_or_else(
             || "name the folder that holds bag.json, such as runs/NAME/staged".to_owned(),
-            |inside| format!("did you mean {}?", bagpress_broker::quote::name(&path.join(inside))),
+            |inside| format!("did you mean {}?", bagpress_broker::quote::name(path.join(inside))),
         );
         Err(Usage::error(
-            format!("{} is no run folder: it has no bag.json", bagpress_broker::quote::name(&path)),
+            format!("{} is no run folder: it has no bag.json", bagpress_broker::quote::name(path)),
             hint,
         ))
     }

@@ -97,7 +97,7 @@ pub(crate) struct Found {
 /// [`Usage`]: no such path, nothing to do, two inputs with one target, too many files.
 pub(crate) fn find(paths: &[PathBuf], list: &Path, out: Option<&Path>) -> Result<Found> {
     let file = File::create(list)
-        .with_context(|| format!("write {}", bagpress_broker::quote::name(&list)))?;
+        .with_context(|| format!("write {}", bagpress_broker::quote::name(list)))?;
     let mut finder = Finder {
         writer: BufWriter::new(file),
         hasher: Hasher::new(),
@@ -109,11 +109,11 @@ pub(crate) fn find(paths: &[PathBuf], list: &Path, out: Option<&Path>) -> Result
         finder.walk(path)?;
     }
     let Finder { mut writer, hasher, mut found, .. } = finder;
-    writer.flush().with_context(|| format!("write {}", bagpress_broker::quote::name(&list)))?;
+    writer.flush().with_context(|| format!("write {}", bagpress_broker::quote::name(list)))?;
     writer
         .get_ref()
         .sync_all()
-        .with_context(|| format!("write {}", bagpress_broker::quote::name(&list)))?;
+        .with_context(|| format!("write {}", bagpress_broker::quote::name(list)))?;
     if found.files == 0 {
         return Err(Usage::error(
             "there is no regular file in what was named",
@@ -130,7 +130,7 @@ pub(crate) fn check_roots(paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         fs::symlink_metadata(path).map_err(|error| {
             Usage::error(
-                format!("no such input: {}: {error}", bagpress_broker::quote::name(&path)),
+                format!("no such input: {}: {error}", bagpress_broker::quote::name(path)),
                 "name files and folders that exist",
             )
         })?;
@@ -145,8 +145,8 @@ fn same_target(one: &Path, other: &Path) -> anyhow::Error {
     Usage::error(
         format!(
             "{} and {} would have the same output",
-            bagpress_broker::quote::name(&one),
-            bagpress_broker::quote::name(&other)
+            bagpress_broker::quote::name(one),
+            bagpress_broker::quote::name(other)
         ),
         "give them to different runs, or name a folder above both",
     )
@@ -159,7 +159,7 @@ fn last_component(path: &Path) -> Result<OsString> {
     }
     let absolute = path
         .canonicalize()
-        .with_context(|| format!("find {}", bagpress_broker::quote::name(&path)))?;
+        .with_context(|| format!("find {}", bagpress_broker::quote::name(path)))?;
     Ok(absolute.file_name().unwrap_or_else(|| "root".as_ref()).to_owned())
 }
 
@@ -175,7 +175,7 @@ struct Finder {
 impl Finder {
     fn walk(&mut self, root: &Path) -> Result<()> {
         let absolute = std::path::absolute(root)
-            .with_context(|| format!("find {}", bagpress_broker::quote::name(&root)))?;
+            .with_context(|| format!("find {}", bagpress_broker::quote::name(root)))?;
         let name = PathBuf::from(last_component(root)?);
         let out = self.out.clone();
         // The root itself may be a link: who names one means what it leads to.
@@ -209,7 +209,7 @@ impl Finder {
                 if relative.as_os_str().is_empty() { name.clone() } else { name.join(relative) };
             let metadata = fs::metadata(entry.path());
             let metadata = metadata.with_context(|| {
-                format!("look at {}", bagpress_broker::quote::name(&entry.path()))
+                format!("look at {}", bagpress_broker::quote::name(entry.path()))
             })?;
             self.add(entry.path(), target, &metadata)?;
         }
@@ -226,7 +226,7 @@ impl Finder {
             return Err(Usage::error(
                 format!(
                     "{} has {} bytes; at most {} are allowed",
-                    bagpress_broker::quote::name(&path),
+                    bagpress_broker::quote::name(path),
                     metadata.len(),
                     limits::INPUT_BYTES_MAX
                 ),

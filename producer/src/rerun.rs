@@ -122,7 +122,7 @@ fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
         }
     });
     reading
-        .with_context(|| format!("read {}", bagpress_broker::quote::name(&plan.ledger.path())))?;
+        .with_context(|| format!("read {}", bagpress_broker::quote::name(plan.ledger.path())))?;
     unread.map_or(Ok(broken), Err)
 }
 
@@ -132,7 +132,7 @@ async fn broken_objects(plan: BagPlan, bucket: Bucket) -> Result<Vec<u32>> {
         done.extend(result.done().map(|done| (result.index, done.output_digest)));
     });
     reading
-        .with_context(|| format!("read {}", bagpress_broker::quote::name(&plan.ledger.path())))?;
+        .with_context(|| format!("read {}", bagpress_broker::quote::name(plan.ledger.path())))?;
     for (index, digest) in done {
         if !is_sound(&bucket, index, &digest).await.context("read an object back")? {
             broken.push(index);

@@ -113,7 +113,7 @@ fn prepare_in(
                 format!("the name {name} is taken by {state} bag, {}", before.bag),
                 format!(
                     "choose another --name, or remove {}",
-                    bagpress_broker::quote::name(&folder.path())
+                    bagpress_broker::quote::name(folder.path())
                 ),
             ));
         }
@@ -184,7 +184,7 @@ fn absolute_out(request: &Request) -> Result<Option<PathBuf>> {
         Usage::error(
             format!(
                 "the output folder {} cannot be made: {error}",
-                bagpress_broker::quote::name(&out)
+                bagpress_broker::quote::name(out)
             ),
             "choose a writable --out DIR",
         )

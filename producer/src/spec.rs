@@ -227,5 +227,5 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
         std::fs::rename(&part, path)?;
         std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     };
-    write().with_context(|| format!("write {}", bagpress_broker::quote::name(&path)))
+    write().with_context(|| format!("write {}", bagpress_broker::quote::name(path)))
 }

@@ -64,7 +64,7 @@ async fn bag_of_files(place: &Place, words: &str) {
 }
 
 #[tokio::test]
-async fn a_local_run() {
+async fn looking_at_a_local_run_removes_nothing() {
     let place = Place::new().await;
     place.run("run --tasks 4 --bytes 1KiB --workers 1 --name t -q").await.with_code(0);
     fs::write(place.folder("t/staged/notes.txt"), "mine").unwrap();
@@ -74,7 +74,7 @@ async fn a_local_run() {
 }
 
 #[tokio::test]
-async fn a_local_run_with_its_outputs() {
+async fn looking_at_outputs_removes_none() {
     let place = Place::new().await;
     bag_of_files(&place, "--workers 1").await;
     let found = says_it_first(&place, None, "runs/t/staged --outputs").await;
@@ -84,7 +84,7 @@ async fn a_local_run_with_its_outputs() {
 }
 
 #[tokio::test]
-async fn a_run_on_a_server() {
+async fn looking_at_a_run_on_a_server_removes_nothing() {
     let (place, server) = Place::with_server().await;
     let at = format!("--server {}", server.url());
     let _worker = place.worker(&server);
@@ -96,7 +96,7 @@ async fn a_run_on_a_server() {
 }
 
 #[tokio::test]
-async fn the_folder_only_of_a_run_on_a_server() {
+async fn looking_at_a_folder_only_removes_nothing() {
     let (place, server) = Place::with_server().await;
     let at = format!("--server {}", server.url());
     let _worker = place.worker(&server);
@@ -108,7 +108,7 @@ async fn the_folder_only_of_a_run_on_a_server() {
 }
 
 #[tokio::test]
-async fn a_bag_by_its_id() {
+async fn looking_at_a_bag_by_its_id_removes_nothing() {
     let (place, server) = Place::with_server().await;
     let at = format!("--server {}", server.url());
     // Nobody works on it: its tasks are still in the queue.
@@ -145,7 +145,7 @@ async fn a_bag_that_is_gathered_is_not_cancelled_by_looking() {
 }
 
 #[tokio::test]
-async fn orphans() {
+async fn looking_at_orphans_removes_none() {
     let place = Place::new().await;
     place.run("run --tasks 2 --bytes 1KiB --workers 1 --name t -q").await.with_code(0);
     fs::write(place.folder("t/staged/summary.part"), "left").unwrap();

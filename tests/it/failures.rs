@@ -117,10 +117,11 @@ async fn a_summary_that_cannot_be_printed_is_written_all_the_same() {
 
 #[tokio::test]
 async fn no_colours_where_there_is_no_terminal() {
-    let place = Place::new().await;
-    place.run("run --tasks 2 --bytes 1KiB --workers 1 --name t -q").await.with_code(0);
-    let mut command = place.bagpress("status runs/t/staged");
-    command.env("BAGPRESS_LOG", "trace");
-    let ended = place.finish(command).await.with_code(0);
-    assert!(!ended.stderr.contains('\u{1b}') && !ended.stdout.contains('\u{1b}'), "{ended:?}");
+    let (place, server) = Place::with_bare_server().await;
+    let mut command =
+        place.bagpress(&format!("status --connect-timeout 0s --server {}", server.url()));
+    command.env("BAGPRESS_LOG", "debug");
+    let ended = place.finish(command).await.with_code(3);
+    assert!(ended.stderr.contains("DEBUG"), "{ended:?}");
+    assert!(!ended.stderr.contains('\u{1b}'), "{ended:?}");
 }

@@ -47,7 +47,6 @@ const IDLE: &[(&str, &str)] = &[
     ("run in --out out --data text", "--data"),
     ("run in --out out --seed 7", "--seed"),
     ("run in --out out --bytes 1KiB", "--bytes"),
-    ("run --tasks 2 --data zeros --seed 7", "--seed"),
     ("submit in --results objects --seed 7 --server nats://h", "--seed"),
     // Removing and sweeping.
     ("rm --orphans --force", "--force"),
@@ -74,6 +73,8 @@ const IDLE: &[(&str, &str)] = &[
     // One look at a bag, or many.
     ("status --failed", "BAG"),
     ("status runs/t/staged --failed --watch", "--watch"),
+    ("status runs/t/staged --failed --server nats://h", "--server"),
+    ("status runs/t/staged --failed --context c", "--context"),
     ("status runs/t/staged 7 --failed", "--failed"),
     ("status runs/t/staged 7 --watch", "--watch"),
 ];

@@ -167,10 +167,20 @@ async fn words_of_a_worker_forge_nothing() {
     expect_harmless(&gathered);
     assert!(gathered.stdout.contains(r"broken\nerror: 0 of 4 tasks failed"), "{gathered:?}");
     assert!(gathered.stdout.contains(r"broken\u{1b}[31m"), "{gathered:?}");
-    for words in ["runs/t/objects", "runs/t/objects --failed", "runs/t/objects 0", &id] {
+    expect_harmless(&place.run("status runs/t/objects --failed").await.with_code(0));
+    for words in ["runs/t/objects", "runs/t/objects 0", &id] {
         expect_harmless(&place.run(&format!("status {words} {at}")).await.with_code(0));
     }
     let failed = place.run(&format!("status {id} --failed {at}")).await.with_code(0);
     expect_harmless(&failed);
     assert!(failed.stdout.contains(r"worker\u{1b}[31m on host\u{1b}[31m"), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_column_ends_before_its_value_begins() {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--server {}", server.url());
+    place.run(&format!("submit --tasks 2 --bytes 1KiB --name t {at}")).await.with_code(0);
+    let status = place.run(&format!("status runs/t/staged {at}")).await.with_code(0);
+    assert!(status.stdout.contains("\nwhy it waits  nobody gathers it"), "{status:?}");
 }

@@ -426,7 +426,7 @@ impl Shared {
             Ok(target) => target,
             Err(error) => {
                 return Closed::Wait {
-                    reason: format!("{}: {error}", bagpress_broker::quote::name(&part)),
+                    reason: format!("{}: {error}", bagpress_broker::quote::name(part)),
                 };
             }
         };
@@ -436,7 +436,7 @@ impl Shared {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     return Closed::Wait {
-                        reason: format!("{}: {error}", bagpress_broker::quote::name(&part)),
+                        reason: format!("{}: {error}", bagpress_broker::quote::name(part)),
                     };
                 }
                 Err(reason) => return Closed::Wait { reason },
@@ -445,7 +445,7 @@ impl Shared {
         match tokio::time::timeout(limits::DISK_WAIT, self.syncer.sync()).await {
             Ok(Ok(())) => Closed::Durable,
             Ok(Err(error)) => {
-                Closed::Wait { reason: format!("{}: {error}", bagpress_broker::quote::name(&part)) }
+                Closed::Wait { reason: format!("{}: {error}", bagpress_broker::quote::name(part)) }
             }
             Err(_) => Closed::Wait { reason: self.parts.unanswered(limits::DISK_WAIT) },
         }
