@@ -1,7 +1,11 @@
 //! Waiting for a broker that is just starting: for the server, and for the streams on it.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use tokio::time::{sleep, timeout};
+
+use crate::quote::words;
 use crate::{Address, Broker, Error, Role, limits, subjects};
 
 /// How long a command waits until a server answers and has the streams, from when this is made.
@@ -33,8 +37,16 @@ impl Patience {
             let within = if self.within.is_zero() { limits::CONNECT_TIMEOUT } else { left };
             Broker::connect_within(address, role, within)
         };
-        let what = format!("a NATS server at {}", crate::quote::words(&address.url));
-        self.retry(&what, one_try).await.map_err(|error| match error {
+        let mut connecting = pin!(self.retry(one_try, |_| {}));
+        let connected = match timeout(limits::CONNECT_NOTICE, &mut connecting).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                // Refused again and again, or not even answered.
+                (self.say)(&format!("waiting for a NATS server at {}", words(&address.url)));
+                connecting.await
+            }
+        };
+        connected.map_err(|error| match error {
             Error::Unreachable { url, cause, .. } => {
                 Error::Unreachable { url, waited: self.began.elapsed(), cause }
             }
@@ -52,7 +64,17 @@ impl Patience {
         broker: &Broker,
         look: impl Fn() -> Look,
     ) -> Result<T, Error> {
-        self.retry(&format!("the streams at {}", crate::quote::words(broker.url())), look).await
+        let mut said = false;
+        let say = |error: &Error| {
+            if let Error::Missing { what } = error
+                && self.began.elapsed() >= limits::CONNECT_NOTICE
+                && !std::mem::replace(&mut said, true)
+            {
+                let url = words(broker.url());
+                (self.say)(&format!("waiting for the streams at {url}: it has no {what} yet"));
+            }
+        };
+        self.retry(look, say).await
     }
 
     /// Waits for the streams, and the lines of all bags.
@@ -71,31 +93,23 @@ impl Patience {
         self.streams(broker, look).await
     }
 
+    /// Tries again while somebody may be just starting what is missing; `see` is shown each error.
     async fn retry<T, Once: Future<Output = Result<T, Error>>>(
         &self,
-        what: &str,
         once: impl Fn() -> Once,
+        mut see: impl FnMut(&Error),
     ) -> Result<T, Error> {
-        let mut said = false;
         loop {
             let error = match once().await {
                 Err(error) if error.is_of_a_start() => error,
                 done => return done,
             };
-            let elapsed = self.began.elapsed();
-            if elapsed >= self.within {
+            let left = self.within.saturating_sub(self.began.elapsed());
+            if left.is_zero() {
                 return Err(error);
             }
-            if !said && elapsed >= limits::CONNECT_NOTICE {
-                said = true;
-                let lacks = match &error {
-                    Error::Missing { what } => format!(": it has no {what} yet"),
-                    _ => String::new(),
-                };
-                (self.say)(&format!("waiting for {what}{lacks}"));
-            }
-            tokio::time::sleep(limits::CONNECT_AGAIN.min(self.within.saturating_sub(elapsed)))
-                .await;
+            see(&error);
+            sleep(limits::CONNECT_AGAIN.min(left)).await;
         }
     }
 }

@@ -63,7 +63,7 @@ pub struct Summary {
     pub verified: bool,
     /// Mean of each part of a task, in µs.
     pub split: Split,
-    /// The first failures, or all of them: the [`all_failures`](Self::all_failures).
+    /// The first failures, or all of them: [`all_failures`](Self::all_failures).
     pub failures: Failures,
 }
 

@@ -144,3 +144,15 @@ async fn a_signal_ends_the_waiting_at_once() {
     }
     assert!(place.folder("t/staged/bag.json").is_file());
 }
+
+/// Who listens and says nothing is no server yet.
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_said_to_be_waited_for() {
+    let place = Place::new().await;
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("nats://{}", silent.local_addr().unwrap());
+    let status = place.spawn(&format!("status --connect-timeout 2s --server {url}"));
+    says(&place, &status, &format!("waiting for a NATS server at {url}")).await;
+    let ended = status.ended(&place).await;
+    expect_refusal(&ended, 3, &["no NATS server answered", "no answer"]);
+}
