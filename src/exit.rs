@@ -21,7 +21,16 @@ pub(crate) struct Signalled {
 
 /// Says what went wrong and what to try, and gives the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    message(&format!("error: {error:#}"));
+    // The end of a log has lines of its own; everything else is one.
+    let many = error.chain().any(|cause| {
+        matches!(cause.downcast_ref::<BrokerError>(), Some(BrokerError::NotReady { .. }))
+    });
+    let text = format!("error: {error:#}");
+    if many {
+        text.lines().for_each(message);
+    } else {
+        message(&text);
+    }
     if let Some(hint) = hint(error) {
         message(&format!("hint: {hint}"));
     }

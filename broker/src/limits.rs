@@ -192,6 +192,10 @@ pub const RETRY_WAIT: Duration = Duration::from_millis(250);
 pub const COMMIT_TRIES: u32 = 40;
 /// How long a command waits for a server to answer its first connect.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two tries to reach a server that may be just starting.
+pub const CONNECT_AGAIN: Duration = Duration::from_millis(100);
+/// How long a command waits for a server before it says so.
+pub const CONNECT_NOTICE: Duration = Duration::from_millis(500);
 /// How long a worker that has just started waits for streams that nobody has made.
 pub const STREAMS_WITHIN: Duration = Duration::from_secs(20);
 /// How long a supervised server may take to be ready.

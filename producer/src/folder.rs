@@ -61,9 +61,12 @@ impl RunFolder {
         let inside = ["staged", "objects"].iter().find(|p| path.join(p).join("bag.json").is_file());
         let hint = inside.map_or_else(
             || "name the folder that holds bag.json, such as runs/NAME/staged".to_owned(),
-            |inside| format!("did you mean {}?", path.join(inside).display()),
+            |inside| format!("did you mean {}?", bagpress_broker::quote::name(path.join(inside))),
         );
-        Err(Usage::error(format!("{} is no run folder: it has no bag.json", path.display()), hint))
+        Err(Usage::error(
+            format!("{} is no run folder: it has no bag.json", bagpress_broker::quote::name(path)),
+            hint,
+        ))
     }
 
     /// Makes the folder, and those in it.
@@ -75,7 +78,10 @@ impl RunFolder {
         for folder in [self.results(), self.logs()] {
             fs::create_dir_all(&folder).map_err(|error| {
                 Usage::error(
-                    format!("the run folder {} cannot be made: {error}", folder.display()),
+                    format!(
+                        "the run folder {} cannot be made: {error}",
+                        bagpress_broker::quote::name(&folder)
+                    ),
                     "choose a writable place with --runs DIR",
                 )
             })?;
@@ -83,7 +89,10 @@ impl RunFolder {
         let probe = self.path.join(".lock");
         OpenOptions::new().create(true).append(true).open(&probe).map_err(|error| {
             Usage::error(
-                format!("the run folder {} is not writable: {error}", self.path.display()),
+                format!(
+                    "the run folder {} is not writable: {error}",
+                    bagpress_broker::quote::name(&self.path)
+                ),
                 "choose a writable place with --runs DIR",
             )
         })?;
@@ -112,7 +121,10 @@ impl RunFolder {
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
         let file = file.as_mut().map_err(|error| {
             Usage::error(
-                format!("the run folder {} is not writable: {error}", self.path.display()),
+                format!(
+                    "the run folder {} is not writable: {error}",
+                    bagpress_broker::quote::name(&self.path)
+                ),
                 "choose a writable place with --runs DIR",
             )
         })?;
@@ -120,7 +132,11 @@ impl RunFolder {
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let holder = fs::read_to_string(&path).unwrap_or_default();
             return Err(Usage::error(
-                format!("{} is being gathered by process {}", self.path.display(), holder.trim()),
+                format!(
+                    "{} is being gathered by process {}",
+                    bagpress_broker::quote::name(&self.path),
+                    holder.trim()
+                ),
                 "wait for it, or stop it",
             ));
         }
@@ -186,7 +202,8 @@ impl RunFolder {
         let urls = |all: &str| all.split(',').map(without_secrets).collect::<Vec<_>>().join(",");
         let server = url.map_or_else(|| "local".to_owned(), urls);
         let path = self.path.join("server.txt");
-        fs::write(&path, server + "\n").with_context(|| format!("write {}", path.display()))
+        fs::write(&path, server + "\n")
+            .with_context(|| format!("write {}", bagpress_broker::quote::name(&path)))
     }
 
     /// The folder itself.
@@ -217,6 +234,12 @@ impl RunFolder {
     #[must_use]
     pub fn attempts(&self) -> PathBuf {
         self.path.join("attempts.jsonl")
+    }
+
+    /// `failed.txt`: the failed tasks, if there are any when it is summed up.
+    #[must_use]
+    pub fn failed(&self) -> PathBuf {
+        self.path.join("failed.txt")
     }
 
     /// `results/`.

@@ -86,15 +86,15 @@ pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<Bag
     let inputs = match specification.data {
         Data::Files { .. } => {
             let path = folder.inputs();
-            let list =
-                InputList::open(&path).with_context(|| format!("read {}", path.display()))?;
+            let list = InputList::open(&path)
+                .with_context(|| format!("read {}", bagpress_broker::quote::name(&path)))?;
             Some(Arc::new(list))
         }
         Data::Generated { .. } => None,
     };
     let path = folder.manifest();
     let ledger = Ledger::open(&path, specification.tasks);
-    let ledger = ledger.with_context(|| format!("open {}", path.display()))?;
+    let ledger = ledger.with_context(|| format!("open {}", bagpress_broker::quote::name(&path)))?;
     for bad in &ledger.bad_lines {
         warn!(line = bad.number, why = bad.why, "ledger line skipped");
     }
@@ -205,7 +205,8 @@ impl Gathering {
         if specification.has_files() {
             let root = specification.output_root(folder);
             let opened = Parts::open(&root, &specification.bag);
-            let opened = opened.with_context(|| format!("make {}", root.display()))?;
+            let opened =
+                opened.with_context(|| format!("make {}", bagpress_broker::quote::name(&root)))?;
             parts = Some(Arc::new(opened));
         }
         let serves = specification.results == ResultPath::Staged

@@ -96,7 +96,8 @@ pub(crate) struct Found {
 ///
 /// [`Usage`]: no such path, nothing to do, two inputs with one target, too many files.
 pub(crate) fn find(paths: &[PathBuf], list: &Path, out: Option<&Path>) -> Result<Found> {
-    let file = File::create(list).with_context(|| format!("write {}", list.display()))?;
+    let file = File::create(list)
+        .with_context(|| format!("write {}", bagpress_broker::quote::name(list)))?;
     let mut finder = Finder {
         writer: BufWriter::new(file),
         hasher: Hasher::new(),
@@ -108,8 +109,11 @@ pub(crate) fn find(paths: &[PathBuf], list: &Path, out: Option<&Path>) -> Result
         finder.walk(path)?;
     }
     let Finder { mut writer, hasher, mut found, .. } = finder;
-    writer.flush().with_context(|| format!("write {}", list.display()))?;
-    writer.get_ref().sync_all().with_context(|| format!("write {}", list.display()))?;
+    writer.flush().with_context(|| format!("write {}", bagpress_broker::quote::name(list)))?;
+    writer
+        .get_ref()
+        .sync_all()
+        .with_context(|| format!("write {}", bagpress_broker::quote::name(list)))?;
     if found.files == 0 {
         return Err(Usage::error(
             "there is no regular file in what was named",
@@ -126,7 +130,7 @@ pub(crate) fn check_roots(paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         fs::symlink_metadata(path).map_err(|error| {
             Usage::error(
-                format!("no such input: {}: {error}", path.display()),
+                format!("no such input: {}: {error}", bagpress_broker::quote::name(path)),
                 "name files and folders that exist",
             )
         })?;
@@ -139,7 +143,11 @@ pub(crate) fn check_roots(paths: &[PathBuf]) -> Result<()> {
 
 fn same_target(one: &Path, other: &Path) -> anyhow::Error {
     Usage::error(
-        format!("{} and {} would have the same output", one.display(), other.display()),
+        format!(
+            "{} and {} would have the same output",
+            bagpress_broker::quote::name(one),
+            bagpress_broker::quote::name(other)
+        ),
         "give them to different runs, or name a folder above both",
     )
 }
@@ -149,7 +157,9 @@ fn last_component(path: &Path) -> Result<OsString> {
     if let Some(name) = path.file_name() {
         return Ok(name.to_owned());
     }
-    let absolute = path.canonicalize().with_context(|| format!("find {}", path.display()))?;
+    let absolute = path
+        .canonicalize()
+        .with_context(|| format!("find {}", bagpress_broker::quote::name(path)))?;
     Ok(absolute.file_name().unwrap_or_else(|| "root".as_ref()).to_owned())
 }
 
@@ -164,8 +174,8 @@ struct Finder {
 
 impl Finder {
     fn walk(&mut self, root: &Path) -> Result<()> {
-        let absolute =
-            std::path::absolute(root).with_context(|| format!("find {}", root.display()))?;
+        let absolute = std::path::absolute(root)
+            .with_context(|| format!("find {}", bagpress_broker::quote::name(root)))?;
         let name = PathBuf::from(last_component(root)?);
         let out = self.out.clone();
         // The root itself may be a link: who names one means what it leads to.
@@ -198,8 +208,9 @@ impl Finder {
             let target =
                 if relative.as_os_str().is_empty() { name.clone() } else { name.join(relative) };
             let metadata = fs::metadata(entry.path());
-            let metadata =
-                metadata.with_context(|| format!("look at {}", entry.path().display()))?;
+            let metadata = metadata.with_context(|| {
+                format!("look at {}", bagpress_broker::quote::name(entry.path()))
+            })?;
             self.add(entry.path(), target, &metadata)?;
         }
         Ok(())
@@ -215,7 +226,7 @@ impl Finder {
             return Err(Usage::error(
                 format!(
                     "{} has {} bytes; at most {} are allowed",
-                    path.display(),
+                    bagpress_broker::quote::name(path),
                     metadata.len(),
                     limits::INPUT_BYTES_MAX
                 ),

@@ -13,6 +13,7 @@ pub mod cancel;
 mod dispatch;
 mod ends;
 mod error;
+mod failures;
 mod fetch;
 pub mod folder;
 pub mod gather;
@@ -56,14 +57,20 @@ mod why;
 #[cfg(test)]
 mod written_and_read;
 
+use std::io::Write;
+
 pub use error::{Cancelled, Interrupted, Stalled, Unwritable, Usage};
+pub use failures::{Failure, Failures, write_failed};
 pub use folder::RunFolder;
+pub use requirements::wait_for_streams;
 pub use spec::{Data, Specification};
 pub use summary::Summary;
 pub use verify::{Verified, verify};
 
 /// Says something to the person at the terminal, on stderr.
-#[expect(clippy::print_stderr, reason = "the one place of this crate that talks")]
+///
+/// It is one line whatever is in it: nothing that others have named moves the cursor or forges another.
 pub fn message(line: &str) {
-    eprintln!("{line}");
+    // A stderr that nobody can write to has nobody to tell.
+    writeln!(std::io::stderr(), "{}", bagpress_broker::quote::words(line)).ok();
 }

@@ -150,7 +150,10 @@ fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
                 Ok((digest, _)) => Ok(digest == expected.output_digest),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(error).with_context(|| {
-                    format!("read {}; if nobody can, move it away and repair again", path.display())
+                    format!(
+                        "read {}; if nobody can, move it away and repair again",
+                        bagpress_broker::quote::name(&path)
+                    )
                 }),
             });
         match looked {
@@ -159,7 +162,8 @@ fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
             Err(error) => unread = Some(error),
         }
     });
-    reading.with_context(|| format!("read {}", plan.ledger.path().display()))?;
+    reading
+        .with_context(|| format!("read {}", bagpress_broker::quote::name(plan.ledger.path())))?;
     unread.map_or(Ok(broken), Err)
 }
 
@@ -168,7 +172,8 @@ async fn broken_objects(plan: BagPlan, bucket: Bucket) -> Result<Vec<u32>> {
     let reading = plan.ledger.outcomes(|result| {
         done.extend(result.done().map(|done| (result.index, done.output_digest)));
     });
-    reading.with_context(|| format!("read {}", plan.ledger.path().display()))?;
+    reading
+        .with_context(|| format!("read {}", bagpress_broker::quote::name(plan.ledger.path())))?;
     for (index, digest) in done {
         if !is_sound(&bucket, index, &digest).await.context("read an object back")? {
             broken.push(index);

@@ -104,13 +104,17 @@ fn prepare_in(
     if existed {
         let before = Specification::read(&folder)?;
         if let Some(list) = list {
-            std::fs::remove_file(&list).with_context(|| format!("remove {}", list.display()))?;
+            std::fs::remove_file(&list)
+                .with_context(|| format!("remove {}", bagpress_broker::quote::name(&list)))?;
         }
         if !before.same_bag(&specification) || folder.path().join("summary.json").is_file() {
             let state = if before.same_bag(&specification) { "a finished" } else { "another" };
             return Err(Usage::error(
                 format!("the name {name} is taken by {state} bag, {}", before.bag),
-                format!("choose another --name, or remove {}", folder.path().display()),
+                format!(
+                    "choose another --name, or remove {}",
+                    bagpress_broker::quote::name(folder.path())
+                ),
             ));
         }
         specification = before;
@@ -178,14 +182,20 @@ fn absolute_out(request: &Request) -> Result<Option<PathBuf>> {
     let made = std::fs::create_dir_all(out).and_then(|()| out.canonicalize());
     let out = made.map_err(|error| {
         Usage::error(
-            format!("the output folder {} cannot be made: {error}", out.display()),
+            format!(
+                "the output folder {} cannot be made: {error}",
+                bagpress_broker::quote::name(out)
+            ),
             "choose a writable --out DIR",
         )
     })?;
     let probe = out.join(format!(".bagpress-probe-{}", random_base32::<5>()));
     std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).map_err(|error| {
         Usage::error(
-            format!("the output folder {} is not writable: {error}", out.display()),
+            format!(
+                "the output folder {} is not writable: {error}",
+                bagpress_broker::quote::name(&out)
+            ),
             "choose a writable --out DIR",
         )
     })?;
@@ -255,7 +265,7 @@ fn refuse_existing(specification: &Specification, list: &std::path::Path) -> Res
         if target.symlink_metadata().is_ok() {
             drop(std::fs::remove_file(list));
             return Err(Usage::error(
-                format!("the output {} is there already", target.display()),
+                format!("the output {} is there already", bagpress_broker::quote::name(&target)),
                 "choose an empty --out DIR, or remove it",
             ));
         }

@@ -90,8 +90,10 @@ impl Specification {
     /// If it is not there, not readable, or of another version.
     pub fn read(folder: &RunFolder) -> Result<Self> {
         let path = folder.specification();
-        let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))
+        let text = std::fs::read(&path)
+            .with_context(|| format!("read {}", bagpress_broker::quote::name(&path)))?;
+        serde_json::from_slice(&text)
+            .with_context(|| format!("read {}", bagpress_broker::quote::name(&path)))
     }
 
     /// Writes a run's specification, durably, in one step.
@@ -225,5 +227,5 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
         std::fs::rename(&part, path)?;
         std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     };
-    write().with_context(|| format!("write {}", path.display()))
+    write().with_context(|| format!("write {}", bagpress_broker::quote::name(path)))
 }

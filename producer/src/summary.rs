@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use bagpress_broker::quote::name;
 use bagpress_broker::result::Cause;
 use serde::{Deserialize, Serialize};
 
+use crate::failures::Failures;
 use crate::folder::RunFolder;
 use crate::gather::Gathered;
 use crate::spec::write_durably;
-use crate::tally::{Failure, Split};
+use crate::tally::Split;
 
 /// What a finished run came to; `summary.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,8 +63,8 @@ pub struct Summary {
     pub verified: bool,
     /// Mean of each part of a task, in µs.
     pub split: Split,
-    /// The first failures.
-    pub failures: Vec<Failure>,
+    /// The first failures, or all of them: [`all_failures`](Self::all_failures).
+    pub failures: Failures,
 }
 
 impl Summary {
@@ -93,8 +96,14 @@ impl Summary {
             output_per_input: tally.output_bytes as f64 / tally.input_bytes.max(1) as f64,
             verified: tally.done > 0 && tally.unverified == 0,
             split: tally.means(),
-            failures: tally.failures.clone(),
+            failures: Failures::first(&tally.failures, &gathered.plan),
         })
+    }
+
+    /// The same, to be written with all failures, which are read meanwhile.
+    #[must_use]
+    pub fn all_failures(self, gathered: &Gathered) -> Self {
+        Self { failures: self.failures.all(&gathered.plan), ..self }
     }
 
     /// Writes `summary.txt` and `summary.json`.
@@ -161,15 +170,14 @@ impl Summary {
                 ms(split.commit_us)
             ),
         );
-        row("folder", self.folder.clone());
-        for failure in &self.failures {
-            row(
-                "failed task",
-                format!("{}: {}: {}", failure.index, failure.cause, failure.message),
-            );
+        row("folder", name(&self.folder));
+        let listed = &self.failures.first;
+        for failure in listed {
+            row("failed task", failure.to_string());
         }
-        if self.failed > self.failures.len() as u64 {
-            row("", format!("and {} more", self.failed - self.failures.len() as u64));
+        if self.failed > listed.len() as u64 {
+            let all = name(Path::new(&self.folder).join("failed.txt"));
+            row("", format!("and {} more, all in {all}", self.failed - listed.len() as u64));
         }
         text
     }
