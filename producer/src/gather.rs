@@ -1,6 +1,7 @@
 //! Follows a bag until every task has an outcome.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,16 @@ use bagpress_broker::result::Cause;
 use bagpress_broker::{BagLine, BagState, Broker, Followed, Results, limits};
 use bagpress_objstore::staging::{Parts, Receiver};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::accept::{Accepted, Acceptor, output_bucket, syncer_of};
 use crate::dispatch::Dispatch;
-use crate::folder::RunFolder;
+use crate::folder::{GatherLock, RunFolder};
 use crate::history::{self, History};
 use crate::inputs::InputList;
+use crate::inputs::folders::{self, Made};
 use crate::journal::Journal;
 use crate::lease::Lease;
 use crate::ledger::{Bits, Ledger};
@@ -33,7 +36,7 @@ use crate::standstill::line_of;
 use crate::vanished::Vanished;
 use crate::wake::{Waker, Waking};
 use crate::watch::Watch;
-use crate::{Cancelled, Interrupted, Stalled};
+use crate::{Cancelled, Interrupted, Stalled, message};
 
 /// How a bag is followed.
 #[derive(Debug)]
@@ -108,15 +111,15 @@ pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<Bag
 pub async fn gather(
     broker: &Broker,
     folder: &RunFolder,
+    lock: &GatherLock,
     plan: BagPlan,
     options: Options,
 ) -> Result<Gathered> {
-    let lock = folder.lock()?;
     let specification = plan.specification.clone();
     let lease = if require(broker, &specification).await? {
-        Lease::take(broker, &lock, begun_line(&plan), options.resume).await?
+        Lease::take(broker, lock, begun_line(&plan), options.resume).await?
     } else {
-        Lease::of_the_lock_alone(broker, &lock)
+        Lease::of_the_lock_alone(broker, lock)
     };
     let begun = begun_line(&plan);
     let mut gathering = match Gathering::start(broker, folder, plan, options, lease.clone()).await {
@@ -140,6 +143,17 @@ pub async fn gather(
         return Err(error);
     }
     gathering.finish(history).await
+}
+
+/// Makes the folders that no output makes. One that cannot be made is no reason to end.
+async fn make_folders(folder: &RunFolder, root: PathBuf) -> Result<()> {
+    let list = folder.folders();
+    let made = spawn_blocking(move || folders::make(&list, &root)).await?;
+    let Made { failed, first } = made.context("read the list of folders")?;
+    if let Some(first) = first {
+        message(&format!("note: {failed} empty folders could not be made, such as {first}"));
+    }
+    Ok(())
 }
 
 pub(crate) fn begun_line(plan: &BagPlan) -> BagLine {
@@ -201,6 +215,7 @@ impl Gathering {
             let root = specification.output_root(folder);
             let opened = Parts::open(&root, &specification.bag);
             let opened = opened.with_context(|| format!("make {}", root.display()))?;
+            make_folders(folder, root).await?;
             parts = Some(Arc::new(opened));
         }
         let serves = specification.results == ResultPath::Staged

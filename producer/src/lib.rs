@@ -25,12 +25,14 @@ mod manifest;
 mod offers;
 mod outcomes;
 mod plan;
+mod preview;
 mod progress;
 mod publish;
 #[cfg(feature = "testing")]
 pub mod read_back;
 mod rebuild;
 pub mod remove;
+mod request;
 mod requirements;
 mod rerun;
 mod room;
@@ -53,7 +55,8 @@ mod why;
 mod written_and_read;
 
 pub use error::{Cancelled, Interrupted, Stalled, Usage};
-pub use folder::RunFolder;
+pub use folder::{GatherLock, RunFolder};
+pub use preview::{Preview, Refused, preview};
 pub use spec::{Data, Specification};
 pub use summary::Summary;
 pub use verify::{Verified, verify};
