@@ -6,7 +6,9 @@ mod broker_cmd;
 mod cli;
 mod exit;
 mod logging;
+mod preview_cmd;
 mod run_cmd;
+mod select_cli;
 mod worker_cmd;
 
 use std::process::ExitCode;

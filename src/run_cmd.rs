@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
@@ -11,8 +12,8 @@ use bagpress_broker::{Address, Broker, Role};
 use bagpress_codec::Codec;
 use bagpress_producer::gather::{Gathered, Options, open_plan};
 use bagpress_producer::local::{self, Cluster};
-use bagpress_producer::run::{Generated, Prepared, Request, prepare};
-use bagpress_producer::{Cancelled, RunFolder, Specification, Summary, Usage, message};
+use bagpress_producer::run::{Generated, Preparation, Prepared, Request, prepare};
+use bagpress_producer::{Cancelled, GatherLock, RunFolder, Specification, Summary, Usage, message};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -23,42 +24,41 @@ use crate::cli::{
 };
 use crate::exit::{SOME_FAILED, Signalled};
 use crate::logging;
+use crate::preview_cmd;
 
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
+    let dry_run = args.bag.select.dry_run;
+    let request = request(args.bag)?;
+    if dry_run {
+        return blocking(move || preview_cmd::show(&request, args.follow.json)).await;
+    }
     // Before anything is written.
     let at = At::of(&args.broker, &args.local)?;
-    let prepared = {
-        let request = request(args.bag)?;
-        blocking(move || prepare(&request)).await?
-    };
+    let Some(prepared) = prepared(request).await? else { return Ok(ExitCode::SUCCESS) };
     logging::start(Some(&prepared.folder.logs().join("producer.log")))?;
-    let mut notes = Vec::new();
-    if prepared.skipped > 0 {
-        notes.push(format!(
-            "{} symbolic links, special files and folders of part files skipped",
-            prepared.skipped
-        ));
-    }
-    if !prepared.fresh {
-        notes.push(format!("goes on with the unfinished run {}", prepared.folder.path().display()));
-    }
-    let Prepared { folder, specification, fresh, .. } = prepared;
+    let Prepared { folder, lock, specification, fresh, notes } = *prepared;
     let how = How { retry_failed: false, repair: false, resume: false, fresh, notes };
-    follow(folder, specification, at, &args.local, &args.follow, how, &mut signals).await
+    follow((folder, lock), specification, at, &args.local, &args.follow, how, &mut signals).await
 }
 
 pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
-    let at = address(&args.broker)?.context_missing()?;
+    let dry_run = args.bag.select.dry_run;
+    let at = address(&args.broker)?;
     let request = request(args.bag)?;
-    let prepared = blocking(move || prepare(&request)).await?;
+    if dry_run {
+        return blocking(move || preview_cmd::show(&request, false)).await;
+    }
+    let at = at.context_missing()?;
+    let Some(prepared) = prepared(request).await? else { return Ok(ExitCode::SUCCESS) };
     logging::start(Some(&prepared.folder.logs().join("producer.log")))?;
     message(&format!("broker: {} (from {})", at.0.url, at.1));
-    let Prepared { folder, specification, .. } = prepared;
+    let Prepared { folder, lock, specification, notes, .. } = *prepared;
+    say(&notes);
     let broker = Broker::connect(&at.0, Role::Producer).await?;
     folder.note_server(Some(&at.0.url))?;
     let (results, delivery) = (specification.results, specification.delivery);
-    Box::pin(bagpress_producer::submit::submit(&broker, &folder, specification)).await?;
+    Box::pin(bagpress_producer::submit::submit(&broker, &folder, &lock, specification)).await?;
     if delivery == DeliveryPath::QueueGroup {
         message("note: nothing is offered to workers until somebody gathers this bag");
     } else if results == ResultPath::Staged {
@@ -73,9 +73,10 @@ pub(crate) async fn gather(args: GatherArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let at = At::of(&args.broker, &args.local)?;
     let folder = RunFolder::existing(&args.folder)?;
-    folder.create()?;
-    logging::start(Some(&folder.logs().join("producer.log")))?;
     let specification = Specification::read(&folder)?;
+    folder.create()?;
+    let lock = folder.lock()?;
+    logging::start(Some(&folder.logs().join("producer.log")))?;
     let how = How {
         retry_failed: args.retry_failed,
         repair: args.repair,
@@ -83,7 +84,25 @@ pub(crate) async fn gather(args: GatherArgs) -> Result<ExitCode> {
         fresh: false,
         notes: Vec::new(),
     };
-    follow(folder, specification, at, &args.local, &args.follow, how, &mut signals).await
+    follow((folder, lock), specification, at, &args.local, &args.follow, how, &mut signals).await
+}
+
+/// Prepares a bag; none if there is nothing to do, which is said.
+async fn prepared(request: Request) -> Result<Option<Box<Prepared>>> {
+    match blocking(move || prepare(&request)).await? {
+        Preparation::Bag(prepared) => Ok(Some(prepared)),
+        Preparation::NothingToDo(notes) => {
+            say(&notes);
+            message("nothing to do");
+            Ok(None)
+        }
+    }
+}
+
+fn say(notes: &[String]) {
+    for note in notes {
+        message(&format!("note: {note}"));
+    }
 }
 
 pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
@@ -144,7 +163,7 @@ struct How {
 
 /// Follows a bag, on the named broker or on a cluster of its own.
 async fn follow(
-    folder: RunFolder,
+    (folder, lock): (RunFolder, GatherLock),
     specification: Specification,
     at: At,
     local: &LocalArgs,
@@ -152,6 +171,7 @@ async fn follow(
     how: How,
     signals: &mut Signals,
 ) -> Result<ExitCode> {
+    let lock = Arc::new(lock);
     let mut cluster = None;
     let (_, mut ended) = mpsc::channel(1);
     let address = match at {
@@ -173,9 +193,7 @@ async fn follow(
             address
         }
     };
-    for note in &how.notes {
-        message(&format!("note: {note}"));
-    }
+    say(&how.notes);
     let stop = CancellationToken::new();
     let options = Options {
         stall_timeout: args.stall_timeout.into(),
@@ -190,25 +208,30 @@ async fn follow(
         stop: stop.clone(),
     };
     let gathering = tokio::spawn({
-        let folder = folder.clone();
-        async move { Box::pin(connect_and_gather(&address, &folder, specification, options)).await }
+        let (folder, lock) = (folder.clone(), lock.clone());
+        let gathering = async move {
+            Box::pin(connect_and_gather(&address, (&folder, &lock), specification, options)).await
+        };
+        gathering
     });
     let gathered = supervise(gathering, cluster.as_mut(), signals, &stop).await;
     if let Some(cluster) = cluster {
         cluster.stop(gathered.is_ok()).await;
     }
-    conclude(&folder, gathered, args).await
+    let concluded = conclude(&folder, gathered, args).await;
+    drop(lock); // only now the folder is whole
+    concluded
 }
 
 async fn connect_and_gather(
     address: &Address,
-    folder: &RunFolder,
+    (folder, lock): (&RunFolder, &GatherLock),
     specification: Specification,
     options: Options,
 ) -> Result<Gathered> {
     let broker = Broker::connect(address, Role::Producer).await?;
     let plan = open_plan(folder, specification)?;
-    bagpress_producer::gather::gather(&broker, folder, plan, options).await
+    bagpress_producer::gather::gather(&broker, folder, lock, plan, options).await
 }
 
 /// Waits for the end of the bag, of the cluster, or of our patience.
@@ -283,6 +306,7 @@ fn request(bag: BagArgs) -> Result<Request> {
     }
     Ok(Request {
         inputs: bag.inputs,
+        selection: bag.select.into(),
         generated,
         codec: bag.codec,
         delivery: bag.delivery,
