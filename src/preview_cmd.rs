@@ -38,14 +38,14 @@ fn say(found: &Preview) {
     for note in &found.notes {
         message(&format!("note: {note}"));
     }
-    let mut would = format!("would compress {} files, {} bytes", found.files, found.bytes);
+    let mut would = vec![format!("would compress {} files, {} bytes", found.files, found.bytes)];
     if found.folders > 0 {
-        would += &format!("; make {} folders without files", found.folders);
+        would.push(format!("would make {} folders without files", found.folders));
     }
     if !found.refused.is_empty() {
-        would += &format!("; {} would fail", found.refused.len());
+        would.push(format!("{} would fail", found.refused.len()));
     }
-    message(&format!("{would}. Nothing was done."));
+    message(&format!("{}. Nothing was done.", would.join("; ")));
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

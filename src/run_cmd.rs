@@ -209,10 +209,9 @@ async fn follow(
     };
     let gathering = tokio::spawn({
         let (folder, lock) = (folder.clone(), lock.clone());
-        let gathering = async move {
+        async move {
             Box::pin(connect_and_gather(&address, (&folder, &lock), specification, options)).await
-        };
-        gathering
+        }
     });
     let gathered = supervise(gathering, cluster.as_mut(), signals, &stop).await;
     if let Some(cluster) = cluster {

@@ -1,7 +1,5 @@
 //! The flags that say which files a bag is made of.
 
-#![expect(clippy::doc_markdown, reason = "these are help texts, which are plain")]
-
 use std::path::PathBuf;
 
 use bagpress_producer::run::{Existing, FilesFrom, Selection};
@@ -23,7 +21,7 @@ pub(crate) struct SelectArgs {
     pub(crate) files_from: Option<PathBuf>,
 
     /// A zero byte ends each path of the list, as `find -print0` writes them
-    #[arg(long, short = '0', requires = "files_from")]
+    #[arg(long, short = '0', requires = "files_from", conflicts_with = "inputs")]
     pub(crate) null: bool,
 
     /// Leave out files that are compressed already, by what they begin with

@@ -62,7 +62,7 @@ pub fn preview(request: &Request, lines: Option<&mut dyn Write>) -> Result<Previ
     let outputs = outputs(request, &folder, out.as_deref(), false)?;
     let shown_out = request.out.clone().or_else(|| outputs.is_some().then(|| folder.results()));
     let extension = request.codec.map_or(".gz", |codec| codec.extension());
-    let mut sink = Lines { lines, out: shown_out, extension, refused: Vec::new() };
+    let mut sink = Lines { to: lines, out: shown_out, extension, refused: Vec::new() };
     let found = find(&request.inputs, &request.selection, outputs, None, &mut sink)?;
     Ok(Preview {
         files: u64::from(found.files - found.refused),
@@ -76,7 +76,7 @@ pub fn preview(request: &Request, lines: Option<&mut dyn Write>) -> Result<Previ
 }
 
 struct Lines<'a> {
-    lines: Option<&'a mut dyn Write>,
+    to: Option<&'a mut dyn Write>,
     /// Where outputs become files, as the user called it.
     out: Option<PathBuf>,
     extension: &'static str,
@@ -85,8 +85,8 @@ struct Lines<'a> {
 
 impl Lines<'_> {
     fn line(&mut self, line: &str) -> Result<()> {
-        match &mut self.lines {
-            Some(lines) => writeln!(lines, "{line}").context("write the list"),
+        match &mut self.to {
+            Some(to) => writeln!(to, "{line}").context("write the list"),
             None => Ok(()),
         }
     }

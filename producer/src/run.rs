@@ -107,35 +107,39 @@ pub fn prepare(request: &Request) -> Result<Preparation> {
     // Whoever else makes a run of that name now is refused, or refuses us.
     let lock = folder.lock()?;
     let existed = folder.specification().is_file();
-    let prepared =
+    let new_out = request.out.as_ref().filter(|out| out.symlink_metadata().is_err());
+    let made =
         if existed { go_on(request, &name, &folder) } else { begin(request, &name, &folder) };
-    let discard = |lock: GatherLock| {
-        if !existed {
-            folder.remove_unused(lock);
+    let notes = match made {
+        Ok(Made { specification: Some(specification), notes }) => {
+            let fresh = !existed;
+            let prepared = Prepared { folder, lock, specification, fresh, notes };
+            return Ok(Preparation::Bag(Box::new(prepared)));
         }
+        Ok(Made { notes, .. }) => Ok(Preparation::NothingToDo(notes)),
+        Err(error) => Err(error),
     };
-    match prepared {
-        Ok(Made::Bag(specification, notes)) => Ok(Preparation::Bag(Box::new(Prepared {
-            folder,
-            lock,
-            specification,
-            fresh: !existed,
-            notes,
-        }))),
-        Ok(Made::Nothing(notes)) => {
-            discard(lock);
-            Ok(Preparation::NothingToDo(notes))
-        }
-        Err(error) => {
-            discard(lock);
-            Err(error)
-        }
+    if !existed {
+        folder.remove_unused(lock);
     }
+    if let Some(out) = new_out {
+        // One that has something in it is somebody's.
+        std::fs::remove_dir(out).ok();
+    }
+    notes
 }
 
-enum Made {
-    Bag(Specification, Vec<String>),
-    Nothing(Vec<String>),
+/// The bag of a run's folder, and what a user is told of it.
+struct Made {
+    /// None if there is nothing to do.
+    specification: Option<Specification>,
+    notes: Vec<String>,
+}
+
+impl Made {
+    fn bag(specification: Specification, notes: Vec<String>) -> Self {
+        Self { specification: Some(specification), notes }
+    }
 }
 
 /// Writes a new run's folder.
@@ -144,7 +148,7 @@ fn begin(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
     if request.generated.is_some() {
         let specification = specify(request, name, out, None)?;
         specification.write(folder)?;
-        return Ok(Made::Bag(specification, Vec::new()));
+        return Ok(Made::bag(specification, Vec::new()));
     }
     let (found, lists) = list(request, folder, out.as_deref(), false)?;
     let notes = notes(request, &found);
@@ -152,12 +156,12 @@ fn begin(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
         if let (Some(list), Some(out)) = (lists.folders(), &out) {
             folders::make(list, out)?;
         }
-        return Ok(Made::Nothing(notes));
+        return Ok(Made { specification: None, notes });
     }
     let specification = specify(request, name, out, Some((&found, lists.digest)))?;
     lists.name(folder)?;
     specification.write(folder)?;
-    Ok(Made::Bag(specification, notes))
+    Ok(Made::bag(specification, notes))
 }
 
 /// Finds the bag of this name, if it is the one that is asked for, and not finished.
@@ -194,7 +198,7 @@ fn go_on(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
         return Err(taken("a finished"));
     }
     notes.push(format!("goes on with the unfinished run {path}"));
-    Ok(Made::Bag(before, notes))
+    Ok(Made::bag(before, notes))
 }
 
 fn list(

@@ -110,7 +110,7 @@ async fn a_path_that_the_system_cannot_open_fails_by_name_and_the_rest_is_run() 
     let place = Place::new().await;
     write(&place.path("tree/a"), b"a");
     // A folder after the other, each from within the last: together longer than a path can be.
-    let script = r#"cd tree; d=$(printf 'd%.0s' $(seq 200)); for i in $(seq 21); do mkdir $d; cd $d; done; echo x >x"#;
+    let script = r"cd tree; d=$(printf 'd%.0s' $(seq 200)); for i in $(seq 21); do mkdir $d; cd $d; done; echo x >x";
     let mut deep = place.command(Path::new("bash"), "-c");
     deep.arg(script);
     place.finish(deep).await.with_code(0);
@@ -302,6 +302,17 @@ async fn an_update_compresses_what_is_new_or_changed() {
         updated(&place, &update, "u3", "0 new, 0 changed, 4 up to date").await;
         place.run(&format!("run in --out out --name o {how} --overwrite")).await.with_code(0);
     }
+}
+
+#[tokio::test]
+async fn an_update_of_an_unfinished_name_says_how_that_goes_on() {
+    let (place, server) = Place::with_server().await;
+    write(&place.path("in/a"), b"a");
+    let at = format!("--server {}", server.url());
+    place.run(&format!("submit in --out out --name t {at}")).await.with_code(0);
+    let refused = place.run(&format!("run in --out out --name t --update {at}")).await;
+    let words = ["the name t is taken by an unfinished bag", "`bagpress gather runs/t/staged`"];
+    expect_refusal(&refused, 2, &words);
 }
 
 #[tokio::test]

@@ -51,8 +51,9 @@ impl Outputs {
     /// Outputs below `root`.
     pub(crate) fn new(root: PathBuf, codec: Codec, existing: Existing, goes_on: bool) -> Self {
         let there = root.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
-        let name_max = rustix::fs::statvfs(there).map(|s| s.f_namemax).unwrap_or(255);
-        let name_max = usize::try_from(name_max).unwrap_or(usize::MAX);
+        let name_max = rustix::fs::statvfs(there).map_or(0, |s| s.f_namemax);
+        // A file system that says nothing gets the usual bound.
+        let name_max = usize::try_from(name_max).ok().filter(|most| *most > 0).unwrap_or(255);
         Self { root, codec, existing, goes_on, name_max }
     }
 

@@ -125,8 +125,8 @@ impl Finder<'_> {
     }
 
     /// Takes a regular file, unless there is a reason against it.
-    pub(super) fn take(&mut self, file: Candidate<'_>, metadata: &Metadata) -> Result<()> {
-        let Candidate { path, shown, ref target } = file;
+    pub(super) fn take(&mut self, file: &Candidate<'_>, metadata: &Metadata) -> Result<()> {
+        let Candidate { path, shown, ref target } = *file;
         if self.outputs.as_ref().is_some_and(|outputs| outputs.is_ours(path, target, metadata)) {
             self.skip(Kind::Ours, shown);
             return Ok(());

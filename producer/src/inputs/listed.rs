@@ -127,7 +127,7 @@ impl Listed<'_, '_> {
         let file = Candidate { path, shown, target };
         match metadata {
             Err(error) => self.finder.refuse(file, unreadable(path, &error)),
-            Ok(metadata) if metadata.is_file() => self.finder.take(file, &metadata),
+            Ok(metadata) if metadata.is_file() => self.finder.take(&file, &metadata),
             Ok(metadata) if metadata.is_dir() => self.folder(file, &metadata),
             Ok(metadata) => {
                 self.finder.skip(Kind::of(metadata.file_type()), shown);

@@ -37,7 +37,7 @@ pub(super) fn walk(finder: &mut Finder<'_>, root: &Path) -> Result<()> {
             finder.skip(Kind::Excluded, root);
         } else if metadata.is_file() {
             let file = Candidate { path: &absolute, shown: root, target: name };
-            finder.take(file, &metadata)?;
+            finder.take(&file, &metadata)?;
         } else {
             finder.skip(Kind::of(metadata.file_type()), root);
         }
@@ -45,12 +45,12 @@ pub(super) fn walk(finder: &mut Finder<'_>, root: &Path) -> Result<()> {
     }
     let mut walker =
         WalkDir::new(&absolute).follow_root_links(true).sort_by_file_name().into_iter();
-    let mut walked = Walk { finder, root, absolute: &absolute, name: &name, open: Vec::new() };
+    let mut walk = Walk { finder, root, absolute: &absolute, name: &name, open: Vec::new() };
     while let Some(entry) = walker.next() {
         let enters = match entry {
-            Ok(entry) => walked.entry(&entry)?,
+            Ok(entry) => walk.entry(&entry)?,
             Err(error) => {
-                walked.error(&error)?;
+                walk.error(&error)?;
                 true
             }
         };
@@ -58,10 +58,10 @@ pub(super) fn walk(finder: &mut Finder<'_>, root: &Path) -> Result<()> {
             walker.skip_current_dir();
         }
     }
-    walked.close(0)
+    walk.close(0)
 }
 
-/// A folder whose entries are being walked.
+/// A folder whose entries are being walk.
 struct Open {
     path: PathBuf,
     /// Whether anything but folders is in it.
@@ -89,7 +89,8 @@ impl Walk<'_, '_> {
         if entry.depth() > 0 && self.finder.excluded.has(relative, file_type.is_dir()) {
             self.finder.skip(Kind::Excluded, &shown);
             self.has_content();
-            return Ok(false);
+            // To turn away from a file would be to turn away from all that is beside it.
+            return Ok(!file_type.is_dir());
         }
         let file = Candidate { path: entry.path(), shown: &shown, target };
         if file_type.is_dir() || (entry.depth() == 0 && file_type.is_symlink()) {
@@ -101,7 +102,7 @@ impl Walk<'_, '_> {
             return Ok(true);
         }
         match fs::symlink_metadata(entry.path()) {
-            Ok(metadata) if metadata.is_file() => self.finder.take(file, &metadata)?,
+            Ok(metadata) if metadata.is_file() => self.finder.take(&file, &metadata)?,
             Ok(metadata) => self.finder.skip(Kind::of(metadata.file_type()), &shown),
             Err(error) => {
                 let failed = unreadable(entry.path(), &error);
