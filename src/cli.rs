@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bag_cli::{CancelArgs, RmArgs, StatusArgs};
 use crate::broker_cli::{BrokerArgs, BrokerAt, LocalArgs, PatienceArgs, SERVER_HELP, WorkerArgs};
+use crate::select_cli::SelectArgs;
 
 /// Bag-of-tasks compression on many machines through NATS
 #[derive(Debug, Parser)]
@@ -135,6 +136,9 @@ pub(crate) struct BagArgs {
     pub(crate) stats: Option<StatsArg>,
 
     #[command(flatten)]
+    pub(crate) select: SelectArgs,
+
+    #[command(flatten)]
     pub(crate) generated: GeneratedArgs,
 }
 
@@ -216,6 +220,9 @@ pub(crate) struct FollowArgs {
     bagpress run /usr/share/doc --codec gzip:6 --out compressed\n  \
     bagpress run --tasks 24 --bytes 2MiB --codec zlib:6 --workers 4 --name t1\n  \
     bagpress run photos notes --results objects --server nats://127.0.0.1:4222\n  \
+    bagpress run src --out packed --exclude '*.o' --exclude /target/ --dry-run\n  \
+    bagpress run logs --out packed --update --skip-compressed\n  \
+    find logs -name '*.log' -print0 | bagpress run --files-from - -0 --out packed\n  \
     bagpress run --tasks 24 --bytes 2MiB --delivery queue-group --workers 4\n\n\
     A bag goes on when tasks fail: the rest is done, what failed is listed at the end with cause and path and in\n\
     failed.txt of its run folder, and the exit code is 1. --max-fails N ends it sooner.")]

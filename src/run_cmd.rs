@@ -1,6 +1,7 @@
 //! `bagpress run`, `submit` and `gather`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
@@ -10,9 +11,10 @@ use bagpress_broker::{Address, Patience, Role};
 use bagpress_codec::Codec;
 use bagpress_producer::gather::{Gathered, Options, open_plan};
 use bagpress_producer::local::{self, Cluster};
-use bagpress_producer::run::{Generated, Prepared, Request, prepare};
+use bagpress_producer::run::{Generated, Preparation, Prepared, Request, prepare};
 use bagpress_producer::{
-    Cancelled, RunFolder, Specification, Summary, Usage, message, wait_for_streams, write_failed,
+    Cancelled, GatherLock, RunFolder, Specification, Summary, Usage, message, wait_for_streams,
+    write_failed,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -24,46 +26,45 @@ use crate::cli::{
 };
 use crate::exit::SOME_FAILED;
 use crate::logging;
+use crate::preview_cmd;
 use crate::terminal::{Signals, print, printed};
 
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
+    let dry_run = args.bag.select.dry_run;
+    let request = request(args.bag)?;
+    if dry_run {
+        return blocking(move || preview_cmd::show(&request, args.follow.json)).await;
+    }
     // Before anything is written.
     let at = At::of(&args.broker, &args.local)?;
-    let prepared = {
-        let request = request(args.bag)?;
-        blocking(move || prepare(&request)).await?
-    };
+    let Some(prepared) = prepared(request).await? else { return Ok(ExitCode::SUCCESS) };
     logging::start(Some(&prepared.folder.logs().join("producer.log")))?;
-    let mut notes = Vec::new();
-    if prepared.skipped > 0 {
-        notes.push(format!(
-            "{} symbolic links, special files and folders of part files skipped",
-            prepared.skipped
-        ));
-    }
-    if !prepared.fresh {
-        notes.push(format!("goes on with the unfinished run {}", name(prepared.folder.path())));
-    }
-    let Prepared { folder, specification, fresh, .. } = prepared;
+    let Prepared { folder, lock, specification, fresh, notes } = *prepared;
     let how = How { retry_failed: false, repair: false, resume: false, fresh, notes };
     let by = By { local: &args.local, follow: &args.follow, patience: &args.patience };
-    follow(folder, specification, at, by, how, &mut signals).await
+    follow((folder, lock), specification, at, by, how, &mut signals).await
 }
 
 pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
-    let at = address(&args.broker)?.context_missing()?;
+    let dry_run = args.bag.select.dry_run;
+    let at = address(&args.broker)?;
     let request = request(args.bag)?;
-    let prepared = blocking(move || prepare(&request)).await?;
+    if dry_run {
+        return blocking(move || preview_cmd::show(&request, false)).await;
+    }
+    let at = at.context_missing()?;
+    let Some(prepared) = prepared(request).await? else { return Ok(ExitCode::SUCCESS) };
     logging::start(Some(&prepared.folder.logs().join("producer.log")))?;
     message(&format!("broker: {} (from {})", at.0.url, at.1));
-    let Prepared { folder, specification, .. } = prepared;
+    let Prepared { folder, lock, specification, notes, .. } = *prepared;
+    say(&notes);
     folder.note_server(Some(&at.0.url))?;
     let patience = args.patience.begin();
     let broker = patience.connect(&at.0, Role::Producer).await?;
     wait_for_streams(&broker, &specification, &patience).await?;
     let (results, delivery) = (specification.results, specification.delivery);
-    Box::pin(bagpress_producer::submit::submit(&broker, &folder, specification)).await?;
+    Box::pin(bagpress_producer::submit::submit(&broker, &folder, &lock, specification)).await?;
     if delivery == DeliveryPath::QueueGroup {
         message("note: nothing is offered to workers until somebody gathers this bag");
     } else if results == ResultPath::Staged {
@@ -78,9 +79,10 @@ pub(crate) async fn gather(args: GatherArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let at = At::of(&args.broker, &args.local)?;
     let folder = RunFolder::existing(&args.folder)?;
-    folder.create()?;
-    logging::start(Some(&folder.logs().join("producer.log")))?;
     let specification = Specification::read(&folder)?;
+    folder.create()?;
+    let lock = folder.lock()?;
+    logging::start(Some(&folder.logs().join("producer.log")))?;
     let how = How {
         retry_failed: args.retry_failed,
         repair: args.repair,
@@ -89,7 +91,25 @@ pub(crate) async fn gather(args: GatherArgs) -> Result<ExitCode> {
         notes: Vec::new(),
     };
     let by = By { local: &args.local, follow: &args.follow, patience: &args.patience };
-    follow(folder, specification, at, by, how, &mut signals).await
+    follow((folder, lock), specification, at, by, how, &mut signals).await
+}
+
+/// Prepares a bag; none if there is nothing to do, which is said.
+async fn prepared(request: Request) -> Result<Option<Box<Prepared>>> {
+    match blocking(move || prepare(&request)).await? {
+        Preparation::Bag(prepared) => Ok(Some(prepared)),
+        Preparation::NothingToDo(notes) => {
+            say(&notes);
+            message("nothing to do");
+            Ok(None)
+        }
+    }
+}
+
+fn say(notes: &[String]) {
+    for note in notes {
+        message(&format!("note: {note}"));
+    }
 }
 
 #[derive(Debug)]
@@ -113,13 +133,14 @@ struct By<'a> {
 
 /// Follows a bag, on the named broker or on a cluster of its own.
 async fn follow(
-    folder: RunFolder,
+    (folder, lock): (RunFolder, GatherLock),
     specification: Specification,
     at: At,
     By { local, follow: args, patience }: By<'_>,
     how: How,
     signals: &mut Signals,
 ) -> Result<ExitCode> {
+    let lock = Arc::new(lock);
     let mut cluster = None;
     let (_, mut ended) = mpsc::channel(1);
     let address = match at {
@@ -142,9 +163,7 @@ async fn follow(
             address
         }
     };
-    for note in &how.notes {
-        message(&format!("note: {note}"));
-    }
+    say(&how.notes);
     let stop = CancellationToken::new();
     let patience = patience.begin();
     let options = Options {
@@ -160,22 +179,25 @@ async fn follow(
         stop: stop.clone(),
     };
     let gathering = tokio::spawn({
-        let folder = folder.clone();
+        let (folder, lock) = (folder.clone(), lock.clone());
         async move {
-            Box::pin(connect_and_gather(&address, &patience, &folder, specification, options)).await
+            let run = (&folder, &*lock);
+            Box::pin(connect_and_gather(&address, &patience, run, specification, options)).await
         }
     });
     let gathered = supervise(gathering, cluster.as_mut(), signals, &stop).await;
     if let Some(cluster) = cluster {
         cluster.stop(gathered.is_ok()).await;
     }
-    conclude(&folder, gathered, args).await
+    let concluded = conclude(&folder, gathered, args).await;
+    drop(lock); // only now the folder is whole
+    concluded
 }
 
 async fn connect_and_gather(
     address: &Address,
     patience: &Patience,
-    folder: &RunFolder,
+    (folder, lock): (&RunFolder, &GatherLock),
     specification: Specification,
     options: Options,
 ) -> Result<Gathered> {
@@ -190,7 +212,7 @@ async fn connect_and_gather(
         () = options.stop.cancelled() => bail!("stopped before the bag was begun"),
     };
     let plan = open_plan(folder, specification)?;
-    bagpress_producer::gather::gather(&broker, folder, plan, options).await
+    bagpress_producer::gather::gather(&broker, folder, lock, plan, options).await
 }
 
 /// Waits for the end of the bag, of the cluster, or of our patience.
@@ -271,6 +293,7 @@ fn request(bag: BagArgs) -> Result<Request> {
     }
     Ok(Request {
         inputs: bag.inputs,
+        selection: bag.select.into(),
         generated,
         codec: bag.codec,
         delivery: bag.delivery,

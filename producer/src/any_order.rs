@@ -75,6 +75,7 @@ fn specification() -> Specification {
         keep_inputs: false,
         stats: false,
         created_us: 0,
+        selection: None,
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::RunName;
+use bagpress_broker::quote::name;
 use bagpress_broker::{limits, machine};
 use rustix::fs::{FlockOperation, flock};
 
@@ -101,8 +102,14 @@ impl RunFolder {
 
     /// Removes what [`create`](Self::create) made, when the bag was refused after all: nothing that has
     /// something in it.
-    pub(crate) fn remove_unused(&self) {
+    pub(crate) fn remove_unused(&self, lock: GatherLock) {
         fs::remove_file(self.path.join(".lock")).ok();
+        self.remove_empty();
+        drop(lock);
+    }
+
+    /// Removes those of the folders that are empty.
+    pub(crate) fn remove_empty(&self) {
         let mut folders = vec![self.results(), self.logs(), self.path.clone()];
         folders.extend(self.path.parent().map(Path::to_owned));
         for folder in folders {
@@ -117,29 +124,28 @@ impl RunFolder {
     /// If another process is, naming it.
     pub fn lock(&self) -> Result<GatherLock> {
         let path = self.path.join(".lock");
-        let mut file =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
-        let file = file.as_mut().map_err(|error| {
-            Usage::error(
-                format!(
-                    "the run folder {} is not writable: {error}",
-                    bagpress_broker::quote::name(&self.path)
-                ),
-                "choose a writable place with --runs DIR",
-            )
-        })?;
-        let mut file = file.try_clone().context("lock the run folder")?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let holder = fs::read_to_string(&path).unwrap_or_default();
-            return Err(Usage::error(
-                format!(
-                    "{} is being gathered by process {}",
-                    bagpress_broker::quote::name(&self.path),
-                    holder.trim()
-                ),
-                "wait for it, or stop it",
-            ));
-        }
+        let mut file = loop {
+            let file =
+                OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+            let file = file.map_err(|error| {
+                Usage::error(
+                    format!("the run folder {} is not writable: {error}", name(&self.path)),
+                    "choose a writable place with --runs DIR",
+                )
+            })?;
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                let holder = fs::read_to_string(&path).unwrap_or_default();
+                return Err(Usage::error(
+                    format!("{} is being gathered by process {}", name(&self.path), holder.trim()),
+                    "wait for it, or stop it",
+                ));
+            }
+            // Whoever held it before may have removed the file meanwhile: then it locks nothing.
+            let held = file.metadata().context("lock the run folder")?.ino();
+            if fs::metadata(&path).is_ok_and(|there| there.ino() == held) {
+                break file;
+            }
+        };
         file.set_len(0).context("lock the run folder")?;
         writeln!(file, "{}", std::process::id()).context("lock the run folder")?;
         let metadata = file.metadata().context("lock the run folder")?;
@@ -222,6 +228,12 @@ impl RunFolder {
     #[must_use]
     pub fn inputs(&self) -> PathBuf {
         self.path.join("inputs.jsonl")
+    }
+
+    /// `folders.jsonl`: the folders without files of a bag of files.
+    #[must_use]
+    pub(crate) fn folders(&self) -> PathBuf {
+        self.path.join("folders.jsonl")
     }
 
     /// `manifest.jsonl`: the ledger.

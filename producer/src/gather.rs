@@ -1,24 +1,27 @@
 //! Follows a bag until every task has an outcome.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::result::Cause;
-use bagpress_broker::{BagLine, BagState, Broker, Results, limits};
+use bagpress_broker::{BagLine, BagState, Broker, Results, limits, quote};
 use bagpress_objstore::staging::{Parts, Receiver};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::accept::{Accepted, Acceptor, output_bucket, syncer_of};
 use crate::dispatch::Dispatch;
 use crate::ends::Ends;
-use crate::folder::RunFolder;
+use crate::folder::{GatherLock, RunFolder};
 use crate::history::{self, History};
 use crate::inputs::InputList;
+use crate::inputs::folders::{self, Made};
 use crate::journal::Journal;
 use crate::lease::Lease;
 use crate::ledger::{Bits, Ledger};
@@ -34,7 +37,7 @@ use crate::standstill::line_of;
 use crate::vanished::Vanished;
 use crate::wake::{Waker, Waking};
 use crate::watch::Watch;
-use crate::{Cancelled, Stalled};
+use crate::{Cancelled, Stalled, message};
 
 /// How a bag is followed.
 #[derive(Debug)]
@@ -86,15 +89,15 @@ pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<Bag
     let inputs = match specification.data {
         Data::Files { .. } => {
             let path = folder.inputs();
-            let list = InputList::open(&path)
-                .with_context(|| format!("read {}", bagpress_broker::quote::name(&path)))?;
+            let list =
+                InputList::open(&path).with_context(|| format!("read {}", quote::name(&path)))?;
             Some(Arc::new(list))
         }
         Data::Generated { .. } => None,
     };
     let path = folder.manifest();
     let ledger = Ledger::open(&path, specification.tasks);
-    let ledger = ledger.with_context(|| format!("open {}", bagpress_broker::quote::name(&path)))?;
+    let ledger = ledger.with_context(|| format!("open {}", quote::name(&path)))?;
     for bad in &ledger.bad_lines {
         warn!(line = bad.number, why = bad.why, "ledger line skipped");
     }
@@ -109,15 +112,15 @@ pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<Bag
 pub async fn gather(
     broker: &Broker,
     folder: &RunFolder,
+    lock: &GatherLock,
     plan: BagPlan,
     options: Options,
 ) -> Result<Gathered> {
-    let lock = folder.lock()?;
     let specification = plan.specification.clone();
     let lease = if require(broker, &specification).await? {
-        Lease::take(broker, &lock, begun_line(&plan), options.resume).await?
+        Lease::take(broker, lock, begun_line(&plan), options.resume).await?
     } else {
-        Lease::of_the_lock_alone(broker, &lock)
+        Lease::of_the_lock_alone(broker, lock)
     };
     let begun = begun_line(&plan);
     let mut gathering = match Gathering::start(broker, folder, plan, options, lease.clone()).await {
@@ -141,6 +144,17 @@ pub async fn gather(
         return Err(error);
     }
     gathering.finish(history).await
+}
+
+/// Makes the folders that no output makes. One that cannot be made is no reason to end.
+async fn make_folders(folder: &RunFolder, root: PathBuf) -> Result<()> {
+    let list = folder.folders();
+    let made = spawn_blocking(move || folders::make(&list, &root)).await?;
+    let Made { failed, first } = made.context("read the list of folders")?;
+    if let Some(first) = first {
+        message(&format!("note: {failed} empty folders could not be made, such as {first}"));
+    }
+    Ok(())
 }
 
 pub(crate) fn begun_line(plan: &BagPlan) -> BagLine {
@@ -205,8 +219,8 @@ impl Gathering {
         if specification.has_files() {
             let root = specification.output_root(folder);
             let opened = Parts::open(&root, &specification.bag);
-            let opened =
-                opened.with_context(|| format!("make {}", bagpress_broker::quote::name(&root)))?;
+            let opened = opened.with_context(|| format!("make {}", quote::name(&root)))?;
+            make_folders(folder, root).await?;
             parts = Some(Arc::new(opened));
         }
         let serves = specification.results == ResultPath::Staged

@@ -29,12 +29,14 @@ mod offers;
 mod outcomes;
 mod patience;
 mod plan;
+mod preview;
 mod progress;
 mod publish;
 #[cfg(feature = "testing")]
 pub mod read_back;
 mod rebuild;
 pub mod remove;
+mod request;
 mod requirements;
 mod rerun;
 mod room;
@@ -61,7 +63,8 @@ use std::io::Write;
 
 pub use error::{Cancelled, Interrupted, Stalled, Unwritable, Usage};
 pub use failures::{Failure, Failures, write_failed};
-pub use folder::RunFolder;
+pub use folder::{GatherLock, RunFolder};
+pub use preview::{Preview, Refused, preview};
 pub use requirements::wait_for_streams;
 pub use spec::{Data, Specification};
 pub use summary::Summary;

@@ -196,6 +196,12 @@ impl Publisher {
 
     async fn one(&self, index: u32, round: u32, entry: Option<InputEntry>, message_id: bool) {
         let specification = &self.shared.plan.specification;
+        // What was known when the bag was made; whoever asks for another round wants it tried.
+        if round == 0
+            && let Some(failed) = entry.as_ref().and_then(|entry| entry.refused.clone())
+        {
+            return Box::pin(self.fail(index, round, failed)).await;
+        }
         if let (Some(bucket), Some(entry)) = (&self.shared.inputs, &entry) {
             let Some(share) = self.enter_window(index, entry.bytes).await else { return };
             if let Err(failed) = Box::pin(self.put_input(bucket, index, entry, share)).await {
@@ -366,6 +372,7 @@ impl Publisher {
     /// Makes the failure of a task that can never be published its outcome.
     async fn fail(&self, index: u32, round: u32, failed: Failed) {
         let bag = &self.shared.plan.specification.bag;
+        self.shared.first.get_or_init(Instant::now);
         let result = failure(bag, (index, round), 1, failed);
         if let Some(hand_in) = &self.shared.hand_in {
             let handed = Handed { result: Arc::new(result), reply: None };

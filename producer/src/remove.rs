@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use crate::accept::open_bucket;
 use crate::folder::{GatherLock, RunFolder};
 use crate::gather::open_plan;
+use crate::inputs::folders;
 use crate::spec::Specification;
 use crate::status::unknown;
 use crate::{Usage, glance, lease};
@@ -232,6 +233,8 @@ fn remove_from_out(
         return Ok(());
     }
     let plan = open_plan(folder, specification)?;
+    // Folders without files, first: those above them may be an output's.
+    folders::remove_empty(&folder.folders(), out).context("remove the folders that were made")?;
     for (index, digest) in done {
         let target = plan.specification.target(plan.inputs.as_deref(), index)?;
         let path = out.join(target.path);
@@ -266,7 +269,7 @@ fn remove_empty_above(path: &Path, root: &Path) {
 /// Removes what a run writes into its folder, then the folder, if nothing else is in it.
 fn remove_own(folder: &RunFolder, how: How, removed: &mut Removed) -> Result<()> {
     let mut own = vec![folder.results(), folder.logs(), folder.inputs(), folder.manifest()];
-    own.extend([folder.attempts(), folder.failed()]);
+    own.extend([folder.folders(), folder.attempts(), folder.failed()]);
     own.extend(["summary.txt", "summary.json", "server.txt"].map(|name| folder.path().join(name)));
     // Last of all: while it is there, the folder is a run's, and removing goes on.
     own.extend([folder.specification(), folder.path().join(".lock")]);

@@ -1,24 +1,32 @@
 //! From what a user asks for to a specification in a run folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
 use bagpress_broker::ids::{BagId, Pool, RunName, random_base32};
-use bagpress_broker::limits;
 use bagpress_broker::result::wall_clock_us;
-use bagpress_codec::{Codec, DataKind};
+use bagpress_broker::{limits, quote};
+use bagpress_codec::{Codec, DataKind, Digest};
+
+use crate::folder::{GatherLock, RunFolder};
+pub use crate::inputs::selection::{Existing, FilesFrom, Selected, Selection};
 
 use crate::Usage;
-use crate::folder::RunFolder;
-use crate::inputs::{InputList, check_roots, find};
+use crate::inputs::existing::Outputs;
+use crate::inputs::find::{Found, find};
+use crate::inputs::folders;
+use crate::inputs::lists::{Finished, Lists};
+use crate::request;
 use crate::spec::{Data, Specification};
 
 /// A bag that a user asks for.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Files and folders; none: a generated bag.
+    /// Files and folders; none: a generated bag, or a list.
     pub inputs: Vec<PathBuf>,
+    /// Which of the files.
+    pub selection: Selection,
     /// A generated bag: how many tasks, bytes of each, what kind, from which seed.
     pub generated: Option<Generated>,
     /// Codec and level; the default depends on the kind of bag.
@@ -62,17 +70,28 @@ pub struct Generated {
     pub seed: u64,
 }
 
+/// What a request came to.
+#[derive(Debug)]
+pub enum Preparation {
+    /// A bag to run.
+    Bag(Box<Prepared>),
+    /// Everything is as it should be, and nothing was begun: how that is said.
+    NothingToDo(Vec<String>),
+}
+
 /// A bag in its run folder.
 #[derive(Debug)]
 pub struct Prepared {
     /// The folder.
     pub folder: RunFolder,
+    /// Nobody else gathers the run, or writes to its folder.
+    pub lock: GatherLock,
     /// The specification.
     pub specification: Specification,
     /// Whether it is new, or an unfinished one that goes on.
     pub fresh: bool,
-    /// Links, special files and folders of part files that were left out.
-    pub skipped: u64,
+    /// What a user is told of how it was made.
+    pub notes: Vec<String>,
 }
 
 /// Checks a request and writes its specification; an unfinished run of the same bag goes on.
@@ -80,157 +99,188 @@ pub struct Prepared {
 /// # Errors
 ///
 /// [`Usage`], before anything has been started or published.
-pub fn prepare(request: &Request) -> Result<Prepared> {
-    check(request)?;
+pub fn prepare(request: &Request) -> Result<Preparation> {
+    request::check(request)?;
     let name = request.name.clone().map_or_else(made_up_name, Ok)?;
     let folder = RunFolder::of(&request.runs, &name, request.results);
+    folder.create().inspect_err(|_| folder.remove_empty())?;
+    // Whoever else makes a run of that name now is refused, or refuses us.
+    let lock = folder.lock()?;
     let existed = folder.specification().is_file();
-    prepare_in(request, &name, folder.clone(), existed).inspect_err(|_| {
-        if !existed {
-            folder.remove_unused();
+    let new_out = request.out.as_ref().filter(|out| out.symlink_metadata().is_err());
+    let made =
+        if existed { go_on(request, &name, &folder) } else { begin(request, &name, &folder) };
+    let notes = match made {
+        Ok(Made { specification: Some(specification), notes }) => {
+            let fresh = !existed;
+            let prepared = Prepared { folder, lock, specification, fresh, notes };
+            return Ok(Preparation::Bag(Box::new(prepared)));
         }
-    })
+        Ok(Made { notes, .. }) => Ok(Preparation::NothingToDo(notes)),
+        Err(error) => Err(error),
+    };
+    if !existed {
+        folder.remove_unused(lock);
+    }
+    if let Some(out) = new_out {
+        // One that has something in it is somebody's.
+        std::fs::remove_dir(out).ok();
+    }
+    notes
 }
 
-fn prepare_in(
+/// The bag of a run's folder, and what a user is told of it.
+struct Made {
+    /// None if there is nothing to do.
+    specification: Option<Specification>,
+    notes: Vec<String>,
+}
+
+impl Made {
+    fn bag(specification: Specification, notes: Vec<String>) -> Self {
+        Self { specification: Some(specification), notes }
+    }
+}
+
+/// Writes a new run's folder.
+fn begin(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> {
+    let out = request::make_out(request)?;
+    if request.generated.is_some() {
+        let specification = specify(request, name, out, None)?;
+        specification.write(folder)?;
+        return Ok(Made::bag(specification, Vec::new()));
+    }
+    let (found, lists) = list(request, folder, out.as_deref(), false)?;
+    let notes = notes(request, &found);
+    if found.files == 0 {
+        if let (Some(list), Some(out)) = (lists.folders(), &out) {
+            folders::make(list, out)?;
+        }
+        return Ok(Made { specification: None, notes });
+    }
+    let specification = specify(request, name, out, Some((&found, lists.digest)))?;
+    lists.name(folder)?;
+    specification.write(folder)?;
+    Ok(Made::bag(specification, notes))
+}
+
+/// Finds the bag of this name, if it is the one that is asked for, and not finished.
+fn go_on(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> {
+    let before = Specification::read(folder)?;
+    let finished = folder.path().join("summary.json").is_file();
+    let path = quote::name(folder.path());
+    let taken = |state: &str| {
+        let hint = if finished {
+            format!("choose another --name, or remove {path}")
+        } else {
+            format!("`bagpress gather {path}` goes on with that bag; or choose another --name")
+        };
+        let taken = format!("the name {name} is taken by {state} bag, {}", before.bag);
+        Usage::error(taken, hint)
+    };
+    if request.selection.existing != Existing::Refuse && !finished {
+        // Some of its outputs are there by now, and would not be made again: it would be another bag.
+        return Err(taken("an unfinished"));
+    }
+    let out = request::make_out(request)?;
+    let mut notes = Vec::new();
+    let asked = if request.generated.is_some() {
+        specify(request, name, out, None)?
+    } else {
+        let (found, lists) = list(request, folder, out.as_deref(), true)?;
+        notes = self::notes(request, &found);
+        specify(request, name, out, Some((&found, lists.digest)))?
+    };
+    if !before.same_bag(&asked) {
+        return Err(taken("another"));
+    }
+    if finished {
+        return Err(taken("a finished"));
+    }
+    notes.push(format!("goes on with the unfinished run {path}"));
+    Ok(Made::bag(before, notes))
+}
+
+fn list(
     request: &Request,
-    name: &RunName,
-    folder: RunFolder,
-    existed: bool,
-) -> Result<Prepared> {
-    folder.create()?;
-    let out = absolute_out(request)?;
-    let (mut specification, skipped, list) = specify(request, name, &folder, out.as_ref())?;
-    if existed {
-        let before = Specification::read(&folder)?;
-        if let Some(list) = list {
-            std::fs::remove_file(&list)
-                .with_context(|| format!("remove {}", bagpress_broker::quote::name(&list)))?;
-        }
-        if !before.same_bag(&specification) || folder.path().join("summary.json").is_file() {
-            let state = if before.same_bag(&specification) { "a finished" } else { "another" };
-            return Err(Usage::error(
-                format!("the name {name} is taken by {state} bag, {}", before.bag),
-                format!(
-                    "choose another --name, or remove {}",
-                    bagpress_broker::quote::name(folder.path())
-                ),
-            ));
-        }
-        specification = before;
-        return Ok(Prepared { folder, specification, fresh: false, skipped });
-    }
-    if let Some(list) = list {
-        refuse_existing(&specification, &list)?;
-        std::fs::rename(&list, folder.inputs()).context("name the list of inputs")?;
-    }
-    specification.write(&folder)?;
-    Ok(Prepared { folder, specification, fresh: true, skipped })
+    folder: &RunFolder,
+    out: Option<&Path>,
+    goes_on: bool,
+) -> Result<(Found, Finished)> {
+    let mut lists = Lists::create(folder)?;
+    let outputs = outputs(request, folder, out, goes_on)?;
+    let own = Some(folder.path());
+    let found = find(&request.inputs, &request.selection, outputs, own, &mut lists)?;
+    Ok((found, lists.finish()?))
 }
 
-fn check(request: &Request) -> Result<()> {
-    match (&request.generated, request.inputs.is_empty()) {
-        (None, true) => {
-            return Err(Usage::error(
-                "there is nothing to compress",
-                "name files or folders, or ask for generated data: --tasks 24 --bytes 2MiB",
-            ));
-        }
-        (Some(_), false) => {
-            return Err(Usage::error(
-                "a bag has either inputs or --tasks, not both",
-                "leave one of them out",
-            ));
-        }
-        _ => {}
-    }
-    if let Some(generated) = &request.generated {
-        if generated.tasks == 0 || generated.tasks > limits::BAG_TASKS_MAX {
-            return Err(Usage::error(
-                format!("{} tasks: a bag has 1 to {}", generated.tasks, limits::BAG_TASKS_MAX),
-                "choose another --tasks",
-            ));
-        }
-        if generated.bytes > limits::INPUT_BYTES_MAX {
-            return Err(Usage::error(
-                format!(
-                    "{} bytes a task: at most {} are allowed",
-                    generated.bytes,
-                    limits::INPUT_BYTES_MAX
-                ),
-                "choose a smaller --bytes",
-            ));
-        }
-    } else if request.results == ResultPath::Staged && request.out.is_none() {
-        return Err(Usage::error(
-            "a bag of files needs a folder for its outputs",
-            "name one with --out DIR, or leave them in the object store with --results objects",
-        ));
-    }
-    check_roots(&request.inputs)?;
-    if !(1..=limits::ATTEMPTS_MAX).contains(&request.attempts) {
-        return Err(Usage::error(
-            format!("{} attempts: 1 to {} are possible", request.attempts, limits::ATTEMPTS_MAX),
-            "choose another --attempts",
-        ));
-    }
-    Ok(())
+/// Where the outputs become files, if they do.
+///
+/// # Errors
+///
+/// If the codec cannot be made.
+pub(crate) fn outputs(
+    request: &Request,
+    folder: &RunFolder,
+    out: Option<&Path>,
+    goes_on: bool,
+) -> Result<Option<Outputs>> {
+    let codec = codec(request)?;
+    let root = match out {
+        _ if codec.stores_nothing() => None,
+        Some(out) => Some(out.to_owned()),
+        None => (request.get || request.results == ResultPath::Staged).then(|| folder.results()),
+    };
+    Ok(root.map(|root| Outputs::new(root, codec, request.selection.existing, goes_on)))
 }
 
-fn absolute_out(request: &Request) -> Result<Option<PathBuf>> {
-    let Some(out) = &request.out else { return Ok(None) };
-    let made = std::fs::create_dir_all(out).and_then(|()| out.canonicalize());
-    let out = made.map_err(|error| {
-        Usage::error(
-            format!(
-                "the output folder {} cannot be made: {error}",
-                bagpress_broker::quote::name(out)
-            ),
-            "choose a writable --out DIR",
-        )
-    })?;
-    let probe = out.join(format!(".bagpress-probe-{}", random_base32::<5>()));
-    std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).map_err(|error| {
-        Usage::error(
-            format!(
-                "the output folder {} is not writable: {error}",
-                bagpress_broker::quote::name(&out)
-            ),
-            "choose a writable --out DIR",
-        )
-    })?;
-    Ok(Some(out))
+fn codec(request: &Request) -> Result<Codec> {
+    let default = if request.generated.is_none() { "gzip:6" } else { "zlib:6" };
+    match request.codec {
+        Some(codec) => Ok(codec),
+        None => Ok(default.parse()?),
+    }
 }
 
-type Specified = (Specification, u64, Option<PathBuf>);
+/// What a user is told of how the files were chosen.
+pub(crate) fn notes(request: &Request, found: &Found) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !found.skipped.is_empty() {
+        notes.push(format!("skipped: {}", found.skipped));
+    }
+    if request.selection.existing != Existing::Refuse {
+        notes.push(found.selected.to_string());
+    }
+    if let Some(first) = &found.first_refused {
+        let rest = match found.refused {
+            1 => String::new(),
+            refused => format!(", and {} more", refused - 1),
+        };
+        notes.push(format!("will fail: {first}{rest}"));
+    }
+    notes
+}
 
 fn specify(
     request: &Request,
     name: &RunName,
-    folder: &RunFolder,
-    out: Option<&PathBuf>,
-) -> Result<Specified> {
-    let files = request.generated.is_none();
-    let default = if files { "gzip:6" } else { "zlib:6" };
-    let codec = match request.codec {
-        Some(codec) => codec,
-        None => default.parse()?,
+    out: Option<PathBuf>,
+    files: Option<(&Found, Digest)>,
+) -> Result<Specification> {
+    let codec = codec(request)?;
+    let (data, tasks, input_bytes) = match (&request.generated, files) {
+        (Some(generated), _) => {
+            let Generated { tasks, bytes, data, seed } = *generated;
+            (Data::Generated { data, seed, bytes }, tasks, bytes.saturating_mul(u64::from(tasks)))
+        }
+        (None, Some((found, list))) => {
+            (Data::Files { list, largest: found.largest }, found.files, found.bytes)
+        }
+        (None, None) => anyhow::bail!("a bag of files needs its list"),
     };
-    let (mut skipped, mut list) = (0, None);
-    let (data, tasks, input_bytes) = if let Some(generated) = &request.generated {
-        let Generated { tasks, bytes, data, seed } = *generated;
-        (Data::Generated { data, seed, bytes }, tasks, bytes.saturating_mul(u64::from(tasks)))
-    } else {
-        let path = folder.path().join(format!("inputs.{}", std::process::id()));
-        let found = find(&request.inputs, &path, out.map(PathBuf::as_path)).inspect_err(|_| {
-            drop(std::fs::remove_file(&path));
-        })?;
-        skipped = found.skipped;
-        list = Some(path);
-        let data = Data::Files { list: found.list, largest: found.largest };
-        (data, found.files, found.bytes)
-    };
-    let specification = Specification {
+    let is_files = request.generated.is_none();
+    let chosen = is_files && request.selection.existing != Existing::Refuse;
+    Ok(Specification {
         v: limits::WIRE_VERSION,
         bag: BagId::new(name),
         name: name.clone(),
@@ -245,32 +295,13 @@ fn specify(
         tasks,
         input_bytes,
         data,
-        out: out.cloned(),
+        out,
         get: request.get,
         keep_inputs: request.keep_inputs,
-        stats: request.stats.unwrap_or(!files && tasks <= limits::STATS_FILES_MAX),
+        stats: request.stats.unwrap_or(!is_files && tasks <= limits::STATS_FILES_MAX),
         created_us: wall_clock_us(),
-    };
-    Ok((specification, skipped, list))
-}
-
-/// A new bag never replaces a file that was there before it.
-fn refuse_existing(specification: &Specification, list: &std::path::Path) -> Result<()> {
-    let Some(out) = &specification.out else { return Ok(()) };
-    let inputs = InputList::open(list).context("read the list of inputs")?;
-    for entry in inputs.entries().context("read the list of inputs")? {
-        let mut target = out.join(entry?.target).into_os_string();
-        target.push(specification.codec.extension());
-        let target = PathBuf::from(target);
-        if target.symlink_metadata().is_ok() {
-            drop(std::fs::remove_file(list));
-            return Err(Usage::error(
-                format!("the output {} is there already", bagpress_broker::quote::name(&target)),
-                "choose an empty --out DIR, or remove it",
-            ));
-        }
-    }
-    Ok(())
+        selection: files.filter(|_| chosen).map(|(found, _)| found.selected),
+    })
 }
 
 fn made_up_name() -> Result<RunName> {

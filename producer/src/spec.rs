@@ -8,12 +8,14 @@ use bagpress_broker::descriptor::{
 };
 use bagpress_broker::ids::{BagId, Pool, RunName};
 use bagpress_broker::result::wall_clock_us;
-use bagpress_broker::{limits, subjects};
+use bagpress_broker::{limits, quote, subjects};
 use bagpress_codec::{Codec, DataKind, Digest};
 use bagpress_objstore::staging::{InputFile, Target};
 use serde::{Deserialize, Serialize};
 
+use crate::Usage;
 use crate::folder::RunFolder;
+use crate::inputs::selection::Selected;
 use crate::inputs::{InputEntry, InputList};
 
 /// What `bag.json` holds.
@@ -58,6 +60,15 @@ pub struct Specification {
     pub stats: bool,
     /// When the bag was made, µs since 1970.
     pub created_us: u64,
+    /// What its files were to the outputs that were there, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selected>,
+}
+
+/// What every version of a `bag.json` begins with.
+#[derive(Deserialize)]
+struct Version {
+    v: u64,
 }
 
 /// Where a bag's inputs come from.
@@ -87,13 +98,24 @@ impl Specification {
     ///
     /// # Errors
     ///
-    /// If it is not there, not readable, or of another version.
+    /// If it is not there, or not readable; [`Usage`] if it is of another version.
     pub fn read(folder: &RunFolder) -> Result<Self> {
         let path = folder.specification();
-        let text = std::fs::read(&path)
-            .with_context(|| format!("read {}", bagpress_broker::quote::name(&path)))?;
-        serde_json::from_slice(&text)
-            .with_context(|| format!("read {}", bagpress_broker::quote::name(&path)))
+        let text = std::fs::read(&path).with_context(|| format!("read {}", quote::name(&path)))?;
+        // Before anything else is believed of it.
+        if let Ok(Version { v }) = serde_json::from_slice(&text)
+            && v != u64::from(limits::WIRE_VERSION)
+        {
+            return Err(Usage::error(
+                format!(
+                    "{} is of version {v} of the run folder; this program knows version {}",
+                    quote::name(&path),
+                    limits::WIRE_VERSION
+                ),
+                "use the version of bagpress that made it",
+            ));
+        }
+        serde_json::from_slice(&text).with_context(|| format!("read {}", quote::name(&path)))
     }
 
     /// Writes a run's specification, durably, in one step.

@@ -6,7 +6,7 @@ use bagpress_broker::{BagLine, BagState, Broker, limits};
 
 use crate::Cancelled;
 use crate::accept::output_bucket;
-use crate::folder::RunFolder;
+use crate::folder::{GatherLock, RunFolder};
 use crate::gather::{begun_line, open_plan};
 use crate::lease::Lease;
 use crate::plan::BagPlan;
@@ -23,9 +23,9 @@ use crate::standstill::line_of;
 pub async fn submit(
     broker: &Broker,
     folder: &RunFolder,
+    lock: &GatherLock,
     specification: Specification,
 ) -> Result<()> {
-    let lock = folder.lock()?;
     let streams = require(broker, &specification).await?;
     let plan = open_plan(folder, specification)?;
     let offered = plan.specification.delivery == DeliveryPath::QueueGroup;
@@ -33,7 +33,7 @@ pub async fn submit(
         // Nothing is kept of it but the run folder.
         return Ok(());
     }
-    let lease = Lease::take(broker, &lock, begun_line(&plan), false).await?;
+    let lease = Lease::take(broker, lock, begun_line(&plan), false).await?;
     let submitting = async {
         // Whoever gathers a bag that is offered keeps its tasks, and is not there yet.
         if offered { Ok(()) } else { publish(broker, &plan).await }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::failures::Failures;
 use crate::folder::RunFolder;
 use crate::gather::Gathered;
+use crate::inputs::selection::Selected;
 use crate::spec::write_durably;
 use crate::tally::Split;
 
@@ -61,6 +62,9 @@ pub struct Summary {
     pub output_per_input: f64,
     /// Whether every output was decompressed and gave its input again.
     pub verified: bool,
+    /// What the files were to the outputs that were there, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selected>,
     /// Mean of each part of a task, in µs.
     pub split: Split,
     /// The first failures, or all of them: [`all_failures`](Self::all_failures).
@@ -95,6 +99,7 @@ impl Summary {
             output_bytes: tally.output_bytes,
             output_per_input: tally.output_bytes as f64 / tally.input_bytes.max(1) as f64,
             verified: tally.done > 0 && tally.unverified == 0,
+            selection: specification.selection,
             split: tally.means(),
             failures: Failures::first(&tally.failures, &gathered.plan),
         })
@@ -133,6 +138,9 @@ impl Summary {
             "completed",
             format!("{}/{}, failed: {}{verified}", self.completed, self.tasks, self.failed),
         );
+        if let Some(selection) = self.selection {
+            row("selection", selection.to_string());
+        }
         if self.retried > 0 || self.workers_lost > 0 {
             row("retried", format!("{} tasks, workers lost: {}", self.retried, self.workers_lost));
         }

@@ -251,12 +251,12 @@ fn is_finished(folder: &RunFolder, specification: &Specification) -> Result<bool
     Ok(summed_up && tally.decided() >= u64::from(specification.tasks))
 }
 
-/// Files that are renamed when they are whole, and lists of inputs of a bag that never was.
+/// Files that are renamed when they are whole, and lists of a bag that never was.
 fn half_written(folder: &RunFolder) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder.path()) else { return Vec::new() };
     let half = |path: &PathBuf| {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        let list = path.file_stem().is_some_and(|stem| stem == "inputs");
+        let list = path.file_stem().is_some_and(|stem| stem == "inputs" || stem == "folders");
         let dead = extension.parse().is_ok_and(|pid: u32| !machine::lives(pid));
         extension == "part" || (list && dead)
     };

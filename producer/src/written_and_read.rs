@@ -80,6 +80,7 @@ fn specification() -> impl Strategy<Value = Specification> {
             keep_inputs,
             stats,
             created_us,
+            selection: None,
         }
     })
 }

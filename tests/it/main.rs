@@ -40,6 +40,7 @@ mod proxy;
 mod queue_group;
 mod remove;
 mod repair;
+mod selection;
 mod shared_out;
 mod slow_disk;
 mod small_disk;

@@ -1,0 +1,173 @@
+//! Folders without a file in them, which no output makes: they are made, so that a tree comes back whole.
+
+use std::collections::HashSet;
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bagpress_broker::quote;
+use bagpress_objstore::staging::mtime_ns;
+use serde::{Deserialize, Serialize};
+
+use super::{read_path, write_path};
+
+/// One line of `folders.jsonl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FolderEntry {
+    /// Where it belongs, below the outputs' folder.
+    #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
+    pub(crate) target: PathBuf,
+    /// Its permission bits.
+    pub(crate) mode: u32,
+    /// Its modification time, ns since 1970.
+    pub(crate) mtime_ns: i64,
+}
+
+impl FolderEntry {
+    /// The folder that is to be as `metadata` says.
+    pub(crate) fn new(target: PathBuf, metadata: &fs::Metadata) -> Self {
+        Self { target, mode: metadata.mode() & 0o777, mtime_ns: mtime_ns(metadata) }
+    }
+}
+
+/// What making them came to.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    /// How many could not be made.
+    pub(crate) failed: u64,
+    /// The first of these, and why.
+    pub(crate) first: Option<String>,
+}
+
+/// Makes the folders of `list` below `root`. Safe to repeat; one that is there stays as it is.
+///
+/// # Errors
+///
+/// If the list cannot be read. That it is not there is fine.
+pub(crate) fn make(list: &Path, root: &Path) -> io::Result<Made> {
+    let (mut made, mut implicitly) = (Made::default(), HashSet::new());
+    for entry in entries(list)? {
+        let entry = entry?;
+        if let Err(error) = make_one(&entry, root, &mut implicitly) {
+            made.failed += 1;
+            let why = || format!("{}: {error}", quote::name(root.join(&entry.target)));
+            made.first.get_or_insert_with(why);
+        }
+    }
+    Ok(made)
+}
+
+/// Makes one, and those above it, which get their own mode and time when their line comes.
+fn make_one(entry: &FolderEntry, root: &Path, implicitly: &mut HashSet<PathBuf>) -> io::Result<()> {
+    let path = root.join(&entry.target);
+    let mut missing = Vec::new();
+    for folder in path.ancestors().take_while(|folder| *folder != root) {
+        match fs::metadata(folder) {
+            Ok(metadata) if metadata.is_dir() => break,
+            Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(folder),
+            Err(error) => return Err(error),
+        }
+    }
+    for folder in missing.iter().rev() {
+        match fs::create_dir(folder) {
+            // An output came first, and made it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            created => {
+                created?;
+                implicitly.insert(folder.to_path_buf());
+            }
+        }
+    }
+    if !implicitly.remove(&path) {
+        return Ok(());
+    }
+    let folder = File::open(&path)?;
+    folder.set_modified(time(entry.mtime_ns))?;
+    folder.set_permissions(Permissions::from_mode(entry.mode))
+}
+
+fn time(mtime_ns: i64) -> SystemTime {
+    let (seconds, nanos) = (mtime_ns.div_euclid(1_000_000_000), mtime_ns.rem_euclid(1_000_000_000));
+    let whole = Duration::from_secs(seconds.unsigned_abs());
+    let time = if seconds < 0 { UNIX_EPOCH - whole } else { UNIX_EPOCH + whole };
+    time + Duration::from_nanos(nanos.unsigned_abs())
+}
+
+/// Removes the folders of `list` below `root` that are empty, and counts them.
+///
+/// # Errors
+///
+/// If the list cannot be read. That it is not there is fine.
+pub(crate) fn remove_empty(list: &Path, root: &Path) -> io::Result<u64> {
+    let mut removed = 0;
+    for entry in entries(list)? {
+        let target = entry?.target;
+        for folder in target.ancestors().take_while(|folder| !folder.as_os_str().is_empty()) {
+            // One that has something in it stays, and those above it with it.
+            if fs::remove_dir(root.join(folder)).is_err() {
+                break;
+            }
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+fn entries(list: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<FolderEntry>>>> {
+    let file = match File::open(list) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        opened => opened?,
+    };
+    let lines = BufReader::new(file).lines();
+    Ok(Box::new(lines.map(|line| serde_json::from_str(&line?).map_err(io::Error::other))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_made_once_with_mode_and_time_and_removed_if_empty() {
+        let place = tempfile::tempdir().unwrap();
+        let (list, out) = (place.path().join("folders.jsonl"), place.path().join("out"));
+        fs::create_dir(&out).unwrap();
+        assert_eq!(make(&list, &out).unwrap().failed, 0);
+        let long_ago = -1_500_000_000;
+        let lines: Vec<_> = ["a/b/c", "a/b", "a"]
+            .map(|target| FolderEntry { target: target.into(), mode: 0o750, mtime_ns: long_ago })
+            .map(|entry| serde_json::to_string(&entry).unwrap())
+            .into();
+        fs::write(&list, lines.join("\n")).unwrap();
+        for _ in 0..2 {
+            assert_eq!(make(&list, &out).unwrap().failed, 0);
+            for folder in ["a", "a/b", "a/b/c"] {
+                let metadata = fs::metadata(out.join(folder)).unwrap();
+                assert_eq!(metadata.mode() & 0o777, 0o750);
+                assert_eq!(mtime_ns(&metadata), long_ago, "{folder}");
+            }
+        }
+        fs::write(out.join("a/file"), b"somebody's").unwrap();
+        assert_eq!(remove_empty(&list, &out).unwrap(), 2);
+        assert!(out.join("a/file").exists() && !out.join("a/b").exists());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_does_not_stop_the_others() {
+        let place = tempfile::tempdir().unwrap();
+        let (list, out) = (place.path().join("folders.jsonl"), place.path().join("out"));
+        fs::create_dir(&out).unwrap();
+        fs::write(out.join("a"), b"a file in the way").unwrap();
+        let lines = ["a/b", "c"]
+            .map(|target| FolderEntry { target: target.into(), mode: 0o755, mtime_ns: 0 })
+            .map(|entry| serde_json::to_string(&entry).unwrap());
+        fs::write(&list, lines.join("\n")).unwrap();
+        let made = make(&list, &out).unwrap();
+        assert_eq!(made.failed, 1);
+        assert!(made.first.unwrap().contains("out/a/b") && out.join("c").is_dir());
+    }
+}

@@ -1,0 +1,89 @@
+//! What was named on the command line, looked at before anything is walked.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use bagpress_broker::quote;
+
+use super::left_out::Identity;
+use crate::Usage;
+
+/// Refuses before anything is read: a million files are not walked to find a typing error.
+///
+/// # Errors
+///
+/// [`Usage`]: no such path, a link that leads nowhere, two inputs with one target, an input that is the
+/// folder of the outputs.
+pub(crate) fn check_roots(paths: &[PathBuf], out: Option<&Path>) -> Result<()> {
+    let out = out.and_then(Identity::at);
+    let mut targets: HashMap<OsString, &Path> = HashMap::new();
+    for path in paths {
+        let link = path.symlink_metadata().map_err(|error| no_such(path, &error))?;
+        let there = match fs::metadata(path) {
+            Err(error) if link.is_symlink() => return Err(bad_link(path, &error)),
+            found => found.map_err(|error| no_such(path, &error))?,
+        };
+        if there.is_dir() && out == Some(Identity::of(&there)) {
+            return Err(Usage::error(
+                format!(
+                    "{} is the folder of the outputs, too: they would become inputs",
+                    quote::name(path)
+                ),
+                "choose another --out DIR, such as one in it: it is left out of what is compressed",
+            ));
+        }
+        if let Some(other) = targets.insert(last_component(path)?, path) {
+            return Err(same_target(other, path));
+        }
+    }
+    Ok(())
+}
+
+fn no_such(path: &Path, error: &io::Error) -> anyhow::Error {
+    Usage::error(
+        format!("no such input: {}: {error}", quote::name(path)),
+        "name files and folders that exist",
+    )
+}
+
+fn bad_link(path: &Path, error: &io::Error) -> anyhow::Error {
+    let what = match (error.kind(), fs::read_link(path)) {
+        (io::ErrorKind::NotFound, Ok(to)) => {
+            format!("it is a dangling symbolic link, to {}", quote::name(to))
+        }
+        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            "it is a symbolic link in a loop of links".to_owned()
+        }
+        _ => format!("where that symbolic link leads: {error}"),
+    };
+    Usage::error(
+        format!("no such input: {}: {what}", quote::name(path)),
+        "name files and folders that exist",
+    )
+}
+
+/// Two inputs would be written to one place.
+pub(crate) fn same_target(one: &Path, other: &Path) -> anyhow::Error {
+    Usage::error(
+        format!("{} and {} would have the same output", quote::name(one), quote::name(other)),
+        "give them to different runs, or name a folder above both",
+    )
+}
+
+/// The name that an input keeps below the outputs' folder; also of `.` and `..`.
+///
+/// # Errors
+///
+/// If the path cannot be followed.
+pub(crate) fn last_component(path: &Path) -> Result<OsString> {
+    if let Some(name) = path.file_name() {
+        return Ok(name.to_owned());
+    }
+    let absolute = path.canonicalize();
+    let absolute = absolute.with_context(|| format!("find {}", quote::name(path)))?;
+    Ok(absolute.file_name().unwrap_or_else(|| "root".as_ref()).to_owned())
+}

@@ -1,0 +1,124 @@
+//! What can be said of a request before any file is looked for, and the folder that it names for outputs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::ids::random_base32;
+use bagpress_broker::{limits, quote};
+use rustix::fs::{Access, access};
+
+use crate::Usage;
+use crate::inputs::existing::canonical_if_made;
+use crate::inputs::roots::check_roots;
+use crate::run::{Generated, Request};
+
+/// Refuses what cannot work whatever the files are.
+///
+/// # Errors
+///
+/// [`Usage`].
+pub(crate) fn check(request: &Request) -> Result<()> {
+    let listed = request.selection.files_from.is_some();
+    match (&request.generated, request.inputs.is_empty()) {
+        (None, true) if !listed => {
+            return Err(Usage::error(
+                "there is nothing to compress",
+                "name files or folders, or ask for generated data: --tasks 24 --bytes 2MiB",
+            ));
+        }
+        (Some(_), false) => {
+            return Err(Usage::error(
+                "a bag has either inputs or --tasks, not both",
+                "leave one of them out",
+            ));
+        }
+        _ => {}
+    }
+    match &request.generated {
+        Some(generated) => check_generated(generated)?,
+        None if request.results == ResultPath::Staged && request.out.is_none() => {
+            return Err(Usage::error(
+                "a bag of files needs a folder for its outputs",
+                "name one with --out DIR, or leave them in the object store with --results objects",
+            ));
+        }
+        None => {}
+    }
+    check_roots(&request.inputs, request.out.as_deref())?;
+    if !(1..=limits::ATTEMPTS_MAX).contains(&request.attempts) {
+        return Err(Usage::error(
+            format!("{} attempts: 1 to {} are possible", request.attempts, limits::ATTEMPTS_MAX),
+            "choose another --attempts",
+        ));
+    }
+    Ok(())
+}
+
+fn check_generated(generated: &Generated) -> Result<()> {
+    if generated.tasks == 0 || generated.tasks > limits::BAG_TASKS_MAX {
+        return Err(Usage::error(
+            format!("{} tasks: a bag has 1 to {}", generated.tasks, limits::BAG_TASKS_MAX),
+            "choose another --tasks",
+        ));
+    }
+    if generated.bytes > limits::INPUT_BYTES_MAX {
+        return Err(Usage::error(
+            format!(
+                "{} bytes a task: at most {} are allowed",
+                generated.bytes,
+                limits::INPUT_BYTES_MAX
+            ),
+            "choose a smaller --bytes",
+        ));
+    }
+    Ok(())
+}
+
+/// Makes the folder for outputs, if one was named; its canonical path.
+///
+/// # Errors
+///
+/// [`Usage`] if that is not possible, or nothing can be written there.
+pub(crate) fn make_out(request: &Request) -> Result<Option<PathBuf>> {
+    let Some(out) = &request.out else { return Ok(None) };
+    let made = fs::create_dir_all(out).and_then(|()| out.canonicalize());
+    let made = made.map_err(|error| cannot_be_made(out, &error))?;
+    let probe = made.join(format!(".bagpress-probe-{}", random_base32::<5>()));
+    let probed = fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe));
+    probed.map_err(|error| not_writable(out, &error))?;
+    Ok(Some(made))
+}
+
+/// What [`make_out`] would give, and refuse, if it were called. Makes nothing.
+///
+/// # Errors
+///
+/// [`Usage`], as it would be.
+pub(crate) fn out_if_made(request: &Request) -> Result<Option<PathBuf>> {
+    let Some(out) = &request.out else { return Ok(None) };
+    let made = canonical_if_made(out).map_err(|error| cannot_be_made(out, &error))?;
+    let there = made.ancestors().find(|path| path.symlink_metadata().is_ok());
+    let there = there.unwrap_or(Path::new("/"));
+    if !there.is_dir() {
+        return Err(cannot_be_made(out, &std::io::ErrorKind::NotADirectory.into()));
+    }
+    access(there, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| not_writable(out, &error.into()))?;
+    Ok(Some(made))
+}
+
+fn cannot_be_made(out: &Path, error: &std::io::Error) -> anyhow::Error {
+    Usage::error(
+        format!("the output folder {} cannot be made: {error}", quote::name(out)),
+        "choose a writable --out DIR",
+    )
+}
+
+fn not_writable(out: &Path, error: &std::io::Error) -> anyhow::Error {
+    Usage::error(
+        format!("the output folder {} is not writable: {error}", quote::name(out)),
+        "choose a writable --out DIR",
+    )
+}

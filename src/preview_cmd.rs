@@ -1,0 +1,56 @@
+//! `--dry-run` of `bagpress run` and `submit`.
+
+use std::io::{BufWriter, ErrorKind, Write};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bagpress_producer::run::Request;
+use bagpress_producer::{Preview, message, preview};
+
+use crate::exit::SOME_FAILED;
+use crate::terminal::print;
+
+/// Says what a run of `request` would do: a line a file on stdout, counts on stderr; or all of it as JSON.
+pub(crate) fn show(request: &Request, json: bool) -> Result<ExitCode> {
+    let found = if json {
+        preview(request, None)?
+    } else {
+        let mut lines = BufWriter::new(std::io::stdout().lock());
+        let found = preview(request, Some(&mut lines)).and_then(|found| {
+            lines.flush()?;
+            Ok(found)
+        });
+        match found {
+            // A reader that left has seen enough.
+            Err(error) if is_broken_pipe(&error) => return Ok(ExitCode::SUCCESS),
+            found => found?,
+        }
+    };
+    if json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&found)?))?;
+    } else {
+        say(&found);
+    }
+    Ok(if found.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(SOME_FAILED) })
+}
+
+fn say(found: &Preview) {
+    for note in &found.notes {
+        message(&format!("note: {note}"));
+    }
+    let mut would = vec![format!("would compress {} files, {} bytes", found.files, found.bytes)];
+    if found.folders > 0 {
+        would.push(format!("would make {} folders without files", found.folders));
+    }
+    if !found.refused.is_empty() {
+        would.push(format!("{} would fail", found.refused.len()));
+    }
+    message(&format!("{}. Nothing was done.", would.join("; ")));
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let of = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind)
+    };
+    error.chain().any(|cause| of(cause) == Some(ErrorKind::BrokenPipe))
+}

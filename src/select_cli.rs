@@ -1,0 +1,64 @@
+//! The flags that say which files a bag is made of.
+
+use std::path::PathBuf;
+
+use bagpress_producer::run::{Existing, FilesFrom, Selection};
+use clap::Args;
+
+/// Which files, and what becomes of outputs that are there.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Which files")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(crate) struct SelectArgs {
+    /// Leave out what matches, as a line of a .gitignore in each INPUT: '*.tmp', '/build/', '!keep.tmp';
+    /// may be given more than once
+    #[arg(long, value_name = "GLOB", conflicts_with = "tasks")]
+    pub(crate) exclude: Vec<String>,
+
+    /// Take the files that FILE names, a path a line; - is stdin. They keep their path below --out;
+    /// a folder in the list is made, not walked
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["inputs", "tasks"])]
+    pub(crate) files_from: Option<PathBuf>,
+
+    /// A zero byte ends each path of the list, as `find -print0` writes them
+    #[arg(long, short = '0', requires = "files_from", conflicts_with = "inputs")]
+    pub(crate) null: bool,
+
+    /// Leave out files that are compressed already, by what they begin with
+    #[arg(long, conflicts_with = "tasks")]
+    pub(crate) skip_compressed: bool,
+
+    /// Skip files whose output is up to date, by time and size; replace outputs whose file changed
+    #[arg(long, requires = "out", conflicts_with_all = ["overwrite", "tasks"])]
+    pub(crate) update: bool,
+
+    /// Find out what is up to date by decompressing it
+    #[arg(long, requires = "update")]
+    pub(crate) checksum: bool,
+
+    /// Replace outputs that are there
+    #[arg(long, requires = "out", conflicts_with = "tasks")]
+    pub(crate) overwrite: bool,
+
+    /// Only say what would be done, a line a file; nothing is started or written
+    #[arg(long, conflicts_with = "tasks")]
+    pub(crate) dry_run: bool,
+}
+
+impl From<SelectArgs> for Selection {
+    fn from(args: SelectArgs) -> Self {
+        let null = args.null;
+        Self {
+            exclude: args.exclude,
+            files_from: args.files_from.map(|path| FilesFrom { path, null }),
+            existing: if args.update {
+                Existing::Update { checksum: args.checksum }
+            } else if args.overwrite {
+                Existing::Overwrite
+            } else {
+                Existing::Refuse
+            },
+            skip_compressed: args.skip_compressed,
+        }
+    }
+}
