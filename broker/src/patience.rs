@@ -38,13 +38,13 @@ impl Patience {
             Broker::connect_within(address, role, within)
         };
         let mut connecting = pin!(self.retry(one_try, |_| {}));
-        let connected = match timeout(limits::CONNECT_NOTICE, &mut connecting).await {
-            Ok(connected) => connected,
-            Err(_) => {
-                // Refused again and again, or not even answered.
-                (self.say)(&format!("waiting for a NATS server at {}", words(&address.url)));
-                connecting.await
-            }
+        let soon = timeout(limits::CONNECT_NOTICE, &mut connecting).await;
+        let connected = if let Ok(connected) = soon {
+            connected
+        } else {
+            // Refused again and again, or not even answered.
+            (self.say)(&format!("waiting for a NATS server at {}", words(&address.url)));
+            connecting.await
         };
         connected.map_err(|error| match error {
             Error::Unreachable { url, cause, .. } => {
