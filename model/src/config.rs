@@ -42,6 +42,8 @@ pub struct Faults {
     pub other_folder: u8,
     /// Rounds that a user begins: `--retry-failed` or `--repair`.
     pub rounds: u8,
+    /// Files of others that get an output's final name while it is free. Their owners may take them away again.
+    pub strangers: u8,
 }
 
 /// One exploration.
@@ -136,6 +138,10 @@ pub enum Clause {
     CommitByCompare,
     /// A finished round also removes the broken object of the old one.
     FinishedRoundRemoves,
+    /// A file that has an output's name is moved aside only if this ledger named that output before.
+    OnlyNamedMovesAside,
+    /// Other part files of a task go after its line, when nobody can need them any more.
+    SweepAfterLine,
 }
 
 const NO: Faults = Faults {
@@ -149,6 +155,7 @@ const NO: Faults = Faults {
     full: 0,
     other_folder: 0,
     rounds: 0,
+    strangers: 0,
 };
 
 const STAGED: Config = Config {
