@@ -209,6 +209,22 @@ pub const SMALL: &[Config] = &[
         ..STAGED
     },
     Config {
+        name: "staged: a broker that forgets, gatherer restarted, unequal digests",
+        unequal: true,
+        faults: Faults { forgets: 1, gatherer_crashes: 1, ..NO },
+        ..STAGED
+    },
+    Config {
+        name: "staged: somebody's file under the final name, crashes, early redelivery",
+        faults: Faults { strangers: 1, ..CRASHES },
+        ..STAGED
+    },
+    Config {
+        name: "staged: somebody's file under the final name, flips, repair and retry",
+        faults: Faults { strangers: 1, flips: 1, rounds: 2, gatherer_crashes: 1, ..NO },
+        ..STAGED
+    },
+    Config {
         name: "staged: gathered into another folder, retry, early redelivery",
         attempts: 2,
         faults: Faults { other_folder: 1, gatherer_crashes: 1, early: 1, rounds: 1, ..NO },
@@ -308,6 +324,19 @@ pub const SMALL: &[Config] = &[
             gatherer_crashes: 1,
             ..NO
         },
+        ..STAGED
+    },
+    Config {
+        name: "queue group, staged: somebody's file under the final name, crashes, early lease end",
+        delivery: Delivery::QueueGroup,
+        faults: Faults { strangers: 1, ..CRASHES },
+        ..STAGED
+    },
+    Config {
+        name: "queue group, staged: somebody's file, unequal digests, flips, repair and retry",
+        delivery: Delivery::QueueGroup,
+        unequal: true,
+        faults: Faults { strangers: 1, flips: 1, rounds: 2, gatherer_crashes: 1, ..NO },
         ..STAGED
     },
     Config {
