@@ -42,6 +42,8 @@ pub struct Faults {
     pub other_folder: u8,
     /// Rounds that a user begins: `--retry-failed` or `--repair`.
     pub rounds: u8,
+    /// Files of others that get an output's final name while it is free. Their owners may take them away again.
+    pub strangers: u8,
 }
 
 /// One exploration.
@@ -136,6 +138,10 @@ pub enum Clause {
     CommitByCompare,
     /// A finished round also removes the broken object of the old one.
     FinishedRoundRemoves,
+    /// A file that has an output's name is moved aside only if this ledger named that output before.
+    OnlyNamedMovesAside,
+    /// Other part files of a task go after its line, when nobody can need them any more.
+    SweepAfterLine,
 }
 
 const NO: Faults = Faults {
@@ -149,6 +155,7 @@ const NO: Faults = Faults {
     full: 0,
     other_folder: 0,
     rounds: 0,
+    strangers: 0,
 };
 
 const STAGED: Config = Config {
@@ -199,6 +206,22 @@ pub const SMALL: &[Config] = &[
     Config {
         name: "staged: a broker that forgets, gatherer restarted",
         faults: Faults { forgets: 1, worker_crashes: 1, gatherer_crashes: 1, ..NO },
+        ..STAGED
+    },
+    Config {
+        name: "staged: a broker that forgets, gatherer restarted, unequal digests",
+        unequal: true,
+        faults: Faults { forgets: 1, gatherer_crashes: 1, ..NO },
+        ..STAGED
+    },
+    Config {
+        name: "staged: somebody's file under the final name, crashes, early redelivery",
+        faults: Faults { strangers: 1, ..CRASHES },
+        ..STAGED
+    },
+    Config {
+        name: "staged: somebody's file under the final name, flips, repair and retry",
+        faults: Faults { strangers: 1, flips: 1, rounds: 2, gatherer_crashes: 1, ..NO },
         ..STAGED
     },
     Config {
@@ -301,6 +324,19 @@ pub const SMALL: &[Config] = &[
             gatherer_crashes: 1,
             ..NO
         },
+        ..STAGED
+    },
+    Config {
+        name: "queue group, staged: somebody's file under the final name, crashes, early lease end",
+        delivery: Delivery::QueueGroup,
+        faults: Faults { strangers: 1, ..CRASHES },
+        ..STAGED
+    },
+    Config {
+        name: "queue group, staged: somebody's file, unequal digests, flips, repair and retry",
+        delivery: Delivery::QueueGroup,
+        unequal: true,
+        faults: Faults { strangers: 1, flips: 1, rounds: 2, gatherer_crashes: 1, ..NO },
         ..STAGED
     },
     Config {

@@ -78,6 +78,7 @@ fn steps(config: &Config, from: State) -> Vec<(Step, State)> {
     steps.crashes();
     steps.forgets();
     steps.flips();
+    steps.strangers();
     steps.out
 }
 

@@ -145,6 +145,24 @@ impl Steps<'_> {
             }
         }
     }
+
+    /// Somebody's file gets the final name while that is free, and goes away again.
+    pub(crate) fn strangers(&mut self) {
+        for f in 0..self.from.folders.len() {
+            let used = f == self.from.gatherer.folder as usize;
+            let last = self.from.folders[f].last;
+            if last == Named::Strangers {
+                self.add(Who::Somebody, "takes his file away again", |s| {
+                    s.folders[f].last = Named::Nothing;
+                });
+            } else if last.is_free() && self.from.left.strangers > 0 && used {
+                self.add(Who::Somebody, "puts a file under the output's name", |s| {
+                    s.left.strangers -= 1;
+                    s.folders[f].last = Named::Strangers;
+                });
+            }
+        }
+    }
 }
 
 /// What is counted, or was looked at to be counted, and destroyed by a fault is no step's doing.

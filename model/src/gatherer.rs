@@ -2,10 +2,11 @@
 //! `standstill.rs` and `publish.rs`.
 
 use crate::config::Clause;
+use crate::placing::sweep_parts;
 use crate::property::sound;
 use crate::state::{
-    At, Bytes, FOLDERS, Gatherer, Gathers, Kind, NONE, Named, Outcome, ROUNDS, State, Waits,
-    same_bytes,
+    At, Bytes, EXECUTIONS, FOLDERS, Gatherer, Gathers, Kind, NONE, Named, Outcome, ROUNDS, State,
+    Waits,
 };
 use crate::trace::{Steps, Who};
 
@@ -25,6 +26,7 @@ impl Steps<'_> {
             Gathers::ReadWaiting => self.read_waiting(who),
             Gathers::Loop => self.follow(who),
             Gathers::Place => self.place(who),
+            Gathers::PlaceAgain => self.place_again(who),
             Gathers::CheckObject => self.check_object(who),
             Gathers::Count => self.count(who),
             Gathers::Begin => self.begin(who),
@@ -183,88 +185,18 @@ impl Steps<'_> {
         });
     }
 
-    /// `Parts::place`: renames without replacing, or hashes what has the name.
-    fn place(&mut self, who: Who) {
-        let taken = self.from.gatherer.taken;
-        let e = taken.by as usize;
-        let folder = *self.from.folder();
-        let part = folder.parts[e];
-        if folder.last == Named::Nothing {
-            if part == Bytes::Nothing {
-                return self.bytes_gone(who);
-            }
-            return self.add(who, "renames the part file", |s| {
-                let whole = part == Bytes::Whole;
-                let folder = s.folder_mut();
-                folder.last = if whole { Named::Of(taken.by) } else { Named::Junk };
-                folder.parts[e] = Bytes::Nothing;
-                s.gatherer.at = Gathers::Count;
-            });
-        }
-        let unhashed = self.config.lacks(Clause::TakenNameHashed);
-        let equal = matches!(folder.last, Named::Of(t) if same_bytes(self.config, t, taken.bytes));
-        if equal || unhashed {
-            return self.add(who, "finds the bytes under their final name", |s| {
-                s.folder_mut().parts[e] = Bytes::Nothing;
-                s.gatherer.at = Gathers::Count;
-            });
-        }
-        if part == Bytes::Nothing {
-            return self.bytes_gone(who);
-        }
-        self.add(who, "moves another file aside", |s| s.folder_mut().last = Named::Nothing);
-    }
-
-    /// `Acceptor::fetch`: metadata by direct get, and the number of chunks.
-    fn check_object(&mut self, who: Who) {
-        let taken = self.from.gatherer.taken;
-        let there = |named: Named| match named {
-            Named::Of(t) => {
-                let chunks = self.from.chunks[t as usize];
-                matches!(chunks, Bytes::Whole | Bytes::Spoilt)
-                    && same_bytes(self.config, t, taken.bytes)
-            }
-            _ => false,
-        };
-        let (now, before) = (there(self.from.metadata), there(self.from.metadata_before));
-        if now || self.config.lacks(Clause::ObjectChecked) {
-            self.add(who, "finds the object there", |s| s.gatherer.at = Gathers::Count);
-        } else {
-            self.bytes_gone(who);
-        }
-        if self.from.left.lags > 0 && before != now {
-            if before {
-                self.add(who, "finds the object of a moment ago there", |s| {
-                    s.left.lags -= 1;
-                    s.gatherer.at = Gathers::Count;
-                });
-            } else {
-                self.bytes_gone(who);
-                if let Some((_, to)) = self.out.last_mut() {
-                    to.left.lags -= 1;
-                }
-            }
-        }
-    }
-
-    /// Committed, and not there: a new round. The queue group offers the same one again.
-    fn bytes_gone(&mut self, who: Who) {
-        let queue_group = self.config.queue_group();
-        self.add(who, "does not find the bytes", |s| {
-            s.gatherer.taken = Outcome::NOTHING;
-            // What was lost afterwards is no attempt of the task.
-            s.gatherer.spent = s.gatherer.spent.saturating_sub(1);
-            s.gatherer.at = if queue_group { Gathers::Loop } else { Gathers::Begin };
-        });
-    }
-
     /// `Ledger::append`: only now the task has its outcome. Other part files of it go (`Parts::sweep`).
     fn count(&mut self, who: Who) {
+        let staged = self.config.staged();
         self.add(who, "appends the outcome to its ledger", |s| {
             let taken = s.gatherer.taken;
             let folder = s.folder_mut();
             folder.outcome = taken;
+            folder.named |= staged && taken.is_done();
             folder.lines[folder.round as usize] += 1;
+            if taken.kind == Kind::Taken {
+                sweep_parts(s);
+            }
             s.gatherer.taken = Outcome::NOTHING;
             s.gatherer.at = Gathers::Loop;
         });
@@ -415,7 +347,7 @@ pub(crate) fn stop(s: &mut State, at: Gathers) {
 /// `Parts::remove`, and the process ends.
 fn finish(s: &mut State) {
     let parts = &mut s.folder_mut().parts;
-    *parts = [Bytes::Nothing; crate::state::EXECUTIONS];
+    *parts = [Bytes::Nothing; EXECUTIONS];
     stop(s, Gathers::Finished);
 }
 

@@ -12,6 +12,7 @@ mod config;
 mod explore;
 mod faults;
 mod gatherer;
+mod placing;
 mod property;
 mod queue_group;
 mod state;

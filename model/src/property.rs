@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::config::Config;
-use crate::state::{Bytes, Folder, Named, Outcome, State, same_bytes};
+use crate::state::{Bytes, Folder, Kind, Named, Outcome, State, same_bytes};
 
 /// A property that does not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,6 +12,8 @@ pub(crate) enum Broken {
     BytesMissing,
     FailedWithoutCause,
     OtherThanCommitted,
+    OwnTaken,
+    StrangerTouched,
     Stuck,
 }
 
@@ -24,6 +26,8 @@ impl fmt::Display for Broken {
             }
             Self::FailedWithoutCause => "a task is counted failed that had an attempt left",
             Self::OtherThanCommitted => "another outcome is counted than was committed",
+            Self::OwnTaken => "the bag's own output is taken for somebody else's",
+            Self::StrangerTouched => "somebody else's file is moved, replaced or removed",
             Self::Stuck => "the bag can never end from here",
         })
     }
@@ -42,18 +46,43 @@ pub(crate) fn broken(config: &Config, state: &State) -> Option<Broken> {
         if current && !folder.tainted && !sound {
             return Some(Broken::BytesMissing);
         }
-        if folder.outcome.is() && !folder.outcome.is_done() && !may_fail(config) {
+        if folder.outcome.kind == Kind::Failed && !may_fail(config) {
             return Some(Broken::FailedWithoutCause);
         }
     }
     let other = |folder: &Folder| {
         let committed = state.results[folder.round as usize];
-        folder.outcome.is() && committed.is() && folder.outcome != committed
+        folder.outcome.is() && committed.is() && !counts(folder.outcome, committed)
     };
     if !state.forgot && state.folders.iter().any(other) {
         return Some(Broken::OtherThanCommitted);
     }
     None
+}
+
+/// Whether what is counted is what was committed, or that its output's name was taken.
+fn counts(counted: Outcome, committed: Outcome) -> bool {
+    let taken = counted.kind == Kind::Taken && committed.is_done() && counted.by == committed.by;
+    taken || counted == committed
+}
+
+/// Whether a step of ours did something to somebody else's file. Once the ledger named an output, whatever has its name
+/// may be moved aside: what came there while the bag's own broken file was aside looks no different.
+pub(crate) fn touched(from: &State, to: &State) -> Option<Broken> {
+    let mut folders = from.folders.iter().zip(&to.folders);
+    let touched = folders.any(|(from, to)| {
+        let aside = from.named && to.last == Named::Nothing;
+        from.last == Named::Strangers && to.last != from.last && !aside
+    });
+    touched.then_some(Broken::StrangerTouched)
+}
+
+/// Whether a gatherer may take its bag's own output for somebody else's: one that was killed between the rename and the
+/// line gave it its name, and another execution with other bytes came first after that, as nothing is committed by queue
+/// group, or as the broker forgot it.
+pub(crate) fn may_find_its_own_taken(config: &Config, state: &State) -> bool {
+    let killed = state.left.gatherer_crashes < config.faults.gatherer_crashes;
+    config.unequal && killed && (config.queue_group() || state.forgot)
 }
 
 /// Whether the counted bytes are where they belong.

@@ -44,6 +44,8 @@ pub(crate) enum Kind {
     Nothing,
     Done,
     Failed,
+    /// Failed, as a gatherer found the final name taken: its own finding about its folder, made of a *done*.
+    Taken,
 }
 
 /// A result: whose, and whose bytes it names.
@@ -86,8 +88,10 @@ pub(crate) enum Named {
     Tombstone,
     /// The bytes of an execution.
     Of(u8),
-    /// A file that holds nobody's output.
+    /// A file of ours that holds nobody's output any more.
     Junk,
+    /// Somebody else's file.
+    Strangers,
 }
 
 impl Named {
@@ -113,6 +117,8 @@ pub(crate) struct Folder {
     pub(crate) lines: [u8; ROUNDS],
     /// What has the output's final name.
     pub(crate) last: Named,
+    /// Its manifest has a *done* line, of whatever round.
+    pub(crate) named: bool,
     /// Part files, by execution.
     pub(crate) parts: [Bytes; EXECUTIONS],
     /// A fault destroyed bytes that were counted.
@@ -202,6 +208,8 @@ pub(crate) enum Gathers {
     ReadWaiting,
     Loop,
     Place,
+    /// Within the same placing, after the bag's own file was moved aside.
+    PlaceAgain,
     CheckObject,
     Count,
     Begin,
@@ -281,6 +289,7 @@ impl State {
             before: Outcome::NOTHING,
             lines: [0; ROUNDS],
             last: Named::Nothing,
+            named: false,
             parts: [Bytes::Nothing; EXECUTIONS],
             tainted: false,
         };

@@ -15,6 +15,8 @@ pub(crate) enum Who {
     Gatherer(u8),
     Broker,
     Fault,
+    /// Whoever else has files where outputs get their names.
+    Somebody,
 }
 
 /// One step.
@@ -31,6 +33,7 @@ impl fmt::Display for Step {
             Who::Gatherer(folder) => write!(f, "gatherer of folder {folder}: {}", self.what),
             Who::Broker => write!(f, "broker: {}", self.what),
             Who::Fault => write!(f, "FAULT: {}", self.what),
+            Who::Somebody => write!(f, "SOMEBODY: {}", self.what),
         }
     }
 }
@@ -51,6 +54,9 @@ impl<'a> Steps<'a> {
     pub(crate) fn add(&mut self, who: Who, what: &'static str, change: impl FnOnce(&mut State)) {
         let mut to = self.from;
         change(&mut to);
+        if who != Who::Somebody {
+            to.broken = to.broken.or_else(|| property::touched(&self.from, &to));
+        }
         to.broken = to.broken.or_else(|| property::broken(self.config, &to));
         self.out.push((Step { who, what }, to.canonical()));
     }

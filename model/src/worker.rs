@@ -126,6 +126,9 @@ impl Steps<'_> {
     }
 
     fn have_it(&mut self, w: usize, who: Who, record: Outcome, round: u8) {
+        // To whoever else reads it, it is a failure like any other.
+        let kind = if record.kind == Kind::Taken { Kind::Failed } else { record.kind };
+        let record = Outcome { kind, ..record };
         self.add(who, "is told of the outcome that its task has", |s| {
             let worker = &mut s.workers[w];
             worker.at = At::CommitRecord;

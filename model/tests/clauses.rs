@@ -7,6 +7,7 @@ use bagpress_model::{Clause, explore, named};
 const BYTES: &str = "its bytes are not under their name";
 const STUCK: &str = "the bag can never end";
 const FAILED: &str = "counted failed that had an attempt left";
+const STRANGER: &str = "somebody else's file is moved";
 const OTHER: &str = "another outcome is counted than was committed";
 
 /// Asserts that `config` breaks without `clause`, and prints the shortest way there.
@@ -146,4 +147,24 @@ fn a_result_written_over_is_another_than_was_counted() {
 fn a_broken_object_of_an_old_round_must_make_room() {
     let config = "objects: a bucket with room for one output, repair half begun";
     breaks(Clause::FinishedRoundRemoves, config, STUCK);
+}
+
+#[test]
+fn a_file_that_the_ledger_never_named_may_be_somebody_elses() {
+    for config in [
+        "staged: somebody's file under the final name, crashes, early redelivery",
+        "queue group, staged: somebody's file under the final name, crashes, early lease end",
+    ] {
+        breaks(Clause::OnlyNamedMovesAside, config, STRANGER);
+    }
+}
+
+#[test]
+fn part_files_removed_before_the_line_fail_attempts_that_the_task_still_needs() {
+    for config in [
+        "queue group, staged: crashes, early lease end, full disk, unequal digests",
+        "queue group, staged: somebody's file under the final name, crashes, early lease end",
+    ] {
+        breaks(Clause::SweepAfterLine, config, FAILED);
+    }
 }
