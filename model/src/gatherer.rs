@@ -195,6 +195,8 @@ impl Steps<'_> {
             folder.named |= staged && taken.is_done();
             folder.lines[folder.round as usize] += 1;
             if taken.kind == Kind::Taken {
+                // What has the name now is another's, whatever had it before.
+                folder.named = false;
                 sweep_parts(s);
             }
             s.gatherer.taken = Outcome::NOTHING;

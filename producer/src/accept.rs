@@ -62,6 +62,8 @@ struct Placing {
     lost: Vec<u32>,
     aside: Vec<PathBuf>,
     moved: bool,
+    /// Whose part files nobody needs once they are counted.
+    sweep: Vec<(u32, u32)>,
 }
 
 impl Acceptor {
@@ -111,6 +113,7 @@ impl Acceptor {
         accepted.aside = placed.aside;
         placed.counted.append(&mut failed);
         accepted.counted = self.count(placed.counted).await?;
+        self.sweep(placed.sweep);
         Ok(accepted)
     }
 
@@ -210,6 +213,19 @@ impl Acceptor {
         Ok(placing)
     }
 
+    /// Removes, some time, the part files of tasks that are counted. Before that another execution's may be all that there
+    /// is, if this gatherer dies.
+    fn sweep(&self, counted: Vec<(u32, u32)>) {
+        let Some((parts, _)) = self.parts.as_ref().filter(|_| !counted.is_empty()) else { return };
+        let (parts, under_way) = (parts.clone(), parts.begin());
+        spawn_blocking(move || {
+            let _under_way = under_way;
+            for (index, round) in counted {
+                parts.sweep(index, round);
+            }
+        });
+    }
+
     /// Appends the lines: only now these tasks are done.
     async fn count(&self, results: Vec<Arc<TaskResult>>) -> Result<Vec<Arc<TaskResult>>> {
         if results.is_empty() {
@@ -306,7 +322,7 @@ impl Placing {
         };
         self.moved = true;
         if why.is_some() || result.attempt > 1 {
-            parts.sweep(result.index, result.round);
+            self.sweep.push((result.index, result.round));
         }
         self.counted.push(why.map_or_else(|| result.clone(), |why| fails(&result, why)));
         Ok(())

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bagpress_broker::result::{Outcome, TaskResult};
+use bagpress_broker::result::{Cause, Outcome, TaskResult};
 
 use crate::glance;
 use crate::manifest::{BadLine, Entry, InputNow, Manifest};
@@ -26,7 +26,7 @@ pub struct Ledger {
 struct State {
     done: Bits,
     failed: Bits,
-    /// Tasks that were done in any round: their outputs' names were given by this bag.
+    /// Tasks that were done in any round, and whose output's name was not found to be another's since.
     named: Bits,
     /// Rounds above 0, of the few tasks that have one.
     rounds: HashMap<u32, u32>,
@@ -81,8 +81,13 @@ impl State {
             }
             Entry::Begun { .. } => {}
             Entry::Outcome(result) => {
-                if result.done().is_some() {
-                    self.named.set(result.index, true);
+                match &result.outcome {
+                    Outcome::Done(_) => self.named.set(result.index, true),
+                    // What has the name now is another's, whatever had it before.
+                    Outcome::Failed(failed) if failed.cause == Cause::OutputExists => {
+                        self.named.set(result.index, false);
+                    }
+                    Outcome::Failed(_) => {}
                 }
                 if result.round > self.round(result.index) {
                     // The line that began its round was lost: the highest round counts all the same.
@@ -346,6 +351,12 @@ mod tests {
         // Whatever comes of later rounds, that name was given.
         ledger.begin(&[0], &HashMap::new()).unwrap();
         assert!(ledger.has_named(0) && !ledger.has_named(1));
+        // Until it is found to be another's.
+        let Entry::Outcome(taken) = result(0, 3, true) else { panic!("no outcome") };
+        let outcome = Outcome::Failed(Failed::new(Cause::OutputExists, "it is there"));
+        let taken = TaskResult { outcome, ..(*taken).clone() };
+        ledger.append(&[Entry::Outcome(Arc::new(taken))], |_| 0).unwrap();
+        assert!(!ledger.has_named(0));
     }
 
     #[test]
