@@ -177,8 +177,7 @@ impl Parts {
     /// Notes that an output could not have its source's mode or time.
     pub(super) fn note_undressed(&self, path: &Path, error: &io::Error) {
         let mut noted = self.undressed.lock().unwrap_or_else(PoisonError::into_inner);
-        let first =
-            noted.take().map_or_else(|| (0, format!("{}: {error}", quote::name(path))), |n| n);
+        let first = noted.take().unwrap_or_else(|| (0, format!("{}: {error}", quote::name(path))));
         *noted = Some((first.0 + 1, first.1));
     }
 

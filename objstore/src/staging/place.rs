@@ -128,11 +128,11 @@ impl Parts {
         };
         let kept = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ };
         let times = Timestamps { last_access: kept, last_modification: modified };
-        let timed =
+        let dressed =
             utimensat(CWD, part, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from);
         // Set-user-id and sticky bits belong to the program, not to its compressed copy.
         let mode = Permissions::from_mode(mode & 0o777);
-        let dressed = timed.and_then(|()| fs::set_permissions(part, mode));
+        let dressed = dressed.and_then(|()| fs::set_permissions(part, mode));
         match dressed {
             Err(error) if cannot_be_had(&error) => {
                 self.note_undressed(&target.path, &error);
