@@ -22,9 +22,6 @@ use crate::manifest::Entry;
 use crate::plan::BagPlan;
 use crate::spec::Data;
 
-/// Objects that are checked or fetched at a time.
-const OBJECTS: usize = 16;
-
 /// Turns committed results into counted outcomes.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
@@ -85,7 +82,8 @@ impl Acceptor {
         }
         let fetching: Vec<BoxFuture<'_, Result<Fate>>> =
             results.iter().map(|result| self.fetch(result).boxed()).collect();
-        let fates: Vec<_> = stream::iter(fetching).buffered(OBJECTS).collect().await;
+        let fates: Vec<_> =
+            stream::iter(fetching).buffered(limits::OBJECTS_FETCHED).collect().await;
         let mut placed = Vec::new();
         for (result, fate) in results.iter().cloned().zip(fates) {
             match fate? {
@@ -394,4 +392,4 @@ pub(crate) async fn output_bucket(broker: &Broker, plan: &BagPlan) -> Result<Buc
     })
 }
 
-const _: () = assert!(limits::GATHER_BATCH >= OBJECTS);
+const _: () = assert!(limits::GATHER_BATCH >= limits::OBJECTS_FETCHED);

@@ -334,7 +334,7 @@ pub(super) fn write_part(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn hash_file(path: &Path) -> io::Result<(Digest, u64)> {
     let mut file = File::open(path)?;
     let (mut hasher, mut bytes) = (Hasher::new(), 0);
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
