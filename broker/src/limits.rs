@@ -42,7 +42,7 @@ pub const PULL_LOST: Duration = Duration::from_secs(3);
 pub const FILE_THREADS_MIN: usize = 8;
 /// Most threads of one kind that wait for files at a time: more do not make a disk faster, and each takes memory of its
 /// own. See [`file_threads`].
-pub const FILE_THREADS_MAX: usize = 32;
+pub const FILE_THREADS_MAX: usize = 16;
 /// Most results a slot may have made and not yet committed.
 pub const UNCOMMITTED_MAX: usize = 64;
 /// Most outputs a slot may have under way to their place, beside the one that it makes.
