@@ -52,7 +52,7 @@ fn main() -> ExitCode {
             builder
         }
     };
-    let runtime = builder.enable_all().max_blocking_threads(limits::BLOCKING_THREADS_MAX).build();
+    let runtime = builder.enable_all().max_blocking_threads(limits::blocking_threads()).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&anyhow::Error::from(error).context("start")),

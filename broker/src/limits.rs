@@ -42,10 +42,7 @@ pub const PULL_LOST: Duration = Duration::from_secs(3);
 pub const FILE_THREADS_MIN: usize = 8;
 /// Most threads of one kind that wait for files at a time: more do not make a disk faster, and each takes memory of its
 /// own. See [`file_threads`].
-pub const FILE_THREADS_MAX: usize = 32;
-/// Threads of one process that wait for anything, beside those that compress. The kinds of work have bounds of their own
-/// which are smaller, all together: a disk that hangs takes no thread from what has nothing to do with it.
-pub const BLOCKING_THREADS_MAX: usize = 128;
+pub const FILE_THREADS_MAX: usize = 16;
 /// Most results a slot may have made and not yet committed.
 pub const UNCOMMITTED_MAX: usize = 64;
 /// Most outputs a slot may have under way to their place, beside the one that it makes.
@@ -171,6 +168,10 @@ pub const DISK_HANGS_AFTER: Duration = Duration::from_secs(2);
 /// request for lost.
 pub const DISK_WAIT: Duration = Duration::from_secs(8);
 
+/// Inputs that a producer puts into a bucket at a time: enough small ones to keep the server busy.
+pub const OBJECTS_PUT: usize = 16;
+/// Objects that a gatherer checks or fetches at a time.
+pub const OBJECTS_FETCHED: usize = 16;
 /// Messages that one batched direct get asks for.
 pub const GET_BATCH: usize = 16;
 /// Bytes that one batched direct get asks for: the server has no flow control inside a batch.
@@ -230,9 +231,15 @@ pub fn file_threads() -> usize {
     (2 * cores).clamp(FILE_THREADS_MIN, FILE_THREADS_MAX)
 }
 
-// Objects that are put and fetched, 16 at a time each, take as many as a third kind. What is left is for what does one
-// thing at a time: names, the ledger, stats, status, and the look-up of a host.
-const _: () = assert!(FILE_THREADS_MAX * 3 + 16 < BLOCKING_THREADS_MAX);
+/// Threads of a process that wait for anything, beside those that compress: enough for every kind of work to have all
+/// that it may have, and for what does one thing at a time, such as names, the ledger, status, the look-up of a host. A
+/// disk that hangs takes no thread from what has nothing to do with it.
+#[must_use]
+pub fn blocking_threads() -> usize {
+    let one_at_a_time = 16;
+    2 * file_threads() + OBJECTS_PUT + OBJECTS_FETCHED + one_at_a_time
+}
+
 // Two renewals may be lost before a healthy worker loses its lease.
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE.as_millis());
 const _: () = assert!(GATHERER_RENEWAL.as_millis() * 3 < GATHERER_LEASE.as_millis());

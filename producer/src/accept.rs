@@ -24,9 +24,6 @@ use crate::plan::BagPlan;
 use crate::spec::Data;
 use crate::stats::write_stats;
 
-/// Objects that are checked or fetched at a time.
-const OBJECTS: usize = 16;
-
 /// Turns committed results into counted outcomes.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
@@ -99,7 +96,8 @@ impl Acceptor {
         }
         let fetching: Vec<BoxFuture<'_, Result<Fate>>> =
             results.iter().map(|result| self.fetch(result).boxed()).collect();
-        let fates: Vec<_> = stream::iter(fetching).buffered(OBJECTS).collect().await;
+        let fates: Vec<_> =
+            stream::iter(fetching).buffered(limits::OBJECTS_FETCHED).collect().await;
         let (mut fetched, mut failed) = (Vec::new(), Vec::new());
         for (result, fate) in results.iter().cloned().zip(fates) {
             match fate? {
@@ -381,4 +379,4 @@ pub(crate) async fn output_bucket(broker: &Broker, plan: &BagPlan) -> Result<Buc
     })
 }
 
-const _: () = assert!(limits::GATHER_BATCH >= OBJECTS);
+const _: () = assert!(limits::GATHER_BATCH >= limits::OBJECTS_FETCHED);

@@ -27,8 +27,6 @@ use crate::spec::{Data, Specification};
 
 /// Bytes that one permit of the input window stands for.
 const WINDOW_UNIT: u64 = 64 * 1024;
-/// Inputs that are put at a time: enough small ones to keep the server busy.
-const PUTS: usize = 16;
 /// Chunks of inputs under way at a time, so that large inputs hold no more memory than small ones.
 const CHUNKS_UNDER_WAY: usize = 4 * limits::WINDOW_MAX;
 /// Inputs that are freed at a time, of each batch of outcomes; no bytes travel.
@@ -167,7 +165,8 @@ impl Publisher {
             Some(inputs) => Some(inputs.entries().context("read the list of inputs")?),
             None => None,
         };
-        let most = if self.shared.inputs.is_some() { PUTS } else { limits::SUBMIT_WINDOW };
+        let most =
+            if self.shared.inputs.is_some() { limits::OBJECTS_PUT } else { limits::SUBMIT_WINDOW };
         let mut under_way = FuturesUnordered::new();
         self.shared.gives_way.send_replace(false);
         for index in 0..specification.tasks {

@@ -95,9 +95,14 @@ async fn on_disk<T: Send + 'static>(
     let turn = disk.acquire_owned().await;
     // Only now: whoever waits for a turn does not wait for the disk.
     let under_way = parts.begin();
+    // Back with what was done, so that the thread is idle before whoever is next looks for one.
     let working = spawn_blocking(move || {
-        let _until_done = (turn, under_way);
-        work()
+        let done = work();
+        drop(under_way);
+        (done, turn)
     });
-    working.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    match working.await {
+        Ok((done, _turn)) => done,
+        Err(error) => Err(std::io::Error::other(error)),
+    }
 }

@@ -316,7 +316,7 @@ pub(super) fn digest_of(file: File) -> io::Result<Digest> {
 
 fn hash(mut file: File) -> io::Result<(Digest, u64)> {
     let (mut hasher, mut bytes) = (Hasher::new(), 0);
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
