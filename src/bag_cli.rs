@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::BrokerAt;
+use crate::broker_cli::{BrokerAt, PatienceArgs, SERVER_OF_RUN_HELP};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -12,6 +12,7 @@ use crate::cli::BrokerAt;
     bagpress status runs/t1/staged --watch\n  \
     bagpress status runs/t1/staged --failed --json\n  \
     bagpress status runs/t1/staged 7")]
+#[command(mut_arg("server", |arg| arg.help(SERVER_OF_RUN_HELP)))]
 pub(crate) struct StatusArgs {
     /// Run folder, such as runs/NAME/staged, or a bag's id; without one: all bags and workers
     #[arg(value_name = "BAG")]
@@ -35,6 +36,8 @@ pub(crate) struct StatusArgs {
 
     #[command(flatten)]
     pub(crate) broker: BrokerAt,
+    #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -42,6 +45,7 @@ pub(crate) struct StatusArgs {
     bagpress cancel runs/t1/staged\n  \
     bagpress cancel t1-abcdefgh --server nats://127.0.0.1:4222\n\n\
     What was done stays done: `bagpress gather runs/t1/staged --resume` goes on.")]
+#[command(mut_arg("server", |arg| arg.help(SERVER_OF_RUN_HELP)))]
 pub(crate) struct CancelArgs {
     /// Run folder, such as runs/NAME/staged, or a bag's id
     #[arg(value_name = "BAG")]
@@ -53,14 +57,18 @@ pub(crate) struct CancelArgs {
 
     #[command(flatten)]
     pub(crate) broker: BrokerAt,
+    #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     bagpress rm runs/t1/staged\n  \
+    bagpress rm runs/t1/staged --outputs --dry-run\n  \
     bagpress rm t1-abcdefgh --server nats://127.0.0.1:4222\n  \
     bagpress rm --orphans --dry-run --server nats://127.0.0.1:4222")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+#[command(mut_arg("server", |arg| arg.help(SERVER_OF_RUN_HELP)))]
 pub(crate) struct RmArgs {
     /// Run folder, such as runs/NAME/staged, or a bag's id: then the broker's part only
     #[arg(value_name = "BAG", required_unless_present = "orphans", conflicts_with = "orphans")]
@@ -75,15 +83,15 @@ pub(crate) struct RmArgs {
     pub(crate) outputs: bool,
 
     /// Remove the run folder only, and leave what the bag has on a server
-    #[arg(long, conflicts_with_all = ["server", "context"])]
+    #[arg(long)]
     pub(crate) folder_only: bool,
 
     /// Sweep what no bag owns: chunks, part files, stores of dead servers, remains of bags
     #[arg(long)]
     pub(crate) orphans: bool,
 
-    /// Only say what would be swept, and why
-    #[arg(long, requires = "orphans")]
+    /// Only say what would be removed: nothing is, and nothing cancelled
+    #[arg(long)]
     pub(crate) dry_run: bool,
 
     /// Sweep remains of unknown bags only if nothing was written to them for this long
@@ -100,4 +108,6 @@ pub(crate) struct RmArgs {
 
     #[command(flatten)]
     pub(crate) broker: BrokerAt,
+    #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
 }

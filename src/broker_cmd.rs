@@ -3,20 +3,21 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use bagpress_broker::quote::name;
 use bagpress_broker::server::{self, Guard, Server, find_program};
 use bagpress_broker::{Address, Broker, Role, Sizes};
 use bagpress_producer::local::follow_up;
 use bagpress_producer::message;
 
-use crate::cli::BrokerArgs;
-use crate::{logging, run_cmd};
+use crate::broker_cli::BrokerArgs;
+use crate::logging;
+use crate::terminal::Signals;
 
 pub(crate) async fn broker(args: BrokerArgs) -> Result<ExitCode> {
     logging::start(None)?;
     if args.init {
         let url = args.server.unwrap_or_default();
-        let variable = std::env::var("BAGPRESS_SERVER").as_ref() == Ok(&url);
-        let from = if variable { "BAGPRESS_SERVER" } else { "--server" };
+        let from = args.from;
         message(&format!("broker: {url} (from {from})"));
         let broker = Broker::connect(&Address::plain(&url), Role::Admin).await?;
         let sizes =
@@ -25,7 +26,7 @@ pub(crate) async fn broker(args: BrokerArgs) -> Result<ExitCode> {
         message("the streams are there");
         return Ok(ExitCode::SUCCESS);
     }
-    let mut signals = run_cmd::Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let mut server = Server::start(server::Options {
         program: find_program(args.nats_server.as_deref())?,
         store: args.store,
@@ -38,7 +39,7 @@ pub(crate) async fn broker(args: BrokerArgs) -> Result<ExitCode> {
     let sizes = Sizes { max_file: Some(server::max_file(server.store())), replicas: args.replicas };
     Box::pin(broker.ensure(&args.pool, sizes)).await?;
     broker.check_room(server::max_file(server.store()), server.store()).await?;
-    message(&format!("broker: {} (store {})", server.url(), server.store().display()));
+    message(&format!("broker: {} (store {})", server.url(), name(server.store())));
     loop {
         let happened = tokio::select! {
             happened = server.watch() => happened,

@@ -12,6 +12,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bag_cli::{CancelArgs, RmArgs, StatusArgs};
+use crate::broker_cli::{BrokerArgs, BrokerAt, LocalArgs, PatienceArgs, SERVER_HELP, WorkerArgs};
 use crate::select_cli::SelectArgs;
 
 /// Bag-of-tasks compression on many machines through NATS
@@ -50,6 +51,21 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
+    /// Which broker it is told to use.
+    pub(crate) fn broker(&mut self) -> Option<&mut BrokerAt> {
+        Some(match self {
+            Self::Run(args) => &mut args.broker,
+            Self::Submit(args) => &mut args.broker,
+            Self::Gather(args) => &mut args.broker,
+            Self::Status(args) => &mut args.broker,
+            Self::Cancel(args) => &mut args.broker,
+            Self::Rm(args) => &mut args.broker,
+            Self::Verify(args) => &mut args.broker,
+            Self::Worker(args) => &mut args.broker,
+            Self::Broker(_) => return None,
+        })
+    }
+
     /// Threads of the runtime; none for a worker.
     pub(crate) fn threads(&self) -> Option<usize> {
         match self {
@@ -57,49 +73,6 @@ impl Verb {
             _ => Some(2),
         }
     }
-}
-
-/// Which broker.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Broker")]
-pub(crate) struct BrokerAt {
-    /// NATS server, such as nats://127.0.0.1:4222; without one, a local server is supervised
-    #[arg(long, env = "BAGPRESS_SERVER", value_name = "URL")]
-    pub(crate) server: Option<String>,
-
-    /// Context of the `nats` command line to take server and credentials from
-    #[arg(long, env = "BAGPRESS_CONTEXT", value_name = "NAME", conflicts_with = "server")]
-    pub(crate) context: Option<String>,
-
-    /// Credentials file for the server
-    #[arg(long, env = "BAGPRESS_CREDS", value_name = "FILE")]
-    pub(crate) creds: Option<PathBuf>,
-}
-
-/// The cluster on this machine.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Local cluster, when no server is named")]
-pub(crate) struct LocalArgs {
-    /// Local workers, of one slot each [default: the number of cores]
-    #[arg(long, short = 'j', env = "BAGPRESS_WORKERS", value_name = "N", value_parser = positive)]
-    pub(crate) workers: Option<usize>,
-
-    /// The nats-server program to supervise [default: PATH, then .tools/bin]
-    #[arg(long, value_name = "PATH")]
-    pub(crate) nats_server: Option<PathBuf>,
-
-    /// When the server's acknowledgements are on disk
-    #[arg(long, value_name = "WHEN", default_value = "default")]
-    pub(crate) durability: DurabilityArg,
-}
-
-/// When what the server acknowledged is on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DurabilityArg {
-    /// Within ten seconds
-    Default,
-    /// Before it is acknowledged; about a tenth of the dispatch rate
-    Always,
 }
 
 /// The bag.
@@ -208,17 +181,6 @@ pub(crate) enum TransferArg {
     Wire,
 }
 
-/// Which deliveries a worker serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ServesArg {
-    /// It pulls from the stream
-    Jetstream,
-    /// Its idle slots are members of the queue group
-    QueueGroup,
-    /// Both; the queue group alone while there are no streams
-    Both,
-}
-
 /// When `stats_N.json` files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StatsArg {
@@ -240,7 +202,7 @@ pub(crate) struct FollowArgs {
     #[arg(long, value_name = "DURATION")]
     pub(crate) deadline: Option<humantime::Duration>,
 
-    /// Give up, with exit 4, when more tasks than this failed
+    /// Give up, with exit 4, when more tasks than this failed; without it a bag goes on whatever fails
     #[arg(long, value_name = "N")]
     pub(crate) max_fails: Option<u64>,
 
@@ -261,7 +223,9 @@ pub(crate) struct FollowArgs {
     bagpress run src --out packed --exclude '*.o' --exclude /target/ --dry-run\n  \
     bagpress run logs --out packed --update --skip-compressed\n  \
     find logs -name '*.log' -print0 | bagpress run --files-from - -0 --out packed\n  \
-    bagpress run --tasks 24 --bytes 2MiB --delivery queue-group --workers 4")]
+    bagpress run --tasks 24 --bytes 2MiB --delivery queue-group --workers 4\n\n\
+    A bag goes on when tasks fail: the rest is done, what failed is listed at the end with cause and path and in\n\
+    failed.txt of its run folder, and the exit code is 1. --max-fails N ends it sooner.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) bag: BagArgs,
@@ -270,6 +234,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) broker: BrokerAt,
     #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
+    #[command(flatten)]
     pub(crate) local: LocalArgs,
 }
 
@@ -277,11 +243,14 @@ pub(crate) struct RunArgs {
 #[command(after_help = "Examples:\n  \
     bagpress submit --tasks 24 --bytes 2MiB --results objects --server nats://127.0.0.1:4222\n  \
     bagpress gather runs/NAME/objects --server nats://127.0.0.1:4222")]
+#[command(mut_arg("server", |arg| arg.help(SERVER_HELP)))]
 pub(crate) struct SubmitArgs {
     #[command(flatten)]
     pub(crate) bag: BagArgs,
     #[command(flatten)]
     pub(crate) broker: BrokerAt,
+    #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -311,6 +280,8 @@ pub(crate) struct GatherArgs {
     #[command(flatten)]
     pub(crate) broker: BrokerAt,
     #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
+    #[command(flatten)]
     pub(crate) local: LocalArgs,
 }
 
@@ -318,6 +289,9 @@ pub(crate) struct GatherArgs {
 #[command(
     after_help = "Examples:\n  bagpress verify runs/t1/staged\n  bagpress verify runs/t1/objects --json"
 )]
+#[command(mut_arg("server", |arg| {
+    arg.help("NATS server that has the objects; without one, the run's own store is used")
+}))]
 pub(crate) struct VerifyArgs {
     /// Run folder, such as runs/NAME/staged
     #[arg(value_name = "BAG")]
@@ -329,100 +303,10 @@ pub(crate) struct VerifyArgs {
 
     #[command(flatten)]
     pub(crate) broker: BrokerAt,
+    #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
 
     /// The nats-server program to supervise, for objects in the run's own store
     #[arg(long, value_name = "PATH")]
     pub(crate) nats_server: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    bagpress worker --server nats://127.0.0.1:4222\n  \
-    bagpress worker --slots 8 --pool nightly --idle-exit 5m --context bag\n  \
-    bagpress worker --delivery queue-group --server nats://127.0.0.1:4222")]
-pub(crate) struct WorkerArgs {
-    #[command(flatten)]
-    pub(crate) broker: BrokerAt,
-
-    /// Tasks at a time [default: the number of cores]
-    #[arg(long, env = "BAGPRESS_SLOTS", value_name = "N", value_parser = positive)]
-    pub(crate) slots: Option<usize>,
-
-    /// Pool whose tasks it takes
-    #[arg(long, env = "BAGPRESS_POOL", value_name = "POOL", default_value = "default")]
-    pub(crate) pool: Pool,
-
-    /// By which way it is handed tasks
-    #[arg(long, value_name = "HOW", default_value = "both")]
-    pub(crate) delivery: ServesArg,
-
-    /// Folder below which files may be read and written in place; may be given more than once
-    #[arg(long, value_name = "DIR")]
-    pub(crate) allow: Vec<PathBuf>,
-
-    /// End after this long without a task, such as 5m
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) idle_exit: Option<humantime::Duration>,
-
-    /// Longest execution of a task, such as 1h
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) time_limit: Option<humantime::Duration>,
-
-    /// Take tasks that want another version of the codec's library too: outputs may differ in bytes
-    #[arg(long)]
-    pub(crate) any_codec_version: bool,
-
-    /// File for the log, a JSON line an event [default: warnings to stderr]
-    #[arg(long, env = "BAGPRESS_LOG_FILE", value_name = "FILE")]
-    pub(crate) log: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    bagpress broker --store data --listen 127.0.0.1:4222\n  \
-    bagpress broker --store runs/t1/objects/.broker\n  \
-    bagpress broker --init --server nats://127.0.0.1:4222")]
-pub(crate) struct BrokerArgs {
-    /// Only make the streams on a server that runs
-    #[arg(long, requires = "server_at")]
-    pub(crate) init: bool,
-
-    /// The server that runs
-    #[arg(long, id = "server_at", env = "BAGPRESS_SERVER", value_name = "URL")]
-    pub(crate) server: Option<String>,
-
-    /// Copies of each stream: 1, or 3 in a cluster
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) replicas: usize,
-
-    /// Bytes that the server may store, such as 8GiB; the streams get parts of it [default: 9 GiB for the streams]
-    #[arg(long, value_name = "SIZE", requires = "init")]
-    pub(crate) max_file: Option<ByteSize>,
-
-    /// Pool to make the durable of
-    #[arg(long, value_name = "POOL", default_value = "default")]
-    pub(crate) pool: Pool,
-
-    /// Folder of the server's store, also a run's `.broker`
-    #[arg(long, value_name = "DIR", default_value = "bagpress-broker")]
-    pub(crate) store: PathBuf,
-
-    /// Address and port; port -1 is a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4222")]
-    pub(crate) listen: String,
-
-    /// The nats-server program to supervise [default: PATH, then .tools/bin]
-    #[arg(long, value_name = "PATH")]
-    pub(crate) nats_server: Option<PathBuf>,
-
-    /// When the server's acknowledgements are on disk
-    #[arg(long, value_name = "WHEN", default_value = "default")]
-    pub(crate) durability: DurabilityArg,
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(number) if (1..=limits::SLOTS_MAX).contains(&number) => Ok(number),
-        _ => Err(format!("use a number from 1 to {}", limits::SLOTS_MAX)),
-    }
 }

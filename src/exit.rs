@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bagpress_broker::Error as BrokerError;
-use bagpress_producer::{Cancelled, Interrupted, Stalled, Usage, message};
+use bagpress_producer::{Cancelled, Interrupted, Stalled, Unwritable, Usage, message};
 
 /// Some tasks failed, or some outputs are bad.
 pub(crate) const SOME_FAILED: u8 = 1;
@@ -21,7 +21,16 @@ pub(crate) struct Signalled {
 
 /// Says what went wrong and what to try, and gives the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    message(&format!("error: {error:#}"));
+    // The end of a log has lines of its own; everything else is one.
+    let many = error.chain().any(|cause| {
+        matches!(cause.downcast_ref::<BrokerError>(), Some(BrokerError::NotReady { .. }))
+    });
+    let text = format!("error: {error:#}");
+    if many {
+        text.lines().for_each(message);
+    } else {
+        message(&text);
+    }
     if let Some(hint) = hint(error) {
         message(&format!("hint: {hint}"));
     }
@@ -31,7 +40,10 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let usage = cause.downcast_ref::<Usage>().map(|usage| usage.hint.clone());
-        usage.or_else(|| cause.downcast_ref::<BrokerError>()?.hint().map(str::to_owned))
+        let unwritable = cause.is::<Unwritable>().then(|| Unwritable::HINT.to_owned());
+        usage
+            .or(unwritable)
+            .or_else(|| cause.downcast_ref::<BrokerError>()?.hint().map(str::to_owned))
     })
 }
 

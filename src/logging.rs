@@ -3,13 +3,14 @@
 //! A thread of its own writes it: a disk that hangs must stop nobody who only wants to say so.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use anyhow::{Context, Result};
 use bagpress_broker::limits;
+use bagpress_broker::quote::name;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -24,14 +25,16 @@ pub(crate) fn start(file: Option<&Path>) -> Result<()> {
         EnvFilter::new(format!("{level},async_nats=error"))
     });
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
-    match file {
-        Some(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            let file = file.with_context(|| format!("open the log {}", path.display()))?;
-            let log = Log::start(file).context("start the log's thread")?;
-            subscriber.json().with_writer(LOG.get_or_init(|| log).clone()).init();
-        }
-        None => subscriber.with_writer(std::io::stderr).without_time().init(),
+    if let Some(path) = file {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let file = file.with_context(|| format!("open the log {}", name(path)))?;
+        let log = Log::start(file).context("start the log's thread")?;
+        subscriber.json().with_writer(LOG.get_or_init(|| log).clone()).init();
+    } else {
+        // Colours are for a terminal, and for who has not said that they are not wanted.
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let ansi = io::stderr().is_terminal() && !plain;
+        subscriber.with_writer(io::stderr).with_ansi(ansi).without_time().init();
     }
     Ok(())
 }

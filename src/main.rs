@@ -2,20 +2,29 @@
 
 mod bag_cli;
 mod bag_cmd;
+mod broker_at;
+mod broker_cli;
 mod broker_cmd;
 mod cli;
 mod exit;
+mod flags;
 mod logging;
 mod preview_cmd;
+mod rm_cmd;
 mod run_cmd;
 mod select_cli;
+mod system;
+mod terminal;
+mod verify_cmd;
 mod worker_cmd;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use bagpress_broker::limits;
 use bagpress_broker::server::guard;
-use clap::Parser;
+
+use crate::terminal::interruptible;
 
 /// A worker and a gatherer make and drop thousands of small messages a second: with the system's
 /// allocator that is a tenth of what an empty task costs.
@@ -28,7 +37,12 @@ fn main() -> ExitCode {
         let error = guard::exec(arguments);
         return exit::report(&anyhow::Error::from(error).context("start a child"));
     }
-    let cli = cli::Cli::parse();
+    let cli = match flags::parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::report(&error),
+    };
+    system::raise_open_files();
+    system::use_small_pages();
     let mut builder = match cli.verb.threads() {
         // A worker waits on one thread and compresses on others.
         None => tokio::runtime::Builder::new_current_thread(),
@@ -38,21 +52,22 @@ fn main() -> ExitCode {
             builder
         }
     };
-    let runtime = builder.enable_all().max_blocking_threads(limits::FILE_THREADS_MAX).build();
+    let runtime = builder.enable_all().max_blocking_threads(limits::BLOCKING_THREADS_MAX).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&anyhow::Error::from(error).context("start")),
     };
     // On the main thread: children die with the thread that started them.
     let ended = runtime.block_on(async {
+        system::survive_file_size_limit().context("wait for signals")?;
         match cli.verb {
             cli::Verb::Run(args) => Box::pin(run_cmd::run(args)).await,
-            cli::Verb::Submit(args) => Box::pin(run_cmd::submit(args)).await,
+            cli::Verb::Submit(args) => Box::pin(interruptible(run_cmd::submit(args))).await,
             cli::Verb::Gather(args) => Box::pin(run_cmd::gather(args)).await,
-            cli::Verb::Status(args) => Box::pin(bag_cmd::status(args)).await,
-            cli::Verb::Cancel(args) => Box::pin(bag_cmd::cancel(args)).await,
-            cli::Verb::Rm(args) => Box::pin(bag_cmd::rm(args)).await,
-            cli::Verb::Verify(args) => Box::pin(run_cmd::verify(args)).await,
+            cli::Verb::Status(args) => Box::pin(interruptible(bag_cmd::status(args))).await,
+            cli::Verb::Cancel(args) => Box::pin(interruptible(bag_cmd::cancel(args))).await,
+            cli::Verb::Rm(args) => Box::pin(interruptible(rm_cmd::rm(args))).await,
+            cli::Verb::Verify(args) => Box::pin(interruptible(verify_cmd::verify(args))).await,
             cli::Verb::Worker(args) => Box::pin(worker_cmd::worker(args)).await,
             cli::Verb::Broker(args) => Box::pin(broker_cmd::broker(args)).await,
         }

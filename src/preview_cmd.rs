@@ -8,7 +8,7 @@ use bagpress_producer::run::Request;
 use bagpress_producer::{Preview, message, preview};
 
 use crate::exit::SOME_FAILED;
-use crate::run_cmd::print;
+use crate::terminal::print;
 
 /// Says what a run of `request` would do: a line a file on stdout, counts on stderr; or all of it as JSON.
 pub(crate) fn show(request: &Request, json: bool) -> Result<ExitCode> {

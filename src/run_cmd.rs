@@ -1,30 +1,33 @@
-//! `bagpress run`, `submit`, `gather` and `verify`.
+//! `bagpress run`, `submit` and `gather`.
 
-use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
-use bagpress_broker::server::{Durability, Program, find_program, remove_store};
-use bagpress_broker::{Address, Broker, Role};
+use bagpress_broker::quote::name;
+use bagpress_broker::server::remove_store;
+use bagpress_broker::{Address, Patience, Role};
 use bagpress_codec::Codec;
 use bagpress_producer::gather::{Gathered, Options, open_plan};
 use bagpress_producer::local::{self, Cluster};
 use bagpress_producer::run::{Generated, Preparation, Prepared, Request, prepare};
-use bagpress_producer::{Cancelled, GatherLock, RunFolder, Specification, Summary, Usage, message};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use bagpress_producer::{
+    Cancelled, GatherLock, RunFolder, Specification, Summary, Usage, message, wait_for_streams,
+    write_failed,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::broker_at::{At, Named, address};
+use crate::broker_cli::{LocalArgs, PatienceArgs};
 use crate::cli::{
-    BagArgs, BrokerAt, DurabilityArg, FollowArgs, GatherArgs, LocalArgs, RunArgs, StatsArg,
-    SubmitArgs, TransferArg, VerifyArg, VerifyArgs,
+    BagArgs, FollowArgs, GatherArgs, RunArgs, StatsArg, SubmitArgs, TransferArg, VerifyArg,
 };
-use crate::exit::{SOME_FAILED, Signalled};
+use crate::exit::SOME_FAILED;
 use crate::logging;
 use crate::preview_cmd;
+use crate::terminal::{Signals, print, printed};
 
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
@@ -39,7 +42,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     logging::start(Some(&prepared.folder.logs().join("producer.log")))?;
     let Prepared { folder, lock, specification, fresh, notes } = *prepared;
     let how = How { retry_failed: false, repair: false, resume: false, fresh, notes };
-    follow((folder, lock), specification, at, &args.local, &args.follow, how, &mut signals).await
+    let by = By { local: &args.local, follow: &args.follow, patience: &args.patience };
+    follow((folder, lock), specification, at, by, how, &mut signals).await
 }
 
 pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
@@ -55,8 +59,10 @@ pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
     message(&format!("broker: {} (from {})", at.0.url, at.1));
     let Prepared { folder, lock, specification, notes, .. } = *prepared;
     say(&notes);
-    let broker = Broker::connect(&at.0, Role::Producer).await?;
     folder.note_server(Some(&at.0.url))?;
+    let patience = args.patience.begin();
+    let broker = patience.connect(&at.0, Role::Producer).await?;
+    wait_for_streams(&broker, &specification, &patience).await?;
     let (results, delivery) = (specification.results, specification.delivery);
     Box::pin(bagpress_producer::submit::submit(&broker, &folder, &lock, specification)).await?;
     if delivery == DeliveryPath::QueueGroup {
@@ -64,7 +70,7 @@ pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
     } else if results == ResultPath::Staged {
         message("note: a staged bag waits until somebody gathers it");
     }
-    message(&format!("next: bagpress gather {}", folder.path().display()));
+    message(&format!("next: bagpress gather {}", name(folder.path())));
     print(&format!("{}\n", folder.path().display()))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -84,7 +90,8 @@ pub(crate) async fn gather(args: GatherArgs) -> Result<ExitCode> {
         fresh: false,
         notes: Vec::new(),
     };
-    follow((folder, lock), specification, at, &args.local, &args.follow, how, &mut signals).await
+    let by = By { local: &args.local, follow: &args.follow, patience: &args.patience };
+    follow((folder, lock), specification, at, by, how, &mut signals).await
 }
 
 /// Prepares a bag; none if there is nothing to do, which is said.
@@ -105,51 +112,6 @@ fn say(notes: &[String]) {
     }
 }
 
-pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
-    logging::start(None)?;
-    let folder = RunFolder::existing(&args.folder)?;
-    let mut at = address(&args.broker)?.map(|(address, _)| address);
-    let mut cluster = None;
-    let objects = Specification::read(&folder)?.results == ResultPath::Objects;
-    if at.is_none() && objects && folder.broker().is_dir() {
-        let options = local::Options {
-            program: find_program(args.nats_server.as_deref())?,
-            workers: 0,
-            durability: Durability::Default,
-        };
-        let (started, _) = Box::pin(Cluster::start(&folder, &options)).await?;
-        at = Some(started.address());
-        cluster = Some(started);
-    }
-    let verified = bagpress_producer::verify(&folder, at.as_ref()).await;
-    if let Some(cluster) = cluster {
-        cluster.stop(true).await;
-    }
-    let verified = verified?;
-    if args.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&verified)?))?;
-    } else {
-        for (name, why) in &verified.bad {
-            print(&format!("bad: {name}: {why}\n"))?;
-        }
-        print(&format!(
-            "{} good, {} bad, {} missing, {} failed\n",
-            verified.good,
-            verified.bad.len(),
-            verified.missing,
-            verified.failed
-        ))?;
-    }
-    if verified.bad_lines > 0 {
-        message(&format!("note: {} lines of the ledger cannot be used", verified.bad_lines));
-    }
-    if verified.is_good() {
-        return Ok(ExitCode::SUCCESS);
-    }
-    message(&format!("hint: bagpress gather {} --repair", folder.path().display()));
-    Ok(ExitCode::from(SOME_FAILED))
-}
-
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct How {
@@ -161,13 +123,20 @@ struct How {
     notes: Vec<String>,
 }
 
+/// The flags that `run` and `gather` share.
+#[derive(Clone, Copy)]
+struct By<'a> {
+    local: &'a LocalArgs,
+    follow: &'a FollowArgs,
+    patience: &'a PatienceArgs,
+}
+
 /// Follows a bag, on the named broker or on a cluster of its own.
 async fn follow(
     (folder, lock): (RunFolder, GatherLock),
     specification: Specification,
     at: At,
-    local: &LocalArgs,
-    args: &FollowArgs,
+    By { local, follow: args, patience }: By<'_>,
     how: How,
     signals: &mut Signals,
 ) -> Result<ExitCode> {
@@ -185,7 +154,8 @@ async fn follow(
             folder.note_server(None)?;
             let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             let workers = local.workers.unwrap_or(cores);
-            let options = local::Options { program, workers, durability: local.durability.into() };
+            let (durability, pool) = (local.durability.into(), specification.pool.clone());
+            let options = local::Options { program, workers, durability, pool };
             let (started, deaths) = Box::pin(Cluster::start(&folder, &options)).await?;
             ended = deaths;
             let address = started.address();
@@ -195,6 +165,7 @@ async fn follow(
     };
     say(&how.notes);
     let stop = CancellationToken::new();
+    let patience = patience.begin();
     let options = Options {
         stall_timeout: args.stall_timeout.into(),
         deadline: args.deadline.map(Into::into),
@@ -210,7 +181,8 @@ async fn follow(
     let gathering = tokio::spawn({
         let (folder, lock) = (folder.clone(), lock.clone());
         async move {
-            Box::pin(connect_and_gather(&address, (&folder, &lock), specification, options)).await
+            let of = (&folder, &*lock);
+            Box::pin(connect_and_gather(&address, &patience, of, specification, options)).await
         }
     });
     let gathered = supervise(gathering, cluster.as_mut(), signals, &stop).await;
@@ -224,11 +196,21 @@ async fn follow(
 
 async fn connect_and_gather(
     address: &Address,
+    patience: &Patience,
     (folder, lock): (&RunFolder, &GatherLock),
     specification: Specification,
     options: Options,
 ) -> Result<Gathered> {
-    let broker = Broker::connect(address, Role::Producer).await?;
+    let connecting = async {
+        let broker = patience.connect(address, Role::Producer).await?;
+        wait_for_streams(&broker, &specification, patience).await?;
+        Ok::<_, anyhow::Error>(broker)
+    };
+    let broker = tokio::select! {
+        broker = connecting => broker?,
+        // Nothing is begun yet that were to be put in order.
+        () = options.stop.cancelled() => bail!("stopped before the bag was begun"),
+    };
     let plan = open_plan(folder, specification)?;
     bagpress_producer::gather::gather(&broker, folder, lock, plan, options).await
 }
@@ -269,24 +251,30 @@ async fn conclude(
         Ok(gathered) => gathered,
         Err(error) => {
             let resume = if error.is::<Cancelled>() { " --resume" } else { "" };
-            let folder = folder.path().display();
+            let folder = name(folder.path());
             message(&format!("note: `bagpress gather {folder}{resume}` goes on"));
             return Err(error);
         }
     };
     let summary = Summary::of(&gathered, folder);
+    write_failed(folder, &gathered.plan)?;
     summary.write(folder)?;
     if gathered.plan.specification.results == ResultPath::Staged {
         remove_store(&folder.broker()).await?;
     }
+    let (failed, tasks) = (summary.failed, summary.tasks);
     if args.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
+        let summary = summary.all_failures(&gathered);
+        printed(|stdout| {
+            serde_json::to_writer_pretty(&mut *stdout, &summary)?;
+            stdout.write_all(b"\n")
+        })?;
     } else {
         print(&summary.text())?;
     }
-    if summary.failed > 0 {
-        message(&format!("error: {} of {} tasks failed", summary.failed, summary.tasks));
-        message(&format!("hint: bagpress gather {} --retry-failed", folder.path().display()));
+    if failed > 0 {
+        message(&format!("error: {failed} of {tasks} tasks failed"));
+        message(&format!("hint: bagpress gather {} --retry-failed", name(folder.path())));
         return Ok(ExitCode::from(SOME_FAILED));
     }
     Ok(ExitCode::SUCCESS)
@@ -329,127 +317,8 @@ fn request(bag: BagArgs) -> Result<Request> {
     })
 }
 
-impl From<DurabilityArg> for Durability {
-    fn from(arg: DurabilityArg) -> Self {
-        match arg {
-            DurabilityArg::Default => Self::Default,
-            DurabilityArg::Always => Self::Always,
-        }
-    }
-}
-
-/// Where a bag runs.
-enum At {
-    /// On the broker that was named, and by what.
-    Named(Address, String),
-    /// On a server of its own.
-    Own(Program),
-}
-
-impl At {
-    fn of(broker: &BrokerAt, local: &LocalArgs) -> Result<Self> {
-        Ok(match address(broker)? {
-            Some((address, from)) => Self::Named(address, from),
-            None => Self::Own(find_program(local.nats_server.as_deref())?),
-        })
-    }
-}
-
-/// The broker that was named, and by what; none means a local one.
-pub(crate) fn address(at: &BrokerAt) -> Result<Option<(Address, String)>> {
-    if let Some(name) = &at.context {
-        let address = context(name)?;
-        return Ok(Some((address, format!("context {name}"))));
-    }
-    let Some(url) = &at.server else { return Ok(None) };
-    let from = if std::env::var("BAGPRESS_SERVER").as_ref() == Ok(url) {
-        "BAGPRESS_SERVER"
-    } else {
-        "--server"
-    };
-    let credentials = at.creds.clone();
-    Ok(Some((Address { credentials, ..Address::plain(url) }, from.to_owned())))
-}
-
-pub(crate) trait Named {
-    fn context_missing(self) -> Result<(Address, String)>;
-}
-
-impl Named for Option<(Address, String)> {
-    fn context_missing(self) -> Result<(Address, String)> {
-        self.ok_or_else(|| {
-            Usage::error(
-                "no server was named",
-                "give --server URL, --context NAME or BAGPRESS_SERVER",
-            )
-        })
-    }
-}
-
-/// Reads a context of the `nats` command line.
-fn context(name: &str) -> Result<Address> {
-    let home = std::env::var_os("XDG_CONFIG_HOME").map(Into::into);
-    let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".config")));
-    let Some(home) = home else { bail!("neither XDG_CONFIG_HOME nor HOME is set") };
-    let path = home.join("nats/context").join(format!("{name}.json"));
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        Usage::error(
-            format!("no context {name}: {}: {error}", path.display()),
-            "list them with `nats context ls`",
-        )
-    })?;
-    let read: serde_json::Value =
-        serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))?;
-    let field = |key: &str| read[key].as_str().filter(|v| !v.is_empty()).map(str::to_owned);
-    let seed = match field("nkey") {
-        Some(path) => {
-            let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-            Some(text.trim().to_owned())
-        }
-        None => None,
-    };
-    Ok(Address {
-        url: field("url").unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned()),
-        credentials: field("creds").map(Into::into),
-        user: field("user").zip(field("password")),
-        token: field("token"),
-        nkey_seed: seed,
-    })
-}
-
-/// SIGINT and SIGTERM.
-pub(crate) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    pub(crate) fn listen() -> Result<Self> {
-        let wait = "wait for signals";
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).context(wait)?,
-            terminate: signal(SignalKind::terminate()).context(wait)?,
-        })
-    }
-
-    pub(crate) async fn received(&mut self) -> Signalled {
-        tokio::select! {
-            _ = self.interrupt.recv() => Signalled { name: "SIGINT", code: 130 },
-            _ = self.terminate.recv() => Signalled { name: "SIGTERM", code: 143 },
-        }
-    }
-}
-
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.context("prepare the bag")?
-}
-
-/// Data goes to stdout; a reader that left is no error.
-pub(crate) fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
 }

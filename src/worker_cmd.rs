@@ -8,13 +8,13 @@ use bagpress_consumer::Options;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{ServesArg, WorkerArgs};
-use crate::run_cmd::Named;
-use crate::{logging, run_cmd};
+use crate::broker_at::{Named, address};
+use crate::broker_cli::{ServesArg, WorkerArgs};
+use crate::logging;
 
 pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     logging::start(args.log.as_deref())?;
-    let (address, from) = run_cmd::address(&args.broker)?.context_missing()?;
+    let (address, from) = address(&args.broker)?.context_missing()?;
     if args.log.is_none() {
         bagpress_producer::message(&format!("broker: {} (from {from})", address.url));
     }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectOptions, Event, RequestErrorKind, ServerError, jetstream};
+use async_nats::{
+    Client, ConnectOptions, Event, RequestErrorKind, ServerAddr, ServerError, jetstream,
+};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -33,6 +35,35 @@ impl Address {
     #[must_use]
     pub fn plain(url: &str) -> Self {
         Self { url: url.to_owned(), ..Self::default() }
+    }
+
+    /// Says why `url` names no servers, if it does not: one or more URLs, separated by commas.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bagpress_broker::Address;
+    /// assert!(Address::check("nats://n1:4222,tls://n2").is_ok());
+    /// assert!(Address::check("http://n1:4222").is_err());
+    /// ```
+    pub fn check(url: &str) -> Result<(), String> {
+        for one in url.split(',').map(str::trim) {
+            if one.is_empty() {
+                return Err("it is empty".to_owned());
+            }
+            let address: ServerAddr = one.parse().map_err(|e: std::io::Error| e.to_string())?;
+            if address.host().is_empty() {
+                return Err("it has no host".to_owned());
+            }
+            if address.port() == 0 {
+                return Err("port 0 is none".to_owned());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -88,6 +119,16 @@ impl Broker {
     /// [`Error::Unreachable`] when nobody answers within [`limits::CONNECT_TIMEOUT`] (a worker waits
     /// instead), [`Error::Denied`], [`Error::TooOld`].
     pub async fn connect(address: &Address, role: Role) -> Result<Self, Error> {
+        Self::connect_within(address, role, limits::CONNECT_TIMEOUT).await
+    }
+
+    /// As [`connect`](Self::connect), with one try that lasts for `within` at most.
+    pub(crate) async fn connect_within(
+        address: &Address,
+        role: Role,
+        within: Duration,
+    ) -> Result<Self, Error> {
+        let began = Instant::now();
         let (sender, state) = watch::channel(State {
             connects: 0,
             connected: false,
@@ -98,14 +139,14 @@ impl Broker {
         let urls: Vec<_> = address.url.split(',').map(str::trim).collect();
         let unreachable = |cause: &dyn std::fmt::Display| Error::Unreachable {
             url: address.url.clone(),
-            waited: limits::CONNECT_TIMEOUT,
+            waited: began.elapsed(),
             cause: cause.to_string(),
         };
         let connecting = options.connect(urls);
         let client = if role == Role::Worker {
             connecting.await.map_err(|e| unreachable(&e))?
         } else {
-            match tokio::time::timeout(limits::CONNECT_TIMEOUT, connecting).await {
+            match tokio::time::timeout(within, connecting).await {
                 Ok(Ok(client)) => client,
                 Ok(Err(error)) if denied(&error.to_string()) => {
                     return Err(Error::Denied(error.to_string()));

@@ -8,7 +8,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum Error {
     /// No server answered in time.
-    #[error("no NATS server answered at {url} within {waited:?}: {cause}")]
+    #[error("no NATS server answered at {url} within {waited:.1?}: {cause}")]
     Unreachable {
         /// Where.
         url: String,
@@ -70,7 +70,7 @@ pub enum Error {
         log_tail: String,
     },
     /// Another process has the store.
-    #[error("the store {} is in use by process {holder}", .path.display())]
+    #[error("the store {} is in use by process {holder}", crate::quote::name(.path))]
     StoreInUse {
         /// The store's folder.
         path: PathBuf,
@@ -86,7 +86,7 @@ pub enum Error {
         why: String,
     },
     /// A file of ours could not be read or written.
-    #[error("{what} {}: {source}", .path.display())]
+    #[error("{what} {}: {source}", crate::quote::name(.path))]
     Io {
         /// What we did.
         what: &'static str,
@@ -123,6 +123,12 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Lost { .. } | Self::Full { .. })
+    }
+
+    /// Whether it may be that somebody is just starting the server, or making the streams on it.
+    #[must_use]
+    pub fn is_of_a_start(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Missing { .. })
     }
 
     /// The next thing a person at a terminal should try.

@@ -37,9 +37,15 @@ pub const PULL_AHEAD_MAX: usize = 64;
 pub const PULL_EXPIRES: Duration = Duration::from_millis(500);
 /// After this long without any answer a pull request counts as lost.
 pub const PULL_LOST: Duration = Duration::from_secs(3);
-/// Threads that wait for files at a time, beside those that compress: more do not make a disk faster, and each takes
-/// memory of its own.
-pub const FILE_THREADS_MAX: usize = 128;
+/// Fewest threads of one kind that wait for files at a time, however few cores there are: a disk of another machine
+/// takes its time for each.
+pub const FILE_THREADS_MIN: usize = 8;
+/// Most threads of one kind that wait for files at a time: more do not make a disk faster, and each takes memory of its
+/// own. See [`file_threads`].
+pub const FILE_THREADS_MAX: usize = 32;
+/// Threads of one process that wait for anything, beside those that compress. The kinds of work have bounds of their own
+/// which are smaller, all together: a disk that hangs takes no thread from what has nothing to do with it.
+pub const BLOCKING_THREADS_MAX: usize = 128;
 /// Most results a slot may have made and not yet committed.
 pub const UNCOMMITTED_MAX: usize = 64;
 /// Most outputs a slot may have under way to their place, beside the one that it makes.
@@ -147,8 +153,10 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub const SYNC_WITHIN: Duration = Duration::from_millis(2);
 /// Most outputs that share one `syncfs`.
 pub const SYNC_BATCH: usize = 64;
-/// Free bytes below which a run folder counts as full.
+/// Free bytes below which a run folder counts as full, on a disk that is large enough.
 pub const DISK_FREE_MIN: u64 = 16 * 1024 * 1024;
+/// On a small disk it is this part of its size: one of 512 MiB has the same bound by both.
+pub const DISK_FREE_SHARE: u64 = 32;
 /// How often a bag makes the folder of its part files, while other bags that are over remove the empty
 /// folder around it.
 pub const PART_FOLDER_TRIES: u32 = 64;
@@ -184,6 +192,10 @@ pub const RETRY_WAIT: Duration = Duration::from_millis(250);
 pub const COMMIT_TRIES: u32 = 40;
 /// How long a command waits for a server to answer its first connect.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two tries to reach a server that may be just starting.
+pub const CONNECT_AGAIN: Duration = Duration::from_millis(100);
+/// How long a command waits for a server before it says so.
+pub const CONNECT_NOTICE: Duration = Duration::from_millis(500);
 /// How long a worker that has just started waits for streams that nobody has made.
 pub const STREAMS_WITHIN: Duration = Duration::from_secs(20);
 /// How long a supervised server may take to be ready.
@@ -210,6 +222,17 @@ pub const ATTEMPTS_BYTES: i64 = 1 << 30;
 /// Attempt records kept for each task.
 pub const ATTEMPTS_KEPT: i64 = 32;
 
+/// Threads of one kind that wait for files at a time: two for each core, as one waits while the other computes a digest.
+/// Outputs that arrive have so many, and as many have inputs that are read for workers.
+#[must_use]
+pub fn file_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (2 * cores).clamp(FILE_THREADS_MIN, FILE_THREADS_MAX)
+}
+
+// Objects that are put and fetched, 16 at a time each, take as many as a third kind. What is left is for what does one
+// thing at a time: names, the ledger, stats, status, and the look-up of a host.
+const _: () = assert!(FILE_THREADS_MAX * 3 + 16 < BLOCKING_THREADS_MAX);
 // Two renewals may be lost before a healthy worker loses its lease.
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE.as_millis());
 const _: () = assert!(GATHERER_RENEWAL.as_millis() * 3 < GATHERER_LEASE.as_millis());

@@ -182,7 +182,7 @@ impl Broker {
             return Ok(());
         }
         Err(Error::Full {
-            what: format!("the broker's disk at {}", store.display()),
+            what: format!("the broker's disk at {}", crate::quote::name(store)),
             why: format!(
                 "streams and buckets may hold {reserved} bytes, and there is room for {max_file} \
                  (what they hold, and nine tenths of what is free)"

@@ -139,6 +139,12 @@ pub fn bag_of(subject: &str) -> Option<BagId> {
     bag?.parse().ok()
 }
 
+/// Where a worker says that its output found no room.
+#[must_use]
+pub fn no_room(bag: &BagId) -> String {
+    format!("bag.up.{bag}.full")
+}
+
 /// Everything that a bag's gatherer serves: uploads and inputs.
 #[must_use]
 pub fn uploads_of(bag: &BagId) -> String {

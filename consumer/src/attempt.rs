@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bagpress_broker::descriptor::{DecodeError, ResultPath, TaskDescriptor};
+use bagpress_broker::descriptor::{DecodeError, Input, ResultPath, TaskDescriptor};
 use bagpress_broker::ids::{Execution, TaskId};
 use bagpress_broker::result::{
     Cause, Done, Failed, Outcome, Place, TaskResult, Times, wall_clock_us,
@@ -163,9 +163,10 @@ impl Attempt<'_> {
         !failed.cause.is_transient() || self.count.number >= self.task.attempts
     }
 
-    /// Whether there is nothing to read and nothing to store.
+    /// Whether there is nothing to read and nothing to store. What is said to be an empty file may not be one.
     fn is_empty(&self) -> bool {
-        self.task.input.bytes() == 0 && self.task.codec.stores_nothing()
+        let nothing = matches!(self.task.input, Input::Generate { bytes: 0, .. });
+        nothing && self.task.codec.stores_nothing()
     }
 
     /// Executes an empty task where it stands: to wake a slot would take longer than the work.
@@ -324,7 +325,7 @@ async fn give_up(failed: Failed, carried: Result<Carried, StoreError>) -> Failed
         Err(error) if failed.cause == Cause::TransferError => error.into(),
         Err(_) => failed,
         Ok(carried) => {
-            carried.abandon().await;
+            carried.abandon(&failed).await;
             failed
         }
     }

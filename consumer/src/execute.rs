@@ -83,7 +83,6 @@ pub(crate) fn execute(
         output_bytes += part.len() as u64;
         sink.write(part)?;
     }
-    source.finish()?;
     part.clear();
     encoder.finish(part).map_err(|error| Failed::new(Cause::CodecError, error.to_string()))?;
     if let Some(verifier) = &mut verifier {

@@ -1,12 +1,10 @@
 //! What can go wrong between a worker and the place where its output belongs.
 
-use std::io;
-
 use bagpress_broker::result::{Cause, Failed};
 
 use crate::object_ref;
 
-/// An error of a result path. All of them pass: the task is executed again.
+/// An error of a result path. All of them pass, and the task is executed again, unless the output itself cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -27,9 +25,9 @@ pub enum StoreError {
         /// What was said.
         cause: String,
     },
-    /// A file of ours could not be read or written.
-    #[error("{0}")]
-    Io(String),
+    /// The output could not be written, here or at the gatherer's.
+    #[error("{}", .0.message)]
+    Output(Failed),
 }
 
 impl StoreError {
@@ -44,7 +42,8 @@ impl StoreError {
             Self::Full(_) => Cause::Full,
             Self::Absent => Cause::GathererAbsent,
             Self::Digest(_) => Cause::OutputDigest,
-            Self::Lost { .. } | Self::Io(_) => Cause::TransferError,
+            Self::Lost { .. } => Cause::TransferError,
+            Self::Output(failed) => failed.cause,
         }
     }
 }
@@ -53,11 +52,6 @@ impl From<StoreError> for Failed {
     fn from(error: StoreError) -> Self {
         Self::new(error.cause(), error.to_string())
     }
-}
-
-/// Whether a file could not be written because there is no room for it.
-pub(crate) fn is_full(kind: io::ErrorKind) -> bool {
-    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl From<object_ref::Error> for StoreError {

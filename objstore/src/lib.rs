@@ -15,8 +15,10 @@ mod sink;
 mod source;
 pub mod staging;
 mod store;
+mod trouble;
 
 pub use error::StoreError;
 pub use sink::Sink;
-pub use source::Source;
+pub use source::{Fetched, Source};
 pub use store::{Carried, Opened, Output, Ready, Store, Stored};
+pub use trouble::{Trouble, is_too_many, output_failed, trouble};

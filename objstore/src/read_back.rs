@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::object_ref::{Info, Lookup};
-use crate::staging::messages::{Chunked, Close, Closed, InputRequest, Open, Opened};
+use crate::staging::messages::{Chunked, Close, Closed, InputRequest, NoRoom, Open, Opened};
 
 /// Reads each message between worker and gatherer from any bytes. Returns how many kinds they are.
 ///
@@ -25,6 +25,7 @@ pub fn staging_messages(payload: &[u8]) -> usize {
         question::<Open>(payload, |open| open.v),
         question::<Close>(payload, |close| close.v),
         question::<InputRequest>(payload, |request| request.v),
+        question::<NoRoom>(payload, |no_room| no_room.v),
     ];
     let answers =
         [answer::<Opened>(payload), answer::<Chunked>(payload), answer::<Closed>(payload)];

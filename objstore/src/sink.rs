@@ -8,7 +8,7 @@ use bagpress_broker::result::{Cause, Failed};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
-use crate::error::is_full;
+use crate::output_failed;
 
 /// The compressed bytes of one task, on their way.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Sink {
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), Failed> {
         match self {
             Self::Nothing => Ok(()),
-            Self::File { file, .. } => file.write_all(bytes).map_err(|error| file_failed(&error)),
+            Self::File { file, .. } => file.write_all(bytes).map_err(|e| file_failed(&e)),
             Self::Chunks { sender, tail } => {
                 while !bytes.is_empty() {
                     let part = bytes.len().min(CHUNK_BYTES - tail.len());
@@ -83,8 +83,7 @@ impl Sink {
 }
 
 fn file_failed(error: &std::io::Error) -> Failed {
-    let cause = if is_full(error.kind()) { Cause::Full } else { Cause::TransferError };
-    Failed::new(cause, format!("write the part file: {error}"))
+    output_failed("write the part file", error)
 }
 
 fn carrier_gone() -> Failed {

@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor, Transfer};
 use bagpress_broker::ids::Execution;
 use bagpress_broker::result::{Failed, TaskResult};
-use bagpress_broker::{BagEvents, Broker, limits, subjects};
+use bagpress_broker::{BagEvents, Broker, limits, quote, subjects};
 use bagpress_codec::{Digest, Generator};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::error::{input_failed, is_full};
+use crate::error::input_failed;
 use crate::object_ref::Bucket;
 use crate::staging::{Grant, InputFile, Permission, Stager, Upload, create_part};
-use crate::{Sink, Source, StoreError, object_ref};
+use crate::{Fetched, Sink, Source, StoreError, object_ref, output_failed};
 
 /// Where inputs come from and outputs go, for one worker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -122,7 +122,6 @@ impl Store {
     }
 
     fn source(&self, task: &TaskDescriptor, grant: Option<&Grant>) -> Result<Source, Failed> {
-        let bytes = task.input.bytes();
         let shared = grant.and_then(|grant| grant.share.as_ref()).and_then(|s| s.input.clone());
         match (&task.input, shared) {
             (Input::Generate { data, seed, bytes }, _) => {
@@ -135,8 +134,9 @@ impl Store {
             (Input::File { .. }, None) => {
                 let (sender, chunks) = mpsc::channel(1);
                 let (stager, id) = (self.stager.clone(), task.id());
+                let bytes = task.input.bytes();
                 tokio::spawn(async move { stager.fetch_input(&id, bytes, sender).await });
-                Ok(Source::fetched(chunks, bytes))
+                Ok(Source::fetched(chunks))
             }
             (Input::Object { bucket, object, .. }, _) => {
                 let (sender, chunks) = mpsc::channel(1);
@@ -148,7 +148,7 @@ impl Store {
                         drop(sender.send(Err(input_failed(&error))).await);
                     }
                 });
-                Ok(Source::fetched(chunks, bytes))
+                Ok(Source::fetched(chunks))
             }
         }
     }
@@ -156,8 +156,7 @@ impl Store {
     fn staged(&self, grant: Grant) -> Result<(Sink, Output), StoreError> {
         if let Some(share) = &grant.share {
             let file = create_part(&share.part).map_err(|error| {
-                let text = format!("{}: {error}", share.part.display());
-                if is_full(error.kind()) { StoreError::Full(text) } else { StoreError::Io(text) }
+                StoreError::Output(output_failed(&quote::name(&share.part), &error))
             })?;
             let sink = Sink::File { file, sync: !share.same_kernel };
             return Ok((sink, Output::ByPath(Upload::by_path(&self.stager, &grant))));
@@ -201,15 +200,17 @@ impl Store {
 async fn fetch_object(
     bucket: &Bucket,
     object: &str,
-    sink: &mpsc::Sender<Result<Bytes, Failed>>,
+    sink: &mpsc::Sender<Result<Fetched, Failed>>,
 ) -> Result<(), object_ref::Error> {
     let info = bucket.check_present(object).await?;
     let mut reader = bucket.reader(&info);
     while let Some(chunk) = reader.next().await? {
-        if sink.send(Ok(chunk)).await.is_err() {
+        if sink.send(Ok(Fetched::Bytes(chunk))).await.is_err() {
             return Ok(());
         }
     }
+    // Closed means that nobody waits for the input any more.
+    sink.send(Ok(Fetched::End)).await.ok();
     Ok(())
 }
 
@@ -303,11 +304,11 @@ impl Carried {
         }
     }
 
-    /// Gives the output up after a failed execution, and removes what it left, as far as it can.
-    pub async fn abandon(self) {
+    /// Gives the output of an execution up that failed so, and removes what it left, as far as it can.
+    pub async fn abandon(self, failed: &Failed) {
         match self {
             Self::Nothing | Self::Adopted(_) => {}
-            Self::Upload(upload) => upload.abandon(),
+            Self::Upload(upload) => upload.abandon(failed).await,
             Self::Object(writer) => abandon(*writer).await,
         }
     }

@@ -8,8 +8,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bagpress_broker::ids::{Execution, TaskId};
 use bagpress_codec::Digest;
+use bagpress_objstore::Trouble;
 use bagpress_objstore::staging::{
-    BAD_DIR, PART_DIR, Parts, Target, create_part, mtime_ns, remove_parts,
+    BAD_DIR, PART_DIR, Parts, Placed, Replaced, Target, create_part, mtime_ns, remove_parts,
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -25,7 +26,12 @@ impl Folder {
     fn new() -> Outcome<Self> {
         let root = tempfile::tempdir()?;
         let id = TaskId { bag: "b-1".parse()?, index: 3, round: 1 };
-        let target = Target { path: PathBuf::from("a b/ü.gz"), attributes: None, replaces: None };
+        let target = Target {
+            path: PathBuf::from("a b/ü.gz"),
+            attributes: None,
+            replaces: None,
+            named: false,
+        };
         let parts = Parts::open(&root.path().join("out"), &id.bag)?;
         Ok(Self { parts, id, target, _root: root })
     }
@@ -45,7 +51,7 @@ impl Folder {
         Ok(execution)
     }
 
-    fn place(&self, execution: &Execution, output: &[u8]) -> io::Result<()> {
+    fn place(&self, execution: &Execution, output: &[u8]) -> io::Result<Placed> {
         self.parts.place(&self.id, execution, &self.target, &Digest::of(output))
     }
 
@@ -69,7 +75,7 @@ fn placing_moves_the_part_file_and_may_be_repeated() -> Outcome {
     let execution = folder.part(b"output")?;
 
     for _ in 0..3 {
-        folder.place(&execution, b"output")?;
+        assert_eq!(folder.place(&execution, b"output")?, Placed::Named);
         assert_eq!(fs::read(folder.last())?, b"output");
         assert!(folder.parts.listed().is_empty());
     }
@@ -84,7 +90,7 @@ fn an_output_that_is_there_with_the_right_digest_stays_and_the_part_goes() -> Ou
     let inode = folder.last().metadata()?.ino();
     let execution = folder.part(b"output")?;
 
-    folder.place(&execution, b"output")?;
+    assert_eq!(folder.place(&execution, b"output")?, Placed::Named);
 
     assert_eq!(folder.last().metadata()?.ino(), inode);
     assert!(folder.parts.listed().is_empty());
@@ -93,11 +99,14 @@ fn an_output_that_is_there_with_the_right_digest_stays_and_the_part_goes() -> Ou
 }
 
 #[test]
-fn another_file_of_the_name_is_set_aside_and_never_lost() -> Outcome {
-    let folder = Folder::new()?;
+fn a_file_that_the_bag_named_and_is_another_now_is_set_aside_and_never_lost() -> Outcome {
+    let mut folder = Folder::new()?;
+    folder.target.named = true;
     for other in [&b"somebody's work"[..], b"more of it"] {
         folder.occupy(other)?;
-        folder.place(&folder.part(b"output")?, b"output")?;
+        let placed = folder.place(&folder.part(b"output")?, b"output")?;
+        let Placed::Instead(aside) = placed else { return Err(format!("{placed:?}").into()) };
+        assert_eq!(fs::read(aside)?, other);
         assert_eq!(fs::read(folder.last())?, b"output");
     }
     let mut aside = folder.set_aside()?;
@@ -107,14 +116,81 @@ fn another_file_of_the_name_is_set_aside_and_never_lost() -> Outcome {
 }
 
 #[test]
-fn bytes_that_are_in_neither_place_are_not_found_and_nothing_is_touched() -> Outcome {
+fn what_the_bag_did_not_make_is_never_touched_whatever_it_is() -> Outcome {
     let folder = Folder::new()?;
-    let missing = folder.place(&Execution::random(), b"output").unwrap_err();
-    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    let (last, execution) = (folder.last(), folder.part(b"output")?);
+    let outside = folder.parts.root().join("outside");
+    fs::write(&outside, b"output")?;
+    let make: [&dyn Fn() -> Outcome; 4] = [
+        &|| folder.occupy(b"somebody's work"),
+        &|| Ok(fs::create_dir(&last)?),
+        &|| Ok(std::os::unix::fs::symlink(&outside, &last)?),
+        // Who opened it would wait for ever.
+        &|| Ok(rustix::fs::mkfifoat(rustix::fs::CWD, &last, rustix::fs::Mode::RUSR)?),
+    ];
+    for make in make {
+        make()?;
+        let before = last.symlink_metadata()?;
+        for named in [false, true] {
+            if named && before.is_file() {
+                continue;
+            }
+            let target = Target { named, ..folder.target.clone() };
+            let digest = Digest::of(b"output");
+            let placed = folder.parts.place(&folder.id, &execution, &target, &digest)?;
+            assert_eq!(placed, Placed::Taken, "{before:?}");
+        }
+        assert_eq!(last.symlink_metadata()?.ino(), before.ino());
+        if before.is_dir() { fs::remove_dir(&last)? } else { fs::remove_file(&last)? }
+    }
+    assert!(folder.set_aside()?.is_empty());
+    assert_eq!(folder.place(&execution, b"output")?, Placed::Named);
+    Ok(())
+}
+
+#[test]
+fn exactly_the_file_that_is_to_be_replaced_is_replaced() -> Outcome {
+    let mut folder = Folder::new()?;
+    folder.occupy(b"an older output")?;
+    folder.target.replaces = Some(Replaced::of(&folder.last().metadata()?));
+    let execution = folder.part(b"output")?;
+    for _ in 0..2 {
+        assert_eq!(folder.place(&execution, b"output")?, Placed::Named);
+        assert_eq!(fs::read(folder.last())?, b"output");
+    }
+    // What is there now is not what was to be replaced.
+    let execution = folder.part(b"newer")?;
+    assert_eq!(folder.place(&execution, b"newer")?, Placed::Taken);
+    assert_eq!(fs::read(folder.last())?, b"output");
+    assert!(folder.set_aside()?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_name_that_cannot_be_had_is_an_error_and_the_output_stays() -> Outcome {
+    let mut folder = Folder::new()?;
+    let execution = folder.part(b"output")?;
+    fs::write(folder.parts.root().join("file"), b"a file where a folder is needed")?;
+    for path in ["a".repeat(256), format!("{}/x", "b".repeat(256)), "file/x".to_owned()] {
+        folder.target.path = PathBuf::from(path);
+        let error = folder.place(&execution, b"output").unwrap_err();
+        assert_eq!(folder.parts.trouble(&error), Trouble::Own, "{error}");
+    }
+    assert_eq!(folder.parts.listed().len(), 1);
+    fs::remove_dir_all(folder.parts.root())?;
+    folder.target.path = PathBuf::from("x");
+    assert_eq!(folder.place(&execution, b"output").ok(), Some(Placed::Lost));
+    assert_eq!(folder.parts.trouble(&io::ErrorKind::NotFound.into()), Trouble::Run);
+    Ok(())
+}
+
+#[test]
+fn bytes_that_are_in_neither_place_are_lost_and_nothing_is_touched() -> Outcome {
+    let folder = Folder::new()?;
+    assert_eq!(folder.place(&Execution::random(), b"output")?, Placed::Lost);
 
     folder.occupy(b"somebody's work")?;
-    let missing = folder.place(&Execution::random(), b"output").unwrap_err();
-    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    assert_eq!(folder.place(&Execution::random(), b"output")?, Placed::Lost);
     assert_eq!(fs::read(folder.last())?, b"somebody's work");
     Ok(())
 }
@@ -153,7 +229,7 @@ fn each_bag_of_a_folder_has_part_files_and_a_nonce_of_its_own() -> Outcome {
     other.remove()?;
 
     assert_eq!(fs::read_dir(root.join(PART_DIR))?.count(), 1);
-    folder.place(&execution, b"output")?;
+    assert_eq!(folder.place(&execution, b"output")?, Placed::Named);
     assert_eq!(fs::read(folder.last())?, b"output");
     folder.parts.remove()?;
     assert!(!root.join(PART_DIR).exists());

@@ -10,6 +10,7 @@ use bagpress_broker::result::{Cause, Failed, Place};
 use bagpress_broker::{limits, samples, subjects};
 use bagpress_codec::{DataKind, Digest};
 use bagpress_objstore::object_ref::{Bucket, Lookup};
+use bagpress_objstore::staging::Placed;
 use bagpress_objstore::{Carried, Opened, Ready, Store, StoreError, Stored};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
@@ -99,7 +100,6 @@ impl Way {
             loop {
                 source.next(&mut segment)?;
                 if segment.is_empty() {
-                    source.finish()?;
                     sink.finish()?;
                     return Ok(made);
                 }
@@ -130,7 +130,9 @@ impl Way {
             other => return Err(format!("nothing to accept: {other:?}").into()),
         };
         if place == Place::Staged {
-            self.house.parts.place(&id, &run.execution, &target(id.index), &digest)?;
+            let parts = &self.house.parts;
+            let placed = parts.place(&id, &run.execution, &target(id.index), &digest)?;
+            assert_eq!(placed, Placed::Named);
             self.house.parts.sweep(id.index, id.round);
         }
         self.house.ledger.decide(&samples::done(&id, &run.execution, output, place));
@@ -253,10 +255,14 @@ async fn bytes_that_are_not_those_made_are_refused(way: &Way) -> Outcome {
     Ok(())
 }
 
+fn failed() -> Failed {
+    Failed::new(Cause::CodecError, "it broke")
+}
+
 async fn an_output_given_up_is_not_visible_and_the_task_may_be_done_again(way: &Way) -> Outcome {
     let run = Run::of(way.task(15, 1, 3 * CHUNK));
     let (_, carried) = way.make(&run).await?;
-    carried.abandon().await;
+    carried.abandon(&failed()).await;
     assert_eq!(way.visible(15).await?, None);
 
     let again = Run::of(way.task(15, 1, 3 * CHUNK));
@@ -273,7 +279,7 @@ async fn a_slot_that_fails_leaves_nothing_visible(way: &Way) -> Outcome {
     let slot = spawn_blocking(move || sink.write(&sample(2 * CHUNK + 1)));
     let (wrote, carried) = tokio::join!(slot, output.carry());
     assert!(wrote?.is_ok());
-    carried?.abandon().await;
+    carried?.abandon(&failed()).await;
 
     assert_eq!(way.visible(16).await?, None);
     way.house.parts.sweep(16, 0);

@@ -18,7 +18,7 @@ use bagpress_broker::{limits, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::staging::messages::{Chunked, OFFSET};
 use bagpress_objstore::staging::{Permission, Upload, boot_id, create_part};
-use bagpress_objstore::{StoreError, Stored};
+use bagpress_objstore::{Fetched, StoreError, Stored};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -360,14 +360,16 @@ async fn fetched(execute: &Execute, bytes: usize) -> Outcome<Result<Vec<u8>, Fai
     let (sender, mut chunks) = mpsc::channel(1);
     let (stager, id) = (execute.stager.clone(), execute.id.clone());
     let fetching = tokio::spawn(async move { stager.fetch_input(&id, bytes as u64, sender).await });
-    let mut whole = Vec::new();
+    let (mut whole, mut ended) = (Vec::new(), false);
     while let Some(chunk) = chunks.recv().await {
         match chunk {
-            Ok(chunk) => whole.extend_from_slice(&chunk),
+            Ok(Fetched::Bytes(chunk)) => whole.extend_from_slice(&chunk),
+            Ok(Fetched::End) => ended = true,
             Err(failed) => return Ok(Err(failed)),
         }
     }
     fetching.await?;
+    assert!(ended, "the end is not said");
     Ok(Ok(whole))
 }
 
@@ -384,6 +386,16 @@ async fn an_input_arrives_as_it_is() -> Outcome {
 
         assert!(whole.is_ok_and(|whole| whole == input), "{size}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_input_without_a_size_arrives_with_its_content() -> Outcome {
+    let house = House::open(false).await?;
+    let path = std::path::Path::new("/proc/version");
+    house.ledger.take_input(0, path)?;
+    let whole = fetched(&Execute::new(&house, 0), 0).await?;
+    assert_eq!(whole.map_err(|failed| failed.message)?, fs::read(path)?);
     Ok(())
 }
 
@@ -439,7 +451,7 @@ async fn an_input_that_changes_while_it_is_read_fails_its_task() -> Outcome {
     let later = SystemTime::now() + Duration::from_mins(1);
     File::options().append(true).open(&path)?.set_modified(later)?;
 
-    let mut last = Ok(Bytes::new());
+    let mut last = Ok(Fetched::End);
     while let Some(next) = chunks.recv().await {
         last = next;
     }

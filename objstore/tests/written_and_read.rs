@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use bagpress_broker::descriptor::decode_json;
 use bagpress_broker::limits;
 use bagpress_objstore::staging::messages::{
-    Came, Chunked, Close, Closed, Go, InputRequest, Open, Opened, Share, SharedInput,
+    Came, Chunked, Close, Closed, Go, InputRequest, NoRoom, Open, Opened, Share, SharedInput,
 };
 use proptest::option;
 use proptest::prelude::*;
@@ -57,6 +57,15 @@ fn input_request() -> impl Strategy<Value = InputRequest> {
     })
 }
 
+fn no_room() -> impl Strategy<Value = NoRoom> {
+    any::<(u32, u32, u64)>().prop_map(|(index, round, bytes)| NoRoom {
+        v: limits::WIRE_VERSION,
+        index,
+        round,
+        bytes,
+    })
+}
+
 fn share() -> impl Strategy<Value = Share> {
     let input = (path(), any::<(u64, i64, u64)>())
         .prop_map(|(path, (bytes, mtime_ns, inode))| SharedInput { path, bytes, mtime_ns, inode });
@@ -86,6 +95,7 @@ fn chunked() -> impl Strategy<Value = Chunked> {
         any::<(u64, usize)>().prop_map(|(offset, window)| Chunked::Next { offset, window }),
         result().prop_map(|result| Chunked::HaveIt(Box::new(result))),
         text().prop_map(|reason| Chunked::Wait { reason }),
+        failed().prop_map(Chunked::Refused),
     ]
 }
 
@@ -95,6 +105,7 @@ fn closed() -> impl Strategy<Value = Closed> {
         result().prop_map(|result| Closed::HaveIt(Box::new(result))),
         text().prop_map(|message| Closed::Mismatch { message }),
         text().prop_map(|reason| Closed::Wait { reason }),
+        failed().prop_map(Closed::Refused),
     ]
 }
 
@@ -110,7 +121,8 @@ fn question_reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(mess
 
 proptest! {
     #[test]
-    fn a_question_reads_back(open in open(), close in close(), request in input_request()) {
+    fn a_question_reads_back(open in open(), close in close(), request in input_request(), full in no_room()) {
+        question_reads_back(&full);
         question_reads_back(&open);
         question_reads_back(&close);
         question_reads_back(&request);

@@ -1,26 +1,28 @@
 //! What happens to a committed result: its output gets its final name, then it is counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
-use bagpress_broker::result::{Cause, Done, Outcome, Place, TaskResult, wall_clock_us};
-use bagpress_broker::{Broker, Followed, limits, subjects};
-use bagpress_objstore::object_ref::{Bucket, Info};
-use bagpress_objstore::staging::{Parts, Plan as _, Receiver, Syncer};
+use bagpress_broker::result::{Cause, Failed, Outcome, Place, TaskResult, wall_clock_us};
+use bagpress_broker::{Broker, Followed, limits, quote, subjects};
+use bagpress_objstore::Trouble;
+use bagpress_objstore::object_ref::Bucket;
+use bagpress_objstore::staging::{Parts, Placed, Plan as _, Receiver, Syncer};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
-use serde_json::json;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use crate::dispatch::PRODUCER;
+use crate::fetch::Fate;
 use crate::manifest::Entry;
 use crate::plan::BagPlan;
 use crate::spec::Data;
+use crate::stats::write_stats;
 
 /// Objects that are checked or fetched at a time.
 const OBJECTS: usize = 16;
@@ -45,13 +47,21 @@ pub(crate) struct Accepted {
     pub(crate) lost: Vec<u32>,
     /// Of tasks whose worker found no input where we had put one: a new round puts it again.
     pub(crate) lost_inputs: Vec<u32>,
-    /// Of rounds that the ledger did not know before the others were accepted: accept them next.
+    /// Of rounds that the ledger did not know before the others were accepted, or for which there was no room beside
+    /// them: accept them next.
     pub(crate) later: Vec<Followed>,
+    /// Where files of the bag's own are now that had an output's name and were not what they should be.
+    pub(crate) aside: Vec<PathBuf>,
 }
 
-enum Fate {
-    Counted,
-    Lost,
+/// What became of outputs that were to get their names.
+#[derive(Debug, Default)]
+struct Placing {
+    /// To be counted: done, or failed as they could not get them.
+    counted: Vec<Arc<TaskResult>>,
+    lost: Vec<u32>,
+    aside: Vec<PathBuf>,
+    moved: bool,
 }
 
 impl Acceptor {
@@ -62,7 +72,9 @@ impl Acceptor {
     /// If the disk or the broker does not take part now.
     pub(crate) async fn accept(&self, batch: Vec<Followed>) -> Result<Accepted> {
         let (batch, later) = self.begin_unknown(batch).context("begin rounds")?;
-        let mut accepted = Accepted { later, ..Accepted::default() };
+        let (batch, more) = self.that_fits(batch)?;
+        let mut accepted = Accepted { later: more, ..Accepted::default() };
+        accepted.later.extend(later);
         let mut results = Vec::new();
         for followed in batch {
             match followed.result {
@@ -86,16 +98,19 @@ impl Acceptor {
         let fetching: Vec<BoxFuture<'_, Result<Fate>>> =
             results.iter().map(|result| self.fetch(result).boxed()).collect();
         let fates: Vec<_> = stream::iter(fetching).buffered(OBJECTS).collect().await;
-        let mut placed = Vec::new();
+        let (mut fetched, mut failed) = (Vec::new(), Vec::new());
         for (result, fate) in results.iter().cloned().zip(fates) {
             match fate? {
-                Fate::Counted => placed.push(result),
+                Fate::Counted => fetched.push(result),
                 Fate::Lost => accepted.lost.push(result.index),
+                Fate::Fails(why) => failed.push(fails(&result, why)),
             }
         }
-        let (counted, lost) = self.place(placed).await?;
-        accepted.lost.extend(lost);
-        accepted.counted = self.count(counted).await?;
+        let mut placed = self.place(fetched).await?;
+        accepted.lost.append(&mut placed.lost);
+        accepted.aside = placed.aside;
+        placed.counted.append(&mut failed);
+        accepted.counted = self.count(placed.counted).await?;
         Ok(accepted)
     }
 
@@ -123,7 +138,7 @@ impl Acceptor {
         }
         let begun: Vec<_> = lowest.into_iter().collect();
         info!(tasks = begun.len(), "results of rounds that were not begun here");
-        ledger.begin_rounds(&begun)?;
+        ledger.begin_rounds(&begun, &HashMap::new())?;
         let (later, now) = later.into_iter().partition(unknown);
         Ok((now, later))
     }
@@ -138,6 +153,11 @@ impl Acceptor {
             && matches!(specification.data, Data::Files { .. })
     }
 
+    fn counts_followed(&self, followed: &Followed) -> bool {
+        let (index, round) = id_of(followed);
+        self.counts(index, round)
+    }
+
     fn counts(&self, index: u32, round: u32) -> bool {
         let ledger = &self.plan.ledger;
         index < self.plan.specification.tasks
@@ -145,90 +165,49 @@ impl Acceptor {
             && !ledger.is_decided(index)
     }
 
-    /// Checks that an object is there, whole; fetches it where outputs become files.
-    async fn fetch(&self, result: &TaskResult) -> Result<Fate> {
-        let Outcome::Done(done) = &result.outcome else { return Ok(Fate::Counted) };
-        let (Place::Object { object, chunks, .. }, Some(bucket)) = (&done.place, &self.bucket)
-        else {
-            return Ok(Fate::Counted);
+    /// As much of a batch, from its start, as there is room for where objects become files.
+    fn that_fits(&self, mut batch: Vec<Followed>) -> io::Result<(Vec<Followed>, Vec<Followed>)> {
+        let (Some((parts, _)), Some(_)) = (&self.parts, &self.bucket) else {
+            return Ok((batch, Vec::new()));
         };
-        let as_committed =
-            |info: &Info| info.digest == done.output_digest && info.chunks == *chunks;
-        let mut found = bucket.check_present(object).await;
-        if !found.as_ref().is_ok_and(as_committed) {
-            // A replica may lag, and what is lost is removed.
-            found = bucket.check_present_from_leader(object).await;
-        }
-        let info = match found {
-            Ok(info) => info,
-            Err(error) if error.is_transient() => return Err(error).context("check an object"),
-            Err(error) => {
-                warn!(%error, index = result.index, "object not there, task is run again");
-                return Ok(Fate::Lost);
-            }
+        let mut bytes = 0_u64;
+        let mut fits = |followed: &Followed| {
+            let done = followed.result.as_ref().ok().and_then(|result| result.done());
+            let more =
+                done.filter(|_| self.counts_followed(followed)).map_or(0, |d| d.output_bytes);
+            bytes = bytes.saturating_add(more);
+            more == 0 || parts.lacks(bytes).is_none()
         };
-        if !as_committed(&info) {
-            warn!(index = result.index, "another object than was committed, task is run again");
-            return Ok(Fate::Lost);
+        let count = batch.iter().take_while(|followed| fits(followed)).count();
+        if count == 0 && !batch.is_empty() {
+            let why = parts.full(bytes).unwrap_or_else(|| "disk full".to_owned());
+            return Err(io::Error::new(io::ErrorKind::StorageFull, why));
         }
-        let Some((parts, _)) = &self.parts else { return Ok(Fate::Counted) };
-        let part = parts.part(result.index, result.round, &result.execution);
-        match fetch_to(bucket, &info, &part).await {
-            Ok(()) => {}
-            Err(Fetch::Object(error)) if !error.is_transient() => {
-                warn!(%error, index = result.index, "object cannot be read, task is run again");
-                return Ok(Fate::Lost);
-            }
-            Err(Fetch::Object(error)) => return Err(error).context("fetch an object"),
-            Err(Fetch::File(error)) => {
-                return Err(error).with_context(|| format!("write {}", part.display()));
-            }
-        }
-        let target = self.plan.target(result.index).context("find the output's name")?;
-        parts.dress(&part, &target).with_context(|| format!("write {}", part.display()))?;
-        Ok(Fate::Counted)
+        let later = batch.split_off(count);
+        Ok((batch, later))
     }
 
     /// Gives every output of the batch its final name, durably.
-    async fn place(
-        &self,
-        results: Vec<Arc<TaskResult>>,
-    ) -> Result<(Vec<Arc<TaskResult>>, Vec<u32>)> {
-        let Some((parts, syncer)) = &self.parts else { return Ok((results, Vec::new())) };
+    async fn place(&self, results: Vec<Arc<TaskResult>>) -> Result<Placing> {
+        let Some((parts, syncer)) = &self.parts else {
+            return Ok(Placing { counted: results, ..Placing::default() });
+        };
         let (plan, folder) = (self.plan.clone(), parts.clone());
         let under_way = parts.begin();
         let placing = spawn_blocking(move || {
             let _under_way = under_way;
-            let (mut placed, mut lost, mut moved) = (Vec::new(), Vec::new(), false);
+            let mut placing = Placing::default();
             for result in results {
-                let stored = result.done().filter(|done| done.place != Place::Nothing);
-                let Some(done) = stored else {
-                    placed.push(result);
-                    continue;
-                };
-                match place_one(&plan, &folder, &result, done) {
-                    Ok(()) => {
-                        moved = true;
-                        placed.push(result);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        warn!(
-                            index = result.index,
-                            "the output's bytes are gone, task is run again"
-                        );
-                        lost.push(result.index);
-                    }
-                    Err(error) => return Err(error),
-                }
+                placing.place(&plan, &folder, result)?;
             }
-            Ok((placed, lost, moved))
+            Ok::<_, io::Error>(placing)
         });
-        let (placed, lost, moved) =
+        let placing =
             placing.await.context("place outputs")?.context("give outputs their names")?;
-        if moved {
+        if placing.moved {
             syncer.sync().await.context("make outputs durable")?;
         }
-        Ok((placed, lost))
+        Ok(placing)
     }
 
     /// Appends the lines: only now these tasks are done.
@@ -287,67 +266,59 @@ fn id_of(followed: &Followed) -> (u32, u32) {
     }
 }
 
-fn place_one(plan: &BagPlan, parts: &Parts, result: &TaskResult, done: &Done) -> io::Result<()> {
-    let target = plan.target(result.index)?;
-    parts.place(&result.id(), &result.execution, &target, &done.output_digest)?;
-    if result.attempt > 1 {
-        parts.sweep(result.index, result.round);
-    }
-    Ok(())
-}
-
-enum Fetch {
-    Object(bagpress_objstore::object_ref::Error),
-    File(io::Error),
-}
-
-async fn fetch_to(bucket: &Bucket, info: &Info, part: &std::path::Path) -> Result<(), Fetch> {
-    let mut reader = bucket.reader(info);
-    let mut file = std::fs::File::create(part).map_err(Fetch::File)?;
-    while let Some(chunk) = reader.next().await.map_err(Fetch::Object)? {
-        let writing = spawn_blocking(move || {
-            io::Write::write_all(&mut file, &chunk)?;
-            Ok(file)
-        });
-        let written = writing.await.map_err(|e| Fetch::File(io::Error::other(e)))?;
-        file = written.map_err(Fetch::File)?;
-    }
-    Ok(())
-}
-
-/// The RFC's `stats_N.json`. Never synced: the ledger has it all.
-fn write_stats(folder: &std::path::Path, codec: &str, result: &TaskResult) {
-    let times = &result.times;
-    #[expect(clippy::cast_precision_loss, reason = "a label for people")]
-    let ms = |us: u64| us as f64 / 1000.0;
-    let mut stats = json!({
-        "index": result.index, "codec": codec, "worker": result.worker, "host": result.host,
-        "attempt": result.attempt, "round": result.round,
-        "total_ms": ms(times.execute_us), "input_ms": ms(times.input_us),
-        "compress_ms": ms(times.compress_us), "verify_ms": ms(times.verify_us),
-        "transfer_ms": ms(times.transfer_us), "queue_ms": ms(times.queue_us),
-    });
-    let more = match &result.outcome {
-        Outcome::Done(done) => {
-            #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
-            let ratio = done.output_bytes as f64 / done.input_bytes.max(1) as f64;
-            json!({
-                "ok": true, "input_bytes": done.input_bytes, "output_bytes": done.output_bytes,
-                "output_per_input": ratio, "input_digest": done.input_digest,
-                "output_digest": done.output_digest, "verified": done.verified, "place": done.place,
-            })
+impl Placing {
+    /// Gives one output its name, or finds out why it cannot have it.
+    ///
+    /// # Errors
+    ///
+    /// What is not that output's own: nothing was decided about it.
+    fn place(&mut self, plan: &BagPlan, parts: &Parts, result: Arc<TaskResult>) -> io::Result<()> {
+        let Some(done) = result.done().filter(|done| done.place != Place::Nothing) else {
+            self.counted.push(result);
+            return Ok(());
+        };
+        let target = plan.target(result.index)?;
+        let name = || quote::name(parts.root().join(&target.path));
+        let placed = parts.place(&result.id(), &result.execution, &target, &done.output_digest);
+        let why = match placed {
+            Ok(Placed::Named) => None,
+            Ok(Placed::Instead(aside)) => {
+                self.aside.push(aside);
+                None
+            }
+            Ok(Placed::Lost) if parts.gone().is_some() => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            Ok(Placed::Lost) => {
+                warn!(index = result.index, "the output's bytes are gone, task is run again");
+                self.lost.push(result.index);
+                return Ok(());
+            }
+            Ok(Placed::Taken) => {
+                let text = format!("{} is there, and this bag did not make it", name());
+                Some(Failed::new(Cause::OutputExists, text))
+            }
+            Err(error) if parts.trouble(&error) == Trouble::Own => {
+                let text = format!("{}: {error}", name());
+                Some(Failed::new(Cause::OutputUnwritable, text))
+            }
+            Err(error) => return Err(error),
+        };
+        self.moved = true;
+        if why.is_some() || result.attempt > 1 {
+            parts.sweep(result.index, result.round);
         }
-        Outcome::Failed(failed) => {
-            json!({ "ok": false, "cause": failed.cause, "message": failed.message })
-        }
-    };
-    if let (Some(stats), serde_json::Value::Object(more)) = (stats.as_object_mut(), more) {
-        stats.extend(more);
+        self.counted.push(why.map_or_else(|| result.clone(), |why| fails(&result, why)));
+        Ok(())
     }
-    let path = folder.join(format!("stats_{}.json", result.index));
-    if let Err(error) = std::fs::write(&path, format!("{stats:#}\n")) {
-        info!(%error, path = %path.display(), "stats file not written");
-    }
+}
+
+/// The outcome of an execution whose output has no place: the gatherer's own finding, in the place of what its worker
+/// committed.
+fn fails(result: &TaskResult, why: Failed) -> Arc<TaskResult> {
+    warn!(index = result.index, cause = %why.cause, error = why.message, "an output has no place");
+    let outcome = Outcome::Failed(why);
+    Arc::new(TaskResult { outcome, descriptor: None, ..result.clone() })
 }
 
 /// What makes files durable, shared with the receiver of uploads where there is one.

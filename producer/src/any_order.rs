@@ -1,5 +1,6 @@
 //! In whatever order results come, how often, and what of them is lost first: the same outcomes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bagpress_broker::Followed;
@@ -218,7 +219,7 @@ proptest! {
             let failed = (0..TASKS).filter(|index| run.ledger().is_failed(*index));
             let mut again: Vec<_> = failed.collect();
             again.push(u32::try_from(deleted.index(TASKS as usize)).unwrap());
-            run.ledger().begin(&again).unwrap();
+            run.ledger().begin(&again, &HashMap::new()).unwrap();
             for result in second.iter().filter(|result| again.contains(&result.index)) {
                 run.upload(result);
             }
@@ -261,7 +262,7 @@ proptest! {
             };
             lost.dedup();
             assert_eq!(lost, [index]);
-            run.ledger().begin(&lost).unwrap();
+            run.ledger().begin(&lost, &HashMap::new()).unwrap();
             let round = run.ledger().round(index);
             let mine = result(index, round, false, 1);
             run.upload(&mine);
@@ -289,7 +290,7 @@ proptest! {
         for (index, (first, second, attempt)) in (0..).zip(&outcomes) {
             written.push(Entry::Outcome(result(index, 0, *first, *attempt)));
             if *first {
-                written.push(Entry::Begun { index, round: 1 });
+                written.push(Entry::Begun { index, round: 1, input: None });
                 written.push(Entry::Outcome(result(index, 1, *second, 1)));
             }
         }

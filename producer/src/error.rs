@@ -43,6 +43,17 @@ impl Cancelled {
 #[error("{0}")]
 pub struct Stalled(pub String);
 
+/// Nothing of the run can be written any more.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unwritable(pub String);
+
+impl Unwritable {
+    /// The next thing a person at a terminal should try.
+    pub const HINT: &str =
+        "see that the folder is there again and can be written to; then the bag goes on";
+}
+
 /// Somebody pressed Ctrl-C, or sent SIGTERM.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted; `bagpress gather {folder}` goes on")]

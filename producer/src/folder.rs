@@ -62,9 +62,12 @@ impl RunFolder {
         let inside = ["staged", "objects"].iter().find(|p| path.join(p).join("bag.json").is_file());
         let hint = inside.map_or_else(
             || "name the folder that holds bag.json, such as runs/NAME/staged".to_owned(),
-            |inside| format!("did you mean {}?", path.join(inside).display()),
+            |inside| format!("did you mean {}?", bagpress_broker::quote::name(path.join(inside))),
         );
-        Err(Usage::error(format!("{} is no run folder: it has no bag.json", path.display()), hint))
+        Err(Usage::error(
+            format!("{} is no run folder: it has no bag.json", bagpress_broker::quote::name(path)),
+            hint,
+        ))
     }
 
     /// Makes the folder, and those in it.
@@ -76,7 +79,10 @@ impl RunFolder {
         for folder in [self.results(), self.logs()] {
             fs::create_dir_all(&folder).map_err(|error| {
                 Usage::error(
-                    format!("the run folder {} cannot be made: {error}", folder.display()),
+                    format!(
+                        "the run folder {} cannot be made: {error}",
+                        bagpress_broker::quote::name(&folder)
+                    ),
                     "choose a writable place with --runs DIR",
                 )
             })?;
@@ -84,7 +90,10 @@ impl RunFolder {
         let probe = self.path.join(".lock");
         OpenOptions::new().create(true).append(true).open(&probe).map_err(|error| {
             Usage::error(
-                format!("the run folder {} is not writable: {error}", self.path.display()),
+                format!(
+                    "the run folder {} is not writable: {error}",
+                    bagpress_broker::quote::name(&self.path)
+                ),
                 "choose a writable place with --runs DIR",
             )
         })?;
@@ -199,7 +208,8 @@ impl RunFolder {
         let urls = |all: &str| all.split(',').map(without_secrets).collect::<Vec<_>>().join(",");
         let server = url.map_or_else(|| "local".to_owned(), urls);
         let path = self.path.join("server.txt");
-        fs::write(&path, server + "\n").with_context(|| format!("write {}", path.display()))
+        fs::write(&path, server + "\n")
+            .with_context(|| format!("write {}", bagpress_broker::quote::name(&path)))
     }
 
     /// The folder itself.
@@ -236,6 +246,12 @@ impl RunFolder {
     #[must_use]
     pub fn attempts(&self) -> PathBuf {
         self.path.join("attempts.jsonl")
+    }
+
+    /// `failed.txt`: the failed tasks, if there are any when it is summed up.
+    #[must_use]
+    pub fn failed(&self) -> PathBuf {
+        self.path.join("failed.txt")
     }
 
     /// `results/`.

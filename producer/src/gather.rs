@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::result::Cause;
-use bagpress_broker::{BagLine, BagState, Broker, Followed, Results, limits};
+use bagpress_broker::{BagLine, BagState, Broker, Results, limits};
 use bagpress_objstore::staging::{Parts, Receiver};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use crate::accept::{Accepted, Acceptor, output_bucket, syncer_of};
 use crate::dispatch::Dispatch;
+use crate::ends::Ends;
 use crate::folder::{GatherLock, RunFolder};
 use crate::history::{self, History};
 use crate::inputs::InputList;
@@ -34,7 +35,7 @@ use crate::standstill::line_of;
 use crate::vanished::Vanished;
 use crate::wake::{Waker, Waking};
 use crate::watch::Watch;
-use crate::{Cancelled, Interrupted, Stalled};
+use crate::{Cancelled, Stalled};
 
 /// How a bag is followed.
 #[derive(Debug)]
@@ -86,15 +87,15 @@ pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<Bag
     let inputs = match specification.data {
         Data::Files { .. } => {
             let path = folder.inputs();
-            let list =
-                InputList::open(&path).with_context(|| format!("read {}", path.display()))?;
+            let list = InputList::open(&path)
+                .with_context(|| format!("read {}", bagpress_broker::quote::name(&path)))?;
             Some(Arc::new(list))
         }
         Data::Generated { .. } => None,
     };
     let path = folder.manifest();
     let ledger = Ledger::open(&path, specification.tasks);
-    let ledger = ledger.with_context(|| format!("open {}", path.display()))?;
+    let ledger = ledger.with_context(|| format!("open {}", bagpress_broker::quote::name(&path)))?;
     for bad in &ledger.bad_lines {
         warn!(line = bad.number, why = bad.why, "ledger line skipped");
     }
@@ -186,6 +187,10 @@ pub(crate) struct Gathering {
     /// Whether every output is being read back, before anything else.
     pub(crate) reading_back: bool,
     pub(crate) publishing: Option<tokio::task::JoinHandle<Result<()>>>,
+    /// What ends it before it is complete.
+    ends: Ends,
+    /// What outcomes that came cannot be counted for, though it passes.
+    pub(crate) blocked: Option<String>,
 }
 
 impl Gathering {
@@ -201,7 +206,8 @@ impl Gathering {
         if specification.has_files() {
             let root = specification.output_root(folder);
             let opened = Parts::open(&root, &specification.bag);
-            let opened = opened.with_context(|| format!("make {}", root.display()))?;
+            let opened =
+                opened.with_context(|| format!("make {}", bagpress_broker::quote::name(&root)))?;
             folders::make_or_say(folder.folders(), root).await?;
             parts = Some(Arc::new(opened));
         }
@@ -262,7 +268,10 @@ impl Gathering {
             waking.waker.say_gathers().await;
         }
         let now = Instant::now();
+        let ends = Ends::new(broker, &lease, &options, now);
         Ok(Self {
+            ends,
+            blocked: None,
             broker: broker.clone(),
             outcomes,
             plan,
@@ -296,15 +305,20 @@ impl Gathering {
         })
     }
 
+    /// Follows the bag to its end, or until it is to be left: whatever it waits for then is waited for no more.
     async fn follow(&mut self) -> Result<()> {
-        let (lease, stop) = (self.lease.clone(), self.options.stop.clone());
-        tokio::select! {
-            begun = self.rerun() => begun?,
-            lost = lease.ended() => return Err(lost.error(&self.line(BagState::Cancelled))),
-            () = stop.cancelled() => return Err(Interrupted { folder: String::new() }.into()),
-        }
+        let ends = self.ends.clone();
+        let over = tokio::select! {
+            followed = self.follow_to_its_end() => return followed,
+            over = ends.over() => over,
+        };
+        Err(over.error(&self.line(BagState::Cancelled)))
+    }
+
+    async fn follow_to_its_end(&mut self) -> Result<()> {
+        self.rerun().await?;
         if self.outcomes.is_committed() && !self.options.fresh {
-            self.begin_reconcile().await;
+            self.begin_reconcile().await?;
         } else {
             if !self.options.fresh {
                 self.look_for_objects().await?;
@@ -333,13 +347,6 @@ impl Gathering {
                 published = published(&mut self.publishing) => {
                     self.publishing_ended();
                     published??;
-                }
-                lost = self.lease.ended() => {
-                    return Err(lost.error(&self.line(BagState::Cancelled)));
-                }
-                error = self.broker.fatal() => return Err(error.into()),
-                () = self.options.stop.cancelled() => {
-                    return Err(Interrupted { folder: String::new() }.into());
                 }
             }
         }
@@ -385,43 +392,11 @@ impl Gathering {
         Ok(())
     }
 
-    /// Waits for what may take as long as the disk does. Meanwhile the lease is renewed, and why it takes so
-    /// long is said.
-    pub(crate) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        loop {
-            let waiting = tokio::time::timeout(limits::GATHERER_RENEWAL, &mut work).await;
-            if let Ok(done) = waiting {
-                return done;
-            }
-            self.show().await;
-            self.lease.renew(self.line(BagState::Running));
-        }
-    }
-
-    /// Accepts outcomes, however long that takes.
-    pub(crate) async fn accept(&mut self, batch: Vec<Followed>) -> Result<Accepted> {
-        loop {
-            let acceptor = self.acceptor.clone();
-            match self.beside(acceptor.accept(batch.clone())).await {
-                Ok(accepted) => return Ok(accepted),
-                Err(error) => self.wait_for_disk(&error).await?,
-            }
-        }
-    }
-
-    /// Full is not failed: says so, and comes back when it is time to try again.
-    pub(crate) async fn wait_for_disk(&mut self, error: &anyhow::Error) -> Result<()> {
-        self.progress.say(&format!("waiting: {error:#}"));
-        self.lease.renew(self.line(BagState::Running));
-        tokio::select! {
-            () = tokio::time::sleep(limits::RETRY_WAIT) => Ok(()),
-            () = self.options.stop.cancelled() => Err(Interrupted { folder: String::new() }.into()),
-        }
-    }
-
     pub(crate) async fn accepted(&mut self, accepted: Accepted) -> Result<()> {
         for result in &accepted.counted {
+            if let Some(receiver) = &self.receiver {
+                receiver.decided(result.index);
+            }
             self.watch.decided(result);
             self.vanished.decided(result.index);
         }
@@ -474,6 +449,11 @@ impl Gathering {
         let parts = self.receiver.as_ref().map(|receiver| receiver.parts().clone()).or(self.parts);
         drop(self.receiver);
         if let Some(parts) = parts {
+            if let Some((count, first)) = parts.undressed() {
+                crate::message(&format!(
+                    "note: {count} outputs do not have the mode and time of their source: {first}"
+                ));
+            }
             parts.remove().context("remove the part files")?;
         }
         let first = self.publisher.first().unwrap_or(self.began);

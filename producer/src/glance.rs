@@ -56,7 +56,7 @@ pub(crate) fn outcomes(
     read(&file, |entry| {
         // The line that began a round may be lost: the highest counts all the same.
         let (index, round) = match entry {
-            Entry::Begun { index, round } => (index, round),
+            Entry::Begun { index, round, .. } => (index, round),
             Entry::Outcome(result) => (result.index, result.round),
         };
         if round > 0 {

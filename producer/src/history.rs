@@ -70,7 +70,7 @@ pub(crate) async fn keep(
 fn add(folder: &RunFolder, records: &[AttemptRecord]) -> Result<History> {
     let path = folder.attempts();
     let (mut history, mut known) = (History::default(), HashSet::new());
-    let context = || format!("write {}", path.display());
+    let context = || format!("write {}", bagpress_broker::quote::name(&path));
     let opened = HistoryFile::open(folder, |record| {
         known.insert(fingerprint(&record));
         history.count(&record);

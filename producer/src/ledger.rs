@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bagpress_broker::result::{Outcome, TaskResult};
 
 use crate::glance;
-use crate::manifest::{BadLine, Entry, Manifest};
+use crate::manifest::{BadLine, Entry, InputNow, Manifest};
 use crate::tally::Tally;
 
 /// The ledger of one run, open.
@@ -26,8 +26,12 @@ pub struct Ledger {
 struct State {
     done: Bits,
     failed: Bits,
+    /// Tasks that were done in any round: their outputs' names were given by this bag.
+    named: Bits,
     /// Rounds above 0, of the few tasks that have one.
     rounds: HashMap<u32, u32>,
+    /// Inputs that are taken as they were when a round began, of the few tasks that have one.
+    inputs: HashMap<u32, InputNow>,
     tally: Tally,
 }
 
@@ -69,11 +73,17 @@ impl State {
 
     fn see(&mut self, entry: &Entry, commit_us: u64) {
         match entry {
-            Entry::Begun { index, round } if *round > self.round(*index) => {
+            Entry::Begun { index, round, input } if *round > self.round(*index) => {
                 self.begin(*index, *round);
+                if let Some(input) = input {
+                    self.inputs.insert(*index, *input);
+                }
             }
             Entry::Begun { .. } => {}
             Entry::Outcome(result) => {
+                if result.done().is_some() {
+                    self.named.set(result.index, true);
+                }
                 if result.round > self.round(result.index) {
                     // The line that began its round was lost: the highest round counts all the same.
                     self.begin(result.index, result.round);
@@ -101,7 +111,9 @@ impl Ledger {
         let mut state = State {
             done: Bits::new(tasks),
             failed: Bits::new(tasks),
+            named: Bits::new(tasks),
             rounds: HashMap::new(),
+            inputs: HashMap::new(),
             tally: Tally::default(),
         };
         let (manifest, bad_lines) = Manifest::open(path, |entry| state.see(&entry, 0))?;
@@ -150,17 +162,22 @@ impl Ledger {
         Ok(())
     }
 
-    /// Begins new rounds: the lines come first, before anything of the old rounds is touched.
+    /// Begins new rounds: the lines come first, before anything of the old rounds is touched. `inputs` has the files that
+    /// are taken as they are now.
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub fn begin(&self, indices: &[u32]) -> io::Result<Vec<(u32, u32)>> {
+    pub(crate) fn begin(
+        &self,
+        indices: &[u32],
+        inputs: &HashMap<u32, InputNow>,
+    ) -> io::Result<Vec<(u32, u32)>> {
         let mut begun: Vec<_> =
             indices.iter().map(|index| (*index, self.round(*index) + 1)).collect();
         begun.sort_unstable();
         begun.dedup();
-        self.begin_rounds(&begun)?;
+        self.begin_rounds(&begun, inputs)?;
         Ok(begun)
     }
 
@@ -169,13 +186,20 @@ impl Ledger {
     /// # Errors
     ///
     /// What the system said.
-    pub(crate) fn begin_rounds(&self, begun: &[(u32, u32)]) -> io::Result<()> {
+    pub(crate) fn begin_rounds(
+        &self,
+        begun: &[(u32, u32)],
+        inputs: &HashMap<u32, InputNow>,
+    ) -> io::Result<()> {
         let begun = begun.iter().filter(|(index, round)| *round > self.round(*index));
         let begun: Vec<_> = begun.copied().collect();
         let counted = begun.iter().any(|(index, _)| self.is_decided(*index));
         let lines: Vec<_> = begun
             .iter()
-            .map(|(index, round)| Entry::Begun { index: *index, round: *round })
+            .map(|(index, round)| {
+                let input = inputs.get(index).copied();
+                Entry::Begun { index: *index, round: *round, input }
+            })
             .collect();
         self.append(&lines, |_| 0)?;
         // What the old outcomes added to each sum is in the file alone.
@@ -210,6 +234,18 @@ impl Ledger {
         let mut begun: Vec<_> = self.with(|state| state.rounds.keys().copied().collect());
         begun.sort_unstable();
         begun
+    }
+
+    /// Whether a task was done in any round, so that what has its output's name was put there by this bag.
+    #[must_use]
+    pub(crate) fn has_named(&self, index: u32) -> bool {
+        self.with(|state| state.named.get(index))
+    }
+
+    /// The input of a task as its round takes it, where that is not how it was when the bag was made.
+    #[must_use]
+    pub(crate) fn input_now(&self, index: u32) -> Option<InputNow> {
+        self.with(|state| state.inputs.get(&index).copied())
     }
 
     /// Whether a task failed.
@@ -294,12 +330,31 @@ mod tests {
     }
 
     #[test]
+    fn a_round_may_take_its_file_as_it_is_now_and_so_do_later_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.jsonl");
+        let ledger = Ledger::open(&path, 2).unwrap();
+        ledger.append(&[result(0, 0, true), result(1, 0, true)], |_| 0).unwrap();
+        let now = InputNow { bytes: 7, mtime_ns: -1, mode: 0o600, inode: 3 };
+        ledger.begin(&[0, 1], &HashMap::from([(0, now)])).unwrap();
+        ledger.begin(&[0], &HashMap::new()).unwrap();
+        assert!(!ledger.has_named(0));
+        ledger.append(&[result(0, 2, false)], |_| 0).unwrap();
+        drop(ledger);
+        let ledger = Ledger::open(&path, 2).unwrap();
+        assert_eq!((ledger.input_now(0), ledger.input_now(1)), (Some(now), None));
+        // Whatever comes of later rounds, that name was given.
+        ledger.begin(&[0], &HashMap::new()).unwrap();
+        assert!(ledger.has_named(0) && !ledger.has_named(1));
+    }
+
+    #[test]
     fn a_begun_round_takes_the_old_outcome_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.jsonl");
         let ledger = Ledger::open(&path, 2).unwrap();
         ledger.append(&[result(0, 0, true), result(1, 0, false)], |_| 0).unwrap();
-        assert_eq!(ledger.begin(&[0]).unwrap(), [(0, 1)]);
+        assert_eq!(ledger.begin(&[0], &HashMap::new()).unwrap(), [(0, 1)]);
         assert_eq!(ledger.tally(|t| (t.done, t.failed, t.failures.len())), (1, 0, 0));
         // A late result of the old round is nothing.
         ledger.append(&[result(0, 0, true)], |_| 0).unwrap();

@@ -11,7 +11,10 @@ mod accept;
 mod any_order;
 pub mod cancel;
 mod dispatch;
+mod ends;
 mod error;
+mod failures;
+mod fetch;
 pub mod folder;
 pub mod gather;
 mod glance;
@@ -24,6 +27,7 @@ pub mod local;
 mod manifest;
 mod offers;
 mod outcomes;
+mod patience;
 mod plan;
 mod preview;
 mod progress;
@@ -39,6 +43,7 @@ mod room;
 pub mod run;
 mod spec;
 mod standstill;
+mod stats;
 pub mod status;
 mod status_text;
 pub mod submit;
@@ -54,15 +59,21 @@ mod why;
 #[cfg(test)]
 mod written_and_read;
 
-pub use error::{Cancelled, Interrupted, Stalled, Usage};
+use std::io::Write;
+
+pub use error::{Cancelled, Interrupted, Stalled, Unwritable, Usage};
+pub use failures::{Failure, Failures, write_failed};
 pub use folder::{GatherLock, RunFolder};
 pub use preview::{Preview, Refused, preview};
+pub use requirements::wait_for_streams;
 pub use spec::{Data, Specification};
 pub use summary::Summary;
 pub use verify::{Verified, verify};
 
 /// Says something to the person at the terminal, on stderr.
-#[expect(clippy::print_stderr, reason = "the one place of this crate that talks")]
+///
+/// It is one line whatever is in it: nothing that others have named moves the cursor or forges another.
 pub fn message(line: &str) {
-    eprintln!("{line}");
+    // A stderr that nobody can write to has nobody to tell.
+    writeln!(std::io::stderr(), "{}", bagpress_broker::quote::words(line)).ok();
 }

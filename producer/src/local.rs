@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use bagpress_broker::ids::Pool;
+use bagpress_broker::quote::name;
 use bagpress_broker::server::{self, Durability, Guard, Happened, Program, Server};
 use bagpress_broker::{Address, Broker, Role, Sizes, limits};
 use futures::StreamExt;
@@ -25,6 +26,8 @@ pub struct Options {
     pub workers: usize,
     /// When what the server acknowledged is on disk.
     pub durability: Durability,
+    /// Which pool the workers are.
+    pub pool: Pool,
 }
 
 /// The cluster. Start and supervise it on the main thread: its processes die with that thread.
@@ -32,6 +35,7 @@ pub struct Options {
 pub struct Cluster {
     server: Server,
     guard: Guard,
+    pool: Pool,
     logs: PathBuf,
     workers: Vec<Worker>,
     ended: mpsc::Sender<u32>,
@@ -65,13 +69,20 @@ impl Cluster {
         .await?;
         let broker = Broker::connect(&Address::plain(server.url()), Role::Admin).await?;
         let sizes = Sizes { max_file: Some(server::max_file(server.store())), replicas: 1 };
-        Box::pin(broker.ensure(&Pool::default(), sizes)).await?;
+        Box::pin(broker.ensure(&options.pool, sizes)).await?;
         if options.workers > 0 {
             // Who only reads fills nothing.
             broker.check_room(server::max_file(server.store()), server.store()).await?;
         }
         let (ended, receiver) = mpsc::channel(64);
-        let mut cluster = Self { server, guard, logs: folder.logs(), workers: Vec::new(), ended };
+        let mut cluster = Self {
+            server,
+            guard,
+            pool: options.pool.clone(),
+            logs: folder.logs(),
+            workers: Vec::new(),
+            ended,
+        };
         for number in 0..options.workers {
             let child = cluster.spawn(number)?;
             cluster.workers.push(Worker { child: Some(child), starts: 1 });
@@ -89,6 +100,7 @@ impl Cluster {
         let log = self.logs.join(format!("worker_{number}.log"));
         let mut command = Command::from(self.guard.command(&self.guard.executable));
         command.args(["worker", "--slots", "1", "--server", self.server.url()]);
+        command.args(["--pool", self.pool.as_str()]);
         // Our own child, on our own server, with our own permissions: every folder is allowed.
         command.args(["--allow", "/"]).arg("--log").arg(&log);
         // What somebody exported for other workers is not for these.
@@ -145,7 +157,7 @@ impl Cluster {
                 bail!(
                     "every local worker ended more than {} times; see {}",
                     limits::RESPAWNS_MAX,
-                    self.logs.display()
+                    name(&self.logs)
                 );
             }
             return Ok(());
@@ -182,7 +194,7 @@ impl Cluster {
 ///
 /// If it is gone, or does not come back.
 pub async fn follow_up(server: &mut Server, happened: Happened) -> Result<()> {
-    let store = server.store().display().to_string();
+    let store = name(server.store());
     match happened {
         Happened::Ended(error) => {
             return Err(anyhow::Error::from(error).context("the local server is gone"));

@@ -25,7 +25,23 @@ pub(crate) enum Entry {
         index: u32,
         /// The new round.
         round: u32,
+        /// Its file as it is now, where the new round is to take it so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input: Option<InputNow>,
     },
+}
+
+/// What became of an input since the bag was made: from this round on the task takes it so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InputNow {
+    /// Its size.
+    pub(crate) bytes: u64,
+    /// Its modification time, ns since 1970.
+    pub(crate) mtime_ns: i64,
+    /// Its permission bits.
+    pub(crate) mode: u32,
+    /// Its inode.
+    pub(crate) inode: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -234,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_line_reads_back() {
-        for entry in [outcome(7, 1), Entry::Begun { index: 7, round: 2 }] {
+        for entry in [outcome(7, 1), Entry::Begun { index: 7, round: 2, input: None }] {
             let line = encode(&entry);
             assert!(!line.contains(&b'\n'));
             assert_eq!(decode(&line).unwrap(), entry);

@@ -7,8 +7,9 @@ use bagpress_broker::descriptor::Transfer;
 use bagpress_broker::result::TaskResult;
 use bagpress_objstore::staging::{InputFile, Plan, Target};
 
-use crate::inputs::InputList;
+use crate::inputs::{InputEntry, InputList};
 use crate::ledger::Ledger;
+use crate::manifest::InputNow;
 use crate::spec::Specification;
 
 /// Specification, list of inputs and ledger of one run.
@@ -22,22 +23,52 @@ pub struct BagPlan {
     pub ledger: Arc<Ledger>,
 }
 
+impl BagPlan {
+    /// The file of a task, as its round takes it.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or the list of inputs cannot be read.
+    pub(crate) fn entry(&self, index: u32) -> io::Result<InputEntry> {
+        let inputs = self.inputs.as_ref();
+        let inputs = inputs.ok_or_else(|| io::Error::other("the bag's inputs are no files"))?;
+        inputs.get(index).map(|entry| self.now(index, entry))
+    }
+
+    /// A file of the list, as the task's round takes it.
+    pub(crate) fn now(&self, index: u32, entry: InputEntry) -> InputEntry {
+        match self.ledger.input_now(index) {
+            None => entry,
+            Some(InputNow { bytes, mtime_ns, mode, inode }) => {
+                InputEntry { bytes, mtime_ns, mode, inode, ..entry }
+            }
+        }
+    }
+}
+
 impl Plan for BagPlan {
     fn decided(&self, index: u32, round: u32) -> Option<TaskResult> {
         self.ledger.outcome(index, round)
     }
 
     fn target(&self, index: u32) -> io::Result<Target> {
-        self.specification.target(self.inputs.as_deref(), index)
+        let mut target = self.specification.target(self.inputs.as_deref(), index)?;
+        if let Some(now) = self.ledger.input_now(index) {
+            target.attributes = Some((now.mode, now.mtime_ns));
+        }
+        target.named = self.ledger.has_named(index);
+        Ok(target)
     }
 
     fn input(&self, index: u32) -> io::Result<InputFile> {
-        let inputs = self.inputs.as_ref();
-        let inputs = inputs.ok_or_else(|| io::Error::other("the bag's inputs are no files"))?;
-        inputs.get(index).map(InputFile::from)
+        self.entry(index).map(InputFile::from)
     }
 
     fn by_path(&self) -> bool {
         self.specification.transfer == Transfer::Auto
+    }
+
+    fn output_bytes_max(&self, input_bytes: u64) -> u64 {
+        self.specification.codec.output_bytes_max(input_bytes)
     }
 }

@@ -115,6 +115,11 @@ impl Progress {
         self.print(&format!("note: {notice}"));
     }
 
+    /// Says something that happened, whenever something else was said.
+    pub(crate) fn tell(&self, what: &str) {
+        self.print(&format!("note: {what}"));
+    }
+
     fn print(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| crate::message(line)),

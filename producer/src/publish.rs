@@ -9,15 +9,15 @@ use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::Execution;
 use bagpress_broker::result::{Cause, Failed};
-use bagpress_broker::{Broker, Error, limits, subjects};
+use bagpress_broker::{Broker, Error, limits, quote, subjects};
 use bagpress_objstore::object_ref::{self, Bucket, Info};
-use bagpress_objstore::staging::{InputFile, mtime_ns, open_unchanged};
+use bagpress_objstore::staging::{InputFile, OpenInput};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, FuturesUnordered};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 use tracing::{info, warn};
 
 use crate::dispatch::{HandIn, Handed, Offerable, failure};
@@ -172,7 +172,10 @@ impl Publisher {
         self.shared.gives_way.send_replace(false);
         for index in 0..specification.tasks {
             let entry = match &mut list {
-                Some(list) => Some(list.next().context("the list of inputs is too short")??),
+                Some(list) => {
+                    let entry = list.next().context("the list of inputs is too short")??;
+                    Some(self.shared.plan.now(index, entry))
+                }
                 None => None,
             };
             if !wanted(index) {
@@ -276,6 +279,10 @@ impl Publisher {
         let info = loop {
             match put_file(bucket, index, InputFile::from(entry.clone())).await {
                 Ok(info) => break info,
+                Err(Put::Input(failed)) if failed.cause.is_transient() => {
+                    self.set_waiting(Some(failed.message));
+                    tokio::time::sleep(limits::RETRY_WAIT).await;
+                }
                 Err(Put::Input(failed)) => return Err(failed),
                 Err(Put::Bucket(error)) => {
                     self.set_waiting(Some(error.to_string()));
@@ -423,31 +430,34 @@ async fn remove_input(
 
 async fn put_file(bucket: &Bucket, index: u32, input: InputFile) -> Result<Info, Put> {
     let token = format!("{index}-{}", Execution::random());
-    let opening = input.clone();
-    let unreadable = |error: &dyn std::fmt::Display| {
-        Put::Input(Failed::new(
-            Cause::InputUnreadable,
-            format!("{}: {error}", input.path.display()),
-        ))
+    let path = input.path.clone();
+    let stopped = |error: JoinError| {
+        let text = format!("{}: {error}", quote::name(&path));
+        Put::Input(Failed::new(Cause::InputUnreadable, text))
     };
-    let opened = spawn_blocking(move || open_unchanged(&opening)).await;
-    let file = Arc::new(opened.map_err(|e| unreadable(&e))?.map_err(Put::Input)?);
+    let opened = spawn_blocking(move || OpenInput::open(input)).await;
+    let file = Arc::new(opened.map_err(stopped)?.map_err(Put::Input)?);
     let mut writer = bucket.writer(&subjects::input_name(index), &token)?;
-    let mut offset = 0;
-    while offset < input.bytes {
-        let wanted = (input.bytes - offset).min(limits::CHUNK_BYTES as u64);
-        let wanted = usize::try_from(wanted).unwrap_or(limits::CHUNK_BYTES);
+    let (mut offset, mut ended) = (0, false);
+    while !ended {
         let (from, at) = (file.clone(), offset);
-        let read = spawn_blocking(move || {
-            let mut buffer = vec![0; wanted];
-            std::os::unix::fs::FileExt::read_exact_at(&*from, &mut buffer, at).map(|()| buffer)
-        })
-        .await
-        .map_err(|e| unreadable(&e))?;
-        let Ok(chunk) = read else {
-            abandon(writer).await;
-            return Err(Put::Input(changed(&input)));
+        let reading = spawn_blocking(move || {
+            let mut chunk = Vec::new();
+            from.read_at(at, limits::CHUNK_BYTES, &mut chunk).map(|ended| (chunk, ended))
+        });
+        let chunk = match reading.await.map_err(stopped)? {
+            Ok((chunk, end)) => {
+                ended = end;
+                chunk
+            }
+            Err(failed) => {
+                abandon(writer).await;
+                return Err(Put::Input(failed));
+            }
         };
+        if chunk.is_empty() {
+            break;
+        }
         offset += chunk.len() as u64;
         if let Err(error) = writer.write(Bytes::from(chunk)).await {
             // The very input may be what takes the room: an earlier gatherer put it.
@@ -456,12 +466,6 @@ async fn put_file(bucket: &Bucket, index: u32, input: InputFile) -> Result<Info,
             return there.ok_or_else(|| error.into());
         }
     }
-    let same =
-        file.metadata().is_ok_and(|m| m.len() == input.bytes && mtime_ns(&m) == input.mtime_ns);
-    if !same {
-        abandon(writer).await;
-        return Err(Put::Input(changed(&input)));
-    }
     Ok(writer.commit_or_adopt().await?.info)
 }
 
@@ -469,8 +473,4 @@ async fn abandon(writer: object_ref::Writer) {
     if let Err(error) = writer.abandon().await {
         warn!(%error, "chunks left behind");
     }
-}
-
-fn changed(input: &InputFile) -> Failed {
-    Failed::new(Cause::InputChanged, format!("{} changed while it was read", input.path.display()))
 }

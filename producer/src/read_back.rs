@@ -38,7 +38,7 @@ pub fn manifest_line(text: &[u8]) -> bool {
 /// right behind it.
 #[must_use]
 pub fn begun_line(index: u32, round: u32) -> Vec<u8> {
-    let mut line = encode(&Entry::Begun { index, round });
+    let mut line = encode(&Entry::Begun { index, round, input: None });
     line.push(b'\n');
     line
 }

@@ -9,7 +9,7 @@ use bagpress_broker::ids::Execution;
 use bagpress_broker::limits;
 use bagpress_broker::result::{Done, Outcome, Place, TaskResult, Times, wall_clock_us};
 use bagpress_codec::{Digest, Generator, Hasher, SEGMENT_BYTES};
-use bagpress_objstore::staging::{InputFile, Plan as _, hash_file, open_unchanged};
+use bagpress_objstore::staging::{InputFile, OpenInput, Plan as _, hash_file};
 
 use crate::manifest::Entry;
 use crate::plan::BagPlan;
@@ -79,8 +79,9 @@ fn input(plan: &BagPlan, index: u32) -> io::Result<(Digest, u64)> {
     }
     let file: InputFile = plan.input(index)?;
     // One that has changed since the bag was made is no witness.
-    open_unchanged(&file).map_err(|failed| io::Error::other(failed.message))?;
-    hash_file(&file.path)
+    let path = file.path.clone();
+    OpenInput::open(file).map_err(|failed| io::Error::other(failed.message))?;
+    hash_file(&path)
 }
 
 fn result(plan: &BagPlan, index: u32, done: Done) -> TaskResult {

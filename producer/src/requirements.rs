@@ -1,7 +1,7 @@
 //! What a bag needs of its broker.
 
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
-use bagpress_broker::{Broker, Error};
+use bagpress_broker::{Broker, Error, Patience};
 
 use crate::spec::Specification;
 
@@ -19,4 +19,17 @@ pub(crate) async fn require(broker: &Broker, specification: &Specification) -> R
         Err(Error::NoJetStream { .. }) if offered && !objects => Ok(false),
         required => required.map(|()| true),
     }
+}
+
+/// Waits until the broker has what a bag needs. A bag that needs no streams waits for none.
+///
+/// # Errors
+///
+/// What is missing in the end, or [`Error::Lost`].
+pub async fn wait_for_streams(
+    broker: &Broker,
+    specification: &Specification,
+    patience: &Patience,
+) -> Result<(), Error> {
+    patience.streams(broker, || require(broker, specification)).await.map(drop)
 }

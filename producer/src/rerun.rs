@@ -1,6 +1,9 @@
 //! Running tasks anew: a new round begins in the ledger before anything of the old one is touched.
 
+use std::collections::HashMap;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -8,22 +11,27 @@ use anyhow::{Context, Result};
 use bagpress_broker::{BagState, limits, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::{Bucket, Error, Lookup};
-use bagpress_objstore::staging::{Plan as _, hash_file};
+use bagpress_objstore::staging::{Plan as _, hash_file, mtime_ns};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::gather::Gathering;
+use crate::inputs::InputEntry;
+use crate::manifest::InputNow;
 use crate::plan::BagPlan;
 use crate::rebuild;
 
 impl Gathering {
     /// Begins new rounds for what shall run again, before anything of the old ones is touched.
     pub(crate) async fn rerun(&mut self) -> Result<()> {
-        let mut again = Vec::new();
+        let (mut again, mut inputs) = (Vec::new(), HashMap::new());
         if self.options.retry_failed {
             let tasks = 0..self.plan.specification.tasks;
             again.extend(tasks.filter(|index| self.plan.ledger.is_failed(*index)));
+            let (plan, failed) = (self.plan.clone(), again.clone());
+            let looking = spawn_blocking(move || as_they_are_now(&plan, &failed));
+            inputs = self.beside(looking).await?.context("look at the inputs")??;
         }
         if self.options.repair {
             self.reading_back = true;
@@ -34,8 +42,8 @@ impl Gathering {
             if !self.lease.confirm(self.line(BagState::Running)).await && !self.lease.is_held() {
                 return Err(self.lease.ended().await.error(&self.line(BagState::Cancelled)));
             }
-            info!(tasks = again.len(), "running again");
-            self.run_again(&again).await?;
+            info!(tasks = again.len(), changed = inputs.len(), "running again");
+            self.begin_again(&again, &inputs).await?;
         }
         Ok(())
     }
@@ -45,28 +53,37 @@ impl Gathering {
     async fn broken(&mut self) -> Result<Vec<u32>> {
         let Some(parts) = self.parts.clone() else {
             let Some(bucket) = self.acceptor.bucket.clone() else { return Ok(Vec::new()) };
-            return self.beside(broken_objects(self.plan.clone(), bucket)).await;
+            return self.beside(broken_objects(self.plan.clone(), bucket)).await?;
         };
         let (plan, folder) = (self.plan.clone(), parts.clone());
         let rebuilding = spawn_blocking(move || rebuild::from_outputs(&plan, folder.root()));
-        let tasks = self.beside(rebuilding).await.context("rebuild the ledger")??;
+        let tasks = self.beside(rebuilding).await?.context("rebuild the ledger")??;
         if tasks > 0 {
             info!(tasks, "ledger lines rebuilt from outputs that give their inputs again");
             crate::message(&format!("note: {tasks} ledger lines rebuilt from their outputs"));
         }
         let plan = self.plan.clone();
         let hashing = spawn_blocking(move || broken_files(&plan, parts.root()));
-        self.beside(hashing).await.context("hash the outputs")?
+        self.beside(hashing).await?.context("hash the outputs")?
     }
 
     /// Begins a round of each of these tasks and makes room for it. Whoever asks publishes, beside the gathering:
     /// an input may have to wait until others are freed.
     pub(crate) async fn run_again(&mut self, indices: &[u32]) -> Result<()> {
+        self.begin_again(indices, &HashMap::new()).await
+    }
+
+    /// The same, of tasks of which some take their file as it is now.
+    async fn begin_again(
+        &mut self,
+        indices: &[u32],
+        inputs: &HashMap<u32, InputNow>,
+    ) -> Result<()> {
         let begun = loop {
-            match self.plan.ledger.begin(indices) {
+            match self.plan.ledger.begin(indices, inputs) {
                 Ok(begun) => break begun,
                 // Full is not failed.
-                Err(error) => self.wait_for_disk(&error.into()).await?,
+                Err(error) => self.wait_for_disk(error.into()).await?,
             }
         };
         let mut renewed = Instant::now();
@@ -98,6 +115,30 @@ impl Gathering {
     }
 }
 
+/// The inputs of failed tasks that are not as they were: a log that grew while it was read would grow again. What is not
+/// there, or no file any more, fails as before.
+fn as_they_are_now(plan: &BagPlan, failed: &[u32]) -> Result<HashMap<u32, InputNow>> {
+    let mut changed = HashMap::new();
+    if plan.inputs.is_none() {
+        return Ok(changed);
+    }
+    for index in failed {
+        let entry = plan.entry(*index).context("read the list of inputs")?;
+        let Ok(metadata) = fs::metadata(&entry.path) else { continue };
+        let now = InputNow {
+            bytes: metadata.len(),
+            mtime_ns: mtime_ns(&metadata),
+            mode: metadata.mode() & 0o7777,
+            inode: metadata.ino(),
+        };
+        let InputEntry { bytes, mtime_ns, mode, inode, .. } = entry;
+        if metadata.is_file() && now != (InputNow { bytes, mtime_ns, mode, inode }) {
+            changed.insert(*index, now);
+        }
+    }
+    Ok(changed)
+}
+
 /// What is not there, or has another digest. A file that cannot be read may be sound, and its input gone.
 fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
     let (mut broken, mut unread) = (Vec::new(), None);
@@ -109,7 +150,10 @@ fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
                 Ok((digest, _)) => Ok(digest == expected.output_digest),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(error).with_context(|| {
-                    format!("read {}; if nobody can, move it away and repair again", path.display())
+                    format!(
+                        "read {}; if nobody can, move it away and repair again",
+                        bagpress_broker::quote::name(&path)
+                    )
                 }),
             });
         match looked {
@@ -118,7 +162,8 @@ fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
             Err(error) => unread = Some(error),
         }
     });
-    reading.with_context(|| format!("read {}", plan.ledger.path().display()))?;
+    reading
+        .with_context(|| format!("read {}", bagpress_broker::quote::name(plan.ledger.path())))?;
     unread.map_or(Ok(broken), Err)
 }
 
@@ -127,7 +172,8 @@ async fn broken_objects(plan: BagPlan, bucket: Bucket) -> Result<Vec<u32>> {
     let reading = plan.ledger.outcomes(|result| {
         done.extend(result.done().map(|done| (result.index, done.output_digest)));
     });
-    reading.with_context(|| format!("read {}", plan.ledger.path().display()))?;
+    reading
+        .with_context(|| format!("read {}", bagpress_broker::quote::name(plan.ledger.path())))?;
     for (index, digest) in done {
         if !is_sound(&bucket, index, &digest).await.context("read an object back")? {
             broken.push(index);

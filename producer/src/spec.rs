@@ -101,7 +101,7 @@ impl Specification {
     /// If it is not there, or not readable; [`Usage`] if it is of another version.
     pub fn read(folder: &RunFolder) -> Result<Self> {
         let path = folder.specification();
-        let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        let text = std::fs::read(&path).with_context(|| format!("read {}", quote::name(&path)))?;
         // Before anything else is believed of it.
         if let Ok(Version { v }) = serde_json::from_slice(&text)
             && v != u64::from(limits::WIRE_VERSION)
@@ -115,7 +115,7 @@ impl Specification {
                 "use the version of bagpress that made it",
             ));
         }
-        serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))
+        serde_json::from_slice(&text).with_context(|| format!("read {}", quote::name(&path)))
     }
 
     /// Writes a run's specification, durably, in one step.
@@ -203,13 +203,13 @@ impl Specification {
         }
         let Some(inputs) = inputs else {
             let path = subjects::output_name(index).into();
-            return Ok(Target { path, attributes: None, replaces: None });
+            return Ok(Target { path, attributes: None, replaces: None, named: false });
         };
         let entry = inputs.get(index)?;
         let mut path = entry.target.into_os_string();
         path.push(self.codec.extension());
         let attributes = Some((entry.mode, entry.mtime_ns));
-        Ok(Target { path: path.into(), attributes, replaces: entry.replaces })
+        Ok(Target { path: path.into(), attributes, replaces: entry.replaces, named: false })
     }
 
     /// Bytes that the bag's bucket needs, at most.
@@ -249,5 +249,5 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
         std::fs::rename(&part, path)?;
         std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     };
-    write().with_context(|| format!("write {}", path.display()))
+    write().with_context(|| format!("write {}", bagpress_broker::quote::name(path)))
 }

@@ -9,7 +9,6 @@ use bagpress_objstore::object_ref::{self, Bucket, Lookup};
 use bagpress_objstore::staging::Receiver;
 use tracing::{debug, warn};
 
-use crate::Stalled;
 use crate::accept::output_bucket;
 use crate::gather::Gathering;
 use crate::ledger::Bits;
@@ -18,7 +17,7 @@ use crate::progress::Seen;
 use crate::rerun::Sound;
 use crate::spec::Specification;
 use crate::tally::Tally;
-use crate::why;
+use crate::{Unwritable, why};
 
 /// Between two looks for tasks that nobody holds, while the bag stands still.
 const UNHELD_EVERY: Duration = Duration::from_secs(1);
@@ -29,7 +28,7 @@ const UNSTORED_MIN: u32 = 2;
 
 impl Gathering {
     /// Looks which tasks wait; the results are read from there on, and what has neither is missing.
-    pub(crate) async fn begin_reconcile(&mut self) {
+    pub(crate) async fn begin_reconcile(&mut self) -> Result<()> {
         let mut waiting = Bits::new(self.plan.specification.tasks);
         let (broker, plan) = (self.broker.clone(), self.plan.clone());
         let seen = broker.waiting(&plan.specification.bag, |id| {
@@ -37,7 +36,7 @@ impl Gathering {
                 waiting.set(id.index, true);
             }
         });
-        match self.beside(seen).await {
+        match self.beside(seen).await? {
             Ok(()) => {
                 self.missing = None;
                 self.outcomes.restart().await;
@@ -50,10 +49,11 @@ impl Gathering {
                     let hint = error.hint().unwrap_or_default();
                     self.missing = Some(format!("{error}; {hint}, the bag goes on by itself"));
                 }
-                return;
+                return Ok(());
             }
         }
         self.remake_buckets().await;
+        Ok(())
     }
 
     /// Makes the buckets again, if a broker forgot them.
@@ -93,7 +93,7 @@ impl Gathering {
     /// knows now.
     pub(crate) async fn look_for_objects(&mut self) -> Result<Vec<u32>> {
         let Some(bucket) = self.output_bucket().cloned() else { return Ok(Vec::new()) };
-        let (gone, known) = self.beside(forgotten_objects(self.plan.clone(), bucket)).await;
+        let (gone, known) = self.beside(forgotten_objects(self.plan.clone(), bucket)).await?;
         if !known {
             self.look_again();
         }
@@ -172,6 +172,9 @@ impl Gathering {
 
     /// Ten times a second: what is shown, what is said, and whether it goes on at all.
     pub(crate) async fn check(&mut self) -> Result<()> {
+        if let Some(why) = self.receiver.as_ref().and_then(Receiver::gone) {
+            return Err(Unwritable(why).into());
+        }
         let ours = self.is_ours().await;
         let (workers, running) = self.show().await;
         if ours {
@@ -199,8 +202,9 @@ impl Gathering {
             self.room.look(bucket, &self.watch).await;
         }
         if committed {
-            let full = self.receiver.as_ref().is_some_and(|receiver| receiver.waiting().is_some());
-            self.waking.look(quiet, !full && self.room.full().is_none());
+            let full = || self.receiver.as_ref().is_some_and(|r| r.waiting().is_some());
+            let room = self.hangs().is_none() && self.room.full().is_none() && !full();
+            self.waking.look(quiet, room);
         }
         let reconnected = self.broker.connects() != self.reconnects
             && (self.reconnects != LOOK_AGAIN || self.last_progress.elapsed() >= UNHELD_EVERY);
@@ -224,21 +228,10 @@ impl Gathering {
             } else {
                 self.reconnects = self.broker.connects();
                 self.last_progress = Instant::now();
-                self.begin_reconcile().await;
+                self.begin_reconcile().await?;
             }
         }
-        if let Some(deadline) = self.options.deadline
-            && self.began.elapsed() >= deadline
-        {
-            return Err(Stalled(format!("past its deadline of {deadline:?}")).into());
-        }
-        if running == 0 && quiet >= self.options.stall_timeout {
-            let why = self.reason(workers, running).await;
-            return Err(
-                Stalled(format!("no outcome for {:?}: {why}", self.options.stall_timeout)).into()
-            );
-        }
-        Ok(())
+        self.expect_patience(workers, running).await
     }
 
     /// Whether something may be made anew. Who was stopped for as long as a lease lasts may have lost the bag, and
@@ -270,10 +263,13 @@ impl Gathering {
         self.parts.as_ref().and_then(|parts| parts.hangs())
     }
 
-    async fn reason(&self, workers: usize, running: usize) -> String {
+    pub(crate) async fn reason(&self, workers: usize, running: usize) -> String {
         let waiting = || self.receiver.as_ref().and_then(Receiver::waiting);
         if let Some(why) = self.hangs().or_else(waiting) {
             return format!("{why}, the bag goes on by itself");
+        }
+        if let Some(why) = &self.blocked {
+            return format!("{why}; the bag goes on by itself");
         }
         if self.stores_nothing().await {
             return format!(

@@ -248,7 +248,10 @@ pub async fn of_folder(folder: &RunFolder, broker: Option<&Broker>) -> Result<Ba
             live(broker, &mut view, &line).await?;
         }
         _ if state == "stopped" => {
-            view.why = Some(format!("`bagpress gather {}` goes on", folder.path().display()));
+            view.why = Some(format!(
+                "`bagpress gather {}` goes on",
+                bagpress_broker::quote::name(folder.path())
+            ));
         }
         _ => {}
     }

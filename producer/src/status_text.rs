@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use bagpress_broker::BagLine;
+use bagpress_broker::quote::{name, words};
 use bagpress_broker::result::Outcome;
 use bytesize::ByteSize;
 
@@ -16,8 +17,9 @@ impl std::fmt::Display for Overview {
         if self.bags.is_empty() {
             writeln!(f, "no bags")?;
         }
-        for bag in &self.bags {
-            let BagLine { bag, state, done, failed, tasks, codec, .. } = bag;
+        for bag_line in &self.bags {
+            let BagLine { bag, state, done, failed, tasks, .. } = bag_line;
+            let codec = words(&bag_line.codec);
             writeln!(f, "{bag}  {state}  {done}/{tasks} done, {failed} failed  {codec}")?;
         }
         if self.workers.is_empty() {
@@ -33,10 +35,10 @@ impl std::fmt::Display for Worker {
         write!(
             f,
             "worker {}  {}/{}  pool {}  {} of {} slots busy, holds {}; {} done, {} failed",
-            self.id,
-            stats.host,
+            words(&self.id),
+            words(&stats.host),
             stats.pid,
-            stats.pool,
+            words(&stats.pool),
             stats.running,
             stats.slots,
             self.holds,
@@ -48,7 +50,8 @@ impl std::fmt::Display for Worker {
 
 impl std::fmt::Display for Bag {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut row = |name: &str, value: &str| writeln!(f, "{name:<12}{value}");
+        // A name that fills its column still ends before the value begins; values are others' words.
+        let mut row = |name: &str, value: &str| writeln!(f, "{name:<13} {}", words(value));
         let Self { bag, codec, results, pool, .. } = self;
         row("bag", &format!("{bag}  ({codec}, {results}, pool {pool})"))?;
         let by = self.gatherer.as_ref().map(|by| format!(", gathered by {by}"));
@@ -85,7 +88,7 @@ impl std::fmt::Display for Bag {
             row("", &worker.to_string())?;
         }
         if let Some(folder) = &self.folder {
-            row("folder", folder)?;
+            row("folder", &name(folder))?;
         }
         self.why.as_ref().map_or(Ok(()), |why| row("why it waits", why))
     }
@@ -117,15 +120,15 @@ impl std::fmt::Display for Attempt {
             (Some(cause), true) => write!(f, "{cause} (planned, no attempt spent)")?,
             (Some(cause), false) => write!(f, "{cause}")?,
         }
-        write!(f, "  worker {}", self.worker)?;
+        write!(f, "  worker {}", words(&self.worker))?;
         if !self.host.is_empty() {
-            write!(f, " on {}", self.host)?;
+            write!(f, " on {}", words(&self.host))?;
         }
         if let Some(execution) = &self.execution {
-            write!(f, "  execution {execution}")?;
+            write!(f, "  execution {}", words(execution))?;
         }
         if !self.message.is_empty() {
-            write!(f, "  {}", self.message)?;
+            write!(f, "  {}", words(&self.message))?;
         }
         Ok(())
     }

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use bagpress_broker::quote::name;
 use bagpress_broker::result::Cause;
 use serde::{Deserialize, Serialize};
 
+use crate::failures::Failures;
 use crate::folder::RunFolder;
 use crate::gather::Gathered;
 use crate::inputs::selection::Selected;
 use crate::spec::write_durably;
-use crate::tally::{Failure, Split};
+use crate::tally::Split;
 
 /// What a finished run came to; `summary.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,8 +67,8 @@ pub struct Summary {
     pub selection: Option<Selected>,
     /// Mean of each part of a task, in µs.
     pub split: Split,
-    /// The first failures.
-    pub failures: Vec<Failure>,
+    /// The first failures, or all of them: [`all_failures`](Self::all_failures).
+    pub failures: Failures,
 }
 
 impl Summary {
@@ -98,8 +101,14 @@ impl Summary {
             verified: tally.done > 0 && tally.unverified == 0,
             selection: specification.selection,
             split: tally.means(),
-            failures: tally.failures.clone(),
+            failures: Failures::first(&tally.failures, &gathered.plan),
         })
+    }
+
+    /// The same, to be written with all failures, which are read meanwhile.
+    #[must_use]
+    pub fn all_failures(self, gathered: &Gathered) -> Self {
+        Self { failures: self.failures.all(&gathered.plan), ..self }
     }
 
     /// Writes `summary.txt` and `summary.json`.
@@ -169,15 +178,14 @@ impl Summary {
                 ms(split.commit_us)
             ),
         );
-        row("folder", self.folder.clone());
-        for failure in &self.failures {
-            row(
-                "failed task",
-                format!("{}: {}: {}", failure.index, failure.cause, failure.message),
-            );
+        row("folder", name(&self.folder));
+        let listed = &self.failures.first;
+        for failure in listed {
+            row("failed task", failure.to_string());
         }
-        if self.failed > self.failures.len() as u64 {
-            row("", format!("and {} more", self.failed - self.failures.len() as u64));
+        if self.failed > listed.len() as u64 {
+            let all = name(Path::new(&self.folder).join("failed.txt"));
+            row("", format!("and {} more, all in {all}", self.failed - listed.len() as u64));
         }
         text
     }

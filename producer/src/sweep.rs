@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bagpress_broker::quote::name;
 use bagpress_broker::server::{self, remove_store};
 use bagpress_broker::{BagLine, BagState, Broker, limits, machine};
 use bagpress_objstore::staging::{part_folder, remove_parts};
@@ -19,12 +20,23 @@ use crate::{glance, lease};
 /// One thing that no bag owns.
 #[derive(Debug, Serialize)]
 pub struct Swept {
-    /// What it is.
+    /// What it is; a file by its path, as it is.
     pub what: String,
+    /// Whether that is a path.
+    #[serde(skip)]
+    pub is_path: bool,
     /// Why nobody needs it.
     pub why: String,
     /// Whether it was removed, or only found.
     pub removed: bool,
+}
+
+impl Swept {
+    /// What it is, for people: a path is quoted where it must be.
+    #[must_use]
+    pub fn named(&self) -> String {
+        if self.is_path { name(&self.what) } else { self.what.clone() }
+    }
 }
 
 /// Sweeps a broker: chunks that no object names, and what is left of bags without a line that were not
@@ -72,6 +84,7 @@ pub async fn broker(broker: &Broker, older_than: Duration, dry_run: bool) -> Res
                 humantime::format_duration(Duration::from_secs(of.age().as_secs()))
             ),
             removed: !dry_run,
+            is_path: false,
         });
         if !dry_run {
             for name in &of.buckets {
@@ -107,6 +120,7 @@ async fn bare_line(
             line.state
         ),
         removed: !dry_run,
+        is_path: false,
     }))
 }
 
@@ -130,6 +144,7 @@ async fn chunks(
                 what: format!("{} chunks {} of bucket {name}", orphan.chunks, orphan.token),
                 why: format!("no object names them, and bag {} is {}", line.bag, line.state),
                 removed: !dry_run,
+                is_path: false,
             });
             if !dry_run {
                 bucket.purge_chunks(&orphan.token).await.context("remove chunks")?;
@@ -194,7 +209,7 @@ fn part_files(
             found(swept, &parts, "the run is finished, every output has its name", dry_run);
             if !dry_run {
                 remove_parts(&root, &specification.bag)
-                    .with_context(|| format!("remove {}", parts.display()))?;
+                    .with_context(|| format!("remove {}", name(&parts)))?;
             }
         }
     }
@@ -203,24 +218,24 @@ fn part_files(
 
 fn found(swept: &mut Vec<Swept>, path: &Path, why: &str, dry_run: bool) {
     let (what, why) = (path.display().to_string(), why.to_owned());
-    swept.push(Swept { what, why, removed: !dry_run });
+    swept.push(Swept { what, is_path: true, why, removed: !dry_run });
 }
 
 fn remove_file(path: &Path, dry_run: bool) -> Result<()> {
     if dry_run {
         return Ok(());
     }
-    fs::remove_file(path).with_context(|| format!("remove {}", path.display()))
+    fs::remove_file(path).with_context(|| format!("remove {}", name(path)))
 }
 
 fn run_folders(runs: &Path) -> Result<Vec<RunFolder>> {
     let mut folders = Vec::new();
     let entries = match fs::read_dir(runs) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(folders),
-        read => read.with_context(|| format!("read {}", runs.display()))?,
+        read => read.with_context(|| format!("read {}", name(runs)))?,
     };
     for entry in entries {
-        let path = entry.with_context(|| format!("read {}", runs.display()))?.path();
+        let path = entry.with_context(|| format!("read {}", name(runs)))?.path();
         let inside = ["staged", "objects"].map(|results| path.join(results));
         folders.extend(inside.iter().filter_map(|path| RunFolder::existing(path).ok()));
     }

@@ -4,6 +4,8 @@ use bagpress_broker::result::{Outcome, TaskResult, Times};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::failures::Failure;
+
 /// Failures that a summary lists one by one.
 const FAILURES_LISTED: usize = 20;
 
@@ -26,17 +28,6 @@ pub struct Tally {
     pub failures: Vec<Failure>,
     sums: Split,
     execute: Histogram<u64>,
-}
-
-/// One failed task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// Its place in the bag.
-    pub index: u32,
-    /// Why, for scripts.
-    pub cause: String,
-    /// Why, for people.
-    pub message: String,
 }
 
 /// Where the time of tasks went, in µs.
@@ -103,13 +94,9 @@ impl Tally {
                     tracing::debug!(%error, "time not counted");
                 }
             }
-            Outcome::Failed(failed) => {
+            Outcome::Failed(_) => {
                 self.failed += 1;
-                let failure = Failure {
-                    index: result.index,
-                    cause: failed.cause.to_string(),
-                    message: failed.message.clone(),
-                };
+                let Some(failure) = Failure::of(result) else { return };
                 // By index: the same summary in whatever order results came.
                 let at = self.failures.partition_point(|other| other.index < failure.index);
                 self.failures.insert(at, failure);

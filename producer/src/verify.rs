@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::quote::name;
 use bagpress_broker::result::{Done, Place, TaskResult};
-use bagpress_broker::{Address, Broker, Role, subjects};
+use bagpress_broker::{Address, Broker, Patience, Role, subjects};
 use bagpress_codec::{Codec, Hasher, SEGMENT_BYTES};
 use bagpress_objstore::object_ref::Bucket;
 use bagpress_objstore::staging::Plan as _;
@@ -49,7 +50,11 @@ impl Verified {
 /// # Errors
 ///
 /// If the run cannot be read at all.
-pub async fn verify(folder: &RunFolder, address: Option<&Address>) -> Result<Verified> {
+pub async fn verify(
+    folder: &RunFolder,
+    address: Option<&Address>,
+    patience: &Patience,
+) -> Result<Verified> {
     let plan = open_plan(folder, Specification::read(folder)?)?;
     let specification = plan.specification.clone();
     let mut verified =
@@ -64,7 +69,8 @@ pub async fn verify(folder: &RunFolder, address: Option<&Address>) -> Result<Ver
         verified.good = done.len() as u64;
     } else if only_objects {
         let address = address.context("the outputs are objects: name their broker by --server")?;
-        objects(&plan, &done, address, &mut verified).await?;
+        let broker = patience.connect(address, Role::Producer).await?;
+        objects(&plan, &done, &broker, &mut verified).await?;
     } else {
         let root = specification.output_root(folder);
         verified = tokio::task::spawn_blocking(move || files(&plan, &root, &done, verified))
@@ -82,7 +88,7 @@ fn done_tasks(plan: &BagPlan) -> Result<Vec<(Arc<TaskResult>, Done)>> {
             done.push((result, found));
         }
     });
-    reading.with_context(|| format!("read {}", plan.ledger.path().display()))?;
+    reading.with_context(|| format!("read {}", name(plan.ledger.path())))?;
     Ok(done)
 }
 
@@ -198,12 +204,11 @@ fn check(
 async fn objects(
     plan: &BagPlan,
     done: &[(Arc<TaskResult>, Done)],
-    address: &Address,
+    broker: &Broker,
     verified: &mut Verified,
 ) -> Result<()> {
-    let broker = Broker::connect(address, Role::Producer).await?;
     let bucket = subjects::bucket(&plan.specification.bag);
-    let bucket = open_bucket(&broker, &bucket)?;
+    let bucket = open_bucket(broker, &bucket)?;
     for (result, done) in done {
         let name = match &done.place {
             Place::Object { object, .. } => object.clone(),

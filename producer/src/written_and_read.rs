@@ -17,13 +17,19 @@ use proptest::sample::{Index, select};
 
 use self::strategies::{bag, codec, digest, result, results, text};
 use crate::folder::RunFolder;
-use crate::manifest::{Entry, decode, encode};
+use crate::manifest::{Entry, InputNow, decode, encode};
 use crate::spec::{Data, Specification};
 
 fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
         result().prop_map(|result| Entry::Outcome(Arc::new(result))),
-        any::<(u32, u32)>().prop_map(|(index, round)| Entry::Begun { index, round }),
+        any::<(u32, u32)>().prop_map(|(index, round)| Entry::Begun { index, round, input: None }),
+        any::<(u32, u32, u64, i64, u32, u64)>().prop_map(
+            |(index, round, bytes, mtime_ns, mode, inode)| {
+                let input = Some(InputNow { bytes, mtime_ns, mode, inode });
+                Entry::Begun { index, round, input }
+            }
+        ),
     ]
 }
 

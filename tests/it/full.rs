@@ -71,7 +71,7 @@ async fn a_full_run_folder(delivery: &str) {
     let words = format!("{BAG} {how} --server {}", server.url());
     let run = OnSmallDisk::start(&place, "runs", 64 * MIB, &words);
     let pid = run.pid(&place).await;
-    // Sixteen are kept free: four outputs find room, however early the first one comes.
+    // Two are kept free: eighteen outputs find room at most, however early the first one comes.
     run.fill(20 * MIB);
     let notice = || run.stderr().contains("disk full").then_some(());
     place.until("it says that the disk is full", notice).await;

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use bagpress_broker::testing::{NatsServer, eventually};
@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use walkdir::WalkDir;
 
 use crate::process;
+use crate::unprivileged::Programs;
 
 /// Nothing in these tests takes this long on a machine that is busy with something else.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
@@ -27,6 +28,7 @@ static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::n
 pub(crate) struct Place {
     folder: TempDir,
     started: AtomicU32,
+    programs: OnceLock<Arc<Programs>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -43,7 +45,8 @@ impl Place {
     pub(crate) async fn new() -> Self {
         let permit = PLACES.clone().acquire_owned().await.unwrap();
         let folder = TempDir::with_prefix("bagpress-it-").unwrap();
-        Self { folder, started: AtomicU32::new(0), _permit: permit }
+        let (started, programs) = (AtomicU32::new(0), OnceLock::new());
+        Self { folder, started, programs, _permit: permit }
     }
 
     /// A place, and beside it a server with the streams.
@@ -63,6 +66,11 @@ impl Place {
 
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.folder.path().join(relative)
+    }
+
+    /// Keeps the programs that everybody may execute for as long as itself.
+    pub(crate) fn keep(&self, programs: Arc<Programs>) -> &Programs {
+        self.programs.get_or_init(|| programs)
     }
 
     /// A run's folder.

@@ -88,8 +88,9 @@ impl Places {
 }
 
 fn check(path: &Path, found: &str) -> Result<Program, Error> {
-    let unusable =
-        |why: &str| Error::NoServerProgram { looked: format!("{found} {}: {why}", path.display()) };
+    let unusable = |why: &str| Error::NoServerProgram {
+        looked: format!("{found} {}: {why}", crate::quote::name(path)),
+    };
     // A bare name is a file here, not one on PATH.
     let absolute = std::path::absolute(path).map_err(|error| unusable(&error.to_string()))?;
     let text = say_version(&absolute).map_err(|error| unusable(&error.to_string()))?;
@@ -98,7 +99,7 @@ fn check(path: &Path, found: &str) -> Result<Program, Error> {
         return Err(unusable("it does not say that it is a nats-server"));
     }
     if !version_at_least(version, SERVER_VERSION_MIN) {
-        let place = path.display().to_string();
+        let place = crate::quote::name(path);
         return Err(Error::TooOld { found: version.to_owned(), place });
     }
     Ok(Program { path: absolute, version: version.to_owned() })

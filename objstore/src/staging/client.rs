@@ -17,10 +17,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::messages::{
-    CLOSE, CRC, Came, Chunked, Close, Closed, FAILED, InputRequest, OFFSET, Open, Opened, Share,
+    CLOSE, CRC, Came, Chunked, Close, Closed, FAILED, InputRequest, NoRoom, OFFSET, Open, Opened,
+    Share,
 };
 use super::receiver::xfer;
-use crate::{StoreError, Stored};
+use crate::{Fetched, StoreError, Stored};
 
 /// A worker's view of the gatherers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -185,7 +186,8 @@ impl Stager {
         }
     }
 
-    /// Fetches an input, in windowed chunks, in order, into `sink`; ends early if `sink` is closed.
+    /// Fetches an input of about `bytes` bytes, in windowed chunks, in order and to its end, into `sink`; ends early if
+    /// `sink` is closed.
     ///
     /// # Errors
     ///
@@ -195,26 +197,36 @@ impl Stager {
         &self,
         id: &TaskId,
         bytes: u64,
-        sink: tokio::sync::mpsc::Sender<Result<Bytes, Failed>>,
+        sink: tokio::sync::mpsc::Sender<Result<Fetched, Failed>>,
     ) {
-        let chunk = limits::CHUNK_BYTES as u64;
-        let mut offsets = (0..bytes.div_ceil(chunk)).map(|n| n * chunk);
+        const CHUNK: u64 = limits::CHUNK_BYTES as u64;
+        // The last one is shorter than asked for, or empty. Behind it there is something only where a size is none.
+        let expected = bytes / CHUNK + 1;
         let mut under_way: FuturesOrdered<_> = FuturesOrdered::new();
+        let mut asked = 0;
         loop {
-            while under_way.len() < limits::WINDOW_MAX / 2
-                && let Some(offset) = offsets.next()
+            while under_way.is_empty()
+                || under_way.len() < limits::WINDOW_MAX / 2 && asked < expected
             {
-                under_way.push_back(self.input_chunk(id, offset, chunk.min(bytes - offset)));
+                under_way.push_back(self.input_chunk(id, asked * CHUNK));
+                asked += 1;
             }
             let Some(chunk) = under_way.next().await else { return };
+            let ends = chunk.as_ref().map_or(true, |chunk| chunk.len() < limits::CHUNK_BYTES);
             let failed = chunk.is_err();
-            if sink.send(chunk).await.is_err() || failed {
+            if sink.send(chunk.map(Fetched::Bytes)).await.is_err() || failed {
+                return;
+            }
+            if ends {
+                // Closed means that nobody waits for the input any more.
+                sink.send(Ok(Fetched::End)).await.ok();
                 return;
             }
         }
     }
 
-    async fn input_chunk(&self, id: &TaskId, offset: u64, bytes: u64) -> Result<Bytes, Failed> {
+    async fn input_chunk(&self, id: &TaskId, offset: u64) -> Result<Bytes, Failed> {
+        let bytes = limits::CHUNK_BYTES as u64;
         let request = InputRequest { v: limits::WIRE_VERSION, index: id.index, offset, bytes };
         let payload = serde_json::to_vec(&request).unwrap_or_default();
         let subject = subjects::input(&id.bag);
@@ -242,7 +254,7 @@ impl Stager {
             }
             let crc = header(CRC).and_then(|v| u32::from_str_radix(v.as_str(), 16).ok());
             if crc == Some(crc32fast::hash(&message.payload))
-                && message.payload.len() as u64 == bytes
+                && message.payload.len() <= limits::CHUNK_BYTES
             {
                 return Ok(message.payload);
             }
@@ -312,6 +324,7 @@ impl Stager {
                     return Ok(upload);
                 }
                 (Chunked::Wait { reason }, _) => return Err(StoreError::Full(reason)),
+                (Chunked::Refused(failed), _) => return Err(StoreError::Output(failed)),
             }
         }
     }
@@ -384,12 +397,21 @@ impl Upload {
         }
     }
 
-    /// Gives up what was written by path and never closed.
-    pub(crate) fn abandon(self) {
-        if let Some(part) = self.part
-            && let Err(error) = super::parts::remove_if_there(&part)
-        {
+    /// Gives up what was written by path and never closed. If there was no room for it, the gatherer learns how much
+    /// there was: nobody is to execute the task again before there is more.
+    pub(crate) async fn abandon(self, failed: &Failed) {
+        let Some(part) = self.part else { return };
+        let bytes = part.metadata().map_or(0, |metadata| metadata.len());
+        if let Err(error) = super::parts::remove_if_there(&part) {
             tracing::debug!(%error, part = %part.display(), "part file left behind");
+        }
+        if failed.cause == Cause::Full {
+            let (index, round) = (self.id.index, self.id.round);
+            let no_room = NoRoom { v: limits::WIRE_VERSION, index, round, bytes };
+            let payload = serde_json::to_vec(&no_room).unwrap_or_default();
+            let client = self.stager.broker.client();
+            let said = client.publish(subjects::no_room(&self.id.bag), payload.into()).await;
+            tracing::debug!(ok = said.is_ok(), index, bytes, "the gatherer is told of no room");
         }
     }
 
@@ -431,6 +453,7 @@ impl Upload {
                     Closed::HaveIt(result) => Ok(Stored::Decided(result)),
                     Closed::Mismatch { message } => Err(StoreError::Digest(message)),
                     Closed::Wait { reason } => Err(StoreError::Full(reason)),
+                    Closed::Refused(failed) => Err(StoreError::Output(failed)),
                 },
                 Ok(None) => Err(StoreError::Absent),
                 Err(_) if tries <= limits::GET_RETRIES => continue,

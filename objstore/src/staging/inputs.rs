@@ -1,16 +1,19 @@
 //! Inputs that are files, read for who compresses them.
 
-use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
+use bagpress_broker::{limits, quote};
+use rustix::fs::OFlags;
 
 use super::messages::InputRequest;
 use super::parts::mtime_ns;
 use super::receiver::Plan;
+use crate::trouble::input_failed;
 
 /// A file that is a task's input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,37 +28,121 @@ pub struct InputFile {
     pub inode: u64,
 }
 
-/// The input files that are open, the one used last at the end.
-#[derive(Debug, Default)]
-pub(super) struct Inputs {
-    open: Mutex<Vec<(u32, Arc<File>)>>,
+impl InputFile {
+    fn failed(&self, error: &io::Error) -> Failed {
+        input_failed(&self.path, error)
+    }
+
+    fn changed(&self, how: &str) -> Failed {
+        let text = format!("{} changed since the bag was made: {how}", quote::name(&self.path));
+        Failed::new(Cause::InputChanged, text)
+    }
 }
 
-impl Inputs {
-    /// Reads what is asked for.
+/// An input that is being read: to its end, whatever size it was said to have, and unchanged until then.
+#[derive(Debug)]
+pub struct OpenInput {
+    file: File,
+    input: InputFile,
+    /// Whether the size that the system says is that of the content. Of what the kernel makes up when it is read, as below
+    /// `/proc` and `/sys`, it is not; no such file takes room on a disk.
+    sized: bool,
+}
+
+impl OpenInput {
+    /// Opens an input, and checks that it is the file that the bag was made of.
     ///
     /// # Errors
     ///
-    /// As [`open_unchanged`]: all permanent.
-    pub(super) fn read(&self, plan: &dyn Plan, request: &InputRequest) -> Result<Vec<u8>, Failed> {
-        let unreadable =
-            |error: std::io::Error| Failed::new(Cause::InputUnreadable, error.to_string());
-        let input = plan.input(request.index).map_err(unreadable)?;
-        let file = self.open(request.index, &input)?;
-        let left = input.bytes.saturating_sub(request.offset);
-        let wanted = request.bytes.min(left).min(limits::CHUNK_BYTES as u64);
-        let mut buffer = vec![0; usize::try_from(wanted).unwrap_or(0)];
-        let shorter = |_| changed(&input, "it became shorter");
-        file.read_exact_at(&mut buffer, request.offset).map_err(shorter)?;
-        // After the read: what was read before a change is what the bag was made of.
-        let metadata = file.metadata().map_err(unreadable)?;
-        if metadata.len() != input.bytes || mtime_ns(&metadata) != input.mtime_ns {
-            return Err(changed(&input, "its size or time is another"));
+    /// [`Cause::InputMissing`], [`Cause::InputUnreadable`] or [`Cause::InputChanged`]: all permanent. [`Cause::Full`] for
+    /// what passes, such as too many open files.
+    pub fn open(input: InputFile) -> Result<Self, Failed> {
+        // What is no regular file any more must not be waited for.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let opened = OpenOptions::new().read(true).custom_flags(flags).open(&input.path);
+        let file = opened.map_err(|error| input.failed(&error))?;
+        let metadata = file.metadata().map_err(|error| input.failed(&error))?;
+        let sized = input.bytes > 0 && metadata.blocks() > 0;
+        let opened = Self { file, input, sized };
+        if !metadata.is_file() || metadata.ino() != opened.input.inode || !opened.same(&metadata) {
+            return Err(opened.input.changed("its size, time or inode is another"));
         }
+        Ok(opened)
+    }
+
+    /// Size and time are as they were. The times of what is made up when it is read are made up too.
+    fn same(&self, metadata: &Metadata) -> bool {
+        metadata.len() == self.input.bytes
+            && (self.input.bytes == 0 || mtime_ns(metadata) == self.input.mtime_ns)
+    }
+
+    /// Reads `most` bytes from `offset` on into `into`, which is cleared; fewer only at the end. Returns whether that is
+    /// the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Cause::InputUnreadable`], or [`Cause::InputChanged`] if the file was written to meanwhile.
+    pub fn read_at(&self, offset: u64, most: usize, into: &mut Vec<u8>) -> Result<bool, Failed> {
+        let left = self.input.bytes.saturating_sub(offset);
+        // One byte more than there should be tells whether that is the end.
+        let room = if self.sized { left.saturating_add(1).min(most as u64) } else { most as u64 };
+        into.resize(usize::try_from(room).unwrap_or(most), 0);
+        let mut filled = 0;
+        while filled < into.len() {
+            match self.file.read_at(&mut into[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.input.failed(&error)),
+            }
+        }
+        let ended = filled < into.len();
+        into.truncate(filled);
+        // After the read: what was read before a change is what the bag was made of.
+        let metadata = self.file.metadata().map_err(|error| self.input.failed(&error))?;
+        if !self.same(&metadata) {
+            return Err(self.input.changed("its size or time is another"));
+        }
+        let end = offset + filled as u64;
+        if self.sized && (end > self.input.bytes || ended && end < self.input.bytes) {
+            return Err(self.input.changed("its size is another"));
+        }
+        if end > limits::INPUT_BYTES_MAX {
+            let text = format!("{} does not end", quote::name(&self.input.path));
+            return Err(Failed::new(Cause::InputUnreadable, text));
+        }
+        Ok(ended)
+    }
+}
+
+/// The input files that are open, the one used last at the end.
+#[derive(Debug, Default)]
+pub(super) struct Inputs {
+    open: Mutex<Vec<(u32, Arc<OpenInput>)>>,
+}
+
+impl Inputs {
+    /// Reads what is asked for; less only at the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`OpenInput`].
+    pub(super) fn read(&self, plan: &dyn Plan, request: &InputRequest) -> Result<Vec<u8>, Failed> {
+        let unreadable = |error: io::Error| Failed::new(Cause::InputUnreadable, error.to_string());
+        let input = plan.input(request.index).map_err(unreadable)?;
+        let opened = self.open(request.index, &input)?;
+        let most = usize::try_from(request.bytes).unwrap_or(usize::MAX).min(limits::CHUNK_BYTES);
+        let mut buffer = Vec::new();
+        opened.read_at(request.offset, most, &mut buffer)?;
         Ok(buffer)
     }
 
-    fn open(&self, index: u32, input: &InputFile) -> Result<Arc<File>, Failed> {
+    /// Closes the files that nobody reads just now: this process may have no more open.
+    pub(super) fn close(&self) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn open(&self, index: u32, input: &InputFile) -> Result<Arc<OpenInput>, Failed> {
         let mut inputs = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = inputs.iter().position(|(i, _)| *i == index) {
             let entry = inputs.remove(at);
@@ -63,40 +150,92 @@ impl Inputs {
             inputs.push(entry);
             return Ok(file);
         }
-        let file = open_unchanged(input)?;
+        let opened = match OpenInput::open(input.clone()) {
+            // Those that are kept open may be what is too many.
+            Err(failed) if failed.cause == Cause::Full && !inputs.is_empty() => {
+                inputs.clear();
+                OpenInput::open(input.clone())
+            }
+            opened => opened,
+        };
+        let opened = Arc::new(opened?);
         if inputs.len() >= limits::OPEN_INPUTS_MAX {
             inputs.remove(0);
         }
-        inputs.push((index, Arc::new(file)));
-        Ok(inputs[inputs.len() - 1].1.clone())
+        inputs.push((index, opened.clone()));
+        Ok(opened)
     }
 }
 
-fn changed(input: &InputFile, how: &str) -> Failed {
-    let text = format!("{} changed since the bag was made: {how}", input.path.display());
-    Failed::new(Cause::InputChanged, text)
-}
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
 
-/// Opens an input, and checks that it is the file that the bag was made of.
-///
-/// # Errors
-///
-/// [`Cause::InputMissing`], [`Cause::InputUnreadable`] or [`Cause::InputChanged`]: all permanent.
-pub fn open_unchanged(input: &InputFile) -> Result<File, Failed> {
-    let cause = |error: &std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Cause::InputMissing,
-        _ => Cause::InputUnreadable,
-    };
-    let failed = |error: std::io::Error| {
-        Failed::new(cause(&error), format!("{}: {error}", input.path.display()))
-    };
-    let file = File::open(&input.path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if metadata.len() != input.bytes
-        || mtime_ns(&metadata) != input.mtime_ns
-        || metadata.ino() != input.inode
-    {
-        return Err(changed(input, "its size, time or inode is another"));
+    use super::*;
+
+    fn input(path: &Path) -> InputFile {
+        let metadata = fs::metadata(path).unwrap();
+        let (bytes, mtime_ns) = (metadata.len(), mtime_ns(&metadata));
+        InputFile { path: path.to_owned(), bytes, mtime_ns, inode: metadata.ino() }
     }
-    Ok(file)
+
+    fn read(opened: &OpenInput, most: usize) -> Result<Vec<u8>, Failed> {
+        let (mut all, mut piece) = (Vec::new(), Vec::new());
+        loop {
+            let ended = opened.read_at(all.len() as u64, most, &mut piece)?;
+            all.extend_from_slice(&piece);
+            if ended {
+                return Ok(all);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_to_its_end_in_pieces_of_any_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for size in [0_u8, 1, 7, 8, 16, 17] {
+            let bytes: Vec<u8> = (0..size).collect();
+            fs::write(&path, &bytes).unwrap();
+            for most in [1, 7, 8, 100] {
+                let opened = OpenInput::open(input(&path)).unwrap();
+                assert_eq!(read(&opened, most).unwrap(), bytes, "{size} {most}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_size_and_content_gives_that_content() {
+        for path in ["/proc/version", "/proc/self/status"].map(Path::new) {
+            let opened = OpenInput::open(input(path)).unwrap();
+            let bytes = read(&opened, 512 * 1024).unwrap();
+            assert!(bytes.len() > 16, "{}", path.display());
+        }
+        // 4,096 bytes by what the system says.
+        let path = Path::new("/sys/kernel/mm/transparent_hugepage/enabled");
+        if path.exists() {
+            let opened = OpenInput::open(input(path)).unwrap();
+            assert_eq!(read(&opened, 8).unwrap(), fs::read(path).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_written_to_while_it_is_read_has_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let mut piece = Vec::new();
+        for after in [&b"longer than it was"[..], b"shrt", b""] {
+            fs::write(&path, b"as it was").unwrap();
+            let opened = OpenInput::open(input(&path)).unwrap();
+            assert!(!opened.read_at(0, 4, &mut piece).unwrap());
+            fs::write(&path, after).unwrap();
+            let failed = opened.read_at(4, 100, &mut piece).unwrap_err();
+            assert_eq!(failed.cause, Cause::InputChanged);
+        }
+        fs::write(&path, b"").unwrap();
+        let empty = OpenInput::open(input(&path)).unwrap();
+        fs::write(&path, b"no longer").unwrap();
+        assert_eq!(empty.read_at(0, 9, &mut piece).unwrap_err().cause, Cause::InputChanged);
+    }
 }

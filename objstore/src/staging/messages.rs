@@ -105,6 +105,8 @@ pub enum Chunked {
         /// Why.
         reason: String,
     },
+    /// It can never be written.
+    Refused(Failed),
 }
 
 /// "My output is complete."
@@ -156,9 +158,24 @@ pub enum Closed {
         /// Why.
         reason: String,
     },
+    /// It can never be written.
+    Refused(Failed),
 }
 
-/// "Give me a part of my input."
+/// "I wrote so much of my output by path, and there was no room for more." Not answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoRoom {
+    /// Version of the wire.
+    pub v: u32,
+    /// The task's place in its bag.
+    pub index: u32,
+    /// Its round.
+    pub round: u32,
+    /// Bytes that were written.
+    pub bytes: u64,
+}
+
+/// "Give me a part of my input." An answer that is shorter than what was asked for is the end of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputRequest {
     /// Version of the wire.

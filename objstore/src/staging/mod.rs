@@ -4,16 +4,21 @@ mod client;
 mod incoming;
 mod inputs;
 pub mod messages;
+mod on_disk;
 mod parts;
+mod place;
 mod receiver;
+mod room;
 mod sync;
+mod uploads;
 
 pub use client::{Grant, Permission, Stager, Upload};
-pub use inputs::{InputFile, open_unchanged};
+pub use inputs::{InputFile, OpenInput};
 pub use parts::{
     BAD_DIR, PART_DIR, Parts, Replaced, Target, create_part, hash_file, mtime_ns, part_folder,
     remove_if_there, remove_parts,
 };
+pub use place::Placed;
 pub use receiver::{Plan, Receiver};
 pub use sync::Syncer;
 

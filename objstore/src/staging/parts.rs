@@ -2,16 +2,18 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use bagpress_broker::ids::{BagId, Execution, TaskId, random_base32};
-use bagpress_broker::limits;
+use bagpress_broker::ids::{BagId, Execution, random_base32};
+use bagpress_broker::{limits, quote};
 use bagpress_codec::{Digest, Hasher};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
+
+use crate::{Trouble, trouble};
 
 /// Folder of the part files, below the outputs' root: it has a folder for each bag that writes there.
 pub const PART_DIR: &str = ".bagpress-part";
@@ -28,6 +30,9 @@ pub struct Target {
     pub attributes: Option<(u32, i64)>,
     /// The file that has its name already, and that it is to replace.
     pub replaces: Option<Replaced>,
+    /// Whether the bag's ledger named a file of that name before: then what is there now was put there by the bag, and may be
+    /// moved aside.
+    pub named: bool,
 }
 
 /// A file that somebody asked to be replaced, as it was then: another one that has its name meanwhile is not.
@@ -49,6 +54,8 @@ pub struct Parts {
     folder: PathBuf,
     nonce: String,
     under_way: Arc<Mutex<Vec<Instant>>>,
+    /// Outputs without their source's mode or time: how many, and the first.
+    undressed: Mutex<Option<(u64, String)>>,
 }
 
 /// Something that the disk was asked for and has not done; until it is dropped.
@@ -80,7 +87,8 @@ impl Parts {
         make_folder(&root.join(PART_DIR), &folder)?;
         let nonce = random_base32::<15>();
         fs::write(folder.join(NONCE), &nonce)?;
-        Ok(Self { root, folder, nonce, under_way: Arc::default() })
+        let (under_way, undressed) = (Arc::default(), Mutex::default());
+        Ok(Self { root, folder, nonce, under_way, undressed })
     }
 
     /// The outputs' root.
@@ -99,16 +107,6 @@ impl Parts {
     #[must_use]
     pub fn part(&self, index: u32, round: u32, execution: &Execution) -> PathBuf {
         self.folder.join(format!("{index}.{round}-{execution}"))
-    }
-
-    /// Free bytes for us on the outputs' file system.
-    ///
-    /// # Errors
-    ///
-    /// What the system said.
-    pub fn free_bytes(&self) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(&self.root)?;
-        Ok(stat.f_bavail * stat.f_frsize)
     }
 
     /// Notes that the disk is being asked for something, for as long as what is returned is kept.
@@ -132,36 +130,62 @@ impl Parts {
     #[must_use]
     pub(super) fn unanswered(&self, wait: Duration) -> String {
         let seconds = wait.as_secs();
-        format!("the disk of {} has not answered for {seconds} s", self.root.display())
+        format!("the disk of {} has not answered for {seconds} s", quote::name(&self.root))
     }
 
-    /// Why there is no room for an output of `bytes`, if there is none.
+    /// Why there is no room for `bytes` more, if there is none. Some room is always kept free:
+    /// [`limits::DISK_FREE_MIN`], and on a small disk a share of it.
     #[must_use]
     pub fn full(&self, bytes: u64) -> Option<String> {
-        let free = self.free_bytes().ok()?;
-        let needed = limits::DISK_FREE_MIN + bytes;
-        (free < needed).then(|| {
-            let root = self.root.display();
+        self.lacks(bytes).map(|(free, needed)| {
+            let root = quote::name(&self.root);
             format!("disk full: {free} bytes free at {root}, {needed} needed; free some space")
         })
     }
 
-    /// Gives a part file the mode and time of its target.
-    ///
-    /// # Errors
-    ///
-    /// What the system said.
-    pub fn dress(&self, part: &Path, target: &Target) -> io::Result<()> {
-        let Some((mode, mtime_ns)) = target.attributes else { return Ok(()) };
-        let file = File::options().append(true).open(part)?;
-        // Set-user-id and sticky bits belong to the program, not to its compressed copy.
-        file.set_permissions(fs::Permissions::from_mode(mode & 0o777))?;
-        let (seconds, nanos) =
-            (mtime_ns.div_euclid(1_000_000_000), mtime_ns.rem_euclid(1_000_000_000));
-        let nanos = Duration::from_nanos(nanos.unsigned_abs());
-        let whole = Duration::from_secs(seconds.unsigned_abs());
-        let time = if seconds < 0 { UNIX_EPOCH - whole } else { UNIX_EPOCH + whole } + nanos;
-        file.set_modified(time)
+    /// Free bytes on the outputs' file system, and how many are needed for `bytes` more, if those are not there.
+    #[must_use]
+    pub fn lacks(&self, bytes: u64) -> Option<(u64, u64)> {
+        let stat = rustix::fs::statvfs(&self.root).ok()?;
+        let (free, total) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
+        let kept = limits::DISK_FREE_MIN.min(total / limits::DISK_FREE_SHARE);
+        let needed = bytes.saturating_add(kept);
+        (free < needed).then_some((free, needed))
+    }
+
+    /// What an error below the outputs' folder means.
+    #[must_use]
+    pub fn trouble(&self, error: &io::Error) -> Trouble {
+        match trouble(error) {
+            Trouble::Own if self.gone().is_some() => Trouble::Run,
+            trouble => trouble,
+        }
+    }
+
+    /// Why no output can be written any more, whatever it is called, if that is so.
+    #[must_use]
+    pub fn gone(&self) -> Option<String> {
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        let error = rustix::fs::access(&self.folder, access).err()?;
+        let passes = trouble(&error.into()) == Trouble::Passes;
+        (!passes).then(|| {
+            let (root, part) = (quote::name(&self.root), quote::name(&self.folder));
+            format!("nothing can be written to the output folder {root} any more: {part}: {error}")
+        })
+    }
+
+    /// Notes that an output could not have its source's mode or time.
+    pub(super) fn note_undressed(&self, path: &Path, error: &io::Error) {
+        let mut noted = self.undressed.lock().unwrap_or_else(PoisonError::into_inner);
+        let first =
+            noted.take().map_or_else(|| (0, format!("{}: {error}", quote::name(path))), |n| n);
+        *noted = Some((first.0 + 1, first.1));
+    }
+
+    /// How many outputs could not have their source's mode or time, and what the system said of the first.
+    #[must_use]
+    pub fn undressed(&self) -> Option<(u64, String)> {
+        self.undressed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes everything that was written below the root durable.
@@ -172,55 +196,6 @@ impl Parts {
     pub fn sync(&self) -> io::Result<()> {
         let root = File::open(&self.root)?;
         rustix::fs::syncfs(&root).map_err(io::Error::from)
-    }
-
-    /// Moves the part file of a committed execution to its final name, without replacing.
-    ///
-    /// Not durable before [`sync`](Self::sync). Safe to repeat: an output that is there already, with
-    /// the right digest, is fine. What has the name and not the digest goes to `.bad/`.
-    ///
-    /// # Errors
-    ///
-    /// [`io::ErrorKind::NotFound`] if the bytes are in neither place, or what the system said.
-    pub fn place(
-        &self,
-        id: &TaskId,
-        execution: &Execution,
-        target: &Target,
-        digest: &Digest,
-    ) -> io::Result<()> {
-        let part = self.part(id.index, id.round, execution);
-        let last = self.root.join(&target.path);
-        if let Some(parent) = last.parent().filter(|parent| *parent != self.root) {
-            fs::create_dir_all(parent)?;
-        }
-        match renameat_with(CWD, &part, CWD, &last, RenameFlags::NOREPLACE) {
-            Ok(()) => return Ok(()),
-            Err(rustix::io::Errno::EXIST) => {
-                if hash_file(&last).is_ok_and(|(found, _)| found == *digest) {
-                    return remove_if_there(&part);
-                }
-                if part.exists() {
-                    self.set_aside(&last)?;
-                }
-            }
-            Err(rustix::io::Errno::NOENT) if last.exists() => {
-                if hash_file(&last).is_ok_and(|(found, _)| found == *digest) {
-                    return Ok(());
-                }
-            }
-            Err(error) => return Err(error.into()),
-        }
-        renameat_with(CWD, &part, CWD, &last, RenameFlags::NOREPLACE).map_err(io::Error::from)
-    }
-
-    fn set_aside(&self, file: &Path) -> io::Result<()> {
-        let bad = self.root.join(BAD_DIR);
-        fs::create_dir_all(&bad)?;
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let aside = bad.join(format!("{name}.{}", random_base32::<5>()));
-        tracing::warn!(file = %file.display(), to = %aside.display(), "another file has an output's name, set aside");
-        fs::rename(file, aside)
     }
 
     /// Removes the part files of a decided task: its own round's and earlier ones'.
@@ -332,7 +307,15 @@ pub(super) fn write_part(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// What the system said.
 pub fn hash_file(path: &Path) -> io::Result<(Digest, u64)> {
-    let mut file = File::open(path)?;
+    hash(File::open(path)?)
+}
+
+/// Digest of an open file, from its start.
+pub(super) fn digest_of(file: File) -> io::Result<Digest> {
+    hash(file).map(|(digest, _)| digest)
+}
+
+fn hash(mut file: File) -> io::Result<(Digest, u64)> {
     let (mut hasher, mut bytes) = (Hasher::new(), 0);
     let mut buffer = vec![0; 256 * 1024];
     loop {

@@ -1,8 +1,7 @@
 //! The gatherer's side: opens, chunks, closes and inputs of one bag, served from one subscription.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use async_nats::{HeaderMap, Message};
 use bagpress_broker::descriptor::decode_json;
@@ -14,20 +13,13 @@ use futures::StreamExt;
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use super::incoming::Incoming;
 use super::inputs::{InputFile, Inputs};
-use super::messages::{
-    CLOSE, CRC, Came, Chunked, Close, Closed, FAILED, Go, InputRequest, OFFSET, Open, Opened,
-    Share, SharedInput,
-};
-use super::parts::{Parts, Target, hash_file, remove_if_there, write_part};
+use super::messages::{CRC, FAILED, Go, InputRequest, Open, Opened, Share, SharedInput};
+use super::parts::{Parts, Target};
+use super::room::Room;
 use super::sync::Syncer;
-use crate::error::is_full;
-
-/// An upload without a chunk for this long is forgotten; a later chunk takes it up from its file.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// What the receiver must know of its bag.
 pub trait Plan: std::fmt::Debug + Send + Sync + 'static {
@@ -47,6 +39,8 @@ pub trait Plan: std::fmt::Debug + Send + Sync + 'static {
     fn input(&self, index: u32) -> std::io::Result<InputFile>;
     /// Whether outputs may be handed over by path.
     fn by_path(&self) -> bool;
+    /// Most bytes that the output of an input of so many can have.
+    fn output_bytes_max(&self, input_bytes: u64) -> u64;
 }
 
 /// Serves the uploads and inputs of one bag until it is dropped.
@@ -63,23 +57,27 @@ impl Drop for Receiver {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     broker: Broker,
-    parts: Arc<Parts>,
-    plan: Arc<dyn Plan>,
-    syncer: Syncer,
-    uploads: Mutex<HashMap<Execution, Active>>,
-    inputs: Inputs,
+    pub(super) parts: Arc<Parts>,
+    pub(super) plan: Arc<dyn Plan>,
+    pub(super) syncer: Syncer,
+    pub(super) uploads: Mutex<HashMap<Execution, Active>>,
+    pub(super) inputs: Inputs,
     requests: Arc<Semaphore>,
-    waiting: Mutex<Option<String>>,
+    /// What may wait for the disk of the outputs at a time; the rest waits for its turn, without a thread.
+    pub(super) disk: Arc<Semaphore>,
+    /// What may wait for the disk of the inputs, which may be another one.
+    input_disk: Semaphore,
+    pub(super) room: Room,
 }
 
 /// An upload whose chunks arrive.
 #[derive(Debug)]
-struct Active {
-    chunks: mpsc::Sender<Message>,
+pub(super) struct Active {
+    pub(super) chunks: mpsc::Sender<Message>,
     /// Chunks that it may have under way.
-    window: usize,
+    pub(super) window: usize,
 }
 
 impl Receiver {
@@ -109,7 +107,9 @@ impl Receiver {
             uploads: Mutex::default(),
             inputs: Inputs::default(),
             requests: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
-            waiting: Mutex::default(),
+            disk: Arc::new(Semaphore::new(limits::file_threads())),
+            input_disk: Semaphore::new(limits::file_threads()),
+            room: Room::default(),
         });
         let serving = tokio::spawn({
             let shared = shared.clone();
@@ -125,7 +125,18 @@ impl Receiver {
     /// Why uploads are being asked to wait, if they are.
     #[must_use]
     pub fn waiting(&self) -> Option<String> {
-        self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.room.waiting(&self.shared.parts)
+    }
+
+    /// Why nothing can be written to the outputs' folder any more, if a worker asked in vain.
+    #[must_use]
+    pub fn gone(&self) -> Option<String> {
+        self.shared.room.gone()
+    }
+
+    /// Notes that a task has its outcome.
+    pub fn decided(&self, index: u32) {
+        self.shared.room.decided(index);
     }
 
     /// Where uploads go.
@@ -163,12 +174,13 @@ impl Shared {
                 "open" => shared.open(&message).await,
                 "close" => shared.close(&message).await,
                 "input" => shared.input(&message).await,
+                "full" => shared.full(&message),
                 _ => debug!(subject = %message.subject, "unknown request"),
             }
         });
     }
 
-    async fn answer(&self, message: &Message, answer: &impl Serialize) {
+    pub(super) async fn answer(&self, message: &Message, answer: &impl Serialize) {
         let payload = serde_json::to_vec(answer).unwrap_or_default();
         self.reply(message, HeaderMap::new(), payload.into()).await;
     }
@@ -182,58 +194,6 @@ impl Shared {
         }
     }
 
-    fn room(&self, bytes: u64) -> Option<String> {
-        let full = self.parts.hangs().or_else(|| self.parts.full(bytes));
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&full);
-        full
-    }
-
-    /// Does what may wait for the disk, or says that it waits; then it is done some time, for nobody.
-    async fn on_disk<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-    ) -> Result<std::io::Result<T>, String> {
-        let under_way = self.parts.begin();
-        let working = spawn_blocking(move || {
-            let _under_way = under_way;
-            work()
-        });
-        match tokio::time::timeout(limits::DISK_WAIT, working).await {
-            Ok(done) => Ok(done.unwrap_or_else(|error| Err(std::io::Error::other(error)))),
-            Err(_) => Err(self.parts.unanswered(limits::DISK_WAIT)),
-        }
-    }
-
-    /// Removes a part file before anything is answered, unless the disk hangs: then some time.
-    async fn remove_first(&self, part: &std::path::Path) {
-        let path = part.to_owned();
-        let removed = self.on_disk(move || remove_if_there(&path)).await;
-        debug!(ok = matches!(removed, Ok(Ok(()))), part = %part.display(), "part file removed");
-    }
-
-    /// Removes a part file some time.
-    fn remove(&self, part: &std::path::Path) {
-        let (part, under_way) = (part.to_owned(), self.parts.begin());
-        spawn_blocking(move || {
-            let removed = remove_if_there(&part);
-            debug!(ok = removed.is_ok(), part = %part.display(), "part file removed");
-            drop(under_way);
-        });
-    }
-
-    /// How many chunks an upload may have under way from now on: its share of what all of them may,
-    /// as far as the others, which learn of their smaller share later, leave it.
-    fn window(&self, execution: &Execution) -> usize {
-        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = limits::WINDOWS_BYTES / limits::CHUNK_BYTES;
-        let share = (all / uploads.len().max(1)).min(limits::WINDOW_MAX);
-        let granted: usize = uploads.values().map(|upload| upload.window).sum();
-        let Some(upload) = uploads.get_mut(execution) else { return 1 };
-        let left = (all + upload.window).saturating_sub(granted);
-        upload.window = share.min(left).max(1);
-        upload.window
-    }
-
     async fn open(&self, message: &Message) {
         let open: Open = match decode_json(&message.payload) {
             Ok(open) => open,
@@ -245,7 +205,7 @@ impl Shared {
         if let Some(result) = self.plan.decided(open.index, open.round) {
             return self.answer(message, &Opened::HaveIt(Box::new(result))).await;
         }
-        if let Some(reason) = self.room(0) {
+        if let Some(reason) = self.no_room(open.index, 0) {
             return self.answer(message, &Opened::Wait { reason }).await;
         }
         if let Err(error) = self.plan.target(open.index) {
@@ -278,171 +238,9 @@ impl Shared {
         self.answer(message, &Opened::Go(Go { window: 1, offset, share })).await;
     }
 
-    fn chunk(self: &Arc<Self>, execution: Execution, id: (u32, u32), message: Message) {
-        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(upload) = uploads.get(&execution)
-            && !upload.chunks.is_closed()
-        {
-            // A sender that overruns its window loses the chunk, and is told the offset by the next.
-            drop(upload.chunks.try_send(message));
-            return;
-        }
-        if uploads.len() >= limits::UPLOADS_MAX {
-            return;
-        }
-        let (sender, receiver) = mpsc::channel(limits::WINDOW_MAX * 2);
-        drop(sender.try_send(message));
-        uploads.insert(execution.clone(), Active { chunks: sender, window: 1 });
-        drop(uploads);
-        let shared = self.clone();
-        tokio::spawn(async move {
-            shared.upload(&execution, id, receiver).await;
-            shared.uploads.lock().unwrap_or_else(PoisonError::into_inner).remove(&execution);
-        });
-    }
-
-    /// Writes the chunks of one upload, in order, until it is closed or idle.
-    async fn upload(
-        &self,
-        execution: &Execution,
-        (index, round): (u32, u32),
-        mut chunks: mpsc::Receiver<Message>,
-    ) {
-        let part = self.parts.part(index, round, execution);
-        if let Some(result) = self.plan.decided(index, round) {
-            // A chunk that was on its way when the task was decided must not bring its file back.
-            let answer = Chunked::HaveIt(Box::new(result));
-            while let Ok(message) = chunks.try_recv() {
-                self.answer(&message, &answer).await;
-            }
-            return;
-        }
-        let opening = part.clone();
-        let mut incoming = match self.on_disk(move || Incoming::resume(&opening)).await {
-            Ok(Ok(incoming)) => incoming,
-            Ok(Err(error)) => return warn!(%error, part = %part.display(), "part file not opened"),
-            Err(reason) => {
-                let Some(message) = chunks.recv().await else { return };
-                return self.turn_away(&message, &part, reason).await;
-            }
-        };
-        while let Ok(Some(message)) = tokio::time::timeout(IDLE, chunks.recv()).await {
-            if let Some(result) = self.plan.decided(index, round) {
-                drop(incoming);
-                self.remove_first(&part).await;
-                return self.answer(&message, &Chunked::HaveIt(Box::new(result))).await;
-            }
-            if let Some(close) = message.headers.as_ref().and_then(|h| h.get(CLOSE)) {
-                let Ok(close) = decode_json::<Close>(close.as_str().as_bytes()) else { continue };
-                let answer = match incoming.finish(close.bytes, &close.digest) {
-                    Ok(()) => self.durable(&close, &part).await,
-                    Err(message) => Closed::Mismatch { message },
-                };
-                return self.answer(&message, &answer).await;
-            }
-            let offset = message.headers.as_ref().and_then(|h| h.get(OFFSET));
-            let offset: Option<u64> = offset.and_then(|v| v.as_str().parse().ok());
-            if offset == Some(incoming.offset()) {
-                if let Some(reason) = self.room(message.payload.len() as u64) {
-                    return self.turn_away(&message, &part, reason).await;
-                }
-                let payload = message.payload.clone();
-                let written = self.on_disk(move || incoming.write(&payload)).await;
-                let written = written.and_then(|written| {
-                    written.map_err(|error| format!("{}: {error}", part.display()))
-                });
-                incoming = match written {
-                    Ok(incoming) => incoming,
-                    Err(reason) => return self.turn_away(&message, &part, reason).await,
-                };
-            }
-            let window = self.window(execution);
-            let next = Chunked::Next { offset: incoming.offset(), window };
-            self.answer(&message, &next).await;
-        }
-    }
-
-    /// Asks a worker to come again later. It will as another execution: what this one left would only
-    /// take the room that is missing.
-    async fn turn_away(&self, message: &Message, part: &std::path::Path, reason: String) {
-        debug!(reason, "an upload was asked to wait");
-        self.remove(part);
-        self.answer(message, &Chunked::Wait { reason }).await;
-    }
-
-    async fn close(self: &Arc<Self>, message: &Message) {
-        let header = message.headers.as_ref().and_then(|h| h.get(CLOSE));
-        let Some(close) = header.and_then(|v| decode_json::<Close>(v.as_str().as_bytes()).ok())
-        else {
-            let answer = Closed::Mismatch { message: "the CLOSE is not readable".to_owned() };
-            return self.answer(message, &answer).await;
-        };
-        if close.came == Came::Chunks {
-            // Behind its chunks: the upload's own task answers.
-            let (id, execution) = ((close.index, close.round), close.execution);
-            return self.chunk(execution, id, message.clone());
-        }
-        let part = self.parts.part(close.index, close.round, &close.execution);
-        if let Some(result) = self.plan.decided(close.index, close.round) {
-            self.remove_first(&part).await;
-            return self.answer(message, &Closed::HaveIt(Box::new(result))).await;
-        }
-        let inline = (close.came == Came::Inline).then(|| message.payload.clone());
-        if let Some(reason) = inline.as_ref().and_then(|bytes| self.room(bytes.len() as u64)) {
-            return self.answer(message, &Closed::Wait { reason }).await;
-        }
-        let (path, bytes, digest) = (part.clone(), close.bytes, close.digest);
-        let checking = self.on_disk(move || {
-            if let Some(inline) = inline {
-                write_part(&path, &inline)?;
-            }
-            let found = hash_file(&path)?;
-            if found == (digest, bytes) {
-                return Ok(());
-            }
-            let text = format!(
-                "{} bytes, {} arrived; {bytes} bytes, {digest} announced",
-                found.1, found.0
-            );
-            Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text))
-        });
-        let answer = match checking.await {
-            Ok(Ok(())) => self.durable(&close, &part).await,
-            Ok(Err(error)) if is_full(error.kind()) => Closed::Wait { reason: error.to_string() },
-            Ok(Err(error)) => Closed::Mismatch { message: error.to_string() },
-            Err(reason) => Closed::Wait { reason },
-        };
-        if let Closed::Wait { reason } = &answer {
-            debug!(reason, "an upload was asked to wait");
-            self.remove(&part);
-        }
-        self.answer(message, &answer).await;
-    }
-
-    async fn durable(&self, close: &Close, part: &std::path::Path) -> Closed {
-        let target = match self.plan.target(close.index) {
-            Ok(target) => target,
-            Err(error) => return Closed::Wait { reason: format!("{}: {error}", part.display()) },
-        };
-        if target.attributes.is_some() {
-            let (parts, path) = (self.parts.clone(), part.to_owned());
-            match self.on_disk(move || parts.dress(&path, &target)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    return Closed::Wait { reason: format!("{}: {error}", part.display()) };
-                }
-                Err(reason) => return Closed::Wait { reason },
-            }
-        }
-        match tokio::time::timeout(limits::DISK_WAIT, self.syncer.sync()).await {
-            Ok(Ok(())) => Closed::Durable,
-            Ok(Err(error)) => Closed::Wait { reason: format!("{}: {error}", part.display()) },
-            Err(_) => Closed::Wait { reason: self.parts.unanswered(limits::DISK_WAIT) },
-        }
-    }
-
     async fn input(self: &Arc<Self>, message: &Message) {
         let Ok(request) = decode_json::<InputRequest>(&message.payload) else { return };
+        let _turn = self.input_disk.acquire().await;
         let shared = self.clone();
         let read = spawn_blocking(move || shared.inputs.read(&*shared.plan, &request)).await;
         let read = read.unwrap_or_else(|e| Err(Failed::new(Cause::InputUnreadable, e.to_string())));

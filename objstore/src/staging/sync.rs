@@ -8,6 +8,7 @@ use bagpress_broker::limits;
 use tokio::sync::{mpsc, oneshot};
 
 use super::parts::Parts;
+use crate::trouble;
 
 /// A thread that syncs. Cheap to clone; ends with the last clone.
 #[derive(Debug, Clone)]
@@ -58,8 +59,7 @@ fn run(parts: &Parts, mut requests: mpsc::Receiver<oneshot::Sender<io::Result<()
             parts.sync()
         };
         for request in batch {
-            let copy =
-                synced.as_ref().copied().map_err(|e| io::Error::new(e.kind(), e.to_string()));
+            let copy = synced.as_ref().copied().map_err(trouble::copy);
             // Who asked may be gone; then nobody needs the answer.
             drop(request.send(copy));
         }

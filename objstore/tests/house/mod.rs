@@ -47,7 +47,12 @@ impl Ledger {
 }
 
 pub(crate) fn target(index: u32) -> Target {
-    Target { path: PathBuf::from(format!("out/out_{index}.bin")), attributes: None, replaces: None }
+    Target {
+        path: PathBuf::from(format!("out/out_{index}.bin")),
+        attributes: None,
+        replaces: None,
+        named: false,
+    }
 }
 
 impl Plan for Ledger {
@@ -66,6 +71,10 @@ impl Plan for Ledger {
 
     fn by_path(&self) -> bool {
         self.by_path
+    }
+
+    fn output_bytes_max(&self, input_bytes: u64) -> u64 {
+        input_bytes + 64
     }
 }
 

@@ -1,0 +1,115 @@
+//! Waiting for a broker that is just starting: for the server, and for the streams on it.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep, timeout};
+
+use crate::quote::words;
+use crate::{Address, Broker, Error, Role, limits, subjects};
+
+/// How long a command waits until a server answers and has the streams, from when this is made.
+///
+/// What waiting cannot cure, a refusal or a server that is too old, is returned at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    began: Instant,
+    within: Duration,
+    /// Says to a person what is waited for.
+    say: fn(&str),
+}
+
+impl Patience {
+    /// Waits for `within`, and tells `say` once what for. With zero there is one try.
+    #[must_use]
+    pub fn new(within: Duration, say: fn(&str)) -> Self {
+        Self { began: Instant::now(), within, say }
+    }
+
+    /// Connects, as [`Broker::connect`] does, as soon as somebody answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`] with how long was waited, [`Error::Denied`], [`Error::TooOld`].
+    pub async fn connect(&self, address: &Address, role: Role) -> Result<Broker, Error> {
+        let one_try = || {
+            let left = self.within.saturating_sub(self.began.elapsed());
+            let within = if self.within.is_zero() { limits::CONNECT_TIMEOUT } else { left };
+            Broker::connect_within(address, role, within)
+        };
+        let mut connecting = pin!(self.retry(one_try, |_| {}));
+        let connected = match timeout(limits::CONNECT_NOTICE, &mut connecting).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                // Refused again and again, or not even answered.
+                (self.say)(&format!("waiting for a NATS server at {}", words(&address.url)));
+                connecting.await
+            }
+        };
+        connected.map_err(|error| match error {
+            Error::Unreachable { url, cause, .. } => {
+                Error::Unreachable { url, waited: self.began.elapsed(), cause }
+            }
+            error => error,
+        })
+    }
+
+    /// Asks `look` again as long as the server lacks something that whoever starts it is about to make.
+    ///
+    /// # Errors
+    ///
+    /// What `look` says at the end.
+    pub async fn streams<T, Look: Future<Output = Result<T, Error>>>(
+        &self,
+        broker: &Broker,
+        look: impl Fn() -> Look,
+    ) -> Result<T, Error> {
+        let mut said = false;
+        let say = |error: &Error| {
+            if let Error::Missing { what } = error
+                && self.began.elapsed() >= limits::CONNECT_NOTICE
+                && !std::mem::replace(&mut said, true)
+            {
+                let url = words(broker.url());
+                (self.say)(&format!("waiting for the streams at {url}: it has no {what} yet"));
+            }
+        };
+        self.retry(look, say).await
+    }
+
+    /// Waits for the streams, and the lines of all bags.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] if one is not there in the end.
+    pub async fn all_streams(&self, broker: &Broker) -> Result<(), Error> {
+        let lines = &subjects::lines();
+        let look = || async move {
+            for name in [subjects::TASKS, subjects::RESULTS, subjects::ATTEMPTS, lines] {
+                broker.stream(name).await?;
+            }
+            Ok(())
+        };
+        self.streams(broker, look).await
+    }
+
+    /// Tries again while somebody may be just starting what is missing; `see` is shown each error.
+    async fn retry<T, Once: Future<Output = Result<T, Error>>>(
+        &self,
+        once: impl Fn() -> Once,
+        mut see: impl FnMut(&Error),
+    ) -> Result<T, Error> {
+        loop {
+            let error = match once().await {
+                Err(error) if error.is_of_a_start() => error,
+                done => return done,
+            };
+            let left = self.within.saturating_sub(self.began.elapsed());
+            if left.is_zero() {
+                return Err(error);
+            }
+            see(&error);
+            sleep(limits::CONNECT_AGAIN.min(left)).await;
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What the receiver asks the disk for: in turns, with a bound on the waiting, and what it is told of errors.
+
+use std::sync::Arc;
+
+use bagpress_broker::limits;
+use bagpress_broker::result::Failed;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tracing::debug;
+
+use super::parts::{Parts, remove_if_there};
+use super::receiver::Shared;
+use crate::output_failed;
+use crate::trouble::{Trouble, is_full};
+
+impl Shared {
+    /// Why a task's output, of which `bytes` more are about to come, is to wait.
+    pub(super) fn no_room(&self, index: u32, bytes: u64) -> Option<String> {
+        let hangs = self.parts.hangs();
+        hangs.or_else(|| self.room.refuses(&self.parts, index, bytes))
+    }
+
+    /// Notes that a task's output found no room after so many bytes. What is needed is more than that, and not more than
+    /// its codec can make of its input.
+    pub(super) fn found_no_room(&self, index: u32, bytes: u64) {
+        let name = self.plan.target(index).map(|target| target.path).unwrap_or_default();
+        let input = self.plan.input(index).map_or(u64::MAX, |input| input.bytes);
+        let most = if input == u64::MAX { input } else { self.plan.output_bytes_max(input) };
+        self.room.note(index, bytes, most, &name);
+    }
+
+    /// What a worker is told whose output could not be written after `bytes` of it: to come again, or that it never can.
+    pub(super) fn not_written(
+        &self,
+        index: u32,
+        bytes: u64,
+        error: &std::io::Error,
+    ) -> Result<Failed, String> {
+        let failed = output_failed("write the part file", error);
+        match self.parts.trouble(error) {
+            Trouble::Passes => {
+                if is_full(error) {
+                    self.found_no_room(index, bytes);
+                } else {
+                    self.inputs.close();
+                    self.room.hold_up(&failed.message);
+                }
+                Err(failed.message)
+            }
+            Trouble::Run => {
+                self.room.lose(self.parts.gone().unwrap_or_else(|| failed.message.clone()));
+                Err(failed.message)
+            }
+            Trouble::Own => Ok(failed),
+        }
+    }
+
+    /// Does what may wait for the disk, or says that it waits; then it is done some time, for nobody, or never if its
+    /// turn had not come.
+    pub(super) async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> Result<std::io::Result<T>, String> {
+        let working = on_disk(self.disk.clone(), self.parts.clone(), work);
+        match tokio::time::timeout(limits::DISK_WAIT, working).await {
+            Ok(done) => Ok(done),
+            Err(_) => Err(self.parts.unanswered(limits::DISK_WAIT)),
+        }
+    }
+
+    /// Removes a part file before anything is answered, unless the disk hangs: then some time.
+    pub(super) async fn remove_first(&self, part: &std::path::Path) {
+        let removing = self.remove(part);
+        tokio::time::timeout(limits::DISK_WAIT, removing).await.ok();
+    }
+
+    /// Removes a part file some time, whether or not that is waited for.
+    pub(super) fn remove(&self, part: &std::path::Path) -> tokio::task::JoinHandle<()> {
+        let (disk, parts, part) = (self.disk.clone(), self.parts.clone(), part.to_owned());
+        tokio::spawn(async move {
+            let path = part.clone();
+            let removed = on_disk(disk, parts, move || remove_if_there(&path)).await;
+            debug!(ok = removed.is_ok(), part = %part.display(), "part file removed");
+        })
+    }
+}
+
+/// Does what may wait for the disk when its turn comes, on a thread of its own. Once begun, it is done even if nobody
+/// waits for it any more.
+async fn on_disk<T: Send + 'static>(
+    disk: Arc<Semaphore>,
+    parts: Arc<Parts>,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    let turn = disk.acquire_owned().await;
+    // Only now: whoever waits for a turn does not wait for the disk.
+    let under_way = parts.begin();
+    let working = spawn_blocking(move || {
+        let _until_done = (turn, under_way);
+        work()
+    });
+    working.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}

@@ -1,0 +1,156 @@
+//! What is known of the room for outputs: which tasks found none, and how much they need.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bagpress_broker::{limits, quote};
+
+use super::parts::Parts;
+
+/// Who found no room, and why nothing can be written at all.
+#[derive(Debug, Default)]
+pub(super) struct Room(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    needs: HashMap<u32, Need>,
+    /// What held an output up last, though it passes.
+    held_up: Option<(Instant, String)>,
+    gone: Option<String>,
+}
+
+/// What the output of one task needs, as far as is known: so much did not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Need {
+    bytes: u64,
+    name: String,
+}
+
+impl Room {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the output of a task found no room after `bytes`, of `most` that it can have. It is tried again when
+    /// there is a quarter more: to try for each byte more would keep workers busy with nothing.
+    pub(super) fn note(&self, index: u32, bytes: u64, most: u64, name: &Path) {
+        let bytes = bytes.saturating_add(bytes / 4).min(most);
+        let mut state = self.lock();
+        if state.needs.len() >= limits::UPLOADS_MAX && !state.needs.contains_key(&index) {
+            return;
+        }
+        let need = Need { bytes, name: quote::name(name) };
+        let known = state.needs.entry(index).or_insert_with(|| need.clone());
+        known.bytes = known.bytes.max(need.bytes);
+    }
+
+    /// Forgets a task that has its outcome.
+    pub(super) fn decided(&self, index: u32) {
+        self.lock().needs.remove(&index);
+    }
+
+    /// Why a task's output, of which `bytes` more are about to come, is to wait.
+    pub(super) fn refuses(&self, parts: &Parts, index: u32, bytes: u64) -> Option<String> {
+        let gone = parts.gone();
+        let mut state = self.lock();
+        if gone.is_some() {
+            state.gone.clone_from(&gone);
+            return gone;
+        }
+        let need = state.needs.get(&index).filter(|need| need.bytes > bytes).cloned();
+        drop(state);
+        match need {
+            // What has come of it already takes room too: only who begins has to wait for all of it.
+            Some(need) if bytes == 0 => need.unmet(parts).or_else(|| parts.full(bytes)),
+            _ => parts.full(bytes),
+        }
+    }
+
+    /// Why somebody waits, if there is no room for somebody.
+    pub(super) fn waiting(&self, parts: &Parts) -> Option<String> {
+        let state = self.lock();
+        if let Some(gone) = &state.gone {
+            return Some(gone.clone());
+        }
+        let recent = |(at, _): &&(Instant, String)| at.elapsed() < limits::FULL_DELAY_MAX * 2;
+        if let Some((_, why)) = state.held_up.as_ref().filter(recent) {
+            return Some(why.clone());
+        }
+        let largest = state.needs.values().max_by_key(|need| need.bytes).cloned();
+        drop(state);
+        parts.full(0).or_else(|| largest?.unmet(parts))
+    }
+
+    /// Notes what an output is held up by that is no lack of room. It is tried again within [`limits::FULL_DELAY_MAX`].
+    pub(super) fn hold_up(&self, why: &str) {
+        self.lock().held_up = Some((Instant::now(), why.to_owned()));
+    }
+
+    /// Notes that nothing can be written any more.
+    pub(super) fn lose(&self, why: String) {
+        self.lock().gone = Some(why);
+    }
+
+    /// Why nothing can be written any more, if somebody found that out.
+    pub(super) fn gone(&self) -> Option<String> {
+        self.lock().gone.clone()
+    }
+}
+
+impl Need {
+    fn unmet(&self, parts: &Parts) -> Option<String> {
+        let (free, needed) = parts.lacks(self.bytes)?;
+        let (root, name) = (quote::name(parts.root()), &self.name);
+        Some(format!(
+            "disk full: {free} bytes free at {root}, up to {needed} needed for {name}; free some space"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_found_no_room_waits_for_more_than_there_was_and_others_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = Parts::open(folder.path(), &"b-1".parse().unwrap()).unwrap();
+        let room = Room::default();
+        assert_eq!(room.waiting(&parts), None);
+        // More than any disk has.
+        room.note(7, 1 << 60, 1 << 61, Path::new("a b.gz"));
+        let why = room.refuses(&parts, 7, 0).unwrap();
+        let needed = (1_u64 << 60) + (1 << 58);
+        assert!(why.contains("disk full") && why.contains("'a b.gz'"), "{why}");
+        let numbers: Vec<u64> = why.split(' ').filter_map(|word| word.parse().ok()).collect();
+        assert!(numbers.iter().any(|number| *number >= needed), "{why}");
+        assert_eq!(room.refuses(&parts, 8, 0), None);
+        assert_eq!(room.waiting(&parts), Some(why));
+        room.decided(7);
+        assert_eq!(room.refuses(&parts, 7, 0), None);
+        assert_eq!(room.waiting(&parts), None);
+    }
+
+    #[test]
+    fn no_more_is_asked_for_than_the_output_can_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = Parts::open(folder.path(), &"b-1".parse().unwrap()).unwrap();
+        let room = Room::default();
+        room.note(7, 1 << 60, 1_000, Path::new("x"));
+        assert_eq!(room.refuses(&parts, 7, 0), None);
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_no_full_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let parts = Parts::open(&out, &"b-1".parse().unwrap()).unwrap();
+        let room = Room::default();
+        std::fs::remove_dir_all(&out).unwrap();
+        let why = room.refuses(&parts, 0, 0).unwrap();
+        assert!(why.contains("output folder") && why.contains("No such file"), "{why}");
+        assert_eq!(room.gone(), Some(why));
+    }
+}

@@ -1,0 +1,234 @@
+//! Outputs on their way to the gatherer: chunks, in order, and the CLOSE behind them.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use async_nats::Message;
+use bagpress_broker::descriptor::decode_json;
+use bagpress_broker::ids::Execution;
+use bagpress_broker::result::Failed;
+use bagpress_broker::{limits, quote};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use super::incoming::Incoming;
+use super::messages::{CLOSE, Came, Chunked, Close, Closed, NoRoom, OFFSET};
+use super::parts::{hash_file, write_part};
+use super::receiver::{Active, Shared};
+use crate::trouble::Trouble;
+
+/// An upload without a chunk for this long is forgotten; a later chunk takes it up from its file.
+const IDLE: Duration = Duration::from_secs(30);
+
+impl Shared {
+    /// How many chunks an upload may have under way from now on: its share of what all of them may,
+    /// as far as the others, which learn of their smaller share later, leave it.
+    pub(super) fn window(&self, execution: &Execution) -> usize {
+        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = limits::WINDOWS_BYTES / limits::CHUNK_BYTES;
+        let share = (all / uploads.len().max(1)).min(limits::WINDOW_MAX);
+        let granted: usize = uploads.values().map(|upload| upload.window).sum();
+        let Some(upload) = uploads.get_mut(execution) else { return 1 };
+        let left = (all + upload.window).saturating_sub(granted);
+        upload.window = share.min(left).max(1);
+        upload.window
+    }
+
+    pub(super) fn chunk(self: &Arc<Self>, execution: Execution, id: (u32, u32), message: Message) {
+        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(upload) = uploads.get(&execution)
+            && !upload.chunks.is_closed()
+        {
+            // A sender that overruns its window loses the chunk, and is told the offset by the next.
+            drop(upload.chunks.try_send(message));
+            return;
+        }
+        if uploads.len() >= limits::UPLOADS_MAX {
+            return;
+        }
+        let (sender, receiver) = mpsc::channel(limits::WINDOW_MAX * 2);
+        drop(sender.try_send(message));
+        uploads.insert(execution.clone(), Active { chunks: sender, window: 1 });
+        drop(uploads);
+        let shared = self.clone();
+        tokio::spawn(async move {
+            shared.upload(&execution, id, receiver).await;
+            shared.uploads.lock().unwrap_or_else(PoisonError::into_inner).remove(&execution);
+        });
+    }
+
+    /// Writes the chunks of one upload, in order, until it is closed or idle.
+    pub(super) async fn upload(
+        &self,
+        execution: &Execution,
+        (index, round): (u32, u32),
+        mut chunks: mpsc::Receiver<Message>,
+    ) {
+        let part = self.parts.part(index, round, execution);
+        if let Some(result) = self.plan.decided(index, round) {
+            // A chunk that was on its way when the task was decided must not bring its file back.
+            let answer = Chunked::HaveIt(Box::new(result));
+            while let Ok(message) = chunks.try_recv() {
+                self.answer(&message, &answer).await;
+            }
+            return;
+        }
+        let opening = part.clone();
+        let mut incoming = match self.on_disk(move || Incoming::resume(&opening)).await {
+            Ok(Ok(incoming)) => incoming,
+            Ok(Err(error)) => {
+                let Some(message) = chunks.recv().await else { return };
+                return match self.not_written(index, 0, &error) {
+                    Ok(failed) => self.refuse(&message, &part, failed).await,
+                    Err(reason) => self.turn_away(&message, &part, reason).await,
+                };
+            }
+            Err(reason) => {
+                let Some(message) = chunks.recv().await else { return };
+                return self.turn_away(&message, &part, reason).await;
+            }
+        };
+        while let Ok(Some(message)) = tokio::time::timeout(IDLE, chunks.recv()).await {
+            if let Some(result) = self.plan.decided(index, round) {
+                drop(incoming);
+                self.remove_first(&part).await;
+                return self.answer(&message, &Chunked::HaveIt(Box::new(result))).await;
+            }
+            if let Some(close) = message.headers.as_ref().and_then(|h| h.get(CLOSE)) {
+                let Ok(close) = decode_json::<Close>(close.as_str().as_bytes()) else { continue };
+                let answer = match incoming.finish(close.bytes, &close.digest) {
+                    Ok(()) => self.durable(&part).await,
+                    Err(message) => Closed::Mismatch { message },
+                };
+                return self.answer(&message, &answer).await;
+            }
+            let offset = message.headers.as_ref().and_then(|h| h.get(OFFSET));
+            let offset: Option<u64> = offset.and_then(|v| v.as_str().parse().ok());
+            if offset == Some(incoming.offset()) {
+                let (before, more) = (incoming.offset(), message.payload.len() as u64);
+                if let Some(reason) = self.no_room(index, more) {
+                    self.found_no_room(index, before + more);
+                    return self.turn_away(&message, &part, reason).await;
+                }
+                let payload = message.payload.clone();
+                incoming = match self.on_disk(move || incoming.write(&payload)).await {
+                    Ok(Ok(incoming)) => incoming,
+                    Ok(Err(error)) => match self.not_written(index, before + more, &error) {
+                        Ok(failed) => return self.refuse(&message, &part, failed).await,
+                        Err(reason) => return self.turn_away(&message, &part, reason).await,
+                    },
+                    Err(reason) => return self.turn_away(&message, &part, reason).await,
+                };
+            }
+            let window = self.window(execution);
+            let next = Chunked::Next { offset: incoming.offset(), window };
+            self.answer(&message, &next).await;
+        }
+    }
+
+    /// Asks a worker to come again later. It will as another execution: what this one left would only
+    /// take the room that is missing.
+    pub(super) async fn turn_away(
+        &self,
+        message: &Message,
+        part: &std::path::Path,
+        reason: String,
+    ) {
+        debug!(reason, "an upload was asked to wait");
+        self.remove(part);
+        self.answer(message, &Chunked::Wait { reason }).await;
+    }
+
+    /// Tells a worker that its output can never be written. Its chunk, or its CLOSE, waits for the answer.
+    pub(super) async fn refuse(&self, message: &Message, part: &std::path::Path, failed: Failed) {
+        self.remove(part);
+        if message.headers.as_ref().is_some_and(|headers| headers.get(CLOSE).is_some()) {
+            return self.answer(message, &Closed::Refused(failed)).await;
+        }
+        self.answer(message, &Chunked::Refused(failed)).await;
+    }
+
+    pub(super) fn full(&self, message: &Message) {
+        match decode_json::<NoRoom>(&message.payload) {
+            Ok(full) if self.plan.decided(full.index, full.round).is_none() => {
+                self.found_no_room(full.index, full.bytes);
+            }
+            Ok(_) => {}
+            Err(error) => debug!(%error, "not readable"),
+        }
+    }
+
+    pub(super) async fn close(self: &Arc<Self>, message: &Message) {
+        let header = message.headers.as_ref().and_then(|h| h.get(CLOSE));
+        let Some(close) = header.and_then(|v| decode_json::<Close>(v.as_str().as_bytes()).ok())
+        else {
+            let answer = Closed::Mismatch { message: "the CLOSE is not readable".to_owned() };
+            return self.answer(message, &answer).await;
+        };
+        if close.came == Came::Chunks {
+            // Behind its chunks: the upload's own task answers.
+            let (id, execution) = ((close.index, close.round), close.execution);
+            return self.chunk(execution, id, message.clone());
+        }
+        let part = self.parts.part(close.index, close.round, &close.execution);
+        if let Some(result) = self.plan.decided(close.index, close.round) {
+            self.remove_first(&part).await;
+            return self.answer(message, &Closed::HaveIt(Box::new(result))).await;
+        }
+        let inline = (close.came == Came::Inline).then(|| message.payload.clone());
+        let room = |bytes: &Bytes| self.no_room(close.index, bytes.len() as u64);
+        if let Some(reason) = inline.as_ref().and_then(room) {
+            self.found_no_room(close.index, close.bytes);
+            return self.answer(message, &Closed::Wait { reason }).await;
+        }
+        let (path, bytes, digest) = (part.clone(), close.bytes, close.digest);
+        let checking = self.on_disk(move || {
+            if let Some(inline) = inline {
+                write_part(&path, &inline)?;
+            }
+            let found = hash_file(&path)?;
+            if found == (digest, bytes) {
+                return Ok(());
+            }
+            let text = format!(
+                "{} bytes, {} arrived; {bytes} bytes, {digest} announced",
+                found.1, found.0
+            );
+            Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text))
+        });
+        let mismatch = |error: &std::io::Error| {
+            matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::NotFound)
+        };
+        let answer = match checking.await {
+            Ok(Ok(())) => self.durable(&part).await,
+            Ok(Err(error)) if mismatch(&error) && self.parts.gone().is_none() => {
+                Closed::Mismatch { message: error.to_string() }
+            }
+            Ok(Err(error)) => match self.not_written(close.index, close.bytes, &error) {
+                Ok(failed) => Closed::Refused(failed),
+                Err(reason) => Closed::Wait { reason },
+            },
+            Err(reason) => Closed::Wait { reason },
+        };
+        if matches!(&answer, Closed::Wait { .. } | Closed::Refused(_)) {
+            debug!(?answer, "an upload was turned away");
+            self.remove(&part);
+        }
+        self.answer(message, &answer).await;
+    }
+
+    pub(super) async fn durable(&self, part: &std::path::Path) -> Closed {
+        match tokio::time::timeout(limits::DISK_WAIT, self.syncer.sync()).await {
+            Ok(Ok(())) => Closed::Durable,
+            Ok(Err(error)) => {
+                if self.parts.trouble(&error) != Trouble::Passes {
+                    let root = quote::name(self.parts.root());
+                    self.room.lose(format!("{root} cannot be synced: {error}"));
+                }
+                Closed::Wait { reason: format!("{}: {error}", quote::name(part)) }
+            }
+            Err(_) => Closed::Wait { reason: self.parts.unanswered(limits::DISK_WAIT) },
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The RFC's stats files.
+
+use std::path::Path;
+
+use bagpress_broker::result::{Outcome, TaskResult};
+use serde_json::json;
+use tracing::info;
+
+/// The RFC's `stats_N.json`. Never synced: the ledger has it all.
+pub(crate) fn write_stats(folder: &Path, codec: &str, result: &TaskResult) {
+    let times = &result.times;
+    #[expect(clippy::cast_precision_loss, reason = "a label for people")]
+    let ms = |us: u64| us as f64 / 1000.0;
+    let mut stats = json!({
+        "index": result.index, "codec": codec, "worker": result.worker, "host": result.host,
+        "attempt": result.attempt, "round": result.round,
+        "total_ms": ms(times.execute_us), "input_ms": ms(times.input_us),
+        "compress_ms": ms(times.compress_us), "verify_ms": ms(times.verify_us),
+        "transfer_ms": ms(times.transfer_us), "queue_ms": ms(times.queue_us),
+    });
+    let more = match &result.outcome {
+        Outcome::Done(done) => {
+            #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+            let ratio = done.output_bytes as f64 / done.input_bytes.max(1) as f64;
+            json!({
+                "ok": true, "input_bytes": done.input_bytes, "output_bytes": done.output_bytes,
+                "output_per_input": ratio, "input_digest": done.input_digest,
+                "output_digest": done.output_digest, "verified": done.verified, "place": done.place,
+            })
+        }
+        Outcome::Failed(failed) => {
+            json!({ "ok": false, "cause": failed.cause, "message": failed.message })
+        }
+    };
+    if let (Some(stats), serde_json::Value::Object(more)) = (stats.as_object_mut(), more) {
+        stats.extend(more);
+    }
+    let path = folder.join(format!("stats_{}.json", result.index));
+    if let Err(error) = std::fs::write(&path, format!("{stats:#}\n")) {
+        info!(%error, path = %path.display(), "stats file not written");
+    }
+}

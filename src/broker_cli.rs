@@ -1,0 +1,189 @@
+//! The flags that say which broker; and those of `worker` and `broker`.
+
+#![expect(clippy::doc_markdown, reason = "these are help texts, which are plain")]
+
+use std::path::PathBuf;
+
+use bagpress_broker::ids::Pool;
+use bagpress_broker::{Patience, limits};
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+
+/// Which broker.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Broker")]
+pub(crate) struct BrokerAt {
+    /// NATS server, such as nats://127.0.0.1:4222, or several by commas; without one, a local server
+    /// is supervised
+    #[arg(long, env = "BAGPRESS_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+
+    /// Context of the `nats` command line to take server and credentials from
+    #[arg(long, env = "BAGPRESS_CONTEXT", value_name = "NAME")]
+    pub(crate) context: Option<String>,
+
+    /// Credentials file for the server; with --context in place of the context's own
+    #[arg(long, env = "BAGPRESS_CREDS", value_name = "FILE")]
+    pub(crate) creds: Option<PathBuf>,
+
+    /// Where the server's name came from: the flag or the variable.
+    #[arg(skip = "--server")]
+    pub(crate) from: &'static str,
+}
+
+/// Help of `--server` where no server is ever started.
+pub(crate) const SERVER_HELP: &str = "NATS server, such as nats://127.0.0.1:4222";
+/// Where a run folder is asked.
+pub(crate) const SERVER_OF_RUN_HELP: &str =
+    "NATS server, such as nats://127.0.0.1:4222; without one, the run's own, while it runs";
+
+/// How long a server that is just starting is waited for.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Broker")]
+pub(crate) struct PatienceArgs {
+    /// Wait this long for a server, and for the streams on it, that are just starting; 0s tries once
+    #[arg(long, value_name = "DURATION", default_value_t = limits::CONNECT_TIMEOUT.into())]
+    pub(crate) connect_timeout: humantime::Duration,
+}
+
+impl PatienceArgs {
+    /// From now on.
+    pub(crate) fn begin(&self) -> Patience {
+        Patience::new(self.connect_timeout.into(), bagpress_producer::message)
+    }
+}
+
+/// The cluster on this machine.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Local cluster, when no server is named")]
+pub(crate) struct LocalArgs {
+    /// Local workers, of one slot each [default: the number of cores]
+    #[arg(long, short = 'j', env = "BAGPRESS_WORKERS", value_name = "N", value_parser = positive)]
+    pub(crate) workers: Option<usize>,
+
+    /// The nats-server program to supervise [default: PATH, then .tools/bin]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) nats_server: Option<PathBuf>,
+
+    /// When the server's acknowledgements are on disk
+    #[arg(long, value_name = "WHEN", default_value = "default")]
+    pub(crate) durability: DurabilityArg,
+}
+
+/// When what the server acknowledged is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityArg {
+    /// Within ten seconds
+    Default,
+    /// Before it is acknowledged; about a tenth of the dispatch rate
+    Always,
+}
+
+/// Which deliveries a worker serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServesArg {
+    /// It pulls from the stream
+    Jetstream,
+    /// Its idle slots are members of the queue group
+    QueueGroup,
+    /// Both; the queue group alone while there are no streams
+    Both,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    bagpress worker --server nats://127.0.0.1:4222\n  \
+    bagpress worker --slots 8 --pool nightly --idle-exit 5m --context bag\n  \
+    bagpress worker --delivery queue-group --server nats://127.0.0.1:4222")]
+#[command(mut_arg("server", |arg| arg.help(SERVER_HELP)))]
+pub(crate) struct WorkerArgs {
+    /// Tasks at a time [default: the number of cores]
+    #[arg(long, env = "BAGPRESS_SLOTS", value_name = "N", value_parser = positive)]
+    pub(crate) slots: Option<usize>,
+
+    /// Pool whose tasks it takes
+    #[arg(long, env = "BAGPRESS_POOL", value_name = "POOL", default_value = "default")]
+    pub(crate) pool: Pool,
+
+    /// By which way it is handed tasks
+    #[arg(long, value_name = "HOW", default_value = "both")]
+    pub(crate) delivery: ServesArg,
+
+    /// Folder below which files may be read and written in place; may be given more than once
+    #[arg(long, value_name = "DIR")]
+    pub(crate) allow: Vec<PathBuf>,
+
+    /// End after this long without a task, such as 5m
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) idle_exit: Option<humantime::Duration>,
+
+    /// Longest execution of a task, such as 1h
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) time_limit: Option<humantime::Duration>,
+
+    /// Take tasks that want another version of the codec's library too: outputs may differ in bytes
+    #[arg(long)]
+    pub(crate) any_codec_version: bool,
+
+    /// File for the log, a JSON line an event [default: warnings to stderr]
+    #[arg(long, env = "BAGPRESS_LOG_FILE", value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) broker: BrokerAt,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    bagpress broker --store data --listen 127.0.0.1:4222\n  \
+    bagpress broker --store runs/t1/objects/.broker\n  \
+    bagpress broker --init --server nats://127.0.0.1:4222")]
+pub(crate) struct BrokerArgs {
+    /// Only make the streams on a server that runs
+    #[arg(long, requires = "server")]
+    pub(crate) init: bool,
+
+    /// The server that runs
+    #[arg(long, env = "BAGPRESS_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+
+    /// Where its name came from: the flag or the variable.
+    #[arg(skip = "--server")]
+    pub(crate) from: &'static str,
+
+    /// Copies of each stream: 1, or 3 in a cluster
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) replicas: usize,
+
+    /// Bytes that the server may store, such as 8GiB; the streams get parts of it [default: 9 GiB for the streams]
+    #[arg(long, value_name = "SIZE", requires = "init")]
+    pub(crate) max_file: Option<ByteSize>,
+
+    /// Pool to make the durable of
+    #[arg(long, value_name = "POOL", default_value = "default")]
+    pub(crate) pool: Pool,
+
+    /// Folder of the server's store, also a run's `.broker`
+    #[arg(long, value_name = "DIR", default_value = "bagpress-broker")]
+    pub(crate) store: PathBuf,
+
+    /// Address and port; port -1 is a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4222")]
+    pub(crate) listen: String,
+
+    /// The nats-server program to supervise [default: PATH, then .tools/bin]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) nats_server: Option<PathBuf>,
+
+    /// When the server's acknowledgements are on disk
+    #[arg(long, value_name = "WHEN", default_value = "default")]
+    pub(crate) durability: DurabilityArg,
+}
+
+/// A number of slots or workers.
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (1..=limits::SLOTS_MAX).contains(&number) => Ok(number),
+        _ => Err(format!("use a number from 1 to {}", limits::SLOTS_MAX)),
+    }
+}

@@ -1,0 +1,158 @@
+//! A broker that is just starting is waited for, and what is waited for is said.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::bad_input::expect_refusal;
+use crate::bad_server::plain_server;
+use crate::control::bag_of;
+use crate::harness::{Place, Running};
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until a process said something.
+async fn says(place: &Place, running: &Running, words: &str) {
+    place.until(words, || running.stderr().contains(words).then_some(())).await;
+}
+
+/// Everybody is started at the same time, the broker last; its streams come later still.
+#[tokio::test]
+async fn broker_worker_and_producer_may_be_started_in_any_order() {
+    let place = Place::new().await;
+    let port = free_port();
+    let at = format!("--server nats://127.0.0.1:{port}");
+    let wait = format!("--connect-timeout 1m {at}");
+    let run = place.spawn(&format!("run --tasks 2 --bytes 1KiB --name t -q {wait}"));
+    let submit = format!("submit --tasks 2 --bytes 1KiB --results objects --name s {wait}");
+    let submit = place.spawn(&submit);
+    let status = place.spawn(&format!("status {wait}"));
+    let waiting = format!("waiting for a NATS server at nats://127.0.0.1:{port}");
+    for running in [&run, &submit, &status] {
+        says(&place, running, &waiting).await;
+    }
+    let _worker = place.spawn(&format!("worker --slots 1 {at}"));
+    let broker = place.spawn(&format!("broker --store store --listen 127.0.0.1:{port}"));
+    for running in [run, submit, status] {
+        let ended = running.ended(&place).await.with_code(0);
+        assert_eq!(ended.stderr.matches(&waiting).count(), 1, "{ended:?}");
+    }
+    // A bag that is there is asked about by a server that is gone for a moment.
+    broker.signal(Signal::TERM);
+    broker.ended(&place).await.with_code(0);
+    let verbs = ["gather runs/s/objects -q", "cancel runs/t/staged", "verify runs/s/objects"];
+    let verbs = verbs.map(|verb| place.spawn(&format!("{verb} {wait}")));
+    let rm = place.spawn(&format!("rm {} {wait}", bag_of(&place, "t/staged")));
+    for running in verbs.iter().chain([&rm]) {
+        says(&place, running, &waiting).await;
+    }
+    let _broker = place.spawn(&format!("broker --store store --listen 127.0.0.1:{port}"));
+    let [gather, cancel, verify] = verbs;
+    gather.ended(&place).await.with_code(0);
+    // Which of the two is first is nobody's promise.
+    cancel.ended(&place).await;
+    rm.ended(&place).await;
+    // Nothing was gathered when it looked.
+    verify.ended(&place).await;
+}
+
+#[tokio::test]
+async fn streams_that_are_just_made_are_waited_for() {
+    let (place, server) = Place::with_bare_server().await;
+    let at = format!("--server {}", server.url());
+    let wait = format!("--connect-timeout 1m {at}");
+    let run = place.spawn(&format!("run --tasks 2 --bytes 1KiB --name t -q {wait}"));
+    let status = place.spawn(&format!("status {wait}"));
+    let waiting = format!("waiting for the streams at {}: ", server.url());
+    for running in [&run, &status] {
+        says(&place, running, &waiting).await;
+    }
+    place.run(&format!("broker --init --max-file 1GiB {at}")).await.with_code(0);
+    let _worker = place.worker(&server);
+    for running in [run, status] {
+        let ended = running.ended(&place).await.with_code(0);
+        assert_eq!(ended.stderr.matches(&waiting).count(), 1, "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_time_that_was_waited_is_said() {
+    let place = Place::new().await;
+    let at = format!("--server nats://127.0.0.1:{}", free_port());
+    for (wait, least) in [("0s", 0), ("1s", 1)] {
+        let began = Instant::now();
+        let ended = place.run(&format!("status --connect-timeout {wait} {at}")).await;
+        expect_refusal(&ended, 3, &["no NATS server answered", "within"]);
+        assert!(began.elapsed() >= Duration::from_secs(least), "{ended:?}");
+        let (_, within) = ended.stderr.split_once("within ").unwrap();
+        let (within, _) = within.split_once(": ").unwrap();
+        let seconds = !within.ends_with("ms") && !within.ends_with("µs");
+        assert_eq!(seconds, least > 0, "{within}");
+        assert_eq!(ended.stderr.contains("waiting for"), least > 0, "{ended:?}");
+    }
+}
+
+/// A server that will never have them must not be waited for.
+#[tokio::test]
+async fn a_bag_that_needs_no_streams_waits_for_none() {
+    let place = Place::new().await;
+    let (_plain, plain) = plain_server(&place).await;
+    let bare = bagpress_broker::testing::NatsServer::start().await;
+    for (name, url) in [("plain", &*plain), ("bare", bare.url())] {
+        let _worker = place.spawn(&format!("worker --slots 1 --server {url}"));
+        let at = format!("--connect-timeout 1h --server {url}");
+        let bag =
+            format!("run --tasks 2 --bytes 1KiB --delivery queue-group --name {name} -q {at}");
+        let ended = place.run(&bag).await.with_code(0);
+        assert!(!ended.stderr.contains("waiting for the streams"), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_does_not_wait() {
+    let place = Place::new().await;
+    let (_server, url) = plain_server(&place).await;
+    let ended = place.run(&format!("run --tasks 2 --connect-timeout 1h --server {url}")).await;
+    expect_refusal(&ended, 3, &["JetStream is off"]);
+}
+
+#[tokio::test]
+async fn a_signal_ends_the_waiting_at_once() {
+    let place = Place::new().await;
+    let at = format!("--connect-timeout 1h --server nats://127.0.0.1:{}", free_port());
+    place.run("run --tasks 1 --bytes 1KiB --workers 1 --name t -q").await.with_code(0);
+    for verb in [
+        "run --tasks 2 -q",
+        "submit --tasks 2",
+        "gather runs/t/staged -q",
+        "status",
+        "cancel runs/t/staged",
+        "rm runs/t/staged",
+    ] {
+        for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+            let running = place.spawn(&format!("{verb} {at}"));
+            says(&place, &running, "waiting for a NATS server").await;
+            let began = Instant::now();
+            running.signal(signal);
+            let ended = running.ended(&place).await.with_code(code);
+            assert!(began.elapsed() < Duration::from_secs(2), "{ended:?}");
+        }
+    }
+    assert!(place.folder("t/staged/bag.json").is_file());
+}
+
+/// Who listens and says nothing is no server yet.
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_said_to_be_waited_for() {
+    let place = Place::new().await;
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("nats://{}", silent.local_addr().unwrap());
+    let status = place.spawn(&format!("status --connect-timeout 2s --server {url}"));
+    says(&place, &status, &format!("waiting for a NATS server at {url}")).await;
+    let ended = status.ended(&place).await;
+    expect_refusal(&ended, 3, &["no NATS server answered", "no answer"]);
+}
