@@ -181,8 +181,8 @@ async fn follow(
     let gathering = tokio::spawn({
         let (folder, lock) = (folder.clone(), lock.clone());
         async move {
-            let run = (&folder, &*lock);
-            Box::pin(connect_and_gather(&address, &patience, run, specification, options)).await
+            let of = (&folder, &*lock);
+            Box::pin(connect_and_gather(&address, &patience, of, specification, options)).await
         }
     });
     let gathered = supervise(gathering, cluster.as_mut(), signals, &stop).await;

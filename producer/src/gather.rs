@@ -1,7 +1,6 @@
 //! Follows a bag until every task has an outcome.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,6 @@ use bagpress_broker::result::Cause;
 use bagpress_broker::{BagLine, BagState, Broker, Results, limits, quote};
 use bagpress_objstore::staging::{Parts, Receiver};
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -21,7 +19,7 @@ use crate::ends::Ends;
 use crate::folder::{GatherLock, RunFolder};
 use crate::history::{self, History};
 use crate::inputs::InputList;
-use crate::inputs::folders::{self, Made};
+use crate::inputs::folders;
 use crate::journal::Journal;
 use crate::lease::Lease;
 use crate::ledger::{Bits, Ledger};
@@ -37,7 +35,7 @@ use crate::standstill::line_of;
 use crate::vanished::Vanished;
 use crate::wake::{Waker, Waking};
 use crate::watch::Watch;
-use crate::{Cancelled, Stalled, message};
+use crate::{Cancelled, Stalled};
 
 /// How a bag is followed.
 #[derive(Debug)]
@@ -146,17 +144,6 @@ pub async fn gather(
     gathering.finish(history).await
 }
 
-/// Makes the folders that no output makes. One that cannot be made is no reason to end.
-async fn make_folders(folder: &RunFolder, root: PathBuf) -> Result<()> {
-    let list = folder.folders();
-    let made = spawn_blocking(move || folders::make(&list, &root)).await?;
-    let Made { failed, first } = made.context("read the list of folders")?;
-    if let Some(first) = first {
-        message(&format!("note: {failed} empty folders could not be made, such as {first}"));
-    }
-    Ok(())
-}
-
 pub(crate) fn begun_line(plan: &BagPlan) -> BagLine {
     BagLine { state: BagState::Submitting, ..line_of(plan, 0) }
 }
@@ -220,7 +207,7 @@ impl Gathering {
             let root = specification.output_root(folder);
             let opened = Parts::open(&root, &specification.bag);
             let opened = opened.with_context(|| format!("make {}", quote::name(&root)))?;
-            make_folders(folder, root).await?;
+            folders::make_or_say(folder.folders(), root).await?;
             parts = Some(Arc::new(opened));
         }
         let serves = specification.results == ResultPath::Staged

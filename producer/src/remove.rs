@@ -233,8 +233,11 @@ fn remove_from_out(
         return Ok(());
     }
     let plan = open_plan(folder, specification)?;
-    // Folders without files, first: those above them may be an output's.
-    folders::remove_empty(&folder.folders(), out).context("remove the folders that were made")?;
+    if !how.dry_run {
+        // Folders without files, first: those above them may be an output's.
+        let removing = folders::remove_empty(&folder.folders(), out);
+        removing.context("remove the folders that were made")?;
+    }
     for (index, digest) in done {
         let target = plan.specification.target(plan.inputs.as_deref(), index)?;
         let path = out.join(target.path);

@@ -7,11 +7,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::{Context, Result};
 use bagpress_broker::quote;
 use bagpress_objstore::staging::mtime_ns;
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 
 use super::{read_path, write_path};
+use crate::message;
 
 /// One line of `folders.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +42,20 @@ pub(crate) struct Made {
     pub(crate) failed: u64,
     /// The first of these, and why.
     pub(crate) first: Option<String>,
+}
+
+/// Makes the folders that no output makes. One that cannot be made is said, and no reason to end.
+///
+/// # Errors
+///
+/// If the list cannot be read.
+pub(crate) async fn make_or_say(list: PathBuf, root: PathBuf) -> Result<()> {
+    let made = spawn_blocking(move || make(&list, &root)).await?;
+    let Made { failed, first } = made.context("read the list of folders")?;
+    if let Some(first) = first {
+        message(&format!("note: {failed} empty folders could not be made, such as {first}"));
+    }
+    Ok(())
 }
 
 /// Makes the folders of `list` below `root`. Safe to repeat; one that is there stays as it is.
