@@ -202,14 +202,7 @@ impl Gathering {
         lease: Lease,
     ) -> Result<Self> {
         let specification = plan.specification.clone();
-        let mut parts = None;
-        if specification.has_files() {
-            let root = specification.output_root(folder);
-            let opened = Parts::open(&root, &specification.bag);
-            let opened = opened.with_context(|| format!("make {}", quote::name(&root)))?;
-            folders::make_or_say(folder.folders(), root).await?;
-            parts = Some(Arc::new(opened));
-        }
+        let parts = open_parts(folder, &specification).await?;
         let serves = specification.results == ResultPath::Staged
             && (parts.is_some() || plan.inputs.is_some());
         let mut receiver = None;
@@ -464,6 +457,21 @@ impl Gathering {
             given_back: history.given_back,
         })
     }
+}
+
+/// The place of the outputs, with the folders that have no file, if outputs become files.
+async fn open_parts(
+    folder: &RunFolder,
+    specification: &Specification,
+) -> Result<Option<Arc<Parts>>> {
+    if !specification.has_files() {
+        return Ok(None);
+    }
+    let root = specification.output_root(folder);
+    let opened = Parts::open(&root, &specification.bag);
+    let opened = opened.with_context(|| format!("make {}", quote::name(&root)))?;
+    folders::make_or_say(folder.folders(), root).await?;
+    Ok(Some(Arc::new(opened)))
 }
 
 async fn published(
