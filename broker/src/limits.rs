@@ -172,6 +172,9 @@ pub const DISK_WAIT: Duration = Duration::from_secs(8);
 pub const OBJECTS_PUT: usize = 16;
 /// Objects that a gatherer checks or fetches at a time.
 pub const OBJECTS_FETCHED: usize = 16;
+/// A disk that reads and syncs slower than this for one output, in bytes a second, is one that hangs.
+pub const DISK_BYTES_PER_SECOND_MIN: u64 = 1024 * 1024;
+
 /// Messages that one batched direct get asks for.
 pub const GET_BATCH: usize = 16;
 /// Bytes that one batched direct get asks for: the server has no flow control inside a batch.

@@ -102,6 +102,7 @@ fn chunked() -> impl Strategy<Value = Chunked> {
 fn closed() -> impl Strategy<Value = Closed> {
     prop_oneof![
         Just(Closed::Durable),
+        Just(Closed::Reading),
         result().prop_map(|result| Closed::HaveIt(Box::new(result))),
         text().prop_map(|message| Closed::Mismatch { message }),
         text().prop_map(|reason| Closed::Wait { reason }),

@@ -131,10 +131,20 @@ impl Place {
     }
 
     /// Waits until `condition` gives something.
-    pub(crate) async fn until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, what: &str, condition: impl FnMut() -> Option<T>) -> T {
+        self.until_within(SOON, what, condition).await
+    }
+
+    /// The same for what may take longer than anything else here.
+    async fn until_within<T>(
+        &self,
+        within: Duration,
+        what: &str,
+        mut condition: impl FnMut() -> Option<T>,
+    ) -> T {
         let since = Instant::now();
-        let found = eventually(what, 2 * SOON, || {
-            let late = since.elapsed() > SOON;
+        let found = eventually(what, 2 * within, || {
+            let late = since.elapsed() > within;
             std::future::ready(match condition() {
                 Some(found) => Some(Some(found)),
                 None => late.then_some(None),
@@ -142,7 +152,7 @@ impl Place {
         });
         found
             .await
-            .unwrap_or_else(|| panic!("waited {SOON:?} in vain until {what}\n{}", self.tails()))
+            .unwrap_or_else(|| panic!("waited {within:?} in vain until {what}\n{}", self.tails()))
     }
 
     /// Waits until every one of these processes is gone.
@@ -225,9 +235,14 @@ impl Running {
     }
 
     /// Waits for its end.
-    pub(crate) async fn ended(mut self, place: &Place) -> Ended {
+    pub(crate) async fn ended(self, place: &Place) -> Ended {
+        self.ended_within(SOON, place).await
+    }
+
+    /// The same for what has more to do than anything else here.
+    pub(crate) async fn ended_within(mut self, within: Duration, place: &Place) -> Ended {
         let what = format!("{} ends", self.what);
-        let status = place.until(&what, || self.child.try_wait().unwrap()).await;
+        let status = place.until_within(within, &what, || self.child.try_wait().unwrap()).await;
         Ended {
             code: status.code(),
             stdout: String::from_utf8_lossy(&fs::read(&self.stdout).unwrap()).into_owned(),

@@ -18,6 +18,7 @@ mod corpus;
 mod death;
 mod documents;
 mod dry_run;
+mod everything;
 mod failures;
 mod files;
 mod flags;

@@ -85,7 +85,7 @@ impl Place {
 }
 
 /// Ways that a file may go there and its output back.
-const WAYS: [&str; 6] = [
+pub(crate) const WAYS: [&str; 6] = [
     "--results staged --transfer auto --delivery jetstream",
     "--results staged --transfer auto --delivery queue-group",
     "--results staged --transfer wire --delivery jetstream",

@@ -450,6 +450,10 @@ impl Upload {
             return match sent {
                 Ok(Some(message)) => match read::<Closed>(&message)? {
                     Closed::Durable => Ok(Stored::Staged),
+                    Closed::Reading => {
+                        tries = 0;
+                        continue;
+                    }
                     Closed::HaveIt(result) => Ok(Stored::Decided(result)),
                     Closed::Mismatch { message } => Err(StoreError::Digest(message)),
                     Closed::Wait { reason } => Err(StoreError::Full(reason)),

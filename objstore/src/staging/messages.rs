@@ -153,6 +153,8 @@ pub enum Closed {
         /// What is wrong.
         message: String,
     },
+    /// It is large, and still being read: send the same CLOSE again.
+    Reading,
     /// There is no room now.
     Wait {
         /// Why.

@@ -9,6 +9,7 @@ mod parts;
 mod place;
 mod receiver;
 mod room;
+mod settle;
 mod sync;
 mod uploads;
 

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::debug;
 
-use super::parts::{Parts, remove_if_there};
+use super::parts::{Parts, UnderWay, remove_if_there};
 use super::receiver::Shared;
 use crate::output_failed;
 use crate::trouble::{Trouble, is_full};
@@ -61,7 +61,7 @@ impl Shared {
         &self,
         work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
     ) -> Result<std::io::Result<T>, String> {
-        let working = on_disk(self.disk.clone(), self.parts.clone(), work);
+        let working = on_disk(self.disk.clone(), self.parts.clone(), |_| work());
         match tokio::time::timeout(limits::DISK_WAIT, working).await {
             Ok(done) => Ok(done),
             Err(_) => Err(self.parts.unanswered(limits::DISK_WAIT)),
@@ -79,7 +79,7 @@ impl Shared {
         let (disk, parts, part) = (self.disk.clone(), self.parts.clone(), part.to_owned());
         tokio::spawn(async move {
             let path = part.clone();
-            let removed = on_disk(disk, parts, move || remove_if_there(&path)).await;
+            let removed = on_disk(disk, parts, move |_| remove_if_there(&path)).await;
             debug!(ok = removed.is_ok(), part = %part.display(), "part file removed");
         })
     }
@@ -87,17 +87,18 @@ impl Shared {
 
 /// Does what may wait for the disk when its turn comes, on a thread of its own. Once begun, it is done even if nobody
 /// waits for it any more.
-async fn on_disk<T: Send + 'static>(
+pub(super) async fn on_disk<T: Send + 'static>(
     disk: Arc<Semaphore>,
     parts: Arc<Parts>,
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    work: impl FnOnce(&mut UnderWay) -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
     let turn = disk.acquire_owned().await;
     // Only now: whoever waits for a turn does not wait for the disk.
     let under_way = parts.begin();
     // Back with what was done, so that the thread is idle before whoever is next looks for one.
     let working = spawn_blocking(move || {
-        let done = work();
+        let mut under_way = under_way;
+        let done = work(&mut under_way);
         drop(under_way);
         (done, turn)
     });

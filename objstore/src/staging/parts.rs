@@ -65,6 +65,17 @@ pub struct UnderWay {
     since: Instant,
 }
 
+impl UnderWay {
+    /// Notes that the disk has done a part of it: one that only has much to do does not hang.
+    pub(super) fn goes_on(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(since) = all.iter_mut().find(|since| **since == self.since) {
+            self.since = Instant::now();
+            *since = self.since;
+        }
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
@@ -306,15 +317,20 @@ pub(super) fn write_part(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// What the system said.
 pub fn hash_file(path: &Path) -> io::Result<(Digest, u64)> {
-    hash(File::open(path)?)
+    hash(File::open(path)?, || {})
+}
+
+/// The same, which says again and again that it goes on.
+pub(super) fn hash_file_beside(path: &Path, goes_on: impl FnMut()) -> io::Result<(Digest, u64)> {
+    hash(File::open(path)?, goes_on)
 }
 
 /// Digest of an open file, from its start.
 pub(super) fn digest_of(file: File) -> io::Result<Digest> {
-    hash(file).map(|(digest, _)| digest)
+    hash(file, || {}).map(|(digest, _)| digest)
 }
 
-fn hash(mut file: File) -> io::Result<(Digest, u64)> {
+fn hash(mut file: File, mut goes_on: impl FnMut()) -> io::Result<(Digest, u64)> {
     let (mut hasher, mut bytes) = (Hasher::new(), 0);
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -324,6 +340,7 @@ fn hash(mut file: File) -> io::Result<(Digest, u64)> {
         }
         hasher.update(&buffer[..read]);
         bytes += read as u64;
+        goes_on();
     }
 }
 

@@ -19,6 +19,7 @@ use super::inputs::{InputFile, Inputs};
 use super::messages::{CRC, FAILED, Go, InputRequest, Open, Opened, Share, SharedInput};
 use super::parts::{Parts, Target};
 use super::room::Room;
+use super::settle::Settling;
 use super::sync::Syncer;
 
 /// What the receiver must know of its bag.
@@ -63,6 +64,8 @@ pub(super) struct Shared {
     pub(super) plan: Arc<dyn Plan>,
     pub(super) syncer: Syncer,
     pub(super) uploads: Mutex<HashMap<Execution, Active>>,
+    /// Outputs that are being made durable behind their CLOSE.
+    pub(super) settling: Settling,
     pub(super) inputs: Inputs,
     requests: Arc<Semaphore>,
     /// What may wait for the disk of the outputs at a time; the rest waits for its turn, without a thread.
@@ -105,6 +108,7 @@ impl Receiver {
             plan,
             syncer,
             uploads: Mutex::default(),
+            settling: Settling::default(),
             inputs: Inputs::default(),
             requests: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
             disk: Arc::new(Semaphore::new(limits::file_threads())),

@@ -6,17 +6,17 @@ use std::time::Duration;
 use async_nats::Message;
 use bagpress_broker::descriptor::decode_json;
 use bagpress_broker::ids::Execution;
+use bagpress_broker::limits;
 use bagpress_broker::result::Failed;
-use bagpress_broker::{limits, quote};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::incoming::Incoming;
 use super::messages::{CLOSE, Came, Chunked, Close, Closed, NoRoom, OFFSET};
-use super::parts::{hash_file, write_part};
+use super::parts::write_part;
 use super::receiver::{Active, Shared};
-use crate::trouble::Trouble;
+use super::settle::Trust;
 
 /// An upload without a chunk for this long is forgotten; a later chunk takes it up from its file.
 const IDLE: Duration = Duration::from_secs(30);
@@ -60,7 +60,7 @@ impl Shared {
 
     /// Writes the chunks of one upload, in order, until it is closed or idle.
     pub(super) async fn upload(
-        &self,
+        self: &Arc<Self>,
         execution: &Execution,
         (index, round): (u32, u32),
         mut chunks: mpsc::Receiver<Message>,
@@ -98,7 +98,7 @@ impl Shared {
             if let Some(close) = message.headers.as_ref().and_then(|h| h.get(CLOSE)) {
                 let Ok(close) = decode_json::<Close>(close.as_str().as_bytes()) else { continue };
                 let answer = match incoming.finish(close.bytes, &close.digest) {
-                    Ok(()) => self.durable(&part).await,
+                    Ok(()) => self.settle(&close, &part, Trust::Whole).await,
                     Err(message) => Closed::Mismatch { message },
                 };
                 return self.answer(&message, &answer).await;
@@ -166,12 +166,16 @@ impl Shared {
             let answer = Closed::Mismatch { message: "the CLOSE is not readable".to_owned() };
             return self.answer(message, &answer).await;
         };
+        let part = self.parts.part(close.index, close.round, &close.execution);
+        if let Some(answer) = self.settled(&close).await {
+            // Asked again: it was not ready then.
+            return self.answer_close(message, &part, answer).await;
+        }
         if close.came == Came::Chunks {
             // Behind its chunks: the upload's own task answers.
             let (id, execution) = ((close.index, close.round), close.execution);
             return self.chunk(execution, id, message.clone());
         }
-        let part = self.parts.part(close.index, close.round, &close.execution);
         if let Some(result) = self.plan.decided(close.index, close.round) {
             self.remove_first(&part).await;
             return self.answer(message, &Closed::HaveIt(Box::new(result))).await;
@@ -182,53 +186,24 @@ impl Shared {
             self.found_no_room(close.index, close.bytes);
             return self.answer(message, &Closed::Wait { reason }).await;
         }
-        let (path, bytes, digest) = (part.clone(), close.bytes, close.digest);
-        let checking = self.on_disk(move || {
-            if let Some(inline) = inline {
-                write_part(&path, &inline)?;
-            }
-            let found = hash_file(&path)?;
-            if found == (digest, bytes) {
-                return Ok(());
-            }
-            let text = format!(
-                "{} bytes, {} arrived; {bytes} bytes, {digest} announced",
-                found.1, found.0
-            );
-            Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text))
-        });
-        let mismatch = |error: &std::io::Error| {
-            matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::NotFound)
+        let path = part.clone();
+        let written = match inline {
+            Some(inline) => self.on_disk(move || write_part(&path, &inline)).await,
+            None => Ok(Ok(())),
         };
-        let answer = match checking.await {
-            Ok(Ok(())) => self.durable(&part).await,
-            Ok(Err(error)) if mismatch(&error) && self.parts.gone().is_none() => {
-                Closed::Mismatch { message: error.to_string() }
-            }
-            Ok(Err(error)) => match self.not_written(close.index, close.bytes, &error) {
-                Ok(failed) => Closed::Refused(failed),
-                Err(reason) => Closed::Wait { reason },
-            },
+        let answer = match written {
+            Ok(Ok(())) => self.settle(&close, &part, Trust::ReadBack).await,
+            Ok(Err(error)) => self.not_settled(&close, &error),
             Err(reason) => Closed::Wait { reason },
         };
-        if matches!(&answer, Closed::Wait { .. } | Closed::Refused(_)) {
-            debug!(?answer, "an upload was turned away");
-            self.remove(&part);
-        }
-        self.answer(message, &answer).await;
+        self.answer_close(message, &part, answer).await;
     }
 
-    pub(super) async fn durable(&self, part: &std::path::Path) -> Closed {
-        match tokio::time::timeout(limits::DISK_WAIT, self.syncer.sync()).await {
-            Ok(Ok(())) => Closed::Durable,
-            Ok(Err(error)) => {
-                if self.parts.trouble(&error) != Trouble::Passes {
-                    let root = quote::name(self.parts.root());
-                    self.room.lose(format!("{root} cannot be synced: {error}"));
-                }
-                Closed::Wait { reason: format!("{}: {error}", quote::name(part)) }
-            }
-            Err(_) => Closed::Wait { reason: self.parts.unanswered(limits::DISK_WAIT) },
+    async fn answer_close(&self, message: &Message, part: &std::path::Path, answer: Closed) {
+        if matches!(&answer, Closed::Wait { .. } | Closed::Refused(_)) {
+            debug!(?answer, "an upload was turned away");
+            self.remove(part);
         }
+        self.answer(message, &answer).await;
     }
 }
