@@ -56,7 +56,8 @@ impl Plan for BagPlan {
         if let Some(now) = self.ledger.input_now(index) {
             target.attributes = Some((now.mode, now.mtime_ns));
         }
-        target.named = self.ledger.has_named(index);
+        // What lies in the run's own folder was put there by nobody else.
+        target.named = self.specification.out.is_none() || self.ledger.has_named(index);
         Ok(target)
     }
 

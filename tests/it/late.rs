@@ -100,8 +100,9 @@ async fn a_second_gatherer_is_told_who_is_the_first() {
     let place = Place::new().await;
     let first = place.spawn(&format!("run {BAG} --workers 2 -q"));
     middle(&place, &place.folder("t/staged")).await;
-    let second = place.run("gather runs/t/staged --workers 1 -q").await.with_code(3);
+    let second = place.run("gather runs/t/staged --workers 1 -q").await.with_code(2);
     assert!(second.stderr.contains(&format!("process {}", first.pid())), "{second:?}");
+    assert!(second.stderr.contains("hint: "), "{second:?}");
     first.ended(&place).await.with_code(0);
     expect_each_done_once(&place.folder("t/staged"), TASKS);
 }

@@ -30,8 +30,7 @@ pub struct Target {
     pub attributes: Option<(u32, i64)>,
     /// The file that has its name already, and that it is to replace.
     pub replaces: Option<Replaced>,
-    /// Whether the bag's ledger named a file of that name before: then what is there now was put there by the bag, and may be
-    /// moved aside.
+    /// Whether what has its name now was put there by the bag, as its ledger says, and may be moved aside.
     pub named: bool,
 }
 
