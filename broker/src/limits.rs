@@ -172,6 +172,10 @@ pub const DISK_WAIT: Duration = Duration::from_secs(8);
 pub const OBJECTS_PUT: usize = 16;
 /// Objects that a gatherer checks or fetches at a time.
 pub const OBJECTS_FETCHED: usize = 16;
+/// From this size on, in bytes, an output takes a noticeable time to be read back.
+pub const LARGE_OUTPUT_BYTES: u64 = 64 * 1024 * 1024;
+/// How many of those are read back at a time.
+pub const LARGE_OUTPUTS_READ: usize = 2;
 /// A disk that reads and syncs slower than this for one output, in bytes a second, is one that hangs.
 pub const DISK_BYTES_PER_SECOND_MIN: u64 = 1024 * 1024;
 

@@ -53,6 +53,7 @@ pub fn descriptor(payload: &[u8]) -> bool {
         outcome: Outcome::Failed(failed),
         times: Times::default(),
         descriptor: Some(Box::new(task)),
+        file: None,
     };
     assert_eq!(TaskResult::decode(&result.encode()).ok(), Some(result));
     true

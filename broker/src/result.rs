@@ -237,6 +237,29 @@ pub struct TaskResult {
     /// where the output is a file: the run folder has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub descriptor: Option<Box<TaskDescriptor>>,
+    /// The file that got the output's name: only the gatherer knows, and its ledger says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileId>,
+}
+
+/// Which file it is, on its file system: another one of the same name is never the same, nor is one that got the same
+/// inode later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileId {
+    /// Its inode.
+    pub inode: u64,
+    /// When it was made, ns since 1970.
+    pub born_ns: u64,
+}
+
+impl FileId {
+    /// That of a file, if its file system notes when files are made.
+    #[must_use]
+    pub fn of(metadata: &std::fs::Metadata) -> Option<Self> {
+        let born = metadata.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        let inode = std::os::unix::fs::MetadataExt::ino(metadata);
+        Some(Self { inode, born_ns: u64::try_from(born.as_nanos()).ok()? })
+    }
 }
 
 impl TaskResult {
@@ -348,6 +371,7 @@ mod tests {
             outcome: Outcome::Failed(Failed::new(Cause::InputMissing, "gone")),
             times: Times::default(),
             descriptor: None,
+            file: None,
         };
         let payload = result.encode();
         assert_eq!(TaskResult::decode(&payload).unwrap(), result);

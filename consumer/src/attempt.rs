@@ -367,6 +367,7 @@ impl Shared {
             outcome,
             times: Times { made_us: wall_clock_us(), ..Times::default() },
             descriptor: None,
+            file: None,
         }
     }
 }

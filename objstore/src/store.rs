@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor, Transfer};
 use bagpress_broker::ids::Execution;
 use bagpress_broker::result::{Failed, TaskResult};
-use bagpress_broker::{BagEvents, Broker, limits, quote, subjects};
+use bagpress_broker::{BagEvents, Broker, limits, subjects};
 use bagpress_codec::{Digest, Generator};
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::error::input_failed;
 use crate::object_ref::Bucket;
 use crate::staging::{Grant, InputFile, Permission, Stager, Upload, create_part};
-use crate::{Fetched, Sink, Source, StoreError, object_ref, output_failed};
+use crate::{Fetched, Sink, Source, StoreError, object_ref};
 
 /// Where inputs come from and outputs go, for one worker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -114,7 +114,7 @@ impl Store {
             Err(failed) => return Ok(Opened::Refused(failed)),
         };
         let (sink, output) = match grant.filter(|_| staged) {
-            Some(grant) => self.staged(grant)?,
+            Some(grant) => self.staged(grant),
             None if task.codec.stores_nothing() => (Sink::Nothing, Output::Nothing),
             None => self.object(task, execution)?,
         };
@@ -153,17 +153,22 @@ impl Store {
         }
     }
 
-    fn staged(&self, grant: Grant) -> Result<(Sink, Output), StoreError> {
+    fn staged(&self, grant: Grant) -> (Sink, Output) {
         if let Some(share) = &grant.share {
-            let file = create_part(&share.part).map_err(|error| {
-                StoreError::Output(output_failed(&quote::name(&share.part), &error))
-            })?;
-            let sink = Sink::File { file, sync: !share.same_kernel };
-            return Ok((sink, Output::ByPath(Upload::by_path(&self.stager, &grant))));
+            match create_part(&share.part) {
+                Ok(file) => {
+                    let sink = Sink::File { file, sync: !share.same_kernel };
+                    return (sink, Output::ByPath(Upload::by_path(&self.stager, &grant)));
+                }
+                // What this worker cannot do there its gatherer may, who also knows what it means.
+                Err(error) => {
+                    tracing::debug!(%error, part = %share.part.display(), "not by path");
+                }
+            }
         }
         let (sender, chunks) = mpsc::channel(limits::WINDOW_MAX);
         let output = Output::Upload { stager: self.stager.clone(), grant, chunks };
-        Ok((Sink::chunks(sender), output))
+        (Sink::chunks(sender), output)
     }
 
     fn object(

@@ -54,12 +54,14 @@ pub fn trouble(error: &io::Error) -> Trouble {
     }
 }
 
-/// Why an input cannot be had: what passes is given back, and spends no attempt.
+/// Why an input cannot be had: what passes is given back, and spends no attempt if that is certain.
 #[must_use]
 pub(crate) fn input_failed(path: &Path, error: &io::Error) -> Failed {
-    let cause = match (trouble(error), error.kind()) {
-        (Trouble::Passes, _) => Cause::Full,
-        (_, io::ErrorKind::NotFound) => Cause::InputMissing,
+    let cause = match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Cause::Full,
+        // Another try may do, and not for ever.
+        Some(Errno::BUSY | Errno::TIMEDOUT) => Cause::TransferError,
+        Some(Errno::NOENT) => Cause::InputMissing,
         _ => Cause::InputUnreadable,
     };
     Failed::new(cause, format!("{}: {error}", quote::name(path)))

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bagpress_broker::ids::{Execution, TaskId};
+use bagpress_broker::result::FileId;
 use bagpress_codec::Digest;
 use bagpress_objstore::Trouble;
 use bagpress_objstore::staging::{
-    BAD_DIR, PART_DIR, Parts, Placed, Replaced, Target, create_part, mtime_ns, remove_parts,
+    BAD_DIR, Own, PART_DIR, Parts, Placed, Replaced, Target, create_part, mtime_ns, remove_parts,
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -30,7 +31,7 @@ impl Folder {
             path: PathBuf::from("a b/ü.gz"),
             attributes: None,
             replaces: None,
-            named: false,
+            own: Own::Nothing,
         };
         let parts = Parts::open(&root.path().join("out"), &id.bag)?;
         Ok(Self { parts, id, target, _root: root })
@@ -58,6 +59,11 @@ impl Folder {
     fn occupy(&self, bytes: &[u8]) -> Outcome {
         fs::create_dir_all(self.last().parent().ok_or("no folder")?)?;
         Ok(fs::write(self.last(), bytes)?)
+    }
+
+    /// What has the name now, as a ledger notes it.
+    fn own_file(&self) -> Outcome<Own> {
+        Ok(Own::File(FileId::of(&self.last().metadata()?).ok_or("no birth time here")?))
     }
 
     fn set_aside(&self) -> Outcome<Vec<Vec<u8>>> {
@@ -101,9 +107,9 @@ fn an_output_that_is_there_with_the_right_digest_stays_and_the_part_goes() -> Ou
 #[test]
 fn a_file_that_the_bag_named_and_is_another_now_is_set_aside_and_never_lost() -> Outcome {
     let mut folder = Folder::new()?;
-    folder.target.named = true;
     for other in [&b"somebody's work"[..], b"more of it"] {
         folder.occupy(other)?;
+        folder.target.own = folder.own_file()?;
         let placed = folder.place(&folder.part(b"output")?, b"output")?;
         let Placed::Instead(aside) = placed else { return Err(format!("{placed:?}").into()) };
         assert_eq!(fs::read(aside)?, other);
@@ -131,11 +137,13 @@ fn what_the_bag_did_not_make_is_never_touched_whatever_it_is() -> Outcome {
     for make in make {
         make()?;
         let before = last.symlink_metadata()?;
-        for named in [false, true] {
-            if named && before.is_file() {
+        // As little if another file had the name before, or nothing but a file would be the bag's own.
+        let other = Own::File(FileId { inode: before.ino(), born_ns: 1 });
+        for own in [Own::Nothing, other, Own::Everything] {
+            if own == Own::Everything && before.is_file() {
                 continue;
             }
-            let target = Target { named, ..folder.target.clone() };
+            let target = Target { own, ..folder.target.clone() };
             let digest = Digest::of(b"output");
             let placed = folder.parts.place(&folder.id, &execution, &target, &digest)?;
             assert_eq!(placed, Placed::Taken, "{before:?}");

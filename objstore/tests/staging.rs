@@ -16,11 +16,10 @@ use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::testing::eventually;
 use bagpress_broker::{limits, subjects};
 use bagpress_codec::Digest;
-use bagpress_objstore::staging::messages::{Chunked, Closed, OFFSET};
-use bagpress_objstore::staging::{Grant, Permission, Stager, Upload, boot_id, create_part};
+use bagpress_objstore::staging::messages::{Chunked, OFFSET};
+use bagpress_objstore::staging::{Permission, Upload, boot_id, create_part};
 use bagpress_objstore::{Fetched, StoreError, Stored};
 use bytes::Bytes;
-use futures::StreamExt;
 use tokio::sync::mpsc;
 
 use self::execute::Execute;
@@ -353,41 +352,6 @@ async fn all_windows_together_stay_below_their_bound() -> Outcome {
         *window = sent(&house, execution, 1, &chunk).await?;
     }
     assert!(windows.iter().map(|(_, window)| window).sum::<usize>() <= MOST, "{windows:?}");
-    Ok(())
-}
-
-/// A large output takes longer to be read back and synced than a request may: its worker asks until it is durable.
-#[tokio::test]
-async fn who_closes_asks_again_for_as_long_as_the_output_is_being_read() -> Outcome {
-    let mut house = House::open(false).await?;
-    let execute = Execute::new(&house, 0);
-    leave(&mut house).await;
-    let client = house.gatherer.client_handle();
-    let mut closes = client.subscribe(subjects::close(&house.bag)).await?;
-    house.gatherer.flush().await?;
-    let answering = tokio::spawn(async move {
-        // More often than a lost answer is asked for again.
-        for number in 0..=2 * limits::GET_RETRIES {
-            let message = closes.next().await?;
-            let answer =
-                if number < 2 * limits::GET_RETRIES { Closed::Reading } else { Closed::Durable };
-            let answer = serde_json::to_vec(&answer).ok()?;
-            client.publish(message.reply?, answer.into()).await.ok()?;
-        }
-        Some(())
-    });
-    let stager = Stager::new(&house.worker, Vec::new());
-    let grant = Grant {
-        id: execute.id.clone(),
-        execution: execute.execution.clone(),
-        window: 1,
-        share: None,
-    };
-    let (sender, chunks) = mpsc::channel(1);
-    drop(sender);
-    let stored = stager.upload(&grant, chunks).await?.close(0, &Digest::of(b"")).await?;
-    assert!(matches!(stored, Stored::Staged), "{stored:?}");
-    answering.await?.ok_or("not answered")?;
     Ok(())
 }
 

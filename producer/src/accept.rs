@@ -1,13 +1,14 @@
 //! What happens to a committed result: its output gets its final name, then it is counted.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
-use bagpress_broker::result::{Cause, Failed, Outcome, Place, TaskResult, wall_clock_us};
+use bagpress_broker::result::{Cause, Failed, FileId, Outcome, Place, TaskResult, wall_clock_us};
 use bagpress_broker::{Broker, Followed, limits, quote, subjects};
 use bagpress_objstore::Trouble;
 use bagpress_objstore::object_ref::Bucket;
@@ -98,12 +99,15 @@ impl Acceptor {
             results.iter().map(|result| self.fetch(result).boxed()).collect();
         let fates: Vec<_> =
             stream::iter(fetching).buffered(limits::OBJECTS_FETCHED).collect().await;
-        let (mut fetched, mut failed) = (Vec::new(), Vec::new());
+        let (mut fetched, mut failed, mut sweep) = (Vec::new(), Vec::new(), Vec::new());
         for (result, fate) in results.iter().cloned().zip(fates) {
             match fate? {
                 Fate::Counted => fetched.push(result),
                 Fate::Lost => accepted.lost.push(result.index),
-                Fate::Fails(why) => failed.push(fails(&result, why)),
+                Fate::Fails(why) => {
+                    sweep.push((result.index, result.round));
+                    failed.push(fails(&result, why));
+                }
             }
         }
         let mut placed = self.place(fetched).await?;
@@ -111,7 +115,8 @@ impl Acceptor {
         accepted.aside = placed.aside;
         placed.counted.append(&mut failed);
         accepted.counted = self.count(placed.counted).await?;
-        self.sweep(placed.sweep);
+        sweep.append(&mut placed.sweep);
+        self.sweep(sweep);
         Ok(accepted)
     }
 
@@ -154,11 +159,6 @@ impl Acceptor {
             && matches!(specification.data, Data::Files { .. })
     }
 
-    fn counts_followed(&self, followed: &Followed) -> bool {
-        let (index, round) = id_of(followed);
-        self.counts(index, round)
-    }
-
     fn counts(&self, index: u32, round: u32) -> bool {
         let ledger = &self.plan.ledger;
         index < self.plan.specification.tasks
@@ -166,26 +166,31 @@ impl Acceptor {
             && !ledger.is_decided(index)
     }
 
-    /// As much of a batch, from its start, as there is room for where objects become files.
-    fn that_fits(&self, mut batch: Vec<Followed>) -> io::Result<(Vec<Followed>, Vec<Followed>)> {
+    /// What of a batch there is room for where objects become files, and the rest.
+    fn that_fits(&self, batch: Vec<Followed>) -> io::Result<(Vec<Followed>, Vec<Followed>)> {
         let (Some((parts, _)), Some(_)) = (&self.parts, &self.bucket) else {
             return Ok((batch, Vec::new()));
         };
-        let mut bytes = 0_u64;
-        let mut fits = |followed: &Followed| {
+        let (mut bytes, mut too_large) = (0_u64, None);
+        let (now, later): (Vec<_>, Vec<_>) = batch.into_iter().partition(|followed| {
+            let (index, round) = id_of(followed);
             let done = followed.result.as_ref().ok().and_then(|result| result.done());
-            let more =
-                done.filter(|_| self.counts_followed(followed)).map_or(0, |d| d.output_bytes);
-            bytes = bytes.saturating_add(more);
-            more == 0 || parts.lacks(bytes).is_none()
-        };
-        let count = batch.iter().take_while(|followed| fits(followed)).count();
-        if count == 0 && !batch.is_empty() {
+            let more = done.filter(|_| self.counts(index, round)).map_or(0, |d| d.output_bytes);
+            let fits = more == 0 || parts.lacks(bytes.saturating_add(more)).is_none();
+            if fits {
+                bytes += more;
+            } else {
+                too_large.get_or_insert((index, more));
+            }
+            fits
+        });
+        if let (true, Some((index, bytes))) = (now.is_empty(), too_large) {
+            let name = self.plan.target(index).map(|target| quote::name(target.path));
             let why = parts.full(bytes).unwrap_or_else(|| "disk full".to_owned());
-            return Err(io::Error::new(io::ErrorKind::StorageFull, why));
+            let text = format!("{}: {why}", name.unwrap_or_default());
+            return Err(io::Error::new(io::ErrorKind::StorageFull, text));
         }
-        let later = batch.split_off(count);
-        Ok((batch, later))
+        Ok((now, later))
     }
 
     /// Gives every output of the batch its final name, durably.
@@ -318,11 +323,18 @@ impl Placing {
             }
             Err(error) => return Err(error),
         };
+        let file = || {
+            let named = fs::symlink_metadata(parts.root().join(&target.path)).ok()?;
+            FileId::of(&named)
+        };
         self.moved = true;
         if why.is_some() || result.attempt > 1 {
             self.sweep.push((result.index, result.round));
         }
-        self.counted.push(why.map_or_else(|| result.clone(), |why| fails(&result, why)));
+        self.counted.push(match why {
+            Some(why) => fails(&result, why),
+            None => Arc::new(TaskResult { file: file(), ..(*result).clone() }),
+        });
         Ok(())
     }
 }
@@ -365,18 +377,21 @@ pub(crate) async fn output_bucket(broker: &Broker, plan: &BagPlan) -> Result<Buc
     let specification = &plan.specification;
     let name = subjects::bucket(&specification.bag);
     let description = format!("Outputs of bag {}", specification.bag);
+    let grown = plan.growth().0;
+    let needed = specification.bucket_bytes() + grown + grown / 1024;
+    if grown > 0 {
+        open_bucket(broker, &name)?.grow_to(needed).await.context("enlarge the bag's bucket")?;
+    }
     let bucket = Bucket::create(
         broker.client_handle(),
         broker.context_handle(),
         &name,
         &description,
-        specification.bucket_bytes(),
+        needed,
         &specification.bag,
     );
     let bucket = Box::pin(bucket).await;
-    bucket.with_context(|| {
-        format!("make the bag's bucket; it needs {} bytes at most", specification.bucket_bytes())
-    })
+    bucket.with_context(|| format!("make the bag's bucket; it needs {needed} bytes at most"))
 }
 
 const _: () = assert!(limits::GATHER_BATCH >= limits::OBJECTS_FETCHED);

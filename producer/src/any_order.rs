@@ -51,6 +51,7 @@ fn result(index: u32, round: u32, fails: bool, attempt: u32) -> Arc<TaskResult> 
         outcome: if fails { Outcome::Failed(failed) } else { Outcome::Done(done) },
         times: Times { execute_us: 100 + u64::from(index), ..Times::default() },
         descriptor: None,
+        file: None,
     })
 }
 

@@ -298,5 +298,6 @@ pub(crate) fn failure(
         outcome: Outcome::Failed(failed),
         times: Times { made_us: wall_clock_us(), ..Times::default() },
         descriptor: None,
+        file: None,
     }
 }

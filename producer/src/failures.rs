@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use bagpress_broker::quote::{name, words};
@@ -10,6 +11,7 @@ use serde::ser::{Error as _, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::folder::RunFolder;
+use crate::inputs;
 use crate::plan::BagPlan;
 
 /// One failed task.
@@ -20,10 +22,26 @@ pub struct Failure {
     /// Why, for scripts.
     pub cause: String,
     /// The file that was to be compressed, in a bag of files.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "write_path",
+        deserialize_with = "read_path"
+    )]
+    pub path: Option<PathBuf>,
     /// Why, for people.
     pub message: String,
+}
+
+fn write_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => inputs::write_path(path, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn read_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    inputs::read_path(deserializer).map(Some)
 }
 
 impl Failure {
@@ -37,7 +55,7 @@ impl Failure {
     /// The same, with the path of its input.
     pub(crate) fn with_path(mut self, plan: &BagPlan) -> Self {
         let entry = plan.inputs.as_ref().and_then(|inputs| inputs.get(self.index).ok());
-        self.path = entry.map(|entry| entry.path.display().to_string());
+        self.path = entry.map(|entry| entry.path);
         self
     }
 

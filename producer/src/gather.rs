@@ -136,7 +136,9 @@ pub async fn gather(
     gathering.listening.abort();
     let records = gathering.outcomes.records();
     // What the server knows of attempts goes with it, in local mode.
-    let history = history::keep(broker, &specification.bag, folder, records).await;
+    // A disk that hangs is not waited for when the bag is over.
+    let keeping = history::keep(broker, &specification.bag, folder, records);
+    let history = tokio::time::timeout(limits::DISK_WAIT, keeping).await.unwrap_or_default();
     if let Err(error) = followed {
         gathering.give_up(&error).await;
         return Err(error);
@@ -415,7 +417,9 @@ impl Gathering {
             // It is gone when this returns, with an error that says so.
             drop(publishing.await);
         }
-        self.acceptor.finish().await;
+        if tokio::time::timeout(limits::DISK_WAIT, self.acceptor.finish()).await.is_err() {
+            warn!("the last stats files may be missing");
+        }
         let mut state = BagState::Running;
         if error.is::<Cancelled>() {
             state = BagState::Cancelled;

@@ -94,6 +94,7 @@ mod tests {
             outcome: Outcome::Failed(Failed::new(cause, "broken")),
             times: Times::default(),
             descriptor: None,
+            file: None,
         }))
     }
 

@@ -6,10 +6,10 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bagpress_broker::result::{Cause, Outcome, TaskResult};
+use bagpress_broker::result::{Cause, FileId, Outcome, TaskResult};
 
 use crate::glance;
-use crate::manifest::{BadLine, Entry, InputNow, Manifest};
+use crate::manifest::{self, BadLine, Entry, InputNow, Manifest};
 use crate::tally::Tally;
 
 /// The ledger of one run, open.
@@ -26,10 +26,10 @@ pub struct Ledger {
 struct State {
     done: Bits,
     failed: Bits,
-    /// Tasks that were done in any round, and whose output's name was not found to be another's since.
-    named: Bits,
     /// Rounds above 0, of the few tasks that have one.
     rounds: HashMap<u32, u32>,
+    /// The files that got the names of their outputs, as far as they were not found to be others since.
+    files: HashMap<u32, FileId>,
     /// Inputs that are taken as they were when a round began, of the few tasks that have one.
     inputs: HashMap<u32, InputNow>,
     tally: Tally,
@@ -81,13 +81,8 @@ impl State {
             }
             Entry::Begun { .. } => {}
             Entry::Outcome(result) => {
-                match &result.outcome {
-                    Outcome::Done(_) => self.named.set(result.index, true),
-                    // What has the name now is another's, whatever had it before.
-                    Outcome::Failed(failed) if failed.cause == Cause::OutputExists => {
-                        self.named.set(result.index, false);
-                    }
-                    Outcome::Failed(_) => {}
+                if self.rounds.contains_key(&result.index) {
+                    note_file(&mut self.files, result);
                 }
                 if result.round > self.round(result.index) {
                     // The line that began its round was lost: the highest round counts all the same.
@@ -106,6 +101,18 @@ impl State {
     }
 }
 
+/// Notes which file got the name of a task's output.
+fn note_file(files: &mut HashMap<u32, FileId>, result: &TaskResult) {
+    match (&result.outcome, result.file) {
+        (Outcome::Done(_), Some(file)) => drop(files.insert(result.index, file)),
+        // What has the name now is another's, whatever had it before.
+        (Outcome::Failed(failed), _) if failed.cause == Cause::OutputExists => {
+            files.remove(&result.index);
+        }
+        _ => {}
+    }
+}
+
 impl Ledger {
     /// Opens the ledger of a bag of `tasks`.
     ///
@@ -116,8 +123,8 @@ impl Ledger {
         let mut state = State {
             done: Bits::new(tasks),
             failed: Bits::new(tasks),
-            named: Bits::new(tasks),
             rounds: HashMap::new(),
+            files: HashMap::new(),
             inputs: HashMap::new(),
             tally: Tally::default(),
         };
@@ -133,9 +140,18 @@ impl Ledger {
     fn recount(&self) -> io::Result<()> {
         let mut tally = Tally::default();
         self.outcomes(|result| tally.add(&result, 0))?;
+        let begun = self.with(|state| state.rounds.clone());
+        let mut files = HashMap::new();
+        manifest::read(&File::open(self.path())?, |entry| {
+            if let Entry::Outcome(result) = entry
+                && begun.contains_key(&result.index)
+            {
+                note_file(&mut files, &result);
+            }
+        })?;
         self.with(|state| {
             tally.keep_commit_times(&state.tally);
-            state.tally = tally;
+            (state.tally, state.files) = (tally, files);
         });
         Ok(())
     }
@@ -241,16 +257,21 @@ impl Ledger {
         begun
     }
 
-    /// Whether a task was done in any round, so that what has its output's name was put there by this bag.
+    /// The file that got the name of a task's output in an earlier round.
     #[must_use]
-    pub(crate) fn has_named(&self, index: u32) -> bool {
-        self.with(|state| state.named.get(index))
+    pub(crate) fn file(&self, index: u32) -> Option<FileId> {
+        self.with(|state| state.files.get(&index).copied())
     }
 
     /// The input of a task as its round takes it, where that is not how it was when the bag was made.
     #[must_use]
     pub(crate) fn input_now(&self, index: u32) -> Option<InputNow> {
         self.with(|state| state.inputs.get(&index).copied())
+    }
+
+    /// All of those inputs.
+    pub(crate) fn inputs_now(&self) -> Vec<(u32, InputNow)> {
+        self.with(|state| state.inputs.iter().map(|(index, now)| (*index, *now)).collect())
     }
 
     /// Whether a task failed.
@@ -316,6 +337,7 @@ mod tests {
             outcome: if fails { Outcome::Failed(failed) } else { Outcome::Done(done) },
             times: Times { execute_us: 100, ..Times::default() },
             descriptor: None,
+            file: None,
         }))
     }
 
@@ -343,20 +365,38 @@ mod tests {
         let now = InputNow { bytes: 7, mtime_ns: -1, mode: 0o600, inode: 3 };
         ledger.begin(&[0, 1], &HashMap::from([(0, now)])).unwrap();
         ledger.begin(&[0], &HashMap::new()).unwrap();
-        assert!(!ledger.has_named(0));
         ledger.append(&[result(0, 2, false)], |_| 0).unwrap();
         drop(ledger);
         let ledger = Ledger::open(&path, 2).unwrap();
         assert_eq!((ledger.input_now(0), ledger.input_now(1)), (Some(now), None));
-        // Whatever comes of later rounds, that name was given.
+    }
+
+    #[test]
+    fn the_file_that_got_a_name_is_known_in_later_rounds_until_the_name_is_anothers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.jsonl");
+        let ledger = Ledger::open(&path, 2).unwrap();
+        let with_file = |index, round, inode| {
+            let Entry::Outcome(done) = result(index, round, false) else { panic!("no outcome") };
+            let file = Some(FileId { inode, born_ns: 7 });
+            Entry::Outcome(Arc::new(TaskResult { file, ..(*done).clone() }))
+        };
+        ledger.append(&[with_file(0, 0, 1), with_file(1, 0, 2)], |_| 0).unwrap();
         ledger.begin(&[0], &HashMap::new()).unwrap();
-        assert!(ledger.has_named(0) && !ledger.has_named(1));
-        // Until it is found to be another's.
-        let Entry::Outcome(taken) = result(0, 3, true) else { panic!("no outcome") };
+        let file = |ledger: &Ledger, index| ledger.file(index).map(|file| file.inode);
+        assert_eq!(file(&ledger, 0), Some(1));
+        ledger.append(&[with_file(0, 1, 3)], |_| 0).unwrap();
+        ledger.begin(&[0], &HashMap::new()).unwrap();
+        drop(ledger);
+        let ledger = Ledger::open(&path, 2).unwrap();
+        assert_eq!(file(&ledger, 0), Some(3));
+        let Entry::Outcome(taken) = result(0, 2, true) else { panic!("no outcome") };
         let outcome = Outcome::Failed(Failed::new(Cause::OutputExists, "it is there"));
         let taken = TaskResult { outcome, ..(*taken).clone() };
         ledger.append(&[Entry::Outcome(Arc::new(taken))], |_| 0).unwrap();
-        assert!(!ledger.has_named(0));
+        assert_eq!(file(&ledger, 0), None);
+        drop(ledger);
+        assert_eq!(file(&Ledger::open(&path, 2).unwrap(), 0), None);
     }
 
     #[test]

@@ -245,6 +245,7 @@ mod tests {
             outcome: Outcome::Failed(Failed::new(Cause::InputMissing, "gone, \"quoted\"\nand é")),
             times: Times::default(),
             descriptor: None,
+            file: None,
         }))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bagpress_broker::descriptor::Transfer;
 use bagpress_broker::result::TaskResult;
-use bagpress_objstore::staging::{InputFile, Plan, Target};
+use bagpress_objstore::staging::{InputFile, Own, Plan, Target};
 
 use crate::inputs::{InputEntry, InputList};
 use crate::ledger::Ledger;
@@ -35,6 +35,18 @@ impl BagPlan {
         inputs.get(index).map(|entry| self.now(index, entry))
     }
 
+    /// Bytes by which inputs have grown that rounds take as they are now, and the largest of those inputs.
+    pub(crate) fn growth(&self) -> (u64, u64) {
+        let Some(inputs) = &self.inputs else { return (0, 0) };
+        let (mut more, mut largest) = (0_u64, 0);
+        for (index, now) in self.ledger.inputs_now() {
+            let before = inputs.get(index).map_or(0, |entry| entry.bytes);
+            more = more.saturating_add(now.bytes.saturating_sub(before));
+            largest = now.bytes.max(largest);
+        }
+        (more, largest)
+    }
+
     /// A file of the list, as the task's round takes it.
     pub(crate) fn now(&self, index: u32, entry: InputEntry) -> InputEntry {
         match self.ledger.input_now(index) {
@@ -56,8 +68,12 @@ impl Plan for BagPlan {
         if let Some(now) = self.ledger.input_now(index) {
             target.attributes = Some((now.mode, now.mtime_ns));
         }
-        // What lies in the run's own folder was put there by nobody else.
-        target.named = self.specification.out.is_none() || self.ledger.has_named(index);
+        target.own = match (&self.specification.out, self.ledger.file(index)) {
+            // What lies in the run's own folder was put there by nobody else.
+            (None, _) => Own::Everything,
+            (Some(_), Some(file)) => Own::File(file),
+            (Some(_), None) => Own::Nothing,
+        };
         Ok(target)
     }
 

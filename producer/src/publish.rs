@@ -20,10 +20,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tracing::{info, warn};
 
+use crate::accept::open_bucket;
 use crate::dispatch::{HandIn, Handed, Offerable, failure};
 use crate::inputs::InputEntry;
 use crate::plan::BagPlan;
-use crate::spec::{Data, Specification};
+use crate::spec::Data;
 
 /// Bytes that one permit of the input window stands for.
 const WINDOW_UNIT: u64 = 64 * 1024;
@@ -78,7 +79,7 @@ impl Publisher {
         let specification = &plan.specification;
         let inputs = match (&specification.data, specification.results) {
             (Data::Files { largest, .. }, ResultPath::Objects) => {
-                Some(input_bucket(broker, specification, *largest).await?)
+                Some(input_bucket(broker, plan, *largest).await?)
             }
             _ => None,
         };
@@ -113,9 +114,10 @@ impl Publisher {
     ///
     /// As [`Publisher::new`].
     pub(crate) async fn remake_inputs(&self) -> Result<()> {
-        let specification = &self.shared.plan.specification;
-        if let (Some(_), Data::Files { largest, .. }) = (&self.shared.inputs, &specification.data) {
-            input_bucket(&self.shared.broker, specification, *largest).await?;
+        let plan = &self.shared.plan;
+        let data = &plan.specification.data;
+        if let (Some(_), Data::Files { largest, .. }) = (&self.shared.inputs, data) {
+            input_bucket(&self.shared.broker, plan, *largest).await?;
         }
         Ok(())
     }
@@ -384,19 +386,21 @@ impl Publisher {
 }
 
 /// The bag's input bucket, made if it is not there.
-async fn input_bucket(
-    broker: &Broker,
-    specification: &Specification,
-    largest: u64,
-) -> Result<Bucket> {
-    let most = limits::INPUT_WINDOW_BYTES.max(largest);
+async fn input_bucket(broker: &Broker, plan: &BagPlan, largest: u64) -> Result<Bucket> {
+    let specification = &plan.specification;
+    let (more, largest_now) = plan.growth();
+    let most = limits::INPUT_WINDOW_BYTES.max(largest).max(largest_now);
     let needed = if specification.keep_inputs {
-        specification.bucket_bytes()
+        specification.bucket_bytes() + more
     } else {
         most + most / 8 + (64 << 20)
     };
     let bag = &specification.bag;
     let (name, description) = (subjects::input_bucket(bag), format!("Inputs of bag {bag}"));
+    if more > 0 {
+        let enlarged = open_bucket(broker, &name)?.grow_to(needed).await;
+        enlarged.context("enlarge the input bucket")?;
+    }
     let (client, context) = (broker.client_handle(), broker.context_handle());
     let made = Bucket::create(client, context, &name, &description, needed, bag);
     Box::pin(made).await.context("make the input bucket")

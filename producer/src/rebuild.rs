@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use bagpress_broker::ids::Execution;
 use bagpress_broker::limits;
-use bagpress_broker::result::{Done, Outcome, Place, TaskResult, Times, wall_clock_us};
+use bagpress_broker::result::{Done, FileId, Outcome, Place, TaskResult, Times, wall_clock_us};
 use bagpress_codec::{Digest, Generator, Hasher, SEGMENT_BYTES};
 use bagpress_objstore::staging::{InputFile, OpenInput, Plan as _, hash_file};
 
@@ -36,7 +36,8 @@ pub(crate) fn from_outputs(plan: &BagPlan, root: &Path) -> Result<usize> {
             continue;
         }
         let Some(done) = examine(plan, index, &path) else { continue };
-        found.push(Entry::Outcome(Arc::new(result(plan, index, done))));
+        let file = path.symlink_metadata().ok().and_then(|metadata| FileId::of(&metadata));
+        found.push(Entry::Outcome(Arc::new(result(plan, index, done, file))));
         if found.len() == BATCH {
             rebuilt += append(plan, &mut found)?;
         }
@@ -84,7 +85,7 @@ fn input(plan: &BagPlan, index: u32) -> io::Result<(Digest, u64)> {
     hash_file(&path)
 }
 
-fn result(plan: &BagPlan, index: u32, done: Done) -> TaskResult {
+fn result(plan: &BagPlan, index: u32, done: Done, file: Option<FileId>) -> TaskResult {
     TaskResult {
         v: limits::WIRE_VERSION,
         bag: plan.specification.bag.clone(),
@@ -97,5 +98,6 @@ fn result(plan: &BagPlan, index: u32, done: Done) -> TaskResult {
         outcome: Outcome::Done(done),
         times: Times { made_us: wall_clock_us(), ..Times::default() },
         descriptor: None,
+        file,
     }
 }

@@ -44,6 +44,10 @@ impl Gathering {
             }
             info!(tasks = again.len(), changed = inputs.len(), "running again");
             self.begin_again(&again, &inputs).await?;
+            if !inputs.is_empty() {
+                // What has grown may need larger ones.
+                self.remake_buckets().await;
+            }
         }
         Ok(())
     }

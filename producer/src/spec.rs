@@ -10,7 +10,7 @@ use bagpress_broker::ids::{BagId, Pool, RunName};
 use bagpress_broker::result::wall_clock_us;
 use bagpress_broker::{limits, quote, subjects};
 use bagpress_codec::{Codec, DataKind, Digest};
-use bagpress_objstore::staging::{InputFile, Target};
+use bagpress_objstore::staging::{InputFile, Own, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::Usage;
@@ -203,13 +203,13 @@ impl Specification {
         }
         let Some(inputs) = inputs else {
             let path = subjects::output_name(index).into();
-            return Ok(Target { path, attributes: None, replaces: None, named: false });
+            return Ok(Target { path, attributes: None, replaces: None, own: Own::Nothing });
         };
         let entry = inputs.get(index)?;
         let mut path = entry.target.into_os_string();
         path.push(self.codec.extension());
         let attributes = Some((entry.mode, entry.mtime_ns));
-        Ok(Target { path: path.into(), attributes, replaces: entry.replaces, named: false })
+        Ok(Target { path: path.into(), attributes, replaces: entry.replaces, own: Own::Nothing })
     }
 
     /// Bytes that the bag's bucket needs, at most.

@@ -57,7 +57,7 @@ impl Gathering {
     }
 
     /// Makes the buckets again, if a broker forgot them.
-    async fn remake_buckets(&mut self) {
+    pub(crate) async fn remake_buckets(&mut self) {
         // What was removed with the bag must not be there again.
         if self.acceptor.bucket.is_none() || !self.lease.confirm(self.line(BagState::Running)).await
         {
@@ -203,7 +203,9 @@ impl Gathering {
         }
         if committed {
             let full = || self.receiver.as_ref().is_some_and(|r| r.waiting().is_some());
-            let room = self.hangs().is_none() && self.room.full().is_none() && !full();
+            // While the bag moves nobody need know, and to ask may take as long as the disk does.
+            let still = quiet >= UNHELD_EVERY && self.hangs().is_none();
+            let room = still && self.room.full().is_none() && !full();
             self.waking.look(quiet, room);
         }
         let reconnected = self.broker.connects() != self.reconnects

@@ -97,6 +97,25 @@ async fn what_the_bag_itself_wrote_and_is_bad_is_moved_aside_with_a_word() {
     assert_eq!(fs::read(aside.path()).unwrap(), b"no longer an output");
 }
 
+/// Its owner has removed the first bag's output, and the second bag's has that name since.
+#[tokio::test]
+async fn an_output_of_another_bag_is_not_repaired_away() {
+    let place = Place::new().await;
+    for (name, bag) in [("ma", "a"), ("mb", "b")] {
+        fs::create_dir_all(place.path(name).join("logs")).unwrap();
+        fs::write(place.path(name).join("logs/f"), name).unwrap();
+        place.run(&format!("run {name}/logs --out om --name {bag} -q")).await.with_code(0);
+        if bag == "a" {
+            fs::remove_file(place.path("om/logs/f.gz")).unwrap();
+        }
+    }
+    let repaired = place.run("gather runs/a/staged --repair -q").await.with_code(1);
+    assert!(repaired.stdout.contains("output-exists"), "{repaired:?}");
+    assert_eq!(content(&place.path("om/logs/f.gz")), b"mb");
+    assert!(!place.path("om").join(BAD_DIR).exists());
+    place.run("verify runs/b/staged").await.with_code(0);
+}
+
 #[tokio::test]
 async fn a_failure_of_the_gatherers_own_is_in_the_ledger_once() {
     let (place, server) = Place::with_server().await;

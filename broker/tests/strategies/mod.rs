@@ -3,7 +3,7 @@
 use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor, Transfer, Verify};
 use bagpress_broker::ids::{BagId, Execution, random_base32};
 use bagpress_broker::limits;
-use bagpress_broker::result::{Cause, Done, Failed, Outcome, Place, TaskResult, Times};
+use bagpress_broker::result::{Cause, Done, Failed, FileId, Outcome, Place, TaskResult, Times};
 use bagpress_codec::{Codec, DataKind, Digest};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -152,6 +152,7 @@ pub(crate) fn result() -> impl Strategy<Value = TaskResult> {
             outcome,
             times,
             descriptor: carries.then(|| Box::new(task)),
+            file: carries.then_some(FileId { inode: 3, born_ns: 1_764_000_000_000_000_000 }),
         },
     )
 }

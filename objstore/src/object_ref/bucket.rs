@@ -165,6 +165,27 @@ impl Bucket {
         Error::Full { bucket: self.name.clone(), why }
     }
 
+    /// Lets a bucket that is there take `max_bytes`, if it takes less: an input may have grown since it was made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unanswered`], also if the server cannot reserve that much.
+    pub async fn grow_to(&self, max_bytes: u64) -> Result<(), Error> {
+        let what = "let a bucket take more";
+        match self.usage().await {
+            Ok(_) => {}
+            Err(Error::NoBucket { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let found = self.stored_config().await?;
+        let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
+        if found.max_bytes >= max_bytes {
+            return Ok(());
+        }
+        let grown = self.context.update_stream(Config { max_bytes, ..found }).await;
+        grown.map(drop).map_err(|error| Error::unanswered(what, &error))
+    }
+
     /// The bucket's name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -64,7 +64,12 @@ impl OpenInput {
         let metadata = file.metadata().map_err(|error| input.failed(&error))?;
         let sized = input.bytes > 0 && metadata.blocks() > 0;
         let opened = Self { file, input, sized };
-        if !metadata.is_file() || metadata.ino() != opened.input.inode || !opened.same(&metadata) {
+        if !metadata.is_file() {
+            let path = quote::name(&opened.input.path);
+            let text = format!("{path} is no file; what is in it is taken by a run anew");
+            return Err(Failed::new(Cause::InputUnreadable, text));
+        }
+        if metadata.ino() != opened.input.inode || !opened.same(&metadata) {
             return Err(opened.input.changed("its size, time or inode is another"));
         }
         Ok(opened)

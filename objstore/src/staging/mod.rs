@@ -16,7 +16,7 @@ mod uploads;
 pub use client::{Grant, Permission, Stager, Upload};
 pub use inputs::{InputFile, OpenInput};
 pub use parts::{
-    BAD_DIR, PART_DIR, Parts, Replaced, Target, create_part, hash_file, mtime_ns, part_folder,
+    BAD_DIR, Own, PART_DIR, Parts, Replaced, Target, create_part, hash_file, mtime_ns, part_folder,
     remove_if_there, remove_parts,
 };
 pub use place::Placed;

@@ -29,6 +29,14 @@ impl Shared {
         self.room.note(index, bytes, most, &name);
     }
 
+    /// The same where a disk said so: if it has more bytes free than that, it is something else that is used up.
+    pub(super) fn was_full(&self, index: u32, bytes: u64) {
+        self.found_no_room(index, bytes);
+        if self.parts.lacks(bytes).is_none() {
+            self.room.full_after_all(&self.parts);
+        }
+    }
+
     /// What a worker is told whose output could not be written after `bytes` of it: to come again, or that it never can.
     pub(super) fn not_written(
         &self,
@@ -40,7 +48,7 @@ impl Shared {
         match self.parts.trouble(error) {
             Trouble::Passes => {
                 if is_full(error) {
-                    self.found_no_room(index, bytes);
+                    self.was_full(index, bytes);
                 } else {
                     self.inputs.close();
                     self.room.hold_up(&failed.message);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bagpress_broker::ids::{BagId, Execution, random_base32};
+use bagpress_broker::result::FileId;
 use bagpress_broker::{limits, quote};
 use bagpress_codec::{Digest, Hasher};
 use rustix::fs::Access;
@@ -30,8 +31,19 @@ pub struct Target {
     pub attributes: Option<(u32, i64)>,
     /// The file that has its name already, and that it is to replace.
     pub replaces: Option<Replaced>,
-    /// Whether what has its name now was put there by the bag, as its ledger says, and may be moved aside.
-    pub named: bool,
+    /// What may be moved aside if it has the name, and is not what it should be.
+    pub own: Own,
+}
+
+/// Which file under an output's name is the bag's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    /// None: the bag has given that name to nothing.
+    Nothing,
+    /// The one that its ledger says.
+    File(FileId),
+    /// Whatever is there: the folder is the run's own.
+    Everything,
 }
 
 /// A file that somebody asked to be replaced, as it was then: another one that has its name meanwhile is not.

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bagpress_broker::ids::{Execution, TaskId, random_base32};
+use bagpress_broker::result::FileId;
 use bagpress_codec::Digest;
 use rustix::fs::{
     AtFlags, CWD, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, linkat, renameat_with,
@@ -13,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::parts::{BAD_DIR, Parts, Replaced, Target, digest_of, mtime_ns, remove_if_there};
+use super::parts::{BAD_DIR, Own, Parts, Replaced, Target, digest_of, mtime_ns, remove_if_there};
 
 /// What became of an output that was to get its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,24 +52,40 @@ impl Parts {
         // Nobody writes to it any more, and who makes a file read-only may not be able to write to it again.
         match self.dress(&part, target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let there =
-                    regular(&last).is_ok_and(|file| digest_of(file).is_ok_and(|d| d == *digest));
+                let there = match regular(&last) {
+                    Ok(Some(file)) => digest_of(file)? == *digest,
+                    Ok(None) => false,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                    Err(error) => return Err(error),
+                };
                 return Ok(if there { Placed::Named } else { Placed::Lost });
             }
             dressed => dressed?,
         }
-        if let Some(parent) = last.parent().filter(|parent| *parent != self.root()) {
-            // Of a file in the way the system says that it exists.
-            fs::create_dir_all(parent).map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => Errno::NOTDIR.into(),
-                _ => error,
-            })?;
-        }
-        match rename_new(&part, &last) {
+        let named = self.make_folders(&last).and_then(|()| match rename_new(&part, &last) {
+            // Another bag may have removed a folder that was empty until now.
+            Err(Errno::NOENT) => {
+                self.make_folders(&last)?;
+                Ok(rename_new(&part, &last))
+            }
+            named => Ok(named),
+        })?;
+        match named {
             Ok(()) => Ok(Placed::Named),
             Err(Errno::EXIST) => self.place_over(&part, &last, target, digest),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn make_folders(&self, last: &Path) -> io::Result<()> {
+        let Some(parent) = last.parent().filter(|parent| *parent != self.root()) else {
+            return Ok(());
+        };
+        // Of a file in the way the system says that it exists.
+        fs::create_dir_all(parent).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Errno::NOTDIR.into(),
+            _ => error,
+        })
     }
 
     /// Gives an output its name where something has it.
@@ -79,17 +96,24 @@ impl Parts {
         target: &Target,
         digest: &Digest,
     ) -> io::Result<Placed> {
-        let Ok(there) = regular(last) else { return Ok(Placed::Taken) };
+        // What cannot be looked at just now is not called somebody else's.
+        let Some(there) = regular(last)? else { return Ok(Placed::Taken) };
+        let metadata = there.metadata()?;
         if let Some(replaces) = &target.replaces
-            && replaces.is(&there.metadata()?)
+            && replaces.is(&metadata)
         {
-            return replace(part, last, replaces);
+            return self.replace(part, last, replaces);
         }
-        if digest_of(there).is_ok_and(|found| found == *digest) {
-            remove_if_there(part)?;
+        if digest_of(there)? == *digest {
+            self.discard(part, target, digest)?;
             return Ok(Placed::Named);
         }
-        if !target.named {
+        let own = match target.own {
+            Own::Nothing => false,
+            Own::File(id) => FileId::of(&metadata) == Some(id),
+            Own::Everything => true,
+        };
+        if !own {
             return Ok(Placed::Taken);
         }
         let aside = self.set_aside(last)?;
@@ -99,6 +123,40 @@ impl Parts {
             Err(Errno::EXIST) => Ok(Placed::Taken),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Puts `part` in the place of `last`, if that is still the file to replace; gives it back otherwise.
+    fn replace(&self, part: &Path, last: &Path, replaces: &Replaced) -> io::Result<Placed> {
+        match renameat_with(CWD, part, CWD, last, RenameFlags::EXCHANGE) {
+            // Where two names cannot be exchanged: between our look and this nobody else should have come.
+            Err(error) if cannot_flag(error) => fs::rename(part, last)?,
+            exchanged => {
+                exchanged?;
+                if replaces.is(&fs::symlink_metadata(part)?) {
+                    remove_if_there(part)?;
+                } else if let Err(error) =
+                    renameat_with(CWD, part, CWD, last, RenameFlags::EXCHANGE)
+                {
+                    let aside = self.set_aside(part)?;
+                    tracing::warn!(%error, aside = %aside.display(), "another file came and could not be given back");
+                    return Ok(Placed::Instead(aside));
+                } else {
+                    return Ok(Placed::Taken);
+                }
+            }
+        }
+        Ok(Placed::Named)
+    }
+
+    /// Removes a part file whose output has its name already. Who was killed in the middle of an exchange may have left
+    /// another file there, which is moved aside unless it was to be replaced.
+    fn discard(&self, part: &Path, target: &Target, digest: &Digest) -> io::Result<()> {
+        let replaced = |metadata: &fs::Metadata| target.replaces.is_some_and(|r| r.is(metadata));
+        let superfluous = match regular(part)? {
+            Some(file) => replaced(&file.metadata()?) || digest_of(file)? == *digest,
+            None => false,
+        };
+        if superfluous { remove_if_there(part) } else { self.set_aside(part).map(drop) }
     }
 
     fn set_aside(&self, file: &Path) -> io::Result<PathBuf> {
@@ -164,23 +222,6 @@ impl Replaced {
     }
 }
 
-/// Puts `part` in the place of `last`, if that is still the file to replace; gives it back otherwise.
-fn replace(part: &Path, last: &Path, replaces: &Replaced) -> io::Result<Placed> {
-    match renameat_with(CWD, part, CWD, last, RenameFlags::EXCHANGE) {
-        // Where two names cannot be exchanged: between our look and this nobody else should have come.
-        Err(error) if cannot_flag(error) => fs::rename(part, last)?,
-        exchanged => {
-            exchanged?;
-            if !replaces.is(&fs::symlink_metadata(part)?) {
-                renameat_with(CWD, part, CWD, last, RenameFlags::EXCHANGE)?;
-                return Ok(Placed::Taken);
-            }
-            remove_if_there(part)?;
-        }
-    }
-    Ok(Placed::Named)
-}
-
 /// Renames without replacing. NFS and some file systems of FUSE cannot: there a second name is made and the first one
 /// removed; where that cannot be had either, it is looked first.
 fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
@@ -207,14 +248,19 @@ fn cannot_flag(error: Errno) -> bool {
     matches!(error, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
 }
 
-/// Opens a regular file; a link is not followed, and a FIFO is not waited for.
-fn regular(path: &Path) -> io::Result<File> {
+/// Opens a regular file; none if it is something else: a link is not followed, and a FIFO is not waited for.
+fn regular(path: &Path) -> io::Result<Option<File>> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if file.metadata()?.is_file() {
-        return Ok(file);
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
+        Err(error) => match Errno::from_io_error(&error) {
+            // A link, a socket, a device without a driver; and what is not ours to read is not ours.
+            Some(Errno::LOOP | Errno::NXIO | Errno::NODEV | Errno::ACCESS | Errno::PERM) => {
+                Ok(None)
+            }
+            _ => Err(error),
+        },
     }
-    Err(io::Error::other("it is no regular file"))
 }
 
 #[cfg(test)]

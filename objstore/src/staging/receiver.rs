@@ -64,6 +64,8 @@ pub(super) struct Shared {
     pub(super) plan: Arc<dyn Plan>,
     pub(super) syncer: Syncer,
     pub(super) uploads: Mutex<HashMap<Execution, Active>>,
+    /// Large outputs that may be read back at a time.
+    pub(super) large: Semaphore,
     /// Outputs that are being made durable behind their CLOSE.
     pub(super) settling: Settling,
     pub(super) inputs: Inputs,
@@ -108,6 +110,7 @@ impl Receiver {
             plan,
             syncer,
             uploads: Mutex::default(),
+            large: Semaphore::new(limits::LARGE_OUTPUTS_READ),
             settling: Settling::default(),
             inputs: Inputs::default(),
             requests: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),

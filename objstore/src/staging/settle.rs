@@ -117,6 +117,9 @@ impl Shared {
 
     async fn read_back(&self, close: &Close, part: &Path) -> io::Result<()> {
         let path = part.to_owned();
+        // Few at a time: the turns of the disk are also those of small outputs, which take no time.
+        let large = close.bytes >= limits::LARGE_OUTPUT_BYTES;
+        let _turn = if large { self.large.acquire().await.ok() } else { None };
         let read = on_disk(self.disk.clone(), self.parts.clone(), move |under_way| {
             hash_file_beside(&path, || under_way.goes_on())
         });

@@ -101,7 +101,7 @@ impl Shared {
                     Ok(()) => self.settle(&close, &part, Trust::Whole).await,
                     Err(message) => Closed::Mismatch { message },
                 };
-                return self.answer(&message, &answer).await;
+                return self.answer_close(&message, &part, answer).await;
             }
             let offset = message.headers.as_ref().and_then(|h| h.get(OFFSET));
             let offset: Option<u64> = offset.and_then(|v| v.as_str().parse().ok());
@@ -152,7 +152,7 @@ impl Shared {
     pub(super) fn full(&self, message: &Message) {
         match decode_json::<NoRoom>(&message.payload) {
             Ok(full) if self.plan.decided(full.index, full.round).is_none() => {
-                self.found_no_room(full.index, full.bytes);
+                self.was_full(full.index, full.bytes);
             }
             Ok(_) => {}
             Err(error) => debug!(%error, "not readable"),
@@ -167,6 +167,11 @@ impl Shared {
             return self.answer(message, &answer).await;
         };
         let part = self.parts.part(close.index, close.round, &close.execution);
+        let decided = self.plan.decided(close.index, close.round);
+        if let Some(result) = decided.filter(|_| close.came != Came::Chunks) {
+            self.remove_first(&part).await;
+            return self.answer(message, &Closed::HaveIt(Box::new(result))).await;
+        }
         if let Some(answer) = self.settled(&close).await {
             // Asked again: it was not ready then.
             return self.answer_close(message, &part, answer).await;
@@ -175,10 +180,6 @@ impl Shared {
             // Behind its chunks: the upload's own task answers.
             let (id, execution) = ((close.index, close.round), close.execution);
             return self.chunk(execution, id, message.clone());
-        }
-        if let Some(result) = self.plan.decided(close.index, close.round) {
-            self.remove_first(&part).await;
-            return self.answer(message, &Closed::HaveIt(Box::new(result))).await;
         }
         let inline = (close.came == Came::Inline).then(|| message.payload.clone());
         let room = |bytes: &Bytes| self.no_room(close.index, bytes.len() as u64);

@@ -11,7 +11,7 @@ use bagpress_broker::result::TaskResult;
 use bagpress_broker::samples;
 use bagpress_broker::testing::NatsServer;
 use bagpress_broker::{Broker, Role};
-use bagpress_objstore::staging::{InputFile, Parts, Plan, Receiver, Target, mtime_ns};
+use bagpress_objstore::staging::{InputFile, Own, Parts, Plan, Receiver, Target, mtime_ns};
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -51,7 +51,7 @@ pub(crate) fn target(index: u32) -> Target {
         path: PathBuf::from(format!("out/out_{index}.bin")),
         attributes: None,
         replaces: None,
-        named: false,
+        own: Own::Nothing,
     }
 }
 

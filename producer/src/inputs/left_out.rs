@@ -74,14 +74,16 @@ impl LeftOut {
         (is_run(path) || is_run_in_the_making(path)).then_some(Why::Kind(Kind::RunFolder))
     }
 
-    /// Whether a folder above `path` is left out.
-    pub(crate) fn has_above(&mut self, path: &Path) -> Option<Why> {
+    /// Whether a folder above `path` is left out. Not for being where the outputs go: who names a file means it, and outputs
+    /// of ours are known by their names.
+    pub(crate) fn has_run_above(&mut self, path: &Path) -> Option<Why> {
         let parent = path.parent()?;
         if let Some(known) = self.known.get(parent) {
             return *known;
         }
         let here = fs::metadata(parent).ok().and_then(|metadata| self.has(parent, &metadata));
-        let found = here.or_else(|| self.has_above(parent));
+        let here = here.filter(|why| *why != Why::Kind(Kind::OutFolder));
+        let found = here.or_else(|| self.has_run_above(parent));
         if self.known.len() >= REMEMBERED {
             self.known.clear();
         }

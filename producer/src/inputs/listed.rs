@@ -120,7 +120,7 @@ impl Listed<'_, '_> {
             self.finder.skip(Kind::Excluded, shown);
             return Ok(());
         }
-        if let Some(why) = self.finder.left_out.has_above(path) {
+        if let Some(why) = self.finder.left_out.has_run_above(path) {
             self.finder.leave_out(why, shown);
             return Ok(());
         }

@@ -205,7 +205,7 @@ fn names_that_outputs_cannot_have_are_refused_and_the_others_taken() {
 }
 
 #[test]
-fn only_folders_without_any_content_are_made_those_below_first() {
+fn only_folders_without_any_file_are_made_those_below_first() {
     let folder = tree();
     let doc = folder.path().join("doc");
     for path in ["empty", "nested/one/two", "with link", "excluded only", "deep er/hollow"] {
@@ -218,10 +218,16 @@ fn only_folders_without_any_content_are_made_those_below_first() {
     let outputs = outputs(&folder.path().join("out"), Existing::Refuse);
     let (found, kept) = found(&[doc], &selection, Some(outputs));
     let made: Vec<_> = kept.folders.iter().map(|f| f.target.to_str().unwrap()).collect();
-    let wanted =
-        ["doc/deep er/hollow", "doc/empty", "doc/nested/one/two", "doc/nested/one", "doc/nested"];
+    let wanted = [
+        "doc/deep er/hollow",
+        "doc/empty",
+        "doc/nested/one/two",
+        "doc/nested/one",
+        "doc/nested",
+        "doc/with link",
+    ];
     assert_eq!(made, wanted);
-    assert_eq!((found.folders, found.skipped.of(Kind::Excluded)), (5, 2));
+    assert_eq!((found.folders, found.skipped.of(Kind::Excluded)), (6, 2));
 }
 
 fn update(checksum: bool) -> Selection {

@@ -64,7 +64,7 @@ pub(super) fn walk(finder: &mut Finder<'_>, root: &Path) -> Result<()> {
 /// A folder whose entries are being walk.
 struct Open {
     path: PathBuf,
-    /// Whether anything but folders is in it.
+    /// Whether anything is in it that makes an output, or would if it were wanted.
     has_content: bool,
     made_as: FolderEntry,
 }
@@ -96,11 +96,11 @@ impl Walk<'_, '_> {
         if file_type.is_dir() || (entry.depth() == 0 && file_type.is_symlink()) {
             return self.folder(entry, file);
         }
-        self.has_content();
         if !file_type.is_file() {
             self.finder.skip(Kind::of(file_type), &shown);
             return Ok(true);
         }
+        self.has_content();
         match fs::symlink_metadata(entry.path()) {
             Ok(metadata) if metadata.is_file() => self.finder.take(&file, &metadata)?,
             Ok(metadata) => self.finder.skip(Kind::of(metadata.file_type()), &shown),
