@@ -33,6 +33,7 @@ pub struct Failure {
     pub message: String,
 }
 
+#[expect(clippy::ref_option, reason = "serde hands it over so")]
 fn write_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
     match path {
         Some(path) => inputs::write_path(path, serializer),
