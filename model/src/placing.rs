@@ -32,7 +32,9 @@ impl Steps<'_> {
         if part == Bytes::Nothing {
             return self.bytes_gone(who);
         }
-        if !folder.named && !self.config.lacks(Clause::OnlyNamedMovesAside) {
+        // The ledger says which file got the name: `Own::File`.
+        let own = folder.named && folder.last != Named::Strangers;
+        if !own && !self.config.lacks(Clause::OnlyNamedMovesAside) {
             return self.taken(who);
         }
         self.add(who, "moves the file that is there aside", |s| {

@@ -66,14 +66,11 @@ fn counts(counted: Outcome, committed: Outcome) -> bool {
     taken || counted == committed
 }
 
-/// Whether a step of ours did something to somebody else's file. Once the ledger named an output, whatever has its name
-/// may be moved aside: what came there while the bag's own broken file was aside looks no different.
+/// Whether a step of ours did something to somebody else's file.
 pub(crate) fn touched(from: &State, to: &State) -> Option<Broken> {
     let mut folders = from.folders.iter().zip(&to.folders);
-    let touched = folders.any(|(from, to)| {
-        let aside = from.named && to.last == Named::Nothing;
-        from.last == Named::Strangers && to.last != from.last && !aside
-    });
+    let touched =
+        folders.any(|(from, to)| from.last == Named::Strangers && to.last != Named::Strangers);
     touched.then_some(Broken::StrangerTouched)
 }
 
