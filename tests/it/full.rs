@@ -32,7 +32,7 @@ async fn context(server: &NatsServer) -> jetstream::Context {
 }
 
 /// Waits until workers were turned away so often.
-async fn turned_away(server: &NatsServer, times: u64) {
+pub(crate) async fn turned_away(server: &NatsServer, times: u64) {
     let context = context(server).await;
     eventually(&format!("workers were turned away {times} times"), SOON, async || {
         let attempts = context.get_stream("BAG_ATTEMPTS").await.ok()?;

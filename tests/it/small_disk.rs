@@ -103,6 +103,17 @@ impl OnSmallDisk {
         place.until("the program runs on its small disk", || self.child("bagpress")).await
     }
 
+    /// Starts the program where the disk can be seen, too.
+    pub(crate) fn beside(&self, place: &Place, words: &str) -> Running {
+        let mut command = place.command(Path::new("nsenter"), "--mount");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--preserve-credentials"]);
+        }
+        command.args(["--target", &self.shell.pid().to_string(), "--"]);
+        command.arg(env!("CARGO_BIN_EXE_bagpress")).args(words.split_whitespace());
+        place.start(command)
+    }
+
     /// The disk, as its processes see it, while they run.
     pub(crate) fn disk(&self) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.shell.pid()));
