@@ -8,7 +8,7 @@ use bagpress_producer::run::Request;
 use bagpress_producer::{Preview, message, preview};
 
 use crate::exit::SOME_FAILED;
-use crate::terminal::print;
+use crate::terminal::{self, print};
 
 /// Says what a run of `request` would do: a line a file on stdout, counts on stderr; or all of it as JSON.
 pub(crate) fn show(request: &Request, json: bool) -> Result<ExitCode> {
@@ -23,6 +23,9 @@ pub(crate) fn show(request: &Request, json: bool) -> Result<ExitCode> {
         match found {
             // A reader that left has seen enough.
             Err(error) if is_broken_pipe(&error) => return Ok(ExitCode::SUCCESS),
+            Err(error) if error.is::<std::io::Error>() => {
+                return Err(terminal::unwritable(&error));
+            }
             found => found?,
         }
     };

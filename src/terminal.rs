@@ -53,18 +53,23 @@ pub(crate) fn print(text: &str) -> Result<()> {
     printed(|stdout| stdout.write_all(text.as_bytes()))
 }
 
-/// As [`print`], for what is written piece by piece.
+/// As [`print()`], for what is written piece by piece.
 ///
 /// # Errors
 ///
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn printed(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
     match write(&mut stdout).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Usage::error(
-            format!("stdout cannot be written: {error}"),
-            "what was done is done; print it again to a place with room",
-        )),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(unwritable(&error)),
         _ => Ok(()),
     }
+}
+
+/// That stdout takes no more.
+pub(crate) fn unwritable(error: &dyn std::fmt::Display) -> anyhow::Error {
+    Usage::error(
+        format!("stdout cannot be written: {error}"),
+        "what was done is done; print it again to a place with room",
+    )
 }

@@ -106,7 +106,7 @@ pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<Bag
 ///
 /// # Errors
 ///
-/// [`Stalled`], [`Interrupted`], or what cannot be cured by waiting.
+/// [`Stalled`], [`crate::Interrupted`], [`crate::Unwritable`], or what cannot be cured by waiting.
 pub async fn gather(
     broker: &Broker,
     folder: &RunFolder,
@@ -189,6 +189,8 @@ pub(crate) struct Gathering {
     /// Whether every output is being read back, before anything else.
     pub(crate) reading_back: bool,
     pub(crate) publishing: Option<tokio::task::JoinHandle<Result<()>>>,
+    /// Whether it was never summed up: then nobody has taken its outputs away on purpose.
+    pub(crate) unfinished: bool,
     /// What ends it before it is complete.
     ends: Ends,
     /// What outcomes that came cannot be counted for, though it passes.
@@ -263,7 +265,9 @@ impl Gathering {
         }
         let now = Instant::now();
         let ends = Ends::new(broker, &lease, &options, now);
+        let summed_up = folder.path().join("summary.json").is_file();
         Ok(Self {
+            unfinished: !options.fresh && !summed_up,
             ends,
             blocked: None,
             broker: broker.clone(),

@@ -74,7 +74,8 @@ impl Gathering {
         let means =
             |error| self.parts.as_ref().map_or_else(|| trouble(error), |p| p.trouble(error));
         let ends = panicked || met.is_some_and(|error| means(error) != Trouble::Passes);
-        ends.then(|| Unwritable(format!("{error:#}")).into())
+        let gone = || self.parts.as_ref().and_then(|parts| parts.gone());
+        ends.then(|| Unwritable(gone().unwrap_or_else(|| format!("{error:#}"))).into())
     }
 
     /// Fails when nothing has happened for longer than anybody wants to wait.

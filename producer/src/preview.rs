@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bagpress_broker::quote;
 use bagpress_broker::result::Failed;
 use serde::Serialize;
@@ -86,7 +86,7 @@ struct Lines<'a> {
 impl Lines<'_> {
     fn line(&mut self, line: &str) -> Result<()> {
         match &mut self.to {
-            Some(to) => writeln!(to, "{line}").context("write the list"),
+            Some(to) => Ok(writeln!(to, "{line}")?),
             None => Ok(()),
         }
     }

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bagpress_broker::{BagState, limits, subjects};
+use bagpress_broker::result::Place;
+use bagpress_broker::{BagState, limits, quote, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::{Bucket, Error, Lookup};
 use bagpress_objstore::staging::{Plan as _, hash_file, mtime_ns};
@@ -33,6 +34,9 @@ impl Gathering {
             let looking = spawn_blocking(move || as_they_are_now(&plan, &failed));
             inputs = self.beside(looking).await?.context("look at the inputs")??;
         }
+        if self.unfinished && !self.options.repair {
+            again.extend(self.vanished_outputs().await?);
+        }
         if self.options.repair {
             self.reading_back = true;
             again.extend(self.broken().await?);
@@ -50,6 +54,22 @@ impl Gathering {
             }
         }
         Ok(())
+    }
+
+    /// Tasks of a bag that goes on which are done by the ledger, and whose output is not there: the folder may have gone with
+    /// the last gatherer, or be another one now.
+    async fn vanished_outputs(&mut self) -> Result<Vec<u32>> {
+        let Some(parts) = self.parts.clone() else { return Ok(Vec::new()) };
+        let plan = self.plan.clone();
+        let looking = spawn_blocking(move || vanished_outputs(&plan, parts.root()));
+        let gone = self.beside(looking).await?.context("look for the outputs")??;
+        if !gone.is_empty() {
+            self.progress.tell(&format!(
+                "{} outputs that were done are not there any more, and are made again",
+                gone.len()
+            ));
+        }
+        Ok(gone)
     }
 
     /// Tasks that are done by the ledger, and whose output does not read back. Lines that were lost are written
@@ -141,6 +161,23 @@ fn as_they_are_now(plan: &BagPlan, failed: &[u32]) -> Result<HashMap<u32, InputN
         }
     }
     Ok(changed)
+}
+
+fn vanished_outputs(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
+    let (mut gone, mut unnamed) = (Vec::new(), None);
+    let reading = plan.ledger.outcomes(|result| {
+        if result.done().is_none_or(|done| done.place == Place::Nothing) {
+            return;
+        }
+        match plan.target(result.index).map(|target| root.join(target.path).symlink_metadata()) {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => gone.push(result.index),
+            // What cannot be looked at just now is not called gone.
+            Ok(_) => {}
+            Err(error) => unnamed = Some(error),
+        }
+    });
+    reading.with_context(|| format!("read {}", quote::name(plan.ledger.path())))?;
+    unnamed.map_or(Ok(gone), |error| Err(error).context("find the name of an output"))
 }
 
 /// What is not there, or has another digest. A file that cannot be read may be sound, and its input gone.

@@ -13,6 +13,7 @@ use serde_json::Value;
 use walkdir::WalkDir;
 
 use crate::bad_input::expect_refusal;
+use crate::files::write;
 use crate::harness::{Ended, Place};
 use crate::ledger::{expect_each_done_once, failure};
 
@@ -23,11 +24,6 @@ const WAYS: [(&str, &str); 4] = [
     ("objects", "jetstream"),
     ("objects", "queue-group"),
 ];
-
-fn write(path: &Path, bytes: &[u8]) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, bytes).unwrap();
-}
 
 fn unpacked(path: &Path) -> String {
     let mut text = String::new();
@@ -391,4 +387,26 @@ async fn a_flag_that_would_do_nothing_is_refused() {
     }
     let made: Vec<PathBuf> = ["o", "runs"].map(|name| place.path(name)).into();
     assert!(made.iter().all(|path| !path.exists()));
+}
+
+#[tokio::test]
+async fn an_update_replaces_nothing_that_is_no_output() {
+    let place = Place::new().await;
+    write(&place.path("in/a"), b"a file");
+    write(&place.path("out/in/a.gz"), b"MINE");
+    let ran = place.run("run in --out out --name t -q --update").await.with_code(1);
+    assert!(ran.stdout.contains("output-exists"), "{ran:?}");
+    assert_eq!(fs::read(place.path("out/in/a.gz")).unwrap(), b"MINE");
+    place.run("run in --out out --name u -q --overwrite").await.with_code(0);
+    assert_eq!(crate::taken::content(&place.path("out/in/a.gz")), b"a file");
+}
+
+#[tokio::test]
+async fn an_empty_list_is_nothing_to_do() {
+    let place = Place::new().await;
+    fs::write(place.path("list"), b"").unwrap();
+    let ran = place.run("run --files-from list --out out").await.with_code(0);
+    assert!(ran.stderr.contains("nothing to do"), "{ran:?}");
+    assert!(!place.path("out").exists(), "{ran:?}");
+    assert_eq!(fs::read_dir(place.path("runs")).map_or(0, |runs| runs.count()), 0);
 }

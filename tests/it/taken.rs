@@ -97,6 +97,32 @@ async fn what_the_bag_itself_wrote_and_is_bad_is_moved_aside_with_a_word() {
     assert_eq!(fs::read(aside.path()).unwrap(), b"no longer an output");
 }
 
+/// The output folder went with the last gatherer, or is another one now: what was counted there is no witness.
+#[tokio::test]
+async fn a_bag_that_goes_on_makes_outputs_again_that_are_gone() {
+    for how in WAYS {
+        let place = Place::new().await;
+        fs::create_dir(place.path("in")).unwrap();
+        for name in ["a", "b"] {
+            fs::write(place.path("in").join(name), name).unwrap();
+        }
+        place.run(&format!("run in --out out --name t -q {how}")).await.with_code(0);
+        let run = run_of("t", how);
+        // One that is over is left as it is: its owner may have moved what it made.
+        fs::remove_file(place.path("out/in/a.gz")).unwrap();
+        place.run(&format!("gather {run} -q")).await.with_code(0);
+        assert!(!place.path("out/in/a.gz").exists(), "{how}");
+        // As if it had ended early.
+        fs::remove_file(place.path(&run).join("summary.json")).unwrap();
+        let went_on = place.run(&format!("gather {run} -q")).await.with_code(0);
+        assert!(went_on.stderr.contains("1 outputs that were done are not there"), "{went_on:?}");
+        for name in ["a", "b"] {
+            assert_eq!(content(&place.path("out/in").join(format!("{name}.gz"))), name.as_bytes());
+        }
+        place.run(&format!("verify {run}")).await.with_code(0);
+    }
+}
+
 /// Its owner has removed the first bag's output, and the second bag's has that name since.
 #[tokio::test]
 async fn an_output_of_another_bag_is_not_repaired_away() {

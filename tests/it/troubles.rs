@@ -9,6 +9,7 @@ use bagpress_codec::DataKind;
 use rustix::process::Signal;
 
 use crate::control::{bag_of, until_status};
+use crate::files::write;
 use crate::full::turned_away;
 use crate::harness::Place;
 use crate::ledger::{expect_each_done_once, failure, generated};
@@ -16,11 +17,6 @@ use crate::small_disk::OnSmallDisk;
 use crate::taken::{WAYS, content, run_of};
 
 const MIB: u64 = 1024 * 1024;
-
-fn write(path: &Path, bytes: &[u8]) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, bytes).unwrap();
-}
 
 #[tokio::test]
 async fn an_output_that_cannot_have_its_name_fails_alone_and_the_rest_goes_on() {

@@ -26,7 +26,12 @@ struct State {
 /// What the output of one task needs, as far as is known: so much did not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Need {
+    /// Free bytes to wait for.
     bytes: u64,
+    /// So many did not fit.
+    tried: u64,
+    /// It has no more.
+    most: u64,
     name: String,
 }
 
@@ -38,14 +43,15 @@ impl Room {
     /// Notes that the output of a task found no room after `bytes`, of `most` that it can have. It is tried again when
     /// there is a quarter more: to try for each byte more would keep workers busy with nothing.
     pub(super) fn note(&self, index: u32, bytes: u64, most: u64, name: &Path) {
-        let bytes = bytes.saturating_add(bytes / 4).min(most);
+        let (tried, bytes) = (bytes, bytes.saturating_add(bytes / 4).min(most));
         let mut state = self.lock();
         if state.needs.len() >= limits::UPLOADS_MAX && !state.needs.contains_key(&index) {
             return;
         }
-        let need = Need { bytes, name: quote::name(name) };
+        let need = Need { bytes, tried, most, name: quote::name(name) };
         let known = state.needs.entry(index).or_insert_with(|| need.clone());
         known.bytes = known.bytes.max(need.bytes);
+        known.tried = known.tried.max(need.tried);
     }
 
     /// Forgets a task that has its outcome.
@@ -118,10 +124,15 @@ impl Room {
 
 impl Need {
     fn unmet(&self, parts: &Parts) -> Option<String> {
-        let (free, needed) = parts.lacks(self.bytes)?;
-        let (root, name) = (quote::name(parts.root()), &self.name);
+        let (free, _) = parts.lacks(self.bytes)?;
+        let (root, Self { tried, most, name, .. }) = (quote::name(parts.root()), self);
+        let needed = if *most == u64::MAX {
+            format!("more than {tried}")
+        } else {
+            format!("between {tried} and {most}")
+        };
         Some(format!(
-            "disk full: {free} bytes free at {root}, up to {needed} needed for {name}; free some space"
+            "disk full: {free} bytes free at {root}, {needed} needed for {name}; free some space"
         ))
     }
 }
@@ -139,7 +150,7 @@ mod tests {
         // More than any disk has.
         room.note(7, 1 << 60, 1 << 61, Path::new("a b.gz"));
         let why = room.refuses(&parts, 7, 0).unwrap();
-        let needed = (1_u64 << 60) + (1 << 58);
+        let needed = 1_u64 << 60;
         assert!(why.contains("disk full") && why.contains("'a b.gz'"), "{why}");
         let numbers: Vec<u64> = why.split(' ').filter_map(|word| word.parse().ok()).collect();
         assert!(numbers.iter().any(|number| *number >= needed), "{why}");

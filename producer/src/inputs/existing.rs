@@ -123,6 +123,13 @@ impl Outputs {
         } else {
             Some("a special file has the output's name, and is not replaced")
         };
+        let update = matches!(self.existing, Existing::Update { .. });
+        let in_the_way = in_the_way.or_else(|| {
+            let strange = update && !self.looks_made(&output).unwrap_or(false);
+            strange.then_some(
+                "it is no output of this codec; --overwrite replaces whatever file is there",
+            )
+        });
         Ok(match (in_the_way, self.existing) {
             (Some(why), _) => Verdict::Refused(refused(Cause::OutputExists, &output, why)),
             (None, Existing::Update { checksum })
@@ -135,6 +142,22 @@ impl Outputs {
                 mtime_ns: mtime_ns(&there),
                 inode: there.ino(),
             }),
+        })
+    }
+
+    /// Whether a file begins as an output of the codec does, as far as its format has a beginning: what an update replaces
+    /// was made by somebody who compressed that file before.
+    fn looks_made(&self, output: &Path) -> io::Result<bool> {
+        let mut begin = Vec::new();
+        File::open(output)?.take(2).read_to_end(&mut begin)?;
+        Ok(match (self.codec.extension(), &begin[..]) {
+            (".gz", begin) => begin == [0x1f, 0x8b],
+            (".zz", [first, second]) => {
+                first & 0x0f == 8
+                    && (u16::from(*first) << 8 | u16::from(*second)).is_multiple_of(31)
+            }
+            (".zz", _) => false,
+            _ => true,
         })
     }
 

@@ -74,7 +74,10 @@ pub(crate) fn find(
         }
     }
     let found = finder.found;
-    let nothing_left = found.selected.up_to_date == 0 && found.skipped.of(Kind::Compressed) == 0;
+    // A list may be empty on a quiet day.
+    let listed = selection.files_from.is_some();
+    let nothing_left =
+        !listed && found.selected.up_to_date == 0 && found.skipped.of(Kind::Compressed) == 0;
     if found.files == 0 && nothing_left {
         let skipped = if found.skipped.is_empty() {
             String::new()
