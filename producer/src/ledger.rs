@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_that_got_a_name_is_known_in_later_rounds_until_the_name_is_anothers() {
+    fn the_file_that_got_a_name_is_known_in_later_rounds_until_somebody_else_has_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.jsonl");
         let ledger = Ledger::open(&path, 2).unwrap();
