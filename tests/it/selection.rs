@@ -408,5 +408,5 @@ async fn an_empty_list_is_nothing_to_do() {
     let ran = place.run("run --files-from list --out out").await.with_code(0);
     assert!(ran.stderr.contains("nothing to do"), "{ran:?}");
     assert!(!place.path("out").exists(), "{ran:?}");
-    assert_eq!(fs::read_dir(place.path("runs")).map_or(0, |runs| runs.count()), 0);
+    assert_eq!(fs::read_dir(place.path("runs")).map_or(0, Iterator::count), 0);
 }
