@@ -20,6 +20,16 @@ impl Shared {
         hangs.or_else(|| self.room.refuses(&self.parts, index, bytes))
     }
 
+    /// The same behind an OPEN, when `arrived` bytes of it are there: if they have no room, how much does not fit is noted.
+    pub(super) fn no_room_for(&self, index: u32, arrived: u64, bytes: u64) -> Option<String> {
+        let why = self.no_room(index, bytes);
+        // A disk that hangs says nothing of its room.
+        if why.is_some() && self.parts.lacks(bytes).is_some() {
+            self.found_no_room(index, arrived + bytes);
+        }
+        why
+    }
+
     /// Notes that a task's output found no room after so many bytes. What is needed is more than that, and not more than
     /// its codec can make of its input.
     pub(super) fn found_no_room(&self, index: u32, bytes: u64) {

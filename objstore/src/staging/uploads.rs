@@ -107,8 +107,7 @@ impl Shared {
             let offset: Option<u64> = offset.and_then(|v| v.as_str().parse().ok());
             if offset == Some(incoming.offset()) {
                 let (before, more) = (incoming.offset(), message.payload.len() as u64);
-                if let Some(reason) = self.no_room(index, more) {
-                    self.found_no_room(index, before + more);
+                if let Some(reason) = self.no_room_for(index, before, more) {
                     return self.turn_away(&message, &part, reason).await;
                 }
                 let payload = message.payload.clone();
@@ -182,9 +181,8 @@ impl Shared {
             return self.chunk(execution, id, message.clone());
         }
         let inline = (close.came == Came::Inline).then(|| message.payload.clone());
-        let room = |bytes: &Bytes| self.no_room(close.index, bytes.len() as u64);
+        let room = |bytes: &Bytes| self.no_room_for(close.index, 0, bytes.len() as u64);
         if let Some(reason) = inline.as_ref().and_then(room) {
-            self.found_no_room(close.index, close.bytes);
             return self.answer(message, &Closed::Wait { reason }).await;
         }
         let path = part.clone();
