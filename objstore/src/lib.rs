@@ -7,6 +7,7 @@
 //! [`Source`] and [`Sink`] block and belong to the thread that compresses; everything else is
 //! asynchronous and runs beside it.
 
+pub mod beneath;
 mod error;
 pub mod object_ref;
 #[cfg(feature = "testing")]

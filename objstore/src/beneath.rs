@@ -1,0 +1,403 @@
+//! A directory that is held, and what is beneath it: no name leads out of it, and no link is followed on the way.
+//!
+//! Whoever may write into some folder of a path can have it lead elsewhere between a look and a use. What is named
+//! relative to a held directory, without links, cannot: see `openat2(2)`, `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// How often a path is followed anew whose folders are being renamed meanwhile.
+const AGAIN_MAX: u32 = 64;
+/// Folders within one another that [`Dir::remove_all`] goes down: each holds a file descriptor.
+const DEPTH_MAX: u32 = 256;
+
+/// A held directory. Cheap to clone; every name is relative to it.
+#[derive(Debug, Clone)]
+pub struct Dir(Arc<OwnedFd>);
+
+impl Dir {
+    /// Holds the directory at `path`, which its user named: links are followed.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self::from(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Holds the root of the file system, beneath which every absolute path without links is found.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn root() -> io::Result<Self> {
+        Self::open(Path::new("/"))
+    }
+
+    /// Holds a directory beneath this one; the empty path is this one.
+    ///
+    /// # Errors
+    ///
+    /// What the system said: `ELOOP` or `ENOTDIR` for a link on the way.
+    pub fn dir(&self, path: &Path) -> io::Result<Self> {
+        if path.as_os_str().is_empty() {
+            return Ok(self.clone());
+        }
+        self.open_at(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).map(Self::from)
+    }
+
+    /// Opens a regular file to read it; none if it is something else: a FIFO is not waited for, and a link not followed.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn file(&self, path: &Path) -> io::Result<Option<File>> {
+        match self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()) {
+            Ok(opened) => {
+                let file = File::from(opened);
+                Ok(file.metadata()?.is_file().then_some(file))
+            }
+            // A link, a socket, a device without a driver.
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::LOOP | Errno::NXIO | Errno::NODEV) => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Makes a file that was not there, for its owner alone, to write and read it.
+    ///
+    /// # Errors
+    ///
+    /// What the system said: `EEXIST` also for a link that leads nowhere.
+    pub fn create(&self, path: &Path) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        self.open_at(path, flags, Mode::RUSR | Mode::WUSR).map(File::from)
+    }
+
+    /// Opens a regular file that is there to write and read it.
+    ///
+    /// # Errors
+    ///
+    /// What the system said; `ELOOP` for a link, `EINVAL` for what is no file.
+    pub fn write(&self, path: &Path) -> io::Result<File> {
+        let file = self.open_at(path, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty())?;
+        let file = File::from(file);
+        if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::INVAL.into()) }
+    }
+
+    /// What is said of a path, of a link itself.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn metadata(&self, path: &Path) -> io::Result<fs::Metadata> {
+        let (dir, name) = self.parent(path)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        File::from(rustix::fs::openat(&dir, name, flags, Mode::empty())?).metadata()
+    }
+
+    /// Makes a directory, for its owner alone.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn make_dir(&self, path: &Path) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        Ok(rustix::fs::mkdirat(&dir, name, Mode::RWXU)?)
+    }
+
+    /// Removes a file, or a link itself; that it is not there is fine.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.remove(path, AtFlags::empty())
+    }
+
+    /// Removes an empty directory; that it is not there is fine.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.remove(path, AtFlags::REMOVEDIR)
+    }
+
+    fn remove(&self, path: &Path, flags: AtFlags) -> io::Result<()> {
+        let removed =
+            self.parent(path).and_then(|(dir, name)| Ok(rustix::fs::unlinkat(&dir, name, flags)?));
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Removes a directory with everything in it. Links in it are removed, never followed; one in its place is an error.
+    ///
+    /// # Errors
+    ///
+    /// What the system said; that it is not there is fine.
+    pub fn remove_all(&self, path: &Path) -> io::Result<()> {
+        let dir = match self.dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            dir => dir?,
+        };
+        dir.clear(DEPTH_MAX)?;
+        self.remove_dir(path)
+    }
+
+    fn clear(&self, depth: u32) -> io::Result<()> {
+        for entry in self.entries()? {
+            let name = Path::new(&entry);
+            match self.remove_file(name) {
+                // Of a directory some systems say the one, and some the other.
+                Err(error)
+                    if matches!(
+                        Errno::from_io_error(&error),
+                        Some(Errno::ISDIR | Errno::PERM | Errno::ACCESS)
+                    ) && self.metadata(name).is_ok_and(|found| found.is_dir()) =>
+                {
+                    let depth = depth.checked_sub(1).ok_or(Errno::NAMETOOLONG)?;
+                    self.dir(name)?.clear(depth)?;
+                    self.remove_dir(name)?;
+                }
+                removed => removed?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The names in this directory.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn entries(&self) -> io::Result<Vec<OsString>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::Dir::new(rustix::fs::openat(&self.0, ".", flags, Mode::empty())?)?;
+        let mut names = Vec::new();
+        for entry in dir {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsStr::from_bytes(name).to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Opens this directory itself as a file, to sync it or its file system, or to give it a mode.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn itself(&self) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(&self.0, ".", flags, Mode::empty())?))
+    }
+
+    /// Renames; `flags` say what happens to what has the new name already.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn rename(
+        &self,
+        from: &Path,
+        into: &Self,
+        to: &Path,
+        flags: RenameFlags,
+    ) -> io::Result<()> {
+        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, into.parent(to)?);
+        if flags.is_empty() {
+            return Ok(rustix::fs::renameat(&from_dir, from, &to_dir, to)?);
+        }
+        Ok(rustix::fs::renameat_with(&from_dir, from, &to_dir, to, flags)?)
+    }
+
+    /// Gives a file a second name that was not there.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn link(&self, from: &Path, into: &Self, to: &Path) -> io::Result<()> {
+        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, into.parent(to)?);
+        Ok(rustix::fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty())?)
+    }
+
+    /// The directory in which the last component of `path` is, and that component.
+    fn parent<'path>(&self, path: &'path Path) -> io::Result<(Self, &'path OsStr)> {
+        inside(path)?;
+        let name = path.file_name().ok_or(Errno::INVAL)?;
+        Ok((self.dir(path.parent().unwrap_or(Path::new("")))?, name))
+    }
+
+    fn open_at(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        inside(path)?;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        for _ in 0..AGAIN_MAX {
+            match rustix::fs::openat2(&self.0, path, flags, mode, resolve) {
+                Err(Errno::AGAIN) => {}
+                // Older kernels, and sandboxes that do not know it. A permission that is missing is so there, too.
+                Err(Errno::NOSYS | Errno::PERM) => return self.walk_to(path, flags, mode),
+                opened => return Ok(opened?),
+            }
+        }
+        Err(Errno::AGAIN.into())
+    }
+
+    /// The same, a component at a time.
+    fn walk_to(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut above: Option<OwnedFd> = None;
+        let mut components = path.components().peekable();
+        loop {
+            let Some(component) = components.next() else { return Err(Errno::INVAL.into()) };
+            let last = components.peek().is_none();
+            let (flags, mode) = if last { (flags, mode) } else { (step, Mode::empty()) };
+            let from = above.as_ref().map_or(self.0.as_fd(), AsFd::as_fd);
+            let opened = rustix::fs::openat(from, component.as_os_str(), flags, mode)?;
+            if last {
+                return Ok(opened);
+            }
+            above = Some(opened);
+        }
+    }
+}
+
+impl From<OwnedFd> for Dir {
+    fn from(fd: OwnedFd) -> Self {
+        Self(Arc::new(fd))
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Whether a path that somebody wrote down stays beneath the directory that it is relative to.
+///
+/// # Errors
+///
+/// `EXDEV`, as of `RESOLVE_BENEATH`, for an absolute path and for one with `..` in it; `ENOENT` for an empty one.
+pub fn inside(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() {
+        return Err(Errno::NOENT.into());
+    }
+    let normal = |component| matches!(component, Component::Normal(_) | Component::CurDir);
+    if path.components().all(normal) { Ok(()) } else { Err(Errno::XDEV.into()) }
+}
+
+/// An absolute path as one beneath the root of the file system.
+///
+/// # Errors
+///
+/// As [`inside`]; also for a relative one.
+pub fn below_root(path: &Path) -> io::Result<PathBuf> {
+    let below = path.strip_prefix("/").map_err(|_| Errno::XDEV)?;
+    if !below.as_os_str().is_empty() {
+        inside(below)?;
+    }
+    Ok(below.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use super::*;
+
+    /// `house/` with `in/file`, and links to what is beside it.
+    fn house() -> (tempfile::TempDir, Dir) {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name| place.path().join(name);
+        fs::create_dir_all(path("house/in")).unwrap();
+        fs::create_dir(path("secret")).unwrap();
+        fs::write(path("secret/file"), b"secret").unwrap();
+        fs::write(path("house/in/file"), b"ours").unwrap();
+        symlink(path("secret"), path("house/out")).unwrap();
+        symlink(path("secret/file"), path("house/in/link")).unwrap();
+        symlink("in", path("house/inner")).unwrap();
+        symlink(path("secret/made"), path("house/dangling")).unwrap();
+        let dir = Dir::open(&path("house")).unwrap();
+        (place, dir)
+    }
+
+    type Way = fn(&Dir, &Path, OFlags, Mode) -> io::Result<OwnedFd>;
+    const WAYS: [Way; 2] = [Dir::open_at, Dir::walk_to];
+
+    #[test]
+    fn no_link_is_followed_and_no_name_leads_out() {
+        let (place, dir) = house();
+        for way in WAYS {
+            let read = |path: &str| {
+                way(&dir, Path::new(path), OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty())
+            };
+            assert!(read("in/file").is_ok());
+            for path in ["out/file", "in/link", "inner/file"] {
+                let error = Errno::from_io_error(&read(path).unwrap_err()).unwrap();
+                assert!(matches!(error, Errno::LOOP | Errno::NOTDIR), "{path}: {error}");
+            }
+        }
+        let absolute = place.path().join("secret/file");
+        for path in [Path::new("../secret/file"), Path::new("in/../../secret/file"), &absolute] {
+            assert_eq!(
+                dir.file(path).unwrap_err().raw_os_error(),
+                Some(Errno::XDEV.raw_os_error())
+            );
+            assert!(dir.create(path).is_err() && dir.make_dir(path).is_err());
+            assert!(dir.remove_file(path).is_err() && dir.remove_all(path).is_err());
+        }
+        assert_eq!(fs::read(absolute).unwrap(), b"secret");
+    }
+
+    #[test]
+    fn nothing_is_made_through_a_link() {
+        let (place, dir) = house();
+        for path in ["dangling", "in/link", "out/made"].map(Path::new) {
+            dir.create(path).unwrap_err();
+            assert!(dir.write(path).is_err());
+        }
+        dir.make_dir(Path::new("out/folder")).unwrap_err();
+        assert_eq!(fs::read_dir(place.path().join("secret")).unwrap().count(), 1);
+        let made = dir.create(Path::new("in/new")).unwrap();
+        assert_eq!(made.metadata().unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let (place, dir) = house();
+        let fifo = place.path().join("house/fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RWXU).unwrap();
+        for path in ["fifo", "in", "in/link", "out"].map(Path::new) {
+            assert!(dir.file(path).unwrap().is_none(), "{}", path.display());
+        }
+        assert!(dir.write(Path::new("fifo")).is_err());
+    }
+
+    #[test]
+    fn what_is_removed_is_beneath_and_links_are_not_followed() {
+        let (place, dir) = house();
+        dir.make_dir(Path::new("in/deep")).unwrap();
+        symlink(place.path().join("secret"), place.path().join("house/in/deep/out")).unwrap();
+        dir.remove_all(Path::new("out")).unwrap_err();
+        dir.remove_all(Path::new("in")).unwrap();
+        assert!(!place.path().join("house/in").exists());
+        assert_eq!(fs::read(place.path().join("secret/file")).unwrap(), b"secret");
+        dir.remove_all(Path::new("in")).expect("one that is not there is no error");
+    }
+}
