@@ -10,6 +10,7 @@ use bagpress_broker::ids::BagId;
 use bagpress_broker::quote::{name, words};
 use bagpress_broker::server::{self, remove_store};
 use bagpress_broker::{BagState, Broker, limits};
+use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::staging::{BAD_DIR, hash_file, part_folder, remove_parts};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
@@ -238,14 +239,19 @@ fn remove_from_out(
         let removing = folders::remove_empty(&folder.folders(), out);
         removing.context("remove the folders that were made")?;
     }
+    let outputs = match Dir::open(out) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        outputs => outputs.with_context(|| format!("open {}", name(out)))?,
+    };
     for (index, digest) in done {
-        let target = plan.specification.target(plan.inputs.as_deref(), index)?;
-        let path = out.join(target.path);
-        match hash_file(&path) {
-            Ok((found, _)) if found == digest => {
+        let target = plan.specification.target(plan.inputs.as_deref(), index)?.path;
+        let path = out.join(&target);
+        match hash_file(&outputs, &target) {
+            Ok(Some((found, _))) if found == digest => {
                 if !how.dry_run {
-                    fs::remove_file(&path).with_context(|| format!("remove {}", name(&path)))?;
-                    remove_empty_above(&path, out);
+                    let gone = outputs.remove_file(&target);
+                    gone.with_context(|| format!("remove {}", name(&path)))?;
+                    remove_empty_above(&outputs, &target);
                 }
                 removed.files += 1;
                 removed.outputs += 1;
@@ -258,12 +264,12 @@ fn remove_from_out(
     Ok(())
 }
 
-/// Removes the folders between `path` and `root` that are empty now.
-fn remove_empty_above(path: &Path, root: &Path) {
-    let above = path.ancestors().skip(1).take_while(|folder| *folder != root);
+/// Removes the folders between `root` and `path` that are empty now.
+fn remove_empty_above(root: &Dir, path: &Path) {
+    let above = path.ancestors().skip(1).take_while(|folder| !folder.as_os_str().is_empty());
     for folder in above {
         // One that has something in it stays.
-        if fs::remove_dir(folder).is_err() {
+        if root.remove_dir(folder).is_err() {
             return;
         }
     }

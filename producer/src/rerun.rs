@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use bagpress_broker::result::Place;
 use bagpress_broker::{BagState, limits, quote, subjects};
 use bagpress_codec::Digest;
+use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::object_ref::{Bucket, Error, Lookup};
 use bagpress_objstore::staging::{Plan as _, hash_file, mtime_ns};
 use tokio::task::spawn_blocking;
@@ -183,17 +184,25 @@ fn vanished_outputs(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
 /// What is not there, or has another digest. A file that cannot be read may be sound, and its input gone.
 fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
     let (mut broken, mut unread) = (Vec::new(), None);
+    let outputs = match Dir::open(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        outputs => Some(outputs.with_context(|| format!("open {}", quote::name(root)))?),
+    };
+    let hash = |path: &Path| match &outputs {
+        Some(outputs) => hash_file(outputs, path),
+        None => Err(io::ErrorKind::NotFound.into()),
+    };
     let reading = plan.ledger.outcomes(|result| {
         let Some(expected) = result.done() else { return };
-        let looked = plan.target(result.index).map(|target| root.join(target.path));
+        let looked = plan.target(result.index).map(|target| target.path);
         let looked =
-            looked.context("find the name of an output").and_then(|path| match hash_file(&path) {
-                Ok((digest, _)) => Ok(digest == expected.output_digest),
+            looked.context("find the name of an output").and_then(|path| match hash(&path) {
+                Ok(found) => Ok(found.is_some_and(|(digest, _)| digest == expected.output_digest)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(error).with_context(|| {
                     format!(
                         "read {}; if nobody can, move it away and repair again",
-                        bagpress_broker::quote::name(&path)
+                        bagpress_broker::quote::name(root.join(&path))
                     )
                 }),
             });

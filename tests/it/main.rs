@@ -51,3 +51,4 @@ mod taken;
 mod troubles;
 mod unprivileged;
 mod vanished;
+mod width;

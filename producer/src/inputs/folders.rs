@@ -1,15 +1,16 @@
 //! Folders without a file in them, which no output makes: they are made, so that a tree comes back whole.
 
 use std::collections::HashSet;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use bagpress_broker::quote;
-use bagpress_objstore::staging::mtime_ns;
+use bagpress_objstore::beneath::Dir;
+use bagpress_objstore::staging::{Owner, dress_dir, mtime_ns};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
@@ -26,12 +27,16 @@ pub(crate) struct FolderEntry {
     pub(crate) mode: u32,
     /// Its modification time, ns since 1970.
     pub(crate) mtime_ns: i64,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<Owner>,
 }
 
 impl FolderEntry {
     /// The folder that is to be as `metadata` says.
     pub(crate) fn new(target: PathBuf, metadata: &fs::Metadata) -> Self {
-        Self { target, mode: metadata.mode() & 0o777, mtime_ns: mtime_ns(metadata) }
+        let (mode, mtime_ns) = (metadata.mode() & 0o777, mtime_ns(metadata));
+        Self { target, mode, mtime_ns, owner: Some(Owner::of(metadata)) }
     }
 }
 
@@ -65,9 +70,10 @@ pub(crate) async fn make_or_say(list: PathBuf, root: PathBuf) -> Result<()> {
 /// If the list cannot be read. That it is not there is fine.
 pub(crate) fn make(list: &Path, root: &Path) -> io::Result<Made> {
     let (mut made, mut implicitly) = (Made::default(), HashSet::new());
+    let outputs = Dir::open(root)?;
     for entry in entries(list)? {
         let entry = entry?;
-        if let Err(error) = make_one(&entry, root, &mut implicitly) {
+        if let Err(error) = make_one(&entry, &outputs, &mut implicitly) {
             made.failed += 1;
             let why = || format!("{}: {error}", quote::name(root.join(&entry.target)));
             made.first.get_or_insert_with(why);
@@ -76,34 +82,34 @@ pub(crate) fn make(list: &Path, root: &Path) -> io::Result<Made> {
     Ok(made)
 }
 
-/// Makes one, and those above it, which get their own mode and time when their line comes.
-fn make_one(entry: &FolderEntry, root: &Path, implicitly: &mut HashSet<PathBuf>) -> io::Result<()> {
-    let path = root.join(&entry.target);
+/// Makes one, and those above it, which get their own mode and time when their line comes. No link is followed.
+fn make_one(entry: &FolderEntry, root: &Dir, implicitly: &mut HashSet<PathBuf>) -> io::Result<()> {
     let mut missing = Vec::new();
-    for folder in path.ancestors().take_while(|folder| *folder != root) {
-        match fs::metadata(folder) {
-            Ok(metadata) if metadata.is_dir() => break,
-            Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+    for folder in entry.target.ancestors().take_while(|folder| !folder.as_os_str().is_empty()) {
+        match root.dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(folder),
-            Err(error) => return Err(error),
+            there => {
+                there?;
+                break;
+            }
         }
     }
     for folder in missing.iter().rev() {
-        match fs::create_dir(folder) {
+        match root.make_dir(folder) {
             // An output came first, and made it.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            created => {
-                created?;
+            made => {
+                made?;
                 implicitly.insert(folder.to_path_buf());
             }
         }
     }
-    if !implicitly.remove(&path) {
+    if !implicitly.remove(&entry.target) {
         return Ok(());
     }
-    let folder = File::open(&path)?;
-    folder.set_modified(time(entry.mtime_ns))?;
-    folder.set_permissions(Permissions::from_mode(entry.mode))
+    let folder = root.dir(&entry.target)?;
+    folder.itself()?.set_modified(time(entry.mtime_ns))?;
+    dress_dir(&folder, entry.mode, entry.owner)
 }
 
 fn time(mtime_ns: i64) -> SystemTime {
@@ -120,14 +126,19 @@ fn time(mtime_ns: i64) -> SystemTime {
 /// If the list cannot be read. That it is not there is fine.
 pub(crate) fn remove_empty(list: &Path, root: &Path) -> io::Result<u64> {
     let mut removed = 0;
+    let outputs = match Dir::open(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        outputs => outputs?,
+    };
     for entry in entries(list)? {
         let target = entry?.target;
         for folder in target.ancestors().take_while(|folder| !folder.as_os_str().is_empty()) {
             // One that has something in it stays, and those above it with it.
-            if fs::remove_dir(root.join(folder)).is_err() {
+            let there = outputs.metadata(folder).is_ok();
+            if outputs.remove_dir(folder).is_err() {
                 break;
             }
-            removed += 1;
+            removed += u64::from(there);
         }
     }
     Ok(removed)
@@ -148,6 +159,11 @@ fn entries(list: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<FolderE
 mod tests {
     use super::*;
 
+    fn owner() -> Option<Owner> {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Some(Owner { uid, gid })
+    }
+
     #[test]
     fn folders_are_made_once_with_mode_and_time_and_removed_if_empty() {
         let place = tempfile::tempdir().unwrap();
@@ -156,7 +172,12 @@ mod tests {
         assert_eq!(make(&list, &out).unwrap().failed, 0);
         let long_ago = -1_500_000_000;
         let lines: Vec<_> = ["a/b/c", "a/b", "a"]
-            .map(|target| FolderEntry { target: target.into(), mode: 0o750, mtime_ns: long_ago })
+            .map(|target| FolderEntry {
+                target: target.into(),
+                mode: 0o750,
+                mtime_ns: long_ago,
+                owner: owner(),
+            })
             .map(|entry| serde_json::to_string(&entry).unwrap())
             .into();
         fs::write(&list, lines.join("\n")).unwrap();
@@ -180,7 +201,12 @@ mod tests {
         fs::create_dir(&out).unwrap();
         fs::write(out.join("a"), b"a file in the way").unwrap();
         let lines = ["a/b", "c"]
-            .map(|target| FolderEntry { target: target.into(), mode: 0o755, mtime_ns: 0 })
+            .map(|target| FolderEntry {
+                target: target.into(),
+                mode: 0o755,
+                mtime_ns: 0,
+                owner: None,
+            })
             .map(|entry| serde_json::to_string(&entry).unwrap());
         fs::write(&list, lines.join("\n")).unwrap();
         let made = make(&list, &out).unwrap();

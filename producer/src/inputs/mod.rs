@@ -27,7 +27,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bagpress_broker::result::Failed;
-use bagpress_objstore::staging::Replaced;
+use bagpress_objstore::staging::{Owner, Replaced};
 use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -37,7 +37,7 @@ const STRIDE: u32 = 16;
 /// One file of a bag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputEntry {
-    /// Its absolute path.
+    /// Its absolute path, without links.
     #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
     pub path: PathBuf,
     /// Where its output belongs, below the outputs' folder and without the codec's extension.
@@ -51,6 +51,9 @@ pub struct InputEntry {
     pub mode: u32,
     /// Its inode.
     pub inode: u64,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
     /// Why it is not run at all: what was known of it when the bag was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Failed>,
