@@ -11,12 +11,14 @@ use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
 use bagpress_broker::limits;
 use bagpress_broker::result::TaskResult;
 use bagpress_codec::DataKind;
+use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use self::strategies::{bag, codec, digest, result, results, text};
 use crate::folder::RunFolder;
+use crate::inputs::roots::Roots;
 use crate::manifest::{Entry, InputNow, decode, encode};
 use crate::spec::{Data, Specification};
 
@@ -48,7 +50,11 @@ fn specification() -> impl Strategy<Value = Specification> {
     let data = prop_oneof![
         (select(DataKind::ALL.to_vec()), any::<(u64, u64)>())
             .prop_map(|(data, (seed, bytes))| Data::Generated { data, seed, bytes }),
-        (digest(), any::<u64>()).prop_map(|(list, largest)| Data::Files { list, largest }),
+        (digest(), any::<u64>(), vec(text(), 0..40)).prop_map(|(list, largest, paths)| {
+            let mut roots = Roots::default();
+            paths.iter().for_each(|path| roots.add(path.as_ref()));
+            Data::Files { list, largest, roots }
+        }),
     ];
     let name = "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?";
     let what = (bag(), name, "[a-z0-9]{1,20}", codec(), text(), results());
