@@ -1,13 +1,16 @@
 //! Staged outputs: files, uploaded to the producer and moved to their final name in one step.
 
+mod budget;
 mod client;
 mod incoming;
 mod inputs;
+mod known;
 pub mod messages;
 mod on_disk;
 mod parts;
 mod place;
 mod receiver;
+mod reopen;
 mod room;
 mod settle;
 mod sync;
