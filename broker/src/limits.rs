@@ -47,6 +47,13 @@ pub const FILE_THREADS_MAX: usize = 16;
 pub const UNCOMMITTED_MAX: usize = 64;
 /// Most outputs a slot may have under way to their place, beside the one that it makes.
 pub const UPLOADS_PER_SLOT: usize = 2;
+/// How long an execution may take, from its start to its output being in its place, before it is looked at how far it got.
+pub const TASK_TIME_BASE: Duration = Duration::from_mins(10);
+/// For each so many bytes of input that it has compressed it may take a second more: as slow as the slowest link or
+/// processor that is worth a slot.
+pub const TASK_BYTES_PER_SECOND_MIN: u64 = 128 * 1024;
+/// How often that is looked at.
+pub const TASK_TIME_LOOKED_AT: Duration = Duration::from_millis(250);
 /// How many times a task is attempted before it is reported failed.
 pub const ATTEMPTS_DEFAULT: u32 = 3;
 /// Most attempts anybody may ask for.
@@ -278,4 +285,7 @@ const _: () = assert!(
 const _: () = assert!(UPLOADS_MAX * ARRIVED_EACH_BYTES <= ARRIVED_BYTES / 2);
 const _: () = assert!(CHUNK_BYTES < MIB);
 const _: () = assert!(6 * (8 * TEXT_BYTES_MAX + FAILURE_BYTES_MAX) + 4096 < MESSAGE_BYTES_MAX);
+// What a gatherer itself may take to read a large output back is within the time of the task.
+const _: () = assert!(TASK_BYTES_PER_SECOND_MIN <= DISK_BYTES_PER_SECOND_MIN);
+const _: () = assert!(DISK_WAIT.as_millis() * 2 < TASK_TIME_BASE.as_millis());
 const _: () = assert!(STATS_FILES_MAX < BAG_TASKS_MAX);

@@ -92,8 +92,11 @@ fn opened() -> impl Strategy<Value = Opened> {
 
 fn chunked() -> impl Strategy<Value = Chunked> {
     prop_oneof![
-        any::<(u64, usize, bool)>()
-            .prop_map(|(offset, window, again)| Chunked::Next { offset, window, again }),
+        any::<(u64, usize, bool)>().prop_map(|(offset, window, again)| Chunked::Next {
+            offset,
+            window,
+            again
+        }),
         result().prop_map(|result| Chunked::HaveIt(Box::new(result))),
         (text(), any::<bool>()).prop_map(|(reason, open)| Chunked::Wait { reason, open }),
         failed().prop_map(Chunked::Refused),

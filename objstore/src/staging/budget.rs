@@ -39,7 +39,8 @@ impl Budget {
     /// Takes room for a message with `bytes` of payload from whoever has this inbox; none if that is too much now.
     pub(super) fn take(&self, inbox: &str, bytes: usize) -> Option<Charge> {
         // A connection's answers differ in the last token only.
-        let sender = self.hasher.hash_one(inbox.rsplit_once('.').map_or(inbox, |(sender, _)| sender));
+        let sender =
+            self.hasher.hash_one(inbox.rsplit_once('.').map_or(inbox, |(sender, _)| sender));
         let bytes = bytes.saturating_add(limits::ARRIVED_EACH_BYTES);
         let mut taken = lock(&self.taken);
         if !admits(taken.all, taken.by.get(&sender).copied().unwrap_or(0), bytes) {

@@ -181,6 +181,13 @@ impl<P> Known<P> {
         }
     }
 
+    /// Ends that: it was answered, and is to come again.
+    pub(super) fn close_comes_again(&mut self, execution: &Execution) {
+        if let Some(opened) = self.opened.get_mut(execution) {
+            opened.closing = false;
+        }
+    }
+
     /// Forgets an upload that has ended.
     pub(super) fn end(&mut self, execution: &Execution) {
         self.opened.remove(execution);
@@ -239,7 +246,9 @@ mod tests {
             known.open(&Execution::random(), ID);
         }
         assert_eq!(known.way(&first, ID, 0), Way::Unknown);
-        assert!(known.opened.len() <= limits::OPENED_MAX && known.order.len() <= limits::OPENED_MAX);
+        assert!(
+            known.opened.len() <= limits::OPENED_MAX && known.order.len() <= limits::OPENED_MAX
+        );
         known.open(&first, ID);
         assert_eq!(known.way(&first, ID, 0), Way::Known);
     }
@@ -250,7 +259,11 @@ mod tests {
         let mut all: Vec<_> = (0..3).map(|_| begin(&mut known, 1)).collect();
         let large = begin(&mut known, CHUNK);
         all.push(begin(&mut known, 1));
-        assert_eq!(known.way(&all[0].0, ID, 1), Way::Unknown, "the first of those that brought least");
+        assert_eq!(
+            known.way(&all[0].0, ID, 1),
+            Way::Unknown,
+            "the first of those that brought least"
+        );
         assert_eq!(known.way(&large.0, ID, CHUNK), Way::Known);
         for _ in 0..3 {
             all.push(begin(&mut known, CHUNK));

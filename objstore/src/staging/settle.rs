@@ -82,9 +82,7 @@ impl Shared {
         let closed = match ready {
             Ok(Ok(closed)) => closed.clone(),
             // Its task has panicked.
-            Ok(Err(_)) => {
-                Some(Closed::wait("the output was not made durable".to_owned()))
-            }
+            Ok(Err(_)) => Some(Closed::wait("the output was not made durable".to_owned())),
             Err(_) => None,
         };
         let closed = closed.unwrap_or_else(|| {

@@ -267,7 +267,8 @@ impl Shared {
         reply: Option<Subject>,
         payload: &Bytes,
     ) {
-        let Some(close) = close.and_then(|close| decode_json::<Close>(close.as_bytes()).ok()) else {
+        let Some(close) = close.and_then(|close| decode_json::<Close>(close.as_bytes()).ok())
+        else {
             let message = "the CLOSE is not readable".to_owned();
             return self.answer_without(reply, Closed::Mismatch { message });
         };
@@ -280,7 +281,8 @@ impl Shared {
         let way = self.known().way(&close.execution, id, 0);
         if way == Way::Unknown {
             let Some(asked) = self.asked(reply, &Bytes::new()) else { return };
-            return self.serve(|shared| async move { shared.close_again(&asked, &close, true).await });
+            return self
+                .serve(|shared| async move { shared.close_again(&asked, &close, true).await });
         }
         let carried = if inline { payload.clone() } else { Bytes::new() };
         let Some(asked) = self.asked(reply.clone(), &carried) else {
@@ -288,7 +290,8 @@ impl Shared {
         };
         if !self.known().close(&close.execution) {
             let asked = Asked { payload: Bytes::new(), ..asked };
-            return self.serve(|shared| async move { shared.close_again(&asked, &close, false).await });
+            return self
+                .serve(|shared| async move { shared.close_again(&asked, &close, false).await });
         }
         self.serve(|shared| async move { shared.close(asked, close).await });
     }
@@ -362,7 +365,9 @@ impl Shared {
             debug!(?answer, "an upload was turned away");
             self.remove(part);
         }
-        if answer != Closed::Reading {
+        if answer == Closed::Reading {
+            self.known().close_comes_again(&close.execution);
+        } else {
             self.known().end(&close.execution);
         }
         self.answer(asked, &answer).await;
