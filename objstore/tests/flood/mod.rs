@@ -35,15 +35,11 @@ impl Hostile {
         let at = house.worker.url().trim_start_matches("nats://").to_owned();
         let mut socket = TcpStream::connect(at)?;
         socket.write_all(b"CONNECT {\"verbose\":false,\"headers\":true}\r\n")?;
-        let (mut reading, mut answering) = (socket.try_clone()?, socket.try_clone()?);
+        let mut reading = socket.try_clone()?;
         let reader = std::thread::spawn(move || {
+            // The server's pings are not answered: it forgives that for minutes.
             let mut buffer = [0; 4096];
-            while let Ok(read @ 1..) = reading.read(&mut buffer) {
-                if buffer[..read].starts_with(b"PING") && answering.write_all(b"PONG\r\n").is_err()
-                {
-                    return;
-                }
-            }
+            while let Ok(1..) = reading.read(&mut buffer) {}
         });
         let (reply, bag) = (format!("_INBOX.{name}.x"), house.bag.clone());
         Ok(Self { socket, reply, bag, reader: Some(reader) })
