@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor};
-use bagpress_broker::result::{Cause, Outcome as End, TaskResult};
-use bagpress_broker::testing::eventually;
+use bagpress_broker::result::{Cause, Outcome as End};
 use bagpress_broker::{limits, subjects};
 use bagpress_codec::{Codec, DataKind};
 use bagpress_objstore::staging::messages::{CRC, Chunked, Go, Opened};
@@ -17,8 +16,6 @@ use crate::by_hand::*;
 use crate::house::Outcome;
 
 const LIMIT: Duration = Duration::from_secs(2);
-/// Whoever is stopped may wait for one answer more.
-const FREED: Duration = LIMIT.saturating_add(limits::REQUEST_TIMEOUT).saturating_add(SOON);
 const HUGE: u64 = limits::INPUT_BYTES_MAX;
 
 fn with(task: TaskDescriptor, codec: &str, input: Input) -> Outcome<TaskDescriptor> {
@@ -58,15 +55,6 @@ async fn stretches(race: &mut Race) -> Outcome<JoinHandle<()>> {
     }))
 }
 
-async fn outcome_of(race: &Race, index: u32) -> TaskResult {
-    let what = format!("task {index} has an outcome");
-    eventually(&what, FREED, async || {
-        let outcomes = race.outcomes().await.ok()?;
-        outcomes.into_iter().find(|outcome| outcome.index == index)
-    })
-    .await
-}
-
 /// The only slot is freed, and does something else.
 async fn frees_its_slot(race: &Race, task: TaskDescriptor) -> Outcome {
     let small = Input::Generate { data: DataKind::Zeros, seed: 0, bytes: 1 };
@@ -75,12 +63,14 @@ async fn frees_its_slot(race: &Race, task: TaskDescriptor) -> Outcome {
     let worker = race.worker_within(1, Some(LIMIT));
     race.submit_with(next).await?;
 
-    let failed = outcome_of(race, 0).await;
-    let End::Failed(failed) = &failed.outcome else { return Err(format!("{failed:?}").into()) };
+    // Whoever is stopped may wait for one answer more.
+    race.answered().await;
+    let outcomes = race.outcomes().await?;
+    let of = |index: u32| outcomes.iter().find(|outcome| outcome.index == index).ok_or("none");
+    let End::Failed(failed) = &of(0)?.outcome else { return Err("not stopped".into()) };
     assert_eq!(failed.cause, Cause::Timeout, "{}", failed.message);
     assert!(failed.message.contains("--time-limit"), "{}", failed.message);
-    let next = outcome_of(race, 1).await;
-    assert!(next.done().is_some(), "{next:?}");
+    assert!(of(1)?.done().is_some(), "{outcomes:?}");
     worker.drained().await
 }
 
