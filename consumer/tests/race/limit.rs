@@ -31,16 +31,19 @@ async fn stretches(race: &mut Race) -> Outcome<JoinHandle<()>> {
     let client = race.house.gatherer.client_handle();
     let mut asked = client.subscribe(subjects::uploads_of(&race.house.bag)).await?;
     race.house.gatherer.flush().await?;
+    let (open, input) = (subjects::open(&race.house.bag), subjects::input(&race.house.bag));
     Ok(tokio::spawn(async move {
         while let Some(message) = asked.next().await {
-            let (client, what) = (client.clone(), message.subject.to_string());
+            let client = client.clone();
+            let asks = |subject: &str| message.subject.as_str() == subject;
+            let (opens, reads) = (asks(&open), asks(&input));
             tokio::spawn(async move {
                 let Some(reply) = message.reply else { return };
                 let (mut headers, payload) = (HeaderMap::new(), vec![7; limits::CHUNK_BYTES]);
                 let json = |answer: serde_json::Result<Vec<u8>>| answer.map(Bytes::from).ok();
-                let payload = if what.ends_with(".open") {
+                let payload = if opens {
                     json(serde_json::to_vec(&Opened::Go(Go { window: 1, offset: 0, share: None })))
-                } else if what.ends_with(".input") {
+                } else if reads {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     headers.insert(CRC, format!("{:08x}", crc32fast::hash(&payload)));
                     Some(payload.into())

@@ -116,6 +116,7 @@ pub enum Chunked {
     Refused(Failed),
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_false(flag: &bool) -> bool {
     !flag
 }

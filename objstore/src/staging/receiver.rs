@@ -130,7 +130,7 @@ impl Receiver {
             // empty, and what is kept is bounded by the budget.
             tokio::task::unconstrained(async move {
                 while let Some(message) = subscriber.next().await {
-                    shared.dispatch(message);
+                    shared.dispatch(&message);
                 }
             })
         });
@@ -169,7 +169,7 @@ impl Receiver {
 
 impl Shared {
     /// Decides what is kept of a message. Does not wait, and reads nothing.
-    fn dispatch(self: &Arc<Self>, message: Message) {
+    fn dispatch(self: &Arc<Self>, message: &Message) {
         let what = message.subject.as_str().strip_prefix("bag.up.").unwrap_or_default();
         let what = what.split_once('.').map_or("", |(_, what)| what);
         let header = |name| message.headers.as_ref()?.get(name).map(|v| v.as_str().to_owned());

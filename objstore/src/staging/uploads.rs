@@ -56,13 +56,11 @@ impl Shared {
             Way::Again => return self.again(reply, &execution),
             Way::Unknown => return self.chunk_not_opened(id, reply),
         }
-        match self.asked(reply.clone(), payload) {
-            Some(asked) => self.piece(execution, id, Piece { asked, what: What::Chunk(offset) }),
-            None => {
-                self.known().again(&execution, offset);
-                self.again(reply, &execution);
-            }
-        }
+        let Some(asked) = self.asked(reply.clone(), payload) else {
+            self.known().again(&execution, offset);
+            return self.again(reply, &execution);
+        };
+        self.piece(execution, id, Piece { asked, what: What::Chunk(offset) });
     }
 
     /// Answers something of which no payload is kept; nothing, if not even that has room.
