@@ -125,7 +125,8 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "DURATION")]
     pub(crate) idle_exit: Option<humantime::Duration>,
 
-    /// Longest execution of a task, such as 1h
+    /// Longest execution of a task, such as 1h [default: 10min, and a second more for each 128 KiB of input that it has
+    /// compressed]
     #[arg(long, value_name = "DURATION")]
     pub(crate) time_limit: Option<humantime::Duration>,
 

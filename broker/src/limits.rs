@@ -47,6 +47,13 @@ pub const FILE_THREADS_MAX: usize = 16;
 pub const UNCOMMITTED_MAX: usize = 64;
 /// Most outputs a slot may have under way to their place, beside the one that it makes.
 pub const UPLOADS_PER_SLOT: usize = 2;
+/// How long an execution may take, from its start to its output being in its place, before it is looked at how far it got.
+pub const TASK_TIME_BASE: Duration = Duration::from_mins(10);
+/// For each so many bytes of input that it has compressed it may take a second more: as slow as the slowest link or
+/// processor that is worth a slot.
+pub const TASK_BYTES_PER_SECOND_MIN: u64 = 128 * 1024;
+/// How often that is looked at.
+pub const TASK_TIME_LOOKED_AT: Duration = Duration::from_millis(250);
 /// How many times a task is attempted before it is reported failed.
 pub const ATTEMPTS_DEFAULT: u32 = 3;
 /// Most attempts anybody may ask for.
@@ -138,8 +145,20 @@ pub const CHUNK_BYTES: usize = 512 * 1024;
 pub const WINDOW_MAX: usize = 8;
 /// Bytes under way to one gatherer, all uploads together: far below the server's 64 MiB a connection.
 pub const WINDOWS_BYTES: usize = 24 * MIB;
-/// Most uploads that one gatherer serves at a time; further workers are asked to wait.
+/// Most uploads in chunks that one gatherer has begun: who brought least makes room for who brings more.
 pub const UPLOADS_MAX: usize = 4_096;
+/// Executions that a gatherer remembers to have given leave, and of which it has no chunk yet; the last ones. An upload of
+/// another is opened anew, which works as long as no more than these are opened between an OPEN and what follows.
+pub const OPENED_MAX: usize = 16_384;
+/// Bytes of what arrived at a gatherer and is not written, or is being answered, all senders together. A sender gets no
+/// more of it than it leaves free.
+pub const ARRIVED_BYTES: usize = 64 * MIB;
+/// What a message takes of that beside its payload: its task, its answer, its place in every list.
+pub const ARRIVED_EACH_BYTES: usize = 4 * 1024;
+/// Who is to send again because there is no such memory is told so after this time.
+pub const ARRIVED_AGAIN: Duration = Duration::from_millis(250);
+/// An upload without a chunk for this long keeps its part file and no more; a later chunk takes it up.
+pub const UPLOAD_IDLE: Duration = Duration::from_secs(30);
 /// Most input files that a gatherer keeps open.
 pub const OPEN_INPUTS_MAX: usize = 64;
 /// Without progress for this long an upload is opened anew, and goes on at its offset.
@@ -259,6 +278,16 @@ const _: () = assert!(PULL_AHEAD_LOW.as_millis() < PULL_AHEAD_WORK.as_millis());
 const _: () = assert!(PULL_EXPIRES.as_millis() * 2 < PULL_LOST.as_millis());
 const _: () = assert!(WINDOW_MAX * CHUNK_BYTES <= WINDOWS_BYTES);
 const _: () = assert!(WINDOWS_BYTES * 2 < 64 * MIB);
+// A single sender gets half of the budget at most, and may use all windows, with what each chunk takes beside.
+const _: () = assert!(
+    WINDOWS_BYTES + (WINDOWS_BYTES / CHUNK_BYTES + 1) * ARRIVED_EACH_BYTES + CHUNK_BYTES
+        <= ARRIVED_BYTES / 2
+);
+// Half of it must not be taken by the small requests of as many slots as there may be uploads.
+const _: () = assert!(UPLOADS_MAX * ARRIVED_EACH_BYTES <= ARRIVED_BYTES / 2);
 const _: () = assert!(CHUNK_BYTES < MIB);
 const _: () = assert!(6 * (8 * TEXT_BYTES_MAX + FAILURE_BYTES_MAX) + 4096 < MESSAGE_BYTES_MAX);
+// What a gatherer itself may take to read a large output back is within the time of the task.
+const _: () = assert!(TASK_BYTES_PER_SECOND_MIN <= DISK_BYTES_PER_SECOND_MIN);
+const _: () = assert!(DISK_WAIT.as_millis() * 2 < TASK_TIME_BASE.as_millis());
 const _: () = assert!(STATS_FILES_MAX < BAG_TASKS_MAX);

@@ -35,7 +35,7 @@ pub enum Cause {
     OutputExists,
     /// The output cannot be written under its name: too long, not permitted, a file where a folder is needed.
     OutputUnwritable,
-    /// The task took longer than the worker's time limit.
+    /// The execution took longer than the worker's time limit: another worker, or the same later, may be faster.
     Timeout,
     /// The worker died.
     WorkerLost,
@@ -119,6 +119,7 @@ impl Cause {
                 Self::TransferError
                     | Self::OutputDigest
                     | Self::InputDigest
+                    | Self::Timeout
                     | Self::WorkerLost
                     | Self::CodecError
                     | Self::VerifyFailed

@@ -1,7 +1,6 @@
 //! The life of one task in hand: from its arrival to its answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bagpress_broker::descriptor::{DecodeError, Input, ResultPath, TaskDescriptor};
@@ -10,14 +9,16 @@ use bagpress_broker::result::{
     Cause, Done, Failed, Outcome, Place, TaskResult, Times, wall_clock_us,
 };
 use bagpress_broker::{Committed, Error, limits};
-use bagpress_objstore::{Carried, Opened, Ready, StoreError, Stored};
+use bagpress_objstore::{Carried, Opened, Output, Ready, StoreError, Stored};
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::duplicate;
-use crate::execute::{Made, Scratch, execute, micros};
+use crate::execute::{Made, Reins, Scratch, execute, micros};
 use crate::handed::{Count, Handed};
+use crate::limit;
 use crate::slot::{Handle, Job};
 use crate::worker::{Shared, Waiting};
 
@@ -172,8 +173,8 @@ impl Attempt<'_> {
     /// Executes an empty task where it stands: to wake a slot would take longer than the work.
     fn execute_here(&self, ready: Ready, waiting: Waiting) -> Ended {
         let began = Instant::now();
-        let stop = AtomicBool::new(false);
-        let made = execute(&self.task, ready.source, ready.sink, &mut Scratch::empty(), &stop);
+        let (reins, mut scratch) = (Reins::default(), Scratch::empty());
+        let made = execute(&self.task, ready.source, ready.sink, &mut scratch, &reins);
         self.worker.slots.took(began.elapsed());
         drop(waiting);
         if matches!(self.handed, Handed::Offered(_)) {
@@ -197,9 +198,35 @@ impl Attempt<'_> {
         let (sender, made) = oneshot::channel();
         let handle = Arc::new(Handle::default());
         let (task, for_slot) = (self.task.clone(), handle.clone());
+        let under_way = UnderWay {
+            handle: handle.clone(),
+            fetching: source.fetching(),
+            stopped: CancellationToken::new(),
+        };
         let job = Job { task, source, sink, handle: for_slot, made: sender, waiting };
         self.worker.slots.submit(job);
-        let (made, carried) = tokio::join!(self.made(made, &handle), output.carry());
+        let mut placing = std::pin::pin!(self.place(made, output, &under_way));
+        let late = tokio::select! {
+            ended = &mut placing => return ended,
+            late = limit::over(self.worker.time_limit, &handle) => late,
+        };
+        under_way.stop();
+        under_way.stopped.cancel();
+        match placing.await {
+            Ended::Failed(_) | Ended::Unplaced(_) => Ended::Unplaced(late),
+            in_time => in_time,
+        }
+    }
+
+    /// Waits for the output, and brings it to its place.
+    async fn place(
+        &self,
+        made: oneshot::Receiver<Result<Made, Failed>>,
+        output: Output,
+        under_way: &UnderWay,
+    ) -> Ended {
+        let carrying = under_way.unless_late(output.carry());
+        let (made, carried) = tokio::join!(self.made(made, under_way), carrying);
         let executed = Instant::now();
         let made = match made {
             Ok(made) => made,
@@ -212,7 +239,10 @@ impl Attempt<'_> {
             }
         };
         let stored = match carried {
-            Ok(carried) => carried.close(made.output_bytes, &made.output_digest).await,
+            Ok(carried) => {
+                let closing = carried.close(made.output_bytes, &made.output_digest);
+                under_way.unless_late(closing).await
+            }
             Err(error) => Err(error),
         };
         match stored {
@@ -226,10 +256,8 @@ impl Attempt<'_> {
     async fn made(
         &self,
         mut made: oneshot::Receiver<Result<Made, Failed>>,
-        handle: &Handle,
+        under_way: &UnderWay,
     ) -> Result<Made, Failed> {
-        let limit = self.worker.time_limit.unwrap_or(Duration::MAX);
-        let mut over = std::pin::pin!(tokio::time::sleep(limit.min(Duration::from_hours(8_760))));
         let mut draining = std::pin::pin!(self.worker.drain.cancelled());
         let mut dropping = std::pin::pin!(self.dropped());
         let (mut drained, mut dropped) = (false, false);
@@ -242,24 +270,16 @@ impl Attempt<'_> {
                 }
                 () = &mut draining, if !drained => {
                     drained = true;
-                    if handle.revoke() {
+                    if under_way.handle.revoke() {
                         return Err(Failed::new(Cause::Drain, "the worker is draining"));
                     }
                 }
                 () = &mut dropping, if !dropped => {
                     dropped = true;
-                    if handle.revoke() {
+                    if under_way.handle.revoke() {
                         return Err(Failed::new(Cause::Cancelled, "nobody waits for it"));
                     }
-                    handle.stop.store(true, Ordering::Relaxed);
-                }
-                () = &mut over, if !handle.stop.load(Ordering::Relaxed) => {
-                    // Time in the slots' queue is not the task's.
-                    if handle.started() {
-                        handle.stop.store(true, Ordering::Relaxed);
-                    } else {
-                        over.as_mut().reset(tokio::time::Instant::now() + limit);
-                    }
+                    under_way.stop();
                 }
             }
         }
@@ -315,6 +335,40 @@ impl Attempt<'_> {
         let delay = failed.cause.give_back_delay(before);
         info!(task = %self.handed.id(), cause = %failed.cause, error = %failed.message, ?delay, "given back");
         self.handed.give_back(self.worker, planned, failed, Some(self.execution), delay).await
+    }
+}
+
+/// An execution under way, and what ends it.
+struct UnderWay {
+    handle: Arc<Handle>,
+    /// Of its input.
+    fetching: Option<AbortHandle>,
+    /// Its time is over.
+    stopped: CancellationToken,
+}
+
+impl UnderWay {
+    /// Ends it at its next segment, and lets it wait for no more input.
+    fn stop(&self) {
+        self.handle.stop();
+        if let Some(fetching) = &self.fetching {
+            fetching.abort();
+        }
+    }
+
+    /// Waits for the other side. When the time is over only as long as one answer may take: a slot waits for it.
+    async fn unless_late<T>(
+        &self,
+        waiting: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let late = async {
+            self.stopped.cancelled().await;
+            tokio::time::sleep(limits::REQUEST_TIMEOUT).await;
+        };
+        tokio::select! {
+            done = waiting => done,
+            () = late => Err(StoreError::Full("the time of the execution is over".to_owned())),
+        }
     }
 }
 

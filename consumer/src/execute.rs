@@ -1,6 +1,6 @@
 //! One execution: input to output, verified while it is compressed. Blocks.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bagpress_broker::descriptor::{TaskDescriptor, Verify};
@@ -26,6 +26,15 @@ impl Scratch {
     }
 }
 
+/// What is known of an execution outside, and can be done to it.
+#[derive(Debug, Default)]
+pub(crate) struct Reins {
+    /// Ends it at its next segment.
+    pub(crate) stop: AtomicBool,
+    /// Bytes of the input that it has compressed.
+    pub(crate) read: AtomicU64,
+}
+
 /// What an execution made.
 #[derive(Debug)]
 pub(crate) struct Made {
@@ -37,7 +46,7 @@ pub(crate) struct Made {
     pub(crate) times: Times,
 }
 
-/// Compresses the whole of `source` into `sink`; ends early when `stop` is set.
+/// Compresses the whole of `source` into `sink`; ends early when it is told to.
 ///
 /// # Errors
 ///
@@ -47,7 +56,7 @@ pub(crate) fn execute(
     mut source: Source,
     mut sink: Sink,
     scratch: &mut Scratch,
-    stop: &AtomicBool,
+    reins: &Reins,
 ) -> Result<Made, Failed> {
     let began = Instant::now();
     let mut clock = Clock::default();
@@ -58,8 +67,8 @@ pub(crate) fn execute(
     let (mut input_bytes, mut output_bytes) = (0, 0);
     let Scratch { segment, part } = scratch;
     loop {
-        if stop.load(Ordering::Relaxed) {
-            return Err(Failed::new(Cause::Timeout, "the worker's time limit is over"));
+        if reins.stop.load(Ordering::Relaxed) {
+            return Err(Failed::new(Cause::Timeout, "it was stopped"));
         }
         clock.lap(|c| &mut c.input, || source.next(segment))?;
         if segment.is_empty() {
@@ -82,6 +91,7 @@ pub(crate) fn execute(
         input_bytes += segment.len() as u64;
         output_bytes += part.len() as u64;
         sink.write(part)?;
+        reins.read.store(input_bytes, Ordering::Relaxed);
     }
     part.clear();
     encoder.finish(part).map_err(|error| Failed::new(Cause::CodecError, error.to_string()))?;

@@ -17,6 +17,7 @@ mod execute;
 mod handed;
 mod holdings;
 mod intake;
+mod limit;
 mod slot;
 mod worker;
 

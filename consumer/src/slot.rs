@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use bagpress_objstore::{Sink, Source};
 use tokio::sync::{Notify, oneshot};
 
 use crate::appetite::Pace;
-use crate::execute::{Made, Scratch, execute};
+use crate::execute::{Made, Reins, Scratch, execute};
 use crate::worker::Waiting;
 
 const WAITING: u8 = 0;
@@ -34,14 +34,28 @@ pub(crate) struct Job {
 #[derive(Debug, Default)]
 pub(crate) struct Handle {
     state: AtomicU8,
-    /// Ends the execution at its next segment.
-    pub(crate) stop: AtomicBool,
+    pub(crate) reins: Reins,
 }
 
 impl Handle {
     /// Takes the job back; false if it has started.
     pub(crate) fn revoke(&self) -> bool {
         self.state.compare_exchange(WAITING, REVOKED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Starts it; false if it was taken back.
+    pub(crate) fn start(&self) -> bool {
+        self.state.compare_exchange(WAITING, STARTED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Bytes of the input that it has compressed.
+    pub(crate) fn read(&self) -> u64 {
+        self.reins.read.load(Ordering::Relaxed)
+    }
+
+    /// Ends it at its next segment.
+    pub(crate) fn stop(&self) {
+        self.reins.stop.store(true, Ordering::Relaxed);
     }
 
     /// Whether it has started.
@@ -106,9 +120,7 @@ fn run(slot: usize, jobs: &Mutex<mpsc::Receiver<Job>>, pace: &Mutex<Pace>, chang
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { task, source, sink, handle, made, waiting }) = job else { return };
-        let mine =
-            handle.state.compare_exchange(WAITING, STARTED, Ordering::AcqRel, Ordering::Acquire);
-        if mine.is_err() {
+        if !handle.start() {
             continue;
         }
         let count = waiting.done();
@@ -123,7 +135,7 @@ fn run(slot: usize, jobs: &Mutex<mpsc::Receiver<Job>>, pace: &Mutex<Pace>, chang
         };
         tell(Pace::started);
         let executed = catch_unwind(AssertUnwindSafe(|| {
-            execute(&task, source, sink, &mut scratch, &handle.stop)
+            execute(&task, source, sink, &mut scratch, &handle.reins)
         }));
         let executed = executed.unwrap_or_else(|panic| {
             scratch = Scratch::new();

@@ -41,7 +41,7 @@ pub struct Options {
     pub allowed: Allowed,
     /// Ends after this long without a delivery.
     pub idle_exit: Option<Duration>,
-    /// Longest execution.
+    /// Longest execution; none: a time that grows with the input, [`limits::TASK_TIME_BASE`].
     pub time_limit: Option<Duration>,
     /// Executes tasks that want another version of the codec's library too.
     pub any_codec_version: bool,

@@ -5,6 +5,8 @@
 mod by_hand;
 #[path = "../../objstore/tests/house/mod.rs"]
 mod house;
+#[path = "race/limit.rs"]
+mod limit;
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -4,6 +4,7 @@ use bagpress_broker::result::{Cause, Failed};
 use bagpress_codec::{Generator, SEGMENT_BYTES};
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use crate::staging::{InputFile, OpenInput};
 
@@ -25,9 +26,16 @@ pub struct Source {
 }
 
 enum From {
-    Generator { generator: Box<Generator>, bytes: u64 },
+    Generator {
+        generator: Box<Generator>,
+        bytes: u64,
+    },
     File(OpenInput),
-    Chunks { chunks: mpsc::Receiver<Result<Fetched, Failed>>, current: Bytes },
+    Chunks {
+        chunks: mpsc::Receiver<Result<Fetched, Failed>>,
+        current: Bytes,
+        fetching: AbortHandle,
+    },
 }
 
 impl std::fmt::Debug for From {
@@ -56,10 +64,19 @@ impl Source {
         Ok(Self::new(From::File(OpenInput::open(input)?)))
     }
 
-    /// Bytes that somebody fetches.
+    /// Bytes that a task of its own, `fetching`, fetches.
     #[must_use]
-    pub fn fetched(chunks: mpsc::Receiver<Result<Fetched, Failed>>) -> Self {
-        Self::new(From::Chunks { chunks, current: Bytes::new() })
+    pub fn fetched(chunks: mpsc::Receiver<Result<Fetched, Failed>>, fetching: AbortHandle) -> Self {
+        Self::new(From::Chunks { chunks, current: Bytes::new(), fetching })
+    }
+
+    /// What ends the fetching, if there is any: then [`next`](Self::next) waits for nothing more.
+    #[must_use]
+    pub fn fetching(&self) -> Option<AbortHandle> {
+        match &self.from {
+            From::Chunks { fetching, .. } => Some(fetching.clone()),
+            From::Generator { .. } | From::File(_) => None,
+        }
     }
 
     fn new(from: From) -> Self {
@@ -86,7 +103,7 @@ impl Source {
                 left <= SEGMENT_BYTES
             }
             From::File(input) => input.read_at(self.read, SEGMENT_BYTES, segment)?,
-            From::Chunks { chunks, current } => fill(chunks, current, segment, self.read)?,
+            From::Chunks { chunks, current, .. } => fill(chunks, current, segment, self.read)?,
         };
         self.read += segment.len() as u64;
         Ok(())

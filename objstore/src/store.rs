@@ -138,20 +138,20 @@ impl Store {
                 let (sender, chunks) = mpsc::channel(1);
                 let (stager, id) = (self.stager.clone(), task.id());
                 let bytes = task.input.bytes();
-                tokio::spawn(async move { stager.fetch_input(&id, bytes, sender).await });
-                Ok(Source::fetched(chunks))
+                let fetch = async move { stager.fetch_input(&id, bytes, sender).await };
+                Ok(Source::fetched(chunks, tokio::spawn(fetch).abort_handle()))
             }
             (Input::Object { bucket, object, .. }, _) => {
                 let (sender, chunks) = mpsc::channel(1);
                 let bucket = self.bucket(bucket).map_err(|error| input_failed(&error))?;
                 let object = object.clone();
-                tokio::spawn(async move {
+                let fetching = tokio::spawn(async move {
                     if let Err(error) = fetch_object(&bucket, &object, &sender).await {
                         // Closed means that nobody waits for the input any more.
                         drop(sender.send(Err(input_failed(&error))).await);
                     }
                 });
-                Ok(Source::fetched(chunks))
+                Ok(Source::fetched(chunks, fetching.abort_handle()))
             }
         }
     }

@@ -321,7 +321,7 @@ async fn sent(house: &House, execution: &Execution, n: usize, chunk: &Bytes) -> 
     let client = house.worker.client();
     let answer = client.request_with_headers(subject, headers, chunk.clone()).await?;
     match serde_json::from_slice(&answer.payload)? {
-        Chunked::Next { window, offset } => {
+        Chunked::Next { window, offset, .. } => {
             assert_eq!(offset, ((n + 1) * chunk.len()) as u64);
             Ok(window)
         }
@@ -334,13 +334,17 @@ async fn all_windows_together_stay_below_their_bound() -> Outcome {
     const MOST: usize = limits::WINDOWS_BYTES / CHUNK;
     let house = House::open(false).await?;
     let chunk = Bytes::from_static(b"a chunk");
-    let alone = Execution::random();
+    let opened = async || {
+        let execute = Execute::new(&house, 0);
+        execute.granted().await.map(|_| execute.execution)
+    };
+    let alone = opened().await?;
     assert_eq!(sent(&house, &alone, 0, &chunk).await?, limits::WINDOW_MAX);
     assert_eq!(Execute::new(&house, 0).granted().await?.window, 1);
 
     let mut windows = vec![(alone, limits::WINDOW_MAX)];
     for _ in 1..MOST {
-        let next = Execution::random();
+        let next = opened().await?;
         let window = sent(&house, &next, 0, &chunk).await?;
         windows.push((next, window));
         let under_way: usize = windows.iter().map(|(_, window)| window).sum();

@@ -92,9 +92,13 @@ fn opened() -> impl Strategy<Value = Opened> {
 
 fn chunked() -> impl Strategy<Value = Chunked> {
     prop_oneof![
-        any::<(u64, usize)>().prop_map(|(offset, window)| Chunked::Next { offset, window }),
+        any::<(u64, usize, bool)>().prop_map(|(offset, window, again)| Chunked::Next {
+            offset,
+            window,
+            again
+        }),
         result().prop_map(|result| Chunked::HaveIt(Box::new(result))),
-        text().prop_map(|reason| Chunked::Wait { reason }),
+        (text(), any::<bool>()).prop_map(|(reason, open)| Chunked::Wait { reason, open }),
         failed().prop_map(Chunked::Refused),
     ]
 }
@@ -105,7 +109,7 @@ fn closed() -> impl Strategy<Value = Closed> {
         Just(Closed::Reading),
         result().prop_map(|result| Closed::HaveIt(Box::new(result))),
         text().prop_map(|message| Closed::Mismatch { message }),
-        text().prop_map(|reason| Closed::Wait { reason }),
+        (text(), any::<bool>()).prop_map(|(reason, open)| Closed::Wait { reason, open }),
         failed().prop_map(Closed::Refused),
     ]
 }

@@ -8,8 +8,10 @@ use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::result::Cause;
 use bagpress_broker::{BagLine, BagState, Broker, Results, limits, quote};
+use bagpress_objstore::is_too_many;
 use bagpress_objstore::staging::{Parts, Receiver};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -454,7 +456,13 @@ impl Gathering {
                     "note: {count} outputs do not have the mode and time of their source: {first}"
                 ));
             }
-            parts.remove().context("remove the part files")?;
+            // Files that were open for workers are being closed just now.
+            while let Err(error) = parts.remove() {
+                if !is_too_many(&error) {
+                    return Err(error).context("remove the part files");
+                }
+                sleep(limits::RETRY_WAIT).await;
+            }
         }
         let first = self.publisher.first().unwrap_or(self.began);
         Ok(Gathered {

@@ -56,7 +56,7 @@ fn append(plan: &BagPlan, found: &mut Vec<Entry>) -> Result<usize> {
 
 /// What an output is worth: nothing, unless it gives its input again.
 fn examine(plan: &BagPlan, index: u32, root: &Path, outputs: &Dir, path: &Path) -> Option<Done> {
-    let (output_digest, output_bytes) = hash_file(outputs, path).ok()??;
+    let (output_digest, output_bytes) = hash_file(outputs, path).ok()?;
     let (input_digest, input_bytes) = input(plan, index).ok()?;
     let done = Done {
         input_bytes,

@@ -247,7 +247,7 @@ fn remove_from_out(
         let target = plan.specification.target(plan.inputs.as_deref(), index)?.path;
         let path = out.join(&target);
         match hash_file(&outputs, &target) {
-            Ok(Some((found, _))) if found == digest => {
+            Ok((found, _)) if found == digest => {
                 if !how.dry_run {
                     let gone = outputs.remove_file(&target);
                     gone.with_context(|| format!("remove {}", name(&path)))?;

@@ -197,7 +197,7 @@ fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
         let looked = plan.target(result.index).map(|target| target.path);
         let looked =
             looked.context("find the name of an output").and_then(|path| match hash(&path) {
-                Ok(found) => Ok(found.is_some_and(|(digest, _)| digest == expected.output_digest)),
+                Ok((digest, _)) => Ok(digest == expected.output_digest),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(error).with_context(|| {
                     format!(

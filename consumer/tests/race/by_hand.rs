@@ -82,6 +82,10 @@ impl Race {
     }
 
     pub(crate) fn worker(&self, slots: usize) -> Worker {
+        self.worker_within(slots, None)
+    }
+
+    pub(crate) fn worker_within(&self, slots: usize, time_limit: Option<Duration>) -> Worker {
         let options = Options {
             address: Address::plain(self.house.worker.url()),
             slots,
@@ -89,7 +93,7 @@ impl Race {
             delivery: None,
             allowed: Allowed::default(),
             idle_exit: None,
-            time_limit: None,
+            time_limit,
             any_codec_version: false,
         };
         let drain = CancellationToken::new();

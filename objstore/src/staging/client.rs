@@ -303,7 +303,7 @@ impl Stager {
             }
             let Some(answer) = under_way.next().await else { return Ok(upload) };
             match answer? {
-                (Chunked::Next { window: granted, offset }, wanted) if offset >= wanted => {
+                (Chunked::Next { window: granted, offset, .. }, wanted) if offset >= wanted => {
                     window = granted.clamp(1, limits::WINDOW_MAX);
                 }
                 (Chunked::Next { offset, .. }, wanted) => {
@@ -316,7 +316,7 @@ impl Stager {
                     while chunks.recv().await.is_some() {}
                     return Ok(upload);
                 }
-                (Chunked::Wait { reason }, _) => return Err(StoreError::Full(reason)),
+                (Chunked::Wait { reason, .. }, _) => return Err(StoreError::Full(reason)),
                 (Chunked::Refused(failed), _) => return Err(StoreError::Output(failed)),
             }
         }
@@ -334,7 +334,7 @@ impl Stager {
         let mut headers = HeaderMap::new();
         headers.insert(OFFSET, offset.to_string());
         let wanted = offset + chunk.len() as u64;
-        let mut tries = 0;
+        let (mut tries, mut reopened) = (0, 0);
         loop {
             tries += 1;
             let sent =
@@ -347,10 +347,22 @@ impl Stager {
             };
             // An earlier chunk may be on its way again: the receiver takes only the exact next one.
             match answer {
+                Chunked::Next { again: true, .. } => {
+                    tries = 0;
+                    tokio::time::sleep(limits::RETRY_WAIT / 8).await;
+                }
                 Chunked::Next { offset: next, .. }
                     if next < wanted && tries <= limits::GET_RETRIES * 8 =>
                 {
                     tokio::time::sleep(limits::RETRY_WAIT / 8).await;
+                }
+                Chunked::Next { offset: next, .. } if next < wanted && reopened > 0 => {
+                    let text = "the gatherer gave this upload up for others".to_owned();
+                    return Err(StoreError::Full(text));
+                }
+                Chunked::Wait { open: true, .. } if reopened < limits::GET_RETRIES => {
+                    reopened += 1;
+                    self.open_again(&grant.id, &grant.execution).await?;
                 }
                 answer => return Ok((answer, wanted)),
             }
@@ -423,14 +435,14 @@ impl Upload {
             v: limits::WIRE_VERSION,
             index: self.id.index,
             round: self.id.round,
-            execution: self.execution,
+            execution: self.execution.clone(),
             bytes,
             digest: *digest,
             came,
         };
         let header = serde_json::to_string(&close).map_err(|e| StoreError::lost("close", &e))?;
         let payload = self.inline.unwrap_or_default();
-        let mut tries = 0;
+        let (mut tries, mut reopened) = (0, 0);
         loop {
             tries += 1;
             let mut headers = HeaderMap::new();
@@ -446,7 +458,12 @@ impl Upload {
                     }
                     Closed::HaveIt(result) => Ok(Stored::Decided(result)),
                     Closed::Mismatch { message } => Err(StoreError::Digest(message)),
-                    Closed::Wait { reason } => Err(StoreError::Full(reason)),
+                    Closed::Wait { open: true, .. } if reopened < limits::GET_RETRIES => {
+                        reopened += 1;
+                        self.stager.open_again(&self.id, &self.execution).await?;
+                        continue;
+                    }
+                    Closed::Wait { reason, .. } => Err(StoreError::Full(reason)),
                     Closed::Refused(failed) => Err(StoreError::Output(failed)),
                 },
                 Ok(None) => Err(StoreError::Absent),

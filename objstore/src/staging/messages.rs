@@ -16,7 +16,8 @@ pub const CRC: &str = "Bag-Crc32";
 /// Header of an input chunk that is none: [`Failed`] in JSON.
 pub const FAILED: &str = "Bag-Failed";
 
-/// "I am about to execute this task." Nothing is kept of it: a later chunk names its upload itself.
+/// "I am about to execute this task." An upload exists only after it, and only at the gatherer that heard it: who is told
+/// to `open` says the same OPEN again, and goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
     /// Version of the wire.
@@ -97,6 +98,9 @@ pub enum Chunked {
         offset: u64,
         /// Chunks that may be under way at a time.
         window: usize,
+        /// This chunk found no room in memory, and is to be sent again, however often.
+        #[serde(default, skip_serializing_if = "is_false")]
+        again: bool,
     },
     /// The task's round has an outcome already.
     HaveIt(Box<TaskResult>),
@@ -104,9 +108,17 @@ pub enum Chunked {
     Wait {
         /// Why.
         reason: String,
+        /// Nobody opened this upload here: OPEN and this chunk again go on with it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        open: bool,
     },
     /// It can never be written.
     Refused(Failed),
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// "My output is complete."
@@ -153,15 +165,24 @@ pub enum Closed {
         /// What is wrong.
         message: String,
     },
-    /// It is large, and still being read: send the same CLOSE again.
+    /// It is large, and still being read, or found no room in memory: send the same CLOSE again.
     Reading,
     /// There is no room now.
     Wait {
         /// Why.
         reason: String,
+        /// Nobody opened this upload here: OPEN and the same CLOSE again end it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        open: bool,
     },
     /// It can never be written.
     Refused(Failed),
+}
+
+impl Closed {
+    pub(super) fn wait(reason: String) -> Self {
+        Self::Wait { reason, open: false }
+    }
 }
 
 /// "I wrote so much of my output by path, and there was no room for more." Not answered.

@@ -1,14 +1,17 @@
 //! Staged outputs: files, uploaded to the producer and moved to their final name in one step.
 
+mod budget;
 mod client;
 mod dress;
 mod incoming;
 mod inputs;
+mod known;
 pub mod messages;
 mod on_disk;
 mod parts;
 mod place;
 mod receiver;
+mod reopen;
 mod room;
 mod settle;
 mod shared;

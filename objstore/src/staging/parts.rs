@@ -417,13 +417,14 @@ fn remove_folder(root: &Dir, bag: &Path) -> io::Result<u64> {
     Ok(files)
 }
 
-/// Digest and size of a file beneath a directory; none if it is no regular file.
+/// Digest and size of a regular file beneath a directory.
 ///
 /// # Errors
 ///
-/// What the system said.
-pub fn hash_file(dir: &Dir, path: &Path) -> io::Result<Option<(Digest, u64)>> {
-    dir.file(path)?.map(|file| hash(file, || {})).transpose()
+/// What the system said; that it is something else.
+pub fn hash_file(dir: &Dir, path: &Path) -> io::Result<(Digest, u64)> {
+    let file = dir.file(path)?.ok_or_else(|| io::Error::other("it is no regular file"))?;
+    hash(file, || {})
 }
 
 /// Digest of an open file, from its start.

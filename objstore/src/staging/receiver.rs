@@ -1,9 +1,8 @@
 //! The gatherer's side: opens, chunks, closes and inputs of one bag, served from one subscription.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_nats::{HeaderMap, Message};
+use async_nats::{HeaderMap, Message, Subject};
 use bagpress_broker::descriptor::decode_json;
 use bagpress_broker::ids::{BagId, Execution, TaskId};
 use bagpress_broker::result::{Cause, Failed, TaskResult};
@@ -11,16 +10,21 @@ use bagpress_broker::{Broker, Error, limits, subjects};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::Serialize;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::debug;
 
+use super::budget::{Budget, Charge};
 use super::inputs::{InputFile, Inputs};
-use super::messages::{CRC, FAILED, Go, InputRequest, Open, Opened, Share, SharedInput};
+use super::known::Known;
+use super::messages::{
+    CLOSE, CRC, FAILED, Go, InputRequest, OFFSET, Open, Opened, Share, SharedInput,
+};
 use super::parts::{Parts, Target};
 use super::room::Room;
 use super::settle::Settling;
 use super::sync::Syncer;
+use super::uploads::Piece;
 
 /// What the receiver must know of its bag.
 pub trait Plan: std::fmt::Debug + Send + Sync + 'static {
@@ -63,7 +67,8 @@ pub(super) struct Shared {
     pub(super) parts: Arc<Parts>,
     pub(super) plan: Arc<dyn Plan>,
     pub(super) syncer: Syncer,
-    pub(super) uploads: Mutex<HashMap<Execution, Active>>,
+    known: Mutex<Known<Piece>>,
+    pub(super) budget: Budget,
     /// Large outputs that may be read back at a time.
     pub(super) large: Semaphore,
     /// Outputs that are being made durable behind their CLOSE.
@@ -77,12 +82,12 @@ pub(super) struct Shared {
     pub(super) room: Room,
 }
 
-/// An upload whose chunks arrive.
+/// Something that is asked, until it is answered: what it takes of the budget is taken for so long.
 #[derive(Debug)]
-pub(super) struct Active {
-    pub(super) chunks: mpsc::Sender<Message>,
-    /// Chunks that it may have under way.
-    pub(super) window: usize,
+pub(super) struct Asked {
+    pub(super) reply: Option<Subject>,
+    pub(super) payload: Bytes,
+    pub(super) charge: Charge,
 }
 
 impl Receiver {
@@ -109,7 +114,8 @@ impl Receiver {
             parts,
             plan,
             syncer,
-            uploads: Mutex::default(),
+            known: Mutex::new(Known::new(uploads_max())),
+            budget: Budget::default(),
             large: Semaphore::new(limits::LARGE_OUTPUTS_READ),
             settling: Settling::default(),
             inputs: Inputs::default(),
@@ -120,11 +126,13 @@ impl Receiver {
         });
         let serving = tokio::spawn({
             let shared = shared.clone();
-            async move {
+            // Nothing is waited for: what a subscription's buffer holds is bounded by its number alone, so it is kept
+            // empty, and what is kept is bounded by the budget.
+            tokio::task::unconstrained(async move {
                 while let Some(message) = subscriber.next().await {
-                    shared.dispatch(message).await;
+                    shared.dispatch(&message);
                 }
-            }
+            })
         });
         Ok(Self { shared, serving })
     }
@@ -160,40 +168,68 @@ impl Receiver {
 }
 
 impl Shared {
-    async fn dispatch(self: &Arc<Self>, message: Message) {
+    /// Decides what is kept of a message. Does not wait, and reads nothing.
+    fn dispatch(self: &Arc<Self>, message: &Message) {
         let what = message.subject.as_str().strip_prefix("bag.up.").unwrap_or_default();
-        let what = what.split_once('.').map_or("", |(_, what)| what).to_owned();
-        if let Some(xfer) = what.strip_prefix("x.") {
-            let execution = xfer.split_once('-').and_then(|(_, e)| e.parse().ok());
-            let index = xfer.split_once('-').and_then(|(i, _)| i.split_once('_'));
-            let id = index.and_then(|(i, r)| Some((i.parse().ok()?, r.parse().ok()?)));
-            if let (Some(execution), Some(id)) = (execution, id) {
-                self.chunk(execution, id, message);
+        let what = what.split_once('.').map_or("", |(_, what)| what);
+        let header = |name| message.headers.as_ref()?.get(name).map(|v| v.as_str().to_owned());
+        let (reply, payload) = (message.reply.clone(), &message.payload);
+        match what {
+            "close" => return self.close_arrived(header(CLOSE), reply, payload),
+            "open" | "input" | "full" => {}
+            _ => {
+                if let Some((id, execution)) = what.strip_prefix("x.").and_then(parse_xfer) {
+                    let offset = header(OFFSET).and_then(|v| v.parse().ok()).unwrap_or(u64::MAX);
+                    self.chunk_arrived(execution, id, offset, reply, payload);
+                }
+                return;
             }
-            return;
         }
-        // The semaphore bounds what is under way; a subscription's buffer holds the rest.
-        let Ok(permit) = self.requests.clone().acquire_owned().await else { return };
-        let shared = self.clone();
-        tokio::spawn(async move {
-            let _permit = permit;
-            match what.as_str() {
-                "open" => shared.open(&message).await,
-                "close" => shared.close(&message).await,
-                "input" => shared.input(&message).await,
-                "full" => shared.full(&message),
-                _ => debug!(subject = %message.subject, "unknown request"),
+        if payload.len() > limits::MESSAGE_BYTES_MAX {
+            return debug!(subject = %message.subject, "longer than a message is");
+        }
+        // Of a sender who has this much under way already no more is kept, and it asks again.
+        let Some(asked) = self.asked(reply, payload) else { return };
+        let kind = what.to_owned();
+        self.serve(|shared| async move {
+            match kind.as_str() {
+                "open" => shared.open(&asked).await,
+                "input" => shared.input(&asked).await,
+                _ => shared.full(&asked),
             }
         });
     }
 
-    pub(super) async fn answer(&self, message: &Message, answer: &impl Serialize) {
-        let payload = serde_json::to_vec(answer).unwrap_or_default();
-        self.reply(message, HeaderMap::new(), payload.into()).await;
+    /// Serves something when its turn comes. What waits for one has its part of the budget, which bounds how much that is.
+    pub(super) fn serve<F: Future<Output = ()> + Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(Arc<Self>) -> F,
+    ) {
+        let (requests, serving) = (self.requests.clone(), work(self.clone()));
+        tokio::spawn(async move {
+            let _turn = requests.acquire().await;
+            serving.await;
+        });
     }
 
-    async fn reply(&self, message: &Message, headers: HeaderMap, payload: Bytes) {
-        let Some(reply) = message.reply.clone() else { return };
+    /// Takes room for a message, and a copy of it: the buffer that it came in may be far larger.
+    pub(super) fn asked(&self, reply: Option<Subject>, payload: &Bytes) -> Option<Asked> {
+        let inbox = reply.as_ref().map_or("", |reply| reply.as_str());
+        let charge = self.budget.take(inbox, payload.len())?;
+        Some(Asked { reply, payload: Bytes::copy_from_slice(payload), charge })
+    }
+
+    pub(super) fn known(&self) -> MutexGuard<'_, Known<Piece>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn answer(&self, asked: &Asked, answer: &impl Serialize) {
+        let payload = serde_json::to_vec(answer).unwrap_or_default();
+        self.reply(asked, HeaderMap::new(), payload.into()).await;
+    }
+
+    async fn reply(&self, asked: &Asked, headers: HeaderMap, payload: Bytes) {
+        let Some(reply) = asked.reply.clone() else { return };
         let client = self.broker.client();
         let sent = client.publish_with_headers(reply, headers, payload).await;
         if let Err(error) = sent {
@@ -201,7 +237,7 @@ impl Shared {
         }
     }
 
-    async fn open(&self, message: &Message) {
+    async fn open(&self, message: &Asked) {
         let open: Open = match decode_json(&message.payload) {
             Ok(open) => open,
             Err(error) => {
@@ -241,12 +277,14 @@ impl Shared {
                 ),
             }
         });
+        self.known().open(&open.execution, (open.index, open.round));
         // How many upload at the same time is known when the first chunk is there.
         self.answer(message, &Opened::Go(Go { window: 1, offset, share })).await;
     }
 
-    async fn input(self: &Arc<Self>, message: &Message) {
+    async fn input(self: &Arc<Self>, message: &Asked) {
         let Ok(request) = decode_json::<InputRequest>(&message.payload) else { return };
+        // Until it is sent: what waits for the connection takes memory too.
         let _turn = self.input_disk.acquire().await;
         let shared = self.clone();
         let read = spawn_blocking(move || shared.inputs.read(&*shared.plan, &request)).await;
@@ -263,10 +301,25 @@ impl Shared {
             }
         };
         self.reply(message, headers, payload).await;
+        self.broker.client().flush().await.ok();
     }
 }
 
-/// The task that an upload's token names.
+/// How many uploads may have begun: each has a file open while it is written, and so have others.
+fn uploads_max() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
+    limits::UPLOADS_MAX.min(files / 2).max(1)
+}
+
+/// The (index, round) and execution that an upload's token names.
+fn parse_xfer(xfer: &str) -> Option<((u32, u32), Execution)> {
+    let (id, execution) = xfer.split_once('-')?;
+    let (index, round) = id.split_once('_')?;
+    Some(((index.parse().ok()?, round.parse().ok()?), execution.parse().ok()?))
+}
+
+/// The token of an upload.
 #[must_use]
 pub(super) fn xfer(id: &TaskId, execution: &Execution) -> String {
     format!("{}_{}-{execution}", id.index, id.round)

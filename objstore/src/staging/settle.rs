@@ -55,6 +55,9 @@ impl Shared {
                 // Whose worker never asked again.
                 all.retain(|_, settles| settles.answer.borrow().is_none());
             }
+            if all.len() >= limits::UPLOADS_MAX {
+                return Closed::wait("thousands of outputs are being made durable".to_owned());
+            }
             let (done, answer) = watch::channel(None);
             let settles = Settles { since: Instant::now(), answer };
             all.insert(close.execution.clone(), settles.clone());
@@ -78,9 +81,7 @@ impl Shared {
         let closed = match ready {
             Ok(Ok(closed)) => closed.clone(),
             // Its task has panicked.
-            Ok(Err(_)) => {
-                Some(Closed::Wait { reason: "the output was not made durable".to_owned() })
-            }
+            Ok(Err(_)) => Some(Closed::wait("the output was not made durable".to_owned())),
             Err(_) => None,
         };
         let closed = closed.unwrap_or_else(|| {
@@ -88,7 +89,7 @@ impl Shared {
             if since.elapsed() < limits::DISK_WAIT + Duration::from_secs(seconds) {
                 return Closed::Reading;
             }
-            Closed::Wait { reason: self.parts.unanswered(since.elapsed()) }
+            Closed::wait(self.parts.unanswered(since.elapsed()))
         });
         if closed != Closed::Reading {
             self.settling.lock().remove(&close.execution);
@@ -109,7 +110,7 @@ impl Shared {
                     let root = quote::name(self.parts.root());
                     self.room.lose(format!("{root} cannot be synced: {error}"));
                 }
-                Closed::Wait { reason: format!("{}: {error}", quote::name(part)) }
+                Closed::wait(format!("{}: {error}", quote::name(part)))
             }
         }
     }
@@ -141,7 +142,7 @@ impl Shared {
         }
         match self.not_written(close.index, close.bytes, error) {
             Ok(failed) => Closed::Refused(failed),
-            Err(reason) => Closed::Wait { reason },
+            Err(reason) => Closed::wait(reason),
         }
     }
 }

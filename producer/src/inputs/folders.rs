@@ -70,10 +70,14 @@ pub(crate) async fn make_or_say(list: PathBuf, root: PathBuf) -> Result<()> {
 /// If the list cannot be read. That it is not there is fine.
 pub(crate) fn make(list: &Path, root: &Path) -> io::Result<Made> {
     let (mut made, mut implicitly) = (Made::default(), HashSet::new());
-    let outputs = Dir::open(root)?;
+    let outputs = Dir::open(root);
     for entry in entries(list)? {
         let entry = entry?;
-        if let Err(error) = make_one(&entry, &outputs, &mut implicitly) {
+        let done = match &outputs {
+            Ok(outputs) => make_one(&entry, outputs, &mut implicitly),
+            Err(error) => Err(error.kind().into()),
+        };
+        if let Err(error) = done {
             made.failed += 1;
             let why = || format!("{}: {error}", quote::name(root.join(&entry.target)));
             made.first.get_or_insert_with(why);
