@@ -147,6 +147,10 @@ fn parse_one(one: &str) -> Result<(String, Login), String> {
         return Err("it is empty".to_owned());
     }
     let address: ServerAddr = one.parse().map_err(|e: std::io::Error| e.to_string())?;
+    if address.is_websocket() {
+        // The client of this build would speak to it in clear.
+        return Err("there are no websockets here".to_owned());
+    }
     if address.host().is_empty() {
         return Err("it has no host".to_owned());
     }
@@ -300,6 +304,7 @@ mod tests {
             "nats://u:hunter2@h\u{1b}[1m",
             "nats://u:hunter2@h,nats://u:other@i",
             "nats://hunter2%ff@h",
+            "wss://u:hunter2@h",
         ] {
             let why = Address::parse(text).unwrap_err();
             assert!(!why.contains(hidden), "{text}: {why}");
