@@ -140,7 +140,7 @@ impl AccessArgs {
 
 /// Logs in by a credentials file.
 pub(crate) fn credentials(path: &Path) -> Result<Login> {
-    Login::credentials(secret(path)?).map_err(|why| no_use(path, why))
+    Login::credentials(&secret(path)?).map_err(|why| no_use(path, why))
 }
 
 /// Logs in by a file with a seed.

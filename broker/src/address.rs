@@ -207,7 +207,9 @@ impl Login {
     /// # Errors
     ///
     /// As [`nkey`](Self::nkey).
-    pub fn credentials(text: Secret) -> Result<Self, &'static str> {
+    pub fn credentials(text: &Secret) -> Result<Self, &'static str> {
+        // The client wants the last line to have an end.
+        let text = Secret::new(format!("{}\n", text.reveal()));
         match async_nats::ConnectOptions::with_credentials(text.reveal()) {
             Ok(_) => Ok(Self::Credentials(text)),
             Err(_) => Err("it has no JWT of a user with its seed"),
@@ -337,6 +339,6 @@ mod tests {
         for text in [String::new(), "SUAsecret".to_owned(), public] {
             assert!(Login::nkey(&Secret::new(text)).is_err());
         }
-        assert!(Login::credentials(Secret::new(seed)).is_err());
+        assert!(Login::credentials(&Secret::new(seed)).is_err());
     }
 }

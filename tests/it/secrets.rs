@@ -178,6 +178,7 @@ async fn a_file_of_secrets_of_another_user_is_refused() {
     for (flag, file) in FILES {
         let words =
             format!("status {flag} {file} --connect-timeout 0s --server nats://127.0.0.1:1");
+        fs::set_permissions(place.path(file), fs::Permissions::from_mode(0o600)).unwrap();
         let command = place.unprivileged(&words);
         expect_refusal(&place.finish(command).await, 3, &["no NATS server answered"]);
         let command = place.unprivileged(&words);
