@@ -160,6 +160,6 @@ const ANOTHER: &str = "name another file, or correct this one";
 
 /// A file that cannot be used is for whoever named it.
 pub(crate) fn refused(unfit: UnfitFile) -> anyhow::Error {
-    let hint = unfit.hint.clone().unwrap_or_else(|| ANOTHER.to_owned());
-    Usage::error(unfit.to_string(), hint)
+    let text = unfit.to_string();
+    Usage::error(text, unfit.hint.unwrap_or_else(|| ANOTHER.to_owned()))
 }

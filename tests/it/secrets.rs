@@ -168,6 +168,7 @@ async fn a_file_of_secrets_that_others_can_read_is_refused_with_the_chmod_that_h
 }
 
 #[tokio::test]
+#[expect(clippy::print_stderr, reason = "who runs the tests is told what was left out")]
 async fn a_file_of_secrets_of_another_user_is_refused() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("left out: only root can give a file to somebody else");
