@@ -29,6 +29,21 @@ const IDLE: &[(&str, &str)] = &[
     ("rm runs/t/staged --creds f", "--creds"),
     ("verify runs/t/staged --creds f", "--creds"),
     ("worker --creds f", "--creds"),
+    ("run --tasks 2 --nkey f", "--nkey"),
+    ("submit --tasks 2 --user u --password-file f", "--user"),
+    ("gather runs/t/staged --token-file f", "--token-file"),
+    ("status --tls-ca f", "--tls-ca"),
+    ("cancel t-abcdefgh --tls-cert f --tls-key f", "--tls-cert"),
+    ("broker --creds f", "--creds"),
+    ("broker --tls-ca f", "--tls-ca"),
+    // Two kinds of credentials, and halves of pairs.
+    ("run --tasks 2 --server nats://h --creds f --nkey f", "--creds and --nkey"),
+    ("worker --context c --token-file f --user u --password-file f", "--user and --token-file"),
+    ("status --server nats://u:p@h --creds f", "--creds and --server"),
+    ("run --tasks 2 --server nats://h --user u", "--user does nothing without --password-file"),
+    ("worker --server nats://h --password-file f", "--password-file does nothing without --user"),
+    ("status --server nats://h --tls-cert f", "--tls-cert does nothing without --tls-key"),
+    ("broker --init --server nats://h --tls-key f", "--tls-key does nothing without --tls-cert"),
     ("run --tasks 2 --connect-timeout 1s", "--connect-timeout"),
     ("gather runs/t/staged --connect-timeout 1s", "--connect-timeout"),
     ("verify runs/t/staged --connect-timeout 1s", "--connect-timeout"),
@@ -68,6 +83,7 @@ const IDLE: &[(&str, &str)] = &[
     ("broker --init --server nats://h --durability always", "--durability"),
     ("broker --init", "--server"),
     ("broker --server nats://h", "--server"),
+    ("broker --context c", "--context"),
     ("broker --replicas 3", "--replicas"),
     ("broker --max-file 1GiB", "--init"),
     // One look at a bag, or many.
@@ -148,7 +164,14 @@ async fn an_empty_variable_names_no_server() {
 #[tokio::test]
 async fn what_is_no_address_of_a_server_is_refused_before_anything_is_begun() {
     let place = Place::new().await;
-    let bad = ["http://h:4222", "nats://h:99999", "nats://h:port", "nats://", "nats://h,,nats://i"];
+    let bad = [
+        "http://h:4222",
+        "wss://h",
+        "nats://h:99999",
+        "nats://h:port",
+        "nats://",
+        "nats://h,,nats://i",
+    ];
     let verbs = [
         "run --tasks 2 --name t",
         "submit --tasks 2 --name t",
