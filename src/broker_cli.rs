@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use bagpress_broker::ids::Pool;
+use bagpress_broker::roles::Account;
 use bagpress_broker::{Patience, limits};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
@@ -137,11 +138,21 @@ pub(crate) struct WorkerArgs {
 #[command(after_help = "Examples:\n  \
     bagpress broker --store data --listen 127.0.0.1:4222\n  \
     bagpress broker --store runs/t1/objects/.broker\n  \
-    bagpress broker --init --server nats://127.0.0.1:4222")]
+    bagpress broker --init --server nats://127.0.0.1:4222\n  \
+    bagpress broker --auth auth")]
 pub(crate) struct BrokerArgs {
     /// Only make the streams on a server that runs
     #[arg(long, requires = "server")]
     pub(crate) init: bool,
+
+    /// Only write a key for each role into this folder, and for a server's configuration what each may do; keys that
+    /// are there are kept
+    #[arg(long, value_name = "DIR", conflicts_with = "init")]
+    pub(crate) auth: Option<PathBuf>,
+
+    /// Account of those who have the keys: the bags of other accounts are out of their reach
+    #[arg(long, value_name = "NAME", default_value = "BAGPRESS", requires = "auth")]
+    pub(crate) account: Account,
 
     /// The server that runs
     #[arg(long, env = "BAGPRESS_SERVER", value_name = "URL")]

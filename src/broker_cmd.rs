@@ -10,11 +10,14 @@ use bagpress_producer::local::follow_up;
 use bagpress_producer::message;
 
 use crate::broker_cli::BrokerArgs;
-use crate::logging;
+use crate::{auth_cmd, logging};
 use crate::terminal::Signals;
 
 pub(crate) async fn broker(args: BrokerArgs) -> Result<ExitCode> {
     logging::start(None)?;
+    if let Some(folder) = &args.auth {
+        return auth_cmd::auth(folder, &args.account);
+    }
     if args.init {
         let url = args.server.unwrap_or_default();
         let from = args.from;

@@ -1,5 +1,6 @@
 //! The command line: parses, calls one function of a crate, maps errors to exit codes.
 
+mod auth_cmd;
 mod bag_cli;
 mod bag_cmd;
 mod broker_at;

@@ -10,7 +10,7 @@ use async_nats::{
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::{Error, SERVER_VERSION_MIN, limits, machine};
+use crate::{Error, SERVER_VERSION_MIN, limits, machine, subjects};
 
 /// Authorization failures in a row after which a connection gives up: the client itself never does.
 const DENIED_MAX: u32 = 5;
@@ -76,14 +76,19 @@ pub enum Role {
     Worker,
     /// Makes streams.
     Admin,
+    /// Looks, and changes nothing.
+    Observer,
 }
 
 impl Role {
-    fn as_str(self) -> &'static str {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Producer => "producer",
             Self::Worker => "worker",
             Self::Admin => "admin",
+            Self::Observer => "observer",
         }
     }
 }
@@ -285,7 +290,7 @@ fn options(
     let denials = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let mut options = ConnectOptions::new()
         .name(name)
-        .custom_inbox_prefix(format!("_INBOX_{}", role.as_str()))
+        .custom_inbox_prefix(subjects::inbox(role.as_str()))
         .request_timeout(Some(limits::REQUEST_TIMEOUT))
         .subscription_capacity(8_192)
         .event_callback(move |event| {

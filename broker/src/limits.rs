@@ -21,6 +21,9 @@ pub const FAILURE_BYTES_MAX: usize = 1024;
 /// libraries. With all of them, each byte escaped, a result that carries its descriptor is a message.
 pub const TEXT_BYTES_MAX: usize = 1024;
 
+/// Longest file that is read for the seed of a key, in bytes; one has 59.
+pub const SEED_BYTES_MAX: u64 = 1024;
+
 /// Most slots one worker may have.
 pub const SLOTS_MAX: usize = 1024;
 /// How long a worker holds a delivery before the broker hands it to another.
