@@ -119,6 +119,18 @@ pub fn duplicates_of(bag: &BagId) -> String {
     format!("bag.duplicate.{bag}.*")
 }
 
+/// All give-backs and all duplicates of one bag.
+#[must_use]
+pub fn recorded_of(bag: &BagId) -> String {
+    format!("bag.*.{bag}.*")
+}
+
+/// All give-backs and all duplicates of one task.
+#[must_use]
+pub fn recorded_of_task(bag: &BagId, index: u32) -> String {
+    format!("bag.*.{bag}.{index}")
+}
+
 /// A bag's line in the KV bucket.
 #[must_use]
 pub fn line(bag: &BagId) -> String {

@@ -123,7 +123,7 @@ fn producer() -> Vec<Right> {
         right(May::Ask, api("STREAM.INFO.*"), "check streams, count subjects"),
         right(May::Ask, api("STREAM.MSG.GET.*"), "read one message"),
         right(May::AskMany, api("DIRECT.GET.*"), "read objects"),
-        right(May::AskMany, api("DIRECT.GET.*.>"), "read metadata of objects"),
+        right(May::Ask, metadata(), "read objects"),
         right(May::Ask, api("STREAM.PURGE.*"), "remove a bag's messages"),
         but_ours(May::Ask, "STREAM.CREATE", "make buckets"),
         but_ours(May::Ask, "STREAM.UPDATE", "let a bucket take more"),
@@ -142,6 +142,7 @@ fn producer() -> Vec<Right> {
         right(May::Serve, bag(subjects::uploads_of), "receive outputs, hand inputs out"),
         right(May::Serve, bag(subjects::leases_of), "hear from those who have leases"),
         right(May::Hear, bag(|bag| subjects::event(bag, subjects::HELD)), "know who has what"),
+        right(May::Hear, subjects::CANCELLED_ALL, "end with a bag that was cancelled"),
         inbox(Role::Producer),
         // `status` speaks as an observer, whoever's key it is given.
         inbox(Role::Observer),
@@ -174,6 +175,7 @@ fn worker() -> Vec<Right> {
             ..right(May::Ask, api("STREAM.MSG.GET.*"), "read a bag's line, a result, an object's metadata")
         },
         but_ours(May::AskMany, "DIRECT.GET", "read objects"),
+        right(May::Ask, metadata(), "read objects"),
         but_ours(May::Ask, "STREAM.PURGE", "remove the chunks of an output that is not needed"),
         Right { may: May::Join, ..right(May::Join, pool(subjects::run), "be offered tasks") },
         right(May::Join, status, "`nats micro`"),
@@ -233,6 +235,11 @@ fn service() -> impl Iterator<Item = String> {
 
 fn ours() -> [String; 4] {
     [subjects::TASKS.into(), subjects::RESULTS.into(), subjects::ATTEMPTS.into(), subjects::lines()]
+}
+
+/// The last metadata of one object.
+fn metadata() -> String {
+    api(&format!("DIRECT.GET.*.{}", subjects::METADATA_ALL))
 }
 
 fn api(what: &str) -> String {
