@@ -16,7 +16,11 @@ pub(crate) fn auth(folder: &Path, account: &Account) -> Result<ExitCode> {
     }
     let conf = name(folder.join(CONFIGURATION));
     message(&format!("{conf}: permissions of account {account}"));
-    message(&format!("next: accounts {{ include {conf:?} }} in the server's configuration, by its path from there"));
-    message("then: give each process the key of its role by --nkey FILE, first `broker --init` the admin's");
+    message(&format!(
+        "next: accounts {{ include {conf:?} }} in the server's configuration, by its path from there"
+    ));
+    message(
+        "then: give each process the key of its role by --nkey FILE, first `broker --init` the admin's",
+    );
     Ok(ExitCode::SUCCESS)
 }

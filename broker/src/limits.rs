@@ -21,9 +21,6 @@ pub const FAILURE_BYTES_MAX: usize = 1024;
 /// libraries. With all of them, each byte escaped, a result that carries its descriptor is a message.
 pub const TEXT_BYTES_MAX: usize = 1024;
 
-/// Longest file that is read for the seed of a key, in bytes; one has 59.
-pub const SEED_BYTES_MAX: u64 = 1024;
-
 /// Most slots one worker may have.
 pub const SLOTS_MAX: usize = 1024;
 /// How long a worker holds a delivery before the broker hands it to another.
@@ -207,6 +204,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const CONNECT_AGAIN: Duration = Duration::from_millis(100);
 /// How long a command waits for a server before it says so.
 pub const CONNECT_NOTICE: Duration = Duration::from_millis(500);
+/// Bytes of a file that holds a password, a token, a seed or credentials.
+pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
 /// How long a worker that has just started waits for streams that nobody has made.
 pub const STREAMS_WITHIN: Duration = Duration::from_secs(20);
 /// How long a supervised server may take to be ready.

@@ -38,7 +38,11 @@ fn home(role: Role) -> Role {
 }
 
 fn name(account: &Account, owner: Role) -> String {
-    if owner == Role::Admin { account.to_string() } else { format!("{account}-{}s", owner.as_str()) }
+    if owner == Role::Admin {
+        account.to_string()
+    } else {
+        format!("{account}-{}s", owner.as_str())
+    }
 }
 
 fn user(role: Role, key: &str) -> String {
@@ -87,7 +91,9 @@ fn exports(account: &Account, owner: Role) -> String {
         for guest in ROLES.into_iter().filter(|&role| is_apart(role)) {
             for right in rights(guest).iter().filter(|right| !is_inbox(right)) {
                 match right.may {
-                    May::Ask | May::AskMany => add("service", right, right.may == May::AskMany, guest),
+                    May::Ask | May::AskMany => {
+                        add("service", right, right.may == May::AskMany, guest)
+                    }
                     May::Hear => add("stream", right, false, guest),
                     May::AskWorkers | May::Serve | May::Join => {}
                 }

@@ -5,7 +5,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use nkeys::KeyPair;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fchmod, fstat, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, fchmod, fstat, mkdirat, openat, renameat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -74,7 +76,8 @@ impl Held {
 
     fn below(&self, name: &str, mode: Mode) -> Result<Self, Error> {
         let held = Self::at(&self.folder, Path::new(name), &self.path.join(name), mode)?;
-        fchmod(&held.folder, mode).map_err(|error| failed("set the mode of", &held.path)(error.into()))?;
+        fchmod(&held.folder, mode)
+            .map_err(|error| failed("set the mode of", &held.path)(error.into()))?;
         Ok(held)
     }
 
@@ -101,13 +104,16 @@ impl Held {
         let path = self.path.join(name);
         if let Some(text) = self.read(name).map_err(failed("read", &path))? {
             let pair = KeyPair::from_seed(text.trim()).map_err(|_| {
-                failed("read", &path)(io::Error::other("it is no seed of an nkey; remove it to get a new one"))
+                failed("read", &path)(io::Error::other(
+                    "it is no seed of an nkey; remove it to get a new one",
+                ))
             })?;
             return Ok((pair, false));
         }
         let pair = KeyPair::new_user();
         let seed = pair.seed().map_err(|error| failed("make", &path)(io::Error::other(error)))?;
-        self.create(name, format!("{seed}\n").as_bytes(), SECRET.1).map_err(failed("make", &path))?;
+        self.create(name, format!("{seed}\n").as_bytes(), SECRET.1)
+            .map_err(failed("make", &path))?;
         Ok((pair, true))
     }
 
@@ -120,12 +126,13 @@ impl Held {
         };
         ours(&file, FileType::RegularFile, 0o077)?;
         let mut text = String::new();
-        file.take(limits::SEED_BYTES_MAX).read_to_string(&mut text)?;
+        file.take(limits::SECRET_BYTES_MAX).read_to_string(&mut text)?;
         Ok(Some(text))
     }
 
     fn create(&self, name: &str, bytes: &[u8], mode: Mode) -> io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.folder, name, flags, mode)?);
         // Whatever the umask is: a server that is somebody else reads its configuration.
         fchmod(&file, mode)?;

@@ -105,7 +105,11 @@ fn producer() -> Vec<Right> {
     let mut rights = vec![
         right(May::Ask, subjects::TASK_ALL, "submit tasks"),
         right(May::Ask, pool(subjects::run), "offer tasks to idle slots"),
-        right(May::Ask, subjects::RESULT_ALL, "commit the failure of a task that nobody can execute"),
+        right(
+            May::Ask,
+            subjects::RESULT_ALL,
+            "commit the failure of a task that nobody can execute",
+        ),
         right(May::Ask, subjects::ATTEMPT_ALL, "record attempts of the queue group"),
         right(May::Ask, subjects::DUPLICATE_ALL, "record executions that came too late"),
         right(May::Ask, subjects::line_all(), "write the bag's line"),
@@ -172,7 +176,11 @@ fn worker() -> Vec<Right> {
         right(May::Ask, subjects::METADATA_ALL, "put outputs"),
         Right {
             except: vec![api(&format!("STREAM.MSG.GET.{}", subjects::TASKS))],
-            ..right(May::Ask, api("STREAM.MSG.GET.*"), "read a bag's line, a result, an object's metadata")
+            ..right(
+                May::Ask,
+                api("STREAM.MSG.GET.*"),
+                "read a bag's line, a result, an object's metadata",
+            )
         },
         but_ours(May::AskMany, "DIRECT.GET", "read objects"),
         right(May::Ask, metadata(), "read objects"),
@@ -200,12 +208,17 @@ fn observer() -> Vec<Right> {
     ];
     for stream in ours() {
         rights.extend([
-            right(May::Ask, api(&format!("STREAM.MSG.GET.{stream}")), "`status`, `nats stream get`"),
+            right(
+                May::Ask,
+                api(&format!("STREAM.MSG.GET.{stream}")),
+                "`status`, `nats stream get`",
+            ),
             right(May::AskMany, api(&format!("DIRECT.GET.{stream}")), "`status`"),
             right(May::AskMany, api(&format!("DIRECT.GET.{stream}.>")), "`nats kv get`"),
         ]);
     }
-    rights.extend(service().map(|subject| right(May::AskWorkers, subject, "`status`, `nats micro`")));
+    rights
+        .extend(service().map(|subject| right(May::AskWorkers, subject, "`status`, `nats micro`")));
     rights.push(inbox(Role::Observer));
     rights
 }
