@@ -355,11 +355,13 @@ fn denied(text: &str) -> bool {
         || text.contains("permissions")
 }
 
+const PUBLISH: &str = "publish to";
+
 /// What a server did not let us do, and with which subject: `Permissions Violation for Publish to "a.b"`.
 fn refused(text: &str) -> Option<(&'static str, String)> {
     let (what, subject) = text.split_once('"')?;
     let what = match what.to_ascii_lowercase() {
-        what if what.contains("publish") => "publish to",
+        what if what.contains("publish") => PUBLISH,
         what if what.contains("subscription") => "subscribe to",
         _ => return None,
     };
@@ -391,12 +393,17 @@ fn on_event(event: &Event, state: &watch::Sender<State>, denials: &std::sync::at
         // The client reports a refused publish or subscribe here and nowhere else.
         Event::ServerError(ServerError::Other(text)) if denied(text) => match refused(text) {
             // Who asked may have waited too long, or asked before the connection was made anew.
-            Some((_, subject)) if is_answer(&subject) => debug!(subject, "answer not permitted"),
-            Some((what, subject)) => {
-                let why = format!("to {what} {subject} is not among the rights of this role");
-                state.send_modify(|s| s.fatal = Some(why));
+            Some((PUBLISH, subject)) if is_answer(&subject) => {
+                debug!(subject, "answer not permitted");
             }
-            None => state.send_modify(|s| s.fatal = Some(text.clone())),
+            refused => state.send_modify(|s| {
+                let why = refused.map_or_else(
+                    || text.clone(),
+                    |(what, on)| format!("to {what} {on} is not among the rights of this role"),
+                );
+                // What comes behind the first one may follow from it.
+                s.fatal.get_or_insert(why);
+            }),
         },
         Event::ServerError(ServerError::AuthorizationViolation) => {
             state.send_modify(|s| s.fatal = Some("authorization violation".to_owned()));

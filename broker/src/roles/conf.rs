@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Account, May, ROLES, Right, is_apart, rights};
-use crate::{Role, subjects};
+use crate::{Role, limits, subjects};
 
 const HEAD: &str = "\
 # Who may do what with Bagpress, by role. Written by `bagpress broker --auth`: public keys only, and nothing to change
@@ -113,8 +113,10 @@ fn exports(account: &Account, owner: Role) -> String {
             }
         }
     }
-    let lines = exports.into_iter().map(|((kind, subject), (many, accounts))| {
-        let many = if many { ", response_type: stream" } else { "" };
+    let lines = exports.into_iter().map(|((kind, subject), (may_be_many, accounts))| {
+        let within = limits::ANSWERS_REMEMBERED.as_secs();
+        let many = format!(", response_type: stream, response_threshold: \"{within}s\"");
+        let many = if may_be_many { many } else { String::new() };
         format!("    {{ {kind}: \"{subject}\"{many}, accounts: [{}] }}\n", accounts.join(", "))
     });
     lines.collect()

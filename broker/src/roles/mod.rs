@@ -185,7 +185,7 @@ fn worker() -> Vec<Right> {
         but_ours(May::AskMany, "DIRECT.GET", "read objects"),
         right(May::Ask, metadata(), "read objects"),
         but_ours(May::Ask, "STREAM.PURGE", "remove the chunks of an output that is not needed"),
-        Right { may: May::Join, ..right(May::Join, pool(subjects::run), "be offered tasks") },
+        right(May::Join, pool(subjects::run), "be offered tasks"),
         right(May::Join, status, "`nats micro`"),
         right(May::Hear, subjects::CANCELLED_ALL, "stop what was cancelled"),
         right(May::Hear, subjects::GATHERS_ALL, "ask again"),
@@ -295,4 +295,88 @@ pub fn table() -> String {
         }
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::TaskId;
+
+    fn matches(pattern: &str, subject: &str) -> bool {
+        let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
+        loop {
+            match (pattern.next(), subject.next()) {
+                (None, None) => return true,
+                (Some(">"), Some(_)) => return true,
+                (Some(one), Some(token)) if one == "*" || one == token => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// The roles that may publish to `subject`, or subscribe to it; who may do everything is left out.
+    fn who(subject: &str, publishes: bool) -> Vec<&'static str> {
+        let may = |role: &Role| {
+            rights(*role).iter().any(|right| {
+                let is_publish = !matches!(right.may, May::Serve | May::Join | May::Hear);
+                let is_excepted = right.except.iter().any(|except| matches(except, subject));
+                is_publish == publishes && matches(&right.subject, subject) && !is_excepted
+            })
+        };
+        ROLES.into_iter().filter(may).map(Role::as_str).collect()
+    }
+
+    #[test]
+    fn every_subject_of_ours_is_somebodys_right() {
+        let bag: BagId = "b-1".parse().unwrap();
+        let (pool, id) = (Pool::default(), TaskId { bag: bag.clone(), index: 7, round: 2 });
+        let both: &[_] = &["producer", "worker"];
+        let (producer, worker, nobody): (&[_], &[_], &[_]) = (&["producer"], &["worker"], &[]);
+        let all: &[_] = &["producer", "observer"];
+        for (subject, publish, subscribe) in [
+            (subjects::task(&pool, &id), producer, nobody),
+            (subjects::result(&id), both, nobody),
+            (subjects::attempt(&bag, 7), both, nobody),
+            (subjects::duplicate(&bag, 7), both, nobody),
+            (subjects::line(&bag), producer, nobody),
+            (subjects::run(&pool), producer, worker),
+            (subjects::open(&bag), both, producer),
+            (subjects::chunk(&bag, "7_2-x"), worker, producer),
+            (subjects::close(&bag), worker, producer),
+            (subjects::no_room(&bag), worker, producer),
+            (subjects::input(&bag), worker, producer),
+            (subjects::renew(&bag), worker, producer),
+            (subjects::give_back(&bag), worker, producer),
+            (subjects::outcome(&bag), worker, producer),
+            (subjects::event(&bag, subjects::HELD), worker, producer),
+            (subjects::event(&bag, subjects::CANCELLED), producer, both),
+            (subjects::event(&bag, subjects::GATHERS), producer, worker),
+            (subjects::stats(), all, worker),
+            (subjects::ping("W1"), all, worker),
+        ] {
+            assert_eq!(who(&subject, true), publish, "publish to {subject}");
+            assert_eq!(who(&subject, false), subscribe, "subscribe to {subject}");
+        }
+    }
+
+    #[test]
+    fn no_right_of_a_worker_or_observer_reaches_the_streams_of_all() {
+        let verbs = ["CREATE", "UPDATE", "DELETE", "PURGE", "MSG.DELETE", "SNAPSHOT", "RESTORE"];
+        for stream in ours() {
+            for verb in verbs {
+                let who = who(&api(&format!("STREAM.{verb}.{stream}")), true);
+                let may: &[_] = if verb == "PURGE" { &["producer"] } else { &[] };
+                assert_eq!(who, may, "{verb} {stream}");
+            }
+            for verb in ["CREATE", "DURABLE.CREATE", "DELETE", "PAUSE", "UNPIN"] {
+                for consumer in ["workers", "workers.bag.task.default.*.*.*"] {
+                    let who = who(&api(&format!("CONSUMER.{verb}.{stream}.{consumer}")), true);
+                    assert!(
+                        !who.contains(&"worker") && !who.contains(&"observer"),
+                        "{verb} {stream}"
+                    );
+                }
+            }
+        }
+    }
 }
