@@ -4,9 +4,11 @@
 use std::fs;
 use std::path::Path;
 
-use bagpress_broker::testing::{NatsServer, eventually};
+use bagpress_broker::server::find_program;
+use bagpress_broker::testing::eventually;
 use bagpress_codec::DataKind;
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::control::{bag_of, until_there};
 use crate::death::{BAG, DELIVERIES, expect_no_lease_was_waited_for, middle};
@@ -17,7 +19,9 @@ use crate::ledger::{expect_each_done_once, generated};
 /// A place with keys, and a server that knows them and nobody else.
 pub(crate) struct Guarded {
     pub(crate) place: Place,
-    pub(crate) server: NatsServer,
+    accounts: Vec<&'static str>,
+    url: String,
+    server: Option<Running>,
 }
 
 impl Guarded {
@@ -27,37 +31,63 @@ impl Guarded {
     }
 
     /// With keys in several folders, each for an account of its own, with streams in each.
-    pub(crate) async fn with_accounts(accounts: &[(&str, &str)]) -> Self {
+    async fn with_accounts(accounts: &[(&'static str, &str)]) -> Self {
         let place = Place::new().await;
-        let mut configuration = String::new();
         for (folder, account) in accounts {
             place.run(&format!("broker --auth {folder} --account {account}")).await.with_code(0);
-            let file = place.path(folder).join("server/auth.conf");
-            configuration += &fs::read_to_string(file).unwrap();
         }
-        let server = NatsServer::start_with(&format!("accounts {{\n{configuration}}}")).await;
-        let guarded = Self { place, server };
-        for (folder, _) in accounts {
+        let accounts = accounts.iter().map(|(folder, _)| *folder).collect();
+        let url = "nats://127.0.0.1:-1".to_owned();
+        let mut guarded = Self { place, accounts, url, server: None };
+        guarded.restart().await;
+        for folder in guarded.accounts.clone() {
             let init = format!("broker --init --max-file 2GiB {}", guarded.at(folder, "admin"));
             guarded.place.run(&init).await.with_code(0);
         }
         guarded
     }
 
-    /// The flags of somebody with the key of `role` in `folder`.
-    pub(crate) fn at(&self, folder: &str, role: &str) -> String {
-        format!("--server {} --nkey {folder}/{role}/{role}.nk", self.server.url())
+    /// Kills the server, and starts it on the same port and store.
+    async fn restart(&mut self) {
+        self.server = None;
+        let includes =
+            self.accounts.iter().map(|of| format!("include \"{of}/server/auth.conf\"\n"));
+        let configuration = format!(
+            "listen: \"{}\"\nports_file_dir: \".\"\nlog_file: \"server.out\"\n\
+             jetstream {{ store_dir: \"store\", max_file: 8GB }}\naccounts {{\n{}}}\n",
+            self.url.trim_start_matches("nats://"),
+            includes.collect::<String>()
+        );
+        fs::write(self.place.path("server.conf"), configuration).unwrap();
+        let program = fs::canonicalize(find_program(None).unwrap().path).unwrap();
+        let server = self.place.start(self.place.command(&program, "--config server.conf"));
+        let ports = self.place.path(&format!("nats-server_{}.ports", server.pid()));
+        let listening = || {
+            let ports: Value = serde_json::from_slice(&fs::read(&ports).ok()?).ok()?;
+            Some(ports["nats"][0].as_str()?.to_owned())
+        };
+        self.url = self.place.until("the server listens", listening).await;
+        self.server = Some(server);
     }
 
-    pub(crate) async fn run(&self, words: &str, role: &str) -> Ended {
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The flags of somebody with the key of `role` in `folder`.
+    fn at(&self, folder: &str, role: &str) -> String {
+        format!("--server {} --nkey {folder}/{role}/{role}.nk", self.url)
+    }
+
+    async fn run(&self, words: &str, role: &str) -> Ended {
         self.place.run(&format!("{words} {}", self.at("auth", role))).await
     }
 
-    pub(crate) fn spawn(&self, words: &str, role: &str) -> Running {
+    fn spawn(&self, words: &str, role: &str) -> Running {
         self.place.spawn(&format!("{words} {}", self.at("auth", role)))
     }
 
-    pub(crate) fn worker(&self) -> Running {
+    fn worker(&self) -> Running {
         self.spawn("worker --slots 1", "worker")
     }
 
@@ -68,7 +98,7 @@ impl Guarded {
 
     /// Fails if anybody was refused anything.
     fn expect_no_refusals(&self) {
-        let log = self.server.log();
+        let log = fs::read_to_string(self.place.path("server.out")).unwrap();
         let refused: Vec<_> = log.lines().filter(|line| line.contains("Violation")).collect();
         assert!(refused.is_empty(), "{refused:#?}");
         self.place.expect_no_warnings(&[]);
@@ -163,7 +193,7 @@ async fn with_keys_of_roles_a_worker_outlives_a_restart_of_its_server() {
     let _workers = [guarded.worker(), guarded.worker()];
     let run = guarded.spawn(&format!("run {BAG} -q --results objects"), "producer");
     middle(&guarded.place, &folder).await;
-    guarded.server.kill_and_restart().await;
+    guarded.restart().await;
     run.ended(&guarded.place).await.with_code(0);
     expect_each_done_once(&folder, 24);
 }
@@ -172,7 +202,7 @@ async fn with_keys_of_roles_a_worker_outlives_a_restart_of_its_server() {
 async fn nobody_gets_in_without_a_key() {
     let guarded = Guarded::new().await;
     guarded.place.run("broker --auth others").await.with_code(0);
-    let at = format!("--server {} --connect-timeout 0s", guarded.server.url());
+    let at = format!("--server {} --connect-timeout 0s", guarded.url());
     for login in ["", "--nkey others/producer/producer.nk", "--nkey others/admin/admin.nk"] {
         let refused = guarded.place.run(&format!("status {login} {at}")).await.with_code(3);
         assert!(refused.stderr.contains("the server refused"), "{refused:?}");

@@ -27,7 +27,7 @@ impl Hand {
                 }
                 std::future::ready(())
             });
-        Self { client: options.connect(guarded.server.url()).await.unwrap(), refused }
+        Self { client: options.connect(guarded.url()).await.unwrap(), refused }
     }
 
     /// Fails unless the server said so.
