@@ -120,6 +120,7 @@ pub(crate) async fn reach(
     at: &BrokerAt,
     patience: &PatienceArgs,
     bag: Option<&Bag>,
+    role: Role,
 ) -> Result<Option<Broker>> {
     let named = address(at)?;
     let own = || bag.and_then(Bag::folder).and_then(|folder| server::running(&folder.broker()));
@@ -135,14 +136,29 @@ pub(crate) async fn reach(
     };
     message(&format!("broker: {from}"));
     let patience = patience.begin();
-    let broker = patience.connect(&address, Role::Producer).await?;
+    let broker = patience.connect(&address, role).await?;
     if !bag.is_some_and(Bag::needs_no_streams)
-        && let Err(error) = patience.all_streams(&broker).await
+        && let Err(error) = broker.unless_denied(patience.all_streams(&broker)).await
     {
+        if let bagpress_broker::Error::Denied(_) = error {
+            return Err(error.into());
+        }
         tracing::debug!(%error, "what is asked for next says what it misses");
     }
     Ok(Some(broker))
 }
+
+/// Does `work` with a broker, or without one, and ends when that refuses us something.
+pub(crate) async fn unless_denied<T>(
+    broker: Option<&Broker>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match broker {
+        Some(broker) => broker.unless_denied(work).await,
+        None => work.await,
+    }
+}
+
 impl From<DurabilityArg> for Durability {
     fn from(arg: DurabilityArg) -> Self {
         match arg {

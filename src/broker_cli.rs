@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 
 use bagpress_broker::ids::Pool;
+use bagpress_broker::roles::Account;
 use bagpress_broker::{Patience, Secret, limits};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
@@ -186,12 +187,22 @@ pub(crate) struct WorkerArgs {
     bagpress broker --store data --listen 127.0.0.1:4222\n  \
     bagpress broker --store runs/t1/objects/.broker\n  \
     bagpress broker --init --server nats://127.0.0.1:4222\n  \
-    bagpress broker --init --server tls://n1:4222 --creds admin.creds --tls-ca ca.pem")]
+    bagpress broker --init --server tls://n1:4222 --creds admin.creds --tls-ca ca.pem\n  \
+    bagpress broker --auth auth")]
 #[command(mut_arg("server", |arg| arg.help(SERVER_OF_INIT_HELP)))]
 pub(crate) struct BrokerArgs {
     /// Only make the streams on a server that runs
     #[arg(long)]
     pub(crate) init: bool,
+
+    /// Only write a key for each role into this folder, and for a server's configuration what each may do; keys that
+    /// are there are kept
+    #[arg(long, value_name = "DIR", conflicts_with = "init")]
+    pub(crate) auth: Option<PathBuf>,
+
+    /// Account of those who have the keys: the bags of other accounts are out of their reach
+    #[arg(long, value_name = "NAME", default_value = "BAGPRESS", requires = "auth")]
+    pub(crate) account: Account,
 
     /// Copies of each stream: 1, or 3 in a cluster
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -1,6 +1,7 @@
 //! The command line: parses, calls one function of a crate, maps errors to exit codes.
 
 mod access;
+mod auth_cmd;
 mod bag_cli;
 mod bag_cmd;
 mod broker_at;

@@ -62,9 +62,12 @@ pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
     folder.note_server(Some(at.0.url()))?;
     let patience = args.patience.begin();
     let broker = patience.connect(&at.0, Role::Producer).await?;
-    wait_for_streams(&broker, &specification, &patience).await?;
     let (results, delivery) = (specification.results, specification.delivery);
-    Box::pin(bagpress_producer::submit::submit(&broker, &folder, &lock, specification)).await?;
+    let submitting = async {
+        wait_for_streams(&broker, &specification, &patience).await?;
+        bagpress_producer::submit::submit(&broker, &folder, &lock, specification).await
+    };
+    broker.unless_denied(Box::pin(submitting)).await?;
     if delivery == DeliveryPath::QueueGroup {
         message("note: nothing is offered to workers until somebody gathers this bag");
     } else if results == ResultPath::Staged {
@@ -204,7 +207,7 @@ async fn connect_and_gather(
 ) -> Result<Gathered> {
     let connecting = async {
         let broker = patience.connect(address, Role::Producer).await?;
-        wait_for_streams(&broker, &specification, patience).await?;
+        broker.unless_denied(wait_for_streams(&broker, &specification, patience)).await?;
         Ok::<_, anyhow::Error>(broker)
     };
     let broker = tokio::select! {

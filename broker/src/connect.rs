@@ -10,7 +10,9 @@ use async_nats::{
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::{Address, Error, Login, SERVER_VERSION_MIN, Secret, Tls, limits, machine, tls};
+use crate::{
+    Address, Error, Login, SERVER_VERSION_MIN, Secret, Tls, limits, machine, quote, subjects, tls,
+};
 
 /// Authorization failures in a row after which a connection gives up: the client itself never does.
 const DENIED_MAX: u32 = 5;
@@ -24,14 +26,19 @@ pub enum Role {
     Worker,
     /// Makes streams.
     Admin,
+    /// Looks, and changes nothing.
+    Observer,
 }
 
 impl Role {
-    fn as_str(self) -> &'static str {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Producer => "producer",
             Self::Worker => "worker",
             Self::Admin => "admin",
+            Self::Observer => "observer",
         }
     }
 }
@@ -47,6 +54,7 @@ struct Inner {
     client: Client,
     context: jetstream::Context,
     url: String,
+    role: Role,
     state: watch::Receiver<State>,
 }
 
@@ -104,7 +112,7 @@ impl Broker {
             .timeout(Duration::from_secs(5))
             .max_ack_inflight(65_536)
             .build(client.clone());
-        let inner = Inner { client, context, url: address.url().to_owned(), state };
+        let inner = Inner { client, context, url: address.url().to_owned(), role, state };
         let broker = Self { inner: Arc::new(inner) };
         broker.connected().await?;
         broker.check_version()?;
@@ -142,6 +150,29 @@ impl Broker {
             Some(why) => Error::Denied(why),
             None => std::future::pending().await,
         }
+    }
+
+    /// Does `work`, unless the server refuses us something meanwhile: nothing would answer then, and the work
+    /// would wait for its time to be over.
+    ///
+    /// # Errors
+    ///
+    /// As `work`, or [`Error::Denied`].
+    pub async fn unless_denied<T, E: From<Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        tokio::select! {
+            biased;
+            error = self.fatal() => Err(error.into()),
+            done = work => done,
+        }
+    }
+
+    /// As whom it is connected.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.inner.role
     }
 
     /// Waits for the next reconnect.
@@ -237,7 +268,7 @@ fn options(
     };
     options = options
         .name(name)
-        .custom_inbox_prefix(format!("_INBOX_{}", role.as_str()))
+        .custom_inbox_prefix(subjects::inbox(role.as_str()))
         .request_timeout(Some(limits::REQUEST_TIMEOUT))
         .subscription_capacity(8_192)
         .event_callback(move |event| {
@@ -324,6 +355,25 @@ fn denied(text: &str) -> bool {
         || text.contains("permissions")
 }
 
+const PUBLISH: &str = "publish to";
+
+/// What a server did not let us do, and with which subject: `Permissions Violation for Publish to "a.b"`.
+fn refused(text: &str) -> Option<(&'static str, String)> {
+    let (what, subject) = text.split_once('"')?;
+    let what = match what.to_ascii_lowercase() {
+        what if what.contains("publish") => PUBLISH,
+        what if what.contains("subscription") => "subscribe to",
+        _ => return None,
+    };
+    let (subject, _) = subject.split_once('"')?;
+    Some((what, quote::words(subject)))
+}
+
+/// Whether a subject is one that somebody waits on for an answer.
+fn is_answer(subject: &str) -> bool {
+    subject.starts_with("_R_.") || subject.starts_with(&subjects::inbox(""))
+}
+
 fn on_event(event: &Event, state: &watch::Sender<State>, denials: &std::sync::atomic::AtomicU32) {
     use std::sync::atomic::Ordering::Relaxed;
     match event {
@@ -341,9 +391,20 @@ fn on_event(event: &Event, state: &watch::Sender<State>, denials: &std::sync::at
             state.send_modify(|s| s.connected = false);
         }
         // The client reports a refused publish or subscribe here and nowhere else.
-        Event::ServerError(ServerError::Other(text)) if denied(text) => {
-            state.send_modify(|s| s.fatal = Some(text.clone()));
-        }
+        Event::ServerError(ServerError::Other(text)) if denied(text) => match refused(text) {
+            // Who asked may have waited too long, or asked before the connection was made anew.
+            Some((PUBLISH, subject)) if is_answer(&subject) => {
+                debug!(subject, "answer not permitted");
+            }
+            refused => state.send_modify(|s| {
+                let why = refused.map_or_else(
+                    || text.clone(),
+                    |(what, on)| format!("to {what} {on} is not among the rights of this role"),
+                );
+                // What comes behind the first one may follow from it.
+                s.fatal.get_or_insert(why);
+            }),
+        },
         Event::ServerError(ServerError::AuthorizationViolation) => {
             state.send_modify(|s| s.fatal = Some("authorization violation".to_owned()));
         }
@@ -375,6 +436,22 @@ pub fn version_at_least(found: &str, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_names_what_was_refused() {
+        for (text, wanted) in [
+            (r#"Permissions Violation for Publish to "a.b""#, Some(("publish to", "a.b"))),
+            (r#"Permissions Violation for Subscription to "a.>""#, Some(("subscribe to", "a.>"))),
+            (
+                r#"Permissions Violation for Subscription to "a" using queue "q""#,
+                Some(("subscribe to", "a")),
+            ),
+            ("Authorization Violation", None),
+        ] {
+            let wanted = wanted.map(|(what, subject)| (what, subject.to_owned()));
+            assert_eq!(refused(text), wanted, "{text}");
+        }
+    }
 
     #[test]
     fn versions_compare_by_number() {

@@ -150,7 +150,7 @@ impl Error {
             }
             Self::Denied(_) => {
                 "check what it was given: --creds, --nkey, --user with --password-file, --token-file or \
-                 --context; or ask for the permission"
+                 --context; what each role may do is in docs/roles.md, and written by `bagpress broker --auth`"
             }
             Self::Untrusted { hint, .. } => hint,
             Self::NoJetStream { .. } => "start the server with -js, or use `bagpress broker`",

@@ -28,6 +28,7 @@ pub mod quote;
 #[cfg(feature = "testing")]
 pub mod read_back;
 pub mod result;
+pub mod roles;
 #[cfg(feature = "testing")]
 pub mod samples;
 pub mod secret;

@@ -165,6 +165,9 @@ pub const OPEN_INPUTS_MAX: usize = 64;
 pub const UPLOAD_STALLED: Duration = Duration::from_secs(5);
 /// How long a request between worker and gatherer may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server remembers, between two accounts, where many answers to one request go: it cannot know which is
+/// the last, and a worker makes thousands of such requests a second.
+pub const ANSWERS_REMEMBERED: Duration = Duration::from_secs(10);
 /// Outputs that arrive within this time share one `syncfs`.
 pub const SYNC_WITHIN: Duration = Duration::from_millis(2);
 /// Most outputs that share one `syncfs`.
@@ -275,6 +278,9 @@ const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE.as_millis());
 const _: () = assert!(GATHERER_RENEWAL.as_millis() * 3 < GATHERER_LEASE.as_millis());
 const _: () = assert!(LEASE.as_millis() < GATHERER_GONE_AFTER.as_millis());
 const _: () = assert!(WAKE_AFTER.as_millis() < WAKE_LEAST.as_millis());
+// Whoever waits longer asks again.
+const _: () = assert!(ANSWERS_REMEMBERED.as_secs() >= GET_DEADLINE.as_secs());
+const _: () = assert!(ANSWERS_REMEMBERED.as_secs() > PULL_LOST.as_secs());
 const _: () = assert!(OUTCOMES_MAX >= GATHER_BATCH);
 const _: () = assert!(PULL_AHEAD_LOW.as_millis() < PULL_AHEAD_WORK.as_millis());
 const _: () = assert!(PULL_EXPIRES.as_millis() * 2 < PULL_LOST.as_millis());
