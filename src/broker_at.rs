@@ -87,6 +87,7 @@ fn context(name: &str) -> Result<Address> {
         credentials: field("creds").map(Into::into),
         user: field("user").zip(field("password")),
         token: field("token"),
+        token_file: None,
         nkey_seed: seed,
     })
 }
@@ -145,14 +146,17 @@ pub(crate) async fn reach(
     bag: Option<&Bag>,
 ) -> Result<Option<Broker>> {
     let named = address(at)?;
-    let own = || bag.and_then(Bag::folder).and_then(|folder| server::running(&folder.broker()));
+    let own = || match bag.and_then(Bag::folder) {
+        Some(folder) => server::running(&folder.broker()),
+        None => Ok(None),
+    };
     let (address, from) = match named {
         Some((address, from)) => {
             let from = format!("{} (from {from})", address.url);
             (address, from)
         }
-        None => match own() {
-            Some(url) => (Address::plain(&url), "local".to_owned()),
+        None => match own()? {
+            Some(address) => (address, "local".to_owned()),
             None => return Ok(None),
         },
     };

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{
-    Client, ConnectOptions, Event, RequestErrorKind, ServerAddr, ServerError, jetstream,
+    Auth, AuthError, Client, ConnectOptions, Event, RequestErrorKind, ServerAddr, ServerError,
+    jetstream,
 };
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -26,6 +27,8 @@ pub struct Address {
     pub user: Option<(String, String)>,
     /// A token.
     pub token: Option<String>,
+    /// A file with a token, read for each connection: a server of ours that was started again has a new one.
+    pub token_file: Option<PathBuf>,
     /// Seed of an nkey.
     pub nkey_seed: Option<String>,
 }
@@ -283,7 +286,11 @@ fn options(
     let host = machine::host();
     let name = format!("bagpress-{}/{host}/{}", role.as_str(), std::process::id());
     let denials = Arc::new(std::sync::atomic::AtomicU32::new(0));
-    let mut options = ConnectOptions::new()
+    let mut options = match address.token_file.clone() {
+        Some(file) => ConnectOptions::with_auth_callback(move |_| token_of(file.clone())),
+        None => ConnectOptions::new(),
+    };
+    options = options
         .name(name)
         .custom_inbox_prefix(format!("_INBOX_{}", role.as_str()))
         .request_timeout(Some(limits::REQUEST_TIMEOUT))
@@ -317,6 +324,20 @@ fn options(
         })?;
     }
     Ok(options)
+}
+
+async fn token_of(file: PathBuf) -> Result<Auth, AuthError> {
+    let read = tokio::task::spawn_blocking({
+        let file = file.clone();
+        move || std::fs::read_to_string(file)
+    });
+    let text = read.await.map_err(AuthError::new)?;
+    let text = text.map_err(|error| {
+        AuthError::new(format!("authentication: {}: {error}", crate::quote::name(&file)))
+    })?;
+    let mut auth = Auth::new();
+    auth.token = Some(text.trim().to_owned());
+    Ok(auth)
 }
 
 fn denied(text: &str) -> bool {

