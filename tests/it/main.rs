@@ -36,6 +36,7 @@ mod ledger;
 mod memory;
 mod names;
 mod offered;
+mod own_server;
 mod process;
 mod proxy;
 mod queue_group;

@@ -16,7 +16,7 @@ use crate::harness::Place;
 use crate::ledger::{expect_each_done_once, failure, generated};
 
 /// Nobody's number on most systems; no process of anybody else's needs to have it.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
 /// The programs, where everybody may execute them: a checkout may lie below a folder that only its owner may
 /// enter. It is removed with the last place that uses it.
