@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use bagpress_broker::quote::name;
 use bagpress_broker::server::{self, Access, Guard, Server, find_program};
-use bagpress_broker::{Address, Broker, Role, Sizes, machine};
+use bagpress_broker::{Broker, Role, Sizes, machine};
 use bagpress_producer::local::follow_up;
 use bagpress_producer::{Usage, message};
 
+use crate::broker_at::{Named, address};
 use crate::broker_cli::{BrokerArgs, NoAuth};
 use crate::logging;
 use crate::terminal::Signals;
@@ -17,10 +18,9 @@ use crate::terminal::Signals;
 pub(crate) async fn broker(args: BrokerArgs) -> Result<ExitCode> {
     logging::start(None)?;
     if args.init {
-        let url = args.server.unwrap_or_default();
-        let from = args.from;
-        message(&format!("broker: {url} (from {from})"));
-        let broker = Broker::connect(&Address::plain(&url), Role::Admin).await?;
+        let (address, from) = address(&args.broker)?.context_missing()?;
+        message(&format!("broker: {} (from {from})", address.url()));
+        let broker = Broker::connect(&address, Role::Admin).await?;
         let sizes =
             Sizes { max_file: args.max_file.map(|size| size.as_u64()), replicas: args.replicas };
         Box::pin(broker.ensure(&args.pool, sizes)).await?;

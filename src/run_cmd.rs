@@ -56,10 +56,10 @@ pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
     let at = at.context_missing()?;
     let Some(prepared) = prepared(request).await? else { return Ok(ExitCode::SUCCESS) };
     logging::start(Some(&prepared.folder.logs().join("producer.log")))?;
-    message(&format!("broker: {} (from {})", at.0.url, at.1));
+    message(&format!("broker: {} (from {})", at.0.url(), at.1));
     let Prepared { folder, lock, specification, notes, .. } = *prepared;
     say(&notes);
-    folder.note_server(Some(&at.0.url))?;
+    folder.note_server(Some(at.0.url()))?;
     let patience = args.patience.begin();
     let broker = patience.connect(&at.0, Role::Producer).await?;
     wait_for_streams(&broker, &specification, &patience).await?;
@@ -145,8 +145,8 @@ async fn follow(
     let (_, mut ended) = mpsc::channel(1);
     let address = match at {
         At::Named(address, from) => {
-            message(&format!("broker: {} (from {from})", address.url));
-            folder.note_server(Some(&address.url))?;
+            message(&format!("broker: {} (from {from})", address.url()));
+            folder.note_server(Some(address.url()))?;
             address
         }
         At::Own(program) => {

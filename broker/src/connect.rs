@@ -5,70 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{
-    Auth, AuthError, Client, ConnectOptions, Event, RequestErrorKind, ServerAddr, ServerError,
-    jetstream,
+    Auth, AuthError, Client, ConnectOptions, Event, RequestErrorKind, ServerError, jetstream,
 };
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::{Error, SERVER_VERSION_MIN, limits, machine};
+use crate::{Address, Error, Login, SERVER_VERSION_MIN, Secret, Tls, limits, machine, tls};
 
 /// Authorization failures in a row after which a connection gives up: the client itself never does.
 const DENIED_MAX: u32 = 5;
-
-/// Where a broker is, and how to get in.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Address {
-    /// One or more URLs, separated by commas.
-    pub url: String,
-    /// A credentials file.
-    pub credentials: Option<PathBuf>,
-    /// User name and password.
-    pub user: Option<(String, String)>,
-    /// A token.
-    pub token: Option<String>,
-    /// A file with a token, read for each connection: a server of ours that was started again has a new one.
-    pub token_file: Option<PathBuf>,
-    /// Seed of an nkey.
-    pub nkey_seed: Option<String>,
-}
-
-impl Address {
-    /// An address that needs no credentials, or has them in its URL.
-    #[must_use]
-    pub fn plain(url: &str) -> Self {
-        Self { url: url.to_owned(), ..Self::default() }
-    }
-
-    /// Says why `url` names no servers, if it does not: one or more URLs, separated by commas.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use bagpress_broker::Address;
-    /// assert!(Address::check("nats://n1:4222,tls://n2").is_ok());
-    /// assert!(Address::check("http://n1:4222").is_err());
-    /// ```
-    pub fn check(url: &str) -> Result<(), String> {
-        for one in url.split(',').map(str::trim) {
-            if one.is_empty() {
-                return Err("it is empty".to_owned());
-            }
-            let address: ServerAddr = one.parse().map_err(|e: std::io::Error| e.to_string())?;
-            if address.host().is_empty() {
-                return Err("it has no host".to_owned());
-            }
-            if address.port() == 0 {
-                return Err("port 0 is none".to_owned());
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Who connects: it is in the connection's name, `bagpress-<role>/<host>/<pid>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,30 +84,27 @@ impl Broker {
             fatal: None,
         });
         let options = options(address, role, sender)?;
-        let urls: Vec<_> = address.url.split(',').map(str::trim).collect();
         let unreachable = |cause: &dyn std::fmt::Display| Error::Unreachable {
-            url: address.url.clone(),
+            url: address.url().to_owned(),
             waited: began.elapsed(),
             cause: cause.to_string(),
         };
-        let connecting = options.connect(urls);
+        let connecting = first_connect(options, address, role);
         let client = if role == Role::Worker {
-            connecting.await.map_err(|e| unreachable(&e))?
+            connecting.await
         } else {
-            match tokio::time::timeout(within, connecting).await {
-                Ok(Ok(client)) => client,
-                Ok(Err(error)) if denied(&error.to_string()) => {
-                    return Err(Error::Denied(error.to_string()));
-                }
-                Ok(Err(error)) => return Err(unreachable(&error)),
-                Err(_) => return Err(unreachable(&"no answer")),
-            }
+            let connected = tokio::time::timeout(within, connecting).await;
+            connected.unwrap_or_else(|_| Err(Refusal::Passing("no answer".to_owned())))
         };
+        let client = client.map_err(|refusal| match refusal {
+            Refusal::Passing(cause) => unreachable(&cause),
+            Refusal::ForGood(error) => error,
+        })?;
         let context = jetstream::ContextBuilder::new()
             .timeout(Duration::from_secs(5))
             .max_ack_inflight(65_536)
             .build(client.clone());
-        let inner = Inner { client, context, url: address.url.clone(), state };
+        let inner = Inner { client, context, url: address.url().to_owned(), state };
         let broker = Self { inner: Arc::new(inner) };
         broker.connected().await?;
         broker.check_version()?;
@@ -286,9 +228,12 @@ fn options(
     let host = machine::host();
     let name = format!("bagpress-{}/{host}/{}", role.as_str(), std::process::id());
     let denials = Arc::new(std::sync::atomic::AtomicU32::new(0));
-    let mut options = match address.token_file.clone() {
-        Some(file) => ConnectOptions::with_auth_callback(move |_| token_of(file.clone())),
-        None => ConnectOptions::new(),
+    let mut options = match address.login() {
+        Login::TokenFile(path) => {
+            let path = path.clone();
+            ConnectOptions::with_auth_callback(move |_| token_of(path.clone()))
+        }
+        _ => ConnectOptions::new(),
     };
     options = options
         .name(name)
@@ -299,45 +244,77 @@ fn options(
             on_event(&event, &state, &denials);
             std::future::ready(())
         });
-    if role == Role::Worker {
-        options = options.retry_on_initial_connect();
+    if address.requires_tls() {
+        options = options.require_tls(true);
     }
-    if let Some((user, password)) = &address.user {
-        options = options.user_and_password(user.clone(), password.clone());
+    let Tls { ca, client, first } = address.tls();
+    if let Some(ca) = ca {
+        options = options.add_root_certificates(ca.clone());
     }
-    if let Some(token) = &address.token {
-        options = options.token(token.clone());
+    if let Some((certificate, key)) = client {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
     }
-    if let Some(seed) = &address.nkey_seed {
-        options = options.nkey(seed.clone());
+    if *first {
+        options = options.tls_first();
     }
-    if let Some(path) = &address.credentials {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
-            what: "read the credentials",
-            path: path.clone(),
-            source,
-        })?;
-        options = options.credentials(&text).map_err(|source| Error::Io {
-            what: "use the credentials",
-            path: path.clone(),
-            source,
-        })?;
-    }
-    Ok(options)
+    let secret = |secret: &Secret| secret.reveal().to_owned();
+    Ok(match address.login() {
+        Login::None | Login::TokenFile(_) => options,
+        Login::User { name, password } => options.user_and_password(name.clone(), secret(password)),
+        Login::Token(token) => options.token(secret(token)),
+        Login::Nkey(seed) => options.nkey(secret(seed)),
+        Login::Credentials(text) => options.credentials(text.reveal()).map_err(|_| {
+            // What is wrong with it may show it.
+            Error::Denied("the credentials have no JWT of a user with its seed".to_owned())
+        })?,
+    })
 }
 
-async fn token_of(file: PathBuf) -> Result<Auth, AuthError> {
-    let read = tokio::task::spawn_blocking({
-        let file = file.clone();
-        move || std::fs::read_to_string(file)
-    });
-    let text = read.await.map_err(AuthError::new)?;
-    let text = text.map_err(|error| {
-        AuthError::new(format!("authentication: {}: {error}", crate::quote::name(&file)))
-    })?;
+async fn token_of(path: PathBuf) -> Result<Auth, AuthError> {
+    let read = tokio::task::spawn_blocking(move || Secret::read(&path));
+    let token = read.await.map_err(AuthError::new)?;
+    let token = token.map_err(|unfit| AuthError::new(format!("authentication: {unfit}")))?;
     let mut auth = Auth::new();
-    auth.token = Some(text.trim().to_owned());
+    auth.token = Some(token.reveal().to_owned());
     Ok(auth)
+}
+
+/// Why there is no connection yet, or never will be.
+enum Refusal {
+    Passing(String),
+    ForGood(Error),
+}
+
+/// Connects for the first time. A worker tries until it is there or was refused for good: the client's own
+/// tries tell nobody that a certificate is not believed.
+async fn first_connect(
+    options: ConnectOptions,
+    address: &Address,
+    role: Role,
+) -> Result<Client, Refusal> {
+    let urls: Vec<_> = address.url().split(',').collect();
+    let mut denials = 0;
+    loop {
+        let error = match options.clone().connect(&urls[..]).await {
+            Ok(client) => return Ok(client),
+            Err(error) => error,
+        };
+        if let Some((why, hint)) = tls::trouble(&error) {
+            let url = address.url().to_owned();
+            return Err(Refusal::ForGood(Error::Untrusted { url, why, hint }));
+        }
+        let text = error.to_string();
+        if denied(&text) {
+            denials += 1;
+            if role != Role::Worker || denials >= DENIED_MAX {
+                let (url, login) = (address.url(), address.login().named());
+                return Err(Refusal::ForGood(Error::Denied(format!("{text} (at {url}, {login})"))));
+            }
+        } else if role != Role::Worker {
+            return Err(Refusal::Passing(text));
+        }
+        tokio::time::sleep(limits::CONNECT_AGAIN).await;
+    }
 }
 
 fn denied(text: &str) -> bool {

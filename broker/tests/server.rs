@@ -19,7 +19,7 @@ use bagpress_broker::server::{
     Access, Durability, Guard, Options, Program, Server, find_program, running,
 };
 use bagpress_broker::testing::eventually;
-use bagpress_broker::{Address, Broker, Error, Role};
+use bagpress_broker::{Address, Broker, Error, Login, Role};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -211,7 +211,7 @@ async fn without_its_token_nobody_is_let_in_and_each_start_has_another() {
             assert!(refused.to_string().contains("authorization violation"), "{refused}");
         }
         let running = running(server.store()).unwrap().expect("it runs");
-        assert_eq!(running, server.address());
+        assert_eq!((running.url(), running.login()), (server.url(), server.address().login()));
         Broker::connect(&running, Role::Admin).await.expect("its owner gets in");
         tokens.push(fs::read_to_string(server.token_file().unwrap()).unwrap());
         server.stop().await;
@@ -261,11 +261,27 @@ async fn a_token_that_is_kept_is_asked_for_at_every_start() {
     for _ in 0..2 {
         let access = Access::TokenOf(kept.clone());
         let server = start(Options { access, ..place.options("store") }).await.unwrap();
-        let address = Address { token_file: Some(kept.clone()), ..Address::plain(server.url()) };
+        let address = Address::plain(server.url()).with_login(Login::TokenFile(kept.clone()));
         Broker::connect(&address, Role::Admin).await.unwrap();
         server.stop().await;
     }
     assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o7777, 0o600);
+}
+
+/// Its port and its process id may be anybody's then: nobody is to be told its token there.
+#[tokio::test]
+async fn a_server_is_believed_to_run_only_while_its_lock_is_held() {
+    let place = Place::new();
+    let server = place.start("store").await.unwrap();
+    let (pid, url) = (server.pid(), server.url().to_owned());
+    server.stop().await;
+    let left = |pid: u32| place.path(&format!("store/nats-server_{pid}.ports"));
+    let ports = format!("{{\"nats\": [\"{url}\"]}}");
+    for living in [std::process::id(), pid] {
+        fs::write(left(living), &ports).unwrap();
+        assert!(running_at(&place).is_none(), "process {living} is no server of this store");
+        fs::remove_file(left(living)).unwrap();
+    }
 }
 
 #[tokio::test]
@@ -275,7 +291,7 @@ async fn a_server_may_be_open_to_everybody() {
     fs::write(place.path("store/token"), "an earlier server's").unwrap();
     let access = Access::Everybody;
     let server = start(Options { access, ..place.options("store") }).await.unwrap();
-    assert_eq!(running_at(&place), Some(Address::plain(server.url())));
+    assert!(!running_at(&place).expect("it runs").has_login());
     Broker::connect(&Address::plain(server.url()), Role::Admin).await.unwrap();
     server.stop().await;
 }

@@ -105,7 +105,7 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
     let waiting = async {
         loop {
             tokio::time::sleep(limits::RECONCILE_AFTER).await;
-            warn!(url = options.address.url, "the broker does not answer, waiting for it");
+            warn!(url = options.address.url(), "the broker does not answer, waiting for it");
         }
     };
     let (control, data) = tokio::select! {

@@ -195,7 +195,7 @@ pub async fn folder(folder: &RunFolder, lock: Option<GatherLock>, how: How) -> R
 fn expect_unused(folder: &RunFolder, how: How) -> Result<()> {
     match server::running(&folder.broker())? {
         Some(at) if !how.force => Err(Usage::error(
-            format!("the store {} is in use by the server at {}", name(folder.broker()), at.url),
+            format!("the store {} is in use by the server at {}", name(folder.broker()), at.url()),
             "wait for its end, or stop it",
         )),
         _ => Ok(()),

@@ -54,7 +54,7 @@ impl Programs {
 
 /// Copies a program by a process of its own: what another thread starts meanwhile would hold a copy of ours
 /// open for writing, and a program that is open for writing cannot be started.
-fn install(program: &Path, copy: &Path) {
+pub(crate) fn install(program: &Path, copy: &Path) {
     let mut install = Command::new("install");
     let installed = install.arg("--mode=755").arg(program).arg(copy).status().unwrap();
     assert!(installed.success(), "install {}: {installed}", program.display());

@@ -45,7 +45,8 @@ struct Stored {
 impl Nats {
     pub(super) fn connect(at: &At) -> Result<Self> {
         let token = fs::read_to_string(&at.token).context("read the token")?;
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, at.port)).context("reach the server")?;
+        let stream =
+            TcpStream::connect((Ipv4Addr::LOCALHOST, at.port)).context("reach the server")?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         let mut nats = Self { reader: BufReader::new(stream), asked: 0 };

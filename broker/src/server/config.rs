@@ -7,8 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::store::Store;
-use super::token::Token;
-use crate::{Error, version_at_least};
+use crate::{Error, Secret, version_at_least};
 
 /// Name of the configuration file, in the store.
 pub(super) const FILE: &str = "server.conf";
@@ -35,7 +34,7 @@ pub struct Config {
     /// The server's version: some settings are unknown to older ones.
     pub version: String,
     /// What it asks for; none lets everybody in.
-    pub token: Option<Token>,
+    pub token: Option<Secret>,
     /// Further lines.
     pub extra: String,
 }
@@ -65,7 +64,7 @@ impl Config {
         } else {
             ""
         };
-        let token = self.token.as_ref().map(|token| quoted(token.secret()));
+        let token = self.token.as_ref().map(|token| quoted(token.reveal()));
         let authorization =
             token.map_or_else(String::new, |token| format!("authorization {{ token: {token} }}\n"));
         // Without a port for monitoring: whoever reaches that needs no token.
@@ -165,9 +164,9 @@ mod tests {
 
     #[test]
     fn nothing_is_served_without_the_token() {
-        let token = Token::draw().unwrap();
+        let token = super::super::token::draw().unwrap();
         let text = Config { token: Some(token.clone()), ..config("2.15.1") }.text().unwrap();
-        assert!(text.contains(&format!("authorization {{ token: \"{}\" }}\n", token.secret())));
+        assert!(text.contains(&format!("authorization {{ token: \"{}\" }}\n", token.reveal())));
         assert!(!text.contains("http"), "monitoring asks for no token: {text}");
     }
 

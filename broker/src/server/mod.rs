@@ -24,11 +24,11 @@ pub use find::{Program, find_program};
 pub use guard::Guard;
 pub use lock::remove_store;
 pub use ready::{leftovers, running};
-pub use token::{Access, Token};
+pub use token::Access;
 
 use self::log::Log;
 use self::store::Store;
-use crate::{Address, Error, limits};
+use crate::{Address, Error, Secret, limits};
 
 /// Between two looks at the disk of a server.
 const DISK_EVERY: Duration = Duration::from_millis(500);
@@ -58,7 +58,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Server {
     options: Options,
-    token: Option<Token>,
+    token: Option<Secret>,
     /// It met a full disk and stores nothing until it is restarted.
     full: bool,
     child: Child,
@@ -151,7 +151,7 @@ impl Server {
     /// Where it listens, with what lets us in.
     #[must_use]
     pub fn address(&self) -> Address {
-        Address { token_file: self.token_file(), ..Address::plain(&self.url) }
+        self.token_file().into_iter().fold(Address::plain(&self.url), ready::of_token)
     }
 
     /// The file with its token, which only its owner can read; none if everybody is let in.
@@ -228,7 +228,7 @@ fn free_bytes(folder: &Path) -> u64 {
 async fn spawn(
     options: &Options,
     store: &Store,
-    token: Option<&Token>,
+    token: Option<&Secret>,
     lock: &fs::File,
 ) -> Result<Spawned, Error> {
     let since = Instant::now();

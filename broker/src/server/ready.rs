@@ -9,9 +9,9 @@ use tokio::time;
 
 use super::log::Log;
 use super::store::Store;
-use super::token::{self, Token};
+use super::token;
 use super::{config, lock};
-use crate::{Address, Error, limits};
+use crate::{Address, Error, Login, Secret, limits};
 
 /// Waits until the server listens and JetStream answers, and says where.
 ///
@@ -19,7 +19,7 @@ use crate::{Address, Error, limits};
 pub(crate) async fn ready(
     child: &mut Child,
     store: &Path,
-    token: Option<&Token>,
+    token: Option<&Secret>,
     log: &Log,
 ) -> Result<String, Error> {
     let within = limits::SERVER_READY_WITHIN;
@@ -37,7 +37,7 @@ pub(crate) async fn ready(
     }
 }
 
-async fn answering(store: &Path, pid: u32, token: Option<&Token>) -> String {
+async fn answering(store: &Path, pid: u32, token: Option<&Secret>) -> String {
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(url) = listening(store, pid)
@@ -65,9 +65,9 @@ fn listening(store: &Path, pid: u32) -> Option<String> {
     ports.nats.into_iter().next()
 }
 
-async fn jetstream_answers(url: &str, token: Option<&Token>) -> bool {
+async fn jetstream_answers(url: &str, token: Option<&Secret>) -> bool {
     let options = match token {
-        Some(token) => async_nats::ConnectOptions::with_token(token.secret().to_owned()),
+        Some(token) => async_nats::ConnectOptions::with_token(token.reveal().to_owned()),
         None => async_nats::ConnectOptions::new(),
     };
     let Ok(client) = options.connect(url).await else { return false };
@@ -88,8 +88,13 @@ pub fn running(store: &Path) -> Result<Option<Address>, Error> {
     // Another process may have got the id of a server that was killed, and its port: nobody is to be told a
     // token there. The lock is only tried where one lives, so that looking keeps no server from starting.
     let Some(url) = alive.filter(|_| lock::is_held(&store)) else { return Ok(None) };
-    let token_file = Some(store.path().join(token::FILE)).filter(|path| path.is_file());
-    Ok(Some(Address { token_file, ..Address::plain(&url) }))
+    let token = Some(store.path().join(token::FILE)).filter(|path| path.is_file());
+    Ok(Some(token.into_iter().fold(Address::plain(&url), of_token)))
+}
+
+/// An address whose token is in a file.
+pub(super) fn of_token(address: Address, file: PathBuf) -> Address {
+    address.with_login(Login::TokenFile(file))
 }
 
 /// What a server that was killed has left in `store` of its life: its ports file, its configuration and its

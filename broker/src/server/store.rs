@@ -2,7 +2,7 @@
 //! written to.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -156,25 +156,6 @@ fn write_new(folder: impl std::os::fd::AsFd, name: &str, bytes: &[u8]) -> io::Re
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::openat(folder, name, flags, OWNERS)?);
     file.write_all(bytes)
-}
-
-/// What a file holds that nobody else can read; none if it is not there. Who named it may have named a link.
-pub(super) fn read_secret(path: &Path, bytes_max: usize) -> io::Result<Option<String>> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(None),
-        opened => File::from(opened?),
-    };
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
-    if metadata.mode() & OTHERS != 0 {
-        return Err(io::Error::other("others can read it: chmod 600 it, and change what it holds"));
-    }
-    let mut text = String::new();
-    file.take(bytes_max as u64).read_to_string(&mut text)?;
-    Ok(Some(text))
 }
 
 /// Makes a file that was not there, for its owner alone.
