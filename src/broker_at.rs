@@ -122,16 +122,19 @@ pub(crate) async fn reach(
     bag: Option<&Bag>,
 ) -> Result<Option<Broker>> {
     let named = address(at)?;
-    let own = || match bag.and_then(Bag::folder) {
-        Some(folder) => server::running(&folder.broker()),
-        None => Ok(None),
+    let own = || {
+        let folder = bag.and_then(Bag::folder)?;
+        server::running(&folder.broker()).unwrap_or_else(|error| {
+            message(&format!("note: the run's own server is not asked: {error}"));
+            None
+        })
     };
     let (address, from) = match named {
         Some((address, from)) => {
             let from = format!("{} (from {from})", address.url());
             (address, from)
         }
-        None => match own()? {
+        None => match own() {
             Some(address) => (address, "local".to_owned()),
             None => return Ok(None),
         },
