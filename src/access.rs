@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use bagpress_broker::quote::name;
 use bagpress_broker::{Address, Login, Secret, Tls, UnfitFile};
-use bagpress_producer::Usage;
+use bagpress_producer::{Usage, message};
 use clap::parser::ValueSource;
 
 use crate::broker_cli::{AccessArgs, BrokerAt};
@@ -122,8 +123,13 @@ impl AccessArgs {
             return Ok(Some(Login::User { name: name.clone(), password: secret(path)? }));
         }
         let Some(path) = &self.token_file else { return Ok(None) };
-        // Read again for each connection.
-        secret(path).map(|_| Some(Login::TokenFile(path.clone())))
+        // Read again for each connection, and made by a broker that may be just starting.
+        if path.symlink_metadata().is_err() {
+            message(&format!("note: {} is not there yet", name(path)));
+        } else {
+            secret(path)?;
+        }
+        Ok(Some(Login::TokenFile(path.clone())))
     }
 
     /// What is said of certificates, in place of `own`.
@@ -153,7 +159,7 @@ fn secret(path: &Path) -> Result<Secret> {
 }
 
 fn no_use(path: &Path, why: &str) -> anyhow::Error {
-    Usage::error(format!("{}: {why}", bagpress_broker::quote::name(path)), ANOTHER)
+    Usage::error(format!("{}: {why}", name(path)), ANOTHER)
 }
 
 const ANOTHER: &str = "name another file, or correct this one";

@@ -123,14 +123,20 @@ pub(crate) async fn reach(
     role: Role,
 ) -> Result<Option<Broker>> {
     let named = address(at)?;
-    let own = || bag.and_then(Bag::folder).and_then(|folder| server::running(&folder.broker()));
+    let own = || {
+        let folder = bag.and_then(Bag::folder)?;
+        server::running(&folder.broker()).unwrap_or_else(|error| {
+            message(&format!("note: the run's own server is not asked: {error}"));
+            None
+        })
+    };
     let (address, from) = match named {
         Some((address, from)) => {
             let from = format!("{} (from {from})", address.url());
             (address, from)
         }
         None => match own() {
-            Some(url) => (Address::plain(&url), "local".to_owned()),
+            Some(address) => (address, "local".to_owned()),
             None => return Ok(None),
         },
     };

@@ -186,6 +186,7 @@ pub(crate) struct WorkerArgs {
 #[command(after_help = "Examples:\n  \
     bagpress broker --store data --listen 127.0.0.1:4222\n  \
     bagpress broker --store runs/t1/objects/.broker\n  \
+    bagpress broker --listen 0.0.0.0:4222 --keep-token bagpress.token\n  \
     bagpress broker --init --server nats://127.0.0.1:4222\n  \
     bagpress broker --init --server tls://n1:4222 --creds admin.creds --tls-ca ca.pem\n  \
     bagpress broker --auth auth")]
@@ -224,6 +225,17 @@ pub(crate) struct BrokerArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4222")]
     pub(crate) listen: String,
 
+    /// File with the token that the server asks for, made if it is not there [default: another token at
+    /// each start, in DIR/token of --store]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keep_token: Option<PathBuf>,
+
+    /// Ask for no token: everybody who reaches the port can read and write everything. Beyond the loopback
+    /// only with --no-auth=public
+    #[arg(long, value_name = "WHO", num_args = 0..=1, require_equals = true,
+        default_missing_value = "loopback")]
+    pub(crate) no_auth: Option<NoAuth>,
+
     /// The nats-server program to supervise [default: PATH, then .tools/bin]
     #[arg(long, value_name = "PATH")]
     pub(crate) nats_server: Option<PathBuf>,
@@ -239,6 +251,15 @@ pub(crate) struct BrokerArgs {
 #[expect(clippy::unnecessary_wraps, reason = "as a parser of values is")]
 fn secret(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret::new(text.to_owned()))
+}
+
+/// Who may use a server that asks for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NoAuth {
+    /// Every user of this machine
+    Loopback,
+    /// Everybody who reaches the address
+    Public,
 }
 
 /// A number of slots or workers.

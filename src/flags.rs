@@ -105,9 +105,15 @@ const RULES: &[Rule] = &[
     },
     Rule {
         verbs: &["broker"],
-        flags: &["store", "listen", "nats_server", "durability"],
+        flags: &["store", "listen", "nats_server", "durability", "keep_token", "no_auth"],
         idle: Idle::With(&["init"]),
         why: "it is for a server of our own, and --init starts none",
+    },
+    Rule {
+        verbs: &["broker"],
+        flags: &["keep_token"],
+        idle: Idle::With(&["no_auth"]),
+        why: "no token is asked for",
     },
     Rule {
         verbs: &["broker"],

@@ -13,6 +13,7 @@ use bagpress_codec::{Codec, DataKind, Generator, decompress_all};
 struct Broker {
     child: Child,
     url: String,
+    token: PathBuf,
 }
 
 impl Drop for Broker {
@@ -27,8 +28,11 @@ fn bagpress() -> Command {
     Command::new(env!("CARGO_BIN_EXE_bagpress"))
 }
 
-fn nats(url: &str, arguments: &[&str]) -> String {
-    let output = Command::new("nats").args(["--server", url]).args(arguments).output();
+fn nats(broker: &Broker, arguments: &[&str]) -> String {
+    let token = std::fs::read_to_string(&broker.token).expect("the broker has a token");
+    let mut command = Command::new("nats");
+    command.args(["--server", &broker.url]).args(arguments).env("NATS_TOKEN", token.trim_end());
+    let output = command.output();
     let output = output.expect("the `nats` command line is on PATH: make tools-cli");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr);
@@ -52,7 +56,7 @@ async fn broker_on(store: &Path) -> Broker {
         Some(read["nats"][0].as_str()?.to_owned())
     })
     .await;
-    Broker { child, url }
+    Broker { child, url, token: store.join("token") }
 }
 
 #[tokio::test]
@@ -60,28 +64,31 @@ async fn the_nats_command_line_shows_what_workers_do() {
     let folder = tempfile::tempdir().unwrap();
     let broker = broker_on(&folder.path().join("store")).await;
     // It listens before it has made its streams; this makes what is missing.
-    let made = bagpress().args(["broker", "--init", "--server", &broker.url]).output().unwrap();
+    let at = ["--server", &broker.url, "--token-file", broker.token.to_str().unwrap()];
+    let made = bagpress().args(["broker", "--init"]).args(at).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let worker = bagpress()
         .current_dir(folder.path())
-        .args(["worker", "--slots", "2", "--server", &broker.url])
+        .args(["worker", "--slots", "2"])
+        .args(at)
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let _worker = Broker { child: worker, url: broker.url.clone() };
+    let token = broker.token.clone();
+    let _worker = Broker { child: worker, url: broker.url.clone(), token };
     let ran = bagpress()
         .current_dir(folder.path())
         .args(["run", "--tasks", "3", "--bytes", "65536", "--name", "cli", "--quiet"])
-        .args(["--server", &broker.url])
+        .args(at)
         .output()
         .unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 
-    let listed = nats(&broker.url, &["micro", "ls"]);
+    let listed = nats(&broker, &["micro", "ls"]);
     assert!(listed.contains("bag-worker"), "{listed}");
-    let info = nats(&broker.url, &["micro", "info", "bag-worker"]);
+    let info = nats(&broker, &["micro", "info", "bag-worker"]);
     assert!(info.contains("Compresses tasks of bags") && info.contains("slots: 2"), "{info}");
-    let stats = nats(&broker.url, &["micro", "stats", "bag-worker", "--json"]);
+    let stats = nats(&broker, &["micro", "stats", "bag-worker", "--json"]);
     let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
     let of_one = if stats.is_array() { &stats[0] } else { &stats };
     let told = &of_one["endpoints"][0]["data"];
@@ -105,24 +112,24 @@ async fn the_nats_command_line_reads_what_a_bag_left() {
     let bag = specification["bag"].as_str().unwrap();
     let broker = broker_on(&run.join(".broker")).await;
 
-    let streams = nats(&broker.url, &["stream", "ls"]);
+    let streams = nats(&broker, &["stream", "ls"]);
     assert!(streams.contains("BAG_TASKS") && streams.contains("BAG_RESULTS"), "{streams}");
     let bucket = format!("bag-{bag}");
-    let objects = nats(&broker.url, &["object", "ls", &bucket]);
+    let objects = nats(&broker, &["object", "ls", &bucket]);
     let codec: Codec = "gzip:6".parse().unwrap();
     for index in 0..3 {
         let name = format!("out_{index}.bin");
         assert!(objects.contains(&name), "{objects}");
         let output = folder.path().join(&name);
-        nats(&broker.url, &["object", "get", &bucket, &name, "-O", output.to_str().unwrap(), "-f"]);
+        nats(&broker, &["object", "get", &bucket, &name, "-O", output.to_str().unwrap(), "-f"]);
         let unpacked = decompress_all(&codec, &std::fs::read(&output).unwrap()).unwrap();
         let mut wanted = vec![0; 1_200_000];
         Generator::new(DataKind::Text, 0, index, 1_200_000).fill(&mut wanted);
         assert!(unpacked == wanted, "{name} is not what was generated");
     }
     let subject = format!("bag.result.{bag}.1.0");
-    let result = nats(&broker.url, &["stream", "get", "BAG_RESULTS", "--last-for", &subject]);
+    let result = nats(&broker, &["stream", "get", "BAG_RESULTS", "--last-for", &subject]);
     assert!(result.contains("\"output_digest\""), "{result}");
-    let line = nats(&broker.url, &["kv", "get", "bags", bag, "--raw"]);
+    let line = nats(&broker, &["kv", "get", "bags", bag, "--raw"]);
     assert!(line.contains("\"finished\""), "{line}");
 }

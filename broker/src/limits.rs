@@ -273,6 +273,11 @@ pub fn blocking_threads() -> usize {
     2 * file_threads() + OBJECTS_PUT + OBJECTS_FETCHED + one_at_a_time
 }
 
+/// Characters of a token that somebody keeps for a server of ours, at least: fewer have less than 128 bits.
+pub const TOKEN_CHARS_MIN: usize = 22;
+/// And at most.
+pub const TOKEN_CHARS_MAX: usize = 256;
+
 // Two renewals may be lost before a healthy worker loses its lease.
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE.as_millis());
 const _: () = assert!(GATHERER_RENEWAL.as_millis() * 3 < GATHERER_LEASE.as_millis());

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::ids::Pool;
 use crate::server::log::Log;
 use crate::server::ready::ready;
+use crate::server::store::Store;
 use crate::server::{Config, Durability, Program, find_program};
 use crate::{Address, Broker, Role, Sizes};
 
@@ -234,14 +235,16 @@ async fn spawn(program: &Program, store: &Path, listen: &str, extra: &str) -> (C
         listen: listen.to_owned(),
         durability: Durability::Default,
         version: program.version.clone(),
+        token: None,
         extra: extra.to_owned(),
     };
-    let config = config.write().unwrap_or_else(|e| fail(&e));
-    let (log, output) = Log::open(store.join("server.log")).unwrap_or_else(|e| fail(&e));
+    let folder = Store::make(store).unwrap_or_else(|e| fail(&e));
+    let config = config.write(&folder).unwrap_or_else(|e| fail(&e));
+    let (log, output) = Log::open(&folder).unwrap_or_else(|e| fail(&e));
     let mut command = Command::new(&program.path);
     command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
     let mut child = command.kill_on_drop(true).spawn().unwrap_or_else(|e| fail(&e));
-    let url = ready(&mut child, store, &log).await.unwrap_or_else(|e| fail(&e));
+    let url = ready(&mut child, store, None, &log).await.unwrap_or_else(|e| fail(&e));
     (child, url)
 }
 

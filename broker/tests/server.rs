@@ -9,13 +9,17 @@
 )]
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use bagpress_broker::Error;
-use bagpress_broker::server::{Durability, Guard, Options, Program, Server, find_program};
+use bagpress_broker::server::{
+    Access, Durability, Guard, Options, Program, Server, find_program, running,
+};
+use bagpress_broker::testing::eventually;
+use bagpress_broker::{Address, Broker, Error, Login, Role};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -42,12 +46,21 @@ impl Place {
         self.folder.path().join(name)
     }
 
+    /// Makes a folder of this mode, whatever the mask is.
+    fn make(&self, name: &str, mode: u32) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
     fn options(&self, store: &str) -> Options {
         Options {
             program: find_program(None).unwrap(),
             store: self.path(store),
             listen: "127.0.0.1:-1".to_owned(),
             durability: Durability::Default,
+            access: Access::NewToken,
             guard: self.guard.clone(),
         }
     }
@@ -70,7 +83,9 @@ fn script(path: &Path, lines: &str) {
 }
 
 async fn context(server: &Server) -> jetstream::Context {
-    jetstream::new(async_nats::connect(server.url()).await.unwrap())
+    let token = fs::read_to_string(server.token_file().unwrap()).unwrap();
+    let options = async_nats::ConnectOptions::with_token(token.trim().to_owned());
+    jetstream::new(options.connect(server.url()).await.unwrap())
 }
 
 async fn make_stream(server: &Server) -> jetstream::stream::Stream {
@@ -184,6 +199,141 @@ async fn a_server_that_was_killed_is_started_again_on_its_store_and_port() {
 }
 
 #[tokio::test]
+async fn without_its_token_nobody_is_let_in_and_each_start_has_another() {
+    let place = Place::new();
+    let mut tokens = Vec::new();
+    for _ in 0..2 {
+        let server = place.start("store").await.unwrap();
+        for attempt in [None, Some("0".repeat(64))] {
+            let options = async_nats::ConnectOptions::new();
+            let options = attempt.into_iter().fold(options, async_nats::ConnectOptions::token);
+            let refused = options.connect(server.url()).await.map(drop).unwrap_err();
+            assert!(refused.to_string().contains("authorization violation"), "{refused}");
+        }
+        let running = running(server.store()).unwrap().expect("it runs");
+        assert_eq!((running.url(), running.login()), (server.url(), server.address().login()));
+        Broker::connect(&running, Role::Admin).await.expect("its owner gets in");
+        tokens.push(fs::read_to_string(server.token_file().unwrap()).unwrap());
+        server.stop().await;
+        assert!(running_at(&place).is_none() && !place.path("store/token").exists());
+    }
+    assert!(tokens.iter().all(|token| token.trim().len() == 64), "256 bits");
+    assert_ne!(tokens[0], tokens[1]);
+}
+
+async fn connects_again(broker: &Broker) {
+    eventually("it gets in again", SOON, async || (broker.connects() > 1).then_some(())).await;
+}
+
+fn running_at(place: &Place) -> Option<Address> {
+    running(&place.path("store")).unwrap()
+}
+
+#[tokio::test]
+async fn a_restart_after_a_full_disk_keeps_the_token_and_its_clients() {
+    let place = Place::new();
+    let mut server = place.start("store").await.unwrap();
+    let broker = Broker::connect(&server.address(), Role::Worker).await.unwrap();
+    let token = fs::read_to_string(server.token_file().unwrap()).unwrap();
+    server.restart().await.unwrap();
+    connects_again(&broker).await;
+    assert_eq!(fs::read_to_string(server.token_file().unwrap()).unwrap(), token);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_with_the_file_of_the_token_follows_a_server_that_was_started_again() {
+    let place = Place::new();
+    let server = place.start("store").await.unwrap();
+    let (url, address) = (server.url().to_owned(), server.address());
+    let broker = Broker::connect(&address, Role::Worker).await.unwrap();
+    server.stop().await;
+    let listen = url.trim_start_matches("nats://").to_owned();
+    let server = start(Options { listen, ..place.options("store") }).await.unwrap();
+    connects_again(&broker).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_kept_is_asked_for_at_every_start() {
+    let place = Place::new();
+    let kept = place.path("kept");
+    for _ in 0..2 {
+        let access = Access::TokenOf(kept.clone());
+        let server = start(Options { access, ..place.options("store") }).await.unwrap();
+        let address = Address::plain(server.url()).with_login(Login::TokenFile(kept.clone()));
+        Broker::connect(&address, Role::Admin).await.unwrap();
+        server.stop().await;
+    }
+    assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o7777, 0o600);
+}
+
+/// Its port and its process id may be anybody's then: nobody is to be told its token there.
+#[tokio::test]
+async fn a_server_is_believed_to_run_only_while_its_lock_is_held() {
+    let place = Place::new();
+    let server = place.start("store").await.unwrap();
+    let (pid, url) = (server.pid(), server.url().to_owned());
+    server.stop().await;
+    let left = |pid: u32| place.path(&format!("store/nats-server_{pid}.ports"));
+    let ports = format!("{{\"nats\": [\"{url}\"]}}");
+    for living in [std::process::id(), pid] {
+        fs::write(left(living), &ports).unwrap();
+        assert!(running_at(&place).is_none(), "process {living} is no server of this store");
+        fs::remove_file(left(living)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_may_be_open_to_everybody() {
+    let place = Place::new();
+    place.make("store", 0o700);
+    fs::write(place.path("store/token"), "an earlier server's").unwrap();
+    let access = Access::Everybody;
+    let server = start(Options { access, ..place.options("store") }).await.unwrap();
+    assert!(!running_at(&place).expect("it runs").has_login());
+    Broker::connect(&Address::plain(server.url()), Role::Admin).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn names_that_were_planted_in_a_store_are_neither_followed_nor_written_to() {
+    let place = Place::new();
+    let (store, victim) = (place.path("store"), place.path("victim"));
+    fs::write(&victim, "precious").unwrap();
+    let mode = fs::metadata(&victim).unwrap().permissions().mode();
+    place.make("store", 0o700);
+    let replaced = ["server.conf", "server.conf.new", "token", "token.new", "nats-server_1.ports"];
+    for name in replaced {
+        symlink(&victim, store.join(name)).unwrap();
+    }
+    place.start("store").await.unwrap().stop().await;
+    for name in ["server.log", "lock"] {
+        fs::remove_file(store.join(name)).unwrap();
+        symlink(&victim, store.join(name)).unwrap();
+        let refused = place.start("store").await.unwrap_err().to_string();
+        assert!(refused.contains(name) && refused.contains("it is a link"), "{refused}");
+        fs::remove_file(store.join(name)).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    assert_eq!(fs::metadata(&victim).unwrap().permissions().mode(), mode);
+}
+
+#[tokio::test]
+async fn a_store_that_others_can_write_to_or_that_is_a_link_is_not_used() {
+    let place = Place::new();
+    let store = place.make("store", 0o777);
+    symlink(&store, place.path("link")).unwrap();
+    for (name, why) in [("store", "others can write to it"), ("link", "it is a link")] {
+        let refused = place.start(name).await.unwrap_err();
+        assert!(matches!(&refused, Error::NotOurs { .. }), "{refused}");
+        assert!(refused.to_string().contains(why) && refused.hint().is_some(), "{refused}");
+        assert!(running(&place.path(name)).is_err(), "nor is anything in it believed");
+    }
+    assert_eq!(fs::read_dir(&store).unwrap().count(), 0, "nothing was written");
+}
+
+#[tokio::test]
 async fn a_server_may_fsync_before_it_acknowledges() {
     let place = Place::new();
     let options = Options { durability: Durability::Always, ..place.options("store") };
@@ -207,7 +357,7 @@ async fn a_program_of_another_name_will_do() {
 #[tokio::test]
 async fn a_program_that_ends_at_once_is_not_ready_and_its_log_says_why() {
     let place = Place::new();
-    fs::create_dir(place.path("store")).unwrap();
+    place.make("store", 0o700);
     fs::write(place.path("store/server.log"), "said by an earlier one\n").unwrap();
     let program = place.path("nats-server");
     script(&program, "echo 'no such luck' >&2; exit 3");

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use bagpress_broker::ids::Pool;
 use bagpress_broker::quote::name;
-use bagpress_broker::server::{self, Durability, Guard, Happened, Program, Server};
+use bagpress_broker::server::{self, Access, Durability, Guard, Happened, Program, Server};
 use bagpress_broker::{Address, Broker, Role, Sizes, limits};
 use bagpress_objstore::staging::Allowed;
 use futures::StreamExt;
@@ -68,10 +68,11 @@ impl Cluster {
             store: folder.broker(),
             listen: "127.0.0.1:-1".to_owned(),
             durability: options.durability,
+            access: Access::NewToken,
             guard: guard.clone(),
         })
         .await?;
-        let broker = Broker::connect(&Address::plain(server.url()), Role::Admin).await?;
+        let broker = Broker::connect(&server.address(), Role::Admin).await?;
         let sizes = Sizes { max_file: Some(server::max_file(server.store())), replicas: 1 };
         Box::pin(broker.ensure(&options.pool, sizes)).await?;
         if options.workers > 0 {
@@ -98,7 +99,7 @@ impl Cluster {
     /// Where the server is.
     #[must_use]
     pub fn address(&self) -> Address {
-        Address::plain(self.server.url())
+        self.server.address()
     }
 
     fn spawn(&self, number: usize) -> Result<Child> {
@@ -119,6 +120,10 @@ impl Cluster {
             if name.to_string_lossy().starts_with("BAGPRESS_") {
                 command.env_remove(&name);
             }
+        }
+        // The name of a file, which only we can read: everybody can read the arguments of a process.
+        if let Some(file) = self.server.token_file() {
+            command.env("BAGPRESS_TOKEN_FILE", file);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
         command.kill_on_drop(true).spawn().context("start a worker")

@@ -194,9 +194,9 @@ pub async fn folder(folder: &RunFolder, lock: Option<GatherLock>, how: How) -> R
 
 /// Refuses what removing would refuse: a store with a server on it, unless it ends with its gatherer.
 fn expect_unused(folder: &RunFolder, how: How) -> Result<()> {
-    match server::running(&folder.broker()) {
-        Some(url) if !how.force => Err(Usage::error(
-            format!("the store {} is in use by the server at {url}", name(folder.broker())),
+    match server::running(&folder.broker())? {
+        Some(at) if !how.force => Err(Usage::error(
+            format!("the store {} is in use by the server at {}", name(folder.broker()), at.url()),
             "wait for its end, or stop it",
         )),
         _ => Ok(()),

@@ -168,9 +168,8 @@ pub async fn runs(runs: &Path, dry_run: bool) -> Result<Vec<Swept>> {
         let Ok(specification) = Specification::read(&folder) else { continue };
         let finished = is_finished(&folder, &specification)?;
         let store = folder.broker();
-        if server::running(&store).is_some() {
-            continue;
-        }
+        // A store that others can write to is left alone as well.
+        let Ok(None) = server::running(&store) else { continue };
         if finished && specification.results == bagpress_broker::descriptor::ResultPath::Staged {
             if store.is_dir() {
                 found(&mut swept, &store, "the run is finished, its outputs are files", dry_run);
@@ -179,7 +178,7 @@ pub async fn runs(runs: &Path, dry_run: bool) -> Result<Vec<Swept>> {
                 }
             }
         } else {
-            for leftover in server::leftovers(&store) {
+            for leftover in server::leftovers(&store)? {
                 found(&mut swept, &leftover, "its server is dead", dry_run);
                 remove_file(&leftover, dry_run)?;
             }

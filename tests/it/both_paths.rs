@@ -109,7 +109,9 @@ async fn server_of(place: &Place, run: &str) -> (Running, String) {
 async fn bucket_of(place: &Place, run: &str, url: &str) -> ObjectStore {
     let text = fs::read(place.folder(run).join("bag.json")).unwrap();
     let specification: serde_json::Value = serde_json::from_slice(&text).unwrap();
-    let context = jetstream::new(async_nats::connect(url).await.unwrap());
+    let token = fs::read_to_string(place.folder(run).join(".broker/token")).unwrap();
+    let options = async_nats::ConnectOptions::with_token(token.trim_end().to_owned());
+    let context = jetstream::new(options.connect(url).await.unwrap());
     let bucket = format!("bag-{}", specification["bag"].as_str().unwrap());
     context.get_object_store(&bucket).await.unwrap()
 }

@@ -37,6 +37,7 @@ mod ledger;
 mod memory;
 mod names;
 mod offered;
+mod own_server;
 mod process;
 mod protected;
 mod proxy;

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 #[derive(Debug, Clone)]
 pub(crate) struct Child {
     pub(crate) pid: u32,
-    command: String,
+    pub(crate) command: String,
 }
 
 impl Child {

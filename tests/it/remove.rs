@@ -1,6 +1,7 @@
 //! What a bag made, `rm` removes, and nothing else; `rm --orphans` sweeps what no bag owns.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::{BagId, Execution, Pool, TaskId};
@@ -247,6 +248,7 @@ async fn what_killed_runs_left_is_swept_and_unfinished_bags_stay() {
     fs::create_dir_all(&left).unwrap();
     fs::write(left.join("0.0-x"), "left").unwrap();
     fs::create_dir_all(done.join(".broker/jetstream")).unwrap();
+    fs::set_permissions(done.join(".broker"), fs::Permissions::from_mode(0o700)).unwrap();
     fs::write(done.join("summary.part"), "left").unwrap();
     let run = place.spawn(&format!("run {BAG} --workers 2 -q"));
     let unfinished = place.folder("t/staged");
@@ -261,7 +263,8 @@ async fn what_killed_runs_left_is_swept_and_unfinished_bags_stay() {
     };
     place
         .until("its server is dead", || {
-            bagpress_broker::server::running(&unfinished.join(".broker")).is_none().then_some(())
+            let running = bagpress_broker::server::running(&unfinished.join(".broker")).unwrap();
+            running.is_none().then_some(())
         })
         .await;
     assert_eq!(ports(), 1, "a killed server leaves its ports file");

@@ -25,7 +25,8 @@ async fn says(place: &Place, running: &Running, words: &str) {
 async fn broker_worker_and_producer_may_be_started_in_any_order() {
     let place = Place::new().await;
     let port = free_port();
-    let at = format!("--server nats://127.0.0.1:{port}");
+    // There is no token yet, and another after each start.
+    let at = format!("--server nats://127.0.0.1:{port} --token-file store/token");
     let wait = format!("--connect-timeout 1m {at}");
     let run = place.spawn(&format!("run --tasks 2 --bytes 1KiB --name t -q {wait}"));
     let submit = format!("submit --tasks 2 --bytes 1KiB --results objects --name s {wait}");

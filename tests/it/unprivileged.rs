@@ -16,7 +16,7 @@ use crate::harness::Place;
 use crate::ledger::{expect_each_done_once, failure, generated};
 
 /// Nobody's number on most systems; no process of anybody else's needs to have it.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
 /// The programs, where everybody may execute them: a checkout may lie below a folder that only its owner may
 /// enter. It is removed with the last place that uses it.
@@ -54,7 +54,7 @@ impl Programs {
 
 /// Copies a program by a process of its own: what another thread starts meanwhile would hold a copy of ours
 /// open for writing, and a program that is open for writing cannot be started.
-fn install(program: &Path, copy: &Path) {
+pub(crate) fn install(program: &Path, copy: &Path) {
     let mut install = Command::new("install");
     let installed = install.arg("--mode=755").arg(program).arg(copy).status().unwrap();
     assert!(installed.success(), "install {}: {installed}", program.display());

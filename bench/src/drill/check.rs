@@ -9,7 +9,7 @@ use bagpress_codec::Digest;
 use serde_json::Value;
 
 use super::bag::Bag;
-use super::nats::Nats;
+use super::nats::{At, Nats};
 
 /// Ends a line: `,"crc":"` + 8 hexadecimal digits + `"}`.
 const CRC_BYTES: usize = 8 + 8 + 2;
@@ -109,7 +109,7 @@ impl Checked {
 /// # Errors
 ///
 /// If the server does not answer now.
-pub(super) fn check(bag: &Bag, server: u16) -> Result<Checked> {
+pub(super) fn check(bag: &Bag, server: &At) -> Result<Checked> {
     let lines = LedgerLines::read(&bag.run.join("manifest.jsonl"))?;
     let mut checked = Checked { doubled: lines.doubled(), ..Checked::default() };
     let mut nats = None;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
+use super::nats::At;
 use super::plan::Delivery;
 use super::proxy::Proxy;
 use crate::machine;
@@ -16,6 +17,14 @@ use crate::program::Bagpress;
 const READY_WITHIN: Duration = Duration::from_mins(1);
 /// SIGTERM is obeyed so long before it is called a leftover.
 const END_WITHIN: Duration = Duration::from_secs(30);
+
+/// The store of the broker, in the folder of a drill.
+const STORE: &str = "store";
+
+/// The file with the token of a drill's broker.
+pub(super) fn token_in(folder: &Path) -> PathBuf {
+    folder.join(STORE).join("token")
+}
 
 /// Everything that runs for all bags.
 #[derive(Debug)]
@@ -70,6 +79,11 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Where it is looked at from outside.
+    pub(super) fn at(&self) -> At {
+        At { port: self.port, token: token_in(&self.folder) }
+    }
+
     fn log(&self, name: &str) -> Result<File> {
         let path = self.folder.join("logs").join(name);
         let file = OpenOptions::new().create(true).append(true).open(&path);
@@ -78,7 +92,7 @@ impl Cluster {
 
     fn start_broker(&mut self, listen: &str) -> Result<()> {
         let mut command = self.bagpress.guarded("broker");
-        command.arg("--store").arg(self.folder.join("store")).args(["--listen", listen]);
+        command.arg("--store").arg(self.folder.join(STORE)).args(["--listen", listen]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log("broker.log")?);
         self.broker = Some(command.spawn().context("start the broker")?);
         Ok(())

@@ -239,7 +239,7 @@ impl<'a> Injector<'a> {
         file: impl Fn(&Path) -> Result<bool>,
         object: impl Fn(&mut Nats, &str, &str) -> Result<bool>,
     ) -> Result<bool> {
-        let port = self.cluster.port;
+        let server = self.cluster.at();
         let damaged = self.first(lane, |_, live| {
             if !live.open {
                 return Ok(false);
@@ -254,7 +254,7 @@ impl<'a> Injector<'a> {
             } else {
                 let place = lines.outcome(index).and_then(object_of);
                 let (bucket, name) = place.context("a result without its object")?;
-                Nats::connect(port).and_then(|mut nats| object(&mut nats, bucket, name))
+                Nats::connect(&server).and_then(|mut nats| object(&mut nats, bucket, name))
             };
             if new && matches!(damaged, Ok(false)) {
                 live.damaged.remove(&index);

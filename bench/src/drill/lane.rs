@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::bag::Bag;
 use super::check::{Checked, check, left_over};
-use super::nats::Nats;
+use super::nats::{At, Nats};
 use super::plan::Shape;
 use super::proxy::Proxy;
 use super::verdict::BagReport;
@@ -69,7 +69,7 @@ pub(super) struct Lane {
     pub(super) proxy: Proxy,
     pub(super) live: Mutex<Option<Live>>,
     bagpress: Bagpress,
-    server: u16,
+    server: At,
     inputs: PathBuf,
     runs: PathBuf,
     logs: PathBuf,
@@ -85,10 +85,10 @@ enum Gathered {
 }
 
 impl Lane {
-    pub(super) fn new(bagpress: Bagpress, server: u16, folder: &Path, runs: &Path) -> Result<Self> {
+    pub(super) fn new(bagpress: Bagpress, server: At, folder: &Path, runs: &Path) -> Result<Self> {
         let kept = folder.join("kept");
         Ok(Self {
-            proxy: Proxy::start(server)?,
+            proxy: Proxy::start(server.port)?,
             live: Mutex::default(),
             bagpress,
             server,
@@ -195,7 +195,7 @@ impl Lane {
     fn check(&self, bag: &Bag) -> Result<Checked> {
         let mut tries = 0;
         loop {
-            match check(bag, self.server) {
+            match check(bag, &self.server) {
                 Ok(checked) => return Ok(checked),
                 Err(error) if tries >= TRIES_MAX => return Err(error),
                 Err(_) => {
@@ -333,7 +333,7 @@ impl Lane {
     fn streams_of(&self, id: &str) -> Result<Vec<String>> {
         let mut tries = 0;
         loop {
-            match Nats::connect(self.server).and_then(|mut nats| nats.streams()) {
+            match Nats::connect(&self.server).and_then(|mut nats| nats.streams()) {
                 Ok(streams) => {
                     let of_bag = streams.into_iter().filter(|name| name.contains(id));
                     return Ok(of_bag.map(|name| format!("stream {name}")).collect());

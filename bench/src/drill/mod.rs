@@ -27,10 +27,10 @@ use tempfile::TempDir;
 pub(crate) use isolate::FLAG as ISOLATED;
 pub(crate) use plan::Delivery;
 
-use self::cluster::Cluster;
+use self::cluster::{Cluster, token_in};
 use self::faults::Injector;
 use self::lane::Lane;
-use self::nats::Nats;
+use self::nats::{At, Nats};
 use self::plan::{Bags, Faults};
 use self::verdict::{BagReport, Tally, Verdict};
 use crate::cli::DrillArgs;
@@ -58,6 +58,7 @@ pub(crate) fn drill(args: &DrillArgs) -> Result<()> {
     let deliveries = deliveries(args);
     let place = Place::make(&args.dir, args.isolated)?;
     let began = Instant::now();
+    let bagpress = bagpress.with_token(token_in(place.path()));
     let mut verdict = Drill { args, bagpress, deliveries, place: &place }.run()?;
     verdict.took_s = began.elapsed().as_secs_f64();
     verdict.left_over.extend(left_processes(place.path()));
@@ -158,12 +159,12 @@ impl Drill<'_> {
         let mut cluster = Cluster::start(self.bagpress.clone(), folder, workers, &self.deliveries)?;
         let runs = folder.join("runs");
         let lanes: Vec<_> = (0..LANES)
-            .map(|_| Lane::new(self.bagpress.clone(), cluster.port, folder, &runs))
+            .map(|_| Lane::new(self.bagpress.clone(), cluster.at(), folder, &runs))
             .collect::<Result<_>>()?;
         let (tally, bags) = self.disaster(&mut cluster, &lanes)?;
         let mut verdict = Verdict::of(self.args.seed, workers, &tally, bags);
         if verdict.good {
-            verdict.left_over.extend(left_at_server(&self.bagpress, &runs, cluster.port)?);
+            verdict.left_over.extend(left_at_server(&self.bagpress, &runs, &cluster.at())?);
         }
         verdict.left_over.extend(cluster.stop()?);
         verdict.surprises = std::mem::take(&mut cluster.surprises);
@@ -260,17 +261,17 @@ impl Drill<'_> {
 
 /// What the server still holds when every bag is over and was removed, and what a late worker wrote of
 /// them was swept.
-fn left_at_server(bagpress: &Bagpress, runs: &Path, port: u16) -> Result<Vec<String>> {
+fn left_at_server(bagpress: &Bagpress, runs: &Path, at: &At) -> Result<Vec<String>> {
     let since = Instant::now();
     loop {
         let mut sweep = bagpress.command("rm");
         sweep.args(["--orphans", "--older-than", "0s", "--runs"]).arg(runs);
-        sweep.args(["--server", &format!("nats://127.0.0.1:{port}")]).stdin(Stdio::null());
+        sweep.args(["--server", &format!("nats://127.0.0.1:{}", at.port)]).stdin(Stdio::null());
         let swept = sweep.output().context("sweep")?;
         let look = || -> Result<Vec<String>> {
             anyhow::ensure!(swept.status.success(), "{}", String::from_utf8_lossy(&swept.stderr));
-            let mut nats = Nats::connect(port)?;
-            let mut left = listed(bagpress, port)?;
+            let mut nats = Nats::connect(at)?;
+            let mut left = listed(bagpress, at.port)?;
             for stream in nats.streams()? {
                 let messages = nats.messages(&stream)?;
                 if stream.starts_with("OBJ_") || (stream.starts_with("BAG_") && messages > 0) {

@@ -1,13 +1,22 @@
 //! As much of the NATS protocol as it takes to look at a store from outside, and to damage it: not our
 //! own client code, which is what is drilled.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use data_encoding::BASE64URL;
 use serde_json::{Value, json};
+
+/// Where the server is that is looked at, and the file with its token.
+#[derive(Debug, Clone)]
+pub(super) struct At {
+    pub(super) port: u16,
+    pub(super) token: PathBuf,
+}
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const PAYLOAD_MAX: usize = 64 << 20;
@@ -34,14 +43,17 @@ struct Stored {
 }
 
 impl Nats {
-    pub(super) fn connect(port: u16) -> Result<Self> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("reach the server")?;
+    pub(super) fn connect(at: &At) -> Result<Self> {
+        let token = fs::read_to_string(&at.token).context("read the token")?;
+        let stream =
+            TcpStream::connect((Ipv4Addr::LOCALHOST, at.port)).context("reach the server")?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         let mut nats = Self { reader: BufReader::new(stream), asked: 0 };
         let hello = json!({
             "verbose": false, "pedantic": false, "headers": true, "no_responders": true,
-            "lang": "drill", "version": "1", "protocol": 1, "name": "bagpress-drill"
+            "lang": "drill", "version": "1", "protocol": 1, "name": "bagpress-drill",
+            "auth_token": token.trim_end()
         });
         nats.send(
             format!("CONNECT {hello}\r\nSUB _INBOX.drill.{0}.* 1\r\n", nats.id()).as_bytes(),

@@ -6,7 +6,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, version_at_least};
+use super::store::Store;
+use crate::{Error, Secret, version_at_least};
 
 /// Name of the configuration file, in the store.
 pub(super) const FILE: &str = "server.conf";
@@ -32,20 +33,22 @@ pub struct Config {
     pub durability: Durability,
     /// The server's version: some settings are unknown to older ones.
     pub version: String,
+    /// What it asks for; none lets everybody in.
+    pub token: Option<Secret>,
     /// Further lines.
     pub extra: String,
 }
 
 impl Config {
-    /// Writes the file into the store, and says where it is.
+    /// Writes the file into its store, for its owner alone, and says where it is.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] if it cannot be written, or if the store's path is not UTF-8.
-    pub fn write(&self) -> Result<PathBuf, Error> {
+    pub(crate) fn write(&self, store: &Store) -> Result<PathBuf, Error> {
         let path = self.store.join(FILE);
         let io = |source| Error::Io { what: "write", path: path.clone(), source };
-        fs::write(&path, self.text().map_err(io)?).map_err(io)?;
+        store.replace(FILE, self.text().map_err(io)?.as_bytes())?;
         Ok(path)
     }
 
@@ -61,12 +64,15 @@ impl Config {
         } else {
             ""
         };
+        let token = self.token.as_ref().map(|token| quoted(token.reveal()));
+        let authorization =
+            token.map_or_else(String::new, |token| format!("authorization {{ token: {token} }}\n"));
+        // Without a port for monitoring: whoever reaches that needs no token.
         Ok(format!(
             "\
 server_name: \"bagpress-{name:08x}\"
 listen: {listen}
-http: \"127.0.0.1:-1\"
-ports_file_dir: {folder}
+{authorization}ports_file_dir: {folder}
 log_file: {log}
 logfile_size_limit: 16MB
 logfile_max_num: 2
@@ -84,7 +90,7 @@ jetstream {{
             name = crc32fast::hash(store.as_bytes()),
             listen = quoted(&self.listen),
             folder = quoted(store),
-            log = quoted(&format!("{store}/server.log")),
+            log = quoted(&format!("{store}/{}", super::log::FILE)),
             max_file = max_file(&self.store),
             extra = self.extra,
         ))
@@ -140,6 +146,7 @@ mod tests {
             listen: "127.0.0.1:-1".to_owned(),
             durability: Durability::Always,
             version: version.to_owned(),
+            token: None,
             extra: "debug: true".to_owned(),
         }
     }
@@ -153,6 +160,14 @@ mod tests {
     fn a_setting_that_an_older_server_does_not_know_is_left_out() {
         assert!(config("2.15.1").text().unwrap().contains("default_max_consumers: 1000"));
         assert!(!config("2.14.0").text().unwrap().contains("default_max_consumers"));
+    }
+
+    #[test]
+    fn nothing_is_served_without_the_token() {
+        let token = super::super::token::draw().unwrap();
+        let text = Config { token: Some(token.clone()), ..config("2.15.1") }.text().unwrap();
+        assert!(text.contains(&format!("authorization {{ token: \"{}\" }}\n", token.reveal())));
+        assert!(!text.contains("http"), "monitoring asks for no token: {text}");
     }
 
     #[test]

@@ -1,34 +1,41 @@
 //! One server a store.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
+use super::store::Store;
 use crate::{Error, machine};
 
+/// Name of the lock, in the store.
+const FILE: &str = "lock";
 /// How long a store may stay locked by a server that is being killed: one whose parent was killed
 /// takes some milliseconds to end.
 const HELD_BY_THE_DYING: Duration = Duration::from_secs(1);
 
-/// Makes `store` if need be, locks it, and writes our process id into the lock for whoever is refused.
+/// Locks the store that `open` gives, and writes our process id into the lock for whoever is refused; none if it
+/// gives none.
 ///
 /// The lock belongs to the open file. Hand a clone of it to the server, and the store stays locked until
 /// both have ended, in whatever way.
-pub(super) async fn lock(store: &Path) -> Result<File, Error> {
-    let path = store.join("lock");
+pub(super) async fn lock(
+    store: &Path,
+    open: impl Fn(&Path) -> Result<Option<Store>, Error>,
+) -> Result<Option<(Store, File)>, Error> {
+    let path = store.join(FILE);
     let io = |source| Error::Io { what: "lock", path: path.clone(), source };
     let since = Instant::now();
     loop {
-        let tried = try_lock(store, &path).map_err(io)?;
-        if let Some(mut file) = tried {
+        let Some(opened) = open(store)? else { return Ok(None) };
+        if let Some(mut file) = try_lock(&opened, &path).map_err(io)? {
             file.set_len(0).map_err(io)?;
             writeln!(file, "{}", std::process::id()).map_err(io)?;
-            return Ok(file);
+            return Ok(Some((opened, file)));
         }
         let holder = fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
         if lives(&holder) || since.elapsed() > HELD_BY_THE_DYING {
@@ -38,19 +45,27 @@ pub(super) async fn lock(store: &Path) -> Result<File, Error> {
     }
 }
 
-fn try_lock(store: &Path, path: &Path) -> io::Result<Option<File>> {
-    fs::create_dir_all(store)?;
-    let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(false).read(true).write(true).open(path)?;
+fn try_lock(store: &Store, path: &Path) -> io::Result<Option<File>> {
+    let file = match store.file(FILE, OFlags::RDWR | OFlags::CREATE) {
+        // Its last owner has removed the store after we had opened it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => return Ok(None),
         Err(error) => return Err(error.into()),
     }
-    // Its last owner may have removed the store after we had opened the file: that lock locks nothing.
+    // It may have been removed since: that lock locks nothing.
     let ours = file.metadata()?;
     let same = fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (ours.dev(), ours.ino()));
     Ok(same.then_some(file))
+}
+
+/// Whether a server, or who supervises it, has the store: the kernel tells, whatever a process id says.
+pub(super) fn is_held(store: &Store) -> bool {
+    let Ok(file) = store.file(FILE, OFlags::RDONLY) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared).is_err()
 }
 
 /// Whether the holder is another process that lives. A server that we have dropped is as good as dead.
@@ -62,13 +77,10 @@ fn lives(holder: &str) -> bool {
 ///
 /// # Errors
 ///
-/// [`Error::StoreInUse`], or [`Error::Io`].
+/// [`Error::StoreInUse`], [`Error::NotOurs`] for a link or another user's folder, or [`Error::Io`].
 pub async fn remove_store(store: &Path) -> Result<(), Error> {
-    if !store.exists() {
-        return Ok(());
-    }
     // Held until all is gone: who comes meanwhile is refused, and who comes after makes a new one.
-    let _lock = lock(store).await?;
+    let Some(_held) = lock(store, Store::hold).await? else { return Ok(()) };
     fs::remove_dir_all(store).map_err(|source| Error::Io {
         what: "remove",
         path: store.to_owned(),
@@ -78,13 +90,18 @@ pub async fn remove_store(store: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::DirBuilderExt;
     use std::process::{Child, Command, Stdio};
 
     use super::*;
 
+    async fn make_and_lock(store: &Path) -> Result<File, Error> {
+        Ok(lock(store, |path| Store::make(path).map(Some)).await?.unwrap().1)
+    }
+
     /// Another process that holds the lock of `store` until its input ends, under the name `holder`.
     fn held_by_another(store: &Path, holder: Option<u32>) -> Child {
-        fs::create_dir_all(store).unwrap();
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(store).unwrap();
         let file = File::create(store.join("lock")).unwrap();
         flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
         let mut command = Command::new("cat");
@@ -109,7 +126,7 @@ mod tests {
             "{refused:?}"
         );
         end(other);
-        lock(folder.path()).await.unwrap();
+        make_and_lock(folder.path()).await.unwrap();
     }
 
     #[tokio::test]
@@ -119,23 +136,23 @@ mod tests {
         dead.wait().unwrap();
         let other = held_by_another(folder.path(), Some(dead.id()));
         assert!(try_for(Duration::from_millis(50), folder.path()).await.is_none(), "it waits");
-        let waiting = lock(folder.path());
+        let waiting = make_and_lock(folder.path());
         let (locked, ()) = tokio::join!(waiting, async { end(other) });
         locked.unwrap();
     }
 
     /// What `lock` says within some time, if it says something.
     async fn try_for(time: Duration, store: &Path) -> Option<Result<File, Error>> {
-        tokio::time::timeout(time, lock(store)).await.ok()
+        tokio::time::timeout(time, make_and_lock(store)).await.ok()
     }
 
     #[tokio::test]
     async fn the_lock_of_a_store_that_was_removed_is_not_taken_for_one() {
         let folder = tempfile::tempdir().unwrap();
         let (store, path) = (folder.path().join("store"), folder.path().join("store/lock"));
-        let first = lock(&store).await.unwrap();
+        let first = make_and_lock(&store).await.unwrap();
         fs::remove_dir_all(&store).unwrap();
-        let second = lock(&store).await.expect("a new store is made");
+        let second = make_and_lock(&store).await.expect("a new store is made");
         assert_ne!(first.metadata().unwrap().ino(), second.metadata().unwrap().ino());
         assert_eq!(fs::metadata(path).unwrap().ino(), second.metadata().unwrap().ino());
     }

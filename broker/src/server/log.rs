@@ -1,9 +1,15 @@
 //! The server's log, from its last start on.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
+use rustix::fs::OFlags;
+
+use super::store::Store;
+
+/// Name of the log, in the store.
+pub(super) const FILE: &str = "server.log";
 /// How many lines an error shows.
 const LINES: usize = 10;
 /// How much of a log is read for them.
@@ -17,9 +23,15 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    /// Where a store has it.
+    pub(crate) fn of(store: &Store) -> PathBuf {
+        store.path().join(FILE)
+    }
+
     /// Opens the log for appending, and remembers where it ended.
-    pub(crate) fn open(path: PathBuf) -> io::Result<(Self, File)> {
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+    pub(crate) fn open(store: &Store) -> io::Result<(Self, File)> {
+        let path = Self::of(store);
+        let file = store.file(FILE, OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND)?;
         let start = file.metadata()?.len();
         Ok((Self { path, start }, file))
     }
@@ -63,9 +75,10 @@ mod tests {
     #[test]
     fn the_tail_is_of_this_start_only_and_ten_lines_at_most() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("server.log");
+        let store = Store::make(folder.path()).unwrap();
+        let path = Log::of(&store);
         std::fs::write(&path, "an older server\n").unwrap();
-        let (log, mut file) = Log::open(path.clone()).unwrap();
+        let (log, mut file) = Log::open(&store).unwrap();
         assert_eq!(log.tail(), "");
         for number in 0..12 {
             writeln!(file, "line {number}").unwrap();

@@ -6,8 +6,11 @@ pub mod guard;
 mod lock;
 pub(crate) mod log;
 pub(crate) mod ready;
+pub(crate) mod store;
+mod token;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -21,9 +24,11 @@ pub use find::{Program, find_program};
 pub use guard::Guard;
 pub use lock::remove_store;
 pub use ready::{leftovers, running};
+pub use token::Access;
 
 use self::log::Log;
-use crate::{Error, limits};
+use self::store::Store;
+use crate::{Address, Error, Secret, limits};
 
 /// Between two looks at the disk of a server.
 const DISK_EVERY: Duration = Duration::from_millis(500);
@@ -43,6 +48,8 @@ pub struct Options {
     pub listen: String,
     /// When what it acknowledged is on disk.
     pub durability: Durability,
+    /// Who may use it.
+    pub access: Access,
     /// How it is started, so that it dies with us.
     pub guard: Guard,
 }
@@ -51,12 +58,13 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Server {
     options: Options,
+    token: Option<Secret>,
     /// It met a full disk and stores nothing until it is restarted.
     full: bool,
     child: Child,
     url: String,
     pid: u32,
-    store: PathBuf,
+    store: Store,
     log: Log,
     lock: fs::File,
 }
@@ -86,17 +94,21 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::StoreInUse`], [`Error::NotReady`] with the end of its log, [`Error::Io`].
+    /// [`Error::StoreInUse`], [`Error::NotOurs`] for a store that is another user's or that others can write
+    /// to, [`Error::NotReady`] with the end of its log, [`Error::Io`].
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let store = std::path::absolute(&options.store).map_err(io("find", &options.store))?;
-        let options = Options { store: store.clone(), ..options };
-        let lock = lock::lock(&store).await?;
-        let Spawned { child, url, log } = spawn(&options, &lock).await?;
+        let path = std::path::absolute(&options.store).map_err(io("find", &options.store))?;
+        let made = lock::lock(&path, |path| Store::make(path).map(Some)).await?;
+        let (store, lock) = made.ok_or_else(|| io("find", &path)(ErrorKind::NotFound.into()))?;
+        let options = Options { store: store.path().to_owned(), ..options };
+        let token = options.access.token()?;
+        let Spawned { child, url, log } = spawn(&options, &store, token.as_ref(), &lock).await?;
         let pid = child.id().unwrap_or_default();
-        Ok(Self { options, full: false, child, url, pid, store, log, lock })
+        Ok(Self { options, token, full: false, child, url, pid, store, log, lock })
     }
 
-    /// Stops it, and starts it again on the same store and port. The lock stays ours throughout.
+    /// Stops it, and starts it again on the same store and port, with the same token: whoever was in gets in
+    /// again. The lock stays ours throughout.
     ///
     /// # Errors
     ///
@@ -105,7 +117,8 @@ impl Server {
         self.end().await;
         let listen = self.url.trim_start_matches("nats://").to_owned();
         let options = Options { listen, ..self.options.clone() };
-        let Spawned { child, url, log } = spawn(&options, &self.lock).await?;
+        let token = self.token.as_ref();
+        let Spawned { child, url, log } = spawn(&options, &self.store, token, &self.lock).await?;
         self.pid = child.id().unwrap_or_default();
         (self.child, self.url, self.log, self.full) = (child, url, log, false);
         Ok(())
@@ -118,7 +131,7 @@ impl Server {
                 status = self.child.wait() => return Happened::Ended(self.how_it_ended(status)),
                 () = tokio::time::sleep(DISK_EVERY) => {}
             }
-            let free = free_bytes(&self.store);
+            let free = free_bytes(self.store());
             if !self.full && (free < DISK_FULL || self.log.tells(NO_SPACE)) {
                 self.full = true;
                 return Happened::DiskFull;
@@ -135,6 +148,18 @@ impl Server {
         &self.url
     }
 
+    /// Where it listens, with what lets us in.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.token_file().into_iter().fold(Address::plain(&self.url), ready::of_token)
+    }
+
+    /// The file with its token, which only its owner can read; none if everybody is let in.
+    #[must_use]
+    pub fn token_file(&self) -> Option<PathBuf> {
+        self.token.as_ref().map(|_| self.store().join(token::FILE))
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -144,7 +169,7 @@ impl Server {
     /// Folder of its store.
     #[must_use]
     pub fn store(&self) -> &Path {
-        &self.store
+        self.store.path()
     }
 
     /// Its log; earlier servers of the store wrote into it too.
@@ -172,8 +197,8 @@ impl Server {
     pub async fn stop(mut self) {
         self.end().await;
         // A server that ends in order removes its ports file itself.
-        let mut leftovers = ready::ports_files(&self.store);
-        leftovers.push(self.store.join(config::FILE));
+        let mut leftovers = ready::ports_files(self.store());
+        leftovers.extend([config::FILE, token::FILE].map(|name| self.store().join(name)));
         for leftover in leftovers {
             drop(fs::remove_file(leftover));
         }
@@ -200,31 +225,39 @@ fn free_bytes(folder: &Path) -> u64 {
     rustix::fs::statvfs(folder).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-async fn spawn(options: &Options, lock: &fs::File) -> Result<Spawned, Error> {
+async fn spawn(
+    options: &Options,
+    store: &Store,
+    token: Option<&Secret>,
+    lock: &fs::File,
+) -> Result<Spawned, Error> {
     let since = Instant::now();
-    let Options { program, store, listen, durability, guard } = options;
-    for old in ready::ports_files(store) {
+    let Options { program, listen, durability, guard, .. } = options;
+    // The server writes into whatever has that name.
+    for old in ready::ports_files(store.path()) {
         fs::remove_file(&old).map_err(io("remove the old ports file", &old))?;
     }
     let config = Config {
-        store: store.clone(),
+        store: store.path().to_owned(),
         listen: listen.clone(),
         durability: *durability,
         version: program.version.clone(),
+        token: token.cloned(),
         extra: String::new(),
     };
-    let config = config.write()?;
-    let log = store.join("server.log");
-    let (log, output) = Log::open(log.clone()).map_err(io("open the log", &log))?;
+    // Before it listens: who waits for it finds what it asks for.
+    token::leave(store, token)?;
+    let config = config.write(store)?;
+    let (log, output) = Log::open(store).map_err(io("open the log", &Log::of(store)))?;
     let more_output = output.try_clone().map_err(io("open the log", log.path()))?;
     // The server never reads its input, but it keeps it open. So nobody else gets the store before
     // the server is really gone, even if we are killed.
-    let input = lock.try_clone().map_err(io("lock", store))?;
+    let input = lock.try_clone().map_err(io("lock", store.path()))?;
     let mut command = Command::from(guard.command(&program.path));
     command.arg("--config").arg(&config).stdin(input).stdout(output).stderr(more_output);
     command.kill_on_drop(true);
     let mut child = command.spawn().map_err(io("start", &guard.executable))?;
-    match ready::ready(&mut child, store, &log).await {
+    match ready::ready(&mut child, store.path(), token, &log).await {
         Ok(url) => {
             debug!(pid = child.id(), url, ready_after = ?since.elapsed(), "nats-server started");
             Ok(Spawned { child, url, log })

@@ -8,12 +8,20 @@ use tokio::process::Child;
 use tokio::time;
 
 use super::log::Log;
-use crate::{Error, limits};
+use super::store::Store;
+use super::token;
+use super::{config, lock};
+use crate::{Address, Error, Login, Secret, limits};
 
 /// Waits until the server listens and JetStream answers, and says where.
 ///
 /// The server is ready when its ports file is there: it writes it last of all.
-pub(crate) async fn ready(child: &mut Child, store: &Path, log: &Log) -> Result<String, Error> {
+pub(crate) async fn ready(
+    child: &mut Child,
+    store: &Path,
+    token: Option<&Secret>,
+    log: &Log,
+) -> Result<String, Error> {
     let within = limits::SERVER_READY_WITHIN;
     let not_ready = |why: String| Error::NotReady { why, log_tail: log.tail() };
     let Some(pid) = child.id() else { return Err(not_ready("it ended at once".to_owned())) };
@@ -23,17 +31,17 @@ pub(crate) async fn ready(child: &mut Child, store: &Path, log: &Log) -> Result<
             Ok(status) => format!("it ended at once: {status}"),
             Err(error) => format!("it cannot be waited for: {error}"),
         })),
-        ready = time::timeout(within, answering(store, pid)) => {
+        ready = time::timeout(within, answering(store, pid, token)) => {
             ready.map_err(|_| not_ready(format!("no answer after {within:?}")))
         }
     }
 }
 
-async fn answering(store: &Path, pid: u32) -> String {
+async fn answering(store: &Path, pid: u32, token: Option<&Secret>) -> String {
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(url) = listening(store, pid)
-            && jetstream_answers(&url).await
+            && jetstream_answers(&url, token).await
         {
             return url;
         }
@@ -57,31 +65,52 @@ fn listening(store: &Path, pid: u32) -> Option<String> {
     ports.nats.into_iter().next()
 }
 
-async fn jetstream_answers(url: &str) -> bool {
-    let Ok(client) = async_nats::connect(url).await else { return false };
+async fn jetstream_answers(url: &str, token: Option<&Secret>) -> bool {
+    let options = match token {
+        Some(token) => async_nats::ConnectOptions::with_token(token.reveal().to_owned()),
+        None => async_nats::ConnectOptions::new(),
+    };
+    let Ok(client) = options.connect(url).await else { return false };
     async_nats::jetstream::new(client).query_account().await.is_ok()
 }
 
-/// Where the server of `store` listens that another process of this machine runs, if one does.
-#[must_use]
-pub fn running(store: &Path) -> Option<String> {
-    ports_files(store).iter().find_map(|path| {
-        let name = path.file_stem()?.to_str()?;
-        let pid: u32 = name.rsplit_once('_')?.1.parse().ok()?;
-        crate::machine::lives(pid).then(|| listening(store, pid)).flatten()
-    })
+/// Where the server of `store` is that another process of this machine runs, and what lets us in, if one does.
+///
+/// # Errors
+///
+/// As [`Store::open`]: nothing is taken from a folder that others can write to.
+pub fn running(store: &Path) -> Result<Option<Address>, Error> {
+    let Some(store) = Store::open(store)? else { return Ok(None) };
+    let alive = ports_files(store.path()).into_iter().find_map(|path| {
+        let pid: u32 = path.file_stem()?.to_str()?.rsplit_once('_')?.1.parse().ok()?;
+        crate::machine::lives(pid).then(|| listening(store.path(), pid)).flatten()
+    });
+    // Another process may have got the id of a server that was killed, and its port: nobody is to be told a
+    // token there. The lock is only tried where one lives, so that looking keeps no server from starting.
+    let Some(url) = alive.filter(|_| lock::is_held(&store)) else { return Ok(None) };
+    let token = Some(store.path().join(token::FILE)).filter(|path| path.is_file());
+    Ok(Some(token.into_iter().fold(Address::plain(&url), of_token)))
 }
 
-/// What a server that was killed has left in `store` of its life: its ports file and its configuration.
-/// Nothing, while a process lives that may be that server.
-#[must_use]
-pub fn leftovers(store: &Path) -> Vec<PathBuf> {
-    if running(store).is_some() {
-        return Vec::new();
+/// An address whose token is in a file.
+pub(super) fn of_token(address: Address, file: PathBuf) -> Address {
+    address.with_login(Login::TokenFile(file))
+}
+
+/// What a server that was killed has left in `store` of its life: its ports file, its configuration and its
+/// token. Nothing, while a process lives that may be that server.
+///
+/// # Errors
+///
+/// As [`running`].
+pub fn leftovers(store: &Path) -> Result<Vec<PathBuf>, Error> {
+    if running(store)?.is_some() {
+        return Ok(Vec::new());
     }
     let mut left = ports_files(store);
-    left.extend(Some(store.join(super::config::FILE)).filter(|path| path.is_file()));
-    left
+    let named = [config::FILE, token::FILE].map(|name| store.join(name));
+    left.extend(named.into_iter().filter(|path| path.is_file()));
+    Ok(left)
 }
 
 /// All ports files below `store`: the last server's, if it was killed, and ours.
