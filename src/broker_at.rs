@@ -10,8 +10,9 @@ use bagpress_broker::server::{self, Durability, Program, find_program};
 use bagpress_broker::{Address, Broker, Role};
 use bagpress_producer::{RunFolder, Specification, Usage, message};
 
+use crate::bag_cli::TrustArgs;
 use crate::broker_cli::{BrokerAt, DurabilityArg, LocalArgs, PatienceArgs};
-use crate::flags::check_url;
+use crate::flags::{check_url, idle_flag};
 
 /// Where a bag runs.
 pub(crate) enum At {
@@ -98,11 +99,15 @@ pub(crate) enum Bag {
 }
 
 impl Bag {
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str, trust: &TrustArgs) -> Result<Self> {
         if text.contains('/') {
-            let folder = RunFolder::existing(Path::new(text))?;
+            let folder = RunFolder::existing(Path::new(text), trust.trust())?;
             let specification = Specification::read(&folder)?;
             return Ok(Self::Folder(folder, Box::new(specification)));
+        }
+        if trust.trust_folder {
+            let why = "no run folder is read";
+            return Err(idle_flag("--trust-folder", "with a bag's id", why));
         }
         let id = text.parse().map_err(|error| {
             Usage::error(
@@ -145,7 +150,8 @@ pub(crate) async fn reach(
     bag: Option<&Bag>,
 ) -> Result<Option<Broker>> {
     let named = address(at)?;
-    let own = || bag.and_then(Bag::folder).and_then(|folder| server::running(&folder.broker()));
+    let store = bag.and_then(Bag::folder).map(RunFolder::store).transpose()?;
+    let own = || store.as_deref().and_then(server::running);
     let (address, from) = match named {
         Some((address, from)) => {
             let from = format!("{} (from {from})", address.url);

@@ -1,17 +1,20 @@
 //! A ledger that lost lines, rebuilt from the outputs themselves.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::ids::Execution;
-use bagpress_broker::limits;
 use bagpress_broker::result::{Done, FileId, Outcome, Place, TaskResult, Times, wall_clock_us};
+use bagpress_broker::{limits, quote};
 use bagpress_codec::{Digest, Generator, Hasher, SEGMENT_BYTES};
+use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::staging::{InputFile, OpenInput, Plan as _, hash_file};
 
 use crate::manifest::Entry;
+use crate::output;
 use crate::plan::BagPlan;
 use crate::spec::Data;
 use crate::verify::check_file;
@@ -27,16 +30,15 @@ const BATCH: usize = 64;
 /// If the ledger cannot be written, or the list of inputs cannot be read.
 pub(crate) fn from_outputs(plan: &BagPlan, root: &Path) -> Result<usize> {
     let (mut found, mut rebuilt) = (Vec::new(), 0);
+    let root = Dir::open(root).with_context(|| format!("open {}", quote::name(root)))?;
     for index in 0..plan.specification.tasks {
         if plan.ledger.is_decided(index) {
             continue;
         }
-        let path = root.join(plan.target(index).context("find the output's name")?.path);
-        if !path.is_file() {
-            continue;
-        }
-        let Some(done) = examine(plan, index, &path) else { continue };
-        let file = path.symlink_metadata().ok().and_then(|metadata| FileId::of(&metadata));
+        let target = plan.target(index).context("find the output's name")?;
+        let Ok(output) = output::open(&root, &target.path) else { continue };
+        let Some(done) = examine(plan, index, &output) else { continue };
+        let file = output.metadata().ok().and_then(|metadata| FileId::of(&metadata));
         found.push(Entry::Outcome(Arc::new(result(plan, index, done, file))));
         if found.len() == BATCH {
             rebuilt += append(plan, &mut found)?;
@@ -51,8 +53,8 @@ fn append(plan: &BagPlan, found: &mut Vec<Entry>) -> Result<usize> {
 }
 
 /// What an output is worth: nothing, unless it gives its input again.
-fn examine(plan: &BagPlan, index: u32, path: &Path) -> Option<Done> {
-    let (output_digest, output_bytes) = hash_file(path).ok()?;
+fn examine(plan: &BagPlan, index: u32, output: &File) -> Option<Done> {
+    let (output_digest, output_bytes) = output::hash(output).ok()?;
     let (input_digest, input_bytes) = input(plan, index).ok()?;
     let done = Done {
         input_bytes,
@@ -62,7 +64,7 @@ fn examine(plan: &BagPlan, index: u32, path: &Path) -> Option<Done> {
         place: Place::Staged,
         verified: true,
     };
-    check_file(&plan.specification.codec, path, &done).ok().map(|()| done)
+    check_file(&plan.specification.codec, output, &done).ok().map(|()| done)
 }
 
 /// Digest and size of a task's input.

@@ -11,12 +11,15 @@ use bagpress_broker::quote::name;
 use bagpress_broker::result::{Done, Place, TaskResult};
 use bagpress_broker::{Address, Broker, Patience, Role, subjects};
 use bagpress_codec::{Codec, Hasher, SEGMENT_BYTES};
+use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::object_ref::Bucket;
 use bagpress_objstore::staging::Plan as _;
 
 use crate::accept::open_bucket;
 use crate::folder::RunFolder;
+use crate::from_start::FromStart;
 use crate::gather::open_plan;
+use crate::output;
 use crate::plan::BagPlan;
 use crate::spec::Specification;
 
@@ -100,16 +103,22 @@ fn files(
 ) -> Result<Verified> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let next = std::sync::atomic::AtomicUsize::new(0);
+    let held = Dir::open(root).map_err(|error| error.to_string());
+    let open = |target: &Path| {
+        let root = held.as_ref().map_err(String::clone)?;
+        output::open(root, target).map_err(|error| error.to_string())
+    };
     let checked: Vec<_> = std::thread::scope(|scope| {
         let work = || {
             let mut found = Vec::new();
             while let Some((result, done)) =
                 done.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
             {
-                let name = plan.target(result.index).map(|target| root.join(target.path));
-                let checked = name.map_err(anyhow::Error::from).map(|path| {
-                    let checked = check_file(&plan.specification.codec, &path, done);
-                    (path, checked)
+                let target = plan.target(result.index).map_err(anyhow::Error::from);
+                let checked = target.map(|target| {
+                    let checked = open(&target.path)
+                        .and_then(|file| check_file(&plan.specification.codec, &file, done));
+                    (root.join(target.path), checked)
                 });
                 found.push(checked);
             }
@@ -129,8 +138,8 @@ fn files(
     Ok(verified)
 }
 
-pub(crate) fn check_file(codec: &Codec, path: &Path, done: &Done) -> Result<(), String> {
-    let mut file = File::open(path).map_err(|error| error.to_string())?;
+pub(crate) fn check_file(codec: &Codec, file: &File, done: &Done) -> Result<(), String> {
+    let mut file = FromStart::of(file);
     check(codec, done, |buffer| {
         buffer.clear();
         file.by_ref().take(SEGMENT_BYTES as u64).read_to_end(buffer).map_err(|e| e.to_string())?;

@@ -19,6 +19,7 @@ use self::strategies::{bag, codec, digest, result, results, text};
 use crate::folder::RunFolder;
 use crate::manifest::{Entry, InputNow, decode, encode};
 use crate::spec::{Data, Specification};
+use crate::trust::Trust;
 
 fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
@@ -115,8 +116,8 @@ proptest! {
     #[test]
     fn the_specification_of_a_run_folder_reads_back(specification in specification()) {
         let runs = tempfile::tempdir().unwrap();
-        let folder = RunFolder::of(runs.path(), &specification.name, ResultPath::Staged);
-        folder.create().unwrap();
+        let (name, staged) = (&specification.name, ResultPath::Staged);
+        let folder = RunFolder::make(runs.path(), name, staged, Trust::Ours).unwrap();
         specification.write(&folder).unwrap();
         prop_assert_eq!(Specification::read(&folder).unwrap(), specification);
     }
