@@ -310,7 +310,8 @@ fn half_written(folder: &RunFolder) -> Vec<OsString> {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         let list = path.file_stem().is_some_and(|stem| stem == "inputs" || stem == "folders");
         let dead = extension.parse().is_ok_and(|pid: u32| !machine::lives(pid));
-        extension == "part" || (list && dead)
+        let is_folder = || folder.held().metadata(path).is_ok_and(|found| found.is_dir());
+        (extension == "part" || (list && dead)) && !is_folder()
     };
     let entries = folder.held().entries().unwrap_or_default();
     entries.into_iter().filter(half).collect()
