@@ -109,9 +109,17 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "HOW", default_value = "both")]
     pub(crate) delivery: ServesArg,
 
-    /// Folder below which files may be read and written in place; may be given more than once
+    /// Folder below which inputs may be read and outputs written in place; may be given more than once
     #[arg(long, value_name = "DIR")]
     pub(crate) allow: Vec<PathBuf>,
+
+    /// File or folder that may be read in place, and not written to; may be given more than once
+    #[arg(long, value_name = "PATH")]
+    pub(crate) allow_read: Vec<PathBuf>,
+
+    /// Folder below which outputs may be written in place; may be given more than once
+    #[arg(long, value_name = "DIR")]
+    pub(crate) allow_write: Vec<PathBuf>,
 
     /// End after this long without a task, such as 5m
     #[arg(long, value_name = "DURATION")]

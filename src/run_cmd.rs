@@ -158,7 +158,8 @@ async fn follow(
             let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             let workers = local.workers.unwrap_or(cores);
             let (durability, pool) = (local.durability.into(), specification.pool.clone());
-            let options = local::Options { program, workers, durability, pool };
+            let allowed = specification.allowed(&folder);
+            let options = local::Options { program, workers, durability, pool, allowed };
             let (started, deaths) = Box::pin(Cluster::start(&folder, &options)).await?;
             ended = deaths;
             let address = started.address();

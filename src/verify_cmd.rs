@@ -7,6 +7,7 @@ use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::Pool;
 use bagpress_broker::quote::{name, words};
 use bagpress_broker::server::{Durability, find_program};
+use bagpress_objstore::staging::Allowed;
 use bagpress_producer::local::{self, Cluster};
 use bagpress_producer::{RunFolder, Specification, message};
 
@@ -36,6 +37,7 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
             workers: 0,
             durability: Durability::Default,
             pool: Pool::default(),
+            allowed: Allowed::default(),
         };
         let (started, _) = Box::pin(Cluster::start(&folder, &options)).await?;
         at = Some(started.address());

@@ -1,16 +1,34 @@
 //! `bagpress worker`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::DeliveryPath;
+use bagpress_broker::quote;
 use bagpress_consumer::Options;
+use bagpress_objstore::staging::Allowed;
+use bagpress_producer::Usage;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker_at::{Named, address};
 use crate::broker_cli::{ServesArg, WorkerArgs};
 use crate::logging;
+
+/// Allowed paths as they are behind links: whoever follows none comes to them only so.
+fn without_links<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<PathBuf>> {
+    paths
+        .map(|path| {
+            path.canonicalize().map_err(|error| {
+                Usage::error(
+                    format!("what is allowed is not there: {}: {error}", quote::name(path)),
+                    "name folders that exist where the worker runs",
+                )
+            })
+        })
+        .collect()
+}
 
 pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     logging::start(args.log.as_deref())?;
@@ -19,7 +37,10 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
         bagpress_producer::message(&format!("broker: {} (from {from})", address.url));
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let allowed = args.allow.iter().map(std::fs::canonicalize).collect::<Result<_, _>>();
+    let allowed = Allowed {
+        read: without_links(args.allow.iter().chain(&args.allow_read))?,
+        write: without_links(args.allow.iter().chain(&args.allow_write))?,
+    };
     let options = Options {
         address,
         slots: args.slots.unwrap_or(cores),
@@ -29,7 +50,7 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
             ServesArg::QueueGroup => Some(DeliveryPath::QueueGroup),
             ServesArg::Both => None,
         },
-        allowed: allowed.context("find an allowed folder")?,
+        allowed,
         idle_exit: args.idle_exit.map(Into::into),
         time_limit: args.time_limit.map(Into::into),
         any_codec_version: args.any_codec_version,

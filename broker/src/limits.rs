@@ -157,6 +157,8 @@ pub const DISK_FREE_SHARE: u64 = 32;
 /// How often a bag makes the folder of its part files, while other bags that are over remove the empty
 /// folder around it.
 pub const PART_FOLDER_TRIES: u32 = 64;
+/// Longest nonce that tells a worker that its gatherer sees the same folder, in bytes. Ours has 24.
+pub const NONCE_BYTES_MAX: usize = 64;
 /// Lines of a log that wait for the disk; more are lost.
 pub const LOG_LINES_MAX: usize = 4_096;
 /// How long a process that ends waits for the last lines of its log.

@@ -13,6 +13,7 @@ use bagpress_broker::{
 };
 use bagpress_codec::Codec;
 use bagpress_objstore::Store;
+use bagpress_objstore::staging::Allowed;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -36,8 +37,8 @@ pub struct Options {
     pub pool: Pool,
     /// How it is handed them; none: by every way that the broker has.
     pub delivery: Option<DeliveryPath>,
-    /// Folders below which it may hand files over by path.
-    pub allowed: Vec<PathBuf>,
+    /// Where it may read and write files in place.
+    pub allowed: Allowed,
     /// Ends after this long without a delivery.
     pub idle_exit: Option<Duration>,
     /// Longest execution.

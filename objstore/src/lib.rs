@@ -22,4 +22,4 @@ pub use error::StoreError;
 pub use sink::Sink;
 pub use source::{Fetched, Source};
 pub use store::{Carried, Opened, Output, Ready, Store, Stored};
-pub use trouble::{Trouble, is_too_many, output_failed, trouble};
+pub use trouble::{Trouble, is_too_many, output_failed, said, trouble};

@@ -1,20 +1,20 @@
 //! Both result paths behind one door.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor, Transfer};
 use bagpress_broker::ids::Execution;
-use bagpress_broker::result::{Failed, TaskResult};
+use bagpress_broker::result::{Cause, Failed, TaskResult};
 use bagpress_broker::{BagEvents, Broker, limits, subjects};
 use bagpress_codec::{Digest, Generator};
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 use crate::error::input_failed;
 use crate::object_ref::Bucket;
-use crate::staging::{Grant, InputFile, Permission, Stager, Upload, create_part};
+use crate::staging::{Allowed, Grant, InputFile, Permission, Stager, Upload};
 use crate::{Fetched, Sink, Source, StoreError, object_ref};
 
 /// Where inputs come from and outputs go, for one worker. Cheap to clone.
@@ -66,9 +66,9 @@ pub enum Stored {
 }
 
 impl Store {
-    /// Uses the connection of `broker` for bytes; hands files over by path below `allowed` only.
+    /// Uses the connection of `broker` for bytes; hands files over by path where that is `allowed`.
     #[must_use]
-    pub fn new(broker: &Broker, allowed: Vec<PathBuf>) -> Self {
+    pub fn new(broker: &Broker, allowed: Allowed) -> Self {
         Self {
             broker: broker.clone(),
             stager: Stager::new(broker, allowed),
@@ -109,19 +109,19 @@ impl Store {
                 Permission::Refused(failed) => return Ok(Opened::Refused(failed)),
             }
         }
-        let source = match self.source(task, grant.as_ref()) {
+        let source = match self.source(task, grant.as_ref()).await {
             Ok(source) => source,
             Err(failed) => return Ok(Opened::Refused(failed)),
         };
         let (sink, output) = match grant.filter(|_| staged) {
-            Some(grant) => self.staged(grant),
+            Some(grant) => self.staged(grant).await,
             None if task.codec.stores_nothing() => (Sink::Nothing, Output::Nothing),
             None => self.object(task, execution)?,
         };
         Ok(Opened::Go(Box::new(Ready { source, sink, output })))
     }
 
-    fn source(&self, task: &TaskDescriptor, grant: Option<&Grant>) -> Result<Source, Failed> {
+    async fn source(&self, task: &TaskDescriptor, grant: Option<&Grant>) -> Result<Source, Failed> {
         let shared = grant.and_then(|grant| grant.share.as_ref()).and_then(|s| s.input.clone());
         match (&task.input, shared) {
             (Input::Generate { data, seed, bytes }, _) => {
@@ -129,7 +129,10 @@ impl Store {
             }
             (Input::File { .. }, Some(file)) => {
                 let (path, mtime_ns, inode) = (file.path, file.mtime_ns, file.inode);
-                Source::file(InputFile { path, bytes: file.bytes, mtime_ns, inode })
+                let input = InputFile { path, bytes: file.bytes, mtime_ns, inode };
+                // A disk that hangs keeps a thread of its own waiting.
+                let opened = spawn_blocking(move || Source::file(input)).await;
+                opened.map_err(|e| Failed::new(Cause::TransferError, e.to_string()))?
             }
             (Input::File { .. }, None) => {
                 let (sender, chunks) = mpsc::channel(1);
@@ -153,9 +156,11 @@ impl Store {
         }
     }
 
-    fn staged(&self, grant: Grant) -> (Sink, Output) {
+    async fn staged(&self, grant: Grant) -> (Sink, Output) {
         if let Some(share) = &grant.share {
-            match create_part(&share.part) {
+            let making = share.clone();
+            let made = spawn_blocking(move || making.create_part()).await;
+            match made.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
                 Ok(file) => {
                     let sink = Sink::File { file, sync: !share.same_kernel };
                     return (sink, Output::ByPath(Upload::by_path(&self.stager, &grant)));

@@ -64,7 +64,7 @@ pub(crate) fn input_failed(path: &Path, error: &io::Error) -> Failed {
         Some(Errno::NOENT) => Cause::InputMissing,
         _ => Cause::InputUnreadable,
     };
-    Failed::new(cause, format!("{}: {error}", quote::name(path)))
+    Failed::new(cause, format!("{}: {}", quote::name(path), said(error)))
 }
 
 /// Why an output cannot be written. `what` names it.
@@ -76,7 +76,16 @@ pub fn output_failed(what: &str, error: &io::Error) -> Failed {
         (_, None | Some(Errno::NOENT | Errno::IO)) | (Trouble::Run, _) => Cause::TransferError,
         (Trouble::Own, Some(_)) => Cause::OutputUnwritable,
     };
-    Failed::new(cause, format!("{what}: {error}"))
+    Failed::new(cause, format!("{what}: {}", said(error)))
+}
+
+/// An error for people. Who follows no links is told of one in words that speak of a loop.
+#[must_use]
+pub fn said(error: &io::Error) -> String {
+    match Errno::from_io_error(error) {
+        Some(Errno::LOOP) => "there is a symbolic link on the way, and none is followed".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// Whether this process, or the machine, has as many files open as it may.

@@ -11,7 +11,8 @@ use bagpress_broker::result::FileId;
 use bagpress_codec::Digest;
 use bagpress_objstore::Trouble;
 use bagpress_objstore::staging::{
-    BAD_DIR, Own, PART_DIR, Parts, Placed, Replaced, Target, create_part, mtime_ns, remove_parts,
+    Attributes, BAD_DIR, Own, Owner, PART_DIR, Parts, Placed, Replaced, Target, mtime_ns,
+    remove_parts,
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -273,7 +274,9 @@ fn an_output_has_the_mode_and_time_of_its_source() -> Outcome {
     let folder = Folder::new()?;
     for (mode, mtime) in [(0o4755, 1_700_000_000_123_456_789), (0o400, -1_500_000_000)] {
         let part = folder.parts.part(3, 1, &folder.part(b"output")?);
-        let attributes = Some((mode, mtime));
+        let source = PathBuf::from("/source");
+        let owner = Some(Owner::of(&part.metadata()?));
+        let attributes = Some(Attributes { source, mode, mtime_ns: mtime, owner });
         folder.parts.dress(&part, &Target { attributes, ..folder.target.clone() })?;
         let metadata = part.metadata()?;
         assert_eq!(metadata.permissions().mode() & 0o7777, mode & 0o777);
@@ -286,7 +289,7 @@ fn an_output_has_the_mode_and_time_of_its_source() -> Outcome {
 fn a_part_file_is_begun_anew() -> Outcome {
     let folder = Folder::new()?;
     let part = folder.parts.part(3, 1, &folder.part(b"longer than it")?);
-    io::Write::write_all(&mut create_part(&part)?, b"short")?;
+    io::Write::write_all(&mut folder.parts.create(&part)?, b"short")?;
     assert_eq!(fs::read(part)?, b"short");
     Ok(())
 }

@@ -17,7 +17,7 @@ use bagpress_broker::testing::eventually;
 use bagpress_broker::{limits, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::staging::messages::{Chunked, OFFSET};
-use bagpress_objstore::staging::{Permission, Upload, boot_id, create_part};
+use bagpress_objstore::staging::{Permission, Upload, boot_id};
 use bagpress_objstore::{Fetched, StoreError, Stored};
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -71,7 +71,7 @@ async fn an_output_handed_over_by_path_is_written_where_it_will_live() -> Outcom
     let share = grant.share.as_ref().expect("a share");
     assert_eq!(share.part, execute.part(&house));
     assert_eq!(share.same_kernel, !boot_id().is_empty());
-    std::io::Write::write_all(&mut create_part(&share.part)?, &output)?;
+    std::io::Write::write_all(&mut share.create_part()?, &output)?;
     let upload = Upload::by_path(&execute.stager, &grant);
     let stored = upload.close(output.len() as u64, &Digest::of(&output)).await?;
     assert!(matches!(stored, Stored::Staged), "{stored:?}");

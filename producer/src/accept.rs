@@ -1,7 +1,6 @@
 //! What happens to a committed result: its output gets its final name, then it is counted.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,10 +9,10 @@ use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::result::{Cause, Failed, FileId, Outcome, Place, TaskResult, wall_clock_us};
 use bagpress_broker::{Broker, Followed, limits, quote, subjects};
-use bagpress_objstore::Trouble;
 use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::object_ref::Bucket;
 use bagpress_objstore::staging::{Parts, Placed, Plan as _, Receiver, Syncer};
+use bagpress_objstore::{Trouble, said};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use tokio::task::spawn_blocking;
@@ -319,13 +318,13 @@ impl Placing {
                 Some(Failed::new(Cause::OutputExists, text))
             }
             Err(error) if parts.trouble(&error) == Trouble::Own => {
-                let text = format!("{}: {error}", name());
+                let text = format!("{}: {}", name(), said(&error));
                 Some(Failed::new(Cause::OutputUnwritable, text))
             }
             Err(error) => return Err(error),
         };
         let file = || {
-            let named = fs::symlink_metadata(parts.root().join(&target.path)).ok()?;
+            let named = parts.outputs().metadata(&target.path).ok()?;
             FileId::of(&named)
         };
         self.moved = true;

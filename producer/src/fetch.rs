@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bagpress_broker::result::{Failed, Outcome, Place, TaskResult};
 use bagpress_broker::{limits, quote};
 use bagpress_objstore::object_ref::{self, Bucket, Info};
-use bagpress_objstore::staging::remove_if_there;
+use bagpress_objstore::staging::Parts;
 use bagpress_objstore::{Trouble, is_too_many, output_failed};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -60,7 +60,7 @@ impl Acceptor {
         }
         let Some((parts, _)) = &self.parts else { return Ok(Fate::Counted) };
         let part = parts.part(result.index, result.round, &result.execution);
-        match fetch_to(bucket, &info, &part).await {
+        match fetch_to(bucket, &info, parts, &part).await {
             Ok(()) => Ok(Fate::Counted),
             Err(Fetch::Object(error)) if !error.is_transient() => {
                 warn!(%error, index = result.index, "object cannot be read, task is run again");
@@ -80,11 +80,9 @@ enum Fetch {
     File(io::Error),
 }
 
-async fn fetch_to(bucket: &Bucket, info: &Info, part: &Path) -> Result<(), Fetch> {
+async fn fetch_to(bucket: &Bucket, info: &Info, parts: &Parts, part: &Path) -> Result<(), Fetch> {
     let mut reader = bucket.reader(info);
-    // What an earlier try left may be read-only already.
-    remove_if_there(part).map_err(Fetch::File)?;
-    let mut file = create_new(part).await.map_err(Fetch::File)?;
+    let mut file = create(parts, part).await.map_err(Fetch::File)?;
     while let Some(chunk) = reader.next().await.map_err(Fetch::Object)? {
         let writing = spawn_blocking(move || {
             io::Write::write_all(&mut file, &chunk)?;
@@ -98,9 +96,9 @@ async fn fetch_to(bucket: &Bucket, info: &Info, part: &Path) -> Result<(), Fetch
 
 /// Makes a part file. The others that are fetched at the same time may have all the files open that this process may have,
 /// and close theirs.
-async fn create_new(part: &Path) -> io::Result<File> {
+async fn create(parts: &Parts, part: &Path) -> io::Result<File> {
     loop {
-        match File::create_new(part) {
+        match parts.create(part) {
             Err(error) if is_too_many(&error) => sleep(limits::RETRY_WAIT).await,
             created => return created,
         }

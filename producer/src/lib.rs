@@ -30,7 +30,6 @@ mod lock;
 mod manifest;
 mod offers;
 mod outcomes;
-mod output;
 mod patience;
 mod plan;
 mod preview;

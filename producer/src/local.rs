@@ -8,6 +8,7 @@ use bagpress_broker::ids::Pool;
 use bagpress_broker::quote::name;
 use bagpress_broker::server::{self, Durability, Guard, Happened, Program, Server};
 use bagpress_broker::{Address, Broker, Role, Sizes, limits};
+use bagpress_objstore::staging::Allowed;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,6 +29,8 @@ pub struct Options {
     pub durability: Durability,
     /// Which pool the workers are.
     pub pool: Pool,
+    /// What they may read and write in place: nothing but their bag's own.
+    pub allowed: Allowed,
 }
 
 /// The cluster. Start and supervise it on the main thread: its processes die with that thread.
@@ -36,6 +39,7 @@ pub struct Cluster {
     server: Server,
     guard: Guard,
     pool: Pool,
+    allowed: Allowed,
     logs: PathBuf,
     workers: Vec<Worker>,
     ended: mpsc::Sender<u32>,
@@ -79,6 +83,7 @@ impl Cluster {
             server,
             guard,
             pool: options.pool.clone(),
+            allowed: options.allowed.clone(),
             logs: folder.logs(),
             workers: Vec::new(),
             ended,
@@ -103,8 +108,14 @@ impl Cluster {
         let mut command = Command::from(self.guard.command(&self.guard.executable));
         command.args(["worker", "--slots", "1", "--server", self.server.url()]);
         command.args(["--pool", self.pool.as_str()]);
-        // Our own child, on our own server, with our own permissions: every folder is allowed.
-        command.args(["--allow", "/"]).arg("--log").arg(&log);
+        command.arg("--log").arg(&log);
+        let Allowed { read, write } = &self.allowed;
+        for (flag, paths) in [("--allow-read", read), ("--allow-write", write)] {
+            // What is gone since is not there to be allowed, and its tasks say so.
+            for path in paths.iter().filter(|path| path.exists()) {
+                command.arg(flag).arg(path);
+            }
+        }
         // What somebody exported for other workers is not for these.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("BAGPRESS_") {

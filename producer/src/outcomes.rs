@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::Result;
 use bagpress_broker::{AttemptRecord, Error, Followed, Results, Verdict, limits};
-use bagpress_objstore::staging::{Plan as _, remove_if_there};
+use bagpress_objstore::staging::Plan as _;
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
@@ -171,7 +171,7 @@ impl Gathering {
                 dispatch.table.lock().decided(key);
                 if let Some(parts) = &self.parts {
                     let part = parts.part(result.index, result.round, &result.execution);
-                    let removed = remove_if_there(&part);
+                    let removed = parts.remove_part(&part);
                     debug!(ok = removed.is_ok(), "part file of a duplicate removed");
                 }
             }

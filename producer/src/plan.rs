@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use bagpress_broker::descriptor::Transfer;
 use bagpress_broker::quote;
 use bagpress_broker::result::TaskResult;
-use bagpress_objstore::staging::{InputFile, Own, Plan, Target};
+use bagpress_objstore::staging::{Attributes, InputFile, Own, Plan, Target};
 use tracing::warn;
 
 use crate::folder::{INPUTS, MANIFEST, RunFolder};
@@ -94,7 +94,9 @@ impl Plan for BagPlan {
     fn target(&self, index: u32) -> io::Result<Target> {
         let mut target = self.specification.target(self.inputs.as_deref(), index)?;
         if let Some(now) = self.ledger.input_now(index) {
-            target.attributes = Some((now.mode, now.mtime_ns));
+            let (mode, mtime_ns) = (now.mode, now.mtime_ns);
+            target.attributes =
+                target.attributes.map(|before| Attributes { mode, mtime_ns, ..before });
         }
         target.own = match (&self.specification.out, self.ledger.file(index)) {
             // What lies in the run's own folder was put there by nobody else.

@@ -1,23 +1,23 @@
 //! A ledger that lost lines, rebuilt from the outputs themselves.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::ids::Execution;
-use bagpress_broker::result::{Done, FileId, Outcome, Place, TaskResult, Times, wall_clock_us};
+use bagpress_broker::result::{
+    Done, Failed, FileId, Outcome, Place, TaskResult, Times, wall_clock_us,
+};
 use bagpress_broker::{limits, quote};
 use bagpress_codec::{Digest, Generator, Hasher, SEGMENT_BYTES};
 use bagpress_objstore::beneath::Dir;
-use bagpress_objstore::staging::{InputFile, OpenInput, Plan as _, hash_file};
+use bagpress_objstore::staging::{OpenInput, Plan as _, hash_file};
 
 use crate::manifest::Entry;
-use crate::output;
 use crate::plan::BagPlan;
 use crate::spec::Data;
-use crate::verify::check_file;
+use crate::verify::{check_file, open_output};
 
 /// Lines that share one write.
 const BATCH: usize = 64;
@@ -30,15 +30,17 @@ const BATCH: usize = 64;
 /// If the ledger cannot be written, or the list of inputs cannot be read.
 pub(crate) fn from_outputs(plan: &BagPlan, root: &Path) -> Result<usize> {
     let (mut found, mut rebuilt) = (Vec::new(), 0);
-    let root = Dir::open(root).with_context(|| format!("open {}", quote::name(root)))?;
+    let outputs = match Dir::open(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        outputs => outputs.with_context(|| format!("open {}", quote::name(root)))?,
+    };
     for index in 0..plan.specification.tasks {
         if plan.ledger.is_decided(index) {
             continue;
         }
-        let target = plan.target(index).context("find the output's name")?;
-        let Ok(output) = output::open(&root, &target.path) else { continue };
-        let Some(done) = examine(plan, index, &output) else { continue };
-        let file = output.metadata().ok().and_then(|metadata| FileId::of(&metadata));
+        let path = plan.target(index).context("find the output's name")?.path;
+        let Some(done) = examine(plan, index, &outputs, &path) else { continue };
+        let file = outputs.metadata(&path).ok().and_then(|metadata| FileId::of(&metadata));
         found.push(Entry::Outcome(Arc::new(result(plan, index, done, file))));
         if found.len() == BATCH {
             rebuilt += append(plan, &mut found)?;
@@ -53,8 +55,8 @@ fn append(plan: &BagPlan, found: &mut Vec<Entry>) -> Result<usize> {
 }
 
 /// What an output is worth: nothing, unless it gives its input again.
-fn examine(plan: &BagPlan, index: u32, output: &File) -> Option<Done> {
-    let (output_digest, output_bytes) = output::hash(output).ok()?;
+fn examine(plan: &BagPlan, index: u32, outputs: &Dir, path: &Path) -> Option<Done> {
+    let (output_digest, output_bytes) = hash_file(outputs, path).ok()??;
     let (input_digest, input_bytes) = input(plan, index).ok()?;
     let done = Done {
         input_bytes,
@@ -64,7 +66,8 @@ fn examine(plan: &BagPlan, index: u32, output: &File) -> Option<Done> {
         place: Place::Staged,
         verified: true,
     };
-    check_file(&plan.specification.codec, output, &done).ok().map(|()| done)
+    let file = open_output(outputs, path).ok()?;
+    check_file(&plan.specification.codec, &file, &done).ok().map(|()| done)
 }
 
 /// Digest and size of a task's input.
@@ -80,11 +83,18 @@ fn input(plan: &BagPlan, index: u32) -> io::Result<(Digest, u64)> {
             hasher.update(&buffer[..filled]);
         }
     }
-    let file: InputFile = plan.input(index)?;
     // One that has changed since the bag was made is no witness.
-    let path = file.path.clone();
-    OpenInput::open(file).map_err(|failed| io::Error::other(failed.message))?;
-    hash_file(&path)
+    let failed = |failed: Failed| io::Error::other(failed.message);
+    let input = OpenInput::open(plan.input(index)?).map_err(failed)?;
+    let (mut hasher, mut bytes, mut piece) = (Hasher::new(), 0, Vec::new());
+    loop {
+        let ended = input.read_at(bytes, SEGMENT_BYTES, &mut piece).map_err(failed)?;
+        hasher.update(&piece);
+        bytes += piece.len() as u64;
+        if ended {
+            return Ok((hasher.finish(), bytes));
+        }
+    }
 }
 
 fn result(plan: &BagPlan, index: u32, done: Done, file: Option<FileId>) -> TaskResult {

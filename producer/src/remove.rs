@@ -10,7 +10,7 @@ use bagpress_broker::quote::{name, words};
 use bagpress_broker::server::{self, remove_store};
 use bagpress_broker::{BagState, Broker, limits};
 use bagpress_objstore::beneath::Dir;
-use bagpress_objstore::staging::{BAD_DIR, PART_DIR, part_folder};
+use bagpress_objstore::staging::{BAD_DIR, PART_DIR, hash_file, part_folder};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
@@ -24,7 +24,7 @@ use crate::gather::open_plan;
 use crate::inputs::folders;
 use crate::spec::Specification;
 use crate::status::unknown;
-use crate::{Usage, glance, lease, output};
+use crate::{Usage, glance, lease};
 
 /// What is to be removed, and whether it is.
 #[derive(Debug, Clone, Copy, Default)]
@@ -251,8 +251,8 @@ fn remove_from_out(
     for (index, digest) in done {
         let target = plan.specification.target(plan.inputs.as_deref(), index)?.path;
         let path = out.join(&target);
-        match output::open(&root, &target).and_then(|file| output::hash(&file)) {
-            Ok((found, _)) if found == digest => {
+        match hash_file(&root, &target) {
+            Ok(Some((found, _))) if found == digest => {
                 if !how.dry_run {
                     let removing = root.remove_file(&target);
                     removing.with_context(|| format!("remove {}", name(&path)))?;
@@ -261,7 +261,8 @@ fn remove_from_out(
                 removed.files += 1;
                 removed.outputs += 1;
             }
-            Ok(_) => removed.keep(path, "it was changed"),
+            Ok(Some(_)) => removed.keep(path, "it was changed"),
+            Ok(None) => removed.keep(path, "it is no file"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => removed.keep(path, error.to_string()),
         }

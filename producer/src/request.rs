@@ -1,9 +1,10 @@
 //! What can be said of a request before any file is looked for, and the folder that it names for outputs.
 
 use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::random_base32;
 use bagpress_broker::{limits, quote};
@@ -11,7 +12,7 @@ use rustix::fs::{Access, access};
 
 use crate::Usage;
 use crate::inputs::existing::canonical_if_made;
-use crate::inputs::roots::check_roots;
+use crate::inputs::roots::{Roots, check_roots};
 use crate::run::{Generated, Request};
 
 /// Refuses what cannot work whatever the files are.
@@ -81,14 +82,41 @@ fn check_generated(generated: &Generated) -> Result<()> {
 /// # Errors
 ///
 /// [`Usage`] if that is not possible, or nothing can be written there.
-pub(crate) fn make_out(request: &Request) -> Result<Option<PathBuf>> {
+pub(crate) fn make_out(request: &Request) -> Result<Option<Out>> {
     let Some(out) = &request.out else { return Ok(None) };
+    let is_new = out.symlink_metadata().is_err();
     let made = fs::create_dir_all(out).and_then(|()| out.canonicalize());
     let made = made.map_err(|error| cannot_be_made(out, &error))?;
     let probe = made.join(format!(".bagpress-probe-{}", random_base32::<5>()));
     let probed = File::create_new(&probe).and_then(|_| fs::remove_file(&probe));
     probed.map_err(|error| not_writable(out, &error))?;
-    Ok(Some(made))
+    Ok(Some(Out { path: made, is_new }))
+}
+
+/// A folder for outputs.
+#[derive(Debug)]
+pub(crate) struct Out {
+    /// Absolute, without links.
+    pub(crate) path: PathBuf,
+    /// Whether this run made it.
+    is_new: bool,
+}
+
+impl Out {
+    /// Closes a folder that this run made to everybody else, unless everybody finds their way to all that is read: what
+    /// lies in a closed folder would be open in a copy.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn close_unless_open(&self, roots: &Roots) -> Result<()> {
+        let open = |folder: &Path| folder.metadata().is_ok_and(|found| found.mode() & 0o001 != 0);
+        if !self.is_new || roots.paths().all(|root| root.ancestors().skip(1).all(open)) {
+            return Ok(());
+        }
+        let closed = fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700));
+        closed.with_context(|| format!("close {} to others", quote::name(&self.path)))
+    }
 }
 
 /// What [`make_out`] would give, and refuse, if it were called. Makes nothing.

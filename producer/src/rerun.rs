@@ -13,7 +13,7 @@ use bagpress_broker::{BagState, limits, quote, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::object_ref::{Bucket, Error, Lookup};
-use bagpress_objstore::staging::{Plan as _, mtime_ns};
+use bagpress_objstore::staging::{Plan as _, hash_file, mtime_ns};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -21,7 +21,6 @@ use tracing::{info, warn};
 use crate::gather::Gathering;
 use crate::inputs::InputEntry;
 use crate::manifest::InputNow;
-use crate::output;
 use crate::plan::BagPlan;
 use crate::rebuild;
 
@@ -167,12 +166,11 @@ fn as_they_are_now(plan: &BagPlan, failed: &[u32]) -> Result<HashMap<u32, InputN
 
 fn vanished_outputs(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
     let (mut gone, mut unnamed) = (Vec::new(), None);
-    let root = Dir::open(root).with_context(|| format!("open {}", quote::name(root)))?;
     let reading = plan.ledger.outcomes(|result| {
         if result.done().is_none_or(|done| done.place == Place::Nothing) {
             return;
         }
-        match plan.target(result.index).map(|target| root.metadata(&target.path)) {
+        match plan.target(result.index).map(|target| root.join(target.path).symlink_metadata()) {
             Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => gone.push(result.index),
             // What cannot be looked at just now is not called gone.
             Ok(_) => {}
@@ -186,20 +184,28 @@ fn vanished_outputs(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
 /// What is not there, or has another digest. A file that cannot be read may be sound, and its input gone.
 fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
     let (mut broken, mut unread) = (Vec::new(), None);
-    let held = Dir::open(root).with_context(|| format!("open {}", quote::name(root)))?;
+    let outputs = match Dir::open(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        outputs => Some(outputs.with_context(|| format!("open {}", quote::name(root)))?),
+    };
+    let hash = |path: &Path| match &outputs {
+        Some(outputs) => hash_file(outputs, path),
+        None => Err(io::ErrorKind::NotFound.into()),
+    };
     let reading = plan.ledger.outcomes(|result| {
         let Some(expected) = result.done() else { return };
-        let hash =
-            |path: &Path| match output::open(&held, path).and_then(|file| output::hash(&file)) {
-                Ok((digest, _)) => Ok(digest == expected.output_digest),
+        let looked = plan.target(result.index).map(|target| target.path);
+        let looked =
+            looked.context("find the name of an output").and_then(|path| match hash(&path) {
+                Ok(found) => Ok(found.is_some_and(|(digest, _)| digest == expected.output_digest)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(error).with_context(|| {
-                    let path = quote::name(root.join(path));
-                    format!("read {path}; if nobody can, move it away and repair again")
+                    format!(
+                        "read {}; if nobody can, move it away and repair again",
+                        bagpress_broker::quote::name(root.join(&path))
+                    )
                 }),
-            };
-        let target = plan.target(result.index).context("find the name of an output");
-        let looked = target.and_then(|target| hash(&target.path));
+            });
         match looked {
             Ok(true) => {}
             Ok(false) => broken.push(result.index),

@@ -148,20 +148,24 @@ impl Made {
 /// Writes a new run's folder.
 fn begin(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> {
     let out = request::make_out(request)?;
+    let path = out.as_ref().map(|out| out.path.clone());
     if request.generated.is_some() {
-        let specification = specify(request, name, out, None)?;
+        let specification = specify(request, name, path, None)?;
         specification.write(folder)?;
         return Ok(Made::bag(specification, Vec::new()));
     }
-    let (found, lists) = list(request, folder, out.as_deref(), false)?;
+    let (found, lists) = list(request, folder, path.as_deref(), false)?;
+    if let Some(out) = &out {
+        out.close_unless_open(&found.roots)?;
+    }
     let notes = notes(request, &found);
     if found.files == 0 {
-        if let (Some(list), Some(out)) = (lists.folders()?, &out) {
+        if let (Some(list), Some(out)) = (lists.folders()?, &path) {
             folders::make(list, &Dir::open(out)?)?;
         }
         return Ok(Made { specification: None, notes });
     }
-    let specification = specify(request, name, out, Some((&found, lists.digest)))?;
+    let specification = specify(request, name, path, Some((&found, lists.digest)))?;
     lists.name()?;
     specification.write(folder)?;
     Ok(Made::bag(specification, notes))
@@ -185,7 +189,7 @@ fn go_on(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
         // Some of its outputs are there by now, and would not be made again: it would be another bag.
         return Err(taken("an unfinished"));
     }
-    let out = request::make_out(request)?;
+    let out = request::make_out(request)?.map(|out| out.path);
     let mut notes = Vec::new();
     let asked = if request.generated.is_some() {
         specify(request, name, out, None)?
@@ -276,9 +280,11 @@ fn specify(
             let Generated { tasks, bytes, data, seed } = *generated;
             (Data::Generated { data, seed, bytes }, tasks, bytes.saturating_mul(u64::from(tasks)))
         }
-        (None, Some((found, list))) => {
-            (Data::Files { list, largest: found.largest }, found.files, found.bytes)
-        }
+        (None, Some((found, list))) => (
+            Data::Files { list, largest: found.largest, roots: found.roots.clone() },
+            found.files,
+            found.bytes,
+        ),
         (None, None) => anyhow::bail!("a bag of files needs its list"),
     };
     let is_files = request.generated.is_none();

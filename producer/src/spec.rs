@@ -11,11 +11,12 @@ use bagpress_broker::result::wall_clock_us;
 use bagpress_broker::{limits, quote, subjects};
 use bagpress_codec::{Codec, DataKind, Digest};
 use bagpress_objstore::beneath::below_root;
-use bagpress_objstore::staging::{InputFile, Own, Target};
+use bagpress_objstore::staging::{Allowed, Attributes, InputFile, Own, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::Usage;
 use crate::folder::{RunFolder, SPECIFICATION};
+use crate::inputs::roots::Roots;
 use crate::inputs::selection::Selected;
 use crate::inputs::{InputEntry, InputList};
 
@@ -91,6 +92,9 @@ pub enum Data {
         list: Digest,
         /// Size of the largest file.
         largest: u64,
+        /// What local workers may read.
+        #[serde(default)]
+        roots: Roots,
     },
 }
 
@@ -191,6 +195,19 @@ impl Specification {
         self.out.clone().unwrap_or_else(|| folder.results())
     }
 
+    /// What workers of a local run may read and write in place: the inputs, and the outputs' folder.
+    #[must_use]
+    pub fn allowed(&self, folder: &RunFolder) -> Allowed {
+        if self.results != ResultPath::Staged || self.transfer == Transfer::Wire {
+            return Allowed::default();
+        }
+        let read = match &self.data {
+            Data::Files { roots, .. } => roots.paths().map(Path::to_owned).collect(),
+            Data::Generated { .. } => Vec::new(),
+        };
+        Allowed { read, write: vec![self.output_root(folder)] }
+    }
+
     /// Whether outputs become files of ours.
     #[must_use]
     pub fn has_files(&self) -> bool {
@@ -218,10 +235,11 @@ impl Specification {
             return Ok(Target { path, attributes: None, replaces: None, own: Own::Nothing });
         };
         let entry = inputs.get(index)?;
-        let mut path = entry.target.into_os_string();
+        let mut path = entry.target.clone().into_os_string();
         path.push(self.codec.extension());
-        let attributes = Some((entry.mode, entry.mtime_ns));
-        Ok(Target { path: path.into(), attributes, replaces: entry.replaces, own: Own::Nothing })
+        let InputEntry { path: source, mode, mtime_ns, owner, replaces, .. } = entry;
+        let attributes = Some(Attributes { source, mode, mtime_ns, owner });
+        Ok(Target { path: path.into(), attributes, replaces, own: Own::Nothing })
     }
 
     /// Bytes that the bag's bucket needs, at most.

@@ -1,7 +1,7 @@
 //! Every output, hashed and decompressed again.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +19,6 @@ use crate::accept::open_bucket;
 use crate::folder::RunFolder;
 use crate::from_start::FromStart;
 use crate::gather::open_plan;
-use crate::output;
 use crate::plan::BagPlan;
 use crate::spec::Specification;
 
@@ -106,7 +105,7 @@ fn files(
     let held = Dir::open(root).map_err(|error| error.to_string());
     let open = |target: &Path| {
         let root = held.as_ref().map_err(String::clone)?;
-        output::open(root, target).map_err(|error| error.to_string())
+        open_output(root, target).map_err(|error| error.to_string())
     };
     let checked: Vec<_> = std::thread::scope(|scope| {
         let work = || {
@@ -136,6 +135,16 @@ fn files(
     }
     verified.bad.sort();
     Ok(verified)
+}
+
+/// Opens an output beneath the outputs' folder. No link is followed, and nothing but a file is waited for.
+///
+/// # Errors
+///
+/// What the system said; that it is no file.
+pub(crate) fn open_output(root: &Dir, target: &Path) -> io::Result<File> {
+    let file = root.file(target)?;
+    file.ok_or_else(|| io::Error::other("it is no file"))
 }
 
 pub(crate) fn check_file(codec: &Codec, file: &File, done: &Done) -> Result<(), String> {

@@ -4,7 +4,7 @@
 #[path = "../../broker/tests/strategies/mod.rs"]
 mod strategies;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
@@ -17,6 +17,7 @@ use proptest::sample::{Index, select};
 
 use self::strategies::{bag, codec, digest, result, results, text};
 use crate::folder::RunFolder;
+use crate::inputs::roots::Roots;
 use crate::manifest::{Entry, InputNow, decode, encode};
 use crate::spec::{Data, Specification};
 use crate::trust::Trust;
@@ -49,13 +50,18 @@ fn specification() -> impl Strategy<Value = Specification> {
     let data = prop_oneof![
         (select(DataKind::ALL.to_vec()), any::<(u64, u64)>())
             .prop_map(|(data, (seed, bytes))| Data::Generated { data, seed, bytes }),
-        (digest(), any::<u64>()).prop_map(|(list, largest)| Data::Files { list, largest }),
+        (digest(), any::<u64>()).prop_map(|(list, largest)| Data::Files {
+            list,
+            largest,
+            roots: Roots::default(),
+        }),
     ];
     let name = "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?";
     let what = (bag(), name, "[a-z0-9]{1,20}", codec(), text(), results());
     let flags = any::<[bool; 6]>();
     let numbers = any::<(u32, u32, u64, u64)>();
-    let out = option::of(text().prop_map(PathBuf::from));
+    let out = text().prop_map(|text| Path::new("/").join(text.replace("..", ".")));
+    let out = option::of(out);
     (what, flags, numbers, data, out).prop_map(|(what, flags, numbers, data, out)| {
         let (bag, name, pool, codec, library, results) = what;
         let [offered, checked, auto, get, keep_inputs, stats] = flags;

@@ -53,3 +53,4 @@ mod taken;
 mod troubles;
 mod unprivileged;
 mod vanished;
+mod width;

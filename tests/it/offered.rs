@@ -7,7 +7,7 @@ use bagpress_broker::ids::Pool;
 use bagpress_broker::result::Place as Where;
 use bagpress_broker::{Address, Broker, Error, Holder, Offer, Offered, Offers, Role, samples};
 use bagpress_codec::{DataKind, Digest};
-use bagpress_objstore::staging::{Permission, Stager, part_folder};
+use bagpress_objstore::staging::{Allowed, Permission, Stager, part_folder};
 use bytes::Bytes;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -104,7 +104,7 @@ async fn an_output_whose_bytes_are_lost_behind_its_close_is_offered_again() {
     offer.take().await;
 
     let output = generated(DataKind::Random, 0, BYTES);
-    let stager = Stager::new(&by_hand, Vec::new());
+    let stager = Stager::new(&by_hand, Allowed::default());
     let opened = stager.open(offer.id(), offer.execution(), false).await.unwrap();
     let Permission::Go(grant) = opened else { panic!("{opened:?}") };
     let (sender, chunks) = mpsc::channel(1);

@@ -9,7 +9,7 @@ use bagpress_broker::testing::{NatsServer, eventually};
 use bagpress_broker::{Broker, samples};
 use bagpress_codec::{DataKind, Digest};
 use bagpress_objstore::staging::{
-    Grant, PART_DIR, Permission, Stager, Upload, create_part, part_folder,
+    Allowed, Grant, PART_DIR, Permission, Stager, Upload, part_folder,
 };
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -52,7 +52,7 @@ impl ByHand {
     /// Asks for leave, as a worker does that sees the gatherer's folder; waits for the gatherer.
     async fn open(&self, execution: &Execution) -> (Stager, Grant) {
         eventually("the gatherer gives leave", SOON, async || {
-            let stager = Stager::new(&self.broker, vec!["/".into()]);
+            let stager = Stager::new(&self.broker, Allowed::below(vec!["/".into()]));
             match stager.open(&self.task, execution, self.way == Way::Path).await {
                 Ok(Permission::Go(grant)) => Some((stager, grant)),
                 _ => None,
@@ -67,7 +67,7 @@ impl ByHand {
         let (stager, grant) = self.open(&execution).await;
         assert_eq!(grant.share.is_some(), self.way == Way::Path);
         let upload = if let Some(share) = &grant.share {
-            let mut part = create_part(&share.part).unwrap();
+            let mut part = share.create_part().unwrap();
             std::io::Write::write_all(&mut part, &output).unwrap();
             Upload::by_path(&stager, &grant)
         } else {

@@ -9,7 +9,7 @@ use bagpress_broker::{samples, subjects};
 use bagpress_codec::{DataKind, Digest, decompress_all};
 use bagpress_consumer::Options;
 use bagpress_objstore::object_ref::Bucket;
-use bagpress_objstore::staging::Placed;
+use bagpress_objstore::staging::{Allowed, Placed};
 use bagpress_objstore::{Carried, Opened, Ready, Store, Stored};
 use futures::StreamExt;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Race {
         let bucket = Bucket::create(client, context, &name, "of a test", 256 << 20, &house.bag);
         Ok(Self {
             results,
-            store: Store::new(&house.worker, Vec::new()),
+            store: Store::new(&house.worker, Allowed::default()),
             bucket: Box::pin(bucket).await?,
             queue: samples::join(&house.worker).await?,
             house,
@@ -87,7 +87,7 @@ impl Race {
             slots,
             pool: Pool::default(),
             delivery: None,
-            allowed: Vec::new(),
+            allowed: Allowed::default(),
             idle_exit: None,
             time_limit: None,
             any_codec_version: false,

@@ -1,7 +1,6 @@
 //! The worker's side: asking leave, fetching inputs, uploading outputs.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -15,12 +14,14 @@ use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::task::spawn_blocking;
 
 use super::messages::{
     CLOSE, CRC, Came, Chunked, Close, Closed, FAILED, InputRequest, NoRoom, OFFSET, Open, Opened,
-    Share,
 };
+use super::parts::part_name;
 use super::receiver::xfer;
+use super::shared::{Allowed, Proofs, Shared as SharedFolder};
 use crate::{Fetched, StoreError, Stored};
 
 /// A worker's view of the gatherers. Cheap to clone.
@@ -32,11 +33,11 @@ pub struct Stager {
 
 #[derive(Debug)]
 struct Shared {
-    /// Folders below which files may be handed over by path.
-    allowed: Vec<PathBuf>,
+    /// Where files may be handed over by path.
+    allowed: Allowed,
     boot_id: String,
-    /// The last nonce that was proved, for each nonce file.
-    proofs: Mutex<HashMap<PathBuf, String>>,
+    /// Folders that were proved to be seen by their gatherer, too.
+    proofs: Proofs,
     /// When a bag's gatherer was last found absent.
     absent: Mutex<HashMap<BagId, Instant>>,
 }
@@ -66,17 +67,17 @@ pub struct Grant {
     /// Chunks that may be under way at a time.
     pub window: usize,
     /// A folder that both see, proved.
-    pub share: Option<Share>,
+    pub share: Option<SharedFolder>,
 }
 
 impl Stager {
-    /// Uses `broker`'s connection; hands files over by path below `allowed` only.
+    /// Uses `broker`'s connection; hands files over by path where that is `allowed`.
     #[must_use]
-    pub fn new(broker: &Broker, allowed: Vec<PathBuf>) -> Self {
+    pub fn new(broker: &Broker, allowed: Allowed) -> Self {
         let shared = Shared {
             allowed,
             boot_id: super::boot_id(),
-            proofs: Mutex::default(),
+            proofs: Proofs::default(),
             absent: Mutex::default(),
         };
         Self { broker: broker.clone(), shared: Arc::new(shared) }
@@ -101,7 +102,7 @@ impl Stager {
             index: id.index,
             round: id.round,
             execution: execution.clone(),
-            by_path: (by_path && !self.shared.allowed.is_empty())
+            by_path: (by_path && self.shared.allowed.anything())
                 .then(|| self.shared.boot_id.clone()),
         };
         let Some(opened) = self.ask::<Opened>(&id.bag, subjects::open(&id.bag), &open).await?
@@ -109,12 +110,28 @@ impl Stager {
             return Ok(Permission::Absent);
         };
         Ok(match opened {
-            Opened::Go(go) => Permission::Go(Grant {
-                id: id.clone(),
-                execution: execution.clone(),
-                window: go.window.clamp(1, limits::WINDOW_MAX),
-                share: go.share.filter(|share| self.proved(share)),
-            }),
+            Opened::Go(go) => {
+                let share = match go.share {
+                    Some(share) => {
+                        let proving = self.clone();
+                        let part = part_name(id.index, id.round, execution);
+                        // A disk that hangs keeps a thread of its own waiting, not those of everybody.
+                        let proved = spawn_blocking(move || {
+                            let Shared { allowed, proofs, .. } = &*proving.shared;
+                            proofs.prove(allowed, share, &part)
+                        });
+                        proved.await.ok().flatten()
+                    }
+                    None => None,
+                };
+                let window = go.window.clamp(1, limits::WINDOW_MAX);
+                Permission::Go(Grant {
+                    id: id.clone(),
+                    execution: execution.clone(),
+                    window,
+                    share,
+                })
+            }
             Opened::HaveIt(result) => Permission::HaveIt(result),
             Opened::Wait { reason } => Permission::Wait(reason),
             Opened::Refused(failed) => Permission::Refused(failed),
@@ -130,30 +147,6 @@ impl Stager {
         let mut absent = self.shared.absent.lock().unwrap_or_else(PoisonError::into_inner);
         absent.retain(|_, since| since.elapsed() < limits::GATHERER_ABSENT_FOR);
         absent.contains_key(bag)
-    }
-
-    fn proved(&self, share: &Share) -> bool {
-        let below = |path: &Path| {
-            let absolute = path.is_absolute() && !path.components().any(|c| c.as_os_str() == "..");
-            absolute && self.shared.allowed.iter().any(|allowed| path.starts_with(allowed))
-        };
-        let inputs = share.input.as_ref().is_none_or(|input| below(&input.path));
-        if !inputs || !below(&share.part) || !below(&share.nonce_file) {
-            return false;
-        }
-        let mut proofs = self.shared.proofs.lock().unwrap_or_else(PoisonError::into_inner);
-        if proofs.get(&share.nonce_file) == Some(&share.nonce) {
-            return true;
-        }
-        let read = std::fs::read_to_string(&share.nonce_file);
-        let same = read.is_ok_and(|found| !found.is_empty() && found == share.nonce);
-        if same {
-            if proofs.len() >= limits::OPEN_INPUTS_MAX {
-                proofs.clear();
-            }
-            proofs.insert(share.nonce_file.clone(), share.nonce.clone());
-        }
-        same
     }
 
     /// One request to a bag's gatherer; None if nobody gathers it.
@@ -282,7 +275,7 @@ impl Stager {
             inline: None,
             decided: None,
             sent: 0,
-            part: None,
+            share: None,
         };
         let Some(first) = chunks.recv().await else {
             upload.inline = Some(Bytes::new());
@@ -378,8 +371,8 @@ pub struct Upload {
     inline: Option<Bytes>,
     decided: Option<Box<TaskResult>>,
     sent: u64,
-    /// The part file, if this side writes it.
-    part: Option<PathBuf>,
+    /// The folder of the part file, if this side writes it.
+    share: Option<SharedFolder>,
 }
 
 impl Upload {
@@ -393,18 +386,15 @@ impl Upload {
             inline: None,
             decided: None,
             sent: 0,
-            part: grant.share.as_ref().map(|share| share.part.clone()),
+            share: grant.share.clone(),
         }
     }
 
     /// Gives up what was written by path and never closed. If there was no room for it, the gatherer learns how much
     /// there was: nobody is to execute the task again before there is more.
     pub(crate) async fn abandon(self, failed: &Failed) {
-        let Some(part) = self.part else { return };
-        let bytes = part.metadata().map_or(0, |metadata| metadata.len());
-        if let Err(error) = super::parts::remove_if_there(&part) {
-            tracing::debug!(%error, part = %part.display(), "part file left behind");
-        }
+        let Some(share) = self.share else { return };
+        let bytes = spawn_blocking(move || share.remove_part()).await.unwrap_or(0);
         if failed.cause == Cause::Full {
             let (index, round) = (self.id.index, self.id.round);
             let no_room = NoRoom { v: limits::WIRE_VERSION, index, round, bytes };

@@ -1,8 +1,7 @@
 //! One output while it arrives in chunks.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
 
 use bagpress_codec::{Digest, Hasher};
 
@@ -15,10 +14,8 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// Takes up a part file where it ends, or begins it.
-    pub(super) fn resume(path: &Path) -> io::Result<Self> {
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    /// Takes up a part file where it ends.
+    pub(super) fn resume(mut file: File) -> io::Result<Self> {
         let (mut hasher, mut offset) = (Hasher::new(), 0);
         let mut buffer = vec![0; 64 * 1024];
         loop {

@@ -1,24 +1,24 @@
 //! Inputs that are files, read for who compresses them.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::{limits, quote};
-use rustix::fs::OFlags;
 
 use super::messages::InputRequest;
 use super::parts::mtime_ns;
 use super::receiver::Plan;
+use crate::beneath::{Dir, below_root};
 use crate::trouble::input_failed;
 
 /// A file that is a task's input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputFile {
-    /// Its absolute path.
+    /// Its absolute path, without links.
     pub path: PathBuf,
     /// Its size when the bag was made.
     pub bytes: u64,
@@ -57,18 +57,19 @@ impl OpenInput {
     /// [`Cause::InputMissing`], [`Cause::InputUnreadable`] or [`Cause::InputChanged`]: all permanent. [`Cause::Full`] for
     /// what passes, such as too many open files.
     pub fn open(input: InputFile) -> Result<Self, Failed> {
-        // What is no regular file any more must not be waited for.
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let opened = OpenOptions::new().read(true).custom_flags(flags).open(&input.path);
-        let file = opened.map_err(|error| input.failed(&error))?;
+        // What is no regular file any more must not be waited for, and no link that came since be followed.
+        let below = below_root(&input.path);
+        let opened = below.and_then(|path| Dir::root()?.file(&path));
+        let Some(file) = opened.map_err(|error| input.failed(&error))? else {
+            let path = quote::name(&input.path);
+            let text = format!(
+                "{path} is no file, or behind a symbolic link; a run anew takes what is there"
+            );
+            return Err(Failed::new(Cause::InputUnreadable, text));
+        };
         let metadata = file.metadata().map_err(|error| input.failed(&error))?;
         let sized = input.bytes > 0 && metadata.blocks() > 0;
         let opened = Self { file, input, sized };
-        if !metadata.is_file() {
-            let path = quote::name(&opened.input.path);
-            let text = format!("{path} is no file; what is in it is taken by a run anew");
-            return Err(Failed::new(Cause::InputUnreadable, text));
-        }
         if metadata.ino() != opened.input.inode || !opened.same(&metadata) {
             return Err(opened.input.changed("its size, time or inode is another"));
         }

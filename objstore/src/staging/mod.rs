@@ -1,6 +1,7 @@
 //! Staged outputs: files, uploaded to the producer and moved to their final name in one step.
 
 mod client;
+mod dress;
 mod incoming;
 mod inputs;
 pub mod messages;
@@ -10,17 +11,19 @@ mod place;
 mod receiver;
 mod room;
 mod settle;
+mod shared;
 mod sync;
 mod uploads;
 
 pub use client::{Grant, Permission, Stager, Upload};
+pub use dress::{Attributes, Owner, dress_dir};
 pub use inputs::{InputFile, OpenInput};
 pub use parts::{
-    BAD_DIR, Own, PART_DIR, Parts, Replaced, Target, create_part, hash_file, mtime_ns, part_folder,
-    remove_if_there, remove_parts,
+    BAD_DIR, Own, PART_DIR, Parts, Replaced, Target, hash_file, mtime_ns, part_folder, remove_parts,
 };
 pub use place::Placed;
 pub use receiver::{Plan, Receiver};
+pub use shared::{Allowed, Shared};
 pub use sync::Syncer;
 
 /// Tells two kernels apart, also two containers' from two machines'. Empty where there is none.

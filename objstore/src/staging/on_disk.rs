@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::debug;
 
-use super::parts::{Parts, UnderWay, remove_if_there};
+use super::parts::{Parts, UnderWay};
 use super::receiver::Shared;
 use crate::output_failed;
 use crate::trouble::{Trouble, is_full};
@@ -96,8 +96,8 @@ impl Shared {
     pub(super) fn remove(&self, part: &std::path::Path) -> tokio::task::JoinHandle<()> {
         let (disk, parts, part) = (self.disk.clone(), self.parts.clone(), part.to_owned());
         tokio::spawn(async move {
-            let path = part.clone();
-            let removed = on_disk(disk, parts, move |_| remove_if_there(&path)).await;
+            let (path, ours) = (part.clone(), parts.clone());
+            let removed = on_disk(disk, parts, move |_| ours.remove_part(&path)).await;
             debug!(ok = removed.is_ok(), part = %part.display(), "part file removed");
         })
     }

@@ -1,6 +1,6 @@
 //! Part files: outputs on the file system of their final name, not yet decided about.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,12 @@ use bagpress_broker::result::FileId;
 use bagpress_broker::{limits, quote};
 use bagpress_codec::{Digest, Hasher};
 use rustix::fs::Access;
+use rustix::io::Errno;
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
+use super::dress::Attributes;
+use crate::beneath::Dir;
 use crate::{Trouble, trouble};
 
 /// Folder of the part files, below the outputs' root: it has a folder for each bag that writes there.
@@ -27,8 +31,8 @@ const NONCE: &str = "nonce";
 pub struct Target {
     /// Below the outputs' root.
     pub path: PathBuf,
-    /// Permission bits and modification time (ns since 1970) of the file that it was made from.
-    pub attributes: Option<(u32, i64)>,
+    /// What it takes from the file that it was made from.
+    pub attributes: Option<Attributes>,
     /// The file that has its name already, and that it is to replace.
     pub replaces: Option<Replaced>,
     /// What may be moved aside if it has the name, and is not what it should be.
@@ -61,8 +65,12 @@ pub struct Replaced {
 #[derive(Debug)]
 pub struct Parts {
     root: PathBuf,
+    /// The root, held: outputs get their names beneath it.
+    outputs: Dir,
     /// The bag's own: other bags may have the same root.
     folder: PathBuf,
+    /// The same, held, and open to nobody else: what is in it was put there by us.
+    private: Dir,
     nonce: String,
     under_way: Arc<Mutex<Vec<Instant>>>,
     /// Outputs without their source's mode or time: how many, and the first.
@@ -97,26 +105,41 @@ impl Drop for UnderWay {
 }
 
 impl Parts {
-    /// Uses `root`, which is made if it is not there, for the outputs of `bag`, and writes a new nonce.
+    /// Uses `root`, which is made if it is not there, for the outputs of `bag`, and writes a new nonce. Links that lead
+    /// to the root are followed; behind it none is.
     ///
     /// # Errors
     ///
-    /// What the system said.
+    /// What the system said; `EPERM` if the bag's part folder is another user's.
     pub fn open(root: &Path, bag: &BagId) -> io::Result<Self> {
-        let root = std::path::absolute(root)?;
-        fs::create_dir_all(&root)?;
-        let folder = part_folder(&root, bag);
-        make_folder(&root.join(PART_DIR), &folder)?;
+        fs::create_dir_all(root)?;
+        // As workers look for it, who follow no link.
+        let root = root.canonicalize()?;
+        let outputs = Dir::open(&root)?;
+        let private = private_folder(&outputs, bag)?;
         let nonce = random_base32::<15>();
-        fs::write(folder.join(NONCE), &nonce)?;
+        private.remove_file(Path::new(NONCE))?;
+        private.create(Path::new(NONCE))?.write_all(nonce.as_bytes())?;
+        let folder = part_folder(&root, bag);
         let (under_way, undressed) = (Arc::default(), Mutex::default());
-        Ok(Self { root, folder, nonce, under_way, undressed })
+        Ok(Self { root, outputs, folder, private, nonce, under_way, undressed })
     }
 
     /// The outputs' root.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The same, held.
+    #[must_use]
+    pub fn outputs(&self) -> &Dir {
+        &self.outputs
+    }
+
+    /// The bag's folder of part files, held.
+    pub(super) fn private(&self) -> &Dir {
+        &self.private
     }
 
     /// The nonce file and what it holds.
@@ -128,7 +151,61 @@ impl Parts {
     /// The part file of one execution.
     #[must_use]
     pub fn part(&self, index: u32, round: u32, execution: &Execution) -> PathBuf {
-        self.folder.join(format!("{index}.{round}-{execution}"))
+        self.folder.join(part_name(index, round, execution))
+    }
+
+    /// Makes the part file of an execution, for its owner alone, in the place of one that it left.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn create(&self, part: &Path) -> io::Result<File> {
+        self.remove_part(part)?;
+        self.private.create(name_of(part)?)
+    }
+
+    /// Opens the part file of an execution where it ends, or begins it.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(super) fn resume(&self, part: &Path) -> io::Result<File> {
+        match self.private.write(name_of(part)?) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.create(part),
+            opened => opened,
+        }
+    }
+
+    /// Writes a whole part file.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(super) fn write_part(&self, part: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.create(part)?.write_all(bytes)
+    }
+
+    /// Digest and size of a part file; `goes_on` is called again and again meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// What the system said; `NotFound` also for what is no file.
+    pub(super) fn hash_part(
+        &self,
+        part: &Path,
+        goes_on: impl FnMut(),
+    ) -> io::Result<(Digest, u64)> {
+        let file = self.private.file(name_of(part)?)?.ok_or(io::ErrorKind::NotFound)?;
+        hash(file, goes_on)
+    }
+
+    /// Removes a part file; that it is not there is fine.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn remove_part(&self, part: &Path) -> io::Result<()> {
+        self.private.remove_file(name_of(part)?)
     }
 
     /// Notes that the disk is being asked for something, for as long as what is returned is kept.
@@ -188,6 +265,7 @@ impl Parts {
     #[must_use]
     pub fn gone(&self) -> Option<String> {
         let access = Access::WRITE_OK | Access::EXEC_OK;
+        // By its path: a folder that has lost its name still lets itself be written to, as long as it is held.
         let error = rustix::fs::access(&self.folder, access).err()?;
         let passes = trouble(&error.into()) == Trouble::Passes;
         (!passes).then(|| {
@@ -215,15 +293,14 @@ impl Parts {
     ///
     /// What the system said.
     pub fn sync(&self) -> io::Result<()> {
-        let root = File::open(&self.root)?;
-        rustix::fs::syncfs(&root).map_err(io::Error::from)
+        rustix::fs::syncfs(&self.outputs.itself()?).map_err(io::Error::from)
     }
 
     /// Removes the part files of a decided task: its own round's and earlier ones'.
     pub fn sweep(&self, index: u32, round: u32) {
         for (path, id) in self.listed() {
             if id.0 == index && id.1 <= round {
-                let removed = remove_if_there(&path);
+                let removed = self.remove_part(&path);
                 tracing::debug!(part = %path.display(), ok = removed.is_ok(), "part file removed");
             }
         }
@@ -232,14 +309,13 @@ impl Parts {
     /// The bag's part files, with the index and round of each.
     #[must_use]
     pub fn listed(&self) -> Vec<(PathBuf, (u32, u32))> {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
-        let parse = |entry: fs::DirEntry| {
-            let name = entry.file_name();
+        let Ok(entries) = self.private.entries() else { return Vec::new() };
+        let parse = |name: std::ffi::OsString| {
             let (id, _) = name.to_str()?.split_once('-')?;
             let (index, round) = id.split_once('.')?;
-            Some((entry.path(), (index.parse().ok()?, round.parse().ok()?)))
+            Some((self.folder.join(&name), (index.parse().ok()?, round.parse().ok()?)))
         };
-        entries.filter_map(Result::ok).filter_map(parse).collect()
+        entries.into_iter().filter_map(parse).collect()
     }
 
     /// Removes the bag's part folder, with everything in it: when every task is decided.
@@ -248,7 +324,8 @@ impl Parts {
     ///
     /// What the system said.
     pub fn remove(&self) -> io::Result<()> {
-        remove_folder(&self.folder).map(drop)
+        let bag = self.folder.file_name().unwrap_or_default();
+        remove_folder(&self.outputs, Path::new(bag)).map(drop)
     }
 }
 
@@ -258,82 +335,92 @@ pub fn part_folder(root: &Path, bag: &BagId) -> PathBuf {
     root.join(PART_DIR).join(bag.as_str())
 }
 
+/// What the part file of an execution is called.
+pub(super) fn part_name(index: u32, round: u32, execution: &Execution) -> String {
+    format!("{index}.{round}-{execution}")
+}
+
+/// What a part file is called in its folder.
+pub(super) fn name_of(part: &Path) -> io::Result<&Path> {
+    part.file_name().map(Path::new).ok_or_else(|| Errno::INVAL.into())
+}
+
 /// Removes what `bag` has of part files below `root`, and counts the files. Other bags keep theirs.
 ///
 /// # Errors
 ///
 /// What the system said.
 pub fn remove_parts(root: &Path, bag: &BagId) -> io::Result<u64> {
-    remove_folder(&part_folder(root, bag))
+    match Dir::open(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        root => remove_folder(&root?, Path::new(bag.as_str())),
+    }
 }
 
-/// Makes a bag's `folder`, and `around` it the one of all bags, which another bag may remove between the
-/// two steps, as it is empty then.
-fn make_folder(around: &Path, folder: &Path) -> io::Result<()> {
-    let make = |path| match fs::create_dir(path) {
+/// Makes a bag's folder and around it the one of all bags, which another bag may remove between the two steps, as it
+/// is empty then. It is for us alone: an older one is made so, and that of another user is refused.
+fn private_folder(root: &Dir, bag: &BagId) -> io::Result<Dir> {
+    let around = Path::new(PART_DIR);
+    let folder = around.join(bag.as_str());
+    let made = |made: io::Result<()>| match made {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     };
     let mut tries = 0;
-    loop {
+    let private = loop {
         tries += 1;
-        make(around)?;
-        match make(folder) {
+        if root.metadata(around).is_err() {
+            made(root.make_dir(around))?;
+            // Bags of other users may have theirs beside ours, where the outputs' folder lets them.
+            let mode = root.itself()?.metadata()?.mode() & 0o1777;
+            rustix::fs::fchmod(root.dir(around)?.itself()?, (mode | 0o700).into())?;
+        }
+        let opened = made(root.make_dir(&folder)).and_then(|()| root.dir(&folder));
+        match opened {
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound && tries < limits::PART_FOLDER_TRIES => {
             }
-            done => return done,
+            opened => break opened?,
         }
+    };
+    let itself = private.itself()?;
+    if itself.metadata()?.uid() != geteuid().as_raw() {
+        return Err(Errno::PERM.into());
     }
+    if itself.metadata()?.mode() & 0o777 != 0o700 {
+        rustix::fs::fchmod(&itself, rustix::fs::Mode::RWXU)?;
+    }
+    Ok(private)
 }
 
 /// Removes a bag's folder, counts its files, and removes the folder around it if no other bag is there.
-fn remove_folder(folder: &Path) -> io::Result<u64> {
-    let unless_gone = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(0),
-        _ => Err(error),
+fn remove_folder(root: &Dir, bag: &Path) -> io::Result<u64> {
+    let around = Path::new(PART_DIR);
+    let folder = around.join(bag);
+    let files = match root.dir(&folder).and_then(|folder| folder.entries()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        files => files?.len() as u64,
     };
-    let files = fs::read_dir(folder).map(|entries| entries.count() as u64).or_else(unless_gone)?;
-    fs::remove_dir_all(folder).or_else(|error| unless_gone(error).map(drop))?;
-    let around = folder.parent().map_or(Ok(()), fs::remove_dir);
-    around.map(|()| 0).or_else(|error| match error.kind() {
+    root.remove_all(&folder)?;
+    match root.remove_dir(around) {
         // Some file systems say of a folder that has something in it that it exists.
-        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => Ok(0),
-        _ => unless_gone(error),
-    })?;
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+            ) => {}
+        removed => removed?,
+    }
     Ok(files)
 }
 
-/// Opens the part file of an execution anew.
+/// Digest and size of a file beneath a directory; none if it is no regular file.
 ///
 /// # Errors
 ///
 /// What the system said.
-pub fn create_part(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).open(path)
-}
-
-/// Writes a whole part file.
-///
-/// # Errors
-///
-/// What the system said.
-pub(super) fn write_part(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    create_part(path)?.write_all(bytes)
-}
-
-/// Digest and size of a file.
-///
-/// # Errors
-///
-/// What the system said.
-pub fn hash_file(path: &Path) -> io::Result<(Digest, u64)> {
-    hash(File::open(path)?, || {})
-}
-
-/// The same, which says again and again that it goes on.
-pub(super) fn hash_file_beside(path: &Path, goes_on: impl FnMut()) -> io::Result<(Digest, u64)> {
-    hash(File::open(path)?, goes_on)
+pub fn hash_file(dir: &Dir, path: &Path) -> io::Result<Option<(Digest, u64)>> {
+    dir.file(path)?.map(|file| hash(file, || {})).transpose()
 }
 
 /// Digest of an open file, from its start.
@@ -352,18 +439,6 @@ fn hash(mut file: File, mut goes_on: impl FnMut()) -> io::Result<(Digest, u64)> 
         hasher.update(&buffer[..read]);
         bytes += read as u64;
         goes_on();
-    }
-}
-
-/// Removes a file; that it is not there is fine.
-///
-/// # Errors
-///
-/// What the system said.
-pub fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

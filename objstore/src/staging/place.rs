@@ -1,20 +1,21 @@
 //! The last step of a staged output: from its part file to its final name, without touching what is not the bag's.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bagpress_broker::ids::{Execution, TaskId, random_base32};
 use bagpress_broker::result::FileId;
 use bagpress_codec::Digest;
-use rustix::fs::{
-    AtFlags, CWD, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, linkat, renameat_with,
-    utimensat,
-};
+use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
-use super::parts::{BAD_DIR, Own, Parts, Replaced, Target, digest_of, mtime_ns, remove_if_there};
+use super::dress::{dress, dress_dir, of_folders};
+use super::parts::{
+    BAD_DIR, Own, Parts, Replaced, Target, digest_of, mtime_ns, name_of, part_name,
+};
+use crate::beneath::Dir;
 
 /// What became of an output that was to get its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +48,12 @@ impl Parts {
         target: &Target,
         digest: &Digest,
     ) -> io::Result<Placed> {
-        let part = self.part(id.index, id.round, execution);
-        let last = self.root().join(&target.path);
+        let part = part_name(id.index, id.round, execution);
+        let (part, last) = (Path::new(&part), target.path.as_path());
         // Nobody writes to it any more, and who makes a file read-only may not be able to write to it again.
-        match self.dress(&part, target) {
+        match self.dress(part, target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let there = match regular(&last) {
+                let there = match self.outputs().file(last) {
                     Ok(Some(file)) => digest_of(file)? == *digest,
                     Ok(None) => false,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => false,
@@ -62,30 +63,46 @@ impl Parts {
             }
             dressed => dressed?,
         }
-        let named = self.make_folders(&last).and_then(|()| match rename_new(&part, &last) {
+        let named = self.make_folders(target).and_then(|()| match self.name_new(part, last) {
             // Another bag may have removed a folder that was empty until now.
-            Err(Errno::NOENT) => {
-                self.make_folders(&last)?;
-                Ok(rename_new(&part, &last))
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_folders(target)?;
+                Ok(self.name_new(part, last))
             }
             named => Ok(named),
         })?;
         match named {
             Ok(()) => Ok(Placed::Named),
-            Err(Errno::EXIST) => self.place_over(&part, &last, target, digest),
-            Err(error) => Err(error.into()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.place_over(part, last, target, digest)
+            }
+            Err(error) => Err(error),
         }
     }
 
-    fn make_folders(&self, last: &Path) -> io::Result<()> {
-        let Some(parent) = last.parent().filter(|parent| *parent != self.root()) else {
-            return Ok(());
-        };
-        // Of a file in the way the system says that it exists.
-        fs::create_dir_all(parent).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => Errno::NOTDIR.into(),
-            _ => error,
-        })
+    /// Makes the folders of an output, each as wide as the folder of its input.
+    fn make_folders(&self, target: &Target) -> io::Result<()> {
+        let parent = target.path.parent().unwrap_or(Path::new(""));
+        match self.outputs().dir(parent) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            there => return there.map(drop),
+        }
+        let source = target.attributes.as_ref().map(|attributes| attributes.source.as_path());
+        let modes = source.map(|source| of_folders(source, parent));
+        let mut above = self.outputs().clone();
+        for (at, component) in parent.components().enumerate() {
+            let name = Path::new(component.as_os_str());
+            let made = match above.make_dir(name) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+                made => made.map(|()| true)?,
+            };
+            above = above.dir(name)?;
+            if made {
+                let (mode, owner) = modes.as_ref().map_or((0o700, None), |modes| modes[at]);
+                dress_dir(&above, mode, owner)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives an output its name where something has it.
@@ -96,8 +113,13 @@ impl Parts {
         target: &Target,
         digest: &Digest,
     ) -> io::Result<Placed> {
+        let there = match self.outputs().file(last) {
+            // What is not ours to read is not ours.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+            there => there?,
+        };
         // What cannot be looked at just now is not called somebody else's.
-        let Some(there) = regular(last)? else { return Ok(Placed::Taken) };
+        let Some(there) = there else { return Ok(Placed::Taken) };
         let metadata = there.metadata()?;
         if let Some(replaces) = &target.replaces
             && replaces.is(&metadata)
@@ -116,28 +138,27 @@ impl Parts {
         if !own {
             return Ok(Placed::Taken);
         }
-        let aside = self.set_aside(last)?;
-        match rename_new(part, last) {
+        let aside = self.set_aside(self.outputs(), last)?;
+        match self.name_new(part, last) {
             Ok(()) => Ok(Placed::Instead(aside)),
             // Somebody was faster, a second time: theirs stays.
-            Err(Errno::EXIST) => Ok(Placed::Taken),
-            Err(error) => Err(error.into()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Placed::Taken),
+            Err(error) => Err(error),
         }
     }
 
     /// Puts `part` in the place of `last`, if that is still the file to replace; gives it back otherwise.
     fn replace(&self, part: &Path, last: &Path, replaces: &Replaced) -> io::Result<Placed> {
-        match renameat_with(CWD, part, CWD, last, RenameFlags::EXCHANGE) {
+        let rename = |flags| self.private().rename(part, self.outputs(), last, flags);
+        match rename(RenameFlags::EXCHANGE) {
             // Where two names cannot be exchanged: between our look and this nobody else should have come.
-            Err(error) if cannot_flag(error) => fs::rename(part, last)?,
+            Err(error) if cannot_flag(&error) => rename(RenameFlags::empty())?,
             exchanged => {
                 exchanged?;
-                if replaces.is(&fs::symlink_metadata(part)?) {
-                    remove_if_there(part)?;
-                } else if let Err(error) =
-                    renameat_with(CWD, part, CWD, last, RenameFlags::EXCHANGE)
-                {
-                    let aside = self.set_aside(part)?;
+                if replaces.is(&self.private().metadata(part)?) {
+                    self.private().remove_file(part)?;
+                } else if let Err(error) = rename(RenameFlags::EXCHANGE) {
+                    let aside = self.set_aside(self.private(), part)?;
                     tracing::warn!(%error, aside = %aside.display(), "another file came and could not be given back");
                     return Ok(Placed::Instead(aside));
                 } else {
@@ -152,51 +173,59 @@ impl Parts {
     /// another file there, which is moved aside unless it was to be replaced.
     fn discard(&self, part: &Path, target: &Target, digest: &Digest) -> io::Result<()> {
         let replaced = |metadata: &fs::Metadata| target.replaces.is_some_and(|r| r.is(metadata));
-        let superfluous = match regular(part)? {
+        let superfluous = match self.private().file(part)? {
             Some(file) => replaced(&file.metadata()?) || digest_of(file)? == *digest,
             None => false,
         };
-        if superfluous { remove_if_there(part) } else { self.set_aside(part).map(drop) }
+        if superfluous {
+            self.private().remove_file(part)
+        } else {
+            self.set_aside(self.private(), part).map(drop)
+        }
     }
 
-    fn set_aside(&self, file: &Path) -> io::Result<PathBuf> {
-        let bad = self.root().join(BAD_DIR);
-        fs::create_dir_all(&bad)?;
+    fn set_aside(&self, dir: &Dir, file: &Path) -> io::Result<PathBuf> {
+        let bad = Path::new(BAD_DIR);
+        match self.outputs().make_dir(bad) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         // A name of any length fits with what is added to it.
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let end = name.floor_char_boundary(200);
         let aside = bad.join(format!("{}.{}", &name[..end], random_base32::<5>()));
-        fs::rename(file, &aside)?;
-        Ok(aside)
+        dir.rename(file, self.outputs(), &aside, RenameFlags::empty())?;
+        Ok(self.root().join(aside))
     }
 
-    /// Gives a part file the time and mode of its target. A file system or an owner that cannot have them is noted, once:
-    /// see [`undressed`](Self::undressed).
+    /// Gives a part file the owner, mode and time of its source. A file system or an owner that cannot have them is noted,
+    /// once: see [`undressed`](Self::undressed).
     ///
     /// # Errors
     ///
     /// What the system said.
     pub fn dress(&self, part: &Path, target: &Target) -> io::Result<()> {
-        let Some((mode, mtime_ns)) = target.attributes else {
-            return fs::symlink_metadata(part).map(drop);
+        let part = name_of(part)?;
+        let Some(attributes) = &target.attributes else {
+            return self.private().metadata(part).map(drop);
         };
-        let modified = Timespec {
-            tv_sec: mtime_ns.div_euclid(1_000_000_000),
-            tv_nsec: mtime_ns.rem_euclid(1_000_000_000) as _,
-        };
-        let kept = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ };
-        let times = Timestamps { last_access: kept, last_modification: modified };
-        let dressed =
-            utimensat(CWD, part, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from);
-        // Set-user-id and sticky bits belong to the program, not to its compressed copy.
-        let mode = Permissions::from_mode(mode & 0o777);
-        let dressed = dressed.and_then(|()| fs::set_permissions(part, mode));
-        match dressed {
+        match dress(self.private(), part, attributes) {
             Err(error) if cannot_be_had(&error) => {
                 self.note_undressed(&target.path, &error);
                 Ok(())
             }
             dressed => dressed,
+        }
+    }
+
+    /// Renames without replacing. NFS and some file systems of FUSE cannot: there a second name is made and the first one
+    /// removed; where that cannot be had either, it is looked first.
+    fn name_new(&self, part: &Path, last: &Path) -> io::Result<()> {
+        match self.private().rename(part, self.outputs(), last, RenameFlags::NOREPLACE) {
+            Err(error) if cannot_flag(&error) => {
+                link_new(self.private(), part, self.outputs(), last)
+            }
+            renamed => renamed,
         }
     }
 }
@@ -222,45 +251,22 @@ impl Replaced {
     }
 }
 
-/// Renames without replacing. NFS and some file systems of FUSE cannot: there a second name is made and the first one
-/// removed; where that cannot be had either, it is looked first.
-fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(error) if cannot_flag(error) => link_new(from, to),
-        renamed => renamed,
-    }
-}
-
-fn link_new(from: &Path, to: &Path) -> Result<(), Errno> {
-    match linkat(CWD, from, CWD, to, AtFlags::empty()) {
-        Ok(()) => rustix::fs::unlink(from),
-        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {
-            if to.symlink_metadata().is_ok() {
-                return Err(Errno::EXIST);
+fn link_new(from_dir: &Dir, from: &Path, to_dir: &Dir, to: &Path) -> io::Result<()> {
+    let Err(error) = from_dir.link(from, to_dir, to) else { return from_dir.remove_file(from) };
+    match Errno::from_io_error(&error) {
+        Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {
+            if to_dir.metadata(to).is_ok() {
+                return Err(Errno::EXIST.into());
             }
-            rustix::fs::rename(from, to)
+            from_dir.rename(from, to_dir, to, RenameFlags::empty())
         }
-        Err(error) => Err(error),
+        _ => Err(error),
     }
 }
 
-fn cannot_flag(error: Errno) -> bool {
-    matches!(error, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
-}
-
-/// Opens a regular file; none if it is something else: a link is not followed, and a FIFO is not waited for.
-fn regular(path: &Path) -> io::Result<Option<File>> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
-        Err(error) => match Errno::from_io_error(&error) {
-            // A link, a socket, a device without a driver; and what is not ours to read is not ours.
-            Some(Errno::LOOP | Errno::NXIO | Errno::NODEV | Errno::ACCESS | Errno::PERM) => {
-                Ok(None)
-            }
-            _ => Err(error),
-        },
-    }
+fn cannot_flag(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP))
 }
 
 #[cfg(test)]
@@ -271,13 +277,16 @@ mod tests {
     #[test]
     fn a_link_gives_a_name_without_replacing_too() {
         let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        fs::write(&from, b"output").unwrap();
-        link_new(&from, &to).unwrap();
-        assert!(!from.exists());
-        fs::write(&from, b"another").unwrap();
-        assert_eq!(link_new(&from, &to), Err(Errno::EXIST));
-        assert_eq!(fs::read(&to).unwrap(), b"output");
-        assert_eq!(fs::read(&from).unwrap(), b"another");
+        let dir = Dir::open(folder.path()).unwrap();
+        let (from, to) = (Path::new("from"), Path::new("to"));
+        let write = |bytes: &[u8]| fs::write(folder.path().join(from), bytes).unwrap();
+        write(b"output");
+        link_new(&dir, from, &dir, to).unwrap();
+        assert!(!folder.path().join(from).exists());
+        write(b"another");
+        let refused = link_new(&dir, from, &dir, to).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(folder.path().join(to)).unwrap(), b"output");
+        assert_eq!(fs::read(folder.path().join(from)).unwrap(), b"another");
     }
 }

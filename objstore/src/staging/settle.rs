@@ -12,7 +12,6 @@ use tokio::sync::watch;
 
 use super::messages::{Close, Closed};
 use super::on_disk::on_disk;
-use super::parts::hash_file_beside;
 use super::receiver::Shared;
 use crate::trouble::Trouble;
 
@@ -120,8 +119,9 @@ impl Shared {
         // Few at a time: the turns of the disk are also those of small outputs, which take no time.
         let large = close.bytes >= limits::LARGE_OUTPUT_BYTES;
         let _turn = if large { self.large.acquire().await.ok() } else { None };
+        let parts = self.parts.clone();
         let read = on_disk(self.disk.clone(), self.parts.clone(), move |under_way| {
-            hash_file_beside(&path, || under_way.goes_on())
+            parts.hash_part(&path, || under_way.goes_on())
         });
         let (digest, bytes) = read.await?;
         if (digest, bytes) == (close.digest, close.bytes) {

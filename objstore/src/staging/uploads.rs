@@ -14,7 +14,6 @@ use tracing::debug;
 
 use super::incoming::Incoming;
 use super::messages::{CLOSE, Came, Chunked, Close, Closed, NoRoom, OFFSET};
-use super::parts::write_part;
 use super::receiver::{Active, Shared};
 use super::settle::Trust;
 
@@ -74,8 +73,9 @@ impl Shared {
             }
             return;
         }
-        let opening = part.clone();
-        let mut incoming = match self.on_disk(move || Incoming::resume(&opening)).await {
+        let (opening, parts) = (part.clone(), self.parts.clone());
+        let resuming = move || Incoming::resume(parts.resume(&opening)?);
+        let mut incoming = match self.on_disk(resuming).await {
             Ok(Ok(incoming)) => incoming,
             Ok(Err(error)) => {
                 let Some(message) = chunks.recv().await else { return };
@@ -185,9 +185,9 @@ impl Shared {
         if let Some(reason) = inline.as_ref().and_then(room) {
             return self.answer(message, &Closed::Wait { reason }).await;
         }
-        let path = part.clone();
+        let (path, parts) = (part.clone(), self.parts.clone());
         let written = match inline {
-            Some(inline) => self.on_disk(move || write_part(&path, &inline)).await,
+            Some(inline) => self.on_disk(move || parts.write_part(&path, &inline)).await,
             None => Ok(Ok(())),
         };
         let answer = match written {

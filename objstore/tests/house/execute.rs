@@ -5,7 +5,7 @@ use bagpress_broker::result::{Place, TaskResult};
 use bagpress_broker::samples::done;
 use bagpress_codec::Digest;
 use bagpress_objstore::Stored;
-use bagpress_objstore::staging::{Grant, Permission, Placed, Stager, Upload};
+use bagpress_objstore::staging::{Allowed, Grant, Permission, Placed, Stager, Upload};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -26,7 +26,7 @@ impl Execute {
 
     /// With folders below which files may be handed over by path.
     pub(crate) fn below(house: &House, index: u32, allowed: &[&std::path::Path]) -> Self {
-        let allowed = allowed.iter().map(|path| path.to_path_buf()).collect();
+        let allowed = Allowed::below(allowed.iter().map(|path| path.to_path_buf()).collect());
         Self {
             id: TaskId { bag: house.bag.clone(), index, round: 0 },
             execution: Execution::random(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
-use bagpress_objstore::staging::mtime_ns;
+use bagpress_objstore::staging::{Owner, mtime_ns};
 
 use super::InputEntry;
 use super::compressed::is_compressed;
@@ -16,6 +16,7 @@ use super::folders::FolderEntry;
 use super::left_out::{LeftOut, Why};
 use super::lists::Sink;
 use super::refusal::refused;
+use super::roots::Roots;
 use super::selection::{Excluded, Selected, Selection};
 use super::skipped::{Kind, Skipped};
 use super::{listed, walk};
@@ -40,6 +41,8 @@ pub(crate) struct Found {
     pub(crate) selected: Selected,
     /// What was left out.
     pub(crate) skipped: Skipped,
+    /// What workers of this machine are to read.
+    pub(crate) roots: Roots,
 }
 
 /// Finds the files of `paths`, or of a list, and hands each to `sink`.
@@ -95,7 +98,7 @@ pub(crate) fn find(
 /// A file that may become a task.
 #[derive(Debug)]
 pub(super) struct Candidate<'a> {
-    /// Its absolute path.
+    /// Its absolute path, without links.
     pub(super) path: &'a Path,
     /// As its user called it.
     pub(super) shown: &'a Path,
@@ -114,6 +117,11 @@ pub(super) struct Finder<'a> {
 }
 
 impl Finder<'_> {
+    /// Notes what is read: a file, or a folder with all that is in it.
+    pub(super) fn reads(&mut self, path: &Path) {
+        self.found.roots.add(path);
+    }
+
     /// Leaves something out, and counts it.
     pub(super) fn skip(&mut self, kind: Kind, shown: &Path) {
         self.found.skipped.add(kind, shown);
@@ -145,6 +153,7 @@ impl Finder<'_> {
             mtime_ns: mtime_ns(metadata),
             mode: metadata.mode() & 0o7777,
             inode: metadata.ino(),
+            owner: Some(Owner::of(metadata)),
             refused: None,
             replaces: None,
         };
@@ -184,6 +193,7 @@ impl Finder<'_> {
             mtime_ns: 0,
             mode: 0,
             inode: 0,
+            owner: None,
             refused: Some(failed),
             replaces: None,
         };

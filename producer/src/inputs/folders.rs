@@ -1,16 +1,16 @@
 //! Folders without a file in them, which no output makes: they are made, so that a tree comes back whole.
 
 use std::collections::HashSet;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use bagpress_broker::quote;
 use bagpress_objstore::beneath::Dir;
-use bagpress_objstore::staging::mtime_ns;
+use bagpress_objstore::staging::{Owner, dress_dir, mtime_ns};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
@@ -27,12 +27,16 @@ pub(crate) struct FolderEntry {
     pub(crate) mode: u32,
     /// Its modification time, ns since 1970.
     pub(crate) mtime_ns: i64,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<Owner>,
 }
 
 impl FolderEntry {
     /// The folder that is to be as `metadata` says.
     pub(crate) fn new(target: PathBuf, metadata: &fs::Metadata) -> Self {
-        Self { target, mode: metadata.mode() & 0o777, mtime_ns: mtime_ns(metadata) }
+        let (mode, mtime_ns) = (metadata.mode() & 0o777, mtime_ns(metadata));
+        Self { target, mode, mtime_ns, owner: Some(Owner::of(metadata)) }
     }
 }
 
@@ -79,22 +83,24 @@ pub(crate) fn make(list: File, root: &Dir) -> io::Result<Made> {
     Ok(made)
 }
 
-/// Makes one, and those above it, which get their own mode and time when their line comes.
+/// Makes one, and those above it, which get their own mode and time when their line comes. No link is followed.
 fn make_one(entry: &FolderEntry, root: &Dir, implicitly: &mut HashSet<PathBuf>) -> io::Result<()> {
     let mut missing = Vec::new();
     for folder in above(&entry.target) {
         match root.dir(folder) {
-            Ok(_) => break,
             Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(folder),
-            Err(error) => return Err(error),
+            there => {
+                there?;
+                break;
+            }
         }
     }
     for folder in missing.iter().rev() {
         match root.make_dir(folder) {
             // An output came first, and made it.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            created => {
-                created?;
+            made => {
+                made?;
                 implicitly.insert(folder.to_path_buf());
             }
         }
@@ -102,9 +108,9 @@ fn make_one(entry: &FolderEntry, root: &Dir, implicitly: &mut HashSet<PathBuf>) 
     if !implicitly.remove(&entry.target) {
         return Ok(());
     }
-    let folder = root.dir(&entry.target)?.itself()?;
-    folder.set_modified(time(entry.mtime_ns))?;
-    folder.set_permissions(Permissions::from_mode(entry.mode))
+    let folder = root.dir(&entry.target)?;
+    folder.itself()?.set_modified(time(entry.mtime_ns))?;
+    dress_dir(&folder, entry.mode, entry.owner)
 }
 
 /// A folder, and those above it, the lowest first.
@@ -150,6 +156,11 @@ fn entries(list: File) -> impl Iterator<Item = io::Result<FolderEntry>> {
 mod tests {
     use super::*;
 
+    fn owner() -> Option<Owner> {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Some(Owner { uid, gid })
+    }
+
     #[test]
     fn folders_are_made_once_with_mode_and_time_and_removed_if_empty() {
         let place = tempfile::tempdir().unwrap();
@@ -158,7 +169,12 @@ mod tests {
         let (listed, root) = (|| File::open(&list).unwrap(), Dir::open(&out).unwrap());
         let long_ago = -1_500_000_000;
         let lines: Vec<_> = ["a/b/c", "a/b", "a"]
-            .map(|target| FolderEntry { target: target.into(), mode: 0o750, mtime_ns: long_ago })
+            .map(|target| FolderEntry {
+                target: target.into(),
+                mode: 0o750,
+                mtime_ns: long_ago,
+                owner: owner(),
+            })
             .map(|entry| serde_json::to_string(&entry).unwrap())
             .into();
         fs::write(&list, lines.join("\n")).unwrap();
@@ -182,7 +198,12 @@ mod tests {
         fs::create_dir(&out).unwrap();
         fs::write(out.join("a"), b"a file in the way").unwrap();
         let lines = ["a/b", "c"]
-            .map(|target| FolderEntry { target: target.into(), mode: 0o755, mtime_ns: 0 })
+            .map(|target| FolderEntry {
+                target: target.into(),
+                mode: 0o755,
+                mtime_ns: 0,
+                owner: None,
+            })
             .map(|entry| serde_json::to_string(&entry).unwrap());
         fs::write(&list, lines.join("\n")).unwrap();
         let made = make(File::open(&list).unwrap(), &Dir::open(&out).unwrap()).unwrap();

@@ -38,7 +38,7 @@ pub(super) fn read(finder: &mut Finder<'_>, from: &FilesFrom) -> Result<()> {
         Box::new(BufReader::new(File::open(&from.path).map_err(|error| unreadable(&error))?))
     };
     let hashes = [RandomState::new(), RandomState::new()];
-    let mut listed = Listed { finder, from, hashes, seen: HashMap::new(), number: 0 };
+    let mut listed = Listed { finder, from, hashes, seen: HashMap::new(), folder: None, number: 0 };
     let end = if from.null { 0 } else { b'\n' };
     let mut line = Vec::new();
     loop {
@@ -67,6 +67,8 @@ struct Listed<'a, 'f> {
     /// Of every target that was named, its hashes, and whether its path was absolute: two of one kind with one
     /// target are one file.
     seen: HashMap<[u8; 16], bool>,
+    /// The folder of the last one, as it was listed and without links: lists go folder by folder.
+    folder: Option<(PathBuf, PathBuf)>,
     number: u64,
 }
 
@@ -92,8 +94,7 @@ impl Listed<'_, '_> {
         if target.as_os_str().is_empty() {
             return Ok(()); // the folder that all others are in
         }
-        let path = std::path::absolute(shown);
-        let path = path.with_context(|| format!("find {}", quote::name(shown)))?;
+        let path = self.without_links(shown)?;
         let [one, two] = self.hashes.each_ref().map(|hash| hash.hash_one(&target).to_le_bytes());
         let key = std::array::from_fn(|at| if at < 8 { one[at] } else { two[at - 8] });
         match self.seen.insert(key, shown.is_absolute()) {
@@ -113,6 +114,21 @@ impl Listed<'_, '_> {
         self.sort(&path, shown, target)
     }
 
+    /// The absolute path of what is listed, as it is behind the links that lead to its folder.
+    fn without_links(&mut self, shown: &Path) -> Result<PathBuf> {
+        let (Some(parent), Some(name)) = (shown.parent(), shown.file_name()) else {
+            return std::path::absolute(shown)
+                .with_context(|| format!("find {}", quote::name(shown)));
+        };
+        if self.folder.as_ref().is_none_or(|(of, _)| of != parent) {
+            let here = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            let found = here.canonicalize().or_else(|_| std::path::absolute(here));
+            let found = found.with_context(|| format!("find {}", quote::name(shown)))?;
+            self.folder = Some((parent.to_owned(), found));
+        }
+        Ok(self.folder.as_ref().map_or_else(PathBuf::new, |(_, found)| found.join(name)))
+    }
+
     fn sort(&mut self, path: &Path, shown: &Path, target: PathBuf) -> Result<()> {
         let metadata = fs::symlink_metadata(path);
         let is_folder = metadata.as_ref().is_ok_and(fs::Metadata::is_dir);
@@ -127,7 +143,10 @@ impl Listed<'_, '_> {
         let file = Candidate { path, shown, target };
         match metadata {
             Err(error) => self.finder.refuse(file, unreadable(path, &error)),
-            Ok(metadata) if metadata.is_file() => self.finder.take(&file, &metadata),
+            Ok(metadata) if metadata.is_file() => {
+                self.finder.reads(path);
+                self.finder.take(&file, &metadata)
+            }
             Ok(metadata) if metadata.is_dir() => self.folder(file, &metadata),
             Ok(metadata) => {
                 self.finder.skip(Kind::of(metadata.file_type()), shown);

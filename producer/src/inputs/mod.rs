@@ -30,7 +30,7 @@ use std::sync::Arc;
 use bagpress_broker::quote;
 use bagpress_broker::result::Failed;
 use bagpress_objstore::beneath::inside;
-use bagpress_objstore::staging::Replaced;
+use bagpress_objstore::staging::{Owner, Replaced};
 use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -42,7 +42,7 @@ const STRIDE: u32 = 16;
 /// One file of a bag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputEntry {
-    /// Its absolute path.
+    /// Its absolute path, without links.
     #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
     pub path: PathBuf,
     /// Where its output belongs, below the outputs' folder and without the codec's extension.
@@ -56,6 +56,9 @@ pub struct InputEntry {
     pub mode: u32,
     /// Its inode.
     pub inode: u64,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
     /// Why it is not run at all: what was known of it when the bag was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Failed>,

@@ -21,10 +21,11 @@ use super::skipped::Kind;
 ///
 /// As [`find`](super::find::find). What cannot be read is a refused task.
 pub(super) fn walk(finder: &mut Finder<'_>, root: &Path) -> Result<()> {
-    let absolute = std::path::absolute(root);
-    let absolute = absolute.with_context(|| format!("find {}", quote::name(root)))?;
     let name = PathBuf::from(last_component(root)?);
-    // The root itself may be a link: who names one means what it leads to.
+    // The root itself may be a link, or behind one: who names it means what it leads to, as it is now.
+    let absolute = root.canonicalize().or_else(|_| std::path::absolute(root));
+    let absolute = absolute.with_context(|| format!("find {}", quote::name(root)))?;
+    finder.reads(&absolute);
     let metadata = match fs::metadata(&absolute) {
         Ok(metadata) => metadata,
         Err(error) => {

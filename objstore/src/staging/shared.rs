@@ -1,0 +1,152 @@
+//! The worker's side of handing files over by path: where it may, and which folder its gatherer really sees.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use bagpress_broker::{limits, quote};
+use rustix::fs::{Gid, Uid};
+use rustix::process::geteuid;
+use tracing::debug;
+
+use super::messages::{Share, SharedInput};
+use crate::beneath::{Dir, below_root};
+
+/// Where a worker may read inputs and write outputs in place. Nowhere, unless it is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// Files, and folders below which files may be read; absolute, without links.
+    pub read: Vec<PathBuf>,
+    /// Folders below which outputs may be written; likewise.
+    pub write: Vec<PathBuf>,
+}
+
+impl Allowed {
+    /// Everything below these folders, which are absolute and without links.
+    #[must_use]
+    pub fn below(folders: Vec<PathBuf>) -> Self {
+        Self { read: folders.clone(), write: folders }
+    }
+
+    /// Whether anything is.
+    pub(super) fn anything(&self) -> bool {
+        !self.write.is_empty()
+    }
+}
+
+/// A folder that worker and gatherer see, held.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    folder: Dir,
+    /// Where the output is to be written.
+    pub part: PathBuf,
+    /// Whether both run on one kernel, so that one `syncfs` covers what both wrote.
+    pub same_kernel: bool,
+    /// The input, if it is a file.
+    pub input: Option<SharedInput>,
+}
+
+impl Shared {
+    fn part_name(&self) -> &Path {
+        self.part.file_name().map_or(Path::new(""), Path::new)
+    }
+
+    /// Makes the part file, for its folder's owner alone.
+    ///
+    /// # Errors
+    ///
+    /// What the system said; `EEXIST` if anything has its name.
+    pub fn create_part(&self) -> io::Result<File> {
+        let file = self.folder.create(self.part_name())?;
+        let (made, around) = (file.metadata()?, self.folder.itself()?.metadata()?);
+        if made.uid() != around.uid() {
+            // A worker of root's, or of a user with rights of the folder's own: the gatherer is to read it.
+            let (uid, gid) = (Uid::from_raw(around.uid()), Gid::from_raw(around.gid()));
+            if let Err(error) = rustix::fs::fchown(&file, Some(uid), Some(gid)) {
+                self.remove_part();
+                return Err(error.into());
+            }
+        }
+        Ok(file)
+    }
+
+    /// Removes the part file, as far as that can be done; how many bytes it had.
+    pub(super) fn remove_part(&self) -> u64 {
+        let name = self.part_name();
+        let bytes = self.folder.metadata(name).map_or(0, |metadata| metadata.len());
+        if let Err(error) = self.folder.remove_file(name) {
+            debug!(%error, part = %self.part.display(), "part file left behind");
+        }
+        bytes
+    }
+}
+
+/// Folders that were proved, each with the nonce that was read in it.
+#[derive(Debug, Default)]
+pub(super) struct Proofs(Mutex<HashMap<PathBuf, (String, Dir)>>);
+
+impl Proofs {
+    /// Holds the folder of a share, if it is allowed, closed to others, and the very one that the gatherer sees: then its
+    /// nonce is in it. Blocks.
+    pub(super) fn prove(&self, allowed: &Allowed, share: Share, part: &str) -> Option<Shared> {
+        let path = share.part.parent()?;
+        let input = share.input.as_ref();
+        let readable = input.is_none_or(|input| is_below(&input.path, &allowed.read));
+        // What its gatherer calls the part file is for those who read this; a worker gives it its own name.
+        if !readable || share.nonce_file.parent() != Some(path) || !is_below(path, &allowed.write) {
+            return None;
+        }
+        let known = self.lock().get(path).filter(|(nonce, _)| *nonce == share.nonce).cloned();
+        let folder = match known {
+            Some((_, folder)) => folder,
+            None => {
+                let folder = match hold(path, &share) {
+                    Ok(folder) => folder?,
+                    Err(error) => {
+                        debug!(%error, folder = %quote::name(path), "not by path");
+                        return None;
+                    }
+                };
+                let mut proofs = self.lock();
+                if proofs.len() >= limits::OPEN_INPUTS_MAX {
+                    proofs.clear();
+                }
+                proofs.insert(path.to_owned(), (share.nonce, folder.clone()));
+                folder
+            }
+        };
+        let (part, same_kernel, input) = (path.join(part), share.same_kernel, share.input);
+        Some(Shared { folder, part, same_kernel, input })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, (String, Dir)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a path leads below one of the roots, as far as its text tells; who opens it follows no link.
+fn is_below(path: &Path, roots: &[PathBuf]) -> bool {
+    below_root(path).is_ok() && roots.iter().any(|root| path.starts_with(root))
+}
+
+/// Holds a folder of part files, if it has the nonce and nobody but its owner may write to it, who must be us, unless
+/// we are root.
+fn hold(path: &Path, share: &Share) -> io::Result<Option<Dir>> {
+    let folder = Dir::root()?.dir(&below_root(path)?)?;
+    let owner = folder.itself()?.metadata()?;
+    let (me, theirs) = (geteuid(), owner.uid());
+    if owner.mode() & 0o022 != 0 || !me.is_root() && theirs != me.as_raw() {
+        return Ok(None);
+    }
+    let name = share.nonce_file.file_name().unwrap_or_default();
+    let Some(file) = folder.file(Path::new(name))? else { return Ok(None) };
+    let mut found = Vec::new();
+    file.take(limits::NONCE_BYTES_MAX as u64 + 1).read_to_end(&mut found)?;
+    let same = !found.is_empty()
+        && found.len() <= limits::NONCE_BYTES_MAX
+        && found == share.nonce.as_bytes();
+    Ok(same.then_some(folder))
+}
