@@ -245,7 +245,7 @@ impl Dir {
 
     fn open_at(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         inside(path)?;
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = flags | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         for _ in 0..AGAIN_MAX {
             match rustix::fs::openat2(&self.0, path, flags, mode, resolve) {
@@ -266,7 +266,8 @@ impl Dir {
         loop {
             let Some(component) = components.next() else { return Err(Errno::INVAL.into()) };
             let last = components.peek().is_none();
-            let (flags, mode) = if last { (flags, mode) } else { (step, Mode::empty()) };
+            let (flags, mode) =
+                if last { (flags | OFlags::NOFOLLOW, mode) } else { (step, Mode::empty()) };
             let from = above.as_ref().map_or(self.0.as_fd(), AsFd::as_fd);
             let opened = rustix::fs::openat(from, component.as_os_str(), flags, mode)?;
             if last {

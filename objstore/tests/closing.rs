@@ -6,7 +6,7 @@ use bagpress_broker::{Role, limits, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::Stored;
 use bagpress_objstore::staging::messages::Closed;
-use bagpress_objstore::staging::{Grant, Stager};
+use bagpress_objstore::staging::{Allowed, Grant, Stager};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 
@@ -34,7 +34,7 @@ async fn who_closes_asks_again_for_as_long_as_the_output_is_being_read() -> Outc
         }
         Some(())
     });
-    let stager = Stager::new(&worker, Vec::new());
+    let stager = Stager::new(&worker, Allowed::default());
     let grant = Grant { id, execution: Execution::random(), window: 1, share: None };
     let (sender, chunks) = mpsc::channel(1);
     drop(sender);

@@ -1,7 +1,9 @@
 //! What a hostile gatherer, or whoever may write into a folder, gets of a worker that hands files over by path: nothing.
 
+#[expect(dead_code, reason = "another test uses the rest")]
 #[path = "house/execute.rs"]
 mod execute;
+#[expect(dead_code, reason = "another test uses the rest")]
 mod house;
 
 use std::fs;

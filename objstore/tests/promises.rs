@@ -10,7 +10,7 @@ use bagpress_broker::result::{Cause, Failed, Place};
 use bagpress_broker::{limits, samples, subjects};
 use bagpress_codec::{DataKind, Digest};
 use bagpress_objstore::object_ref::{Bucket, Lookup};
-use bagpress_objstore::staging::Placed;
+use bagpress_objstore::staging::{Allowed, Placed};
 use bagpress_objstore::{Carried, Opened, Ready, Store, StoreError, Stored};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
@@ -71,7 +71,7 @@ impl Way {
         Ok(Self {
             results,
             transfer,
-            store: Store::new(&house.worker, vec![house.folder().to_owned()]),
+            store: Store::new(&house.worker, Allowed::below(vec![house.folder().to_owned()])),
             bucket: bucket(subjects::bucket(&house.bag)).await?,
             inputs: bucket(subjects::input_bucket(&house.bag)).await?,
             house,

@@ -11,6 +11,7 @@ use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
 use bagpress_broker::limits;
 use bagpress_broker::result::TaskResult;
 use bagpress_codec::DataKind;
+use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -50,10 +51,10 @@ fn specification() -> impl Strategy<Value = Specification> {
     let data = prop_oneof![
         (select(DataKind::ALL.to_vec()), any::<(u64, u64)>())
             .prop_map(|(data, (seed, bytes))| Data::Generated { data, seed, bytes }),
-        (digest(), any::<u64>()).prop_map(|(list, largest)| Data::Files {
-            list,
-            largest,
-            roots: Roots::default(),
+        (digest(), any::<u64>(), vec(text(), 0..40)).prop_map(|(list, largest, paths)| {
+            let mut roots = Roots::default();
+            paths.iter().for_each(|path| roots.add(path.as_ref()));
+            Data::Files { list, largest, roots }
         }),
     ];
     let name = "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?";

@@ -181,9 +181,9 @@ mod tests {
     use super::*;
 
     fn input(path: &Path) -> InputFile {
-        let metadata = fs::metadata(path).unwrap();
+        let (metadata, path) = (fs::metadata(path).unwrap(), path.canonicalize().unwrap());
         let (bytes, mtime_ns) = (metadata.len(), mtime_ns(&metadata));
-        InputFile { path: path.to_owned(), bytes, mtime_ns, inode: metadata.ino() }
+        InputFile { path, bytes, mtime_ns, inode: metadata.ino() }
     }
 
     fn read(opened: &OpenInput, most: usize) -> Result<Vec<u8>, Failed> {

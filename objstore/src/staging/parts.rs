@@ -366,21 +366,24 @@ fn private_folder(root: &Dir, bag: &BagId) -> io::Result<Dir> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     };
-    let mut tries = 0;
-    let private = loop {
-        tries += 1;
+    let make = || {
         if root.metadata(around).is_err() {
             made(root.make_dir(around))?;
             // Bags of other users may have theirs beside ours, where the outputs' folder lets them.
             let mode = root.itself()?.metadata()?.mode() & 0o1777;
             rustix::fs::fchmod(root.dir(around)?.itself()?, (mode | 0o700).into())?;
         }
-        let opened = made(root.make_dir(&folder)).and_then(|()| root.dir(&folder));
-        match opened {
+        made(root.make_dir(&folder))?;
+        root.dir(&folder)
+    };
+    let mut tries = 0;
+    let private = loop {
+        tries += 1;
+        match make() {
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound && tries < limits::PART_FOLDER_TRIES => {
             }
-            opened => break opened?,
+            made => break made?,
         }
     };
     let itself = private.itself()?;

@@ -28,7 +28,7 @@ struct Root(#[serde(serialize_with = "write_path", deserialize_with = "read_path
 
 impl Roots {
     /// Adds what lies at `path`.
-    pub(super) fn add(&mut self, path: &Path) {
+    pub(crate) fn add(&mut self, path: &Path) {
         if self.paths().any(|root| path.starts_with(root)) {
             return;
         }
