@@ -190,7 +190,8 @@ fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
     };
     let hash = |path: &Path| match &outputs {
         // What is no file is nobody's to call bad: it may lead to one that is sound.
-        Some(outputs) => hash_file(outputs, path)?.ok_or_else(|| io::Error::other("it is no file")),
+        Some(outputs) => hash_file(outputs, path)
+            .and_then(|found| found.ok_or_else(|| io::Error::other("it is no file"))),
         None => Err(io::ErrorKind::NotFound.into()),
     };
     let reading = plan.ledger.outcomes(|result| {
