@@ -2,9 +2,24 @@
 
 use std::path::PathBuf;
 
+use bagpress_producer::Trust;
 use clap::Args;
 
 use crate::broker_cli::{BrokerAt, PatienceArgs, SERVER_OF_RUN_HELP};
+
+/// Whose run folders are believed.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TrustArgs {
+    /// Believe a run folder that another user owns or can write to: it says what is written and removed
+    #[arg(long)]
+    pub(crate) trust_folder: bool,
+}
+
+impl TrustArgs {
+    pub(crate) fn trust(&self) -> Trust {
+        if self.trust_folder { Trust::Anybodys } else { Trust::Ours }
+    }
+}
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -35,6 +50,8 @@ pub(crate) struct StatusArgs {
     pub(crate) json: bool,
 
     #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+    #[command(flatten)]
     pub(crate) broker: BrokerAt,
     #[command(flatten)]
     pub(crate) patience: PatienceArgs,
@@ -55,6 +72,8 @@ pub(crate) struct CancelArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
     #[command(flatten)]
     pub(crate) broker: BrokerAt,
     #[command(flatten)]
@@ -106,6 +125,8 @@ pub(crate) struct RmArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
     #[command(flatten)]
     pub(crate) broker: BrokerAt,
     #[command(flatten)]

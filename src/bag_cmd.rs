@@ -21,7 +21,7 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<String> {
 
 pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
     logging::start(None)?;
-    let bag = args.bag.as_deref().map(Bag::parse).transpose()?;
+    let bag = args.bag.as_deref().map(|bag| Bag::parse(bag, &args.trust)).transpose()?;
     if let (Some(Bag::Folder(folder, _)), true) = (&bag, args.failed) {
         // The ledger has all of it.
         return failed(&args, &task_status::failed_in_folder(folder)?);
@@ -30,7 +30,7 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
     let broker = reach(&args.broker, &args.patience, bag.as_ref(), Role::Observer).await?;
     if broker.is_none() {
         match &bag {
-            Some(Bag::Folder(folder, _)) => say_where(folder),
+            Some(Bag::Folder(folder, _)) => say_where(folder)?,
             Some(Bag::Id(_)) | None => drop(address(&args.broker)?.context_missing()?),
         }
     }
@@ -58,13 +58,14 @@ fn failed(args: &StatusArgs, failed: &[task_status::Task]) -> Result<ExitCode> {
 }
 
 /// Where the bag's server is, for somebody who wants to know more than the ledger says.
-fn say_where(folder: &RunFolder) {
-    match folder.server() {
+fn say_where(folder: &RunFolder) -> Result<()> {
+    match folder.server()? {
         Some(server) if server != "local" => {
             message(&format!("note: from the run folder alone; --server {server} tells more"));
         }
         _ => message("note: from the run folder alone, its server is not running"),
     }
+    Ok(())
 }
 
 async fn watch(args: &StatusArgs, bag: Option<&Bag>, broker: Option<&Broker>) -> Result<ExitCode> {
@@ -101,7 +102,7 @@ async fn watch(args: &StatusArgs, bag: Option<&Bag>, broker: Option<&Broker>) ->
 /// meanwhile.
 async fn of_folder(folder: &RunFolder, broker: Option<&Broker>) -> Result<status::Bag> {
     match status::of_folder(folder, broker).await {
-        Err(error) if folder.server().as_deref() == Some("local") => {
+        Err(error) if folder.server()?.as_deref() == Some("local") => {
             tracing::debug!(%error, "the run's server has ended");
             status::of_folder(folder, None).await
         }
@@ -116,7 +117,7 @@ fn shown(bag: &status::Bag) -> Result<(String, serde_json::Value, bool)> {
 
 pub(crate) async fn cancel(args: CancelArgs) -> Result<ExitCode> {
     logging::start(None)?;
-    let bag = Bag::parse(&args.bag)?;
+    let bag = Bag::parse(&args.bag, &args.trust)?;
     let broker = reach(&args.broker, &args.patience, Some(&bag), Role::Producer).await?;
     let broker = broker.map_or_else(|| Err(not_running(&bag)), Ok)?;
     let cancelled = broker.unless_denied(cancel::cancel(&broker, bag.id())).await?;
@@ -143,7 +144,11 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<ExitCode> {
 pub(crate) fn not_running(bag: &Bag) -> anyhow::Error {
     match bag {
         Bag::Folder(folder, _) => {
-            let (path, server) = (name(folder.path()), folder.server());
+            let path = name(folder.path());
+            let server = match folder.server() {
+                Ok(server) => server,
+                Err(error) => return error,
+            };
             match server.filter(|server| server != "local") {
                 Some(server) => Usage::error(
                     format!("{path} was run on {server}, which was not named"),

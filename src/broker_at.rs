@@ -11,9 +11,10 @@ use bagpress_broker::{Address, Broker, Role};
 use bagpress_producer::{RunFolder, Specification, Usage, message};
 
 use crate::access::refused;
+use crate::bag_cli::TrustArgs;
 use crate::broker_cli::{BrokerAt, DurabilityArg, LocalArgs, PatienceArgs};
 use crate::context;
-use crate::flags::parse_url;
+use crate::flags::{idle_flag, parse_url};
 
 /// Where a bag runs.
 pub(crate) enum At {
@@ -75,11 +76,15 @@ pub(crate) enum Bag {
 }
 
 impl Bag {
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str, trust: &TrustArgs) -> Result<Self> {
         if text.contains('/') {
-            let folder = RunFolder::existing(Path::new(text))?;
+            let folder = RunFolder::existing(Path::new(text), trust.trust())?;
             let specification = Specification::read(&folder)?;
             return Ok(Self::Folder(folder, Box::new(specification)));
+        }
+        if trust.trust_folder {
+            let why = "no run folder is read";
+            return Err(idle_flag("--trust-folder", "with a bag's id", why));
         }
         let id = text.parse().map_err(|error| {
             Usage::error(
@@ -123,9 +128,9 @@ pub(crate) async fn reach(
     role: Role,
 ) -> Result<Option<Broker>> {
     let named = address(at)?;
+    let store = bag.and_then(Bag::folder).map(RunFolder::store).transpose()?;
     let own = || {
-        let folder = bag.and_then(Bag::folder)?;
-        server::running(&folder.broker()).unwrap_or_else(|error| {
+        server::running(store.as_deref()?).unwrap_or_else(|error| {
             message(&format!("note: the run's own server is not asked: {error}"));
             None
         })

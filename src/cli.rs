@@ -11,7 +11,7 @@ use bagpress_codec::{Codec, DataKind};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::bag_cli::{CancelArgs, RmArgs, StatusArgs};
+use crate::bag_cli::{CancelArgs, RmArgs, StatusArgs, TrustArgs};
 use crate::broker_cli::{BrokerArgs, BrokerAt, LocalArgs, PatienceArgs, SERVER_HELP, WorkerArgs};
 use crate::select_cli::SelectArgs;
 
@@ -107,6 +107,9 @@ pub(crate) struct BagArgs {
     /// Folder of all runs
     #[arg(long, env = "BAGPRESS_RUNS", value_name = "DIR", default_value = "runs")]
     pub(crate) runs: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
 
     /// Pool of workers that takes the tasks
     #[arg(long, env = "BAGPRESS_POOL", value_name = "POOL", default_value = "default")]
@@ -277,6 +280,8 @@ pub(crate) struct GatherArgs {
     pub(crate) resume: bool,
 
     #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+    #[command(flatten)]
     pub(crate) follow: FollowArgs,
     #[command(flatten)]
     pub(crate) broker: BrokerAt,
@@ -302,6 +307,8 @@ pub(crate) struct VerifyArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
     #[command(flatten)]
     pub(crate) broker: BrokerAt,
     #[command(flatten)]

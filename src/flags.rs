@@ -86,6 +86,12 @@ const RULES: &[Rule] = &[
         why: "sweeping spares what a bag owns",
     },
     Rule {
+        verbs: MAKES,
+        flags: &["trust_folder"],
+        idle: Idle::With(&["dry_run"]),
+        why: "a dry run reads no run folder",
+    },
+    Rule {
         verbs: &["rm"],
         flags: &["runs"],
         idle: Idle::Without(&["orphans"]),
@@ -146,6 +152,9 @@ pub(crate) fn parse() -> Result<Cli> {
         match &mut cli.verb {
             Verb::Run(args) => refuse_idle_values(&args.bag)?,
             Verb::Submit(args) => refuse_idle_values(&args.bag)?,
+            Verb::Status(args) if args.bag.is_none() && args.trust.trust_folder => {
+                return Err(idle_flag("--trust-folder", "without BAG", "no run folder is read"));
+            }
             Verb::Status(args)
                 if args.failed && args.bag.as_ref().is_some_and(|bag| bag.contains('/')) =>
             {

@@ -19,15 +19,26 @@ static LOG: OnceLock<Log> = OnceLock::new();
 
 /// Starts logging to `file`, a JSON line an event; without one, warnings go to stderr.
 pub(crate) fn start(file: Option<&Path>) -> Result<()> {
+    let open = |path| {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        file.with_context(|| format!("open the log {}", name(path)))
+    };
+    start_with(file.map(open).transpose()?)
+}
+
+/// The same, to a file that is open.
+pub(crate) fn start_in(file: File) -> Result<()> {
+    start_with(Some(file))
+}
+
+fn start_with(file: Option<File>) -> Result<()> {
     let level = if file.is_some() { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("BAGPRESS_LOG").unwrap_or_else(|_| {
         // The client's own words about lost connections repeat ours.
         EnvFilter::new(format!("{level},async_nats=error"))
     });
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
-    if let Some(path) = file {
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        let file = file.with_context(|| format!("open the log {}", name(path)))?;
+    if let Some(file) = file {
         let log = Log::start(file).context("start the log's thread")?;
         subscriber.json().with_writer(LOG.get_or_init(|| log).clone()).init();
     } else {

@@ -21,7 +21,7 @@ use crate::terminal::print;
 pub(crate) async fn rm(mut args: RmArgs) -> Result<ExitCode> {
     logging::start(None)?;
     let Some(text) = &args.bag else { return orphans(&args).await };
-    let bag = Bag::parse(text)?;
+    let bag = Bag::parse(text, &args.trust)?;
     if args.folder_only {
         // One that is exported is for others.
         (args.broker.server, args.broker.context) = (None, None);
@@ -42,7 +42,7 @@ pub(crate) async fn rm(mut args: RmArgs) -> Result<ExitCode> {
         }
         Bag::Folder(folder, specification) => {
             let named = address(&args.broker)?.is_some();
-            let elsewhere = folder.server().is_some_and(|server| server != "local");
+            let elsewhere = folder.server()?.is_some_and(|server| server != "local");
             if elsewhere && !named && !args.folder_only {
                 return Err(not_running(&bag));
             }
@@ -124,12 +124,16 @@ async fn orphans(args: &RmArgs) -> Result<ExitCode> {
         }
         None => message("note: run folders only; --server URL sweeps a server too"),
     }
-    let runs = sweep::runs(&args.runs, args.dry_run).await.context("sweep the run folders")?;
-    swept.extend(runs);
+    let runs = sweep::runs(&args.runs, args.trust.trust(), args.dry_run);
+    let sweep::Runs { swept: of_runs, skipped } = runs.await.context("sweep the run folders")?;
+    swept.extend(of_runs);
     let verb = if args.dry_run { "would remove" } else { "removed" };
     let line = |s: &sweep::Swept| format!("{verb} {}: {}\n", words(&s.named()), words(&s.why));
     let text: String = swept.iter().map(line).collect();
     print(&if args.json { json(&swept)? } else { text })?;
+    for skipped in skipped {
+        message(&format!("skipped: {skipped}"));
+    }
     if swept.is_empty() && !args.json {
         message("nothing to sweep");
     }

@@ -29,6 +29,9 @@ use crate::logging;
 use crate::preview_cmd;
 use crate::terminal::{Signals, print, printed};
 
+/// Log of whoever gathers or submits.
+const PRODUCER_LOG: &str = "producer.log";
+
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let dry_run = args.bag.select.dry_run;
@@ -39,7 +42,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     // Before anything is written.
     let at = At::of(&args.broker, &args.local)?;
     let Some(prepared) = prepared(request).await? else { return Ok(ExitCode::SUCCESS) };
-    logging::start(Some(&prepared.folder.logs().join("producer.log")))?;
+    logging::start_in(prepared.folder.log(PRODUCER_LOG)?)?;
     let Prepared { folder, lock, specification, fresh, notes } = *prepared;
     let how = How { retry_failed: false, repair: false, resume: false, fresh, notes };
     let by = By { local: &args.local, follow: &args.follow, patience: &args.patience };
@@ -55,7 +58,7 @@ pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
     }
     let at = at.context_missing()?;
     let Some(prepared) = prepared(request).await? else { return Ok(ExitCode::SUCCESS) };
-    logging::start(Some(&prepared.folder.logs().join("producer.log")))?;
+    logging::start_in(prepared.folder.log(PRODUCER_LOG)?)?;
     message(&format!("broker: {} (from {})", at.0.url(), at.1));
     let Prepared { folder, lock, specification, notes, .. } = *prepared;
     say(&notes);
@@ -81,11 +84,11 @@ pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
 pub(crate) async fn gather(args: GatherArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let at = At::of(&args.broker, &args.local)?;
-    let folder = RunFolder::existing(&args.folder)?;
+    let folder = RunFolder::existing(&args.folder, args.trust.trust())?;
     let specification = Specification::read(&folder)?;
-    folder.create()?;
+    folder.make_inside()?;
     let lock = folder.lock()?;
-    logging::start(Some(&folder.logs().join("producer.log")))?;
+    logging::start_in(folder.log(PRODUCER_LOG)?)?;
     let how = How {
         retry_failed: args.retry_failed,
         repair: args.repair,
@@ -264,7 +267,7 @@ async fn conclude(
     write_failed(folder, &gathered.plan)?;
     summary.write(folder)?;
     if gathered.plan.specification.results == ResultPath::Staged {
-        remove_store(&folder.broker()).await?;
+        remove_store(&folder.store()?).await?;
     }
     let (failed, tasks) = (summary.failed, summary.tasks);
     if args.json {
@@ -307,6 +310,7 @@ fn request(bag: BagArgs) -> Result<Request> {
         keep_inputs: bag.keep_inputs,
         name: bag.name,
         runs: bag.runs,
+        trust: bag.trust.trust(),
         pool: bag.pool,
         attempts: bag.attempts,
         verify: match bag.verify {

@@ -20,7 +20,7 @@ use crate::terminal::print;
 
 pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     logging::start(None)?;
-    let folder = RunFolder::existing(&args.folder)?;
+    let folder = RunFolder::existing(&args.folder, args.trust.trust())?;
     let specification = Specification::read(&folder)?;
     let only_objects = specification.results == ResultPath::Objects && !specification.has_files();
     if args.nats_server.is_some() && !only_objects {
@@ -31,7 +31,7 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     let named = if only_objects { address(&args.broker)? } else { None };
     let mut at = named.map(|(address, _)| address);
     let mut cluster = None;
-    if at.is_none() && only_objects && folder.broker().is_dir() {
+    if at.is_none() && only_objects && folder.store()?.is_dir() {
         let options = local::Options {
             program: find_program(args.nats_server.as_deref())?,
             workers: 0,

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::result::{Cause, Failed, FileId, Outcome, Place, TaskResult, wall_clock_us};
 use bagpress_broker::{Broker, Followed, limits, quote, subjects};
+use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::object_ref::Bucket;
 use bagpress_objstore::staging::{Parts, Placed, Plan as _, Receiver, Syncer};
 use bagpress_objstore::{Trouble, said};
@@ -30,7 +31,7 @@ pub(crate) struct Acceptor {
     pub(crate) plan: BagPlan,
     pub(crate) parts: Option<(Arc<Parts>, Syncer)>,
     pub(crate) bucket: Option<Bucket>,
-    pub(crate) stats: Option<PathBuf>,
+    pub(crate) stats: Option<Dir>,
     /// The stats files being written.
     pub(crate) writing: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
@@ -251,7 +252,7 @@ impl Acceptor {
     }
 
     /// Writes the stats files beside the next batch; waits for those of the last one.
-    async fn write_stats_beside(&self, folder: PathBuf, results: Vec<Arc<TaskResult>>) {
+    async fn write_stats_beside(&self, folder: Dir, results: Vec<Arc<TaskResult>>) {
         let codec = self.plan.specification.codec.to_string();
         let mut writing = self.writing.lock().await;
         if let Some(before) = writing.take()

@@ -152,7 +152,7 @@ impl Run {
 }
 
 fn acceptor(folder: &tempfile::TempDir, parts: &Arc<Parts>) -> Acceptor {
-    let ledger = Ledger::open(&folder.path().join("manifest.jsonl"), TASKS).unwrap();
+    let ledger = Ledger::at(&folder.path().join("manifest.jsonl"), TASKS).unwrap();
     assert!(ledger.bad_lines.is_empty());
     let plan = BagPlan {
         specification: Arc::new(specification()),
@@ -286,7 +286,7 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.jsonl");
-        let (manifest, _) = Manifest::open(&path, |_| {}).unwrap();
+        let (manifest, _) = Manifest::at(&path, |_| {}).unwrap();
         let mut written = Vec::new();
         for (index, (first, second, attempt)) in (0..).zip(&outcomes) {
             written.push(Entry::Outcome(result(index, 0, *first, *attempt)));
@@ -306,7 +306,7 @@ proptest! {
         std::fs::write(&path, &bytes).unwrap();
 
         let mut read = Vec::new();
-        let (_, bad) = Manifest::open(&path, |entry| read.push(entry)).unwrap();
+        let (_, bad) = Manifest::at(&path, |entry| read.push(entry)).unwrap();
         let mut rest = written.iter();
         for entry in &read {
             prop_assert!(rest.any(|other| other == entry), "a line that nobody wrote, or out of order");
@@ -323,7 +323,7 @@ proptest! {
         }
 
         // The highest round that a line is left of is the one that counts, also without its begun line.
-        let ledger = Ledger::open(&path, TASKS).unwrap();
+        let ledger = Ledger::at(&path, TASKS).unwrap();
         for index in 0..TASKS {
             if let Some(found) = ledger.outcome(index, 0) {
                 let highest = read.iter().filter_map(|entry| match entry {

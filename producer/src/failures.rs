@@ -1,6 +1,5 @@
 //! The failed tasks of a bag, one by one from its ledger: memory does not grow with their number.
 
-use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
@@ -10,7 +9,8 @@ use bagpress_broker::result::{Outcome, TaskResult};
 use serde::ser::{Error as _, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::folder::RunFolder;
+use crate::files::part_of;
+use crate::folder::{FAILED, RunFolder};
 use crate::inputs;
 use crate::plan::BagPlan;
 
@@ -147,18 +147,13 @@ fn each(plan: &BagPlan, mut see: impl FnMut(Failure)) -> io::Result<()> {
 ///
 /// What the system said.
 pub fn write_failed(folder: &RunFolder, plan: &BagPlan) -> Result<()> {
-    let path = folder.failed();
+    let path = folder.at(FAILED);
     let context = || format!("write {}", name(&path));
     if plan.ledger.tally(|tally| tally.failed) == 0 {
-        return match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("remove {}", name(&path)))
-            }
-            _ => Ok(()),
-        };
+        return folder.remove(FAILED).with_context(|| format!("remove {}", name(&path)));
     }
-    let part = path.with_extension("part");
-    let mut file = BufWriter::new(File::create(&part).with_context(context)?);
+    let part = part_of(FAILED);
+    let mut file = BufWriter::new(folder.create(&part).with_context(context)?);
     let mut written = Ok(());
     each(plan, |failure| {
         if written.is_ok() {
@@ -168,5 +163,5 @@ pub fn write_failed(folder: &RunFolder, plan: &BagPlan) -> Result<()> {
     .with_context(|| format!("read {}", name(plan.ledger.path())))?;
     written.and_then(|()| file.flush()).with_context(context)?;
     file.get_ref().sync_all().with_context(context)?;
-    fs::rename(&part, &path).with_context(context)
+    folder.rename(&part, FAILED).with_context(context)
 }

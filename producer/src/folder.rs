@@ -1,196 +1,276 @@
 //! A run's folder: where everything is that one run leaves behind.
+//!
+//! It is held, not named: what was looked at is what is read, written and removed, whatever its path leads to meanwhile.
+//! A file in it that says what is done is believed only if [`Trust`] allows it, and no link is followed.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::fs::DirBuilder;
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::RunName;
 use bagpress_broker::quote::name;
-use bagpress_broker::{limits, machine};
-use rustix::fs::{FlockOperation, flock};
+use bagpress_objstore::beneath::Dir;
+use rustix::fs::{Mode, OFlags, fstat};
 
 use crate::Usage;
+use crate::files::is_no_file;
+pub use crate::lock::GatherLock;
+use crate::trust::Trust;
 
-/// `runs/<name>/<staged|objects>/`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The specification.
+pub(crate) const SPECIFICATION: &str = "bag.json";
+/// The files of a bag of files.
+pub(crate) const INPUTS: &str = "inputs.jsonl";
+/// The folders without files of a bag of files.
+pub(crate) const FOLDERS: &str = "folders.jsonl";
+/// The ledger.
+pub(crate) const MANIFEST: &str = "manifest.jsonl";
+/// Why deliveries were given back, when the server that knew is gone.
+pub(crate) const ATTEMPTS: &str = "attempts.jsonl";
+/// The failed tasks, if there are any when it is summed up.
+pub(crate) const FAILED: &str = "failed.txt";
+/// What the run came to, for people.
+pub(crate) const SUMMARY_TEXT: &str = "summary.txt";
+/// What the run came to, for programs: where it is, the run is over.
+pub(crate) const SUMMARY: &str = "summary.json";
+/// Where the run's bag is.
+pub(crate) const SERVER: &str = "server.txt";
+/// Who gathers it.
+pub(crate) const LOCK: &str = ".lock";
+/// Outputs of a run that has no other folder for them, and stats.
+pub(crate) const RESULTS: &str = "results";
+/// Logs of the run's own processes.
+pub(crate) const LOGS: &str = "logs";
+/// The store of the run's own server.
+pub(crate) const STORE: &str = ".broker";
+
+/// Mode of the folders above a run's own, where they are not there: who may enter sees the names of runs.
+const ABOVE_MODE: u32 = 0o755;
+
+/// `runs/<name>/<staged|objects>/`, held.
+#[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
-}
-
-/// Held by the one gatherer of a run; the kernel gives it back when the process ends.
-#[derive(Debug)]
-pub struct GatherLock {
-    file: File,
-    identity: String,
-}
-
-impl Drop for GatherLock {
-    fn drop(&mut self) {
-        // Whoever looks sees that nobody holds it; a killed process leaves its id, which is dead.
-        self.file.set_len(0).ok();
-    }
-}
-
-impl GatherLock {
-    /// Which lock this is: kernel, device and inode. No two processes hold the same one.
-    pub(crate) fn identity(&self) -> &str {
-        &self.identity
-    }
+    held: Dir,
+    trust: Trust,
 }
 
 impl RunFolder {
-    /// The folder of run `name`, with results by `results`, below `runs`.
+    /// Where the folder of run `name` is, with results by `results`, below `runs`.
     #[must_use]
-    pub fn of(runs: &Path, name: &RunName, results: ResultPath) -> Self {
-        Self { path: runs.join(name.as_str()).join(results.as_str()) }
+    pub fn path_of(runs: &Path, name: &RunName, results: ResultPath) -> PathBuf {
+        runs.join(name.as_str()).join(results.as_str())
     }
 
-    /// A folder that somebody named.
+    /// Makes it, with what belongs in it, for its owner alone; one that is there is used.
     ///
     /// # Errors
     ///
-    /// If it holds no run.
-    pub fn existing(path: &Path) -> Result<Self> {
-        let folder = Self { path: path.to_owned() };
-        if folder.specification().is_file() {
-            return Ok(folder);
-        }
-        let inside = ["staged", "objects"].iter().find(|p| path.join(p).join("bag.json").is_file());
-        let hint = inside.map_or_else(
-            || "name the folder that holds bag.json, such as runs/NAME/staged".to_owned(),
-            |inside| format!("did you mean {}?", bagpress_broker::quote::name(path.join(inside))),
-        );
-        Err(Usage::error(
-            format!("{} is no run folder: it has no bag.json", bagpress_broker::quote::name(path)),
-            hint,
-        ))
+    /// [`Usage`] if that is not possible, or if the one that is there is not believed.
+    pub fn make(runs: &Path, name: &RunName, results: ResultPath, trust: Trust) -> Result<Self> {
+        let path = Self::path_of(runs, name, results);
+        let around = runs.join(name.as_str());
+        DirBuilder::new()
+            .recursive(true)
+            .mode(ABOVE_MODE)
+            .create(runs)
+            .map_err(|error| cannot_be_made(&path, &error))?;
+        let made = Dir::open(runs).and_then(|runs| make_dir(&runs, name.as_str()));
+        let run = made.map_err(|error| cannot_be_made(&path, &error))?;
+        trust.check(&around, &fstat(&run)?)?;
+        let held = make_dir(&run, results.as_str());
+        let folder = Self { held: held.map_err(|e| cannot_be_made(&path, &e))?, path, trust };
+        let made = folder.check().and_then(|()| folder.make_inside());
+        made.inspect_err(|_| folder.remove_empty())?;
+        Ok(folder)
     }
 
-    /// Makes the folder, and those in it.
+    /// A folder that somebody named: links to it are followed, and what they lead to is looked at.
     ///
     /// # Errors
     ///
-    /// If that is not possible, naming the folder.
-    pub fn create(&self) -> Result<()> {
-        for folder in [self.results(), self.logs()] {
-            fs::create_dir_all(&folder).map_err(|error| {
-                Usage::error(
-                    format!(
-                        "the run folder {} cannot be made: {error}",
-                        bagpress_broker::quote::name(&folder)
-                    ),
-                    "choose a writable place with --runs DIR",
-                )
-            })?;
+    /// [`Usage`] if it holds no run, or is not believed.
+    pub fn existing(path: &Path, trust: Trust) -> Result<Self> {
+        let held = match Dir::open(path) {
+            Ok(held) => held,
+            Err(error) if is_absent(&error) => return Err(no_run(path)),
+            Err(error) => {
+                return Err(Usage::error(
+                    format!("the run folder {} cannot be opened: {error}", name(path)),
+                    "name a folder that you may read",
+                ));
+            }
+        };
+        Self::of_held(path, held, trust)?.ok_or_else(|| no_run(path))
+    }
+
+    /// A folder that is held; none if it holds no run.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`] if it is not believed.
+    pub(crate) fn of_held(path: &Path, held: Dir, trust: Trust) -> Result<Option<Self>> {
+        let folder = Self { path: path.to_owned(), held, trust };
+        match folder.held.metadata(Path::new(SPECIFICATION)) {
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("look into {}", name(path))),
+            Ok(_) => folder.check().map(|()| Some(folder)),
         }
-        let probe = self.path.join(".lock");
-        OpenOptions::new().create(true).append(true).open(&probe).map_err(|error| {
-            Usage::error(
-                format!(
-                    "the run folder {} is not writable: {error}",
-                    bagpress_broker::quote::name(&self.path)
-                ),
-                "choose a writable place with --runs DIR",
-            )
-        })?;
+    }
+
+    fn check(&self) -> Result<()> {
+        self.trust.check(&self.path, &fstat(&self.held)?)?;
+        self.trust.check_above(&self.path, &self.held)
+    }
+
+    /// Makes the folders in it, if they are not there.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`] if that is not possible, naming the folder.
+    pub fn make_inside(&self) -> Result<()> {
+        for inside in [RESULTS, LOGS] {
+            let made = make_dir(&self.held, inside);
+            made.map_err(|error| cannot_be_made(&self.at(inside), &error))?;
+        }
         Ok(())
     }
 
-    /// Removes what [`create`](Self::create) made, when the bag was refused after all: nothing that has
+    /// Removes what [`make`](Self::make) made, when the bag was refused after all: nothing that has
     /// something in it.
     pub(crate) fn remove_unused(&self, lock: GatherLock) {
-        fs::remove_file(self.path.join(".lock")).ok();
+        self.remove(LOCK).ok();
         self.remove_empty();
         drop(lock);
     }
 
     /// Removes those of the folders that are empty.
-    pub(crate) fn remove_empty(&self) {
-        let mut folders = vec![self.results(), self.logs(), self.path.clone()];
-        folders.extend(self.path.parent().map(Path::to_owned));
-        for folder in folders {
-            fs::remove_dir(folder).ok();
+    fn remove_empty(&self) {
+        for inside in [RESULTS, LOGS] {
+            self.held.remove_dir(Path::new(inside)).ok();
         }
+        self.remove_itself().ok();
     }
 
-    /// Becomes its one gatherer.
+    /// Removes the folder if nothing is in it, and that of the run's name if that is empty then: the other result path may
+    /// have a run of that name.
     ///
     /// # Errors
     ///
-    /// If another process is, naming it.
-    pub fn lock(&self) -> Result<GatherLock> {
-        let path = self.path.join(".lock");
-        let mut file = loop {
-            let file =
-                OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
-            let file = file.map_err(|error| {
-                Usage::error(
-                    format!("the run folder {} is not writable: {error}", name(&self.path)),
-                    "choose a writable place with --runs DIR",
-                )
-            })?;
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-                let holder = fs::read_to_string(&path).unwrap_or_default();
-                return Err(Usage::error(
-                    format!("{} is being gathered by process {}", name(&self.path), holder.trim()),
-                    "wait for it, or stop it",
-                ));
-            }
-            // Whoever held it before may have removed the file meanwhile: then it locks nothing.
-            let held = file.metadata().context("lock the run folder")?.ino();
-            if fs::metadata(&path).is_ok_and(|there| there.ino() == held) {
-                break file;
-            }
-        };
-        file.set_len(0).context("lock the run folder")?;
-        writeln!(file, "{}", std::process::id()).context("lock the run folder")?;
-        let metadata = file.metadata().context("lock the run folder")?;
-        let kernel = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let identity = format!("{}/{}:{}", kernel.trim(), metadata.dev(), metadata.ino());
-        Ok(GatherLock { file, identity })
-    }
-
-    /// As [`lock`](Self::lock), and waits for as long as `patience` for its holder to end.
-    ///
-    /// # Errors
-    ///
-    /// As [`lock`](Self::lock).
-    pub async fn lock_within(&self, patience: Duration) -> Result<GatherLock> {
-        let deadline = tokio::time::Instant::now() + patience;
-        loop {
-            match self.lock() {
-                Err(_) if tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(limits::RETRY_WAIT).await;
-                }
-                locked => return locked,
-            }
+    /// What the system said of the first.
+    pub(crate) fn remove_itself(&self) -> io::Result<()> {
+        // What was named may be a link, or `.`: the name is asked for where it is really.
+        let path = self.path.canonicalize()?;
+        let (above, name) = (above(&self.held)?, path.file_name().unwrap_or_default());
+        above.remove_dir(Path::new(name))?;
+        if let Some(name) = path.parent().and_then(Path::file_name) {
+            self::above(&above)?.remove_dir(Path::new(name)).ok();
         }
+        Ok(())
     }
 
-    /// The process of this machine that gathers the run now, if one does.
+    pub(crate) fn not_writable(&self, error: anyhow::Error) -> anyhow::Error {
+        if error.is::<Usage>() {
+            return error;
+        }
+        Usage::error(
+            format!("the run folder {} is not writable: {error:#}", name(&self.path)),
+            "choose a writable place with --runs DIR",
+        )
+    }
+
+    /// The folder itself, as it is called.
     #[must_use]
-    pub fn gatherer(&self) -> Option<u32> {
-        let holder = fs::read_to_string(self.path.join(".lock")).ok()?;
-        let pid: u32 = holder.trim().parse().ok()?;
-        // Another process may have got the id of a killed one: the lock itself tells. It is not even
-        // tried where nobody of that id lives, so that looking keeps no gatherer from starting.
-        (machine::lives(pid) && self.is_locked()).then_some(pid)
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
-    fn is_locked(&self) -> bool {
-        let Ok(file) = File::open(self.path.join(".lock")) else { return false };
-        flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+    /// What something in it is called.
+    pub(crate) fn at(&self, inside: &str) -> PathBuf {
+        self.path.join(inside)
+    }
+
+    /// The folder itself.
+    pub(crate) fn held(&self) -> &Dir {
+        &self.held
+    }
+
+    pub(crate) fn trust(&self) -> Trust {
+        self.trust
+    }
+
+    /// `results/`, held.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn held_results(&self) -> Result<Dir> {
+        let held = self.held.dir(Path::new(RESULTS));
+        held.with_context(|| format!("open {}", name(self.results())))
+    }
+
+    /// `results/`.
+    #[must_use]
+    pub fn results(&self) -> PathBuf {
+        self.at(RESULTS)
+    }
+
+    /// `logs/`.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.at(LOGS)
+    }
+
+    /// `.broker/`: the store of the run's own server, which need not be there.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`] if it is not believed, or a link.
+    pub fn store(&self) -> Result<PathBuf> {
+        let path = self.at(STORE);
+        match self.held.dir(Path::new(STORE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if is_no_file(&error) || is_absent(&error) => {
+                return Err(self.no_file(STORE));
+            }
+            held => {
+                let held = held.with_context(|| format!("open {}", name(&path)))?;
+                self.trust.check(&path, &fstat(&held)?)?;
+            }
+        }
+        Ok(path)
+    }
+
+    /// The same, made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Self::store).
+    pub(crate) fn make_store(&self) -> Result<PathBuf> {
+        let made = make_dir(&self.held, STORE);
+        if let Err(error) = made
+            && !is_no_file(&error)
+            && !is_absent(&error)
+        {
+            return Err(cannot_be_made(&self.at(STORE), &error));
+        }
+        self.store()
     }
 
     /// Where the run's bag is: `local`, or the server's URL, without what lets one in.
-    #[must_use]
-    pub fn server(&self) -> Option<String> {
-        let server = fs::read_to_string(self.path.join("server.txt")).ok()?;
-        Some(server.trim().to_owned())
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn server(&self) -> Result<Option<String>> {
+        let Some(mut file) = self.open(SERVER)? else { return Ok(None) };
+        let mut server = String::new();
+        let read = file.read_to_string(&mut server);
+        read.with_context(|| format!("read {}", name(self.at(SERVER))))?;
+        Ok(Some(server.trim().to_owned()))
     }
 
     /// Notes where the run's bag is; none is its own server.
@@ -207,87 +287,40 @@ impl RunFolder {
         };
         let urls = |all: &str| all.split(',').map(without_secrets).collect::<Vec<_>>().join(",");
         let server = url.map_or_else(|| "local".to_owned(), urls);
-        let path = self.path.join("server.txt");
-        fs::write(&path, server + "\n")
-            .with_context(|| format!("write {}", bagpress_broker::quote::name(&path)))
-    }
-
-    /// The folder itself.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// `bag.json`: the specification.
-    #[must_use]
-    pub fn specification(&self) -> PathBuf {
-        self.path.join("bag.json")
-    }
-
-    /// `inputs.jsonl`: the files of a bag of files.
-    #[must_use]
-    pub fn inputs(&self) -> PathBuf {
-        self.path.join("inputs.jsonl")
-    }
-
-    /// `folders.jsonl`: the folders without files of a bag of files.
-    #[must_use]
-    pub(crate) fn folders(&self) -> PathBuf {
-        self.path.join("folders.jsonl")
-    }
-
-    /// `manifest.jsonl`: the ledger.
-    #[must_use]
-    pub fn manifest(&self) -> PathBuf {
-        self.path.join("manifest.jsonl")
-    }
-
-    /// `attempts.jsonl`: why deliveries were given back, when the server that knew is gone.
-    #[must_use]
-    pub fn attempts(&self) -> PathBuf {
-        self.path.join("attempts.jsonl")
-    }
-
-    /// `failed.txt`: the failed tasks, if there are any when it is summed up.
-    #[must_use]
-    pub fn failed(&self) -> PathBuf {
-        self.path.join("failed.txt")
-    }
-
-    /// `results/`.
-    #[must_use]
-    pub fn results(&self) -> PathBuf {
-        self.path.join("results")
-    }
-
-    /// `logs/`.
-    #[must_use]
-    pub fn logs(&self) -> PathBuf {
-        self.path.join("logs")
-    }
-
-    /// `.broker/`: the store of the run's own server.
-    #[must_use]
-    pub fn broker(&self) -> PathBuf {
-        self.path.join(".broker")
+        self.write_durably(SERVER, (server + "\n").as_bytes())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_that_got_the_id_of_a_killed_gatherer_is_none() {
-        let place = tempfile::tempdir().unwrap();
-        let folder = RunFolder { path: place.path().to_owned() };
-        let ours = std::process::id();
-        // As a killed gatherer leaves it, whose id we have got.
-        fs::write(folder.path().join(".lock"), format!("{ours}\n")).unwrap();
-        assert_eq!(folder.gatherer(), None);
-        let lock = folder.lock().unwrap();
-        assert_eq!(folder.gatherer(), Some(ours));
-        drop(lock);
-        assert_eq!(folder.gatherer(), None);
+/// Makes a folder for its owner alone, and holds it, or the one that is there; a link is an error.
+fn make_dir(around: &Dir, inside: &str) -> io::Result<Dir> {
+    match around.make_dir(Path::new(inside)) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => around.dir(Path::new(inside)),
     }
+}
+
+/// The folder that a held one is in.
+fn above(held: &Dir) -> io::Result<Dir> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(Dir::from(rustix::fs::openat(held, "..", flags, Mode::empty())?))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn cannot_be_made(folder: &Path, error: &io::Error) -> anyhow::Error {
+    Usage::error(
+        format!("the run folder {} cannot be made: {error}", name(folder)),
+        "choose a writable place with --runs DIR",
+    )
+}
+
+fn no_run(path: &Path) -> anyhow::Error {
+    let inside = ["staged", "objects"].iter().find(|p| path.join(p).join(SPECIFICATION).is_file());
+    let hint = inside.map_or_else(
+        || "name the folder that holds bag.json, such as runs/NAME/staged".to_owned(),
+        |inside| format!("did you mean {}?", name(path.join(inside))),
+    );
+    Usage::error(format!("{} is no run folder: it has no bag.json", name(path)), hint)
 }

@@ -18,21 +18,21 @@ use tracing::{debug, warn};
 use crate::accept::{Accepted, Acceptor, output_bucket, syncer_of};
 use crate::dispatch::Dispatch;
 use crate::ends::Ends;
-use crate::folder::{GatherLock, RunFolder};
+use crate::folder::{FOLDERS, GatherLock, RunFolder, SUMMARY};
 use crate::history::{self, History};
-use crate::inputs::InputList;
 use crate::inputs::folders;
 use crate::journal::Journal;
 use crate::lease::Lease;
-use crate::ledger::{Bits, Ledger};
+use crate::ledger::Bits;
 use crate::offers::Table;
 use crate::outcomes::{Batch, Outcomes};
 use crate::plan::BagPlan;
+pub use crate::plan::open_plan;
 use crate::progress::Progress;
 use crate::publish::Publisher;
 use crate::requirements::require;
 use crate::room::Room;
-use crate::spec::{Data, Specification};
+use crate::spec::Specification;
 use crate::standstill::line_of;
 use crate::vanished::Vanished;
 use crate::wake::{Waker, Waking};
@@ -78,30 +78,6 @@ pub struct Gathered {
     pub duplicates: u64,
     /// Deliveries that were given back, by cause.
     pub given_back: BTreeMap<Cause, u64>,
-}
-
-/// Opens a run's plan.
-///
-/// # Errors
-///
-/// If its files cannot be read.
-pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<BagPlan> {
-    let inputs = match specification.data {
-        Data::Files { .. } => {
-            let path = folder.inputs();
-            let list =
-                InputList::open(&path).with_context(|| format!("read {}", quote::name(&path)))?;
-            Some(Arc::new(list))
-        }
-        Data::Generated { .. } => None,
-    };
-    let path = folder.manifest();
-    let ledger = Ledger::open(&path, specification.tasks);
-    let ledger = ledger.with_context(|| format!("open {}", quote::name(&path)))?;
-    for bad in &ledger.bad_lines {
-        warn!(line = bad.number, why = bad.why, "ledger line skipped");
-    }
-    Ok(BagPlan { specification: Arc::new(specification), inputs, ledger: Arc::new(ledger) })
 }
 
 /// Publishes what is not decided and follows the bag to its end.
@@ -231,16 +207,17 @@ impl Gathering {
         let (_, empty) = mpsc::channel(1);
         let ended = std::mem::replace(&mut options.ended, empty);
         let offered = specification.delivery == DeliveryPath::QueueGroup;
-        let table = offered.then(|| {
+        let mut table = None;
+        if offered {
             let ledger = &plan.ledger;
             let (file, past) = history::past(folder, |(index, round)| {
                 index < specification.tasks
                     && ledger.round(index) == round
                     && !ledger.is_decided(index)
-            });
+            })?;
             let journal = Journal::new(broker, &specification.bag, lease.is_written(), file);
-            Arc::new(Table::new(specification.attempts, past, journal))
-        });
+            table = Some(Arc::new(Table::new(specification.attempts, past, journal)));
+        }
         let (watch, watching) =
             Watch::start(broker, &specification.bag, &specification.pool, table.clone(), ended)
                 .await?;
@@ -254,7 +231,7 @@ impl Gathering {
             }
         };
         let publisher = Publisher::new(broker, &plan, hand_in).await?;
-        let stats = specification.stats.then(|| folder.results());
+        let stats = specification.stats.then(|| folder.held_results()).transpose()?;
         let progress = Progress::start(&specification, options.progress);
         let writing = tokio::sync::Mutex::default();
         let acceptor = Acceptor { plan: plan.clone(), parts: syncer, bucket, stats, writing };
@@ -267,7 +244,7 @@ impl Gathering {
         }
         let now = Instant::now();
         let ends = Ends::new(broker, &lease, &options, now);
-        let summed_up = folder.path().join("summary.json").is_file();
+        let summed_up = folder.has(SUMMARY);
         Ok(Self {
             unfinished: !options.fresh && !summed_up,
             ends,
@@ -486,7 +463,7 @@ async fn open_parts(
     let root = specification.output_root(folder);
     let opened = Parts::open(&root, &specification.bag);
     let opened = opened.with_context(|| format!("make {}", quote::name(&root)))?;
-    folders::make_or_say(folder.folders(), root).await?;
+    folders::make_or_say(folder.open(FOLDERS)?, &root).await?;
     Ok(Some(Arc::new(opened)))
 }
 

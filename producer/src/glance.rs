@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::{Context, Result};
+use bagpress_broker::quote::name;
 use bagpress_broker::result::TaskResult;
 
+use crate::folder::{MANIFEST, RunFolder};
 use crate::ledger::Bits;
 use crate::manifest::{Entry, read};
 use crate::tally::Tally;
@@ -43,17 +45,19 @@ pub(crate) fn counted(
 ///
 /// What the system said.
 pub(crate) fn outcomes(
-    path: &Path,
+    folder: &RunFolder,
     tasks: u32,
-    mut see: impl FnMut(&TaskResult),
-) -> io::Result<Tally> {
+    see: impl FnMut(&TaskResult),
+) -> Result<Tally> {
+    let Some(file) = folder.open(MANIFEST)? else { return Ok(Tally::default()) };
+    let read = outcomes_of(&file, tasks, see);
+    read.with_context(|| format!("read {}", name(folder.at(MANIFEST))))
+}
+
+fn outcomes_of(file: &File, tasks: u32, mut see: impl FnMut(&TaskResult)) -> io::Result<Tally> {
     let mut tally = Tally::default();
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(tally),
-        opened => opened?,
-    };
     let mut rounds = HashMap::new();
-    read(&file, |entry| {
+    read(file, |entry| {
         // The line that began a round may be lost: the highest counts all the same.
         let (index, round) = match entry {
             Entry::Begun { index, round, .. } => (index, round),
@@ -65,7 +69,7 @@ pub(crate) fn outcomes(
         }
     })?;
     let round = |index: u32| rounds.get(&index).copied().unwrap_or(0);
-    counted(&file, tasks, round, |result| {
+    counted(file, tasks, round, |result| {
         tally.add(&result, 0);
         see(&result);
     })?;
@@ -104,11 +108,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.jsonl");
         let lines = [failed(0, Cause::InputMissing), failed(1, Cause::CodecError)];
-        Ledger::open(&path, 1).unwrap().append(&lines, |_| 0).unwrap();
+        Ledger::at(&path, 1).unwrap().append(&lines, |_| 0).unwrap();
 
         let mut seen = Vec::new();
-        let tally = outcomes(&path, 1, |result| seen.push(result.round)).unwrap();
-        let opened = Ledger::open(&path, 1).unwrap();
+        let tally =
+            outcomes_of(&std::fs::File::open(&path).unwrap(), 1, |result| seen.push(result.round))
+                .unwrap();
+        let opened = Ledger::at(&path, 1).unwrap();
 
         assert_eq!((seen, tally.failed), (vec![1], 1));
         assert_eq!(tally.failures[0].cause, Cause::CodecError.to_string());

@@ -7,11 +7,13 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use anyhow::{Context, Result};
 use bagpress_broker::ids::BagId;
+use bagpress_broker::quote::name;
 use bagpress_broker::result::Cause;
 use bagpress_broker::{AttemptRecord, Broker, limits};
 use tracing::{debug, warn};
 
-use crate::folder::RunFolder;
+use crate::Usage;
+use crate::folder::{ATTEMPTS, RunFolder};
 use crate::manifest::{seal, sealed, whole_or_nothing};
 use crate::offers::{Key, Past};
 
@@ -53,7 +55,7 @@ pub(crate) async fn keep(
         Ok(Err(error)) => debug!(%error, "attempts not read"),
         Err(_) => debug!("attempts not read in time"),
     }
-    if records.is_empty() && !folder.attempts().is_file() {
+    if records.is_empty() && !folder.has(ATTEMPTS) {
         return History::default();
     }
     let folder = folder.clone();
@@ -68,14 +70,14 @@ pub(crate) async fn keep(
 }
 
 fn add(folder: &RunFolder, records: &[AttemptRecord]) -> Result<History> {
-    let path = folder.attempts();
+    let path = folder.at(ATTEMPTS);
     let (mut history, mut known) = (History::default(), HashSet::new());
-    let context = || format!("write {}", bagpress_broker::quote::name(&path));
+    let context = || format!("write {}", name(&path));
     let opened = HistoryFile::open(folder, |record| {
         known.insert(fingerprint(&record));
         history.count(&record);
     });
-    let mut file = opened.with_context(context)?;
+    let mut file = opened?;
     let mut new = Vec::new();
     for record in records {
         if known.len() < limits::ATTEMPTS_FILE_MAX && known.insert(fingerprint(record)) {
@@ -106,11 +108,13 @@ impl HistoryFile {
     ///
     /// # Errors
     ///
-    /// What the system said.
-    pub(crate) fn open(folder: &RunFolder, mut see: impl FnMut(AttemptRecord)) -> io::Result<Self> {
-        let path = folder.attempts();
-        let mut options = File::options();
-        let file = options.read(true).append(true).create(true).open(path)?;
+    /// [`Usage`] if it is not believed; what the system said.
+    pub(crate) fn open(folder: &RunFolder, see: impl FnMut(AttemptRecord)) -> Result<Self> {
+        let read = Self::of(folder.append(ATTEMPTS)?, see);
+        read.with_context(|| format!("read {}", name(folder.at(ATTEMPTS))))
+    }
+
+    fn of(file: File, mut see: impl FnMut(AttemptRecord)) -> io::Result<Self> {
         let mut lines = 0;
         let whole = read_lines(&file, |record| {
             lines += 1;
@@ -167,25 +171,28 @@ fn read_lines(file: &File, mut see: impl FnMut(AttemptRecord)) -> io::Result<boo
 ///
 /// # Errors
 ///
-/// What the system said. A file that is not there is no error.
-pub(crate) fn read(folder: &RunFolder, see: impl FnMut(AttemptRecord)) -> io::Result<()> {
-    match File::open(folder.attempts()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        opened => read_lines(&opened?, see).map(drop),
-    }
+/// [`Usage`] if it is not believed; what the system said. A file that is not there is no error.
+pub(crate) fn read(folder: &RunFolder, see: impl FnMut(AttemptRecord)) -> Result<()> {
+    let Some(file) = folder.open(ATTEMPTS)? else { return Ok(()) };
+    let read = read_lines(&file, see).map(drop);
+    read.with_context(|| format!("read {}", name(folder.at(ATTEMPTS))))
 }
 
 /// Opens the history of a bag that is offered, and adds up what came of the rounds that are not
-/// decided. One that cannot be had is no reason to fail a bag.
+/// decided. One that cannot be had is no reason to fail a bag; one that is not believed is.
 ///
 /// A lost input spends nothing: its round ends, and the next one puts it again.
 ///
 /// An execution whose end nobody saw, because its gatherer died first, is not in it and spends nothing:
 /// it may go on, and its outcome is as good as any.
+///
+/// # Errors
+///
+/// [`Usage`] if it is not believed.
 pub(crate) fn past(
     folder: &RunFolder,
     is_open: impl Fn(Key) -> bool,
-) -> (Option<HistoryFile>, HashMap<Key, Past>) {
+) -> Result<(Option<HistoryFile>, HashMap<Key, Past>)> {
     let mut past: HashMap<Key, Past> = HashMap::new();
     let opened = HistoryFile::open(folder, |record| {
         let key = (record.index, record.round);
@@ -196,8 +203,14 @@ pub(crate) fn past(
             past.entry(key).or_default().count(execution, record.cause);
         }
     });
-    let file = opened.inspect_err(|error| warn!(%error, "the attempts so far are not known")).ok();
-    (file, past)
+    match opened {
+        Err(error) if error.is::<Usage>() => Err(error),
+        Err(error) => {
+            warn!(error = format!("{error:#}"), "the attempts so far are not known");
+            Ok((None, past))
+        }
+        Ok(file) => Ok((Some(file), past)),
+    }
 }
 
 #[cfg(test)]
@@ -206,12 +219,12 @@ mod tests {
     use bagpress_broker::ids::{Execution, RunName, TaskId};
 
     use super::*;
+    use crate::trust::Trust;
 
     fn run_folder() -> (tempfile::TempDir, RunFolder) {
         let place = tempfile::tempdir().unwrap();
         let name: RunName = "t".parse().unwrap();
-        let folder = RunFolder::of(place.path(), &name, ResultPath::Staged);
-        folder.create().unwrap();
+        let folder = RunFolder::make(place.path(), &name, ResultPath::Staged, Trust::Ours).unwrap();
         (place, folder)
     }
 
@@ -233,7 +246,7 @@ mod tests {
     #[test]
     fn who_gathers_next_knows_the_attempts_that_were_spent() {
         let (_place, folder) = run_folder();
-        let (mut file, past) = past(&folder, |_| true);
+        let (mut file, past) = past(&folder, |_| true).unwrap();
         assert!(past.is_empty());
         let note = |file: &mut HistoryFile, index, cause, execution: &Execution| {
             let id = TaskId { bag: "t-abcdefgh".parse().unwrap(), index, round: 0 };
@@ -251,7 +264,7 @@ mod tests {
         note(file, 1, Cause::TransferError, &executions[2]);
         note(file, 1, Cause::InputMissing, &Execution::random());
         note(file, 2, Cause::WorkerLost, &executions[2]);
-        let (_, past) = super::past(&folder, |(index, _)| index == 1);
+        let (_, past) = super::past(&folder, |(index, _)| index == 1).unwrap();
         assert_eq!(past.len(), 1, "what is decided is of no interest");
         let past = &past[&(1, 0)];
         assert_eq!((past.spent, past.planned, past.bytes_lost), (2, 2, 1));
@@ -274,11 +287,11 @@ mod tests {
         let id = TaskId { bag: "t-abcdefgh".parse().unwrap(), index: 3, round: 0 };
         let lost = AttemptRecord::new(&id, 1, 0, Cause::WorkerLost, "W");
         add(&folder, std::slice::from_ref(&lost)).unwrap();
-        let line = std::fs::read(folder.attempts()).unwrap();
+        let line = std::fs::read(folder.at(ATTEMPTS)).unwrap();
         let flipped =
             String::from_utf8(line.clone()).unwrap().replace(r#""index":3"#, r#""index":7"#);
         let torn = &line[..line.len() / 2];
-        std::fs::write(folder.attempts(), [&line, flipped.as_bytes(), torn].concat()).unwrap();
+        std::fs::write(folder.at(ATTEMPTS), [&line, flipped.as_bytes(), torn].concat()).unwrap();
         let late = AttemptRecord::new(&id, 2, 0, Cause::Duplicate, "W");
         let history = add(&folder, std::slice::from_ref(&late)).unwrap();
         assert_eq!(

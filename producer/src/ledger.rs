@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bagpress_broker::result::{Cause, FileId, Outcome, TaskResult};
 
 use crate::glance;
-use crate::manifest::{self, BadLine, Entry, InputNow, Manifest};
+use crate::manifest::{BadLine, Entry, InputNow, Manifest};
 use crate::tally::Tally;
 
 /// The ledger of one run, open.
@@ -114,12 +114,12 @@ fn note_file(files: &mut HashMap<u32, FileId>, result: &TaskResult) {
 }
 
 impl Ledger {
-    /// Opens the ledger of a bag of `tasks`.
+    /// The ledger of a bag of `tasks`, in a file that was opened to append to it, and is called `path`.
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub fn open(path: &Path, tasks: u32) -> io::Result<Self> {
+    pub(crate) fn of(file: File, path: &Path, tasks: u32) -> io::Result<Self> {
         let mut state = State {
             done: Bits::new(tasks),
             failed: Bits::new(tasks),
@@ -128,12 +128,19 @@ impl Ledger {
             inputs: HashMap::new(),
             tally: Tally::default(),
         };
-        let (manifest, bad_lines) = Manifest::open(path, |entry| state.see(&entry, 0))?;
+        let (manifest, bad_lines) = Manifest::of(file, path, |entry| state.see(&entry, 0))?;
         let ledger = Self { manifest, tasks, state: Mutex::new(state), bad_lines };
         if ledger.with(|state| !state.rounds.is_empty()) {
             ledger.recount()?;
         }
         Ok(ledger)
+    }
+
+    /// The ledger at `path`, made if it is not there.
+    #[cfg(test)]
+    pub(crate) fn at(path: &Path, tasks: u32) -> io::Result<Self> {
+        let file = File::options().read(true).append(true).create(true).open(path)?;
+        Self::of(file, path, tasks)
     }
 
     /// Counts again when rounds were begun: only the outcome of the highest round counts.
@@ -142,7 +149,7 @@ impl Ledger {
         self.outcomes(|result| tally.add(&result, 0))?;
         let begun = self.with(|state| state.rounds.clone());
         let mut files = HashMap::new();
-        manifest::read(&File::open(self.path())?, |entry| {
+        self.manifest.read(|entry| {
             if let Entry::Outcome(result) = entry
                 && begun.contains_key(&result.index)
             {
@@ -227,7 +234,7 @@ impl Ledger {
         if counted { self.recount() } else { Ok(()) }
     }
 
-    /// The file.
+    /// What its file is called.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.manifest.path()
@@ -295,8 +302,7 @@ impl Ledger {
     ///
     /// What the system said.
     pub(crate) fn outcomes(&self, see: impl FnMut(Arc<TaskResult>)) -> io::Result<()> {
-        let file = File::open(self.path())?;
-        glance::counted(&file, self.tasks, |index| self.round(index), see)
+        glance::counted(self.manifest.file(), self.tasks, |index| self.round(index), see)
     }
 
     /// Looks at the counts.
@@ -345,14 +351,14 @@ mod tests {
     fn an_outcome_counts_once_whatever_comes_after() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.jsonl");
-        let ledger = Ledger::open(&path, 3).unwrap();
+        let ledger = Ledger::at(&path, 3).unwrap();
         ledger
             .append(&[result(0, 0, false), result(0, 0, true), result(1, 0, true)], |_| 0)
             .unwrap();
         assert_eq!(ledger.tally(|t| (t.done, t.failed, t.input_bytes)), (1, 1, 10));
         assert!(ledger.is_decided(0) && !ledger.is_decided(2) && ledger.is_failed(1));
         drop(ledger);
-        let again = Ledger::open(&path, 3).unwrap();
+        let again = Ledger::at(&path, 3).unwrap();
         assert_eq!(again.tally(|t| (t.done, t.failed, t.input_bytes)), (1, 1, 10));
     }
 
@@ -360,14 +366,14 @@ mod tests {
     fn a_round_may_take_its_file_as_it_is_now_and_so_do_later_ones() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.jsonl");
-        let ledger = Ledger::open(&path, 2).unwrap();
+        let ledger = Ledger::at(&path, 2).unwrap();
         ledger.append(&[result(0, 0, true), result(1, 0, true)], |_| 0).unwrap();
         let now = InputNow { bytes: 7, mtime_ns: -1, mode: 0o600, inode: 3 };
         ledger.begin(&[0, 1], &HashMap::from([(0, now)])).unwrap();
         ledger.begin(&[0], &HashMap::new()).unwrap();
         ledger.append(&[result(0, 2, false)], |_| 0).unwrap();
         drop(ledger);
-        let ledger = Ledger::open(&path, 2).unwrap();
+        let ledger = Ledger::at(&path, 2).unwrap();
         assert_eq!((ledger.input_now(0), ledger.input_now(1)), (Some(now), None));
     }
 
@@ -375,7 +381,7 @@ mod tests {
     fn the_file_that_got_a_name_is_known_in_later_rounds_until_somebody_else_has_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.jsonl");
-        let ledger = Ledger::open(&path, 2).unwrap();
+        let ledger = Ledger::at(&path, 2).unwrap();
         let with_file = |index, round, inode| {
             let Entry::Outcome(done) = result(index, round, false) else { panic!("no outcome") };
             let file = Some(FileId { inode, born_ns: 7 });
@@ -388,7 +394,7 @@ mod tests {
         ledger.append(&[with_file(0, 1, 3)], |_| 0).unwrap();
         ledger.begin(&[0], &HashMap::new()).unwrap();
         drop(ledger);
-        let ledger = Ledger::open(&path, 2).unwrap();
+        let ledger = Ledger::at(&path, 2).unwrap();
         assert_eq!(file(&ledger, 0), Some(3));
         let Entry::Outcome(taken) = result(0, 2, true) else { panic!("no outcome") };
         let outcome = Outcome::Failed(Failed::new(Cause::OutputExists, "it is there"));
@@ -396,14 +402,14 @@ mod tests {
         ledger.append(&[Entry::Outcome(Arc::new(taken))], |_| 0).unwrap();
         assert_eq!(file(&ledger, 0), None);
         drop(ledger);
-        assert_eq!(file(&Ledger::open(&path, 2).unwrap(), 0), None);
+        assert_eq!(file(&Ledger::at(&path, 2).unwrap(), 0), None);
     }
 
     #[test]
     fn a_begun_round_takes_the_old_outcome_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.jsonl");
-        let ledger = Ledger::open(&path, 2).unwrap();
+        let ledger = Ledger::at(&path, 2).unwrap();
         ledger.append(&[result(0, 0, true), result(1, 0, false)], |_| 0).unwrap();
         assert_eq!(ledger.begin(&[0], &HashMap::new()).unwrap(), [(0, 1)]);
         assert_eq!(ledger.tally(|t| (t.done, t.failed, t.failures.len())), (1, 0, 0));
@@ -414,7 +420,7 @@ mod tests {
         ledger.append(&[result(0, 1, false)], |_| 0).unwrap();
         assert_eq!(ledger.outcome(0, 0).unwrap().round, 1);
         drop(ledger);
-        let again = Ledger::open(&path, 2).unwrap();
+        let again = Ledger::at(&path, 2).unwrap();
         assert_eq!(again.tally(|t| (t.done, t.failed, t.input_bytes)), (2, 0, 20));
         assert_eq!((again.round(0), again.round(1)), (1, 0));
     }

@@ -65,7 +65,7 @@ impl Cluster {
         let guard = Guard::of_this_program().context("find this program")?;
         let server = Server::start(server::Options {
             program: options.program.clone(),
-            store: folder.broker(),
+            store: folder.make_store()?,
             listen: "127.0.0.1:-1".to_owned(),
             durability: options.durability,
             access: Access::NewToken,
@@ -90,6 +90,8 @@ impl Cluster {
             ended,
         };
         for number in 0..options.workers {
+            // Made by us, so that no link is in its place: the worker opens it by its path.
+            drop(folder.log(&log_of(number))?);
             let child = cluster.spawn(number)?;
             cluster.workers.push(Worker { child: Some(child), starts: 1 });
         }
@@ -103,7 +105,7 @@ impl Cluster {
     }
 
     fn spawn(&self, number: usize) -> Result<Child> {
-        let log = self.logs.join(format!("worker_{number}.log"));
+        let log = self.logs.join(log_of(number));
         let mut command = Command::from(self.guard.command(&self.guard.executable));
         command.args(["worker", "--slots", "1", "--server", self.server.url()]);
         command.args(["--pool", self.pool.as_str()]);
@@ -202,6 +204,10 @@ impl Cluster {
         }
         self.server.stop().await;
     }
+}
+
+fn log_of(worker: usize) -> String {
+    format!("worker_{worker}.log")
 }
 
 /// Does what is to be done for a server of ours, and says so.

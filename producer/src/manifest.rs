@@ -1,7 +1,8 @@
 //! The ledger: one checksummed line per outcome and per begun round.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +10,8 @@ use bagpress_broker::limits;
 use bagpress_broker::result::TaskResult;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
+
+use crate::from_start::FromStart;
 
 /// Ends a line: `,"crc":"` + 8 hexadecimal digits + `"}`.
 const CRC_BYTES: usize = 8 + 8 + 2;
@@ -115,21 +118,22 @@ pub struct BadLine {
 }
 
 impl Manifest {
-    /// Opens the ledger, reads every line into `see`, and returns the lines that cannot be used: they
-    /// are skipped, never believed, and what they said is found out anew.
+    /// Reads every line of a ledger that was opened to append to it into `see`, and returns the lines that cannot be used:
+    /// they are skipped, never believed, and what they said is found out anew. `path` is what it is called.
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub(crate) fn open(path: &Path, see: impl FnMut(Entry)) -> io::Result<(Self, Vec<BadLine>)> {
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).truncate(false).open(path)?;
+    pub(crate) fn of(
+        mut file: File,
+        path: &Path,
+        see: impl FnMut(Entry),
+    ) -> io::Result<(Self, Vec<BadLine>)> {
         let bad = read(&file, see)?;
-        let end = file.seek(SeekFrom::End(0))?;
+        let end = file.metadata()?.len();
         if end > 0 {
             let mut last = [0];
-            file.seek(SeekFrom::End(-1))?;
-            file.read_exact(&mut last)?;
+            file.read_exact_at(&mut last, end - 1)?;
             // A torn last line must not swallow the next one.
             if last != *b"\n" {
                 file.write_all(b"\n")?;
@@ -138,10 +142,31 @@ impl Manifest {
         Ok((Self { file, path: path.to_owned() }, bad))
     }
 
-    /// The file.
+    /// The ledger at `path`, made if it is not there.
+    #[cfg(test)]
+    pub(crate) fn at(path: &Path, see: impl FnMut(Entry)) -> io::Result<(Self, Vec<BadLine>)> {
+        let file = File::options().read(true).append(true).create(true).open(path)?;
+        Self::of(file, path, see)
+    }
+
+    /// What it is called.
     #[must_use]
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Reads every line of it into `see`.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn read(&self, see: impl FnMut(Entry)) -> io::Result<Vec<BadLine>> {
+        read(&self.file, see)
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Appends lines; durable when this returns.
@@ -167,8 +192,7 @@ impl Manifest {
     #[must_use]
     pub(crate) fn outcome(&self, index: u32) -> Option<TaskResult> {
         let mut found: Option<TaskResult> = None;
-        let file = File::open(&self.path).ok()?;
-        read(&file, |entry| match entry {
+        read(&self.file, |entry| match entry {
             Entry::Outcome(result) if result.index == index => {
                 if found.as_ref().is_none_or(|before| before.round < result.round) {
                     found = Some(Arc::unwrap_or_clone(result));
@@ -201,8 +225,7 @@ pub(crate) fn whole_or_nothing(
 ///
 /// What the system said.
 pub(crate) fn read(file: &File, mut see: impl FnMut(Entry)) -> io::Result<Vec<BadLine>> {
-    let mut reader = BufReader::with_capacity(256 * 1024, file);
-    reader.seek(SeekFrom::Start(0))?;
+    let mut reader = BufReader::with_capacity(256 * 1024, FromStart::of(file));
     let (mut bad, mut number) = (Vec::new(), 0);
     let mut line = Vec::new();
     loop {
@@ -265,7 +288,7 @@ mod tests {
     fn an_append_that_fails_half_way_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.jsonl");
-        let (manifest, _) = Manifest::open(&path, |_| panic!("it is new")).unwrap();
+        let (manifest, _) = Manifest::at(&path, |_| panic!("it is new")).unwrap();
         let lines = [outcome(0, 0), outcome(1, 0), outcome(2, 0)];
         manifest.append(&lines[..1]).unwrap();
         let text = lines[1..].iter().flat_map(|line| [encode(line), b"\n".to_vec()].concat());
@@ -287,7 +310,7 @@ mod tests {
     fn bad_lines_are_reported_and_the_rest_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.jsonl");
-        let (manifest, bad) = Manifest::open(&path, |_| panic!("it is new")).unwrap();
+        let (manifest, bad) = Manifest::at(&path, |_| panic!("it is new")).unwrap();
         assert_eq!(bad, []);
         manifest.append(&[outcome(0, 0), outcome(1, 0), outcome(2, 0)]).unwrap();
         drop(manifest);
@@ -305,7 +328,7 @@ mod tests {
                 seen.insert(result.index);
             }
         };
-        let (manifest, bad) = Manifest::open(&path, see).unwrap();
+        let (manifest, bad) = Manifest::at(&path, see).unwrap();
         assert_eq!(seen, HashSet::from([0, 2]));
         assert_eq!(bad.iter().map(|bad| bad.number).collect::<Vec<_>>(), [2, 4, 5]);
         // What is appended behind a torn line is read.

@@ -3,14 +3,18 @@
 use std::io;
 use std::sync::Arc;
 
+use anyhow::{Context, Result};
 use bagpress_broker::descriptor::Transfer;
+use bagpress_broker::quote;
 use bagpress_broker::result::TaskResult;
 use bagpress_objstore::staging::{Attributes, InputFile, Own, Plan, Target};
+use tracing::warn;
 
+use crate::folder::{INPUTS, MANIFEST, RunFolder};
 use crate::inputs::{InputEntry, InputList};
 use crate::ledger::Ledger;
 use crate::manifest::InputNow;
-use crate::spec::Specification;
+use crate::spec::{Data, Specification};
 
 /// Specification, list of inputs and ledger of one run.
 #[derive(Debug, Clone)]
@@ -21,6 +25,30 @@ pub struct BagPlan {
     pub inputs: Option<Arc<InputList>>,
     /// The ledger.
     pub ledger: Arc<Ledger>,
+}
+
+/// Opens a run's plan.
+///
+/// # Errors
+///
+/// If its files cannot be read; [`crate::Usage`] if they are not believed.
+pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<BagPlan> {
+    let inputs = match specification.data {
+        Data::Files { .. } => {
+            let context = || format!("read {}", quote::name(folder.at(INPUTS)));
+            let absent = || io::Error::from(io::ErrorKind::NotFound);
+            let file = folder.open(INPUTS)?.ok_or_else(absent).with_context(context)?;
+            Some(Arc::new(InputList::of(file).with_context(context)?))
+        }
+        Data::Generated { .. } => None,
+    };
+    let path = folder.at(MANIFEST);
+    let ledger = Ledger::of(folder.append(MANIFEST)?, &path, specification.tasks);
+    let ledger = ledger.with_context(|| format!("open {}", quote::name(&path)))?;
+    for bad in &ledger.bad_lines {
+        warn!(line = bad.number, why = bad.why, "ledger line skipped");
+    }
+    Ok(BagPlan { specification: Arc::new(specification), inputs, ledger: Arc::new(ledger) })
 }
 
 impl BagPlan {

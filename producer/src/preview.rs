@@ -9,7 +9,7 @@ use bagpress_broker::quote;
 use bagpress_broker::result::Failed;
 use serde::Serialize;
 
-use crate::folder::RunFolder;
+use crate::folder::{RESULTS, RunFolder};
 use crate::inputs::InputEntry;
 use crate::inputs::find::find;
 use crate::inputs::folders::FolderEntry;
@@ -58,9 +58,9 @@ pub fn preview(request: &Request, lines: Option<&mut dyn Write>) -> Result<Previ
     let out = out_if_made(request)?;
     // A name is looked at, and none is made up.
     let name = request.name.clone().map_or_else(|| "name".parse(), Ok)?;
-    let folder = RunFolder::of(&request.runs, &name, request.results);
-    let outputs = outputs(request, &folder, out.as_deref(), false)?;
-    let shown_out = request.out.clone().or_else(|| outputs.is_some().then(|| folder.results()));
+    let results = RunFolder::path_of(&request.runs, &name, request.results).join(RESULTS);
+    let outputs = outputs(request, &results, out.as_deref(), false)?;
+    let shown_out = request.out.clone().or_else(|| outputs.is_some().then_some(results));
     let extension = request.codec.map_or(".gz", |codec| codec.extension());
     let mut sink = Lines { to: lines, out: shown_out, extension, refused: Vec::new() };
     let found = find(&request.inputs, &request.selection, outputs, None, &mut sink)?;

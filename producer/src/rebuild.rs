@@ -17,7 +17,7 @@ use bagpress_objstore::staging::{OpenInput, Plan as _, hash_file};
 use crate::manifest::Entry;
 use crate::plan::BagPlan;
 use crate::spec::Data;
-use crate::verify::check_file;
+use crate::verify::{check_file, open_output};
 
 /// Lines that share one write.
 const BATCH: usize = 64;
@@ -39,7 +39,7 @@ pub(crate) fn from_outputs(plan: &BagPlan, root: &Path) -> Result<usize> {
             continue;
         }
         let path = plan.target(index).context("find the output's name")?.path;
-        let Some(done) = examine(plan, index, root, &outputs, &path) else { continue };
+        let Some(done) = examine(plan, index, &outputs, &path) else { continue };
         let file = outputs.metadata(&path).ok().and_then(|metadata| FileId::of(&metadata));
         found.push(Entry::Outcome(Arc::new(result(plan, index, done, file))));
         if found.len() == BATCH {
@@ -55,7 +55,7 @@ fn append(plan: &BagPlan, found: &mut Vec<Entry>) -> Result<usize> {
 }
 
 /// What an output is worth: nothing, unless it gives its input again.
-fn examine(plan: &BagPlan, index: u32, root: &Path, outputs: &Dir, path: &Path) -> Option<Done> {
+fn examine(plan: &BagPlan, index: u32, outputs: &Dir, path: &Path) -> Option<Done> {
     let (output_digest, output_bytes) = hash_file(outputs, path).ok()?;
     let (input_digest, input_bytes) = input(plan, index).ok()?;
     let done = Done {
@@ -66,7 +66,8 @@ fn examine(plan: &BagPlan, index: u32, root: &Path, outputs: &Dir, path: &Path) 
         place: Place::Staged,
         verified: true,
     };
-    check_file(&plan.specification.codec, &root.join(path), &done).ok().map(|()| done)
+    let file = open_output(outputs, path).ok()?;
+    check_file(&plan.specification.codec, &file, &done).ok().map(|()| done)
 }
 
 /// Digest and size of a task's input.

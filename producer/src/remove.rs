@@ -1,7 +1,6 @@
 //! Removing a bag: what it made on the broker and in its run folder, and nothing else; or only looking what
 //! that would be.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,13 +10,16 @@ use bagpress_broker::quote::{name, words};
 use bagpress_broker::server::{self, remove_store};
 use bagpress_broker::{BagState, Broker, limits};
 use bagpress_objstore::beneath::Dir;
-use bagpress_objstore::staging::{BAD_DIR, hash_file, part_folder, remove_parts};
+use bagpress_objstore::staging::{BAD_DIR, PART_DIR, hash_file, part_folder};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use crate::accept::open_bucket;
-use crate::folder::{GatherLock, RunFolder};
+use crate::folder::{
+    ATTEMPTS, FAILED, FOLDERS, GatherLock, INPUTS, LOCK, LOGS, MANIFEST, RESULTS, RunFolder,
+    SERVER, SPECIFICATION, STORE, SUMMARY, SUMMARY_TEXT,
+};
 use crate::gather::open_plan;
 use crate::inputs::folders;
 use crate::spec::Specification;
@@ -178,7 +180,7 @@ pub async fn folder(folder: &RunFolder, lock: Option<GatherLock>, how: How) -> R
     if how.dry_run {
         expect_unused(folder, how)?;
     } else {
-        remove_store(&folder.broker()).await?;
+        remove_store(&folder.store()?).await?;
     }
     let folder = folder.clone();
     let removing = spawn_blocking(move || {
@@ -194,9 +196,10 @@ pub async fn folder(folder: &RunFolder, lock: Option<GatherLock>, how: How) -> R
 
 /// Refuses what removing would refuse: a store with a server on it, unless it ends with its gatherer.
 fn expect_unused(folder: &RunFolder, how: How) -> Result<()> {
-    match server::running(&folder.broker())? {
+    let store = folder.store()?;
+    match server::running(&store)? {
         Some(at) if !how.force => Err(Usage::error(
-            format!("the store {} is in use by the server at {}", name(folder.broker()), at.url()),
+            format!("the store {} is in use by the server at {}", name(store), at.url()),
             "wait for its end, or stop it",
         )),
         _ => Ok(()),
@@ -212,19 +215,23 @@ fn remove_from_out(
 ) -> Result<()> {
     let tasks = specification.tasks;
     let mut done = Vec::new();
-    let tally = glance::outcomes(&folder.manifest(), tasks, |result| {
+    let tally = glance::outcomes(folder, tasks, |result| {
         if let Some(done_as) = result.done() {
             done.push((result.index, done_as.output_digest));
         }
-    })
-    .context("read the ledger")?;
-    removed.files += if how.dry_run {
-        fs::read_dir(part_folder(out, &specification.bag)).map_or(0, |parts| parts.count() as u64)
-    } else {
-        remove_parts(out, &specification.bag)
-            .with_context(|| format!("remove the bag's part files in {}", name(out)))?
+    })?;
+    // Held: whatever its path leads to meanwhile, nothing outside it is touched.
+    let root = match Dir::open(out) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        root => root.with_context(|| format!("open {}", name(out)))?,
     };
-    if out.join(BAD_DIR).exists() {
+    let parts = part_folder(Path::new(""), &specification.bag);
+    let bag = &specification.bag;
+    match if how.dry_run { count(&root, &parts) } else { remove_parts(&root, bag) } {
+        Ok(files) => removed.files += files,
+        Err(error) => removed.keep(out.join(parts), error.to_string()),
+    }
+    if root.metadata(Path::new(BAD_DIR)).is_ok() {
         removed.keep(out.join(BAD_DIR), "files that had an output's name");
     }
     if !how.outputs {
@@ -234,24 +241,22 @@ fn remove_from_out(
         return Ok(());
     }
     let plan = open_plan(folder, specification)?;
-    if !how.dry_run {
+    if !how.dry_run
+        && let Some(list) = folder.open(FOLDERS)?
+    {
         // Folders without files, first: those above them may be an output's.
-        let removing = folders::remove_empty(&folder.folders(), out);
+        let removing = folders::remove_empty(list, &root);
         removing.context("remove the folders that were made")?;
     }
-    let outputs = match Dir::open(out) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        outputs => outputs.with_context(|| format!("open {}", name(out)))?,
-    };
     for (index, digest) in done {
         let target = plan.specification.target(plan.inputs.as_deref(), index)?.path;
         let path = out.join(&target);
-        match hash_file(&outputs, &target) {
+        match hash_file(&root, &target) {
             Ok((found, _)) if found == digest => {
                 if !how.dry_run {
-                    let gone = outputs.remove_file(&target);
-                    gone.with_context(|| format!("remove {}", name(&path)))?;
-                    remove_empty_above(&outputs, &target);
+                    let removing = root.remove_file(&target);
+                    removing.with_context(|| format!("remove {}", name(&path)))?;
+                    folders::remove_while_empty(target.parent().unwrap_or(Path::new("")), &root);
                 }
                 removed.files += 1;
                 removed.outputs += 1;
@@ -264,64 +269,73 @@ fn remove_from_out(
     Ok(())
 }
 
-/// Removes the folders between `root` and `path` that are empty now.
-fn remove_empty_above(root: &Dir, path: &Path) {
-    let above = path.ancestors().skip(1).take_while(|folder| !folder.as_os_str().is_empty());
-    for folder in above {
-        // One that has something in it stays.
-        if root.remove_dir(folder).is_err() {
-            return;
-        }
-    }
+/// Removes a bag's part files beneath the outputs' folder, and counts them; other bags keep theirs.
+pub(crate) fn remove_parts(root: &Dir, bag: &BagId) -> io::Result<u64> {
+    let parts = part_folder(Path::new(""), bag);
+    let files = count(root, &parts)?;
+    root.remove_all(&parts)?;
+    // It stays where another bag has part files.
+    root.remove_dir(Path::new(PART_DIR)).ok();
+    Ok(files)
 }
+
+/// What a run writes into its folder. The specification goes last of all: while it is there, the folder is a run's, and
+/// removing goes on.
+const OWN: [&str; 12] = [
+    RESULTS,
+    LOGS,
+    INPUTS,
+    MANIFEST,
+    FOLDERS,
+    ATTEMPTS,
+    FAILED,
+    SUMMARY_TEXT,
+    SUMMARY,
+    SERVER,
+    SPECIFICATION,
+    LOCK,
+];
 
 /// Removes what a run writes into its folder, then the folder, if nothing else is in it.
 fn remove_own(folder: &RunFolder, how: How, removed: &mut Removed) -> Result<()> {
-    let mut own = vec![folder.results(), folder.logs(), folder.inputs(), folder.manifest()];
-    own.extend([folder.folders(), folder.attempts(), folder.failed()]);
-    own.extend(["summary.txt", "summary.json", "server.txt"].map(|name| folder.path().join(name)));
-    // Last of all: while it is there, the folder is a run's, and removing goes on.
-    own.extend([folder.specification(), folder.path().join(".lock")]);
-    for path in &own {
-        removed.files += remove_all(path, how)?;
+    for own in OWN {
+        let context = || format!("remove {}", name(folder.at(own)));
+        let (held, own) = (folder.held(), Path::new(own));
+        removed.files += count(held, own).with_context(context)?;
+        if !how.dry_run {
+            remove_all(held, own).with_context(context)?;
+        }
     }
-    // Its store is removed, and not counted.
-    own.push(folder.broker());
     let stays = if how.dry_run {
-        let entries = fs::read_dir(folder.path());
+        let entries = folder.held().entries();
         let entries = entries.with_context(|| format!("read {}", name(folder.path())))?;
-        entries.filter_map(Result::ok).any(|entry| !own.contains(&entry.path()))
+        // Its store is removed, and not counted.
+        entries.iter().any(|entry| !OWN.iter().chain([&STORE]).any(|own| entry == *own))
     } else {
-        fs::remove_dir(folder.path()).is_err()
+        folder.remove_itself().is_err()
     };
     if stays {
         removed.keep(folder.path(), "it holds files that no run made");
-    } else if let Some(parent) = folder.path().parent().filter(|_| !how.dry_run) {
-        // The other result path may have a run of that name.
-        fs::remove_dir(parent).ok();
     }
     Ok(())
 }
 
-/// Removes a file or a folder with all that is in it, follows no link, and counts the files.
-fn remove_all(path: &PathBuf, how: How) -> Result<u64> {
-    let context = || format!("remove {}", name(path));
-    let metadata = match path.symlink_metadata() {
+/// Removes a file, a link itself, or a folder with all that is in it, beneath `dir`; that it is not there is fine.
+fn remove_all(dir: &Dir, path: &Path) -> io::Result<()> {
+    match dir.metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(found) if found.is_dir() => dir.remove_all(path),
+        _ => dir.remove_file(path),
+    }
+}
+
+/// Counts what [`remove_all`] would remove: files, and whatever else is no folder.
+fn count(dir: &Dir, path: &Path) -> io::Result<u64> {
+    match dir.metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        found => found.with_context(context)?,
-    };
-    if !metadata.is_dir() {
-        if !how.dry_run {
-            fs::remove_file(path).with_context(context)?;
-        }
-        return Ok(1);
+        Ok(found) if found.is_dir() => {}
+        found => return found.map(|_| 1),
     }
-    let mut count = 0;
-    for entry in fs::read_dir(path).with_context(context)? {
-        count += remove_all(&entry.with_context(context)?.path(), how)?;
-    }
-    if !how.dry_run {
-        fs::remove_dir(path).with_context(context)?;
-    }
-    Ok(count)
+    let folder = dir.dir(path)?;
+    folder.entries()?.iter().map(|entry| count(&folder, Path::new(entry))).sum()
 }

@@ -1,6 +1,6 @@
 //! What can be said of a request before any file is looked for, and the folder that it names for outputs.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -88,7 +88,7 @@ pub(crate) fn make_out(request: &Request) -> Result<Option<Out>> {
     let made = fs::create_dir_all(out).and_then(|()| out.canonicalize());
     let made = made.map_err(|error| cannot_be_made(out, &error))?;
     let probe = made.join(format!(".bagpress-probe-{}", random_base32::<5>()));
-    let probed = fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe));
+    let probed = File::create_new(&probe).and_then(|_| fs::remove_file(&probe));
     probed.map_err(|error| not_writable(out, &error))?;
     Ok(Some(Out { path: made, is_new }))
 }

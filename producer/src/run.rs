@@ -8,8 +8,9 @@ use bagpress_broker::ids::{BagId, Pool, RunName, random_base32};
 use bagpress_broker::result::wall_clock_us;
 use bagpress_broker::{limits, quote};
 use bagpress_codec::{Codec, DataKind, Digest};
+use bagpress_objstore::beneath::Dir;
 
-use crate::folder::{GatherLock, RunFolder};
+use crate::folder::{GatherLock, RunFolder, SPECIFICATION, SUMMARY};
 pub use crate::inputs::selection::{Existing, FilesFrom, Selected, Selection};
 
 use crate::Usage;
@@ -19,6 +20,7 @@ use crate::inputs::folders;
 use crate::inputs::lists::{Finished, Lists};
 use crate::request;
 use crate::spec::{Data, Specification};
+use crate::trust::Trust;
 
 /// A bag that a user asks for.
 #[derive(Debug, Clone)]
@@ -45,6 +47,8 @@ pub struct Request {
     pub name: Option<RunName>,
     /// Folder of all runs.
     pub runs: PathBuf,
+    /// Whose run folders are believed, if there is one of that name already.
+    pub trust: Trust,
     /// Whose workers take it.
     pub pool: Pool,
     /// Attempts of each task.
@@ -102,11 +106,10 @@ pub struct Prepared {
 pub fn prepare(request: &Request) -> Result<Preparation> {
     request::check(request)?;
     let name = request.name.clone().map_or_else(made_up_name, Ok)?;
-    let folder = RunFolder::of(&request.runs, &name, request.results);
-    folder.create().inspect_err(|_| folder.remove_empty())?;
+    let folder = RunFolder::make(&request.runs, &name, request.results, request.trust)?;
     // Whoever else makes a run of that name now is refused, or refuses us.
     let lock = folder.lock()?;
-    let existed = folder.specification().is_file();
+    let existed = folder.has(SPECIFICATION);
     let new_out = request.out.as_ref().filter(|out| out.symlink_metadata().is_err());
     let made =
         if existed { go_on(request, &name, &folder) } else { begin(request, &name, &folder) };
@@ -157,13 +160,13 @@ fn begin(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
     }
     let notes = notes(request, &found);
     if found.files == 0 {
-        if let (Some(list), Some(out)) = (lists.folders(), &path) {
-            folders::make(list, out)?;
+        if let (Some(list), Some(out)) = (lists.folders()?, &path) {
+            folders::make(list, &Dir::open(out)?)?;
         }
         return Ok(Made { specification: None, notes });
     }
     let specification = specify(request, name, path, Some((&found, lists.digest)))?;
-    lists.name(folder)?;
+    lists.name()?;
     specification.write(folder)?;
     Ok(Made::bag(specification, notes))
 }
@@ -171,7 +174,7 @@ fn begin(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
 /// Finds the bag of this name, if it is the one that is asked for, and not finished.
 fn go_on(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> {
     let before = Specification::read(folder)?;
-    let finished = folder.path().join("summary.json").is_file();
+    let finished = folder.has(SUMMARY);
     let path = quote::name(folder.path());
     let taken = |state: &str| {
         let hint = if finished {
@@ -212,20 +215,20 @@ fn list(
     goes_on: bool,
 ) -> Result<(Found, Finished)> {
     let mut lists = Lists::create(folder)?;
-    let outputs = outputs(request, folder, out, goes_on)?;
+    let outputs = outputs(request, &folder.results(), out, goes_on)?;
     let own = Some(folder.path());
     let found = find(&request.inputs, &request.selection, outputs, own, &mut lists)?;
     Ok((found, lists.finish()?))
 }
 
-/// Where the outputs become files, if they do.
+/// Where the outputs become files, if they do; `results` is where they are without another folder for them.
 ///
 /// # Errors
 ///
 /// If the codec cannot be made.
 pub(crate) fn outputs(
     request: &Request,
-    folder: &RunFolder,
+    results: &Path,
     out: Option<&Path>,
     goes_on: bool,
 ) -> Result<Option<Outputs>> {
@@ -233,7 +236,7 @@ pub(crate) fn outputs(
     let root = match out {
         _ if codec.stores_nothing() => None,
         Some(out) => Some(out.to_owned()),
-        None => (request.get || request.results == ResultPath::Staged).then(|| folder.results()),
+        None => (request.get || request.results == ResultPath::Staged).then(|| results.to_owned()),
     };
     Ok(root.map(|root| Outputs::new(root, codec, request.selection.existing, goes_on)))
 }

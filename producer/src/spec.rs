@@ -10,11 +10,12 @@ use bagpress_broker::ids::{BagId, Pool, RunName};
 use bagpress_broker::result::wall_clock_us;
 use bagpress_broker::{limits, quote, subjects};
 use bagpress_codec::{Codec, DataKind, Digest};
+use bagpress_objstore::beneath::below_root;
 use bagpress_objstore::staging::{Allowed, Attributes, InputFile, Own, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::Usage;
-use crate::folder::RunFolder;
+use crate::folder::{RunFolder, SPECIFICATION};
 use crate::inputs::roots::Roots;
 use crate::inputs::selection::Selected;
 use crate::inputs::{InputEntry, InputList};
@@ -102,10 +103,9 @@ impl Specification {
     ///
     /// # Errors
     ///
-    /// If it is not there, or not readable; [`Usage`] if it is of another version.
+    /// If it is not there, or not readable; [`Usage`] if it is of another version, or not believed.
     pub fn read(folder: &RunFolder) -> Result<Self> {
-        let path = folder.specification();
-        let text = std::fs::read(&path).with_context(|| format!("read {}", quote::name(&path)))?;
+        let (path, text) = (folder.at(SPECIFICATION), folder.read(SPECIFICATION)?);
         // Before anything else is believed of it.
         if let Ok(Version { v }) = serde_json::from_slice(&text)
             && v != u64::from(limits::WIRE_VERSION)
@@ -119,7 +119,19 @@ impl Specification {
                 "use the version of bagpress that made it",
             ));
         }
-        serde_json::from_slice(&text).with_context(|| format!("read {}", quote::name(&path)))
+        let read: Self = serde_json::from_slice(&text)
+            .with_context(|| format!("read {}", quote::name(&path)))?;
+        if let Some(out) = read.out.as_ref().filter(|out| below_root(out).is_err()) {
+            return Err(Usage::error(
+                format!(
+                    "{}: the outputs' folder {} is no absolute path",
+                    quote::name(&path),
+                    quote::name(out)
+                ),
+                "it is written when a run is made; make the run anew",
+            ));
+        }
+        Ok(read)
     }
 
     /// Writes a run's specification, durably, in one step.
@@ -130,7 +142,7 @@ impl Specification {
     pub fn write(&self, folder: &RunFolder) -> Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
-        write_durably(&folder.specification(), &text)
+        folder.write_durably(SPECIFICATION, &text)
     }
 
     /// Whether `other` describes the same work: all but id, name and time.
@@ -251,21 +263,4 @@ fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
     let from = text.ceil_char_boundary(text.len().saturating_sub(limits::TEXT_BYTES_MAX));
     text[from..].to_owned()
-}
-
-/// Writes a file so that after a crash it is whole or not there.
-///
-/// # Errors
-///
-/// What the system said.
-pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let part = path.with_extension("part");
-        let mut file = std::fs::File::create(&part)?;
-        std::io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&part, path)?;
-        std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().with_context(|| format!("write {}", bagpress_broker::quote::name(path)))
 }

@@ -1,13 +1,15 @@
 //! The RFC's stats files.
 
+use std::io::{self, Write};
 use std::path::Path;
 
 use bagpress_broker::result::{Outcome, TaskResult};
+use bagpress_objstore::beneath::Dir;
 use serde_json::json;
 use tracing::info;
 
 /// The RFC's `stats_N.json`. Never synced: the ledger has it all.
-pub(crate) fn write_stats(folder: &Path, codec: &str, result: &TaskResult) {
+pub(crate) fn write_stats(folder: &Dir, codec: &str, result: &TaskResult) {
     let times = &result.times;
     #[expect(clippy::cast_precision_loss, reason = "a label for people")]
     let ms = |us: u64| us as f64 / 1000.0;
@@ -35,8 +37,14 @@ pub(crate) fn write_stats(folder: &Path, codec: &str, result: &TaskResult) {
     if let (Some(stats), serde_json::Value::Object(more)) = (stats.as_object_mut(), more) {
         stats.extend(more);
     }
-    let path = folder.join(format!("stats_{}.json", result.index));
-    if let Err(error) = std::fs::write(&path, format!("{stats:#}\n")) {
-        info!(%error, path = %path.display(), "stats file not written");
+    let name = format!("stats_{}.json", result.index);
+    if let Err(error) = write(folder, Path::new(&name), &format!("{stats:#}\n")) {
+        info!(%error, name, "stats file not written");
     }
+}
+
+/// Writes a file anew: whatever had its name is not written through.
+fn write(folder: &Dir, name: &Path, text: &str) -> io::Result<()> {
+    folder.remove_file(name)?;
+    folder.create(name)?.write_all(text.as_bytes())
 }

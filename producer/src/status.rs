@@ -210,17 +210,17 @@ pub async fn of_folder(folder: &RunFolder, broker: Option<&Broker>) -> Result<Ba
     let (from, tasks) = (folder.clone(), specification.tasks);
     let looking = tokio::task::spawn_blocking(move || {
         let mut failed_by_cause = BTreeMap::new();
-        let tally = glance::outcomes(&from.manifest(), tasks, |result| {
+        let tally = glance::outcomes(&from, tasks, |result| {
             if let Outcome::Failed(Failed { cause, .. }) = &result.outcome {
                 *failed_by_cause.entry(*cause).or_insert(0) += 1;
             }
         })?;
         let mut history = History::default();
         history::read(&from, |record| history.count(&record))?;
-        Ok::<_, std::io::Error>((tally, history, failed_by_cause))
+        anyhow::Ok((tally, history, failed_by_cause))
     });
     let looked = looking.await.context("read the run folder")?;
-    let (tally, history, failed_by_cause) = looked.context("read the run folder")?;
+    let (tally, history, failed_by_cause) = looked?;
     let holder = folder.gatherer();
     let state = match (tally.decided() >= u64::from(tasks), holder) {
         (true, _) => "finished",

@@ -11,10 +11,9 @@ use bagpress_broker::result::Cause;
 use serde::{Deserialize, Serialize};
 
 use crate::failures::Failures;
-use crate::folder::RunFolder;
+use crate::folder::{FAILED, RunFolder, SUMMARY, SUMMARY_TEXT};
 use crate::gather::Gathered;
 use crate::inputs::selection::Selected;
-use crate::spec::write_durably;
 use crate::tally::Split;
 
 /// What a finished run came to; `summary.json`.
@@ -117,9 +116,9 @@ impl Summary {
     ///
     /// What the system said.
     pub fn write(&self, folder: &RunFolder) -> Result<()> {
-        write_durably(&folder.path().join("summary.txt"), self.text().as_bytes())?;
+        folder.write_durably(SUMMARY_TEXT, self.text().as_bytes())?;
         let json = format!("{}\n", serde_json::to_string_pretty(self)?);
-        write_durably(&folder.path().join("summary.json"), json.as_bytes())
+        folder.write_durably(SUMMARY, json.as_bytes())
     }
 
     /// The table for people.
@@ -184,7 +183,7 @@ impl Summary {
             row("failed task", failure.to_string());
         }
         if self.failed > listed.len() as u64 {
-            let all = name(Path::new(&self.folder).join("failed.txt"));
+            let all = name(Path::new(&self.folder).join(FAILED));
             row("", format!("and {} more, all in {all}", self.failed - listed.len() as u64));
         }
         text

@@ -1,20 +1,25 @@
 //! Sweeping what no bag owns. In doubt it stays: each thing is named with the reason why it goes.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::quote::name;
 use bagpress_broker::server::{self, remove_store};
 use bagpress_broker::{BagLine, BagState, Broker, limits, machine};
-use bagpress_objstore::staging::{part_folder, remove_parts};
+use bagpress_objstore::beneath::Dir;
+use bagpress_objstore::staging::part_folder;
 use serde::Serialize;
 
 use crate::accept::open_bucket;
-use crate::folder::RunFolder;
+use crate::folder::{GatherLock, RunFolder, SPECIFICATION, STORE, SUMMARY};
+use crate::remove::{Kept, remove_parts};
 use crate::spec::Specification;
+use crate::trust::Trust;
 use crate::{glance, lease};
 
 /// One thing that no bag owns.
@@ -154,45 +159,78 @@ async fn chunks(
     Ok(swept)
 }
 
-/// Sweeps the run folders below `runs`: stores and part files of finished runs, and what servers that
-/// were killed have left.
+/// What sweeping the run folders came to.
+#[derive(Debug, Default)]
+pub struct Runs {
+    /// What no run needs.
+    pub swept: Vec<Swept>,
+    /// Run folders that were left alone, each with why.
+    pub skipped: Vec<Kept>,
+}
+
+/// Sweeps the run folders beneath `runs`: stores and part files of finished runs, and what servers that
+/// were killed have left. A folder that is another user's, or is reached by a link, is left alone.
 ///
 /// # Errors
 ///
-/// If a folder cannot be read, or something cannot be removed.
-pub async fn runs(runs: &Path, dry_run: bool) -> Result<Vec<Swept>> {
-    let mut swept = Vec::new();
-    for folder in run_folders(runs)? {
-        // Held while it is swept: no gatherer starts meanwhile.
-        let Ok(lock) = folder.lock() else { continue };
-        let Ok(specification) = Specification::read(&folder) else { continue };
-        let finished = is_finished(&folder, &specification)?;
-        let store = folder.broker();
-        // A store that others can write to is left alone as well.
-        let Ok(None) = server::running(&store) else { continue };
-        if finished && specification.results == bagpress_broker::descriptor::ResultPath::Staged {
-            if store.is_dir() {
-                found(&mut swept, &store, "the run is finished, its outputs are files", dry_run);
-                if !dry_run {
-                    remove_store(&store).await?;
-                }
-            }
-        } else {
-            for leftover in server::leftovers(&store)? {
-                found(&mut swept, &leftover, "its server is dead", dry_run);
-                remove_file(&leftover, dry_run)?;
-            }
+/// If `runs` cannot be read, or something cannot be removed.
+pub async fn runs(runs: &Path, trust: Trust, dry_run: bool) -> Result<Runs> {
+    let mut all = Runs::default();
+    for (path, folder) in run_folders(runs, trust)? {
+        match folder.and_then(State::of) {
+            Ok(state) => sweep(&mut all.swept, state, dry_run).await?,
+            Err(error) => all.skipped.push(Kept { path, why: format!("{error:#}") }),
         }
-        if finished {
-            part_files(&mut swept, &folder, &specification, dry_run)?;
-        }
-        for unfinished in half_written(&folder) {
-            found(&mut swept, &unfinished, "whoever wrote it was killed", dry_run);
-            remove_file(&unfinished, dry_run)?;
-        }
-        drop(lock);
     }
-    Ok(swept)
+    Ok(all)
+}
+
+/// A run folder that may be swept.
+struct State {
+    folder: RunFolder,
+    /// Held while it is swept: no gatherer starts meanwhile.
+    _lock: GatherLock,
+    specification: Specification,
+    finished: bool,
+    store: PathBuf,
+}
+
+impl State {
+    fn of(folder: RunFolder) -> Result<Self> {
+        let (lock, specification) = (folder.lock()?, Specification::read(&folder)?);
+        let finished = is_finished(&folder, &specification)?;
+        let store = folder.store()?;
+        Ok(Self { folder, _lock: lock, specification, finished, store })
+    }
+}
+
+async fn sweep(swept: &mut Vec<Swept>, state: State, dry_run: bool) -> Result<()> {
+    let State { folder, specification, finished, store, .. } = &state;
+    // A store that others can write to is left alone as well.
+    let Ok(None) = server::running(store) else { return Ok(()) };
+    if *finished && specification.results == ResultPath::Staged {
+        if store.is_dir() {
+            found(swept, store, "the run is finished, its outputs are files", dry_run);
+            if !dry_run {
+                remove_store(store).await?;
+            }
+        }
+    } else {
+        for leftover in server::leftovers(store)? {
+            found(swept, &leftover, "its server is dead", dry_run);
+            let inside = Path::new(STORE).join(leftover.file_name().unwrap_or_default());
+            remove_file(folder, &inside, dry_run)?;
+        }
+    }
+    if *finished {
+        part_files(swept, folder, specification, dry_run)?;
+    }
+    for unfinished in half_written(folder) {
+        let path = folder.path().join(&unfinished);
+        found(swept, &path, "whoever wrote it was killed", dry_run);
+        remove_file(folder, Path::new(&unfinished), dry_run)?;
+    }
+    Ok(())
 }
 
 /// Part files of a finished run: its own, in a folder that other bags may use too.
@@ -202,13 +240,16 @@ fn part_files(
     specification: &Specification,
     dry_run: bool,
 ) -> Result<()> {
+    let inside = part_folder(Path::new(""), &specification.bag);
     for root in [Some(folder.results()), specification.out.clone()].into_iter().flatten() {
-        let parts = part_folder(&root, &specification.bag);
-        if parts.is_dir() {
+        let Ok(held) = Dir::open(&root) else { continue };
+        // One that is reached by a link is not the run's.
+        if held.dir(&inside).is_ok() {
+            let parts = root.join(&inside);
             found(swept, &parts, "the run is finished, every output has its name", dry_run);
             if !dry_run {
-                remove_parts(&root, &specification.bag)
-                    .with_context(|| format!("remove {}", name(&parts)))?;
+                let removing = remove_parts(&held, &specification.bag);
+                removing.with_context(|| format!("remove {}", name(&parts)))?;
             }
         }
     }
@@ -220,44 +261,57 @@ fn found(swept: &mut Vec<Swept>, path: &Path, why: &str, dry_run: bool) {
     swept.push(Swept { what, is_path: true, why, removed: !dry_run });
 }
 
-fn remove_file(path: &Path, dry_run: bool) -> Result<()> {
+fn remove_file(folder: &RunFolder, inside: &Path, dry_run: bool) -> Result<()> {
     if dry_run {
         return Ok(());
     }
-    fs::remove_file(path).with_context(|| format!("remove {}", name(path)))
+    let removing = folder.held().remove_file(inside);
+    removing.with_context(|| format!("remove {}", name(folder.path().join(inside))))
 }
 
-fn run_folders(runs: &Path) -> Result<Vec<RunFolder>> {
-    let mut folders = Vec::new();
-    let entries = match fs::read_dir(runs) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(folders),
-        read => read.with_context(|| format!("read {}", name(runs)))?,
+/// The run folders beneath `runs`, in order; those that are not believed with why.
+fn run_folders(runs: &Path, trust: Trust) -> Result<Vec<(PathBuf, Result<RunFolder>)>> {
+    let all = match Dir::open(runs) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        all => all.with_context(|| format!("read {}", name(runs)))?,
     };
-    for entry in entries {
-        let path = entry.with_context(|| format!("read {}", name(runs)))?.path();
-        let inside = ["staged", "objects"].map(|results| path.join(results));
-        folders.extend(inside.iter().filter_map(|path| RunFolder::existing(path).ok()));
+    let mut folders = Vec::new();
+    for run in all.entries().with_context(|| format!("read {}", name(runs)))? {
+        for results in ["staged", "objects"] {
+            let inside = Path::new(&run).join(results);
+            let path = runs.join(&inside);
+            let folder = match all.dir(&inside) {
+                Ok(held) => RunFolder::of_held(&path, held, trust),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error.into()),
+                // What a link leads to is not in `runs`, and is swept where it is.
+                Err(_) if path.join(SPECIFICATION).is_file() => {
+                    Err(anyhow!("a link leads to it, and is not followed"))
+                }
+                Err(_) => Ok(None),
+            };
+            folders.extend(folder.transpose().map(|folder| (path, folder)));
+        }
     }
-    folders.sort_by(|a, b| a.path().cmp(b.path()));
+    folders.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(folders)
 }
 
 fn is_finished(folder: &RunFolder, specification: &Specification) -> Result<bool> {
-    let tally = glance::outcomes(&folder.manifest(), specification.tasks, |_| {});
-    let tally = tally.context("read a ledger")?;
+    let tally = glance::outcomes(folder, specification.tasks, |_| {})?;
     // A run whose summary is not written yet goes on by `gather`.
-    let summed_up = folder.path().join("summary.json").is_file();
-    Ok(summed_up && tally.decided() >= u64::from(specification.tasks))
+    Ok(folder.has(SUMMARY) && tally.decided() >= u64::from(specification.tasks))
 }
 
 /// Files that are renamed when they are whole, and lists of a bag that never was.
-fn half_written(folder: &RunFolder) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder.path()) else { return Vec::new() };
-    let half = |path: &PathBuf| {
+fn half_written(folder: &RunFolder) -> Vec<OsString> {
+    let half = |name: &OsString| {
+        let path = Path::new(name);
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         let list = path.file_stem().is_some_and(|stem| stem == "inputs" || stem == "folders");
         let dead = extension.parse().is_ok_and(|pid: u32| !machine::lives(pid));
-        extension == "part" || (list && dead)
+        let is_folder = || folder.held().metadata(path).is_ok_and(|found| found.is_dir());
+        (extension == "part" || (list && dead)) && !is_folder()
     };
-    entries.filter_map(Result::ok).map(|entry| entry.path()).filter(half).collect()
+    let entries = folder.held().entries().unwrap_or_default();
+    entries.into_iter().filter(half).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bagpress_broker::ids::BagId;
 use bagpress_broker::result::{Cause, Outcome, TaskResult};
 use bagpress_broker::{AttemptRecord, Broker, limits};
@@ -59,17 +59,15 @@ pub struct Attempt {
 pub fn failed_in_folder(folder: &RunFolder) -> Result<Vec<Task>> {
     let specification = Specification::read(folder)?;
     let mut failed = Vec::new();
-    glance::outcomes(&folder.manifest(), specification.tasks, |result| {
+    glance::outcomes(folder, specification.tasks, |result| {
         if result.done().is_none() {
             failed.push(result.clone());
         }
-    })
-    .context("read the ledger")?;
+    })?;
     let mut history: BTreeMap<u32, Vec<Attempt>> = BTreeMap::new();
     history::read(folder, |record| {
         history.entry(record.index).or_default().push(record.into());
-    })
-    .context("read the attempts")?;
+    })?;
     let task = |result: TaskResult| {
         let attempts = history.remove(&result.index).unwrap_or_default();
         task(specification.bag.clone(), result.index, attempts, Some(result))
@@ -128,14 +126,12 @@ pub async fn of_task(
             if record.index == index {
                 attempts.push(Attempt::from(record));
             }
-        })
-        .context("read the attempts")?;
-        glance::outcomes(&folder.manifest(), specification.tasks, |result| {
+        })?;
+        glance::outcomes(folder, specification.tasks, |result| {
             if result.index == index {
                 outcome = Some(result.clone());
             }
-        })
-        .context("read the ledger")?;
+        })?;
     }
     let mut state = None;
     if let Some(broker) = broker {

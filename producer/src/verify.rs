@@ -1,7 +1,7 @@
 //! Every output, hashed and decompressed again.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,11 +11,13 @@ use bagpress_broker::quote::name;
 use bagpress_broker::result::{Done, Place, TaskResult};
 use bagpress_broker::{Address, Broker, Patience, Role, subjects};
 use bagpress_codec::{Codec, Hasher, SEGMENT_BYTES};
+use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::object_ref::Bucket;
 use bagpress_objstore::staging::Plan as _;
 
 use crate::accept::open_bucket;
 use crate::folder::RunFolder;
+use crate::from_start::FromStart;
 use crate::gather::open_plan;
 use crate::plan::BagPlan;
 use crate::spec::Specification;
@@ -100,16 +102,22 @@ fn files(
 ) -> Result<Verified> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let next = std::sync::atomic::AtomicUsize::new(0);
+    let held = Dir::open(root).map_err(|error| error.to_string());
+    let open = |target: &Path| {
+        let root = held.as_ref().map_err(String::clone)?;
+        open_output(root, target).map_err(|error| error.to_string())
+    };
     let checked: Vec<_> = std::thread::scope(|scope| {
         let work = || {
             let mut found = Vec::new();
             while let Some((result, done)) =
                 done.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
             {
-                let name = plan.target(result.index).map(|target| root.join(target.path));
-                let checked = name.map_err(anyhow::Error::from).map(|path| {
-                    let checked = check_file(&plan.specification.codec, &path, done);
-                    (path, checked)
+                let target = plan.target(result.index).map_err(anyhow::Error::from);
+                let checked = target.map(|target| {
+                    let checked = open(&target.path)
+                        .and_then(|file| check_file(&plan.specification.codec, &file, done));
+                    (root.join(target.path), checked)
                 });
                 found.push(checked);
             }
@@ -129,8 +137,18 @@ fn files(
     Ok(verified)
 }
 
-pub(crate) fn check_file(codec: &Codec, path: &Path, done: &Done) -> Result<(), String> {
-    let mut file = File::open(path).map_err(|error| error.to_string())?;
+/// Opens an output beneath the outputs' folder. No link is followed, and nothing but a file is waited for.
+///
+/// # Errors
+///
+/// What the system said; that it is no file.
+pub(crate) fn open_output(root: &Dir, target: &Path) -> io::Result<File> {
+    let file = root.file(target)?;
+    file.ok_or_else(|| io::Error::other("it is no file"))
+}
+
+pub(crate) fn check_file(codec: &Codec, file: &File, done: &Done) -> Result<(), String> {
+    let mut file = FromStart::of(file);
     check(codec, done, |buffer| {
         buffer.clear();
         file.by_ref().take(SEGMENT_BYTES as u64).read_to_end(buffer).map_err(|e| e.to_string())?;

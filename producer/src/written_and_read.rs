@@ -4,7 +4,7 @@
 #[path = "../../broker/tests/strategies/mod.rs"]
 mod strategies;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
@@ -21,6 +21,7 @@ use crate::folder::RunFolder;
 use crate::inputs::roots::Roots;
 use crate::manifest::{Entry, InputNow, decode, encode};
 use crate::spec::{Data, Specification};
+use crate::trust::Trust;
 
 fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
@@ -60,7 +61,8 @@ fn specification() -> impl Strategy<Value = Specification> {
     let what = (bag(), name, "[a-z0-9]{1,20}", codec(), text(), results());
     let flags = any::<[bool; 6]>();
     let numbers = any::<(u32, u32, u64, u64)>();
-    let out = option::of(text().prop_map(PathBuf::from));
+    let out = text().prop_map(|text| Path::new("/").join(text.replace("..", ".")));
+    let out = option::of(out);
     (what, flags, numbers, data, out).prop_map(|(what, flags, numbers, data, out)| {
         let (bag, name, pool, codec, library, results) = what;
         let [offered, checked, auto, get, keep_inputs, stats] = flags;
@@ -121,8 +123,8 @@ proptest! {
     #[test]
     fn the_specification_of_a_run_folder_reads_back(specification in specification()) {
         let runs = tempfile::tempdir().unwrap();
-        let folder = RunFolder::of(runs.path(), &specification.name, ResultPath::Staged);
-        folder.create().unwrap();
+        let (name, staged) = (&specification.name, ResultPath::Staged);
+        let folder = RunFolder::make(runs.path(), name, staged, Trust::Ours).unwrap();
         specification.write(&folder).unwrap();
         prop_assert_eq!(Specification::read(&folder).unwrap(), specification);
     }

@@ -76,6 +76,11 @@ const IDLE: &[(&str, &str)] = &[
     ("rm runs/t/staged --folder-only --server nats://h", "--server"),
     ("rm runs/t/staged --folder-only --context c", "--context"),
     ("rm runs/t/staged --folder-only --connect-timeout 1s", "--connect-timeout"),
+    // No run folder is read.
+    ("run --tasks 2 --dry-run --trust-folder", "--trust-folder"),
+    ("status --trust-folder --server nats://h", "--trust-folder"),
+    ("cancel t-abcdefgh --trust-folder", "--trust-folder"),
+    ("rm t-abcdefgh --trust-folder", "--trust-folder"),
     // A server of our own, or one that runs.
     ("broker --init --server nats://h --store d", "--store"),
     ("broker --init --server nats://h --listen 127.0.0.1:0", "--listen"),

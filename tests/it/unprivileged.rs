@@ -64,13 +64,20 @@ impl Place {
     /// The program with these words, as a user who is not root. Everything in the place is that user's from
     /// now on, with the modes that it has.
     pub(crate) fn unprivileged(&self, words: &str) -> Command {
-        let programs = self.keep(Programs::shared());
-        let mut command = if rustix::process::geteuid().is_root() {
+        if is_root() {
             for entry in WalkDir::new(self.path("")).into_iter().map(Result::unwrap) {
                 if entry.path_is_symlink() || entry.metadata().unwrap().uid() != NOBODY {
                     lchown(entry.path(), Some(NOBODY), Some(NOBODY)).unwrap();
                 }
             }
+        }
+        self.as_nobody(words)
+    }
+
+    /// The same, and everything in the place stays whose it is.
+    pub(crate) fn as_nobody(&self, words: &str) -> Command {
+        let programs = self.keep(Programs::shared());
+        let mut command = if is_root() {
             // It becomes the program: the process is the same, and is ended as any other.
             let mut command = self.command(Path::new("setpriv"), "--clear-groups");
             command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]);
@@ -82,6 +89,11 @@ impl Place {
         command.env("BAGPRESS_NATS_SERVER", programs.nats_server());
         command
     }
+}
+
+/// Whether we may be another user, too.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// Ways that a file may go there and its output back.

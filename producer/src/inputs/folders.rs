@@ -14,14 +14,14 @@ use bagpress_objstore::staging::{Owner, dress_dir, mtime_ns};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
-use super::{read_path, write_path};
+use super::{read_target, write_path};
 use crate::message;
 
 /// One line of `folders.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FolderEntry {
     /// Where it belongs, below the outputs' folder.
-    #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
+    #[serde(serialize_with = "write_path", deserialize_with = "read_target")]
     pub(crate) target: PathBuf,
     /// Its permission bits.
     pub(crate) mode: u32,
@@ -54,8 +54,10 @@ pub(crate) struct Made {
 /// # Errors
 ///
 /// If the list cannot be read.
-pub(crate) async fn make_or_say(list: PathBuf, root: PathBuf) -> Result<()> {
-    let made = spawn_blocking(move || make(&list, &root)).await?;
+pub(crate) async fn make_or_say(list: Option<File>, root: &Path) -> Result<()> {
+    let Some(list) = list else { return Ok(()) };
+    let root = Dir::open(root).with_context(|| format!("open {}", quote::name(root)))?;
+    let made = spawn_blocking(move || make(list, &root)).await?;
     let Made { failed, first } = made.context("read the list of folders")?;
     if let Some(first) = first {
         message(&format!("note: {failed} empty folders could not be made, such as {first}"));
@@ -63,23 +65,18 @@ pub(crate) async fn make_or_say(list: PathBuf, root: PathBuf) -> Result<()> {
     Ok(())
 }
 
-/// Makes the folders of `list` below `root`. Safe to repeat; one that is there stays as it is.
+/// Makes the folders of `list` beneath `root`. Safe to repeat; one that is there stays as it is.
 ///
 /// # Errors
 ///
-/// If the list cannot be read. That it is not there is fine.
-pub(crate) fn make(list: &Path, root: &Path) -> io::Result<Made> {
+/// If the list cannot be read.
+pub(crate) fn make(list: File, root: &Dir) -> io::Result<Made> {
     let (mut made, mut implicitly) = (Made::default(), HashSet::new());
-    let outputs = Dir::open(root);
-    for entry in entries(list)? {
+    for entry in entries(list) {
         let entry = entry?;
-        let done = match &outputs {
-            Ok(outputs) => make_one(&entry, outputs, &mut implicitly),
-            Err(error) => Err(error.kind().into()),
-        };
-        if let Err(error) = done {
+        if let Err(error) = make_one(&entry, root, &mut implicitly) {
             made.failed += 1;
-            let why = || format!("{}: {error}", quote::name(root.join(&entry.target)));
+            let why = || format!("{}: {error}", quote::name(&entry.target));
             made.first.get_or_insert_with(why);
         }
     }
@@ -89,7 +86,7 @@ pub(crate) fn make(list: &Path, root: &Path) -> io::Result<Made> {
 /// Makes one, and those above it, which get their own mode and time when their line comes. No link is followed.
 fn make_one(entry: &FolderEntry, root: &Dir, implicitly: &mut HashSet<PathBuf>) -> io::Result<()> {
     let mut missing = Vec::new();
-    for folder in entry.target.ancestors().take_while(|folder| !folder.as_os_str().is_empty()) {
+    for folder in above(&entry.target) {
         match root.dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(folder),
             there => {
@@ -116,6 +113,11 @@ fn make_one(entry: &FolderEntry, root: &Dir, implicitly: &mut HashSet<PathBuf>) 
     dress_dir(&folder, entry.mode, entry.owner)
 }
 
+/// A folder, and those above it, the lowest first.
+fn above(target: &Path) -> impl Iterator<Item = &Path> {
+    target.ancestors().take_while(|folder| !folder.as_os_str().is_empty())
+}
+
 fn time(mtime_ns: i64) -> SystemTime {
     let (seconds, nanos) = (mtime_ns.div_euclid(1_000_000_000), mtime_ns.rem_euclid(1_000_000_000));
     let whole = Duration::from_secs(seconds.unsigned_abs());
@@ -123,40 +125,31 @@ fn time(mtime_ns: i64) -> SystemTime {
     time + Duration::from_nanos(nanos.unsigned_abs())
 }
 
-/// Removes the folders of `list` below `root` that are empty, and counts them.
+/// Removes the folders of `list` beneath `root` that are empty.
 ///
 /// # Errors
 ///
-/// If the list cannot be read. That it is not there is fine.
-pub(crate) fn remove_empty(list: &Path, root: &Path) -> io::Result<u64> {
-    let mut removed = 0;
-    let outputs = match Dir::open(root) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        outputs => outputs?,
-    };
-    for entry in entries(list)? {
-        let target = entry?.target;
-        for folder in target.ancestors().take_while(|folder| !folder.as_os_str().is_empty()) {
-            // One that has something in it stays, and those above it with it.
-            let there = outputs.metadata(folder).is_ok();
-            if outputs.remove_dir(folder).is_err() {
-                break;
-            }
-            removed += u64::from(there);
-        }
+/// If the list cannot be read.
+pub(crate) fn remove_empty(list: File, root: &Dir) -> io::Result<()> {
+    for entry in entries(list) {
+        remove_while_empty(&entry?.target, root);
     }
-    Ok(removed)
+    Ok(())
 }
 
-fn entries(list: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<FolderEntry>>>> {
-    let file = match File::open(list) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Box::new(std::iter::empty()));
+/// Removes a folder beneath `root`, and those above it, as long as they are empty.
+pub(crate) fn remove_while_empty(folder: &Path, root: &Dir) {
+    for folder in above(folder) {
+        // One that has something in it stays, and those above it with it.
+        if root.remove_dir(folder).is_err() {
+            return;
         }
-        opened => opened?,
-    };
-    let lines = BufReader::new(file).lines();
-    Ok(Box::new(lines.map(|line| serde_json::from_str(&line?).map_err(io::Error::other))))
+    }
+}
+
+fn entries(list: File) -> impl Iterator<Item = io::Result<FolderEntry>> {
+    let lines = BufReader::new(list).lines();
+    lines.map(|line| serde_json::from_str(&line?).map_err(io::Error::other))
 }
 
 #[cfg(test)]
@@ -173,7 +166,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (list, out) = (place.path().join("folders.jsonl"), place.path().join("out"));
         fs::create_dir(&out).unwrap();
-        assert_eq!(make(&list, &out).unwrap().failed, 0);
+        let (listed, root) = (|| File::open(&list).unwrap(), Dir::open(&out).unwrap());
         let long_ago = -1_500_000_000;
         let lines: Vec<_> = ["a/b/c", "a/b", "a"]
             .map(|target| FolderEntry {
@@ -186,7 +179,7 @@ mod tests {
             .into();
         fs::write(&list, lines.join("\n")).unwrap();
         for _ in 0..2 {
-            assert_eq!(make(&list, &out).unwrap().failed, 0);
+            assert_eq!(make(listed(), &root).unwrap().failed, 0);
             for folder in ["a", "a/b", "a/b/c"] {
                 let metadata = fs::metadata(out.join(folder)).unwrap();
                 assert_eq!(metadata.mode() & 0o777, 0o750);
@@ -194,7 +187,7 @@ mod tests {
             }
         }
         fs::write(out.join("a/file"), b"somebody's").unwrap();
-        assert_eq!(remove_empty(&list, &out).unwrap(), 2);
+        remove_empty(listed(), &root).unwrap();
         assert!(out.join("a/file").exists() && !out.join("a/b").exists());
     }
 
@@ -213,8 +206,8 @@ mod tests {
             })
             .map(|entry| serde_json::to_string(&entry).unwrap());
         fs::write(&list, lines.join("\n")).unwrap();
-        let made = make(&list, &out).unwrap();
+        let made = make(File::open(&list).unwrap(), &Dir::open(&out).unwrap()).unwrap();
         assert_eq!(made.failed, 1);
-        assert!(made.first.unwrap().contains("out/a/b") && out.join("c").is_dir());
+        assert!(made.first.unwrap().contains("a/b") && out.join("c").is_dir());
     }
 }

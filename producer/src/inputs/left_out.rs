@@ -7,11 +7,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bagpress_broker::ids::{BagId, RunName};
+use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::staging::PART_DIR;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::skipped::Kind;
+use crate::folder::SPECIFICATION;
 
 /// Largest `bag.json` that is looked into.
 const SPECIFICATION_BYTES_MAX: u64 = 64 * 1024;
@@ -105,11 +107,8 @@ fn is_run(path: &Path) -> bool {
         tasks: u32,
         data: IgnoredAny,
     }
-    let path = path.join("bag.json");
-    if !path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return false;
-    }
-    let Ok(file) = fs::File::open(path) else { return false };
+    let specification = Dir::open(path).and_then(|dir| dir.file(Path::new(SPECIFICATION)));
+    let Ok(Some(file)) = specification else { return false };
     let mut text = Vec::new();
     let read = file.take(SPECIFICATION_BYTES_MAX).read_to_end(&mut text);
     read.is_ok() && serde_json::from_slice::<Marks>(&text).is_ok()

@@ -1,15 +1,16 @@
 //! Where what was found goes: the lists of a run folder.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
+use bagpress_broker::quote;
 use bagpress_codec::{Digest, Hasher};
 
 use super::InputEntry;
 use super::folders::FolderEntry;
-use crate::folder::RunFolder;
+use crate::folder::{FOLDERS, INPUTS, RunFolder};
 
 /// Who is told what was found.
 pub(crate) trait Sink {
@@ -24,7 +25,7 @@ pub(crate) trait Sink {
 pub(crate) struct Lists {
     inputs: List,
     folders: Option<List>,
-    folders_path: PathBuf,
+    folder: RunFolder,
     hasher: Hasher,
 }
 
@@ -35,10 +36,8 @@ impl Lists {
     ///
     /// What the system said.
     pub(crate) fn create(folder: &RunFolder) -> Result<Self> {
-        let id = std::process::id();
-        let inputs = List::create(folder.path().join(format!("inputs.{id}")))?;
-        let folders_path = folder.path().join(format!("folders.{id}"));
-        Ok(Self { inputs, folders: None, folders_path, hasher: Hasher::new() })
+        let inputs = List::create(folder, "inputs")?;
+        Ok(Self { inputs, folders: None, folder: folder.clone(), hasher: Hasher::new() })
     }
 
     /// Ends them, gives them their names, and tells the digest of the list of inputs.
@@ -67,7 +66,7 @@ impl Sink for Lists {
     fn folder(&mut self, entry: &FolderEntry) -> Result<()> {
         let list = match &mut self.folders {
             Some(list) => list,
-            none => none.insert(List::create(self.folders_path.clone())?),
+            none => none.insert(List::create(&self.folder, "folders")?),
         };
         let mut line = serde_json::to_vec(entry)?;
         line.push(b'\n');
@@ -85,28 +84,30 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// Gives them their names in the run's folder.
+    /// Gives them their names.
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub(crate) fn name(self, folder: &RunFolder) -> Result<()> {
-        self.inputs.name(&folder.inputs())?;
-        match self.folders {
-            Some(list) => list.name(&folder.folders()),
-            None => Ok(()),
-        }
+    pub(crate) fn name(self) -> Result<()> {
+        self.inputs.rename(INPUTS)?;
+        self.folders.map_or(Ok(()), |list| list.rename(FOLDERS))
     }
 
-    /// Where the list of folders is meanwhile.
-    pub(crate) fn folders(&self) -> Option<&Path> {
-        self.folders.as_ref().map(|list| list.path.as_path())
+    /// The list of folders, to be read.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn folders(&self) -> Result<Option<File>> {
+        self.folders.as_ref().map_or(Ok(None), |list| list.folder.open(&list.name))
     }
 }
 
 #[derive(Debug)]
 struct List {
-    path: PathBuf,
+    folder: RunFolder,
+    name: String,
     writer: BufWriter<File>,
     named: bool,
 }
@@ -114,29 +115,35 @@ struct List {
 impl Drop for List {
     fn drop(&mut self) {
         if !self.named {
-            fs::remove_file(&self.path).ok();
+            self.folder.remove(&self.name).ok();
         }
     }
 }
 
 impl List {
-    fn create(path: PathBuf) -> Result<Self> {
-        let file = File::create(&path).with_context(|| format!("write {}", path.display()))?;
-        Ok(Self { path, writer: BufWriter::new(file), named: false })
+    fn create(folder: &RunFolder, kind: &str) -> Result<Self> {
+        let (folder, name) = (folder.clone(), format!("{kind}.{}", std::process::id()));
+        let file = folder.create(&name);
+        let file = file.with_context(|| format!("write {}", quote::name(folder.at(&name))))?;
+        Ok(Self { folder, name, writer: BufWriter::new(file), named: false })
+    }
+
+    fn at(&self) -> String {
+        format!("write {}", quote::name(self.folder.at(&self.name)))
     }
 
     fn write(&mut self, line: &[u8]) -> Result<()> {
         let written = self.writer.write_all(line);
-        written.with_context(|| format!("write {}", self.path.display()))
+        written.with_context(|| self.at())
     }
 
     fn sync(&mut self) -> Result<()> {
         let synced = self.writer.flush().and_then(|()| self.writer.get_ref().sync_all());
-        synced.with_context(|| format!("write {}", self.path.display()))
+        synced.with_context(|| self.at())
     }
 
-    fn name(mut self, path: &Path) -> Result<()> {
-        fs::rename(&self.path, path).with_context(|| format!("write {}", path.display()))?;
+    fn rename(mut self, to: &str) -> Result<()> {
+        self.folder.rename(&self.name, to).with_context(|| self.at())?;
         self.named = true;
         Ok(())
     }

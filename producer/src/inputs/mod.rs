@@ -25,11 +25,16 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bagpress_broker::quote;
 use bagpress_broker::result::Failed;
+use bagpress_objstore::beneath::inside;
 use bagpress_objstore::staging::{Owner, Replaced};
 use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::from_start::FromStart;
 
 /// Every so many lines the place of one is remembered: 500 KB for a million files.
 const STRIDE: u32 = 16;
@@ -41,7 +46,7 @@ pub struct InputEntry {
     #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
     pub path: PathBuf,
     /// Where its output belongs, below the outputs' folder and without the codec's extension.
-    #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
+    #[serde(serialize_with = "write_path", deserialize_with = "read_target")]
     pub target: PathBuf,
     /// Its size.
     pub bytes: u64,
@@ -86,24 +91,33 @@ pub(crate) fn read_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pa
     }
 }
 
+/// Where something belongs below the outputs' folder: a path that leads out of it is none.
+pub(crate) fn read_target<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let target = read_path(deserializer)?;
+    inside(&target).map_err(|_| {
+        let target = quote::name(&target);
+        serde::de::Error::custom(format!("the target {target} leads out of the outputs' folder"))
+    })?;
+    Ok(target)
+}
+
 /// The list of a bag's files, on disk.
 #[derive(Debug)]
 pub struct InputList {
-    path: PathBuf,
-    file: File,
+    file: Arc<File>,
     /// Where every [`STRIDE`]th line begins, and where the last one ends.
     places: Vec<u64>,
 }
 
 impl InputList {
-    /// Opens the list.
+    /// The list in a file that was opened to read it.
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let mut reader = BufReader::with_capacity(256 * 1024, &file);
+    pub fn of(file: File) -> io::Result<Self> {
+        let file = Arc::new(file);
+        let mut reader = BufReader::with_capacity(256 * 1024, FromStart::of(file.clone()));
         let (mut places, mut at, mut line) = (Vec::new(), 0, 0);
         let mut buffer = Vec::new();
         loop {
@@ -111,7 +125,7 @@ impl InputList {
             let read = reader.read_until(b'\n', &mut buffer)?;
             if read == 0 {
                 places.push(at);
-                return Ok(Self { path: path.to_owned(), file, places });
+                return Ok(Self { file, places });
             }
             if line % STRIDE == 0 {
                 places.push(at);
@@ -145,7 +159,7 @@ impl InputList {
     pub(crate) fn entries(
         &self,
     ) -> io::Result<impl Iterator<Item = io::Result<InputEntry>> + use<>> {
-        let reader = BufReader::with_capacity(64 * 1024, File::open(&self.path)?);
+        let reader = BufReader::with_capacity(64 * 1024, FromStart::of(self.file.clone()));
         Ok(reader.lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::other)))
     }
 }

@@ -70,7 +70,26 @@ fn tree() -> tempfile::TempDir {
 fn write(list: &Path, entries: &[InputEntry]) -> InputList {
     let lines: Vec<_> = entries.iter().map(|e| serde_json::to_string(e).unwrap() + "\n").collect();
     fs::write(list, lines.concat()).unwrap();
-    InputList::open(list).unwrap()
+    InputList::of(fs::File::open(list).unwrap()).unwrap()
+}
+
+#[test]
+fn a_target_that_leads_out_is_refused_however_it_is_written() {
+    let base64 = r#"{"base64":"Li4vb3V0/w=="}"#; // ../out and a byte that is no UTF-8
+    for target in
+        [r#""/etc/cron.d/x""#, r#""../x""#, r#""a/../../x""#, r#""a/..""#, r#""""#, base64]
+    {
+        let read: Result<FolderEntry, _> =
+            serde_json::from_str(&format!(r#"{{"target":{target},"mode":493,"mtime_ns":0}}"#));
+        let error = read.expect_err(target).to_string();
+        assert!(error.contains("leads out of the outputs' folder"), "{target}: {error}");
+        let line = format!(
+            r#"{{"path":"/in/x","target":{target},"bytes":1,"mtime_ns":0,"mode":420,"inode":1}}"#
+        );
+        let read: Result<InputEntry, _> = serde_json::from_str(&line);
+        assert!(read.expect_err(target).to_string().contains("leads out"), "{target}");
+        assert!(serde_json::from_str::<InputEntry>(&line.replace(target, r#""a/..b""#)).is_ok());
+    }
 }
 
 #[test]

@@ -1,0 +1,27 @@
+//! Reading a held file from its start, whoever else reads it meanwhile: what was opened and believed is what is read.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Deref;
+use std::os::unix::fs::FileExt;
+
+/// A file that is read from its start, by an offset of its own.
+#[derive(Debug)]
+pub(crate) struct FromStart<F> {
+    file: F,
+    at: u64,
+}
+
+impl<F: Deref<Target = File>> FromStart<F> {
+    pub(crate) fn of(file: F) -> Self {
+        Self { file, at: 0 }
+    }
+}
+
+impl<F: Deref<Target = File>> Read for FromStart<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
