@@ -5,6 +5,7 @@
 
 mod attempts;
 mod bags;
+pub mod bounded;
 mod commit;
 mod connect;
 mod delayed;
@@ -40,7 +41,7 @@ mod traces;
 
 pub use attempts::AttemptRecord;
 pub use bags::{BagLine, BagState, Found, Gatherer};
-pub use commit::Committed;
+pub use commit::{Committed, Standing};
 pub use connect::{Address, Broker, Role, version_at_least};
 pub use delayed::LastWord;
 pub use desk::{Desk, Heard, Reply};

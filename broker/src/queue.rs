@@ -201,9 +201,27 @@ impl Broker {
     ///
     /// [`Error::Lost`]; the lease then decides.
     pub async fn nak_for(&self, reply: &str) -> Result<(), Error> {
+        // Others told us this subject: nothing but the answer to a delivery of ours is said in our name.
+        if !is_delivery(reply) {
+            tracing::warn!(reply, "no delivery is answered on this subject, nothing is said there");
+            return Ok(());
+        }
         let sent = self.client().publish(reply.to_owned(), nak(Duration::ZERO)).await;
         sent.map_err(|e| Error::lost("give back for a dead worker")(&e))
     }
+}
+
+/// Whether a delivery of a task is answered on this subject.
+fn is_delivery(reply: &str) -> bool {
+    let tokens: Vec<_> = reply.split('.').collect();
+    let stream = if tokens.len() >= 11 { 4 } else { 2 };
+    let one = |token: &&str| {
+        !token.is_empty() && token.bytes().all(|c| c.is_ascii_graphic() && !b"*>".contains(&c))
+    };
+    reply.starts_with("$JS.ACK.")
+        && tokens.get(stream) == Some(&subjects::TASKS)
+        && tokens.iter().all(one)
+        && ack_token::<u64>(reply, STREAM_SEQUENCE).is_some()
 }
 
 /// Places in an ack subject of 9 tokens.
@@ -232,6 +250,25 @@ mod tests {
         assert_eq!(number(long, DELIVERED), Some(2));
         assert_eq!(number(long, STORED_NS), Some(17));
         assert_eq!(number("$JS.ACK.x", DELIVERED), None);
+    }
+
+    #[test]
+    fn only_a_delivery_of_a_task_is_answered_for_others() {
+        assert!(is_delivery("$JS.ACK.BAG_TASKS.workers.3.10.12.1700000000.5"));
+        assert!(is_delivery("$JS.ACK._.HASH.BAG_TASKS.workers.2.10.12.17.5.rand"));
+        let others = [
+            "bag.result.t-abcdefgh.0.0",
+            "$KV.bags.t-abcdefgh",
+            "$JS.API.STREAM.PURGE.BAG_TASKS",
+            "$JS.ACK.BAG_RESULTS.workers.3.10.12.1700000000.5",
+            "$JS.ACK.BAG_TASKS.workers.3.*.12.1700000000.5",
+            "$JS.ACK.BAG_TASKS",
+            "0123456789abcdef01234567",
+            "",
+        ];
+        for reply in others {
+            assert!(!is_delivery(reply), "{reply}");
+        }
     }
 
     #[test]
