@@ -1,6 +1,7 @@
 //! Staged outputs: files, uploaded to the producer and moved to their final name in one step.
 
 mod client;
+mod closed;
 mod incoming;
 mod inputs;
 pub mod messages;

@@ -14,6 +14,7 @@ use bagpress_codec::{Digest, Hasher};
 use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
 
+use super::closed::Closed;
 use crate::{Trouble, trouble};
 
 /// Folder of the part files, below the outputs' root: it has a folder for each bag that writes there.
@@ -67,6 +68,7 @@ pub struct Parts {
     under_way: Arc<Mutex<Vec<Instant>>>,
     /// Outputs without their source's mode or time: how many, and the first.
     undressed: Mutex<Option<(u64, String)>>,
+    closed: Closed,
 }
 
 /// Something that the disk was asked for and has not done; until it is dropped.
@@ -110,7 +112,12 @@ impl Parts {
         let nonce = random_base32::<15>();
         fs::write(folder.join(NONCE), &nonce)?;
         let (under_way, undressed) = (Arc::default(), Mutex::default());
-        Ok(Self { root, folder, nonce, under_way, undressed })
+        let closed = Closed::default();
+        Ok(Self { root, folder, nonce, under_way, undressed, closed })
+    }
+
+    pub(super) fn closed(&self) -> &Closed {
+        &self.closed
     }
 
     /// The outputs' root.
