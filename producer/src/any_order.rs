@@ -7,7 +7,7 @@ use bagpress_broker::Followed;
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
 use bagpress_broker::ids::{BagId, Execution};
 use bagpress_broker::result::{Cause, Done, Failed, Outcome, Place, TaskResult, Times};
-use bagpress_codec::{DataKind, Digest};
+use bagpress_codec::Digest;
 use bagpress_objstore::staging::{Parts, Syncer};
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
@@ -70,7 +70,7 @@ fn specification() -> Specification {
         attempts: 3,
         tasks: TASKS,
         input_bytes: 0,
-        data: Data::Generated { data: DataKind::Random, seed: 0, bytes: 0 },
+        data: Data::Files { list: Digest::of(b""), largest: 0 },
         out: None,
         get: false,
         keep_inputs: false,
@@ -166,6 +166,7 @@ fn acceptor(folder: &tempfile::TempDir, parts: &Arc<Parts>) -> Acceptor {
         bucket: None,
         stats: None,
         writing: tokio::sync::Mutex::default(),
+        rounds: 1,
     }
 }
 

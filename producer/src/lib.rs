@@ -19,6 +19,7 @@ pub mod folder;
 pub mod gather;
 mod glance;
 mod history;
+mod input_again;
 mod inputs;
 mod journal;
 mod lease;

@@ -11,7 +11,7 @@ use bagpress_broker::ids::Execution;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::{Broker, Error, limits, quote, subjects};
 use bagpress_objstore::object_ref::{self, Bucket, Info};
-use bagpress_objstore::staging::{InputFile, OpenInput};
+use bagpress_objstore::staging::{InputFile, OpenInput, hash_file};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, FuturesUnordered};
@@ -466,7 +466,16 @@ async fn put_file(bucket: &Bucket, index: u32, input: InputFile) -> Result<Info,
             // The very input may be what takes the room: an earlier gatherer put it.
             let full = matches!(error, object_ref::Error::Full { .. });
             let there = if full { writer.adoptable().await } else { None };
-            return there.ok_or_else(|| error.into());
+            let Some(there) = there else { return Err(error.into()) };
+            let file = path.clone();
+            let hashed = spawn_blocking(move || hash_file(&file)).await.map_err(stopped)?;
+            let Ok((digest, bytes)) = hashed else { return Err(error.into()) };
+            if (there.bytes, there.digest) == (bytes, digest) {
+                return Ok(there);
+            }
+            // Nobody else has anything to put there, and it takes the room of what should be.
+            bucket.remove_exactly(&there).await?;
+            return Err(error.into());
         }
     }
     Ok(writer.commit_or_adopt().await?.info)

@@ -1,6 +1,5 @@
 //! A ledger that lost lines, rebuilt from the outputs themselves.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,12 +7,11 @@ use anyhow::{Context, Result};
 use bagpress_broker::ids::Execution;
 use bagpress_broker::limits;
 use bagpress_broker::result::{Done, FileId, Outcome, Place, TaskResult, Times, wall_clock_us};
-use bagpress_codec::{Digest, Generator, Hasher, SEGMENT_BYTES};
-use bagpress_objstore::staging::{InputFile, OpenInput, Plan as _, hash_file};
+use bagpress_objstore::staging::{Plan as _, hash_file};
 
+use crate::input_again;
 use crate::manifest::Entry;
 use crate::plan::BagPlan;
-use crate::spec::Data;
 use crate::verify::check_file;
 
 /// Lines that share one write.
@@ -53,7 +51,7 @@ fn append(plan: &BagPlan, found: &mut Vec<Entry>) -> Result<usize> {
 /// What an output is worth: nothing, unless it gives its input again.
 fn examine(plan: &BagPlan, index: u32, path: &Path) -> Option<Done> {
     let (output_digest, output_bytes) = hash_file(path).ok()?;
-    let (input_digest, input_bytes) = input(plan, index).ok()?;
+    let (input_digest, input_bytes) = input_again::digest_of(plan, index).ok()?;
     let done = Done {
         input_bytes,
         input_digest,
@@ -63,26 +61,6 @@ fn examine(plan: &BagPlan, index: u32, path: &Path) -> Option<Done> {
         verified: true,
     };
     check_file(&plan.specification.codec, path, &done).ok().map(|()| done)
-}
-
-/// Digest and size of a task's input.
-fn input(plan: &BagPlan, index: u32) -> io::Result<(Digest, u64)> {
-    if let Data::Generated { data, seed, bytes } = plan.specification.data {
-        let mut generator = Generator::new(data, seed, index, bytes);
-        let (mut hasher, mut buffer) = (Hasher::new(), vec![0; SEGMENT_BYTES]);
-        loop {
-            let filled = generator.fill(&mut buffer);
-            if filled == 0 {
-                return Ok((hasher.finish(), bytes));
-            }
-            hasher.update(&buffer[..filled]);
-        }
-    }
-    let file: InputFile = plan.input(index)?;
-    // One that has changed since the bag was made is no witness.
-    let path = file.path.clone();
-    OpenInput::open(file).map_err(|failed| io::Error::other(failed.message))?;
-    hash_file(&path)
 }
 
 fn result(plan: &BagPlan, index: u32, done: Done, file: Option<FileId>) -> TaskResult {
