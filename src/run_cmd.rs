@@ -27,7 +27,7 @@ use crate::cli::{
 use crate::exit::SOME_FAILED;
 use crate::logging;
 use crate::preview_cmd;
-use crate::terminal::{Signals, print, printed};
+use crate::terminal::{Signals, print, print_json};
 
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
@@ -264,11 +264,7 @@ async fn conclude(
     }
     let (failed, tasks) = (summary.failed, summary.tasks);
     if args.json {
-        let summary = summary.all_failures(&gathered);
-        printed(|stdout| {
-            serde_json::to_writer_pretty(&mut *stdout, &summary)?;
-            stdout.write_all(b"\n")
-        })?;
+        print_json(&summary.all_failures(&gathered))?;
     } else {
         print(&summary.text())?;
     }
