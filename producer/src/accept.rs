@@ -338,18 +338,16 @@ impl Placing {
             self.counted.push(result);
             return Ok(());
         };
-        let key = (result.index, result.round);
-        if !parts.holds(key, &result.execution, done.output_bytes, &done.output_digest)? {
-            warn!(
-                index = result.index,
-                "the output is not what it was said to be, task is run again"
-            );
-            self.lost.push(result.index);
-            return Ok(());
-        }
         let target = plan.target(result.index)?;
         let name = || quote::name(parts.root().join(&target.path));
-        let placed = parts.place(&result.id(), &result.execution, &target, &done.output_digest);
+        let (id, execution, digest) = (result.id(), &result.execution, &done.output_digest);
+        let key = (result.index, result.round);
+        let placed = match parts.holds(key, execution, done.output_bytes, digest) {
+            Ok(true) => parts.place(&id, execution, &target, digest),
+            // Its worker never closed it, or says that it is something else.
+            Ok(false) => Ok(Placed::Lost),
+            Err(error) => Err(error),
+        };
         let why = match placed {
             Ok(Placed::Named) => None,
             Ok(Placed::Instead(aside)) => {
