@@ -5,18 +5,18 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use bagpress_broker::quote::name;
-use bagpress_broker::{Broker, Role, limits};
+use bagpress_broker::{Broker, Role, limits, quote};
 use bagpress_producer::{RunFolder, Usage, cancel, message, status, task_status};
 use serde::Serialize;
 
 use crate::bag_cli::{CancelArgs, StatusArgs};
 use crate::broker_at::{Bag, Named, address, reach, unless_denied};
 use crate::logging;
-use crate::terminal::{Signals, print};
+use crate::terminal::{Signals, clear, print, print_json};
 
-/// What a script reads.
-pub(crate) fn json<T: Serialize>(value: &T) -> Result<String> {
-    Ok(format!("{}\n", serde_json::to_string_pretty(value)?))
+/// Tells a script or a person, whoever is asked for.
+pub(crate) fn tell<T: Serialize>(json: bool, value: &T, text: &str) -> Result<()> {
+    if json { print_json(value) } else { print(text) }
 }
 
 pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
@@ -41,7 +41,7 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
 async fn show(args: &StatusArgs, bag: Option<&Bag>, broker: Option<&Broker>) -> Result<ExitCode> {
     if let (Some(bag), Some(task)) = (bag, args.task) {
         let task = task_status::of_task(bag.folder(), broker, bag.id(), task).await?;
-        print(&if args.json { json(&task)? } else { task.to_string() })?;
+        tell(args.json, &task, &task.to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
     if let (Some(Bag::Id(id)), Some(broker), true) = (bag, broker, args.failed) {
@@ -53,7 +53,7 @@ async fn show(args: &StatusArgs, bag: Option<&Bag>, broker: Option<&Broker>) -> 
 /// Prints failed tasks, each with its attempts.
 fn failed(args: &StatusArgs, failed: &[task_status::Task]) -> Result<ExitCode> {
     let text: String = failed.iter().map(ToString::to_string).collect();
-    print(&if args.json { json(&failed)? } else { text })?;
+    tell(args.json, &failed, &text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -81,12 +81,14 @@ async fn watch(args: &StatusArgs, bag: Option<&Bag>, broker: Option<&Broker>) ->
             (_, None) => return Ok(ExitCode::SUCCESS),
         };
         if !args.json {
-            let clear = args.watch && std::io::stdout().is_terminal();
-            print(&format!("{}{text}", if clear { "\x1b[2J\x1b[H" } else { "" }))?;
+            if args.watch && std::io::stdout().is_terminal() {
+                clear()?;
+            }
+            print(&text)?;
         } else if args.watch {
-            print(&format!("{value}\n"))?;
+            print(&format!("{}\n", quote::json(&value.to_string())))?;
         } else {
-            print(&json(&value)?)?;
+            print_json(&value)?;
         }
         if !args.watch || over {
             return Ok(ExitCode::SUCCESS);
@@ -129,7 +131,7 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<ExitCode> {
     } else {
         format!("{} was over before, nothing is cancelled\n", cancelled.bag)
     };
-    print(&if args.json { json(&cancelled)? } else { text })?;
+    tell(args.json, &cancelled, &text)?;
     if cancelled.cancelled {
         let folder = bag.folder().map(|folder| name(folder.path()));
         let folder = folder.unwrap_or_else(|| "RUN_FOLDER".to_owned());

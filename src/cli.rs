@@ -303,6 +303,10 @@ pub(crate) struct VerifyArgs {
     #[arg(value_name = "BAG")]
     pub(crate) folder: PathBuf,
 
+    /// Compare with the inputs too, generated or read anew: finds what a hostile worker made of something else
+    #[arg(long)]
+    pub(crate) inputs: bool,
+
     /// Print what was found as JSON
     #[arg(long)]
     pub(crate) json: bool,

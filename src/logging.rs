@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use anyhow::{Context, Result};
 use bagpress_broker::limits;
-use bagpress_broker::quote::name;
+use bagpress_broker::quote::{name, words};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -45,7 +45,7 @@ fn start_with(file: Option<File>) -> Result<()> {
         // Colours are for a terminal, and for who has not said that they are not wanted.
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let ansi = io::stderr().is_terminal() && !plain;
-        subscriber.with_writer(io::stderr).with_ansi(ansi).without_time().init();
+        subscriber.with_writer(move || OneLine { ansi }).with_ansi(ansi).without_time().init();
     }
     Ok(())
 }
@@ -57,6 +57,31 @@ pub(crate) fn finish() {
     if log.lines.try_send(Said::Written(written)).is_ok() {
         // Nobody answers where the disk hangs.
         waits.recv_timeout(limits::LOG_WAIT).ok();
+    }
+}
+
+/// Stderr, where an event is one line whatever is in it.
+struct OneLine {
+    /// Whether there are colours, which are ours: those of others the formatter has escaped.
+    ansi: bool,
+}
+
+impl Write for OneLine {
+    /// Takes a whole event.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let line = if self.ansi {
+            line.split('\u{1b}').map(words).collect::<Vec<_>>().join("\u{1b}")
+        } else {
+            words(line)
+        };
+        io::stderr().write_all(format!("{line}\n").as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use bagpress_producer::run::Request;
 use bagpress_producer::{Preview, message, preview};
 
 use crate::exit::SOME_FAILED;
-use crate::terminal::{self, print};
+use crate::terminal::{self, print_json};
 
 /// Says what a run of `request` would do: a line a file on stdout, counts on stderr; or all of it as JSON.
 pub(crate) fn show(request: &Request, json: bool) -> Result<ExitCode> {
@@ -30,7 +30,7 @@ pub(crate) fn show(request: &Request, json: bool) -> Result<ExitCode> {
         }
     };
     if json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&found)?))?;
+        print_json(&found)?;
     } else {
         say(&found);
     }

@@ -12,11 +12,10 @@ use bagpress_producer::remove::{How, Removed};
 use bagpress_producer::{RunFolder, cancel, message, remove, sweep};
 
 use crate::bag_cli::RmArgs;
-use crate::bag_cmd::{json, not_running};
+use crate::bag_cmd::{not_running, tell};
 use crate::broker_at::{Bag, address, reach, unless_denied};
 use crate::flags::idle_flag;
 use crate::logging;
-use crate::terminal::print;
 
 pub(crate) async fn rm(mut args: RmArgs) -> Result<ExitCode> {
     logging::start(None)?;
@@ -51,7 +50,7 @@ pub(crate) async fn rm(mut args: RmArgs) -> Result<ExitCode> {
             unless_denied(broker.as_ref(), removing).await?
         }
     };
-    print(&if args.json { json(&removed)? } else { told(&removed) })?;
+    tell(args.json, &removed, &told(&removed))?;
     for kept in &removed.kept {
         let verb = if how.dry_run { "would keep" } else { "kept" };
         message(&format!("{verb}: {kept}"));
@@ -130,7 +129,7 @@ async fn orphans(args: &RmArgs) -> Result<ExitCode> {
     let verb = if args.dry_run { "would remove" } else { "removed" };
     let line = |s: &sweep::Swept| format!("{verb} {}: {}\n", words(&s.named()), words(&s.why));
     let text: String = swept.iter().map(line).collect();
-    print(&if args.json { json(&swept)? } else { text })?;
+    tell(args.json, &swept, &text)?;
     for skipped in skipped {
         message(&format!("skipped: {skipped}"));
     }

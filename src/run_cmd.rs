@@ -27,7 +27,7 @@ use crate::cli::{
 use crate::exit::SOME_FAILED;
 use crate::logging;
 use crate::preview_cmd;
-use crate::terminal::{Signals, print, printed};
+use crate::terminal::{Signals, print, print_json};
 
 /// Log of whoever gathers or submits.
 const PRODUCER_LOG: &str = "producer.log";
@@ -271,11 +271,7 @@ async fn conclude(
     }
     let (failed, tasks) = (summary.failed, summary.tasks);
     if args.json {
-        let summary = summary.all_failures(&gathered);
-        printed(|stdout| {
-            serde_json::to_writer_pretty(&mut *stdout, &summary)?;
-            stdout.write_all(b"\n")
-        })?;
+        print_json(&summary.all_failures(&gathered))?;
     } else {
         print(&summary.text())?;
     }

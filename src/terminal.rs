@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use anyhow::{Context, Result};
+use bagpress_broker::quote;
 use bagpress_producer::Usage;
+use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::Signalled;
@@ -44,13 +46,52 @@ pub(crate) async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> R
     }
 }
 
-/// Data goes to stdout; a reader that left is no error.
+/// Lines of data go to stdout; a reader that left is no error. Whatever words of others are in them, no cursor is moved.
 ///
 /// # Errors
 ///
 /// [`Usage`] if it cannot be written: whoever named that place can name another.
 pub(crate) fn print(text: &str) -> Result<()> {
-    printed(|stdout| stdout.write_all(text.as_bytes()))
+    printed(|stdout| stdout.write_all(quote::lines(text).as_bytes()))
+}
+
+/// Begins an empty page, where somebody watches.
+///
+/// # Errors
+///
+/// As [`print()`].
+pub(crate) fn clear() -> Result<()> {
+    printed(|stdout| stdout.write_all(b"\x1b[2J\x1b[H"))
+}
+
+/// A value as JSON, for a script, or for who looks at what a script would get.
+///
+/// # Errors
+///
+/// As [`print()`].
+pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<()> {
+    printed(|stdout| {
+        let mut harmless = Harmless(stdout);
+        serde_json::to_writer_pretty(&mut harmless, value)?;
+        harmless.write_all(b"\n")
+    })
+}
+
+/// Takes JSON, piece by piece, each of whole characters.
+struct Harmless<'a>(&'a mut dyn Write);
+
+impl Write for Harmless<'_> {
+    fn write(&mut self, piece: &[u8]) -> std::io::Result<usize> {
+        match str::from_utf8(piece) {
+            Ok(text) => self.0.write_all(quote::json(text).as_bytes())?,
+            Err(error) => return Err(std::io::Error::other(error)),
+        }
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// As [`print()`], for what is written piece by piece.
@@ -58,7 +99,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
 /// # Errors
 ///
 /// As [`print()`].
-pub(crate) fn printed(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+fn printed(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
     match write(&mut stdout).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(unwritable(&error)),

@@ -9,14 +9,14 @@ use bagpress_broker::quote::{name, words};
 use bagpress_broker::server::{Durability, find_program};
 use bagpress_objstore::staging::Allowed;
 use bagpress_producer::local::{self, Cluster};
-use bagpress_producer::{RunFolder, Specification, message};
+use bagpress_producer::{RunFolder, Specification, Verified, message};
 
 use crate::broker_at::address;
 use crate::cli::VerifyArgs;
 use crate::exit::SOME_FAILED;
 use crate::flags::idle_flag;
 use crate::logging;
-use crate::terminal::print;
+use crate::terminal::{print, print_json};
 
 pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     logging::start(None)?;
@@ -43,24 +43,21 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
         at = Some(started.address());
         cluster = Some(started);
     }
-    let verified = bagpress_producer::verify(&folder, at.as_ref(), &args.patience.begin()).await;
+    let verified = Box::pin(bagpress_producer::verify(
+        &folder,
+        at.as_ref(),
+        &args.patience.begin(),
+        args.inputs,
+    ))
+    .await;
     if let Some(cluster) = cluster {
         cluster.stop(true).await;
     }
     let verified = verified?;
     if args.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&verified)?))?;
+        print_json(&verified)?;
     } else {
-        for (output, why) in &verified.bad {
-            print(&format!("bad: {}: {}\n", name(output), words(why)))?;
-        }
-        print(&format!(
-            "{} good, {} bad, {} missing, {} failed\n",
-            verified.good,
-            verified.bad.len(),
-            verified.missing,
-            verified.failed
-        ))?;
+        print(&text(&verified, args.inputs))?;
     }
     if verified.bad_lines > 0 {
         message(&format!("note: {} lines of the ledger cannot be used", verified.bad_lines));
@@ -68,7 +65,18 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     if verified.is_good() {
         return Ok(ExitCode::SUCCESS);
     }
-    let again = if verified.bad.is_empty() && verified.missing == 0 {
+    if !verified.not_compared.is_empty() {
+        message(
+            "note: of inputs that are not what they were nobody can say what their outputs should be",
+        );
+    }
+    if !verified.not_of_input.is_empty() {
+        message("hint: what was made of something else is made again once its output is removed");
+    } else if verified.bad.is_empty() && verified.missing == 0 && verified.failed == 0 {
+        return Ok(ExitCode::from(SOME_FAILED));
+    }
+    let no_repair = verified.bad.is_empty() && verified.not_of_input.is_empty();
+    let again = if no_repair && verified.missing == 0 {
         // What failed is not bad: there is nothing to repair.
         "--retry-failed"
     } else {
@@ -76,4 +84,23 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     };
     message(&format!("hint: bagpress gather {} {again}", name(folder.path())));
     Ok(ExitCode::from(SOME_FAILED))
+}
+
+/// What was found, a line for each output that is not good.
+fn text(verified: &Verified, inputs: bool) -> String {
+    let Verified { bad, not_of_input, not_compared, good, missing, failed, .. } = verified;
+    let kinds = [("bad", bad), ("not of its input", not_of_input), ("not compared", not_compared)];
+    let mut text = String::new();
+    for (kind, (output, why)) in
+        kinds.iter().flat_map(|(kind, found)| found.iter().map(move |found| (kind, found)))
+    {
+        text.push_str(&format!("{kind}: {}: {}\n", name(output), words(why)));
+    }
+    text.push_str(&format!("{good} good, {} bad, {missing} missing, {failed} failed", bad.len()));
+    if inputs {
+        let (other, unknown) = (not_of_input.len(), not_compared.len());
+        text.push_str(&format!(", {other} not of their input, {unknown} not compared"));
+    }
+    text.push('\n');
+    text
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{BagId, Execution, TaskId};
 use crate::result::{Cause, wall_clock_us};
-use crate::{Broker, Error, limits, subjects};
+use crate::{Broker, Error, bounded, limits, subjects};
 
 /// One delivery that was given back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,25 +12,30 @@ pub struct AttemptRecord {
     /// [`limits::WIRE_VERSION`].
     pub v: u32,
     /// The task's place in its bag.
+    #[serde(deserialize_with = "bounded::index")]
     pub index: u32,
     /// The task's round.
+    #[serde(deserialize_with = "bounded::round")]
     pub round: u32,
     /// The broker's count of deliveries when it was given back.
     pub delivered: u32,
     /// Why.
     pub cause: Cause,
     /// Why, for people.
+    #[serde(deserialize_with = "bounded::message")]
     pub message: String,
     /// The execution, where one had begun.
     pub execution: Option<Execution>,
     /// The worker.
+    #[serde(deserialize_with = "bounded::text")]
     pub worker: String,
     /// The worker's host.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::text")]
     pub host: String,
     /// Planned give-backs of this round so far, this one included: they spend no attempt.
     pub planned: u32,
     /// When, µs since 1970 by the writer's clock.
+    #[serde(deserialize_with = "bounded::time_us")]
     pub at_us: u64,
     /// The subject on which its delivery is answered, where it waits out a delay: who knows that the
     /// reason is gone gives it back once more, without one.
@@ -52,7 +57,7 @@ impl AttemptRecord {
             execution: None,
             worker: worker.to_owned(),
             host: String::new(),
-            planned: planned + u32::from(cause.is_planned()),
+            planned: planned.saturating_add(u32::from(cause.is_planned())),
             at_us: wall_clock_us(),
             reply: None,
         }

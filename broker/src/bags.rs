@@ -11,9 +11,9 @@ use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_TTL, 
 use serde::{Deserialize, Serialize};
 
 use crate::commit::{Refused, refused};
-use crate::descriptor::ResultPath;
+use crate::descriptor::{ResultPath, decode_json};
 use crate::ids::{BagId, Pool};
-use crate::{Broker, Error, machine, subjects};
+use crate::{Broker, Error, bounded, machine, subjects};
 
 /// How far a bag is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,12 +39,15 @@ impl std::fmt::Display for BagState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gatherer {
     /// Random, one a gathering.
+    #[serde(deserialize_with = "bounded::text")]
     pub id: String,
     /// Its host.
+    #[serde(deserialize_with = "bounded::text")]
     pub host: String,
     /// Its process id there.
     pub pid: u32,
     /// Since when, µs since 1970 by its clock.
+    #[serde(deserialize_with = "bounded::time_us")]
     pub since_us: u64,
     /// Which lock file it holds: kernel, device and inode. Who holds the same one knows that this
     /// gatherer is dead.
@@ -111,16 +114,28 @@ pub struct BagLine {
     pub waits: Option<String>,
     /// Who gathers it.
     pub gatherer: Option<Gatherer>,
+    /// The highest round that any gatherer began of any of its tasks: there is no result of a later one.
+    #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "bounded::round")]
+    pub rounds: u32,
     /// When this was written, µs since 1970 by the writer's clock.
+    #[serde(deserialize_with = "bounded::time_us")]
     pub updated_us: u64,
 }
 
-/// A line as it was found, with the revision that the next write must name.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// What there is where a bag has its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The line, if there is one that can be read.
     pub line: Option<BagLine>,
-    /// Its revision; 0 if there is none.
+    /// Why there is something that cannot be read: junk, or the line of a later version. Whose it is nobody knows, hence
+    /// it is never taken for none.
+    pub unreadable: Option<String>,
+    /// Its revision, which the next write must name; 0 if there is none.
     pub revision: u64,
     /// Whether the bag was removed, not long ago.
     pub removed: bool,
@@ -143,8 +158,17 @@ impl Broker {
     pub async fn find_bag(&self, bag: &BagId) -> Result<Found, Error> {
         let found = self.last_with_sequence(&subjects::lines(), &subjects::line(bag)).await?;
         let (revision, payload) = found.unwrap_or_default();
-        let removed = revision > 0 && payload.is_empty();
-        Ok(Found { line: serde_json::from_slice(&payload).ok(), revision, removed })
+        let mut found = Found { line: None, unreadable: None, revision, removed: false };
+        if payload.is_empty() {
+            found.removed = revision > 0;
+            return Ok(found);
+        }
+        match decode_json::<BagLine>(&payload) {
+            Ok(line) if line.bag == *bag => found.line = Some(line),
+            Ok(line) => found.unreadable = Some(format!("it is the line of bag {}", line.bag)),
+            Err(error) => found.unreadable = Some(error.to_string()),
+        }
+        Ok(found)
     }
 
     /// Writes a bag's line if its revision is still `revision`, and returns the new one; none if
@@ -185,7 +209,7 @@ impl Broker {
         // One that was written again meanwhile comes twice.
         let mut bags: BTreeMap<BagId, BagLine> = BTreeMap::new();
         self.read_all(&subjects::lines(), &subjects::line_all(), |payload| {
-            if let Ok(line) = serde_json::from_slice::<BagLine>(payload) {
+            if let Ok(line) = decode_json::<BagLine>(payload) {
                 bags.insert(line.bag.clone(), line);
             }
         })

@@ -5,7 +5,7 @@ use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::{self, ErrorCode};
 
-use crate::ids::{BagId, TaskId};
+use crate::ids::{BagId, Execution, TaskId};
 use crate::result::TaskResult;
 use crate::{Broker, Error, limits, subjects};
 
@@ -16,6 +16,41 @@ pub enum Committed {
     Mine,
     /// Another's, which came first: this execution is a duplicate.
     Other(Box<TaskResult>),
+    /// One that cannot be read, which came first, and why: junk, or of a later version. The round has it for ever.
+    Unreadable(String),
+}
+
+impl Committed {
+    /// The other execution, whose outcome came first, if that is known.
+    #[must_use]
+    pub fn execution(&self) -> Option<&Execution> {
+        match self {
+            Self::Other(result) => Some(&result.execution),
+            Self::Mine | Self::Unreadable(_) => None,
+        }
+    }
+}
+
+/// What is committed for a task's round.
+#[derive(Debug)]
+pub enum Standing {
+    /// Nothing.
+    Open,
+    /// An outcome.
+    Decided(Box<TaskResult>),
+    /// Something that cannot be read, and why: no other outcome of this round can be committed any more.
+    Unreadable(String),
+}
+
+impl Standing {
+    /// The execution whose outcome it is.
+    #[must_use]
+    pub fn execution(&self) -> Option<&Execution> {
+        match self {
+            Self::Decided(result) => Some(&result.execution),
+            Self::Open | Self::Unreadable(_) => None,
+        }
+    }
 }
 
 /// Why a publish with an expectation failed.
@@ -85,12 +120,13 @@ impl Broker {
                 Refused::Taken => {}
                 Refused::Unknown(why) => lost = why,
             }
-            match self.committed(&result.id()).await {
-                Ok(Some(found)) if found.execution == result.execution => {
+            match self.standing(&result.id()).await {
+                Ok(Standing::Decided(found)) if found.execution == result.execution => {
                     return Ok(Committed::Mine);
                 }
-                Ok(Some(found)) => return Ok(Committed::Other(Box::new(found))),
-                Ok(None) => {}
+                Ok(Standing::Decided(found)) => return Ok(Committed::Other(found)),
+                Ok(Standing::Unreadable(why)) => return Ok(Committed::Unreadable(why)),
+                Ok(Standing::Open) => {}
                 Err(error) => lost = error.to_string(),
             }
             tokio::time::sleep(limits::RETRY_WAIT).await;
@@ -98,20 +134,36 @@ impl Broker {
         Err(Error::Lost { what: "commit a result", cause: lost })
     }
 
-    /// The committed result of a task, from the leader: a direct get may lag.
+    /// What is committed for a task's round, from the leader: a direct get may lag.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn standing(&self, id: &TaskId) -> Result<Standing, Error> {
+        let Some(payload) = self.last_from_leader(subjects::RESULTS, &subjects::result(id)).await?
+        else {
+            return Ok(Standing::Open);
+        };
+        Ok(match TaskResult::decode(&payload) {
+            Ok(result) if result.id() == *id => Standing::Decided(Box::new(result)),
+            Ok(result) => Standing::Unreadable(format!("it is that of task {}", result.id())),
+            Err(error) => Standing::Unreadable(error.to_string()),
+        })
+    }
+
+    /// The committed result of a task, if there is one that can be read.
     ///
     /// # Errors
     ///
     /// [`Error::Lost`], or [`Error::Unexpected`] if what is there is not readable.
     pub async fn committed(&self, id: &TaskId) -> Result<Option<TaskResult>, Error> {
-        let Some(payload) = self.last_from_leader(subjects::RESULTS, &subjects::result(id)).await?
-        else {
-            return Ok(None);
-        };
-        TaskResult::decode(&payload).map(Some).map_err(|error| Error::Unexpected {
-            what: "read a committed result",
-            cause: error.to_string(),
-        })
+        match self.standing(id).await? {
+            Standing::Open => Ok(None),
+            Standing::Decided(result) => Ok(Some(*result)),
+            Standing::Unreadable(cause) => {
+                Err(Error::Unexpected { what: "read a committed result", cause })
+            }
+        }
     }
 
     /// The committed results of one task, or of all tasks of a bag, by any round, oldest first; those that

@@ -317,6 +317,14 @@ impl TaskDescriptor {
             let max = limits::BAG_TASKS_MAX - 1;
             return Err(DecodeError::Bounds(format!("index {}; at most {max}", self.index)));
         }
+        if self.round > limits::ROUND_MAX {
+            let max = limits::ROUND_MAX;
+            return Err(DecodeError::Bounds(format!("round {}; at most {max}", self.round)));
+        }
+        if self.published_us > limits::TIME_US_MAX {
+            let (at, max) = (self.published_us, limits::TIME_US_MAX);
+            return Err(DecodeError::Bounds(format!("published at {at} µs; at most {max}")));
+        }
         if !(1..=limits::ATTEMPTS_MAX).contains(&self.attempts) {
             let max = limits::ATTEMPTS_MAX;
             return Err(DecodeError::Bounds(format!("{} attempts; 1 to {max}", self.attempts)));

@@ -4,7 +4,7 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::BagId;
-use crate::{Broker, Error, limits, subjects};
+use crate::{Broker, Error, bounded, limits, subjects};
 
 /// What one worker holds of a bag, so that its deliveries can be given back if it dies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,8 +12,10 @@ pub struct Held {
     /// [`limits::WIRE_VERSION`].
     pub v: u32,
     /// The worker's id: its service instance.
+    #[serde(deserialize_with = "bounded::text")]
     pub worker: String,
     /// Its host.
+    #[serde(deserialize_with = "bounded::text")]
     pub host: String,
     /// Its process id there.
     pub pid: u32,
@@ -27,12 +29,15 @@ pub struct Held {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldDelivery {
     /// The task's place in the bag.
+    #[serde(deserialize_with = "bounded::index")]
     pub index: u32,
     /// The task's round.
+    #[serde(deserialize_with = "bounded::round")]
     pub round: u32,
     /// The broker's count of deliveries.
     pub delivered: u32,
     /// The subject on which the delivery is answered.
+    #[serde(deserialize_with = "bounded::text")]
     pub reply: String,
 }
 

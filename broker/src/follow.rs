@@ -109,6 +109,9 @@ impl Results {
         let (Some(Ok(round)), Some(Ok(index))) = (tokens.next(), tokens.next()) else {
             return true;
         };
+        if index >= limits::BAG_TASKS_MAX || round > limits::ROUND_MAX {
+            return true;
+        }
         let result = TaskResult::decode(&message.payload)
             .map_err(|e| e.to_string())
             .and_then(|result| {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
 use crate::ids::{BagId, Execution, TaskId};
 use crate::result::{Failed, TaskResult};
 
@@ -14,16 +15,20 @@ pub struct Lease {
     /// Version of the wire.
     pub v: u32,
     /// The task's place in its bag.
+    #[serde(deserialize_with = "bounded::index")]
     pub index: u32,
     /// Its round.
+    #[serde(deserialize_with = "bounded::round")]
     pub round: u32,
     /// Who executes it: a lease is known by this.
     pub execution: Execution,
     /// Which attempt it is, from 1.
     pub attempt: u32,
     /// The worker's id: its service instance.
+    #[serde(deserialize_with = "bounded::text")]
     pub worker: String,
     /// Its host.
+    #[serde(deserialize_with = "bounded::text")]
     pub host: String,
     /// Its process id there.
     pub pid: u32,

@@ -6,6 +6,7 @@
 mod address;
 mod attempts;
 mod bags;
+pub mod bounded;
 mod commit;
 mod connect;
 mod delayed;
@@ -45,7 +46,7 @@ mod traces;
 pub use address::{Address, Login, Tls};
 pub use attempts::AttemptRecord;
 pub use bags::{BagLine, BagState, Found, Gatherer};
-pub use commit::Committed;
+pub use commit::{Committed, Standing};
 pub use connect::{Broker, Role, version_at_least};
 pub use delayed::LastWord;
 pub use desk::{Desk, Heard, Reply};

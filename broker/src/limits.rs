@@ -11,6 +11,13 @@ pub const WIRE_VERSION: u32 = 1;
 pub const BAG_TASKS_MAX: u32 = 4_000_000;
 /// Largest input one task may have, in bytes.
 pub const INPUT_BYTES_MAX: u64 = 1 << 40;
+/// Largest output one task may have, in bytes: no codec doubles its input.
+pub const OUTPUT_BYTES_MAX: u64 = 2 * INPUT_BYTES_MAX;
+/// Highest round of a task: a person who runs it anew, or five losses, begin one.
+pub const ROUND_MAX: u32 = 1_000_000;
+/// Longest duration and latest time since 1970 that is believed, in µs: more than a thousand years, so that a clock that
+/// was never set is no reason to refuse a result.
+pub const TIME_US_MAX: u64 = 1 << 55;
 /// Largest JSON payload we send or read, in bytes: `nats stream view` must be able to show it.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 - 1;
 /// Longest bag id, in bytes.
@@ -123,6 +130,9 @@ pub const PROBES_PER_SECOND: usize = 500;
 pub const GATHERER_RENEWAL: Duration = Duration::from_secs(1);
 /// A gatherer that did not renew its lease for this long is dead: another may take the bag over.
 pub const GATHERER_LEASE: Duration = Duration::from_secs(5);
+/// How long a gatherer watches whether somebody renews what its line was overwritten with and cannot be read, before it
+/// writes it anew: shorter than who wants to take the bag over does.
+pub const OVERWRITTEN_FOR: Duration = Duration::from_secs(3);
 /// How long what says that a bag was removed outlives it: a server that is killed brings back what it had
 /// dropped, as long as its files still have it.
 pub const REMOVED_FOR: Duration = Duration::from_hours(7 * 24);
@@ -159,6 +169,8 @@ pub const ARRIVED_EACH_BYTES: usize = 4 * 1024;
 pub const ARRIVED_AGAIN: Duration = Duration::from_millis(250);
 /// An upload without a chunk for this long keeps its part file and no more; a later chunk takes it up.
 pub const UPLOAD_IDLE: Duration = Duration::from_secs(30);
+/// Outputs that arrived and have no name yet, of which a gatherer remembers what it read: the others are read again.
+pub const CLOSED_MAX: usize = 8_192;
 /// Most input files that a gatherer keeps open.
 pub const OPEN_INPUTS_MAX: usize = 64;
 /// Without progress for this long an upload is opened anew, and goes on at its offset.
@@ -281,6 +293,8 @@ pub const TOKEN_CHARS_MAX: usize = 256;
 // Two renewals may be lost before a healthy worker loses its lease.
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE.as_millis());
 const _: () = assert!(GATHERER_RENEWAL.as_millis() * 3 < GATHERER_LEASE.as_millis());
+const _: () = assert!(GATHERER_RENEWAL.as_millis() * 2 < OVERWRITTEN_FOR.as_millis());
+const _: () = assert!(OVERWRITTEN_FOR.as_millis() < GATHERER_LEASE.as_millis());
 const _: () = assert!(LEASE.as_millis() < GATHERER_GONE_AFTER.as_millis());
 const _: () = assert!(WAKE_AFTER.as_millis() < WAKE_LEAST.as_millis());
 // Whoever waits longer asks again.
@@ -304,3 +318,5 @@ const _: () = assert!(6 * (8 * TEXT_BYTES_MAX + FAILURE_BYTES_MAX) + 4096 < MESS
 const _: () = assert!(TASK_BYTES_PER_SECOND_MIN <= DISK_BYTES_PER_SECOND_MIN);
 const _: () = assert!(DISK_WAIT.as_millis() * 2 < TASK_TIME_BASE.as_millis());
 const _: () = assert!(STATS_FILES_MAX < BAG_TASKS_MAX);
+// The sums of a bag cannot wrap.
+const _: () = assert!(OUTPUT_BYTES_MAX < u64::MAX / BAG_TASKS_MAX as u64);

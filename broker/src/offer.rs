@@ -114,7 +114,7 @@ impl Offers {
 async fn read(broker: &Broker, holder: &Holder, inbox: &str, message: Message) -> Offered {
     let Some(reply) = message.reply else { return Offered::Nothing };
     let attempt = message.headers.as_ref().and_then(|headers| headers.get(ATTEMPT));
-    let attempt = attempt.and_then(|value| value.as_str().parse().ok()).unwrap_or(1);
+    let attempt = attempt.and_then(|value| value.as_str().parse().ok()).unwrap_or(1).max(1);
     let task = match TaskDescriptor::decode_any(&message.payload) {
         Ok(task) => Arc::new(task),
         Err(error) => {
@@ -264,7 +264,8 @@ impl Offer {
         let subject = subjects::renew(&self.shared.id.bag);
         let asked = self.ask(subject, json(&self.shared.lease), limits::LEASE_RENEWAL).await;
         match asked {
-            Ok(Some(Verdict::Withdrawn | Verdict::HaveIt(_))) => self.withdraw(),
+            Ok(Some(Verdict::Withdrawn)) => self.withdraw(),
+            Ok(Some(Verdict::HaveIt(other))) if other.decides(&self.shared.id) => self.withdraw(),
             Ok(Some(_)) => {}
             Ok(None) | Err(_) if self.gone() => {
                 warn!(task = %self.shared.id, "the gatherer is gone, its task is given up");
@@ -308,7 +309,11 @@ impl Offer {
             let asked = self.ask(subject.clone(), payload.clone(), limits::REQUEST_TIMEOUT).await;
             let wait = match asked {
                 Ok(Some(Verdict::Counted)) => return Ok(Committed::Mine),
-                Ok(Some(Verdict::HaveIt(other))) => return Ok(Committed::Other(other)),
+                Ok(Some(Verdict::HaveIt(other))) if other.decides(&self.shared.id) => {
+                    return Ok(Committed::Other(other));
+                }
+                // That of another task is no answer.
+                Ok(Some(Verdict::HaveIt(_))) => limits::RETRY_WAIT * 4,
                 Ok(Some(Verdict::Withdrawn)) => return Err(lost(&"the gatherer wants it anew")),
                 Ok(Some(Verdict::Held | Verdict::Wait { .. })) => limits::RETRY_WAIT * 4,
                 Ok(None) if leaving.is_cancelled() => return Err(lost(&"nobody gathers the bag")),

@@ -201,9 +201,9 @@ impl Broker {
     ///
     /// [`Error::Lost`]; the lease then decides.
     pub async fn nak_for(&self, reply: &str) -> Result<(), Error> {
-        // A worker wrote it down: it must not make us publish where it may not.
-        if !answers_a_task(reply) {
-            tracing::debug!(reply, "no delivery is answered there");
+        // Others told us this subject: nothing but the answer to a delivery of ours is said in our name.
+        if !is_delivery(reply) {
+            tracing::warn!(reply, "no delivery is answered on this subject, nothing is said there");
             return Ok(());
         }
         let sent = self.client().publish(reply.to_owned(), nak(Duration::ZERO)).await;
@@ -211,14 +211,17 @@ impl Broker {
     }
 }
 
-/// Whether a subject is one on which the delivery of a task is answered.
-fn answers_a_task(reply: &str) -> bool {
+/// Whether a delivery of a task is answered on this subject.
+fn is_delivery(reply: &str) -> bool {
     let tokens: Vec<_> = reply.split('.').collect();
     let stream = if tokens.len() >= 11 { 4 } else { 2 };
-    let is_literal = tokens.iter().all(|token| !matches!(*token, "" | "*" | ">"));
-    is_literal
-        && tokens.starts_with(&["$JS", "ACK"])
+    let one = |token: &&str| {
+        !token.is_empty() && token.bytes().all(|c| c.is_ascii_graphic() && !b"*>".contains(&c))
+    };
+    reply.starts_with("$JS.ACK.")
         && tokens.get(stream) == Some(&subjects::TASKS)
+        && tokens.iter().all(one)
+        && ack_token::<u64>(reply, STREAM_SEQUENCE).is_some()
 }
 
 /// Places in an ack subject of 9 tokens.
@@ -250,17 +253,21 @@ mod tests {
     }
 
     #[test]
-    fn only_deliveries_of_tasks_are_answered_for_others() {
-        for (reply, answers) in [
-            ("$JS.ACK.BAG_TASKS.workers.3.10.12.1700000000.5", true),
-            ("$JS.ACK._.HASH.BAG_TASKS.workers.2.10.12.17.5", true),
-            ("$JS.ACK.BAG_RESULTS.workers.3.10.12.1700000000.5", false),
-            ("$JS.API.STREAM.PURGE.BAG_TASKS", false),
-            ("bag.task.default.b.0.0", false),
-            ("$JS.ACK.BAG_TASKS.>", false),
-            ("", false),
-        ] {
-            assert_eq!(answers_a_task(reply), answers, "{reply}");
+    fn only_a_delivery_of_a_task_is_answered_for_others() {
+        assert!(is_delivery("$JS.ACK.BAG_TASKS.workers.3.10.12.1700000000.5"));
+        assert!(is_delivery("$JS.ACK._.HASH.BAG_TASKS.workers.2.10.12.17.5.rand"));
+        let others = [
+            "bag.result.t-abcdefgh.0.0",
+            "$KV.bags.t-abcdefgh",
+            "$JS.API.STREAM.PURGE.BAG_TASKS",
+            "$JS.ACK.BAG_RESULTS.workers.3.10.12.1700000000.5",
+            "$JS.ACK.BAG_TASKS.workers.3.*.12.1700000000.5",
+            "$JS.ACK.BAG_TASKS",
+            "0123456789abcdef01234567",
+            "",
+        ];
+        for reply in others {
+            assert!(!is_delivery(reply), "{reply}");
         }
     }
 

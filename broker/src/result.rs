@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use bagpress_codec::Digest;
+use bagpress_codec::{Codec, Digest};
 use serde::{Deserialize, Serialize};
 
-use crate::descriptor::{DecodeError, TaskDescriptor, decode_json};
+use crate::descriptor::{DecodeError, ResultPath, TaskDescriptor, decode_json};
 use crate::ids::{BagId, Execution, TaskId};
-use crate::limits;
+use crate::{bounded, limits, subjects};
 
 /// Why a task failed or a delivery was given back. A closed list: scripts match on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -146,32 +146,60 @@ pub enum Place {
     /// An object.
     Object {
         /// The bucket.
+        #[serde(deserialize_with = "bounded::text")]
         bucket: String,
         /// The object's name in it.
+        #[serde(deserialize_with = "bounded::text")]
         object: String,
-        /// How many chunks it has.
+        /// How many chunks it has: none is empty, so no more than it has bytes.
+        #[serde(deserialize_with = "bounded::output_bytes")]
         chunks: u64,
     },
     /// Nowhere: the codec stores nothing.
     Nothing,
 }
 
+impl Place {
+    /// Whether an output of `codec` for the task `id` can be there, where outputs come back by `results`: a *done* without
+    /// a place that fits has no bytes that anybody could look at.
+    #[must_use]
+    pub fn fits(&self, codec: &Codec, results: ResultPath, id: &TaskId) -> bool {
+        match (self, results) {
+            (Self::Nothing, _) => codec.stores_nothing(),
+            _ if codec.stores_nothing() => false,
+            (Self::Staged, results) => results == ResultPath::Staged,
+            (Self::Object { bucket, object, .. }, results) => {
+                results == ResultPath::Objects
+                    && *bucket == subjects::bucket(&id.bag)
+                    && subjects::is_output(object, id.index)
+            }
+        }
+    }
+}
+
 /// Where the time of an attempt went, in µs, on the worker's monotonic clock unless said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
     /// Published to attempt started; wall clocks, so only within one machine.
+    #[serde(deserialize_with = "bounded::time_us")]
     pub queue_us: u64,
     /// Waiting for the input: generating, reading or fetching it.
+    #[serde(deserialize_with = "bounded::time_us")]
     pub input_us: u64,
     /// Compressing.
+    #[serde(deserialize_with = "bounded::time_us")]
     pub compress_us: u64,
     /// Verifying, and both digests.
+    #[serde(deserialize_with = "bounded::time_us")]
     pub verify_us: u64,
     /// Attempt started to output made.
+    #[serde(deserialize_with = "bounded::time_us")]
     pub execute_us: u64,
     /// Output made to output durable at its place.
+    #[serde(deserialize_with = "bounded::time_us")]
     pub transfer_us: u64,
     /// When this result was made, µs since 1970 by the worker's clock.
+    #[serde(deserialize_with = "bounded::time_us")]
     pub made_us: u64,
 }
 
@@ -179,10 +207,12 @@ pub struct Times {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// Bytes of the input.
+    #[serde(deserialize_with = "bounded::input_bytes")]
     pub input_bytes: u64,
     /// Digest of the input.
     pub input_digest: Digest,
     /// Bytes of the output.
+    #[serde(deserialize_with = "bounded::output_bytes")]
     pub output_bytes: u64,
     /// Digest of the output.
     pub output_digest: Digest,
@@ -198,6 +228,7 @@ pub struct Failed {
     /// Why, for scripts.
     pub cause: Cause,
     /// Why, for people.
+    #[serde(deserialize_with = "bounded::message")]
     pub message: String,
 }
 
@@ -219,16 +250,20 @@ pub struct TaskResult {
     /// The bag.
     pub bag: BagId,
     /// Position in the bag, from 0.
+    #[serde(deserialize_with = "bounded::index")]
     pub index: u32,
     /// The round.
+    #[serde(deserialize_with = "bounded::round")]
     pub round: u32,
     /// The execution that made it.
     pub execution: Execution,
     /// Which attempt it was, from 1.
     pub attempt: u32,
     /// The worker's id.
+    #[serde(deserialize_with = "bounded::text")]
     pub worker: String,
     /// The worker's host.
+    #[serde(deserialize_with = "bounded::text")]
     pub host: String,
     /// How it ended.
     pub outcome: Outcome,
@@ -270,6 +305,18 @@ impl TaskResult {
         TaskId { bag: self.bag.clone(), index: self.index, round: self.round }
     }
 
+    /// Whether this decides about the round of `id`: it is the outcome of that round, or of a later one of that task.
+    #[must_use]
+    pub fn decides(&self, id: &TaskId) -> bool {
+        self.bag == id.bag && self.index == id.index && self.round >= id.round
+    }
+
+    /// Whether it failed, or its output is where one of `codec` and `results` can be.
+    #[must_use]
+    pub fn fits(&self, codec: &Codec, results: ResultPath) -> bool {
+        self.done().is_none_or(|done| done.place.fits(codec, results, &self.id()))
+    }
+
     /// What was done, if it was.
     #[must_use]
     pub fn done(&self) -> Option<&Done> {
@@ -291,25 +338,6 @@ impl TaskResult {
     }
 
     fn check(&self) -> Result<(), DecodeError> {
-        if self.index >= limits::BAG_TASKS_MAX {
-            let max = limits::BAG_TASKS_MAX - 1;
-            return Err(DecodeError::Bounds(format!("index {}; at most {max}", self.index)));
-        }
-        if let Outcome::Failed(failed) = &self.outcome
-            && failed.message.len() > limits::FAILURE_BYTES_MAX
-        {
-            let (bytes, max) = (failed.message.len(), limits::FAILURE_BYTES_MAX);
-            return Err(DecodeError::Bounds(format!("a failure of {bytes} bytes; at most {max}")));
-        }
-        let (bucket, object) = match self.done().map(|done| &done.place) {
-            Some(Place::Object { bucket, object, .. }) => (bucket.as_str(), object.as_str()),
-            _ => ("", ""),
-        };
-        let longest = [&self.worker, &self.host, bucket, object].map(str::len).into_iter().max();
-        if let Some(bytes) = longest.filter(|bytes| *bytes > limits::TEXT_BYTES_MAX) {
-            let max = limits::TEXT_BYTES_MAX;
-            return Err(DecodeError::Bounds(format!("a text of {bytes} bytes; at most {max}")));
-        }
         let Some(task) = &self.descriptor else { return Ok(()) };
         if task.v != limits::WIRE_VERSION {
             return Err(DecodeError::Version { found: u64::from(task.v) });

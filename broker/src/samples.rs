@@ -69,6 +69,7 @@ pub fn line(bag: &BagId, state: BagState) -> BagLine {
         eta_s: None,
         waits: None,
         gatherer: None,
+        rounds: 0,
         updated_us: wall_clock_us(),
     }
 }

@@ -11,16 +11,18 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
 use crate::ids::BagId;
-use crate::{Broker, Error, Held, limits, subjects};
+use crate::{Broker, Error, Held, bounded, limits, subjects};
 
 /// What a worker says of itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ServiceStats {
     /// Its host.
+    #[serde(deserialize_with = "bounded::text")]
     pub host: String,
     /// Its process id there.
     pub pid: u32,
     /// Its pool.
+    #[serde(deserialize_with = "bounded::text")]
     pub pool: String,
     /// How many tasks it executes at a time.
     pub slots: usize,
@@ -39,6 +41,7 @@ pub struct ServiceStats {
     /// Whether it takes tasks that want another version of them.
     pub any_codec_version: bool,
     /// Version of the program.
+    #[serde(deserialize_with = "bounded::text")]
     pub version: String,
     /// What it holds, by bag.
     pub held: HashMap<String, Held>,
@@ -167,7 +170,7 @@ impl Broker {
         let deadline = Instant::now() + within;
         let mut workers = Vec::new();
         while let Ok(Some(message)) = timeout_at(deadline, answers.next()).await {
-            if message.status.is_some() {
+            if message.status.is_some() || workers.len() >= limits::WORKERS_MAX {
                 break;
             }
             if let Ok(answer) = serde_json::from_slice::<Answer>(&message.payload) {

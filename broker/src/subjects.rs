@@ -1,6 +1,7 @@
 //! Every subject, stream and bucket name. Nothing else in the project spells one.
 
 use crate::ids::{BagId, Pool, TaskId};
+use crate::limits;
 
 /// Stream of tasks that wait or run.
 pub const TASKS: &str = "BAG_TASKS";
@@ -55,7 +56,8 @@ pub fn parse_task(subject: &str) -> Option<(Pool, TaskId)> {
     let bag = tokens.next()?.parse().ok()?;
     let index = tokens.next()?.parse().ok()?;
     let round = tokens.next()?.parse().ok()?;
-    tokens.next().is_none().then_some((pool, TaskId { bag, index, round }))
+    let within = index < limits::BAG_TASKS_MAX && round <= limits::ROUND_MAX;
+    (within && tokens.next().is_none()).then_some((pool, TaskId { bag, index, round }))
 }
 
 /// All waiting tasks of one bag, in any pool.
@@ -246,6 +248,22 @@ pub fn input_bucket(bag: &BagId) -> String {
 #[must_use]
 pub fn output_name(index: u32) -> String {
     format!("out_{index}.bin")
+}
+
+/// Behind the name of an output: whose it is, where another object has the name and other bytes.
+pub const BESIDE: char = '~';
+
+/// Whether an object has a name beside an output's own.
+#[must_use]
+pub fn is_beside(object: &str) -> bool {
+    object.contains(BESIDE)
+}
+
+/// Whether an object is a task's output, under its name or beside it.
+#[must_use]
+pub fn is_output(object: &str, index: u32) -> bool {
+    let beside = object.strip_prefix(output_name(index).as_str());
+    beside.is_some_and(|beside| beside.is_empty() || beside.starts_with(BESIDE))
 }
 
 /// The task whose output has this name.

@@ -77,6 +77,7 @@ async fn of_many_commits_at_once_one_is_mine_and_all_agree() -> Outcome {
                     mine += 1;
                 }
                 Committed::Other(other) => assert_eq!(*other, winner),
+                Committed::Unreadable(why) => return Err(why.into()),
             }
         }
         assert_eq!(mine, 1);

@@ -5,23 +5,24 @@
 mod strategies;
 
 use bagpress_broker::descriptor::TaskDescriptor;
-use bagpress_broker::ids::Pool;
-use bagpress_broker::result::TaskResult;
-use bagpress_broker::{AttemptRecord, BagLine, BagState, Gatherer, limits};
+use bagpress_broker::ids::{Execution, Pool, TaskId};
+use bagpress_broker::result::{Place, TaskResult};
+use bagpress_broker::{AttemptRecord, BagLine, BagState, Gatherer, Verdict, limits, samples};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use self::strategies::{bag, cause, descriptor, execution, result, results, text};
+use self::strategies::{bag, cause, descriptor, execution, result, results, text, time};
 
 fn attempt() -> impl Strategy<Value = AttemptRecord> {
-    let numbers = any::<(u32, u32, u32, u32, u64)>();
+    let task = (0..limits::BAG_TASKS_MAX, 0..=limits::ROUND_MAX);
+    let numbers = (task, any::<[u32; 2]>(), time());
     let maybe = (option::of(execution()), option::of(text()));
     (numbers, cause(), maybe, [text(), text(), text()]).prop_map(
         |(numbers, cause, (execution, reply), [message, worker, host])| {
-            let (index, round, delivered, planned, at_us) = numbers;
+            let ((index, round), [delivered, planned], at_us) = numbers;
             let v = limits::WIRE_VERSION;
             AttemptRecord {
                 v,
@@ -42,7 +43,7 @@ fn attempt() -> impl Strategy<Value = AttemptRecord> {
 }
 
 fn gatherer() -> impl Strategy<Value = Gatherer> {
-    ([text(), text(), text(), text()], any::<u32>(), any::<u64>()).prop_map(
+    ([text(), text(), text(), text()], any::<u32>(), time()).prop_map(
         |([id, host, lock, processes], pid, since_us)| Gatherer {
             id,
             host,
@@ -59,11 +60,12 @@ fn line() -> impl Strategy<Value = BagLine> {
     let state = select(vec![Submitting, Running, Finished, Cancelled]);
     let pool = "[a-z0-9]{1,20}".prop_map(|name| name.parse::<Pool>().unwrap());
     let maybe = (option::of(any::<u64>()), option::of(text()), option::of(gatherer()));
+    let written = (0..=limits::ROUND_MAX, time());
     let which = (bag(), state, pool, results(), [text(), text()]);
-    (which, any::<[u32; 3]>(), any::<[u64; 6]>(), maybe).prop_map(
-        |((bag, state, pool, results, [codec, library]), [tasks, done, failed], numbers, maybe)| {
-            let [retried, workers_lost, input_bytes, output_bytes, bytes_per_s, updated_us] =
-                numbers;
+    (which, any::<[u32; 3]>(), any::<[u64; 5]>(), maybe, written).prop_map(
+        |(which, [tasks, done, failed], numbers, maybe, (rounds, updated_us))| {
+            let (bag, state, pool, results, [codec, library]) = which;
+            let [retried, workers_lost, input_bytes, output_bytes, bytes_per_s] = numbers;
             let (eta_s, waits, gatherer) = maybe;
             BagLine {
                 v: limits::WIRE_VERSION,
@@ -84,6 +86,7 @@ fn line() -> impl Strategy<Value = BagLine> {
                 eta_s,
                 waits,
                 gatherer,
+                rounds,
                 updated_us,
             }
         },
@@ -122,4 +125,35 @@ proptest! {
     fn the_line_of_a_bag_reads_back(line in line()) {
         prop_assert_eq!(again(&line), line);
     }
+}
+
+/// By itself, inside an answer, or in a record: the bounds are where the fields are.
+#[test]
+fn what_is_out_of_bounds_is_refused_wherever_it_comes_in() {
+    let id = TaskId { bag: samples::bag(), index: 0, round: 0 };
+    let result = samples::done(&id, &Execution::random(), b"x", Place::Staged);
+    let plain = serde_json::to_value(&result).unwrap();
+    let most = |number: u64| serde_json::json!(number);
+    let long = serde_json::json!("x".repeat(limits::TEXT_BYTES_MAX + 1));
+    let outs = [
+        ("/index", most(u64::from(limits::BAG_TASKS_MAX))),
+        ("/round", most(u64::from(limits::ROUND_MAX) + 1)),
+        ("/round", most(u64::from(u32::MAX))),
+        ("/outcome/done/input_bytes", most(limits::INPUT_BYTES_MAX + 1)),
+        ("/outcome/done/output_bytes", most(u64::MAX)),
+        ("/times/queue_us", most(limits::TIME_US_MAX + 1)),
+        ("/times/made_us", most(u64::MAX)),
+        ("/worker", long.clone()),
+        ("/host", long),
+    ];
+    for (place, value) in outs {
+        let mut out = plain.clone();
+        *out.pointer_mut(place).unwrap() = value;
+        let told = serde_json::json!({ "have-it": out }).to_string();
+        let error = serde_json::from_str::<Verdict>(&told).unwrap_err();
+        assert!(error.to_string().contains("at most"), "{place}: {error}");
+        let error = TaskResult::decode(out.to_string().as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("at most"), "{place}: {error}");
+    }
+    assert_eq!(TaskResult::decode(&result.encode()).unwrap(), result);
 }

@@ -8,13 +8,14 @@ use bagpress_broker::ids::{Execution, TaskId};
 use bagpress_broker::result::{
     Cause, Done, Failed, Outcome, Place, TaskResult, Times, wall_clock_us,
 };
-use bagpress_broker::{Committed, Error, limits};
+use bagpress_broker::{Committed, Error, Standing, limits, subjects};
 use bagpress_objstore::{Carried, Opened, Output, Ready, StoreError, Stored};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::cancelled::Watched;
 use crate::duplicate;
 use crate::execute::{Made, Reins, Scratch, execute, micros};
 use crate::handed::{Count, Handed};
@@ -85,7 +86,7 @@ struct Attempt<'a> {
     execution: Execution,
     count: Count,
     /// The bag's.
-    cancelled: CancellationToken,
+    cancelled: Watched,
 }
 
 impl Attempt<'_> {
@@ -109,6 +110,11 @@ impl Attempt<'_> {
             Err(error) => Ended::Failed(error.into()),
         };
         match ended {
+            Ended::Decided(result) | Ended::Beaten(result) if !self.is_answer(&result) => {
+                let text =
+                    format!("told of the outcome of task {}, which is no answer", result.id());
+                self.not_done(Failed::new(Cause::TransferError, text)).await
+            }
             // What is durable counts all the same.
             Ended::Failed(_) | Ended::Unplaced(_) if self.is_dropped() => {
                 debug!("the bag was cancelled, or the lease is over");
@@ -123,22 +129,37 @@ impl Attempt<'_> {
                 };
                 self.done(&made, stored, times).await
             }
-            // In the ledger, and perhaps not committed: a broker may have forgotten it.
-            Ended::Decided(result) => conclude(self.worker, self.handed, &result, false).await,
+            Ended::Decided(result) => self.decided(&result).await,
             Ended::Beaten(result) => {
-                duplicate::record(self.worker, self.handed, &self.execution, &result).await?;
-                conclude(self.worker, self.handed, &result, false).await
+                let winner = Some(&result.execution);
+                duplicate::record(self.worker, self.handed, &self.execution, winner).await?;
+                self.decided(&result).await
             }
             Ended::Unplaced(failed) => {
                 // Its gatherer may be gone because the bag is over.
-                if let Some(winner) = self.handed.winner(self.worker).await? {
-                    duplicate::record(self.worker, self.handed, &self.execution, &winner).await?;
-                    return self.handed.settle().await;
+                let standing = self.handed.standing(self.worker).await?;
+                if matches!(standing, Standing::Open) {
+                    return self.not_done(failed).await;
                 }
-                self.not_done(failed).await
+                let winner = standing.execution();
+                duplicate::record(self.worker, self.handed, &self.execution, winner).await?;
+                self.handed.settle().await
             }
             Ended::Failed(failed) => self.not_done(failed).await,
         }
+    }
+
+    /// Whether what its gatherer calls the outcome of its task can be that: anybody may have answered.
+    fn is_answer(&self, result: &TaskResult) -> bool {
+        result.decides(self.handed.id()) && result.fits(&self.task.codec, self.task.results)
+    }
+
+    /// Commits what is in the ledger, as a broker may have forgotten it. A later round has a delivery of its own.
+    async fn decided(&self, result: &TaskResult) -> Result<(), Error> {
+        if result.round != self.handed.id().round {
+            return self.handed.settle().await;
+        }
+        conclude(self.worker, self.handed, result, false).await
     }
 
     /// Resolves when nobody waits for it any more.
@@ -286,19 +307,15 @@ impl Attempt<'_> {
     }
 
     async fn done(self, made: &Made, stored: Stored, times: Times) -> Result<(), Error> {
-        // An adopted object is another execution's, and so are its size and digest.
-        let (place, output_bytes, output_digest) = match stored {
+        let place = match stored {
+            // One that was adopted has the very bytes, and perhaps other chunks.
             Stored::Object(info) => {
-                let (bytes, digest) = (info.bytes, info.digest);
-                let place =
-                    Place::Object { bucket: info.bucket, object: info.name, chunks: info.chunks };
-                (place, bytes, digest)
+                Place::Object { bucket: info.bucket, object: info.name, chunks: info.chunks }
             }
-            Stored::Nothing => (Place::Nothing, made.output_bytes, made.output_digest),
-            Stored::Staged | Stored::Decided(_) => {
-                (Place::Staged, made.output_bytes, made.output_digest)
-            }
+            Stored::Nothing => Place::Nothing,
+            Stored::Staged | Stored::Decided(_) => Place::Staged,
         };
+        let (output_bytes, output_digest) = (made.output_bytes, made.output_digest);
         let done = Done {
             input_bytes: made.input_bytes,
             input_digest: made.input_digest,
@@ -392,10 +409,19 @@ async fn conclude(
     result: &TaskResult,
     term: bool,
 ) -> Result<(), Error> {
-    if let Committed::Other(other) = handed.commit(worker, result).await?
-        && duplicate::was_executed(worker, result)
-    {
-        duplicate::record(worker, handed, &result.execution, &other).await?;
+    let committed = handed.commit(worker, result).await?;
+    if let Committed::Unreadable(why) = &committed {
+        // Nobody can commit another outcome of this round: its gatherer begins a new one.
+        warn!(task = %handed.id(), why, "the committed result is not readable");
+    }
+    if !matches!(committed, Committed::Mine) && duplicate::was_executed(worker, result) {
+        let winner = committed.execution();
+        duplicate::record(worker, handed, &result.execution, winner).await?;
+        if let Some(Place::Object { bucket, object, .. }) = result.done().map(|done| &done.place)
+            && subjects::is_beside(object)
+        {
+            worker.store.forget(bucket, object).await;
+        }
     }
     if term { handed.discard("failed").await } else { handed.settle().await }
 }

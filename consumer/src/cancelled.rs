@@ -1,20 +1,42 @@
-//! Which bags were cancelled: by their lines, looked at when a bag's first task comes and at each
-//! renewal, and by the event.
+//! Which bags were cancelled: by their lines alone, looked at when a bag's first task comes, at each renewal, and when the
+//! event says that there is something to see.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bagpress_broker::ids::BagId;
 use bagpress_broker::{BagEvents, Broker, Error, limits};
+use futures::FutureExt;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
+
+/// What is looked at once for each bag, while somebody keeps it.
+type Cell = Arc<OnceCell<CancellationToken>>;
+
+/// Whether one bag is cancelled. Its bag is not forgotten as long as this is kept.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    token: CancellationToken,
+    _kept: Cell,
+}
+
+impl Watched {
+    /// Resolves when the bag is cancelled.
+    pub(crate) async fn cancelled(&self) {
+        self.token.cancelled().await;
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.token.is_cancelled()
+    }
+}
 
 /// What this worker knows of the bags whose tasks it has had.
 #[derive(Debug)]
 pub(crate) struct Cancelled {
     broker: Broker,
-    bags: Mutex<HashMap<BagId, Arc<OnceCell<CancellationToken>>>>,
+    bags: Mutex<HashMap<BagId, Cell>>,
 }
 
 impl Cancelled {
@@ -22,16 +44,16 @@ impl Cancelled {
         Self { broker: broker.clone(), bags: Mutex::default() }
     }
 
-    fn bags(&self) -> std::sync::MutexGuard<'_, HashMap<BagId, Arc<OnceCell<CancellationToken>>>> {
+    fn bags(&self) -> std::sync::MutexGuard<'_, HashMap<BagId, Cell>> {
         self.bags.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Is cancelled when the bag is. A bag that was cancelled is looked at anew: it may go on since.
-    pub(crate) async fn of(&self, bag: &BagId) -> CancellationToken {
+    pub(crate) async fn of(&self, bag: &BagId) -> Watched {
         let cell = {
             let mut bags = self.bags();
             if bags.len() >= limits::BAGS_REMEMBERED {
-                // Those with a task under way are in use elsewhere too.
+                // Whoever has a task of one under way keeps it.
                 bags.retain(|_, cell| Arc::strong_count(cell) > 1);
             }
             let known = bags
@@ -52,7 +74,8 @@ impl Cancelled {
             }
             token
         };
-        cell.get_or_init(look).await.clone()
+        let token = cell.get_or_init(look).await.clone();
+        Watched { token, _kept: cell }
     }
 
     async fn is_cancelled(&self, bag: &BagId) -> bool {
@@ -63,6 +86,13 @@ impl Cancelled {
                 debug!(%error, %bag, "the bag's line not read, it is looked at again");
                 false
             }
+        }
+    }
+
+    /// Reads the line of a bag, and cancels its executions if it says so.
+    async fn look(&self, bag: &BagId) {
+        if self.is_cancelled(bag).await {
+            self.cancel(bag);
         }
     }
 
@@ -91,18 +121,50 @@ impl Cancelled {
         loop {
             tokio::select! {
                 event = events.next() => match event {
-                    Some(bag) => self.cancel(&bag),
+                    // Anybody can say so: the line does. Events that came meanwhile are worth one look together.
+                    Some(bag) => {
+                        let more = std::iter::from_fn(|| events.next().now_or_never().flatten());
+                        let said: HashSet<_> = std::iter::once(bag).chain(more).collect();
+                        for bag in said.iter().filter(|bag| self.bags().contains_key(*bag)) {
+                            self.look(bag).await;
+                        }
+                    }
                     // The connection is closed: the worker ends.
                     None => return std::future::pending().await,
                 },
                 _ = ticks.tick() => {
                     for bag in held() {
-                        if self.is_cancelled(&bag).await {
-                            self.cancel(&bag);
-                        }
+                        self.look(&bag).await;
                     }
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bagpress_broker::testing::NatsServer;
+    use bagpress_broker::{BagState, Role, samples};
+
+    use super::*;
+
+    /// However many bags a worker has had tasks of since: the execution of the first one stops.
+    #[tokio::test]
+    async fn a_bag_whose_task_is_under_way_is_not_forgotten() {
+        let server = NatsServer::start().await;
+        let broker = server.broker(Role::Admin).await;
+        let known = Arc::new(Cancelled::new(&broker));
+        let first = samples::bag();
+        let watched = known.of(&first).await;
+        for _ in 0..=limits::BAGS_REMEMBERED {
+            drop(known.of(&samples::bag()).await);
+        }
+        assert!(known.bags().len() <= limits::BAGS_REMEMBERED + 1);
+        let line = samples::line(&first, BagState::Cancelled);
+        broker.write_bag(&line, 0).await.unwrap().unwrap();
+        known.look(&first).await;
+        assert!(watched.is_cancelled());
+        drop(watched);
     }
 }

@@ -8,7 +8,7 @@ use tracing::info;
 use crate::handed::Handed;
 use crate::worker::Shared;
 
-/// Records that `execution` lost its round to `winner`.
+/// Records that `execution` lost its round to `winner`, or to an outcome that nobody can read.
 ///
 /// # Errors
 ///
@@ -17,9 +17,11 @@ pub(crate) async fn record(
     worker: &Shared,
     handed: &Handed,
     execution: &Execution,
-    winner: &TaskResult,
+    winner: Option<&Execution>,
 ) -> Result<(), Error> {
-    info!(task = %handed.id(), winner = %winner.execution, "another execution came first, this one is a duplicate");
+    let unknown = "an outcome that cannot be read".to_owned();
+    let winner = winner.map_or(unknown, |winner| format!("execution {winner}"));
+    info!(task = %handed.id(), winner, "another execution came first, this one is a duplicate");
     if matches!(handed, Handed::Offered(_)) {
         // Who decided that it came too late has counted it.
         return Ok(());
@@ -27,7 +29,7 @@ pub(crate) async fn record(
     let holder = worker.holdings.holder();
     let (id, by) = (handed.id(), &holder.worker);
     let mut record = AttemptRecord::new(id, handed.delivered(), 0, Cause::Duplicate, by);
-    record.message = format!("execution {} came first", winner.execution);
+    record.message = format!("{winner} came first");
     record.execution = Some(execution.clone());
     record.host.clone_from(&holder.host);
     worker.broker.record_attempt(&id.bag, &record).await

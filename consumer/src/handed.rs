@@ -6,7 +6,9 @@ use std::time::Duration;
 use bagpress_broker::descriptor::{DecodeError, TaskDescriptor};
 use bagpress_broker::ids::{Execution, TaskId};
 use bagpress_broker::result::{Cause, Failed, TaskResult};
-use bagpress_broker::{AttemptRecord, Committed, Delivery, Error, HeldDelivery, Offer, limits};
+use bagpress_broker::{
+    AttemptRecord, Committed, Delivery, Error, HeldDelivery, Offer, Standing, limits,
+};
 use tracing::debug;
 
 use crate::worker::Shared;
@@ -86,8 +88,10 @@ impl Handed {
         };
         let mut planned = 0;
         if delivery.delivered() > 1 {
-            if let Some(result) = worker.broker.committed(delivery.id()).await? {
-                debug!(execution = %result.execution, "committed before, acknowledged again");
+            // What cannot be read is the round's outcome all the same.
+            let standing = worker.broker.standing(delivery.id()).await?;
+            if !matches!(standing, Standing::Open) {
+                debug!(?standing, "committed before, acknowledged again");
                 delivery.ack().await?;
                 return Ok(None);
             }
@@ -127,10 +131,10 @@ impl Handed {
     }
 
     /// The outcome that its round has, where that can be known without asking for ours.
-    pub(crate) async fn winner(&self, worker: &Shared) -> Result<Option<TaskResult>, Error> {
+    pub(crate) async fn standing(&self, worker: &Shared) -> Result<Standing, Error> {
         match self {
-            Self::Pulled(delivery) => worker.broker.committed(delivery.id()).await,
-            Self::Offered(_) => Ok(None),
+            Self::Pulled(delivery) => worker.broker.standing(delivery.id()).await,
+            Self::Offered(_) => Ok(Standing::Open),
         }
     }
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor};
 use bagpress_broker::ids::Execution;
-use bagpress_broker::result::{Cause, Outcome as End, TaskResult};
-use bagpress_broker::{AttemptRecord, Committed, Error};
+use bagpress_broker::result::{Cause, Outcome as End, Place, TaskResult};
+use bagpress_broker::{AttemptRecord, Committed, Error, samples};
 use bagpress_codec::DataKind;
 use bagpress_objstore::Stored;
 use bagpress_objstore::object_ref::Lookup;
@@ -110,6 +110,63 @@ async fn committed_and_not_acknowledged() -> Outcome {
         assert_eq!((workers.len(), workers[0].1.done, workers[0].1.failed), (1, 0, 0));
         worker.drained().await?;
     }
+    Ok(())
+}
+
+/// What somebody put where the output belongs, with the digest of what it is.
+async fn planted(race: &Race, bytes: &'static [u8]) -> Outcome<TaskResult> {
+    let task = race.task();
+    let execution = Execution::random();
+    let token = format!("0-{execution}");
+    let stored = race.bucket.put("out_0.bin", &token, bytes.into()).await?;
+    let (bucket, object, chunks) = (stored.info.bucket, stored.info.name, stored.info.chunks);
+    let place = Place::Object { bucket, object, chunks };
+    Ok(samples::done(&task.id(), &execution, bytes, place))
+}
+
+/// The object of an outcome gets its name, as its gatherer does it.
+async fn named(race: &Race, outcome: &TaskResult) -> Outcome {
+    let place = &outcome.done().ok_or("failed")?.place;
+    let Place::Object { object, .. } = place else { return Err("no object".into()) };
+    let info = race.bucket.check_present(object).await?;
+    Ok(race.bucket.rename(&info, "out_0.bin").await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_planted_before_a_worker_came_is_not_its_output() -> Outcome {
+    let race = Race::on(ResultPath::Objects).await?;
+    planted(&race, b"of somebody else").await?;
+    let task = race.submit().await?;
+    let worker = race.worker(1);
+    race.answered().await;
+    let outcomes = race.outcomes().await?;
+    let [outcome] = outcomes.as_slice() else { return Err(format!("{outcomes:?}").into()) };
+    named(&race, outcome).await?;
+    race.check_output(&task, outcome).await?;
+    worker.drained().await
+}
+
+/// A worker with another version of the codec makes other bytes, and was first.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_counts_is_not_replaced_by_who_makes_other_bytes() -> Outcome {
+    let mut race = Race::on(ResultPath::Objects).await?;
+    let first = planted(&race, b"by another version").await?;
+    let task = race.submit_slow().await?;
+    race.taken_and_lost().await?;
+    let noted = race.listen().await?;
+    let worker = race.worker(1);
+    race.another_uploads(&first.execution).await;
+    assert!(matches!(race.house.worker.commit(&first).await?, Committed::Mine));
+    race.answered().await;
+    assert_eq!(race.outcomes().await?, [first]);
+    assert_eq!(race.output(task.index).await?, b"by another version");
+    worker.drained().await?;
+    assert_eq!(race.answers(noted).await?, ["duplicate", "ack"]);
+    // The loser takes its own object away, and nothing else.
+    race.nothing_unnamed().await?;
+    let mut left = race.bucket.list();
+    assert_eq!(left.next().await?.map(|info| info.name).as_deref(), Some("out_0.bin"));
+    assert_eq!(left.next().await?, None);
     Ok(())
 }
 

@@ -100,6 +100,8 @@ pub enum Clause {
     HaveItByRound,
     /// An object is adopted only if it reads back.
     AdoptionChecked,
+    /// An object with other bytes stays until who counts decides.
+    OthersStay,
     /// A restarted gatherer finishes a round that began and is seen nowhere.
     BegunRoundFinished,
     /// A task's subject has its round, so that an old message does not refuse the new one.

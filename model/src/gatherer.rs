@@ -306,7 +306,7 @@ impl Steps<'_> {
             if self.from.chunks[e] == Bytes::Nothing || held {
                 continue;
             }
-            if !self.from.metadata.names(execution) {
+            if !self.from.metadata.names(execution) && !self.from.beside[e] {
                 self.add(who, "sweeps chunks that nobody holds or names", |s| {
                     s.chunks[e] = Bytes::Nothing;
                 });

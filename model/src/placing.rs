@@ -99,6 +99,14 @@ impl Steps<'_> {
             _ => false,
         };
         let (now, before) = (there(self.from.metadata), there(self.from.metadata_before));
+        let beside = Named::Of(taken.bytes);
+        if !now && self.from.beside[taken.bytes as usize] && there(beside) {
+            // `Bucket::rename`: whatever has the name was never counted.
+            return self.add(who, "gives the object beside it the name", |s| {
+                s.set_metadata(beside);
+                s.beside[taken.bytes as usize] = false;
+            });
+        }
         if now || self.config.lacks(Clause::ObjectChecked) {
             self.add(who, "finds the object there", |s| s.gatherer.at = Gathers::Count);
         } else {

@@ -3,7 +3,7 @@
 use crate::config::Clause;
 use crate::state::{At, GATHERER, Gathers, Kind, NONE, Outcome, Worker};
 use crate::trace::{Steps, Who};
-use crate::worker::end;
+use crate::worker::{end, forget_beside};
 
 impl Steps<'_> {
     /// An offer to an idle worker, or the failure of a task that spent its attempts.
@@ -46,7 +46,13 @@ impl Steps<'_> {
             return self.add(who, "nobody takes its result, gives up", |s| end(s, w));
         };
         if self.decided(f, worker.round).is_some() || worker.at == At::CommitRecord {
-            return self.add(who, "hands its result in: another came first", |s| end(s, w));
+            let own = self.decided(f, worker.round).is_some_and(|(o, _)| o.by == worker.execution);
+            return self.add(who, "hands its result in: another came first", |s| {
+                if worker.at == At::Commit && !own {
+                    forget_beside(s, worker.execution);
+                }
+                end(s, w);
+            });
         }
         if self.from.folders[f].round != worker.round {
             return self.add(who, "hands its result in: withdrawn", |s| end(s, w));

@@ -265,6 +265,8 @@ pub(crate) struct State {
     pub(crate) log: [u8; ROUNDS],
     pub(crate) chunks: [Bytes; EXECUTIONS],
     pub(crate) metadata: Named,
+    /// Executions whose objects have a name beside the output's, as that has other bytes.
+    pub(crate) beside: [bool; EXECUTIONS],
     /// What a replica that lags may still say.
     pub(crate) metadata_before: Named,
     pub(crate) folders: [Folder; FOLDERS],
@@ -301,6 +303,7 @@ impl State {
             log: [NONE; ROUNDS],
             chunks: [Bytes::Nothing; EXECUTIONS],
             metadata: Named::Nothing,
+            beside: [false; EXECUTIONS],
             metadata_before: Named::Nothing,
             folders: [folder; FOLDERS],
             workers: [Worker::IDLE; 2],
@@ -355,6 +358,7 @@ impl State {
         let e = execution as usize;
         let of = |outcome: &Outcome| outcome.by == execution || outcome.bytes == execution;
         self.chunks[e] != Bytes::Nothing
+            || self.beside[e]
             || self.metadata.names(execution)
             || self.metadata_before.names(execution)
             || self.results.iter().any(of)

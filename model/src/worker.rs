@@ -254,6 +254,7 @@ impl Steps<'_> {
         let named = self.from.metadata;
         if let Named::Of(t) = named
             && self.from.chunks[t as usize] == Bytes::Whole
+            && crate::state::same_bytes(self.config, t, worker.execution)
             && t != worker.execution
         {
             return self.add(who, "adopts the object that is there", |s| made(s, w, t));
@@ -316,11 +317,24 @@ impl Steps<'_> {
         }
     }
 
-    /// `Sealed::create_or_adopt`: adopt what reads back, replace what does not.
+    /// `Sealed::create_or_adopt`: adopt the very bytes, replace what does not read back, leave other bytes.
     fn read_back(&mut self, w: usize, worker: Worker, who: Who) {
         let Named::Of(t) = worker.saw else { return };
         let unchecked = self.config.lacks(Clause::AdoptionChecked);
-        if unchecked || self.from.chunks[t as usize] == Bytes::Whole {
+        let e = worker.execution;
+        let whole = self.from.chunks[t as usize] == Bytes::Whole;
+        if !unchecked && whole && !crate::state::same_bytes(self.config, t, e) {
+            if self.config.lacks(Clause::OthersStay) {
+                return self.add(who, "finds other bytes, will replace them", |s| {
+                    s.workers[w].at = At::Metadata;
+                });
+            }
+            return self.add(who, "finds other bytes, names its own beside them", |s| {
+                s.beside[e as usize] = true;
+                made(s, w, e);
+            });
+        }
+        if unchecked || whole {
             return self.add(who, "adopts the object that is there", |s| {
                 s.workers[w].bytes = t;
                 s.workers[w].at = At::PurgeOwn;
@@ -372,6 +386,9 @@ impl Steps<'_> {
         let what = if mine { "commits: the first" } else { "commits: another came first" };
         self.add(who, what, |s| {
             s.commit(round, outcome, compare);
+            if worker.at == At::Commit && s.results[round as usize].by != worker.execution {
+                forget_beside(s, worker.execution);
+            }
             s.workers[w].at = match worker.at {
                 At::CommitAfterAck => return end(s, w),
                 _ if loses && !mine => At::Lost,
@@ -460,6 +477,15 @@ impl Steps<'_> {
 fn made(s: &mut State, w: usize, bytes: u8) {
     s.workers[w].bytes = bytes;
     s.workers[w].at = At::Commit;
+}
+
+/// `Store::forget`: the loser's object that has a name beside another's goes.
+pub(crate) fn forget_beside(s: &mut State, execution: u8) {
+    let e = execution as usize;
+    if s.beside[e] {
+        s.beside[e] = false;
+        s.chunks[e] = Bytes::Nothing;
+    }
 }
 
 /// Its slot is free, or the process a new one.

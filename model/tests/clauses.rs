@@ -36,6 +36,12 @@ fn an_object_adopted_unchecked_counts_with_other_bytes() {
 }
 
 #[test]
+fn other_bytes_that_are_replaced_may_be_those_that_count() {
+    let config = "objects: crashes, early redelivery, lost answers, unequal digests";
+    breaks(Clause::OthersStay, config, BYTES);
+}
+
+#[test]
 fn a_round_half_begun_is_finished_by_nobody_else() {
     breaks(Clause::BegunRoundFinished, "objects: a task that kills every worker", STUCK);
 }

@@ -56,8 +56,7 @@ pub struct Ready {
 pub enum Stored {
     /// In a durable part file.
     Staged,
-    /// In the bag's bucket. Size and digest are those of the object that is there, which another
-    /// execution may have written.
+    /// In the bag's bucket. Another execution may have written it: the same bytes.
     Object(Box<object_ref::Info>),
     /// Nowhere: the codec stores nothing.
     Nothing,
@@ -192,6 +191,17 @@ impl Store {
         Ok((Sink::chunks(sender), Output::Object { writer: Box::new(writer), chunks }))
     }
 
+    /// Removes an object of ours that has no outcome and no name of its own, as far as it can.
+    pub async fn forget(&self, bucket: &str, object: &str) {
+        let removed = match self.bucket(bucket) {
+            Ok(bucket) => bucket.remove(object).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            tracing::debug!(%error, object, "object of a duplicate left behind");
+        }
+    }
+
     fn bucket(&self, name: &str) -> Result<Bucket, object_ref::Error> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bucket) = buckets.get(name) {
@@ -259,7 +269,7 @@ pub enum Carried {
     /// In the bag's bucket.
     Object(Box<object_ref::Writer>),
     /// Not there: the bucket is full, and has the task's object already.
-    Adopted(Box<object_ref::Info>),
+    Found(Box<object_ref::Info>),
 }
 
 impl Output {
@@ -284,7 +294,7 @@ impl Output {
                     {
                         // The slot must not take the end of the way for a failure.
                         while chunks.recv().await.is_some() {}
-                        return Ok(Carried::Adopted(Box::new(info)));
+                        return Ok(Carried::Found(Box::new(info)));
                     }
                     abandon(*writer).await;
                     return Err(error.into());
@@ -307,17 +317,25 @@ impl Carried {
             Self::Upload(upload) => upload.close(bytes, digest).await,
             Self::Object(writer) => {
                 // Looked at before there is an object: the next execution would adopt it.
-                let stored = writer.expecting(bytes, *digest).commit_or_adopt().await?;
+                let stored = writer.expecting(bytes, *digest).commit_beside().await?;
                 Ok(Stored::Object(Box::new(stored.info)))
             }
-            Self::Adopted(info) => Ok(Stored::Object(info)),
+            Self::Found(info) if (info.bytes, info.digest) == (bytes, *digest) => {
+                Ok(Stored::Object(info))
+            }
+            // It may be that of an outcome which counts.
+            Self::Found(info) => {
+                let text =
+                    format!("obj://{}/{} has other bytes, and their room", info.bucket, info.name);
+                Err(StoreError::Full(text))
+            }
         }
     }
 
     /// Gives the output of an execution up that failed so, and removes what it left, as far as it can.
     pub async fn abandon(self, failed: &Failed) {
         match self {
-            Self::Nothing | Self::Adopted(_) => {}
+            Self::Nothing | Self::Found(_) => {}
             Self::Upload(upload) => upload.abandon(failed).await,
             Self::Object(writer) => abandon(*writer).await,
         }

@@ -323,3 +323,50 @@ async fn more_than_the_caller_allows_is_not_read() -> Outcome {
     assert!(fixture.bucket.writer("o", "a.>").is_err());
     Ok(())
 }
+
+/// Equal tasks give equal bytes: other bytes under the name of an output are no output of ours, or one whose outcome may
+/// count. Who counts decides.
+#[tokio::test]
+async fn other_bytes_are_not_adopted_and_stay_until_who_counts_decides() -> Outcome {
+    let fixture = fixture().await?;
+    let bucket = &fixture.bucket;
+    let planted = sample(CHUNK);
+    for (at, size) in [9, CHUNK, 3 * CHUNK].into_iter().enumerate() {
+        let (name, own) = (format!("out_{at}.bin"), sample(size).slice(1..));
+        bucket.put(&name, &format!("{at}-planted"), planted.clone()).await?;
+        let mut writer = bucket.writer(&name, &format!("{at}-own"))?;
+        writer.write(own.clone()).await?;
+        let stored = writer.commit_beside().await?;
+        assert!(stored.mine && stored.info.name == format!("{name}~{at}-own"));
+        assert!(bucket.get(&name, u64::MAX).await?.1 == planted);
+        assert!(bucket.orphans().await?.is_empty());
+        for _ in 0..2 {
+            bucket.rename(&stored.info, &name).await?;
+            let (info, bytes) = bucket.get(&name, u64::MAX).await?;
+            assert!(info.token == format!("{at}-own") && bytes == own);
+            assert!(matches!(bucket.info(&stored.info.name).await?, Lookup::Missing));
+        }
+        // What is the very same is adopted as ever.
+        let mut writer = bucket.writer(&name, &format!("{at}-late"))?;
+        writer.write(own).await?;
+        let late = writer.commit_beside().await?;
+        assert!(!late.mine && late.info.token == format!("{at}-own"));
+        let orphans: Vec<_> = bucket.orphans().await?.into_iter().map(|o| o.token).collect();
+        assert_eq!(orphans, [format!("{at}-planted")], "nobody names it any more");
+        bucket.purge_chunks(&orphans[0]).await?;
+    }
+    Ok(())
+}
+
+/// Nobody but the producer has anything to put among the inputs.
+#[tokio::test]
+async fn an_input_that_was_planted_is_replaced() -> Outcome {
+    let fixture = fixture().await?;
+    let bucket = &fixture.bucket;
+    bucket.put("in_0", "0-planted", sample(CHUNK)).await?;
+    let own = sample(3 * CHUNK);
+    let put = bucket.put("in_0", "0-own", own.clone()).await?;
+    assert!(put.mine && bucket.get("in_0", u64::MAX).await?.1 == own);
+    assert!(!bucket.put("in_0", "0-again", own).await?.mine);
+    Ok(())
+}

@@ -141,6 +141,23 @@ async fn who_finds_the_bucket_full_of_its_own_object_adopts_it() -> Outcome {
 }
 
 #[tokio::test]
+async fn who_finds_the_bucket_full_of_other_bytes_does_not_adopt_them() -> Outcome {
+    let fixture = fixture().await?;
+    let client = async_nats::connect(fixture.server.url()).await?;
+    let bucket = create(client, "one", 5 * MIB).await?;
+    bucket.put("out_7.bin", "7-planted", sample(6 * CHUNK)).await?;
+    let own = sample(6 * CHUNK).slice(1..);
+    let mut writer = bucket.writer("out_7.bin", "7-own")?;
+    let full = match writer.write(own).await {
+        Err(error) => error,
+        Ok(()) => writer.commit_beside().await.unwrap_err(),
+    };
+    assert!(matches!(full, Error::Full { .. }), "{full}");
+    assert!(bucket.get("out_7.bin", u64::MAX).await?.1 == sample(6 * CHUNK));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_reservation_that_does_not_fit_names_both_numbers() -> Outcome {
     let (server, _store) = server_with("max_file: 100MB").await?;
     let client = async_nats::connect(server.url()).await?;

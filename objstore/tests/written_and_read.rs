@@ -27,16 +27,24 @@ fn path() -> impl Strategy<Value = PathBuf> {
     text().prop_map(PathBuf::from)
 }
 
+fn task() -> impl Strategy<Value = (u32, u32)> {
+    (0..limits::BAG_TASKS_MAX, 0..=limits::ROUND_MAX)
+}
+
+fn size() -> impl Strategy<Value = u64> {
+    0..=limits::OUTPUT_BYTES_MAX
+}
+
 fn open() -> impl Strategy<Value = Open> {
-    (any::<u32>(), any::<u32>(), execution(), option::of(text())).prop_map(
-        |(index, round, execution, by_path)| Open { v: V, index, round, execution, by_path },
-    )
+    (task(), execution(), option::of(text())).prop_map(|((index, round), execution, by_path)| {
+        Open { v: V, index, round, execution, by_path }
+    })
 }
 
 fn close() -> impl Strategy<Value = Close> {
     let came = select(vec![Came::Inline, Came::Chunks, Came::ByPath]);
-    (any::<(u32, u32, u64)>(), execution(), digest(), came).prop_map(
-        |((index, round, bytes), execution, digest, came)| Close {
+    (task(), size(), execution(), digest(), came).prop_map(
+        |((index, round), bytes, execution, digest, came)| Close {
             v: V,
             index,
             round,
@@ -49,7 +57,7 @@ fn close() -> impl Strategy<Value = Close> {
 }
 
 fn input_request() -> impl Strategy<Value = InputRequest> {
-    any::<(u32, u64, u64)>().prop_map(|(index, offset, bytes)| InputRequest {
+    (task(), size(), size()).prop_map(|((index, _), offset, bytes)| InputRequest {
         v: V,
         index,
         offset,
@@ -58,7 +66,7 @@ fn input_request() -> impl Strategy<Value = InputRequest> {
 }
 
 fn no_room() -> impl Strategy<Value = NoRoom> {
-    any::<(u32, u32, u64)>().prop_map(|(index, round, bytes)| NoRoom {
+    (task(), size()).prop_map(|((index, round), bytes)| NoRoom {
         v: limits::WIRE_VERSION,
         index,
         round,
@@ -81,7 +89,7 @@ fn share() -> impl Strategy<Value = Share> {
 }
 
 fn opened() -> impl Strategy<Value = Opened> {
-    let go = (any::<usize>(), any::<u64>(), option::of(share()));
+    let go = (any::<usize>(), size(), option::of(share()));
     prop_oneof![
         go.prop_map(|(window, offset, share)| Opened::Go(Go { window, offset, share })),
         result().prop_map(|result| Opened::HaveIt(Box::new(result))),
@@ -92,7 +100,7 @@ fn opened() -> impl Strategy<Value = Opened> {
 
 fn chunked() -> impl Strategy<Value = Chunked> {
     prop_oneof![
-        any::<(u64, usize, bool)>().prop_map(|(offset, window, again)| Chunked::Next {
+        (size(), any::<(usize, bool)>()).prop_map(|(offset, (window, again))| Chunked::Next {
             offset,
             window,
             again

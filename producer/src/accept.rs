@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
-use bagpress_broker::result::{Cause, Failed, FileId, Outcome, Place, TaskResult, wall_clock_us};
+use bagpress_broker::result::{
+    Cause, Done, Failed, FileId, Outcome, Place, TaskResult, wall_clock_us,
+};
 use bagpress_broker::{Broker, Followed, limits, quote, subjects};
 use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::object_ref::Bucket;
@@ -34,6 +36,8 @@ pub(crate) struct Acceptor {
     pub(crate) stats: Option<Dir>,
     /// The stats files being written.
     pub(crate) writing: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    /// The highest round that any gatherer of the bag had begun before this one: there are no results of later ones.
+    pub(crate) rounds: u32,
 }
 
 /// What became of a batch.
@@ -79,6 +83,10 @@ impl Acceptor {
         for followed in batch {
             match followed.result {
                 Ok(result) if !self.counts(result.index, result.round) => {}
+                Ok(result) if let Some(why) = self.misfit(&result) => {
+                    warn!(index = result.index, why, "a result cannot be right, task is run again");
+                    accepted.lost.push(result.index);
+                }
                 Ok(result) if self.lost_its_input(&result) => {
                     warn!(index = result.index, "the broker lost an input, it is put again");
                     accepted.lost_inputs.push(result.index);
@@ -102,7 +110,7 @@ impl Acceptor {
         let (mut fetched, mut failed, mut sweep) = (Vec::new(), Vec::new(), Vec::new());
         for (result, fate) in results.iter().cloned().zip(fates) {
             match fate? {
-                Fate::Counted => fetched.push(result),
+                Fate::Counted => fetched.push(by_its_name(result)),
                 Fate::Lost => accepted.lost.push(result.index),
                 Fate::Fails(why) => {
                     sweep.push((result.index, result.round));
@@ -124,13 +132,15 @@ impl Acceptor {
     ///
     /// A round that this ledger does not know was begun in another folder, or its line was lost. Its
     /// result begins it here too, after everything of known rounds and as long as the task is not done:
-    /// it would never be read again, and no other result of that round can be committed.
+    /// it would never be read again, and no other result of that round can be committed. One of a round that nobody began
+    /// is believed no more than its worker may begin one; when the round is begun here, all are read again.
     fn begin_unknown(&self, batch: Vec<Followed>) -> io::Result<(Vec<Followed>, Vec<Followed>)> {
         let ledger = &self.plan.ledger;
         let unknown = |followed: &Followed| {
             let (index, round) = id_of(followed);
             index < self.plan.specification.tasks
                 && round > ledger.round(index)
+                && round <= self.rounds.max(ledger.highest_round())
                 && !ledger.is_done(index)
         };
         let (later, now): (Vec<_>, Vec<_>) = batch.into_iter().partition(unknown);
@@ -147,6 +157,22 @@ impl Acceptor {
         ledger.begin_rounds(&begun, &HashMap::new())?;
         let (later, now) = later.into_iter().partition(unknown);
         Ok((now, later))
+    }
+
+    /// Why a result cannot be right, by what the bag is: its bytes would be where nobody looks, or be nowhere.
+    fn misfit(&self, result: &TaskResult) -> Option<&'static str> {
+        let specification = &self.plan.specification;
+        let done = result.done()?;
+        if !result.fits(&specification.codec, specification.results) {
+            return Some("its output is where none of this bag can be");
+        }
+        if let Data::Generated { bytes, .. } = specification.data
+            && done.input_bytes != bytes
+        {
+            return Some("its input has another size");
+        }
+        let most = specification.codec.output_bytes_max(done.input_bytes);
+        (done.output_bytes > most).then_some("its output is larger than any of its codec")
     }
 
     /// Whether a worker found no input where we had put one, which the next round does again. What became of a
@@ -174,11 +200,14 @@ impl Acceptor {
         let (mut bytes, mut too_large) = (0_u64, None);
         let (now, later): (Vec<_>, Vec<_>) = batch.into_iter().partition(|followed| {
             let (index, round) = id_of(followed);
-            let done = followed.result.as_ref().ok().and_then(|result| result.done());
-            let more = done.filter(|_| self.counts(index, round)).map_or(0, |d| d.output_bytes);
+            let result = followed.result.as_ref().ok();
+            // No room is waited for that nothing can take.
+            let may = |r: &&Arc<TaskResult>| self.counts(index, round) && self.misfit(r).is_none();
+            let done = result.filter(may).and_then(|result| result.done());
+            let more = done.map_or(0, |done| done.output_bytes);
             let fits = more == 0 || parts.lacks(bytes.saturating_add(more)).is_none();
             if fits {
-                bytes += more;
+                bytes = bytes.saturating_add(more);
             } else {
                 too_large.get_or_insert((index, more));
             }
@@ -277,6 +306,19 @@ impl Acceptor {
     }
 }
 
+/// A result as it counts: its object has its own name by now.
+fn by_its_name(result: Arc<TaskResult>) -> Arc<TaskResult> {
+    let beside = |done: &Done| matches!(&done.place, Place::Object { object, .. } if subjects::is_beside(object));
+    if !result.done().is_some_and(beside) {
+        return result;
+    }
+    let mut named = Arc::unwrap_or_clone(result);
+    if let Outcome::Done(Done { place: Place::Object { object, .. }, .. }) = &mut named.outcome {
+        *object = subjects::output_name(named.index);
+    }
+    Arc::new(named)
+}
+
 /// The index and round of a result that was followed.
 fn id_of(followed: &Followed) -> (u32, u32) {
     match &followed.result {
@@ -298,7 +340,14 @@ impl Placing {
         };
         let target = plan.target(result.index)?;
         let name = || quote::name(parts.root().join(&target.path));
-        let placed = parts.place(&result.id(), &result.execution, &target, &done.output_digest);
+        let (id, execution, digest) = (result.id(), &result.execution, &done.output_digest);
+        let key = (result.index, result.round);
+        let placed = match parts.holds(key, execution, done.output_bytes, digest) {
+            Ok(true) => parts.place(&id, execution, &target, digest),
+            // Its worker never closed it, or says that it is something else.
+            Ok(false) => Ok(Placed::Lost),
+            Err(error) => Err(error),
+        };
         let why = match placed {
             Ok(Placed::Named) => None,
             Ok(Placed::Instead(aside)) => {

@@ -7,12 +7,13 @@ use bagpress_broker::Followed;
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
 use bagpress_broker::ids::{BagId, Execution};
 use bagpress_broker::result::{Cause, Done, Failed, Outcome, Place, TaskResult, Times};
-use bagpress_codec::{DataKind, Digest};
+use bagpress_codec::Digest;
 use bagpress_objstore::staging::{Parts, Syncer};
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
 
 use crate::accept::Acceptor;
+use crate::inputs::roots::Roots;
 use crate::ledger::Ledger;
 use crate::manifest::{Entry, Manifest};
 use crate::plan::BagPlan;
@@ -70,7 +71,7 @@ fn specification() -> Specification {
         attempts: 3,
         tasks: TASKS,
         input_bytes: 0,
-        data: Data::Generated { data: DataKind::Random, seed: 0, bytes: 0 },
+        data: Data::Files { list: Digest::of(b""), largest: 0, roots: Roots::default() },
         out: None,
         get: false,
         keep_inputs: false,
@@ -166,6 +167,7 @@ fn acceptor(folder: &tempfile::TempDir, parts: &Arc<Parts>) -> Acceptor {
         bucket: None,
         stats: None,
         writing: tokio::sync::Mutex::default(),
+        rounds: 1,
     }
 }
 

@@ -5,7 +5,7 @@ use bagpress_broker::ids::BagId;
 use bagpress_broker::{BagState, Broker};
 use serde::Serialize;
 
-use crate::status::unknown;
+use crate::status::{known, unknown};
 
 /// What a cancelled bag came to.
 #[derive(Debug, Serialize)]
@@ -28,7 +28,7 @@ pub struct Cancellation {
 ///
 /// [`crate::Usage`] if there is no such bag; if the broker does not answer.
 pub async fn cancel(broker: &Broker, bag: &BagId) -> Result<Cancellation> {
-    let found = broker.find_bag(bag).await?.line.ok_or_else(|| unknown(bag))?;
+    let found = known(broker.find_bag(bag).await?, bag)?;
     let over = found.state == BagState::Finished;
     let line =
         if over { found } else { broker.cancel_bag(bag).await?.ok_or_else(|| unknown(bag))? };

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use bagpress_broker::result::{Failed, Outcome, Place, TaskResult};
-use bagpress_broker::{limits, quote};
+use bagpress_broker::{limits, quote, subjects};
 use bagpress_objstore::object_ref::{self, Bucket, Info};
 use bagpress_objstore::staging::Parts;
 use bagpress_objstore::{Trouble, is_too_many, output_failed};
@@ -39,12 +39,19 @@ impl Acceptor {
         else {
             return Ok(Fate::Counted);
         };
-        let as_committed =
-            |info: &Info| info.digest == done.output_digest && info.chunks == *chunks;
+        let as_committed = |info: &Info| {
+            (info.digest, info.bytes, info.chunks)
+                == (done.output_digest, done.output_bytes, *chunks)
+        };
         let mut found = bucket.check_present(object).await;
         if !found.as_ref().is_ok_and(as_committed) {
             // A replica may lag, and what is lost is removed.
             found = bucket.check_present_from_leader(object).await;
+        }
+        let name = subjects::output_name(result.index);
+        if *object != name && found.as_ref().is_err_and(|error| !error.is_transient()) {
+            // It may have got its name before.
+            found = bucket.check_present_from_leader(&name).await;
         }
         let info = match found {
             Ok(info) => info,
@@ -58,10 +65,15 @@ impl Acceptor {
             warn!(index = result.index, "another object than was committed, task is run again");
             return Ok(Fate::Lost);
         }
+        // What else has the name was never counted.
+        bucket.rename(&info, &name).await.context("give an object its name")?;
         let Some((parts, _)) = &self.parts else { return Ok(Fate::Counted) };
         let part = parts.part(result.index, result.round, &result.execution);
         match fetch_to(bucket, &info, parts, &part).await {
-            Ok(()) => Ok(Fate::Counted),
+            Ok(()) => {
+                parts.note_closed(result.index, result.round, &result.execution, info.digest);
+                Ok(Fate::Counted)
+            }
             Err(Fetch::Object(error)) if !error.is_transient() => {
                 warn!(%error, index = result.index, "object cannot be read, task is run again");
                 Ok(Fate::Lost)

@@ -234,7 +234,8 @@ impl Gathering {
         let stats = specification.stats.then(|| folder.held_results()).transpose()?;
         let progress = Progress::start(&specification, options.progress);
         let writing = tokio::sync::Mutex::default();
-        let acceptor = Acceptor { plan: plan.clone(), parts: syncer, bucket, stats, writing };
+        let (plan_of, rounds) = (plan.clone(), lease.rounds());
+        let acceptor = Acceptor { plan: plan_of, parts: syncer, bucket, stats, writing, rounds };
         let acceptor = Arc::new(acceptor);
         let listening = lease.listen(&begun_line(&plan)).await?;
         let before = plan.ledger.tally(|tally| (tally.input_bytes, tally.decided()));

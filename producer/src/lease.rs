@@ -4,16 +4,18 @@
 //! named; if not for [`limits::GATHERER_LEASE`], the bag is taken over. A holder that comes back late
 //! learns it at its next write, which names a revision that is no longer there.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
 
 use anyhow::{Context, Result};
 use bagpress_broker::ids::{BagId, random_base32};
 use bagpress_broker::result::wall_clock_us;
-use bagpress_broker::{BagLine, BagState, Broker, Error, Found, Gatherer, limits, machine};
+use bagpress_broker::{
+    BagLine, BagState, Broker, Error, Found, Gatherer, limits, machine, subjects,
+};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout_at};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::folder::GatherLock;
 use crate::{Cancelled, Usage};
@@ -35,6 +37,10 @@ struct Shared {
     standing: watch::Sender<Standing>,
     /// Renewals that were lost since one was stored.
     lost: AtomicU32,
+    /// The highest round that any gatherer had begun when we took it.
+    rounds: u32,
+    /// A line that cannot be read, and that is not ours: its revision, and since when it is there.
+    overwritten: std::sync::Mutex<Option<(u64, Instant)>>,
 }
 
 /// Whether we still gather the bag.
@@ -60,8 +66,14 @@ impl Lease {
     ) -> Result<Self> {
         let me = me(lock);
         let mut found = broker.find_bag(&line.bag).await.context("look who gathers the bag")?;
+        let mut rounds = 0;
         loop {
+            if found.unreadable.is_some() {
+                found = unreadable(broker, &line.bag, found).await?;
+                continue;
+            }
             if let Some(there) = &found.line {
+                rounds = there.rounds.max(rounds);
                 if there.state == BagState::Cancelled && !resume {
                     return Err(Cancelled::of(there).into());
                 }
@@ -70,9 +82,10 @@ impl Lease {
                     continue;
                 }
             }
-            let line = BagLine { gatherer: Some(me.clone()), ..line.clone() };
+            let rounds = line.rounds.max(rounds);
+            let line = BagLine { gatherer: Some(me.clone()), rounds, ..line.clone() };
             if let Some(revision) = broker.write_bag(&line, found.revision).await? {
-                return Ok(Self::held(broker, me, Some(revision)));
+                return Ok(Self::held(broker, me, Some(revision), rounds));
             }
             found = broker.find_bag(&line.bag).await.context("look who gathers the bag")?;
         }
@@ -80,11 +93,11 @@ impl Lease {
 
     /// A lease where there is nowhere to write one: the run folder's lock alone keeps others out.
     pub(crate) fn of_the_lock_alone(broker: &Broker, lock: &GatherLock) -> Self {
-        Self::held(broker, me(lock), None)
+        Self::held(broker, me(lock), None, 0)
     }
 
     /// A lease that was written as `revision` of the bag's line, if at all.
-    fn held(broker: &Broker, me: Gatherer, revision: Option<u64>) -> Self {
+    fn held(broker: &Broker, me: Gatherer, revision: Option<u64>, rounds: u32) -> Self {
         let shared = Shared {
             broker: broker.clone(),
             written: revision.is_some(),
@@ -92,8 +105,15 @@ impl Lease {
             revision: revision.unwrap_or_default().into(),
             standing: watch::Sender::new(Standing::Held),
             lost: 0.into(),
+            rounds,
+            overwritten: std::sync::Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// The highest round that any gatherer had begun of any task when we took it.
+    pub(crate) fn rounds(&self) -> u32 {
+        self.shared.rounds
     }
 
     /// Whether it is in the bag's line: the broker has our streams.
@@ -149,7 +169,8 @@ impl Lease {
     }
 
     async fn write(&self, line: BagLine, revision: &mut u64) -> Result<(), Error> {
-        let Shared { broker, written, me, standing, .. } = &*self.shared;
+        let Shared { broker, written, me, standing, rounds, .. } = &*self.shared;
+        let line = BagLine { rounds: line.rounds.max(*rounds), ..line };
         if !written {
             return Ok(());
         }
@@ -162,6 +183,19 @@ impl Lease {
             if found.removed {
                 standing.send_replace(Standing::Cancelled);
                 return Ok(());
+            }
+            if let Some(why) = &found.unreadable {
+                match self.overwritten(found.revision, Instant::now()) {
+                    Overwritten::Watch => {
+                        let text = format!("it was overwritten with what cannot be read: {why}");
+                        return Err(Error::lost("write the bag's line")(&text));
+                    }
+                    Overwritten::Theirs => {
+                        standing.send_replace(Standing::Taken(None));
+                        return Ok(());
+                    }
+                    Overwritten::Junk => warn!(why, "the bag's line was junk, it is written anew"),
+                }
             }
             match found.line {
                 Some(there) if there.gatherer.as_ref().is_some_and(|g| g.id != me.id) => {
@@ -181,6 +215,23 @@ impl Lease {
             }
         }
         Err(Error::lost("write the bag's line")(&"it changes all the time"))
+    }
+
+    /// What a line is that is not ours and cannot be read: that of a later version is renewed as ours is.
+    fn overwritten(&self, revision: u64, now: Instant) -> Overwritten {
+        let mut seen = self.shared.overwritten.lock().unwrap_or_else(PoisonError::into_inner);
+        match *seen {
+            Some((before, _)) if before != revision => Overwritten::Theirs,
+            Some((_, since)) if now - since >= limits::OVERWRITTEN_FOR => {
+                *seen = None;
+                Overwritten::Junk
+            }
+            Some(_) => Overwritten::Watch,
+            None => {
+                *seen = Some((revision, now));
+                Overwritten::Watch
+            }
+        }
     }
 
     /// Notes that the bag was cancelled; its line says so.
@@ -220,6 +271,17 @@ impl Lease {
             Ok(Standing::Held) | Err(_) => std::future::pending().await,
         }
     }
+}
+
+/// What is to be done about a line that cannot be read where ours should be.
+#[derive(Debug, PartialEq, Eq)]
+enum Overwritten {
+    /// Nothing yet.
+    Watch,
+    /// It is renewed: somebody else gathers the bag.
+    Theirs,
+    /// Nobody renews it: it is written over.
+    Junk,
 }
 
 fn me(lock: &GatherLock) -> Gatherer {
@@ -279,13 +341,50 @@ pub(crate) async fn expect_unheld(
     bag: &BagId,
     lock: Option<&GatherLock>,
 ) -> Result<()> {
-    let found = broker.find_bag(bag).await.context("look who gathers the bag")?;
+    let mut found = broker.find_bag(bag).await.context("look who gathers the bag")?;
+    while found.unreadable.is_some() {
+        found = unreadable(broker, bag, found).await?;
+    }
     let holder = found.line.as_ref().and_then(|line| line.gatherer.clone());
     let ours = lock.map(GatherLock::identity);
     if let Some(holder) = holder.filter(|holder| Some(holder.lock.as_str()) != ours) {
         expired(broker, found, &holder).await?;
     }
     Ok(())
+}
+
+/// Watches a line that cannot be read: whoever wrote it may gather the bag, and nobody else can tell.
+///
+/// # Errors
+///
+/// [`Usage`] in any case but one: that meanwhile there is a line that can be read, or none, which is returned.
+async fn unreadable(broker: &Broker, bag: &BagId, before: Found) -> Result<Found> {
+    let (revision, why) = (before.revision, before.unreadable.unwrap_or_default());
+    info!(%bag, why, "the bag's line cannot be read: waiting whether somebody renews it");
+    let deadline = Instant::now() + limits::GATHERER_LEASE;
+    while Instant::now() < deadline {
+        sleep(limits::RETRY_WAIT).await;
+        let found = timeout_at(deadline + limits::GATHERER_LEASE, broker.find_bag(bag)).await;
+        let found = found.context("look who gathers the bag")??;
+        if found.unreadable.is_none() {
+            return Ok(found);
+        }
+        if found.revision != revision {
+            return Err(Usage::error(
+                format!(
+                    "bag {bag} is being gathered by somebody whose line this version cannot read: {why}"
+                ),
+                "wait for it, or use the version of bagpress that gathers it",
+            ));
+        }
+    }
+    Err(Usage::error(
+        format!("the line of bag {bag} cannot be read, and nobody renews it: {why}"),
+        format!(
+            "use the version of bagpress that wrote it; if nobody gathers the bag, remove the line with `nats kv del {} {bag}`",
+            subjects::BAGS
+        ),
+    ))
 }
 
 /// Waits until the lease of `holder` is over, and returns what is there then.

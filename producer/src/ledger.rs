@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, FileId, Outcome, TaskResult};
 
 use crate::glance;
@@ -28,6 +29,8 @@ struct State {
     failed: Bits,
     /// Rounds above 0, of the few tasks that have one.
     rounds: HashMap<u32, u32>,
+    /// The highest of them.
+    highest: u32,
     /// The files that got the names of their outputs, as far as they were not found to be others since.
     files: HashMap<u32, FileId>,
     /// Inputs that are taken as they were when a round began, of the few tasks that have one.
@@ -69,6 +72,7 @@ impl State {
         self.done.set(index, false);
         self.failed.set(index, false);
         self.rounds.insert(index, round);
+        self.highest = round.max(self.highest);
     }
 
     fn see(&mut self, entry: &Entry, commit_us: u64) {
@@ -124,6 +128,7 @@ impl Ledger {
             done: Bits::new(tasks),
             failed: Bits::new(tasks),
             rounds: HashMap::new(),
+            highest: 0,
             files: HashMap::new(),
             inputs: HashMap::new(),
             tally: Tally::default(),
@@ -202,7 +207,7 @@ impl Ledger {
         inputs: &HashMap<u32, InputNow>,
     ) -> io::Result<Vec<(u32, u32)>> {
         let mut begun: Vec<_> =
-            indices.iter().map(|index| (*index, self.round(*index) + 1)).collect();
+            indices.iter().map(|index| (*index, self.next_round(*index))).collect();
         begun.sort_unstable();
         begun.dedup();
         self.begin_rounds(&begun, inputs)?;
@@ -234,6 +239,11 @@ impl Ledger {
         if counted { self.recount() } else { Ok(()) }
     }
 
+    /// The round behind that of a task; the last one has none behind it.
+    fn next_round(&self, index: u32) -> u32 {
+        self.round(index).saturating_add(1).min(limits::ROUND_MAX)
+    }
+
     /// What its file is called.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -255,6 +265,11 @@ impl Ledger {
     /// Whether a task is done.
     pub(crate) fn is_done(&self, index: u32) -> bool {
         self.with(|state| state.done.get(index))
+    }
+
+    /// The highest round that was begun of any task.
+    pub(crate) fn highest_round(&self) -> u32 {
+        self.with(|state| state.highest)
     }
 
     /// The tasks of which a round above 0 was begun, in order.

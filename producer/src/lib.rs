@@ -21,6 +21,7 @@ mod from_start;
 pub mod gather;
 mod glance;
 mod history;
+mod input_again;
 mod inputs;
 mod journal;
 mod lease;

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bagpress_broker::limits;
 use bagpress_broker::result::TaskResult;
+use bagpress_broker::{bounded, limits};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -25,8 +25,10 @@ pub(crate) enum Entry {
     /// A task is run anew: what an earlier round said no longer counts.
     Begun {
         /// The task's place in its bag.
+        #[serde(deserialize_with = "bounded::index")]
         index: u32,
         /// The new round.
+        #[serde(deserialize_with = "bounded::round")]
         round: u32,
         /// Its file as it is now, where the new round is to take it so.
         #[serde(default, skip_serializing_if = "Option::is_none")]

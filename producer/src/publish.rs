@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use crate::accept::open_bucket;
 use crate::dispatch::{HandIn, Handed, Offerable, failure};
+use crate::input_again::digest_of_file;
 use crate::inputs::InputEntry;
 use crate::plan::BagPlan;
 use crate::spec::Data;
@@ -466,7 +467,16 @@ async fn put_file(bucket: &Bucket, index: u32, input: InputFile) -> Result<Info,
             // The very input may be what takes the room: an earlier gatherer put it.
             let full = matches!(error, object_ref::Error::Full { .. });
             let there = if full { writer.adoptable().await } else { None };
-            return there.ok_or_else(|| error.into());
+            let Some(there) = there else { return Err(error.into()) };
+            let again = file.clone();
+            let hashed = spawn_blocking(move || digest_of_file(&again)).await.map_err(stopped)?;
+            let Ok((digest, bytes)) = hashed else { return Err(error.into()) };
+            if (there.bytes, there.digest) == (bytes, digest) {
+                return Ok(there);
+            }
+            // Nobody else has anything to put there, and it takes the room of what should be.
+            bucket.remove_exactly(&there).await?;
+            return Err(error.into());
         }
     }
     Ok(writer.commit_or_adopt().await?.info)

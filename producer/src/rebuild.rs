@@ -6,17 +6,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::ids::Execution;
-use bagpress_broker::result::{
-    Done, Failed, FileId, Outcome, Place, TaskResult, Times, wall_clock_us,
-};
+use bagpress_broker::result::{Done, FileId, Outcome, Place, TaskResult, Times, wall_clock_us};
 use bagpress_broker::{limits, quote};
-use bagpress_codec::{Digest, Generator, Hasher, SEGMENT_BYTES};
 use bagpress_objstore::beneath::Dir;
-use bagpress_objstore::staging::{OpenInput, Plan as _, hash_file};
+use bagpress_objstore::staging::{Plan as _, hash_file};
 
+use crate::input_again;
 use crate::manifest::Entry;
 use crate::plan::BagPlan;
-use crate::spec::Data;
 use crate::verify::{check_file, open_output};
 
 /// Lines that share one write.
@@ -57,7 +54,7 @@ fn append(plan: &BagPlan, found: &mut Vec<Entry>) -> Result<usize> {
 /// What an output is worth: nothing, unless it gives its input again.
 fn examine(plan: &BagPlan, index: u32, outputs: &Dir, path: &Path) -> Option<Done> {
     let (output_digest, output_bytes) = hash_file(outputs, path).ok()?;
-    let (input_digest, input_bytes) = input(plan, index).ok()?;
+    let (input_digest, input_bytes) = input_again::digest_of(plan, index).ok()?;
     let done = Done {
         input_bytes,
         input_digest,
@@ -68,33 +65,6 @@ fn examine(plan: &BagPlan, index: u32, outputs: &Dir, path: &Path) -> Option<Don
     };
     let file = open_output(outputs, path).ok()?;
     check_file(&plan.specification.codec, &file, &done).ok().map(|()| done)
-}
-
-/// Digest and size of a task's input.
-fn input(plan: &BagPlan, index: u32) -> io::Result<(Digest, u64)> {
-    if let Data::Generated { data, seed, bytes } = plan.specification.data {
-        let mut generator = Generator::new(data, seed, index, bytes);
-        let (mut hasher, mut buffer) = (Hasher::new(), vec![0; SEGMENT_BYTES]);
-        loop {
-            let filled = generator.fill(&mut buffer);
-            if filled == 0 {
-                return Ok((hasher.finish(), bytes));
-            }
-            hasher.update(&buffer[..filled]);
-        }
-    }
-    // One that has changed since the bag was made is no witness.
-    let failed = |failed: Failed| io::Error::other(failed.message);
-    let input = OpenInput::open(plan.input(index)?).map_err(failed)?;
-    let (mut hasher, mut bytes, mut piece) = (Hasher::new(), 0, Vec::new());
-    loop {
-        let ended = input.read_at(bytes, SEGMENT_BYTES, &mut piece).map_err(failed)?;
-        hasher.update(&piece);
-        bytes += piece.len() as u64;
-        if ended {
-            return Ok((hasher.finish(), bytes));
-        }
-    }
 }
 
 fn result(plan: &BagPlan, index: u32, done: Done, file: Option<FileId>) -> TaskResult {

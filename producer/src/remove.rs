@@ -104,7 +104,7 @@ pub async fn from_broker(
 ) -> Result<Removed> {
     let found = broker.find_bag(bag).await?;
     let traces = broker.traces().await?.remove(bag);
-    if found.line.is_none() && traces.is_none() {
+    if found.line.is_none() && found.unreadable.is_none() && traces.is_none() {
         return Err(unknown(bag));
     }
     let cancelled = found.line.as_ref().is_some_and(|line| line.state == BagState::Cancelled);
@@ -113,7 +113,7 @@ pub async fn from_broker(
     }
     let mut removed = Removed::of(bag, how);
     let traces = traces.map_or(0, |traces| traces.messages);
-    removed.messages = traces + u64::from(found.line.is_some());
+    removed.messages = traces + u64::from(found.line.is_some() || found.unreadable.is_some());
     if how.dry_run {
         removed.buckets = broker.buckets(bag).await?;
         return Ok(removed);

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bagpress_broker::result::Place;
 use bagpress_broker::{BagState, limits, quote, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::beneath::Dir;
@@ -111,6 +110,8 @@ impl Gathering {
                 Err(error) => self.wait_for_disk(error.into()).await?,
             }
         };
+        // Whoever gathers elsewhere next believes no result of a round that the line does not know.
+        self.lease.renew(self.line(BagState::Running));
         let mut renewed = Instant::now();
         for (index, _) in begun {
             self.remove_object(index, Sound::Goes).await;
@@ -167,7 +168,7 @@ fn as_they_are_now(plan: &BagPlan, failed: &[u32]) -> Result<HashMap<u32, InputN
 fn vanished_outputs(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
     let (mut gone, mut unnamed) = (Vec::new(), None);
     let reading = plan.ledger.outcomes(|result| {
-        if result.done().is_none_or(|done| done.place == Place::Nothing) {
+        if result.done().is_none() || plan.specification.codec.stores_nothing() {
             return;
         }
         match plan.target(result.index).map(|target| root.join(target.path).symlink_metadata()) {

@@ -417,11 +417,14 @@ pub(crate) fn line(specification: &Specification, tally: &Tally, bytes_per_s: u6
         eta_s: None,
         waits: None,
         gatherer: None,
+        rounds: 0,
         updated_us: wall_clock_us(),
     }
 }
 
 /// The line of a bag, as its plan has it.
 pub(crate) fn line_of(plan: &BagPlan, bytes_per_s: u64) -> BagLine {
-    plan.ledger.tally(|tally| line(&plan.specification, tally, bytes_per_s))
+    let rounds = plan.ledger.highest_round();
+    let line = plan.ledger.tally(|tally| line(&plan.specification, tally, bytes_per_s));
+    BagLine { rounds, ..line }
 }

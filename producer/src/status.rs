@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bagpress_broker::ids::BagId;
 use bagpress_broker::result::{Cause, Failed, Outcome, wall_clock_us};
-use bagpress_broker::{BagLine, BagState, Broker, Gatherer, ServiceStats, limits};
+use bagpress_broker::{BagLine, BagState, Broker, Found, Gatherer, ServiceStats, limits};
 use bagpress_codec::Codec;
 use serde::Serialize;
 
@@ -115,7 +115,7 @@ fn worker(id: String, mut stats: ServiceStats, bag: Option<&BagId>) -> Worker {
 ///
 /// [`Usage`] if there is none; if the broker does not answer.
 pub async fn of_id(broker: &Broker, bag: &BagId) -> Result<Bag> {
-    let line = broker.find_bag(bag).await?.line.ok_or_else(|| unknown(bag))?;
+    let line = known(broker.find_bag(bag).await?, bag)?;
     let mut view = of_line(&line);
     live(broker, &mut view, &line).await?;
     Ok(view)
@@ -126,6 +126,22 @@ pub(crate) fn unknown(bag: &BagId) -> anyhow::Error {
         format!("the broker knows no bag {bag}"),
         "list the bags with `bagpress status --server URL`",
     )
+}
+
+/// The line of a bag that there is.
+///
+/// # Errors
+///
+/// [`Usage`] if there is none, or if it cannot be read.
+pub(crate) fn known(found: Found, bag: &BagId) -> Result<BagLine> {
+    match (found.line, found.unreadable) {
+        (Some(line), _) => Ok(line),
+        (None, Some(why)) => Err(Usage::error(
+            format!("the line of bag {bag} cannot be read: {why}"),
+            "use the version of bagpress that gathers it",
+        )),
+        (None, None) => Err(unknown(bag)),
+    }
 }
 
 fn of_line(line: &BagLine) -> Bag {

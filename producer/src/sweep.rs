@@ -73,8 +73,10 @@ pub async fn broker(broker: &Broker, older_than: Duration, dry_run: bool) -> Res
         }
         broker.date(&bag, &mut of).await?;
         // Somebody may gather it without having written its line yet.
-        let owned = of.age() < older_than || broker.find_bag(&bag).await?.line.is_some();
-        if owned || broker.is_gathered(&bag).await {
+        let found = broker.find_bag(&bag).await?;
+        // Nor is a line that cannot be read none.
+        let owned = found.line.is_some() || found.unreadable.is_some();
+        if of.age() < older_than || owned || broker.is_gathered(&bag).await {
             continue;
         }
         let buckets = if of.buckets.is_empty() {

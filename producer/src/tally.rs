@@ -52,14 +52,19 @@ pub struct Split {
 
 impl Split {
     fn add(&mut self, times: &Times, commit_us: u64) {
-        self.queue_us += times.queue_us;
-        self.input_us += times.input_us;
-        self.compress_us += times.compress_us;
-        self.verify_us += times.verify_us;
-        self.transfer_us += times.transfer_us;
-        self.execute_us += times.execute_us;
-        self.commit_us += commit_us;
+        add(&mut self.queue_us, times.queue_us);
+        add(&mut self.input_us, times.input_us);
+        add(&mut self.compress_us, times.compress_us);
+        add(&mut self.verify_us, times.verify_us);
+        add(&mut self.transfer_us, times.transfer_us);
+        add(&mut self.execute_us, times.execute_us);
+        add(&mut self.commit_us, commit_us);
     }
+}
+
+/// Times of four million tasks may come to more than there are numbers for.
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
 }
 
 impl Default for Tally {
@@ -86,8 +91,8 @@ impl Tally {
         match &result.outcome {
             Outcome::Done(done) => {
                 self.done += 1;
-                self.input_bytes += done.input_bytes;
-                self.output_bytes += done.output_bytes;
+                add(&mut self.input_bytes, done.input_bytes);
+                add(&mut self.output_bytes, done.output_bytes);
                 self.unverified += u64::from(!done.verified);
                 self.sums.add(&result.times, commit_us);
                 if let Err(error) = self.execute.record(result.times.execute_us.max(1)) {

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::quote::name;
-use bagpress_broker::result::{Done, Place, TaskResult};
+use bagpress_broker::result::{Done, TaskResult};
 use bagpress_broker::{Address, Broker, Patience, Role, subjects};
 use bagpress_codec::{Codec, Hasher, SEGMENT_BYTES};
 use bagpress_objstore::beneath::Dir;
@@ -19,6 +18,7 @@ use crate::accept::open_bucket;
 use crate::folder::RunFolder;
 use crate::from_start::FromStart;
 use crate::gather::open_plan;
+use crate::input_again;
 use crate::plan::BagPlan;
 use crate::spec::Specification;
 
@@ -29,6 +29,11 @@ pub struct Verified {
     pub good: u64,
     /// Outputs that do not, each with why.
     pub bad: Vec<(String, String)>,
+    /// Outputs that are what the ledger says, and were made of something else than their inputs, each with why. Looked for
+    /// only where inputs are compared.
+    pub not_of_input: Vec<(String, String)>,
+    /// Outputs whose inputs are not what they were when the bag was made, so that nobody can tell, each with why.
+    pub not_compared: Vec<(String, String)>,
     /// Tasks without an outcome.
     pub missing: u64,
     /// Tasks that failed: there is nothing to verify.
@@ -41,11 +46,50 @@ impl Verified {
     /// Whether everything is as it should be.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.bad.is_empty() && self.missing == 0 && self.failed == 0
+        let found = [&self.bad, &self.not_of_input, &self.not_compared];
+        found.iter().all(|found| found.is_empty()) && self.missing == 0 && self.failed == 0
+    }
+
+    fn add(&mut self, name: String, checked: Checked) {
+        match checked {
+            Ok(()) => self.good += 1,
+            Err(Flaw::Bad(why)) => self.bad.push((name, why)),
+            Err(Flaw::NotOfInput(why)) => self.not_of_input.push((name, why)),
+            Err(Flaw::NotCompared(why)) => self.not_compared.push((name, why)),
+        }
     }
 }
 
-/// Verifies a run: its outputs against the ledger's digests, and by decompressing each.
+/// What is wrong with an output.
+#[derive(Debug)]
+enum Flaw {
+    Bad(String),
+    NotOfInput(String),
+    NotCompared(String),
+}
+
+type Checked = Result<(), Flaw>;
+
+/// Compares what an output decompresses to, as `done` has it, with its input made or read anew: a worker that lies about
+/// one lies about the other too.
+fn compare(plan: &BagPlan, index: u32, done: &Done) -> Checked {
+    let input = input_again::digest_of(plan, index);
+    let (digest, bytes) = input.map_err(|failed| Flaw::NotCompared(failed.message))?;
+    if (digest, bytes) == (done.input_digest, done.input_bytes) {
+        return Ok(());
+    }
+    let (other, size) = (done.input_digest, done.input_bytes);
+    if plan.input(index).is_ok_and(|file| file.bytes == 0) {
+        // As below `/proc`: it is another one whenever it is read.
+        return Err(Flaw::NotCompared("its input has no size, and may be made up".to_owned()));
+    }
+    Err(Flaw::NotOfInput(format!(
+        "it was made of {size} bytes, {other}; its input has {bytes}, {digest}"
+    )))
+}
+
+/// Verifies a run: its outputs against the ledger's digests, by decompressing each, and, with `inputs`, by comparing that
+/// with its input, which is made or read anew.
 ///
 /// Outputs that are objects only are read from the broker at `address`, or refused without one.
 ///
@@ -56,6 +100,7 @@ pub async fn verify(
     folder: &RunFolder,
     address: Option<&Address>,
     patience: &Patience,
+    inputs: bool,
 ) -> Result<Verified> {
     let plan = open_plan(folder, Specification::read(folder)?)?;
     let specification = plan.specification.clone();
@@ -66,18 +111,23 @@ pub async fn verify(
         verified.failed += u64::from(plan.ledger.is_failed(index));
     }
     let done = done_tasks(&plan)?;
-    let only_objects = specification.results == ResultPath::Objects && !specification.has_files();
-    if specification.codec.stores_nothing() {
-        verified.good = done.len() as u64;
-    } else if only_objects {
+    let only_objects = specification.has_objects() && !specification.has_files();
+    let plan = Arc::new(plan);
+    let compared = inputs.then(|| plan.clone());
+    if only_objects {
         let address = address.context("the outputs are objects: name their broker by --server")?;
         let broker = patience.connect(address, Role::Producer).await?;
-        broker.unless_denied(objects(&plan, &done, &broker, &mut verified)).await?;
+        let checking = objects(&plan, &done, &broker, compared, &mut verified);
+        broker.unless_denied(checking).await?;
     } else {
         let root = specification.output_root(folder);
-        verified = tokio::task::spawn_blocking(move || files(&plan, &root, &done, verified))
-            .await
-            .context("verify")??;
+        let checking = tokio::task::spawn_blocking(move || {
+            files(&plan, &root, &done, compared.as_deref(), verified)
+        });
+        verified = checking.await.context("verify")??;
+    }
+    for found in [&mut verified.bad, &mut verified.not_of_input, &mut verified.not_compared] {
+        found.sort();
     }
     Ok(verified)
 }
@@ -98,6 +148,7 @@ fn files(
     plan: &BagPlan,
     root: &Path,
     done: &[(Arc<TaskResult>, Done)],
+    compared: Option<&BagPlan>,
     mut verified: Verified,
 ) -> Result<Verified> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -113,11 +164,18 @@ fn files(
             while let Some((result, done)) =
                 done.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
             {
-                let target = plan.target(result.index).map_err(anyhow::Error::from);
-                let checked = target.map(|target| {
-                    let checked = open(&target.path)
-                        .and_then(|file| check_file(&plan.specification.codec, &file, done));
-                    (root.join(target.path), checked)
+                let name = plan.target(result.index).map(|target| target.path);
+                let checked = name.map_err(anyhow::Error::from).map(|path| {
+                    let codec = &plan.specification.codec;
+                    // There is nothing to look at but what its worker said of its input.
+                    let there = if codec.stores_nothing() {
+                        Ok(())
+                    } else {
+                        open(&path).and_then(|file| check_file(codec, &file, done))
+                    };
+                    let compare =
+                        || compared.map_or(Ok(()), |plan| compare(plan, result.index, done));
+                    (root.join(path), there.map_err(Flaw::Bad).and_then(|()| compare()))
                 });
                 found.push(checked);
             }
@@ -128,12 +186,8 @@ fn files(
     });
     for checked in checked {
         let (path, checked): (PathBuf, _) = checked?;
-        match checked {
-            Ok(()) => verified.good += 1,
-            Err(why) => verified.bad.push((path.display().to_string(), why)),
-        }
+        verified.add(path.display().to_string(), checked);
     }
-    verified.bad.sort();
     Ok(verified)
 }
 
@@ -223,19 +277,21 @@ async fn objects(
     plan: &BagPlan,
     done: &[(Arc<TaskResult>, Done)],
     broker: &Broker,
+    compared: Option<Arc<BagPlan>>,
     verified: &mut Verified,
 ) -> Result<()> {
     let bucket = subjects::bucket(&plan.specification.bag);
     let bucket = open_bucket(broker, &bucket)?;
     for (result, done) in done {
-        let name = match &done.place {
-            Place::Object { object, .. } => object.clone(),
-            Place::Staged | Place::Nothing => subjects::output_name(result.index),
-        };
-        match check_object(&bucket, &name, &plan.specification.codec, done).await {
-            Ok(()) => verified.good += 1,
-            Err(why) => verified.bad.push((format!("obj://{}/{name}", bucket.name()), why)),
+        let name = subjects::output_name(result.index);
+        let there = check_object(&bucket, &name, &plan.specification.codec, done).await;
+        let mut checked = there.map_err(Flaw::Bad);
+        if let (Ok(()), Some(plan)) = (&checked, compared.clone()) {
+            let (index, done) = (result.index, done.clone());
+            let comparing = tokio::task::spawn_blocking(move || compare(&plan, index, &done));
+            checked = comparing.await.context("compare an input")?;
         }
+        verified.add(format!("obj://{}/{name}", bucket.name()), checked);
     }
     Ok(())
 }

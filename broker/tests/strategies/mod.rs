@@ -42,6 +42,11 @@ pub(crate) fn cause() -> impl Strategy<Value = Cause> {
     select(Cause::ALL.to_vec())
 }
 
+/// Durations and times, in µs.
+pub(crate) fn time() -> impl Strategy<Value = u64> {
+    0..=limits::TIME_US_MAX
+}
+
 /// Sizes that a task may have.
 fn bytes() -> impl Strategy<Value = u64> {
     0..=limits::INPUT_BYTES_MAX
@@ -61,9 +66,9 @@ fn input() -> impl Strategy<Value = Input> {
 
 /// Descriptors that are within their bounds.
 pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
-    let which = (bag(), 0..limits::BAG_TASKS_MAX, any::<u32>());
+    let which = (bag(), 0..limits::BAG_TASKS_MAX, 0..=limits::ROUND_MAX);
     let what = (codec(), text(), input(), results());
-    let how = (any::<bool>(), any::<bool>(), 1..=limits::ATTEMPTS_MAX, any::<u64>());
+    let how = (any::<bool>(), any::<bool>(), 1..=limits::ATTEMPTS_MAX, time());
     (which, what, how).prop_map(|(which, what, how)| {
         let (bag, index, round) = which;
         let (codec, library, input, results) = what;
@@ -93,11 +98,8 @@ fn place() -> impl Strategy<Value = Place> {
     prop_oneof![
         Just(Place::Staged),
         Just(Place::Nothing),
-        (text(), text(), any::<u64>()).prop_map(|(bucket, object, chunks)| Place::Object {
-            bucket,
-            object,
-            chunks
-        }),
+        (text(), text(), 0..=limits::OUTPUT_BYTES_MAX)
+            .prop_map(|(bucket, object, chunks)| Place::Object { bucket, object, chunks }),
     ]
 }
 
@@ -106,7 +108,8 @@ pub(crate) fn failed() -> impl Strategy<Value = Failed> {
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
-    let done = (any::<u64>(), digest(), any::<u64>(), digest(), place(), any::<bool>());
+    let output = 0..=limits::OUTPUT_BYTES_MAX;
+    let done = (bytes(), digest(), output, digest(), place(), any::<bool>());
     prop_oneof![
         failed().prop_map(Outcome::Failed),
         done.prop_map(
@@ -125,15 +128,17 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn times() -> impl Strategy<Value = Times> {
-    any::<[u64; 7]>().prop_map(|[queue, input, compress, verify, execute, transfer, made]| Times {
-        queue_us: queue,
-        input_us: input,
-        compress_us: compress,
-        verify_us: verify,
-        execute_us: execute,
-        transfer_us: transfer,
-        made_us: made,
-    })
+    proptest::array::uniform7(time()).prop_map(
+        |[queue, input, compress, verify, execute, transfer, made]| Times {
+            queue_us: queue,
+            input_us: input,
+            compress_us: compress,
+            verify_us: verify,
+            execute_us: execute,
+            transfer_us: transfer,
+            made_us: made,
+        },
+    )
 }
 
 /// Results of any task, with its descriptor or without.

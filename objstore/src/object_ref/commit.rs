@@ -50,6 +50,17 @@ pub(super) struct Sealed {
     pub(super) chunk_bytes: usize,
 }
 
+/// What becomes of an object that has the name and other bytes. Equal tasks give equal bytes: it was planted, or made by
+/// another version of the codec, or in another round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    /// It is replaced: nobody else has anything to write there.
+    Replaced,
+    /// It stays, as its outcome may count, and the own one gets a name beside it: whichever outcome counts, who counts it
+    /// gives its object the name.
+    Stay,
+}
+
 /// What became of metadata that was sent.
 pub(super) enum Sent {
     /// It is there, as this sequence.
@@ -70,8 +81,9 @@ impl Sealed {
         }
     }
 
-    /// Writes the metadata, or adopts what is there, or replaces it if it is broken.
-    pub(super) async fn create_or_adopt(self) -> Result<Stored, Error> {
+    /// Writes the metadata, or adopts what is there if it is the very same, or replaces it if it is broken. What becomes
+    /// of other bytes, `others` says.
+    pub(super) async fn create_or_adopt(mut self, others: Others) -> Result<Stored, Error> {
         let mut expected = 0;
         for _ in 0..RACES_MAX {
             let other = match self.place(expected).await? {
@@ -79,14 +91,21 @@ impl Sealed {
                 Placed::Other(other) => other,
             };
             match self.read_back(&other).await {
-                Ok(info) => {
-                    // The leader named another token, and nothing of ours that expects an older
-                    // sequence can be stored any more: these chunks are nobody's. Should this
-                    // fail, they are swept later.
-                    if let Err(error) = self.bucket.purge_chunks(&self.token).await {
-                        debug!(token = self.token, %error, "own chunks left behind");
-                    }
+                Ok(info) if (info.bytes, info.digest) == (self.bytes, self.digest) => {
+                    self.drop_chunks().await;
                     return Ok(Stored { info, mine: false });
+                }
+                Ok(info) => {
+                    let (object, token) = (self.name.as_str(), &info.token);
+                    warn!(object, token, ?others, "an object with other bytes is there");
+                    match others {
+                        Others::Replaced => expected = info.sequence,
+                        Others::Stay => {
+                            // Nobody else writes under that name.
+                            self.name = meta::beside(&self.name, &self.token);
+                            expected = 0;
+                        }
+                    }
                 }
                 Err(error) if error.is_broken_object() => {
                     warn!(object = self.name, %error, "broken object replaced");
@@ -98,6 +117,14 @@ impl Sealed {
             }
         }
         Err(self.too_many_races())
+    }
+
+    /// Purges the own chunks, which no metadata names: the leader named another token, and nothing of ours that expects an
+    /// older sequence can be stored any more. Should this fail, they are swept later.
+    async fn drop_chunks(&self) {
+        if let Err(error) = self.bucket.purge_chunks(&self.token).await {
+            debug!(token = self.token, %error, "own chunks left behind");
+        }
     }
 
     async fn read_back(&self, other: &Lookup) -> Result<Info, Error> {
@@ -182,6 +209,24 @@ impl Sealed {
     }
 }
 
+/// An object's metadata as it was read, to be written again.
+fn wire_of(info: &Info) -> ObjectInfo {
+    ObjectInfo {
+        name: info.name.clone(),
+        description: (!info.description.is_empty()).then(|| info.description.clone()),
+        metadata: info.metadata.clone(),
+        headers: None,
+        options: None,
+        bucket: info.bucket.clone(),
+        nuid: info.token.clone(),
+        size: usize::try_from(info.bytes).unwrap_or(usize::MAX),
+        chunks: usize::try_from(info.chunks).unwrap_or(usize::MAX),
+        modified: info.modified.map(Into::into),
+        digest: Some(meta::write_digest(&info.digest)),
+        deleted: false,
+    }
+}
+
 /// Whose metadata is there.
 enum Placed {
     Mine(Info),
@@ -261,6 +306,32 @@ impl Bucket {
         Some(info)
     }
 
+    /// Gives an object the name `name`, whatever has it, and takes away the one that it has. For who decides which object
+    /// counts. Safe to repeat.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::remove`].
+    pub async fn rename(&self, info: &Info, name: &str) -> Result<(), Error> {
+        if info.name == name {
+            return Ok(());
+        }
+        let wire = ObjectInfo { name: name.to_owned(), ..wire_of(info) };
+        for _ in 0..RACES_MAX {
+            let there = self.info_from_leader(name).await?;
+            let named = matches!(&there, Lookup::Found(found) if found.token == info.token);
+            if named
+                || matches!(
+                    self.publish_metadata(&wire, there.sequence(), None).await?,
+                    Sent::Stored(_)
+                )
+            {
+                return self.purge(&meta::metadata_subject(&self.name, &info.name)).await;
+            }
+        }
+        Err(Error::Unanswered { what: "name an object", cause: "it changes all the time".into() })
+    }
+
     /// Deletes an object: its metadata becomes a tombstone, then its chunks go. Whether there was
     /// one.
     ///
@@ -294,18 +365,12 @@ impl Bucket {
     /// As [`Self::remove`].
     pub async fn remove_exactly(&self, info: &Info) -> Result<bool, Error> {
         let tombstone = ObjectInfo {
-            name: info.name.clone(),
-            description: (!info.description.is_empty()).then(|| info.description.clone()),
-            metadata: info.metadata.clone(),
-            headers: None,
-            options: None,
             bucket: self.name.clone(),
-            nuid: info.token.clone(),
             size: 0,
             chunks: 0,
             modified: Some(SystemTime::now().into()),
-            digest: Some(meta::write_digest(&info.digest)),
             deleted: true,
+            ..wire_of(info)
         };
         let removed = match self.publish_metadata(&tombstone, info.sequence, None).await? {
             Sent::Stored(_) => true,

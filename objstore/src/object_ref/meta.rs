@@ -7,6 +7,8 @@ use async_nats::jetstream::object_store::ObjectInfo;
 use bagpress_codec::Digest;
 use data_encoding::BASE64URL;
 
+use bagpress_broker::subjects::BESIDE;
+
 use super::{Error, NAME_BYTES_MAX, OBJECT_BYTES_MAX, TOKEN_BYTES_MAX};
 
 const DIGEST_PREFIX: &str = "SHA-256=";
@@ -148,6 +150,11 @@ pub(super) fn check_name(name: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::BadName { what: "an object", name: name.chars().take(80).collect() })
+}
+
+/// The name of an object whose name has another one with other bytes.
+pub(super) fn beside(name: &str, token: &str) -> String {
+    format!("{name}{BESIDE}{token}")
 }
 
 pub(super) fn stream(bucket: &str) -> String {

@@ -9,7 +9,8 @@
 //!
 //! - Chunks come first, metadata last: nobody sees half an object.
 //! - Metadata is create-only. Who finds another one there [adopts](Writer::commit_or_adopt) that
-//!   object if it reads back with its digest, and replaces it otherwise.
+//!   object if it has the very bytes. Other bytes stay, and the own object gets a name
+//!   [beside](Writer::commit_beside) them: who counts decides which has the name.
 //! - Every execution writes under a token of its own, `<index>-<execution>`, and deletes no chunk
 //!   of another token. What nobody names any more is listed by [`Bucket::orphans`].
 

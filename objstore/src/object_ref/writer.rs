@@ -18,7 +18,7 @@ use futures::{FutureExt, StreamExt};
 use tokio::time::{self, Instant};
 use tracing::debug;
 
-use super::commit::{Finished, Sealed, Stored};
+use super::commit::{Finished, Others, Sealed, Stored};
 use super::error::Fault;
 use super::{Bucket, Error, HEADER_BYTES, Info, RESEND_WAIT, RESEND_WAIT_MAX, RESEND_WITHIN, meta};
 
@@ -169,23 +169,43 @@ impl Writer {
     /// [expected](Self::expecting). After [`Error::Unanswered`] the object may be there all the same.
     pub async fn finish(self) -> Result<Finished, Error> {
         // Boxed: the futures of the client are large, and this is called once an object.
-        Box::pin(async move { self.seal().await?.create().await }).await
+        Box::pin(async move { self.seal().await.map_err(|(error, _)| error)?.create().await }).await
     }
 
-    /// Writes the metadata; if another is there already, adopts that object and purges the own
-    /// chunks, or replaces it if its bytes do not read back with its digest.
+    /// Writes the metadata; if another is there already, adopts that object and purges the own chunks if it has the very
+    /// bytes, and replaces it otherwise.
     ///
     /// # Errors
     ///
     /// As [`Self::finish`].
     pub async fn commit_or_adopt(self) -> Result<Stored, Error> {
+        self.commit(Others::Replaced).await
+    }
+
+    /// The same, but an object that reads back and has other bytes stays where it is: the own one gets a name
+    /// beside it, until [`Bucket::rename`] gives it its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::finish`].
+    pub async fn commit_beside(self) -> Result<Stored, Error> {
+        self.commit(Others::Stay).await
+    }
+
+    async fn commit(self, others: Others) -> Result<Stored, Error> {
         let (bucket, name, token) = (self.bucket.clone(), self.name.clone(), self.token.clone());
-        let stored = Box::pin(async move { self.seal().await?.create_or_adopt().await }).await;
+        let (stored, own) = match Box::pin(self.seal()).await {
+            Ok(sealed) => {
+                let own = (sealed.bytes, sealed.digest);
+                (Box::pin(sealed.create_or_adopt(others)).await, own)
+            }
+            Err((error, own)) => (Err(error), own),
+        };
         match stored {
             // Another execution may have filled the bucket with this very object.
             Err(error @ Error::Full { .. }) => match bucket.adoptable(&name, &token).await {
-                Some(info) => Ok(Stored { info, mine: false }),
-                None => Err(error),
+                Some(info) if (info.bytes, info.digest) == own => Ok(Stored { info, mine: false }),
+                _ => Err(error),
             },
             stored => stored,
         }
@@ -204,8 +224,8 @@ impl Writer {
         self.bucket.purge_chunks(&self.token).await
     }
 
-    /// The object that is there already, if there is one that reads back with its digest: for who
-    /// finds no room for another.
+    /// The object that is there already, if there is one that reads back with its digest: for who finds no room for
+    /// another, and will know only later whether it is the same.
     pub async fn adoptable(&mut self) -> Option<Info> {
         self.bucket.adoptable(&self.name, &self.token).await
     }
@@ -217,26 +237,18 @@ impl Writer {
         Err(Error::Abandoned { bucket: self.bucket.name.clone(), object: self.name.clone() })
     }
 
-    /// Sends what is left and waits for all chunks to be acknowledged.
-    async fn seal(mut self) -> Result<Sealed, Error> {
-        self.check_usable()?;
-        if !self.tail.is_empty() {
-            let chunk = mem::take(&mut self.tail).freeze();
-            self.send(chunk).await?;
-        }
-        self.settle_down_to(0).await?;
-        if self.careful {
-            self.check_count().await?;
-        } else {
-            self.bucket.speed_up();
-        }
+    /// Sends what is left and waits for all chunks to be acknowledged. With an error comes what they would have been.
+    async fn seal(mut self) -> Result<Sealed, (Error, (u64, Digest))> {
+        let bytes = self.bytes + self.tail.len() as u64;
+        let sent = self.send_the_rest().await;
         let digest = mem::take(&mut self.hasher).finish();
-        if let Some((bytes, wanted)) = self.expected
-            && (bytes, wanted) != (self.bytes, digest)
+        sent.map_err(|error| (error, (bytes, digest)))?;
+        if let Some((expected, wanted)) = self.expected
+            && (expected, wanted) != (self.bytes, digest)
         {
             let (bucket, object) = (self.bucket.name.clone(), self.name.clone());
             let error = Error::Digest { bucket, object, found: digest, wanted };
-            return Err(self.fail(error).await);
+            return Err((self.fail(error).await, (bytes, digest)));
         }
         Ok(Sealed {
             digest,
@@ -250,6 +262,20 @@ impl Writer {
             metadata: self.metadata,
             ttl: self.ttl,
         })
+    }
+
+    async fn send_the_rest(&mut self) -> Result<(), Error> {
+        self.check_usable()?;
+        if !self.tail.is_empty() {
+            let chunk = mem::take(&mut self.tail).freeze();
+            self.send(chunk).await?;
+        }
+        self.settle_down_to(0).await?;
+        if self.careful {
+            return self.check_count().await;
+        }
+        self.bucket.speed_up();
+        Ok(())
     }
 
     /// A chunk that was sent twice must be there once.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bagpress_broker::bounded;
 use bagpress_broker::ids::Execution;
 use bagpress_broker::result::{Failed, TaskResult};
 use bagpress_codec::Digest;
@@ -23,8 +24,10 @@ pub struct Open {
     /// Version of the wire.
     pub v: u32,
     /// The task's place in its bag.
+    #[serde(deserialize_with = "bounded::index")]
     pub index: u32,
     /// Its round.
+    #[serde(deserialize_with = "bounded::round")]
     pub round: u32,
     /// Who is about to execute it.
     pub execution: Execution,
@@ -55,6 +58,7 @@ pub struct Go {
     /// Chunks that may be under way at a time.
     pub window: usize,
     /// Bytes of this execution's output that have arrived already.
+    #[serde(deserialize_with = "bounded::output_bytes")]
     pub offset: u64,
     /// How to hand files over by path.
     pub share: Option<Share>,
@@ -95,6 +99,7 @@ pub enum Chunked {
     /// So much has arrived, in one piece from the start.
     Next {
         /// Offset of the next byte that is wanted.
+        #[serde(deserialize_with = "bounded::output_bytes")]
         offset: u64,
         /// Chunks that may be under way at a time.
         window: usize,
@@ -127,12 +132,15 @@ pub struct Close {
     /// Version of the wire.
     pub v: u32,
     /// The task's place in its bag.
+    #[serde(deserialize_with = "bounded::index")]
     pub index: u32,
     /// Its round.
+    #[serde(deserialize_with = "bounded::round")]
     pub round: u32,
     /// Whose output.
     pub execution: Execution,
     /// Its size.
+    #[serde(deserialize_with = "bounded::output_bytes")]
     pub bytes: u64,
     /// Its digest.
     pub digest: Digest,
@@ -191,10 +199,13 @@ pub struct NoRoom {
     /// Version of the wire.
     pub v: u32,
     /// The task's place in its bag.
+    #[serde(deserialize_with = "bounded::index")]
     pub index: u32,
     /// Its round.
+    #[serde(deserialize_with = "bounded::round")]
     pub round: u32,
     /// Bytes that were written.
+    #[serde(deserialize_with = "bounded::output_bytes")]
     pub bytes: u64,
 }
 
@@ -204,9 +215,12 @@ pub struct InputRequest {
     /// Version of the wire.
     pub v: u32,
     /// The task's place in its bag.
+    #[serde(deserialize_with = "bounded::index")]
     pub index: u32,
     /// From where.
+    #[serde(deserialize_with = "bounded::output_bytes")]
     pub offset: u64,
     /// How much at most.
+    #[serde(deserialize_with = "bounded::output_bytes")]
     pub bytes: u64,
 }

@@ -2,6 +2,7 @@
 
 mod budget;
 mod client;
+mod closed;
 mod dress;
 mod incoming;
 mod inputs;

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
+use super::closed::Closed;
 use super::dress::Attributes;
 use crate::beneath::Dir;
 use crate::{Trouble, trouble};
@@ -75,6 +76,7 @@ pub struct Parts {
     under_way: Arc<Mutex<Vec<Instant>>>,
     /// Outputs without their source's mode or time: how many, and the first.
     undressed: Mutex<Option<(u64, String)>>,
+    closed: Closed,
 }
 
 /// Something that the disk was asked for and has not done; until it is dropped.
@@ -122,7 +124,12 @@ impl Parts {
         private.create(Path::new(NONCE))?.write_all(nonce.as_bytes())?;
         let folder = part_folder(&root, bag);
         let (under_way, undressed) = (Arc::default(), Mutex::default());
-        Ok(Self { root, outputs, folder, private, nonce, under_way, undressed })
+        let closed = Closed::default();
+        Ok(Self { root, outputs, folder, private, nonce, under_way, undressed, closed })
+    }
+
+    pub(super) fn closed(&self) -> &Closed {
+        &self.closed
     }
 
     /// The outputs' root.

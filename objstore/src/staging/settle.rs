@@ -104,7 +104,11 @@ impl Shared {
             return self.not_settled(close, &error);
         }
         match self.syncer.sync().await {
-            Ok(()) => Closed::Durable,
+            Ok(()) => {
+                let Close { index, round, execution, digest, .. } = close;
+                self.parts.note_closed(*index, *round, execution, *digest);
+                Closed::Durable
+            }
             Err(error) => {
                 if self.parts.trouble(&error) != Trouble::Passes {
                     let root = quote::name(self.parts.root());

@@ -1,0 +1,93 @@
+//! Numbers and texts from elsewhere: one that is out of its bounds is refused where it is decoded, so none arrives.
+//!
+//! For `#[serde(deserialize_with)]`, so that it holds however a message comes: by itself, inside an answer, or in a line
+//! of a ledger.
+
+use std::fmt::Display;
+
+use serde::de::{Deserialize, Deserializer, Error};
+
+use crate::limits;
+
+/// A task's place in its bag, below [`limits::BAG_TASKS_MAX`].
+///
+/// # Errors
+///
+/// The deserializer's.
+pub fn index<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    at_most(from, "index", limits::BAG_TASKS_MAX - 1)
+}
+
+/// A round, at most [`limits::ROUND_MAX`].
+///
+/// # Errors
+///
+/// The deserializer's.
+pub fn round<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    at_most(from, "round", limits::ROUND_MAX)
+}
+
+/// The size of an input, in bytes, at most [`limits::INPUT_BYTES_MAX`].
+///
+/// # Errors
+///
+/// The deserializer's.
+pub fn input_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    at_most(from, "input bytes", limits::INPUT_BYTES_MAX)
+}
+
+/// The size of an output or an offset in it, in bytes, at most [`limits::OUTPUT_BYTES_MAX`].
+///
+/// # Errors
+///
+/// The deserializer's.
+pub fn output_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    at_most(from, "output bytes", limits::OUTPUT_BYTES_MAX)
+}
+
+/// A duration, or a time since 1970, in µs, at most [`limits::TIME_US_MAX`].
+///
+/// # Errors
+///
+/// The deserializer's.
+pub fn time_us<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    at_most(from, "a time in µs", limits::TIME_US_MAX)
+}
+
+/// A name of at most [`limits::TEXT_BYTES_MAX`] bytes.
+///
+/// # Errors
+///
+/// The deserializer's.
+pub fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    no_longer(from, limits::TEXT_BYTES_MAX)
+}
+
+/// A failure's message of at most [`limits::FAILURE_BYTES_MAX`] bytes.
+///
+/// # Errors
+///
+/// The deserializer's.
+pub fn message<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    no_longer(from, limits::FAILURE_BYTES_MAX)
+}
+
+fn at_most<'de, D, T>(from: D, what: &str, max: T) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + PartialOrd + Display,
+{
+    let value = T::deserialize(from)?;
+    if value <= max {
+        return Ok(value);
+    }
+    Err(D::Error::custom(format_args!("{what}: {value}; at most {max}")))
+}
+
+fn no_longer<'de, D: Deserializer<'de>>(from: D, max: usize) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.len() <= max {
+        return Ok(text);
+    }
+    Err(D::Error::custom(format_args!("a text of {} bytes; at most {max}", text.len())))
+}
