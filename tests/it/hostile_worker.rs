@@ -161,6 +161,9 @@ async fn upload(waiting: &Waiting, index: u32, output: &[u8], close: bool) -> Ex
     let client = async_nats::connect(waiting.server.url()).await.unwrap();
     let execution = Execution::random();
     let up = format!("bag.up.{}", waiting.bag);
+    let open = json!({"v": 1, "index": index, "round": 0, "execution": execution, "by_path": null});
+    let opened = client.request(format!("{up}.open"), open.to_string().into()).await.unwrap();
+    assert!(opened.payload.starts_with(br#"{"go""#), "{opened:?}");
     if !close {
         // A chunk, and no CLOSE: its bytes are there, and nobody has looked at them.
         let mut headers = HeaderMap::new();
