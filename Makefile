@@ -3,9 +3,10 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-disk soak model test-extras lint tools tools-cli bench drill fuzz hooks clean
+.PHONY: help demo test test-disk soak model test-extras test-compose engine lint tools tools-cli bench drill fuzz hooks clean
 
 NATS_CLI := v0.5.0
+COMPOSE := v2.40.3
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 
 # Ours, not whichever is on PATH; another one by BAGPRESS_NATS_SERVER=/path make …
@@ -37,6 +38,10 @@ model: ## the explicit-state model with one crash more in every configuration; m
 
 test-extras: .tools/bin/nats-server .tools/nats-cli-$(NATS_CLI) ## tests beside the `nats` command line; needs Go
 	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo test --workspace --locked --features nats-cli --test cli_interop
+
+test-compose: engine .tools/bin/nats-server .tools/compose-$(COMPOSE) ## compose.yaml on an engine of its own; needs root, and says so
+	cargo test --locked --features compose --test compose --no-run
+	.ci/with-engine sh -c '.ci/base-images && cargo test --locked --features compose --test compose'
 
 test-disk: .tools/bin/nats-server ## tests with a disk that hangs; they need root and a loop device, and say so
 	@if .ci/has-loop-device; then cargo test --workspace --locked --test it -- --ignored slow_disk; \
@@ -70,6 +75,18 @@ tools-cli: .tools/nats-cli-$(NATS_CLI) ## the `nats` command line, into .tools/b
 	@command -v go >/dev/null || { echo "error: no Go here, and the \`nats\` command line is built from source" >&2; \
 		echo "hint: install Go 1.24 or newer; \`make test\` does without it" >&2; exit 1; }
 	GOBIN="$(CURDIR)/.tools/bin" go install github.com/nats-io/natscli/nats@$(NATS_CLI)
+	@touch $@
+
+engine:
+	@.ci/install-engine
+
+# Not a plain `go install`: its go.mod excludes versions, which only a main module may.
+.tools/compose-$(COMPOSE): | engine
+	@command -v go >/dev/null || { echo "error: no Go here, and Docker Compose is built from source" >&2; \
+		echo "hint: install Go 1.24 or newer" >&2; exit 1; }
+	cd "$$(go mod download -json github.com/docker/compose/v2@$(COMPOSE) | sed -n 's/^\t"Dir": "\(.*\)".*/\1/p')" && \
+		go build -trimpath -ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=$(COMPOSE)" \
+			-o "$(CURDIR)/.tools/docker/cli-plugins/docker-compose" ./cmd
 	@touch $@
 
 BENCH := bench-$(STAMP)

@@ -1,0 +1,114 @@
+//! The containers of compose.yaml, in the engine of DOCKER_HOST.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+/// One at a time: they publish the same port.
+static ONE: Mutex<()> = Mutex::new(());
+/// Once for all tests.
+static IMAGE: LazyLock<()> = LazyLock::new(|| {
+    docker("compose build", &[]).expect_code(0);
+});
+
+/// What compose.yaml makes of an engine without anything. Dropping it removes its containers, networks and volumes.
+pub(crate) struct Cluster {
+    _one: MutexGuard<'static, ()>,
+}
+
+impl Cluster {
+    /// Nothing runs yet.
+    pub(crate) fn new() -> Self {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        LazyLock::force(&IMAGE);
+        Self { _one: one }
+    }
+
+    /// The whole of it, with the bag of `producer` done and gathered by this result path.
+    pub(crate) fn with_bag(results: &str) -> Self {
+        let cluster = Self::new();
+        cluster.run_bag(results);
+        cluster
+    }
+
+    /// Does the bag of `producer`, and gives the summary of it.
+    pub(crate) fn run_bag(&self, results: &str) -> String {
+        let results = [("BAGPRESS_RESULTS", results)];
+        docker("compose up --detach --quiet-pull", &results).expect_code(0);
+        let ended = docker("compose wait producer", &results);
+        let said = self.logs("producer");
+        assert_eq!(ended.code, Some(0), "{said}{}", ended.stderr);
+        said
+    }
+
+    /// `docker compose` with these words.
+    pub(crate) fn compose(&self, words: &str) -> Ended {
+        docker(&format!("compose {words}"), &[])
+    }
+
+    /// What a service said.
+    pub(crate) fn logs(&self, service: &str) -> String {
+        let ended = self.compose(&format!("logs --no-log-prefix --no-color {service}"));
+        ended.expect_code(0).stdout
+    }
+
+    /// What the engine knows about each container, those that ended as well, by service.
+    pub(crate) fn containers(&self) -> BTreeMap<String, Value> {
+        let names = self.compose("ps --all --quiet").expect_code(0).stdout;
+        let words = format!("inspect {}", names.replace('\n', " "));
+        let containers: Vec<Value> = docker(&words, &[]).expect_code(0).json();
+        let service = |container: &Value| {
+            let label = &container["Config"]["Labels"]["com.docker.compose.service"];
+            label.as_str().unwrap().to_owned()
+        };
+        containers.into_iter().map(|container| (service(&container), container)).collect()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.compose("logs --tail 20").stdout);
+        }
+        // With the engine ends whatever is left.
+        drop(self.compose("down --volumes --remove-orphans --timeout 5"));
+    }
+}
+
+/// How a command ended.
+pub(crate) struct Ended {
+    what: String,
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    pub(crate) fn expect_code(self, code: i32) -> Self {
+        let Self { what, stdout, stderr, .. } = &self;
+        assert_eq!(self.code, Some(code), "{what}\n{stdout}\n{stderr}");
+        self
+    }
+
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(&self) -> T {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{}: {e}", self.what))
+    }
+}
+
+/// `docker` with these words, in the folder of compose.yaml.
+pub(crate) fn docker(words: &str, environment: &[(&str, &str)]) -> Ended {
+    let mut command = Command::new("docker");
+    command.args(words.split_whitespace()).envs(environment.iter().copied());
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let output = command.output().expect("docker is here: make test-compose");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ended {
+        what: format!("docker {words}"),
+        code: output.status.code(),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    }
+}
