@@ -7,40 +7,38 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-/// One at a time: they publish the same port.
-static ONE: Mutex<()> = Mutex::new(());
+/// Tests take turns: there is one engine.
+static TURN: Mutex<()> = Mutex::new(());
 /// Once for all tests.
 static IMAGE: LazyLock<()> = LazyLock::new(|| {
     docker("compose build", &[]).expect_code(0);
 });
 
-/// What compose.yaml makes of an engine without anything. Dropping it removes its containers, networks and volumes.
+/// What compose.yaml makes of the engine. It stays for the next test, which starts what it misses, unless a test failed; with
+/// the engine it ends.
 pub(crate) struct Cluster {
-    _one: MutexGuard<'static, ()>,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
-    /// Nothing runs yet.
-    pub(crate) fn new() -> Self {
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Everything runs, and the bag of `producer` is done and gathered by this result path.
+    pub(crate) fn up(results: &str) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         LazyLock::force(&IMAGE);
-        Self { _one: one }
-    }
-
-    /// The whole of it, with the bag of `producer` done and gathered by this result path.
-    pub(crate) fn with_bag(results: &str) -> Self {
-        let cluster = Self::new();
+        let cluster = Self { _turn: turn };
         cluster.run_bag(results);
         cluster
     }
 
-    /// Does the bag of `producer`, and gives the summary of it.
+    /// Does the bag of `producer`, and gives its summary.
     pub(crate) fn run_bag(&self, results: &str) -> String {
+        self.compose("rm --force --stop producer").expect_code(0);
         let results = [("BAGPRESS_RESULTS", results)];
-        docker("compose up --detach --quiet-pull", &results).expect_code(0);
-        let ended = docker("compose wait producer", &results);
+        docker("compose up --detach", &results).expect_code(0);
+        let producer = self.compose("ps --all --quiet producer").expect_code(0).stdout;
+        let code = docker(&format!("wait {producer}"), &[]).expect_code(0).stdout;
         let said = self.logs("producer");
-        assert_eq!(ended.code, Some(0), "{said}{}", ended.stderr);
+        assert_eq!(code.trim(), "0", "{said}");
         said
     }
 
@@ -72,9 +70,8 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.compose("logs --tail 20").stdout);
+            drop(self.compose("down --volumes --remove-orphans --timeout 1"));
         }
-        // With the engine ends whatever is left.
-        drop(self.compose("down --volumes --remove-orphans --timeout 5"));
     }
 }
 

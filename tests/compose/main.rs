@@ -16,7 +16,7 @@ fn folder_of(summary: &str) -> &str {
 
 #[test]
 fn the_bag_of_the_containers_is_done_and_verified_by_both_result_paths() {
-    let cluster = Cluster::new();
+    let cluster = Cluster::up("staged");
     for results in ["staged", "objects"] {
         let summary = cluster.run_bag(results);
         assert!(summary.contains("24/24, failed: 0, every output verified"), "{summary}");
@@ -38,7 +38,7 @@ fn is_beyond_loopback(socket: &str) -> bool {
 
 #[test]
 fn nothing_of_the_containers_listens_beyond_the_loopback() {
-    let _cluster = Cluster::with_bag("staged");
+    let _cluster = Cluster::up("staged");
     let mut listening = 0;
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let table = std::fs::read_to_string(table).unwrap();
@@ -52,7 +52,7 @@ fn nothing_of_the_containers_listens_beyond_the_loopback() {
 
 #[test]
 fn no_container_can_write_outside_its_volumes_or_gain_a_right() {
-    let cluster = Cluster::with_bag("staged");
+    let cluster = Cluster::up("staged");
     for (service, container) in cluster.containers() {
         let host = &container["HostConfig"];
         assert_eq!(host["ReadonlyRootfs"], true, "{service}");
@@ -68,7 +68,7 @@ fn no_container_can_write_outside_its_volumes_or_gain_a_right() {
 
 #[test]
 fn down_with_volumes_leaves_nothing() {
-    let cluster = Cluster::with_bag("objects");
+    let cluster = Cluster::up("objects");
     cluster.compose("down --volumes").expect_code(0);
     for what in ["container ls --all --quiet", "volume ls --quiet"] {
         assert_eq!(docker(what, &[]).expect_code(0).stdout, "", "{what}");
