@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use bagpress_broker::quote::name;
-use bagpress_broker::{Broker, limits};
+use bagpress_broker::{Broker, Role, limits};
 use bagpress_producer::{RunFolder, Usage, cancel, message, status, task_status};
 use serde::Serialize;
 
 use crate::bag_cli::{CancelArgs, StatusArgs};
-use crate::broker_at::{Bag, Named, address, reach};
+use crate::broker_at::{Bag, Named, address, reach, unless_denied};
 use crate::logging;
 use crate::terminal::{Signals, print};
 
@@ -26,7 +26,8 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
         // The ledger has all of it.
         return failed(&args, &task_status::failed_in_folder(folder)?);
     }
-    let broker = reach(&args.broker, &args.patience, bag.as_ref()).await?;
+    // Looking takes no more than an observer's rights.
+    let broker = reach(&args.broker, &args.patience, bag.as_ref(), Role::Observer).await?;
     if broker.is_none() {
         match &bag {
             Some(Bag::Folder(folder, _)) => say_where(folder),
@@ -34,15 +35,19 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
         }
     }
     let broker = broker.as_ref();
-    if let (Some(bag), Some(task)) = (&bag, args.task) {
+    unless_denied(broker, show(&args, bag.as_ref(), broker)).await
+}
+
+async fn show(args: &StatusArgs, bag: Option<&Bag>, broker: Option<&Broker>) -> Result<ExitCode> {
+    if let (Some(bag), Some(task)) = (bag, args.task) {
         let task = task_status::of_task(bag.folder(), broker, bag.id(), task).await?;
         print(&if args.json { json(&task)? } else { task.to_string() })?;
         return Ok(ExitCode::SUCCESS);
     }
-    if let (Some(Bag::Id(id)), Some(broker), true) = (&bag, broker, args.failed) {
-        return failed(&args, &task_status::failed_of_id(broker, id).await?);
+    if let (Some(Bag::Id(id)), Some(broker), true) = (bag, broker, args.failed) {
+        return failed(args, &task_status::failed_of_id(broker, id).await?);
     }
-    watch(&args, bag.as_ref(), broker).await
+    watch(args, bag, broker).await
 }
 
 /// Prints failed tasks, each with its attempts.
@@ -112,9 +117,9 @@ fn shown(bag: &status::Bag) -> Result<(String, serde_json::Value, bool)> {
 pub(crate) async fn cancel(args: CancelArgs) -> Result<ExitCode> {
     logging::start(None)?;
     let bag = Bag::parse(&args.bag)?;
-    let broker = reach(&args.broker, &args.patience, Some(&bag)).await?;
+    let broker = reach(&args.broker, &args.patience, Some(&bag), Role::Producer).await?;
     let broker = broker.map_or_else(|| Err(not_running(&bag)), Ok)?;
-    let cancelled = cancel::cancel(&broker, bag.id()).await?;
+    let cancelled = broker.unless_denied(cancel::cancel(&broker, bag.id())).await?;
     let text = if cancelled.cancelled {
         format!(
             "cancelled: {} of {} tasks were done, {} failed\n",

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use bagpress_broker::descriptor::DeliveryPath;
 use bagpress_broker::ids::BagId;
 use bagpress_broker::quote;
@@ -10,8 +10,10 @@ use bagpress_broker::server::{self, Durability, Program, find_program};
 use bagpress_broker::{Address, Broker, Role};
 use bagpress_producer::{RunFolder, Specification, Usage, message};
 
+use crate::access::refused;
 use crate::broker_cli::{BrokerAt, DurabilityArg, LocalArgs, PatienceArgs};
-use crate::flags::check_url;
+use crate::context;
+use crate::flags::parse_url;
 
 /// Where a bag runs.
 pub(crate) enum At {
@@ -32,15 +34,24 @@ impl At {
 
 /// The broker that was named, and by what; none means a local one.
 pub(crate) fn address(at: &BrokerAt) -> Result<Option<(Address, String)>> {
-    if let Some(name) = &at.context {
-        let address = context(name)?;
-        let credentials = at.creds.clone().or(address.credentials);
-        return Ok(Some((Address { credentials, ..address }, format!("context {name}"))));
-    }
-    let Some(url) = &at.server else { return Ok(None) };
-    let credentials = at.creds.clone();
-    Ok(Some((Address { credentials, ..Address::plain(url) }, at.from.to_owned())))
+    let login = at.access.login()?;
+    let (address, from) = match (&at.context, &at.server) {
+        (Some(name), _) => (context::read(name, login.is_some())?, format!("context {name}")),
+        (None, Some(url)) => {
+            let address = parse_url(url, at.from)?;
+            let is_seen = address.has_login() && at.from == "--server";
+            (address, if is_seen { SEEN } else { at.from }.to_owned())
+        }
+        (None, None) => return Ok(None),
+    };
+    let tls = at.access.tls(address.tls());
+    tls.check().map_err(refused)?;
+    let address = address.with_tls(tls);
+    Ok(Some((login.into_iter().fold(address, Address::with_login), from)))
 }
+
+/// Who types a password shows it to everybody on the machine.
+const SEEN: &str = "--server; others see its credentials in the list of processes: use --password-file or --token-file";
 
 pub(crate) trait Named {
     fn context_missing(self) -> Result<(Address, String)>;
@@ -55,40 +66,6 @@ impl Named for Option<(Address, String)> {
             )
         })
     }
-}
-
-/// Reads a context of the `nats` command line.
-fn context(name: &str) -> Result<Address> {
-    let home = std::env::var_os("XDG_CONFIG_HOME").map(Into::into);
-    let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".config")));
-    let Some(home) = home else { bail!("neither XDG_CONFIG_HOME nor HOME is set") };
-    let path = home.join("nats/context").join(format!("{name}.json"));
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        Usage::error(
-            format!("no context {}: {}: {error}", quote::name(name), quote::name(&path)),
-            "list them with `nats context ls`",
-        )
-    })?;
-    let read: serde_json::Value =
-        serde_json::from_str(&text).with_context(|| format!("read {}", quote::name(&path)))?;
-    let field = |key: &str| read[key].as_str().filter(|v| !v.is_empty()).map(str::to_owned);
-    let seed = match field("nkey") {
-        Some(path) => {
-            let text = std::fs::read_to_string(&path)
-                .with_context(|| format!("read {}", quote::name(&path)))?;
-            Some(text.trim().to_owned())
-        }
-        None => None,
-    };
-    let url = field("url").unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned());
-    check_url(&url, &format!("context {name}"))?;
-    Ok(Address {
-        url,
-        credentials: field("creds").map(Into::into),
-        user: field("user").zip(field("password")),
-        token: field("token"),
-        nkey_seed: seed,
-    })
 }
 
 /// What a BAG argument names.
@@ -143,12 +120,13 @@ pub(crate) async fn reach(
     at: &BrokerAt,
     patience: &PatienceArgs,
     bag: Option<&Bag>,
+    role: Role,
 ) -> Result<Option<Broker>> {
     let named = address(at)?;
     let own = || bag.and_then(Bag::folder).and_then(|folder| server::running(&folder.broker()));
     let (address, from) = match named {
         Some((address, from)) => {
-            let from = format!("{} (from {from})", address.url);
+            let from = format!("{} (from {from})", address.url());
             (address, from)
         }
         None => match own() {
@@ -158,14 +136,29 @@ pub(crate) async fn reach(
     };
     message(&format!("broker: {from}"));
     let patience = patience.begin();
-    let broker = patience.connect(&address, Role::Producer).await?;
+    let broker = patience.connect(&address, role).await?;
     if !bag.is_some_and(Bag::needs_no_streams)
-        && let Err(error) = patience.all_streams(&broker).await
+        && let Err(error) = broker.unless_denied(patience.all_streams(&broker)).await
     {
+        if let bagpress_broker::Error::Denied(_) = error {
+            return Err(error.into());
+        }
         tracing::debug!(%error, "what is asked for next says what it misses");
     }
     Ok(Some(broker))
 }
+
+/// Does `work` with a broker, or without one, and ends when that refuses us something.
+pub(crate) async fn unless_denied<T>(
+    broker: Option<&Broker>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match broker {
+        Some(broker) => broker.unless_denied(work).await,
+        None => work.await,
+    }
+}
+
 impl From<DurabilityArg> for Durability {
     fn from(arg: DurabilityArg) -> Self {
         match arg {

@@ -5,34 +5,73 @@
 use std::path::PathBuf;
 
 use bagpress_broker::ids::Pool;
+use bagpress_broker::roles::Account;
 use bagpress_broker::{Patience, limits};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
-/// Which broker.
+/// Which broker, and how to get in.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Broker")]
 pub(crate) struct BrokerAt {
     /// NATS server, such as nats://127.0.0.1:4222, or several by commas; without one, a local server
     /// is supervised
-    #[arg(long, env = "BAGPRESS_SERVER", value_name = "URL")]
+    // What is exported may have a password, and help would show it.
+    #[arg(long, env = "BAGPRESS_SERVER", hide_env_values = true, value_name = "URL")]
     pub(crate) server: Option<String>,
 
-    /// Context of the `nats` command line to take server and credentials from
+    /// Context of the `nats` command line to take server, credentials and certificates from
     #[arg(long, env = "BAGPRESS_CONTEXT", value_name = "NAME")]
     pub(crate) context: Option<String>,
 
-    /// Credentials file for the server; with --context in place of the context's own
-    #[arg(long, env = "BAGPRESS_CREDS", value_name = "FILE")]
-    pub(crate) creds: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
 
     /// Where the server's name came from: the flag or the variable.
     #[arg(skip = "--server")]
     pub(crate) from: &'static str,
 }
 
+/// How to get in: one kind of credentials, and certificates. Beside a context they go before its own.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct AccessArgs {
+    /// Credentials file: a JWT and its seed. Nobody else may read it, nor any of the other files of secrets
+    #[arg(long, env = "BAGPRESS_CREDS", value_name = "FILE")]
+    pub(crate) creds: Option<PathBuf>,
+
+    /// File with the seed of an nkey
+    #[arg(long, env = "BAGPRESS_NKEY", value_name = "FILE")]
+    pub(crate) nkey: Option<PathBuf>,
+
+    /// User of the server's configuration; the password comes from --password-file
+    #[arg(long, env = "BAGPRESS_USER", value_name = "NAME")]
+    pub(crate) user: Option<String>,
+
+    /// File with the password of --user
+    #[arg(long, env = "BAGPRESS_PASSWORD_FILE", value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+
+    /// File with a token
+    #[arg(long, env = "BAGPRESS_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// Certificates of the authorities that the server's may be of, in PEM [default: the system's]
+    #[arg(long, env = "BAGPRESS_TLS_CA", value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+
+    /// Our certificate, in PEM, for a server that asks for one
+    #[arg(long, env = "BAGPRESS_TLS_CERT", value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The key of --tls-cert, in PEM
+    #[arg(long, env = "BAGPRESS_TLS_KEY", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+}
+
 /// Help of `--server` where no server is ever started.
 pub(crate) const SERVER_HELP: &str = "NATS server, such as nats://127.0.0.1:4222";
+/// Where the streams are made.
+const SERVER_OF_INIT_HELP: &str = "The server that runs, for --init, such as nats://127.0.0.1:4222";
 /// Where a run folder is asked.
 pub(crate) const SERVER_OF_RUN_HELP: &str =
     "NATS server, such as nats://127.0.0.1:4222; without one, the run's own, while it runs";
@@ -137,19 +176,23 @@ pub(crate) struct WorkerArgs {
 #[command(after_help = "Examples:\n  \
     bagpress broker --store data --listen 127.0.0.1:4222\n  \
     bagpress broker --store runs/t1/objects/.broker\n  \
-    bagpress broker --init --server nats://127.0.0.1:4222")]
+    bagpress broker --init --server nats://127.0.0.1:4222\n  \
+    bagpress broker --init --server tls://n1:4222 --creds admin.creds --tls-ca ca.pem\n  \
+    bagpress broker --auth auth")]
+#[command(mut_arg("server", |arg| arg.help(SERVER_OF_INIT_HELP)))]
 pub(crate) struct BrokerArgs {
     /// Only make the streams on a server that runs
-    #[arg(long, requires = "server")]
+    #[arg(long)]
     pub(crate) init: bool,
 
-    /// The server that runs
-    #[arg(long, env = "BAGPRESS_SERVER", value_name = "URL")]
-    pub(crate) server: Option<String>,
+    /// Only write a key for each role into this folder, and for a server's configuration what each may do; keys that
+    /// are there are kept
+    #[arg(long, value_name = "DIR", conflicts_with = "init")]
+    pub(crate) auth: Option<PathBuf>,
 
-    /// Where its name came from: the flag or the variable.
-    #[arg(skip = "--server")]
-    pub(crate) from: &'static str,
+    /// Account of those who have the keys: the bags of other accounts are out of their reach
+    #[arg(long, value_name = "NAME", default_value = "BAGPRESS", requires = "auth")]
+    pub(crate) account: Account,
 
     /// Copies of each stream: 1, or 3 in a cluster
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -178,6 +221,9 @@ pub(crate) struct BrokerArgs {
     /// When the server's acknowledgements are on disk
     #[arg(long, value_name = "WHEN", default_value = "default")]
     pub(crate) durability: DurabilityArg,
+
+    #[command(flatten)]
+    pub(crate) broker: BrokerAt,
 }
 
 /// A number of slots or workers.

@@ -9,20 +9,23 @@ use bagpress_broker::{Address, Broker, Role, Sizes};
 use bagpress_producer::local::follow_up;
 use bagpress_producer::message;
 
+use crate::broker_at::{Named, address};
 use crate::broker_cli::BrokerArgs;
-use crate::logging;
 use crate::terminal::Signals;
+use crate::{auth_cmd, logging};
 
 pub(crate) async fn broker(args: BrokerArgs) -> Result<ExitCode> {
     logging::start(None)?;
+    if let Some(folder) = &args.auth {
+        return auth_cmd::auth(folder, &args.account);
+    }
     if args.init {
-        let url = args.server.unwrap_or_default();
-        let from = args.from;
-        message(&format!("broker: {url} (from {from})"));
-        let broker = Broker::connect(&Address::plain(&url), Role::Admin).await?;
+        let (address, from) = address(&args.broker)?.context_missing()?;
+        message(&format!("broker: {} (from {from})", address.url()));
+        let broker = Broker::connect(&address, Role::Admin).await?;
         let sizes =
             Sizes { max_file: args.max_file.map(|size| size.as_u64()), replicas: args.replicas };
-        Box::pin(broker.ensure(&args.pool, sizes)).await?;
+        broker.unless_denied(Box::pin(broker.ensure(&args.pool, sizes))).await?;
         message("the streams are there");
         return Ok(ExitCode::SUCCESS);
     }

@@ -62,6 +62,7 @@ impl Verb {
             Self::Rm(args) => &mut args.broker,
             Self::Verify(args) => &mut args.broker,
             Self::Worker(args) => &mut args.broker,
+            Self::Broker(args) if args.init => &mut args.broker,
             Self::Broker(_) => return None,
         })
     }

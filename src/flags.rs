@@ -10,6 +10,7 @@ use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 
+use crate::access::{self, long};
 use crate::broker_cli::BrokerAt;
 use crate::cli::{BagArgs, Cli, Verb};
 
@@ -30,15 +31,17 @@ enum Idle {
 }
 
 const SERVER: &[&str] = &["server", "context"];
+const ASKS: &[&str] =
+    &["run", "submit", "gather", "status", "cancel", "rm", "verify", "worker", "broker"];
 const FOLLOWS: &[&str] = &["run", "gather"];
 const MAKES: &[&str] = &["run", "submit"];
 
 const RULES: &[Rule] = &[
     Rule {
-        verbs: &["run", "submit", "gather", "status", "cancel", "rm", "verify", "worker"],
-        flags: &["creds"],
+        verbs: ASKS,
+        flags: access::FLAGS,
         idle: Idle::Without(SERVER),
-        why: "credentials are for a server that is named",
+        why: "it is for a server that is named",
     },
     Rule {
         verbs: &["run", "gather", "verify"],
@@ -108,7 +111,13 @@ const RULES: &[Rule] = &[
     },
     Rule {
         verbs: &["broker"],
-        flags: &["server", "replicas"],
+        flags: &["server", "context", "replicas"],
+        idle: Idle::Without(&["init"]),
+        why: "it is for a server that runs already",
+    },
+    Rule {
+        verbs: &["broker"],
+        flags: access::FLAGS,
         idle: Idle::Without(&["init"]),
         why: "it is for a server that runs already",
     },
@@ -147,10 +156,6 @@ pub(crate) fn parse() -> Result<Cli> {
                 let why = "run folders alone are swept";
                 return Err(idle_flag("--connect-timeout", "without --server or --context", why));
             }
-            Verb::Broker(args) if args.init => {
-                args.from = came_from(matches);
-                check_url(args.server.as_deref().unwrap_or_default(), args.from)?;
-            }
             _ => {}
         }
     }
@@ -175,10 +180,6 @@ fn is_given(matches: &ArgMatches, id: &str) -> bool {
 
 fn source(matches: &ArgMatches, id: &str) -> Option<ValueSource> {
     matches.try_contains_id(id).is_ok().then(|| matches.value_source(id)).flatten()
-}
-
-fn long(id: &str) -> String {
-    format!("--{}", id.replace('_', "-"))
 }
 
 fn refuse_idle(verb: &str, matches: &ArgMatches) -> Result<()> {
@@ -228,10 +229,6 @@ fn settle(at: &mut BrokerAt, matches: &ArgMatches) -> Result<()> {
     if exported("context") && is_typed(matches, "server") {
         at.context = None;
     }
-    // A context has its own.
-    if exported("creds") && at.context.is_some() {
-        at.creds = None;
-    }
     at.from = came_from(matches);
     if at.server.is_some() && at.context.is_some() {
         let named = if is_typed(matches, "server") {
@@ -241,7 +238,7 @@ fn settle(at: &mut BrokerAt, matches: &ArgMatches) -> Result<()> {
         };
         return Err(Usage::error(format!("{named} both name a broker"), "leave one of them out"));
     }
-    at.server.as_deref().map_or(Ok(()), |url| check_url(url, at.from))
+    access::settle(at, &|id| source(matches, id))
 }
 
 /// The flag or the variable that names the server.
@@ -250,15 +247,12 @@ fn came_from(matches: &ArgMatches) -> &'static str {
     if exported { "BAGPRESS_SERVER" } else { "--server" }
 }
 
-/// Refuses what is no address of a NATS server; `from` is the flag or variable that it came from.
-pub(crate) fn check_url(url: &str, from: &str) -> Result<()> {
-    Address::check(url).map_err(|why| {
+/// The address of a NATS server; `from` is the flag or variable that it came from.
+pub(crate) fn parse_url(url: &str, from: &str) -> Result<Address> {
+    Address::parse(url).map_err(|why| {
+        let shown = quote::name(Address::shown(url));
         Usage::error(
-            format!(
-                "{from}: {} is no address of a NATS server: {}",
-                quote::name(url),
-                quote::words(&why)
-            ),
+            format!("{from}: {shown} is no address of a NATS server: {}", quote::words(&why)),
             "give one such as nats://127.0.0.1:4222; schemes are nats, tls, ws and wss",
         )
     })

@@ -1,11 +1,14 @@
 //! The command line: parses, calls one function of a crate, maps errors to exit codes.
 
+mod access;
+mod auth_cmd;
 mod bag_cli;
 mod bag_cmd;
 mod broker_at;
 mod broker_cli;
 mod broker_cmd;
 mod cli;
+mod context;
 mod exit;
 mod flags;
 mod logging;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bagpress_broker::ids::BagId;
 use bagpress_broker::quote::{name, words};
-use bagpress_broker::{Broker, limits};
+use bagpress_broker::{Broker, Role, limits};
 use bagpress_producer::remove::{How, Removed};
 use bagpress_producer::{RunFolder, cancel, message, remove, sweep};
 
 use crate::bag_cli::RmArgs;
 use crate::bag_cmd::{json, not_running};
-use crate::broker_at::{Bag, address, reach};
+use crate::broker_at::{Bag, address, reach, unless_denied};
 use crate::flags::idle_flag;
 use crate::logging;
 use crate::terminal::print;
@@ -36,9 +36,9 @@ pub(crate) async fn rm(mut args: RmArgs) -> Result<ExitCode> {
                     return Err(idle_flag(flag, "with a bag's id", why));
                 }
             }
-            let broker = reach(&args.broker, &args.patience, Some(&bag)).await?;
+            let broker = reach(&args.broker, &args.patience, Some(&bag), Role::Producer).await?;
             let broker = broker.map_or_else(|| Err(not_running(&bag)), Ok)?;
-            remove::from_broker(&broker, id, None, how).await?
+            broker.unless_denied(remove::from_broker(&broker, id, None, how)).await?
         }
         Bag::Folder(folder, specification) => {
             let named = address(&args.broker)?.is_some();
@@ -46,8 +46,9 @@ pub(crate) async fn rm(mut args: RmArgs) -> Result<ExitCode> {
             if elsewhere && !named && !args.folder_only {
                 return Err(not_running(&bag));
             }
-            let broker = reach(&args.broker, &args.patience, Some(&bag)).await?;
-            remove_run(folder, &specification.bag, broker, named, how).await?
+            let broker = reach(&args.broker, &args.patience, Some(&bag), Role::Producer).await?;
+            let removing = remove_run(folder, &specification.bag, broker.clone(), named, how);
+            unless_denied(broker.as_ref(), removing).await?
         }
     };
     print(&if args.json { json(&removed)? } else { told(&removed) })?;
@@ -116,9 +117,10 @@ fn told(removed: &Removed) -> String {
 
 async fn orphans(args: &RmArgs) -> Result<ExitCode> {
     let mut swept = Vec::new();
-    match reach(&args.broker, &args.patience, None).await? {
+    match reach(&args.broker, &args.patience, None, Role::Producer).await? {
         Some(broker) => {
-            swept.extend(sweep::broker(&broker, args.older_than.into(), args.dry_run).await?);
+            let sweeping = sweep::broker(&broker, args.older_than.into(), args.dry_run);
+            swept.extend(broker.unless_denied(sweeping).await?);
         }
         None => message("note: run folders only; --server URL sweeps a server too"),
     }

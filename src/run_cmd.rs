@@ -56,15 +56,18 @@ pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
     let at = at.context_missing()?;
     let Some(prepared) = prepared(request).await? else { return Ok(ExitCode::SUCCESS) };
     logging::start(Some(&prepared.folder.logs().join("producer.log")))?;
-    message(&format!("broker: {} (from {})", at.0.url, at.1));
+    message(&format!("broker: {} (from {})", at.0.url(), at.1));
     let Prepared { folder, lock, specification, notes, .. } = *prepared;
     say(&notes);
-    folder.note_server(Some(&at.0.url))?;
+    folder.note_server(Some(at.0.url()))?;
     let patience = args.patience.begin();
     let broker = patience.connect(&at.0, Role::Producer).await?;
-    wait_for_streams(&broker, &specification, &patience).await?;
     let (results, delivery) = (specification.results, specification.delivery);
-    Box::pin(bagpress_producer::submit::submit(&broker, &folder, &lock, specification)).await?;
+    let submitting = async {
+        wait_for_streams(&broker, &specification, &patience).await?;
+        bagpress_producer::submit::submit(&broker, &folder, &lock, specification).await
+    };
+    broker.unless_denied(Box::pin(submitting)).await?;
     if delivery == DeliveryPath::QueueGroup {
         message("note: nothing is offered to workers until somebody gathers this bag");
     } else if results == ResultPath::Staged {
@@ -145,8 +148,8 @@ async fn follow(
     let (_, mut ended) = mpsc::channel(1);
     let address = match at {
         At::Named(address, from) => {
-            message(&format!("broker: {} (from {from})", address.url));
-            folder.note_server(Some(&address.url))?;
+            message(&format!("broker: {} (from {from})", address.url()));
+            folder.note_server(Some(address.url()))?;
             address
         }
         At::Own(program) => {
@@ -203,7 +206,7 @@ async fn connect_and_gather(
 ) -> Result<Gathered> {
     let connecting = async {
         let broker = patience.connect(address, Role::Producer).await?;
-        wait_for_streams(&broker, &specification, patience).await?;
+        broker.unless_denied(wait_for_streams(&broker, &specification, patience)).await?;
         Ok::<_, anyhow::Error>(broker)
     };
     let broker = tokio::select! {

@@ -16,7 +16,7 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     logging::start(args.log.as_deref())?;
     let (address, from) = address(&args.broker)?.context_missing()?;
     if args.log.is_none() {
-        bagpress_producer::message(&format!("broker: {} (from {from})", address.url));
+        bagpress_producer::message(&format!("broker: {} (from {from})", address.url()));
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let allowed = args.allow.iter().map(std::fs::canonicalize).collect::<Result<_, _>>();

@@ -101,11 +101,11 @@ impl Broker {
         index: Option<u32>,
         mut see: impl FnMut(AttemptRecord),
     ) -> Result<(), Error> {
-        let filters = index.map_or_else(
-            || [subjects::attempts_of(bag), subjects::duplicates_of(bag)],
-            |index| [subjects::attempt(bag, index), subjects::duplicate(bag, index)],
+        let filter = index.map_or_else(
+            || subjects::recorded_of(bag),
+            |index| subjects::recorded_of_task(bag, index),
         );
-        self.read_all(subjects::ATTEMPTS, &filters, |_, payload| {
+        self.read_all(subjects::ATTEMPTS, &filter, |payload| {
             if let Ok(record) = serde_json::from_slice(payload) {
                 see(record);
             }

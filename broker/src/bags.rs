@@ -184,7 +184,7 @@ impl Broker {
     pub async fn bags(&self) -> Result<Vec<BagLine>, Error> {
         // One that was written again meanwhile comes twice.
         let mut bags: BTreeMap<BagId, BagLine> = BTreeMap::new();
-        self.read_all(&subjects::lines(), &[subjects::line_all()], |_, payload| {
+        self.read_all(&subjects::lines(), &subjects::line_all(), |payload| {
             if let Ok(line) = serde_json::from_slice::<BagLine>(payload) {
                 bags.insert(line.bag.clone(), line);
             }

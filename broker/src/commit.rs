@@ -130,7 +130,7 @@ impl Broker {
             || subjects::results_of(bag),
             |index| subjects::results_of_task(bag, index),
         );
-        self.read_all(subjects::RESULTS, &[filter], |_, payload| {
+        self.read_all(subjects::RESULTS, &filter, |payload| {
             if let Ok(result) = TaskResult::decode(payload) {
                 see(result);
             }

@@ -5,67 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{
-    Client, ConnectOptions, Event, RequestErrorKind, ServerAddr, ServerError, jetstream,
+    Auth, AuthError, Client, ConnectOptions, Event, RequestErrorKind, ServerError, jetstream,
 };
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::{Error, SERVER_VERSION_MIN, limits, machine};
+use crate::{
+    Address, Error, Login, SERVER_VERSION_MIN, Secret, Tls, limits, machine, quote, subjects, tls,
+};
 
 /// Authorization failures in a row after which a connection gives up: the client itself never does.
 const DENIED_MAX: u32 = 5;
-
-/// Where a broker is, and how to get in.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Address {
-    /// One or more URLs, separated by commas.
-    pub url: String,
-    /// A credentials file.
-    pub credentials: Option<PathBuf>,
-    /// User name and password.
-    pub user: Option<(String, String)>,
-    /// A token.
-    pub token: Option<String>,
-    /// Seed of an nkey.
-    pub nkey_seed: Option<String>,
-}
-
-impl Address {
-    /// An address that needs no credentials, or has them in its URL.
-    #[must_use]
-    pub fn plain(url: &str) -> Self {
-        Self { url: url.to_owned(), ..Self::default() }
-    }
-
-    /// Says why `url` names no servers, if it does not: one or more URLs, separated by commas.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use bagpress_broker::Address;
-    /// assert!(Address::check("nats://n1:4222,tls://n2").is_ok());
-    /// assert!(Address::check("http://n1:4222").is_err());
-    /// ```
-    pub fn check(url: &str) -> Result<(), String> {
-        for one in url.split(',').map(str::trim) {
-            if one.is_empty() {
-                return Err("it is empty".to_owned());
-            }
-            let address: ServerAddr = one.parse().map_err(|e: std::io::Error| e.to_string())?;
-            if address.host().is_empty() {
-                return Err("it has no host".to_owned());
-            }
-            if address.port() == 0 {
-                return Err("port 0 is none".to_owned());
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Who connects: it is in the connection's name, `bagpress-<role>/<host>/<pid>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,14 +26,19 @@ pub enum Role {
     Worker,
     /// Makes streams.
     Admin,
+    /// Looks, and changes nothing.
+    Observer,
 }
 
 impl Role {
-    fn as_str(self) -> &'static str {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Producer => "producer",
             Self::Worker => "worker",
             Self::Admin => "admin",
+            Self::Observer => "observer",
         }
     }
 }
@@ -99,6 +54,7 @@ struct Inner {
     client: Client,
     context: jetstream::Context,
     url: String,
+    role: Role,
     state: watch::Receiver<State>,
 }
 
@@ -136,30 +92,27 @@ impl Broker {
             fatal: None,
         });
         let options = options(address, role, sender)?;
-        let urls: Vec<_> = address.url.split(',').map(str::trim).collect();
         let unreachable = |cause: &dyn std::fmt::Display| Error::Unreachable {
-            url: address.url.clone(),
+            url: address.url().to_owned(),
             waited: began.elapsed(),
             cause: cause.to_string(),
         };
-        let connecting = options.connect(urls);
+        let connecting = first_connect(options, address, role);
         let client = if role == Role::Worker {
-            connecting.await.map_err(|e| unreachable(&e))?
+            connecting.await
         } else {
-            match tokio::time::timeout(within, connecting).await {
-                Ok(Ok(client)) => client,
-                Ok(Err(error)) if denied(&error.to_string()) => {
-                    return Err(Error::Denied(error.to_string()));
-                }
-                Ok(Err(error)) => return Err(unreachable(&error)),
-                Err(_) => return Err(unreachable(&"no answer")),
-            }
+            let connected = tokio::time::timeout(within, connecting).await;
+            connected.unwrap_or_else(|_| Err(Refusal::Passing("no answer".to_owned())))
         };
+        let client = client.map_err(|refusal| match refusal {
+            Refusal::Passing(cause) => unreachable(&cause),
+            Refusal::ForGood(error) => error,
+        })?;
         let context = jetstream::ContextBuilder::new()
             .timeout(Duration::from_secs(5))
             .max_ack_inflight(65_536)
             .build(client.clone());
-        let inner = Inner { client, context, url: address.url.clone(), state };
+        let inner = Inner { client, context, url: address.url().to_owned(), role, state };
         let broker = Self { inner: Arc::new(inner) };
         broker.connected().await?;
         broker.check_version()?;
@@ -197,6 +150,29 @@ impl Broker {
             Some(why) => Error::Denied(why),
             None => std::future::pending().await,
         }
+    }
+
+    /// Does `work`, unless the server refuses us something meanwhile: nothing would answer then, and the work
+    /// would wait for its time to be over.
+    ///
+    /// # Errors
+    ///
+    /// As `work`, or [`Error::Denied`].
+    pub async fn unless_denied<T, E: From<Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        tokio::select! {
+            biased;
+            error = self.fatal() => Err(error.into()),
+            done = work => done,
+        }
+    }
+
+    /// As whom it is connected.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.inner.role
     }
 
     /// Waits for the next reconnect.
@@ -283,40 +259,93 @@ fn options(
     let host = machine::host();
     let name = format!("bagpress-{}/{host}/{}", role.as_str(), std::process::id());
     let denials = Arc::new(std::sync::atomic::AtomicU32::new(0));
-    let mut options = ConnectOptions::new()
+    let mut options = match address.login() {
+        Login::TokenFile(path) => {
+            let path = path.clone();
+            ConnectOptions::with_auth_callback(move |_| token_of(path.clone()))
+        }
+        _ => ConnectOptions::new(),
+    };
+    options = options
         .name(name)
-        .custom_inbox_prefix(format!("_INBOX_{}", role.as_str()))
+        .custom_inbox_prefix(subjects::inbox(role.as_str()))
         .request_timeout(Some(limits::REQUEST_TIMEOUT))
         .subscription_capacity(8_192)
         .event_callback(move |event| {
             on_event(&event, &state, &denials);
             std::future::ready(())
         });
-    if role == Role::Worker {
-        options = options.retry_on_initial_connect();
+    if address.requires_tls() {
+        options = options.require_tls(true);
     }
-    if let Some((user, password)) = &address.user {
-        options = options.user_and_password(user.clone(), password.clone());
+    let Tls { ca, client, first } = address.tls();
+    if let Some(ca) = ca {
+        options = options.add_root_certificates(ca.clone());
     }
-    if let Some(token) = &address.token {
-        options = options.token(token.clone());
+    if let Some((certificate, key)) = client {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
     }
-    if let Some(seed) = &address.nkey_seed {
-        options = options.nkey(seed.clone());
+    if *first {
+        options = options.tls_first();
     }
-    if let Some(path) = &address.credentials {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
-            what: "read the credentials",
-            path: path.clone(),
-            source,
-        })?;
-        options = options.credentials(&text).map_err(|source| Error::Io {
-            what: "use the credentials",
-            path: path.clone(),
-            source,
-        })?;
+    let secret = |secret: &Secret| secret.reveal().to_owned();
+    Ok(match address.login() {
+        Login::None | Login::TokenFile(_) => options,
+        Login::User { name, password } => options.user_and_password(name.clone(), secret(password)),
+        Login::Token(token) => options.token(secret(token)),
+        Login::Nkey(seed) => options.nkey(secret(seed)),
+        Login::Credentials(text) => options.credentials(text.reveal()).map_err(|_| {
+            // What is wrong with it may show it.
+            Error::Denied("the credentials have no JWT of a user with its seed".to_owned())
+        })?,
+    })
+}
+
+async fn token_of(path: PathBuf) -> Result<Auth, AuthError> {
+    let read = tokio::task::spawn_blocking(move || Secret::read(&path));
+    let token = read.await.map_err(AuthError::new)?;
+    let token = token.map_err(|unfit| AuthError::new(format!("authentication: {unfit}")))?;
+    let mut auth = Auth::new();
+    auth.token = Some(token.reveal().to_owned());
+    Ok(auth)
+}
+
+/// Why there is no connection yet, or never will be.
+enum Refusal {
+    Passing(String),
+    ForGood(Error),
+}
+
+/// Connects for the first time. A worker tries until it is there or was refused for good: the client's own
+/// tries tell nobody that a certificate is not believed.
+async fn first_connect(
+    options: ConnectOptions,
+    address: &Address,
+    role: Role,
+) -> Result<Client, Refusal> {
+    let urls: Vec<_> = address.url().split(',').collect();
+    let mut denials = 0;
+    loop {
+        let error = match options.clone().connect(&urls[..]).await {
+            Ok(client) => return Ok(client),
+            Err(error) => error,
+        };
+        if let Some((why, hint)) = tls::trouble(&error) {
+            let url = address.url().to_owned();
+            return Err(Refusal::ForGood(Error::Untrusted { url, why, hint }));
+        }
+        let text = error.to_string();
+        if denied(&text) {
+            denials += 1;
+            if role != Role::Worker || denials >= DENIED_MAX {
+                let (url, login) = (address.url(), address.login().named());
+                return Err(Refusal::ForGood(Error::Denied(format!("{text} (at {url}, {login})"))));
+            }
+        } else if role != Role::Worker {
+            return Err(Refusal::Passing(text));
+        }
+        tokio::time::sleep(limits::CONNECT_AGAIN).await;
     }
-    Ok(options)
 }
 
 fn denied(text: &str) -> bool {
@@ -324,6 +353,25 @@ fn denied(text: &str) -> bool {
     text.contains("authorization")
         || text.contains("authentication")
         || text.contains("permissions")
+}
+
+const PUBLISH: &str = "publish to";
+
+/// What a server did not let us do, and with which subject: `Permissions Violation for Publish to "a.b"`.
+fn refused(text: &str) -> Option<(&'static str, String)> {
+    let (what, subject) = text.split_once('"')?;
+    let what = match what.to_ascii_lowercase() {
+        what if what.contains("publish") => PUBLISH,
+        what if what.contains("subscription") => "subscribe to",
+        _ => return None,
+    };
+    let (subject, _) = subject.split_once('"')?;
+    Some((what, quote::words(subject)))
+}
+
+/// Whether a subject is one that somebody waits on for an answer.
+fn is_answer(subject: &str) -> bool {
+    subject.starts_with("_R_.") || subject.starts_with(&subjects::inbox(""))
 }
 
 fn on_event(event: &Event, state: &watch::Sender<State>, denials: &std::sync::atomic::AtomicU32) {
@@ -343,9 +391,20 @@ fn on_event(event: &Event, state: &watch::Sender<State>, denials: &std::sync::at
             state.send_modify(|s| s.connected = false);
         }
         // The client reports a refused publish or subscribe here and nowhere else.
-        Event::ServerError(ServerError::Other(text)) if denied(text) => {
-            state.send_modify(|s| s.fatal = Some(text.clone()));
-        }
+        Event::ServerError(ServerError::Other(text)) if denied(text) => match refused(text) {
+            // Who asked may have waited too long, or asked before the connection was made anew.
+            Some((PUBLISH, subject)) if is_answer(&subject) => {
+                debug!(subject, "answer not permitted");
+            }
+            refused => state.send_modify(|s| {
+                let why = refused.map_or_else(
+                    || text.clone(),
+                    |(what, on)| format!("to {what} {on} is not among the rights of this role"),
+                );
+                // What comes behind the first one may follow from it.
+                s.fatal.get_or_insert(why);
+            }),
+        },
         Event::ServerError(ServerError::AuthorizationViolation) => {
             state.send_modify(|s| s.fatal = Some("authorization violation".to_owned()));
         }
@@ -377,6 +436,22 @@ pub fn version_at_least(found: &str, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_names_what_was_refused() {
+        for (text, wanted) in [
+            (r#"Permissions Violation for Publish to "a.b""#, Some(("publish to", "a.b"))),
+            (r#"Permissions Violation for Subscription to "a.>""#, Some(("subscribe to", "a.>"))),
+            (
+                r#"Permissions Violation for Subscription to "a" using queue "q""#,
+                Some(("subscribe to", "a")),
+            ),
+            ("Authorization Violation", None),
+        ] {
+            let wanted = wanted.map(|(what, subject)| (what, subject.to_owned()));
+            assert_eq!(refused(text), wanted, "{text}");
+        }
+    }
 
     #[test]
     fn versions_compare_by_number() {

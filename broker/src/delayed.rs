@@ -53,7 +53,7 @@ impl Broker {
             start_sequence => DeliverPolicy::ByStartSequence { start_sequence },
         };
         let mut next = from;
-        self.read_from(subjects::ATTEMPTS, &[subjects::attempts_of(bag)], policy, |message, at| {
+        self.read_from(subjects::ATTEMPTS, &subjects::attempts_of(bag), policy, |message, at| {
             next = next.max(at.sequence + 1);
             if let Ok(record) = serde_json::from_slice(&message.payload) {
                 see(at.sequence, LastWord { record, age: at.age });

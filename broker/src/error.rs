@@ -20,6 +20,16 @@ pub enum Error {
     /// The server refused us, or an action of ours.
     #[error("the server refused: {0}")]
     Denied(String),
+    /// The connection could not be encrypted as it should.
+    #[error("no encrypted connection to {url}: {why}")]
+    Untrusted {
+        /// Where.
+        url: String,
+        /// What is wrong.
+        why: String,
+        /// What to try.
+        hint: &'static str,
+    },
     /// The server runs without JetStream.
     #[error("JetStream is off on the server at {url}")]
     NoJetStream {
@@ -138,7 +148,11 @@ impl Error {
             Self::Unreachable { .. } => {
                 "check the address, start one with `bagpress broker`, or leave --server out to use a local one"
             }
-            Self::Denied(_) => "give credentials by --context NAME, or ask for the permission",
+            Self::Denied(_) => {
+                "check what it was given: --creds, --nkey, --user with --password-file, --token-file or \
+                 --context; what each role may do is in docs/roles.md, and written by `bagpress broker --auth`"
+            }
+            Self::Untrusted { hint, .. } => hint,
             Self::NoJetStream { .. } => "start the server with -js, or use `bagpress broker`",
             Self::Missing { .. } => "make the streams with `bagpress broker --init --server URL`",
             Self::Unfit { .. } => {

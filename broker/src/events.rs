@@ -134,7 +134,7 @@ impl Broker {
     ///
     /// [`Error::Lost`].
     pub async fn held_events(&self, bag: &BagId) -> Result<Events, Error> {
-        let subject = subjects::event(bag, "held");
+        let subject = subjects::event(bag, subjects::HELD);
         let subscriber = self.client().subscribe(subject).await;
         Ok(Events { subscriber: subscriber.map_err(|e| Error::lost("subscribe to events")(&e))? })
     }
@@ -147,7 +147,7 @@ impl Broker {
     pub async fn say_held(&self, bag: &BagId, held: &Held) -> Result<(), Error> {
         let lost = Error::lost("say what is held");
         let payload = serde_json::to_vec(held).map_err(|e| lost(&e))?;
-        let subject = subjects::event(bag, "held");
+        let subject = subjects::event(bag, subjects::HELD);
         self.client().publish(subject, payload.into()).await.map_err(|e| lost(&e))
     }
 }

@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
-use async_nats::Message;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
-use futures::TryStreamExt;
+use async_nats::{Message, StatusCode};
+use futures::{StreamExt, TryStreamExt};
+use serde_json::json;
+use tokio::time::timeout;
 
 use crate::ids::random_base32;
 use crate::pull::{Pull, Pulled};
 use crate::queue::{STORED_NS, STREAM_SEQUENCE, ack_token};
-use crate::{Broker, Error, limits};
+use crate::{Broker, Error, Role, limits};
+
+/// Status of the message behind the last one of a batch.
+const END_OF_BATCH: u16 = 204;
 
 /// Where a stream has a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +36,7 @@ impl Stored {
 }
 
 impl Broker {
-    /// Reads every message of `stream` that is on one of the subjects `filters` now, oldest first, each
-    /// with its subject.
+    /// Reads every message of `stream` that is on a subject that matches `filter` now, oldest first.
     ///
     /// # Errors
     ///
@@ -40,12 +44,59 @@ impl Broker {
     pub(crate) async fn read_all(
         &self,
         stream: &str,
-        filters: &[String],
-        mut see: impl FnMut(&str, &[u8]),
+        filter: &str,
+        mut see: impl FnMut(&[u8]),
     ) -> Result<(), Error> {
+        if self.role() == Role::Observer {
+            return self.read_directly(stream, filter, see).await;
+        }
         let all = DeliverPolicy::All;
-        let see = |message: &Message, _: &Stored| see(&message.subject, &message.payload);
-        self.read_from(stream, filters, all, see).await
+        self.read_from(stream, filter, all, |message, _| see(&message.payload)).await
+    }
+
+    /// Reads without a consumer, which an observer may not make; a copy of the stream that answers may lag.
+    async fn read_directly(
+        &self,
+        stream: &str,
+        filter: &str,
+        mut see: impl FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        let lost = Error::lost("read a stream");
+        let api = format!("$JS.API.DIRECT.GET.{stream}");
+        let inbox = self.client().new_inbox();
+        let answers = self.client().subscribe(inbox.clone()).await;
+        let mut answers = answers.map_err(|e| lost(&e))?;
+        let (mut sequence, mut more) = (1_u64, true);
+        while more {
+            let batch = limits::GATHER_BATCH;
+            let ask = json!({ "seq": sequence, "next_by_subj": filter, "batch": batch });
+            let asked = self.client().publish_with_reply(
+                api.clone(),
+                inbox.clone(),
+                ask.to_string().into(),
+            );
+            asked.await.map_err(|e| lost(&e))?;
+            loop {
+                let answer = timeout(limits::REQUEST_TIMEOUT, answers.next()).await;
+                let answer = answer.map_err(|e| lost(&e))?;
+                let answer = answer.ok_or_else(|| lost(&"the connection is closed"))?;
+                let number = |header| number(&answer, header);
+                match answer.status {
+                    None => {
+                        let at = number("Nats-Sequence").ok_or_else(|| lost(&"no sequence"))?;
+                        sequence = at + 1;
+                        see(&answer.payload);
+                    }
+                    Some(StatusCode::NOT_FOUND) => return Ok(()),
+                    Some(status) if status.as_u16() == END_OF_BATCH => {
+                        more = number("Nats-Num-Pending").is_some_and(|pending| pending > 0);
+                        break;
+                    }
+                    Some(status) => return Err(lost(&status)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// As [`read_all`](Self::read_all), from where `policy` says, and with each message's place.
@@ -56,7 +107,7 @@ impl Broker {
     pub(crate) async fn read_from(
         &self,
         stream: &str,
-        filters: &[String],
+        filter: &str,
         deliver_policy: DeliverPolicy,
         mut see: impl FnMut(&Message, &Stored),
     ) -> Result<(), Error> {
@@ -65,7 +116,7 @@ impl Broker {
         let config = pull::Config {
             name: Some(name.clone()),
             description: Some("Reads once".to_owned()),
-            filter_subjects: filters.to_vec(),
+            filter_subject: filter.to_owned(),
             ack_policy: AckPolicy::None,
             deliver_policy,
             memory_storage: true,
@@ -140,4 +191,8 @@ impl Broker {
         let purged = found.purge().filter(filter).await;
         purged.map(|purged| purged.purged).map_err(|e| Error::lost("purge")(&e))
     }
+}
+
+fn number(message: &Message, header: &str) -> Option<u64> {
+    message.headers.as_ref()?.get(header)?.as_str().parse().ok()
 }

@@ -3,6 +3,7 @@
 //!
 //! Only this crate and `objstore` name the NATS client; everybody else speaks of bags and tasks.
 
+mod address;
 mod attempts;
 mod bags;
 mod commit;
@@ -27,8 +28,10 @@ pub mod quote;
 #[cfg(feature = "testing")]
 pub mod read_back;
 pub mod result;
+pub mod roles;
 #[cfg(feature = "testing")]
 pub mod samples;
+pub mod secret;
 pub mod server;
 mod service;
 mod streams;
@@ -36,12 +39,14 @@ pub mod subjects;
 mod submit;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tls;
 mod traces;
 
+pub use address::{Address, Login, Tls};
 pub use attempts::AttemptRecord;
 pub use bags::{BagLine, BagState, Found, Gatherer};
 pub use commit::Committed;
-pub use connect::{Address, Broker, Role, version_at_least};
+pub use connect::{Broker, Role, version_at_least};
 pub use delayed::LastWord;
 pub use desk::{Desk, Heard, Reply};
 pub use error::Error;
@@ -52,6 +57,7 @@ pub use leased::{GivenBack, Lease, Taken, Verdict};
 pub use offer::{Holder, Offer, Offered, Offers};
 pub use patience::Patience;
 pub use queue::{Delivery, Queue, Received};
+pub use secret::{Secret, UnfitFile};
 pub use service::{Presence, Service, ServiceStats};
 pub use streams::Sizes;
 pub use submit::Submitted;

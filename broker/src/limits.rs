@@ -146,6 +146,9 @@ pub const OPEN_INPUTS_MAX: usize = 64;
 pub const UPLOAD_STALLED: Duration = Duration::from_secs(5);
 /// How long a request between worker and gatherer may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server remembers, between two accounts, where many answers to one request go: it cannot know which is
+/// the last, and a worker makes thousands of such requests a second.
+pub const ANSWERS_REMEMBERED: Duration = Duration::from_secs(10);
 /// Outputs that arrive within this time share one `syncfs`.
 pub const SYNC_WITHIN: Duration = Duration::from_millis(2);
 /// Most outputs that share one `syncfs`.
@@ -204,6 +207,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const CONNECT_AGAIN: Duration = Duration::from_millis(100);
 /// How long a command waits for a server before it says so.
 pub const CONNECT_NOTICE: Duration = Duration::from_millis(500);
+/// Bytes of a file that holds a password, a token, a seed or credentials.
+pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
 /// How long a worker that has just started waits for streams that nobody has made.
 pub const STREAMS_WITHIN: Duration = Duration::from_secs(20);
 /// How long a supervised server may take to be ready.
@@ -252,6 +257,9 @@ const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE.as_millis());
 const _: () = assert!(GATHERER_RENEWAL.as_millis() * 3 < GATHERER_LEASE.as_millis());
 const _: () = assert!(LEASE.as_millis() < GATHERER_GONE_AFTER.as_millis());
 const _: () = assert!(WAKE_AFTER.as_millis() < WAKE_LEAST.as_millis());
+// Whoever waits longer asks again.
+const _: () = assert!(ANSWERS_REMEMBERED.as_secs() >= GET_DEADLINE.as_secs());
+const _: () = assert!(ANSWERS_REMEMBERED.as_secs() > PULL_LOST.as_secs());
 const _: () = assert!(OUTCOMES_MAX >= GATHER_BATCH);
 const _: () = assert!(PULL_AHEAD_LOW.as_millis() < PULL_AHEAD_WORK.as_millis());
 const _: () = assert!(PULL_EXPIRES.as_millis() * 2 < PULL_LOST.as_millis());

@@ -43,7 +43,7 @@ impl Patience {
             connected
         } else {
             // Refused again and again, or not even answered.
-            (self.say)(&format!("waiting for a NATS server at {}", words(&address.url)));
+            (self.say)(&format!("waiting for a NATS server at {}", words(address.url())));
             connecting.await
         };
         connected.map_err(|error| match error {

@@ -201,9 +201,24 @@ impl Broker {
     ///
     /// [`Error::Lost`]; the lease then decides.
     pub async fn nak_for(&self, reply: &str) -> Result<(), Error> {
+        // A worker wrote it down: it must not make us publish where it may not.
+        if !answers_a_task(reply) {
+            tracing::debug!(reply, "no delivery is answered there");
+            return Ok(());
+        }
         let sent = self.client().publish(reply.to_owned(), nak(Duration::ZERO)).await;
         sent.map_err(|e| Error::lost("give back for a dead worker")(&e))
     }
+}
+
+/// Whether a subject is one on which the delivery of a task is answered.
+fn answers_a_task(reply: &str) -> bool {
+    let tokens: Vec<_> = reply.split('.').collect();
+    let stream = if tokens.len() >= 11 { 4 } else { 2 };
+    let is_literal = tokens.iter().all(|token| !matches!(*token, "" | "*" | ">"));
+    is_literal
+        && tokens.starts_with(&["$JS", "ACK"])
+        && tokens.get(stream) == Some(&subjects::TASKS)
 }
 
 /// Places in an ack subject of 9 tokens.
@@ -232,6 +247,21 @@ mod tests {
         assert_eq!(number(long, DELIVERED), Some(2));
         assert_eq!(number(long, STORED_NS), Some(17));
         assert_eq!(number("$JS.ACK.x", DELIVERED), None);
+    }
+
+    #[test]
+    fn only_deliveries_of_tasks_are_answered_for_others() {
+        for (reply, answers) in [
+            ("$JS.ACK.BAG_TASKS.workers.3.10.12.1700000000.5", true),
+            ("$JS.ACK._.HASH.BAG_TASKS.workers.2.10.12.17.5", true),
+            ("$JS.ACK.BAG_RESULTS.workers.3.10.12.1700000000.5", false),
+            ("$JS.API.STREAM.PURGE.BAG_TASKS", false),
+            ("bag.task.default.b.0.0", false),
+            ("$JS.ACK.BAG_TASKS.>", false),
+            ("", false),
+        ] {
+            assert_eq!(answers_a_task(reply), answers, "{reply}");
+        }
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Service {
             .await
             .map_err(|e| lost(&e))?;
         let id = service.info().await.id;
-        let subject = format!("bag.worker.{id}.status");
+        let subject = subjects::worker_status(&id);
         let endpoint = service.endpoint_builder().name("status").add(subject).await;
         let mut endpoint = endpoint.map_err(|e| lost(&e))?;
         let stop = tokio_util::sync::CancellationToken::new();
@@ -162,8 +162,7 @@ impl Broker {
         let lost = Error::lost("ask the workers");
         let inbox = self.client().new_inbox();
         let mut answers = self.client().subscribe(inbox.clone()).await.map_err(|e| lost(&e))?;
-        let subject = format!("$SRV.STATS.{}", subjects::SERVICE);
-        let asked = self.client().publish_with_reply(subject, inbox, "".into()).await;
+        let asked = self.client().publish_with_reply(subjects::stats(), inbox, "".into()).await;
         asked.map_err(|e| lost(&e))?;
         let deadline = Instant::now() + within;
         let mut workers = Vec::new();

@@ -22,9 +22,16 @@ pub const RESULT_ALL: &str = "bag.result.*.*.*";
 /// All subjects of [`ATTEMPTS`].
 pub const ATTEMPT_ALL: &str = "bag.attempt.*.*";
 
+/// All chunks of objects, in every bucket: `objstore` writes them.
+pub const CHUNK_ALL: &str = "$O.*.C.*";
+/// The metadata of all objects, in every bucket.
+pub const METADATA_ALL: &str = "$O.*.M.*";
+
 /// All duplicates, in [`ATTEMPTS`] too.
 pub const DUPLICATE_ALL: &str = "bag.duplicate.*.*";
 
+/// Event: what a worker holds of the bag.
+pub const HELD: &str = "held";
 /// The event of a bag that was cancelled.
 pub const CANCELLED: &str = "cancelled";
 /// Event: somebody gathers the bag from now on.
@@ -110,6 +117,18 @@ pub fn duplicate(bag: &BagId, index: u32) -> String {
 #[must_use]
 pub fn duplicates_of(bag: &BagId) -> String {
     format!("bag.duplicate.{bag}.*")
+}
+
+/// All give-backs and all duplicates of one bag.
+#[must_use]
+pub fn recorded_of(bag: &BagId) -> String {
+    format!("bag.*.{bag}.*")
+}
+
+/// All give-backs and all duplicates of one task.
+#[must_use]
+pub fn recorded_of_task(bag: &BagId, index: u32) -> String {
+    format!("bag.*.{bag}.{index}")
 }
 
 /// A bag's line in the KV bucket.
@@ -246,6 +265,24 @@ pub fn input_name(index: u32) -> String {
 #[must_use]
 pub fn ping(worker: &str) -> String {
     format!("$SRV.PING.{SERVICE}.{worker}")
+}
+
+/// Where all workers are asked what they do.
+#[must_use]
+pub fn stats() -> String {
+    format!("$SRV.STATS.{SERVICE}")
+}
+
+/// Where one worker is asked what it does.
+#[must_use]
+pub fn worker_status(worker: &str) -> String {
+    format!("bag.worker.{worker}.status")
+}
+
+/// Where the answers to somebody of one role come: no other role may read below it.
+#[must_use]
+pub fn inbox(role: &str) -> String {
+    format!("_INBOX_{role}")
 }
 
 #[cfg(test)]

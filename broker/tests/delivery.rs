@@ -135,8 +135,7 @@ async fn an_account_without_jetstream_is_named_as_such() -> Outcome {
     }
     no_auth_user: in";
     let server = NatsServer::start_with(accounts).await;
-    let user = Some(("out".to_owned(), "x".to_owned()));
-    let address = Address { user, ..Address::plain(server.url()) };
+    let address = Address::parse(&server.url().replace("//", "//out:x@"))?;
     let broker = Broker::connect(&address, Role::Producer).await?;
 
     let refused = broker.require(&Pool::default()).await.unwrap_err();
@@ -460,8 +459,7 @@ async fn a_refused_permission_is_an_error_at_once() -> Outcome {
     no_auth_user: all"#;
     let server = NatsServer::start_with(users).await;
     server.broker(Role::Admin).await;
-    let user = Some(("few".to_owned(), "x".to_owned()));
-    let address = Address { user, ..Address::plain(server.url()) };
+    let address = Address::parse(&server.url().replace("//", "//few:x@"))?;
     let broker = Broker::connect(&address, Role::Producer).await?;
 
     let pending =
@@ -481,8 +479,7 @@ async fn wrong_credentials_are_refused_at_once() -> Outcome {
     let users = r"authorization { users: [ { user: all, password: x } ] }
     no_auth_user: all";
     let server = NatsServer::start_with(users).await;
-    let user = Some(("all".to_owned(), "y".to_owned()));
-    let address = Address { user, ..Address::plain(server.url()) };
+    let address = Address::parse(&server.url().replace("//", "//all:y@"))?;
 
     let refused = Broker::connect(&address, Role::Producer).await.unwrap_err();
 

@@ -105,7 +105,7 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
     let waiting = async {
         loop {
             tokio::time::sleep(limits::RECONCILE_AFTER).await;
-            warn!(url = options.address.url, "the broker does not answer, waiting for it");
+            warn!(url = options.address.url(), "the broker does not answer, waiting for it");
         }
     };
     let (control, data) = tokio::select! {
@@ -113,17 +113,27 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
         () = drain.cancelled() => return Ok(()),
         never = waiting => never,
     };
-    let (service, worker) = start(&options, &control, &data, &drain).await?;
+    // What is refused is not answered: whatever waits for it would wait in vain.
+    let serving = data.unless_denied(serve(&options, &control, &data, &drain));
+    control.unless_denied(serving).await
+}
+
+/// Serves until it is told to drain.
+async fn serve(
+    options: &Options,
+    control: &Broker,
+    data: &Broker,
+    drain: &CancellationToken,
+) -> Result<(), Error> {
+    let (service, worker) = start(options, control, data, drain).await?;
     let holder = worker.holdings.holder().clone();
-    let intake = Intake::join(&control, &options.pool, options.delivery, holder).await?;
+    let intake = Intake::join(control, &options.pool, options.delivery, holder).await?;
     info!(worker = service.id(), slots = options.slots, pool = %options.pool, url = control.url(), "worker started");
     let cancellations = worker.cancelled.listen().await?;
     let gatherings = control.gatherings().await?;
     let bags_held = || worker.holdings.bags();
     let ended = tokio::select! {
-        ended = work(worker.clone(), intake, &options) => ended,
-        error = control.fatal() => Err(error),
-        error = data.fatal() => Err(error),
+        ended = work(worker.clone(), intake, options) => ended,
         never = async { worker.holdings.keep().await } => Ok(never),
         () = worker.cancelled.keep(cancellations, bags_held) => Ok(()),
         () = worker.store.follow(gatherings) => Ok(()),

@@ -70,7 +70,7 @@ pub async fn verify(
     } else if only_objects {
         let address = address.context("the outputs are objects: name their broker by --server")?;
         let broker = patience.connect(address, Role::Producer).await?;
-        objects(&plan, &done, &broker, &mut verified).await?;
+        broker.unless_denied(objects(&plan, &done, &broker, &mut verified)).await?;
     } else {
         let root = specification.output_root(folder);
         verified = tokio::task::spawn_blocking(move || files(&plan, &root, &done, verified))

@@ -54,7 +54,9 @@ fn assert_understood(place: &str, arguments: &[String]) {
 fn every_command_in_a_document_is_understood() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut checked = 0;
-    for document in ["README.md", "docs/operations.md", "docs/protocol.md", "CONTRIBUTING.md"] {
+    for document in
+        ["README.md", "docs/operations.md", "docs/roles.md", "docs/protocol.md", "CONTRIBUTING.md"]
+    {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         for arguments in commands(&text) {
             assert_understood(document, &arguments);
