@@ -60,7 +60,9 @@ lint: tools ## what review should not have to say
 	.tools/bin/typos
 	.tools/bin/hadolint Dockerfile
 	PYTHONPATH=.tools/lint python3 -m check_jsonschema --builtin-schema vendor.compose-spec compose.yaml
-	BAGPRESS_MAX_FILE=16GB .tools/bin/nats-server --config broker/nats.conf -t
+	install -D --mode=644 broker/nats.conf target/nats/nats.conf
+	cargo run --quiet --locked -- broker --auth target/nats/auth
+	BAGPRESS_MAX_FILE=16GB .tools/bin/nats-server --config target/nats/nats.conf -t
 
 tools: .tools/bin/nats-server .tools/bin/typos ## the pinned tools of `test` and `lint`, into .tools/
 tools-cli: .tools/nats-cli-$(NATS_CLI) ## the `nats` command line, into .tools/bin; needs Go

@@ -1,6 +1,5 @@
 //! The containers of compose.yaml, in the engine of DOCKER_HOST.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -21,16 +20,21 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Everything runs, and the bag of `producer` is done and gathered by this result path.
-    pub(crate) fn up(results: &str) -> Self {
+    /// Whatever runs of it: all or nothing.
+    pub(crate) fn as_it_is() -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         LazyLock::force(&IMAGE);
-        let cluster = Self { _turn: turn };
-        cluster.run_bag(results);
+        Self { _turn: turn }
+    }
+
+    /// Everything runs, and the bag of `producer` is done and gathered.
+    pub(crate) fn up() -> Self {
+        let cluster = Self::as_it_is();
+        cluster.run_bag("staged");
         cluster
     }
 
-    /// Does the bag of `producer`, and gives its summary.
+    /// Starts what does not run, does the bag of `producer` by this result path, and gives its summary.
     pub(crate) fn run_bag(&self, results: &str) -> String {
         self.compose("rm --force --stop producer").expect_code(0);
         let results = [("BAGPRESS_RESULTS", results)];
@@ -47,14 +51,20 @@ impl Cluster {
         docker(&format!("compose {words}"), &[])
     }
 
+    /// What a shell in a container of a service prints, whether it succeeds or not.
+    pub(crate) fn shell(&self, service: &str, script: &str) -> String {
+        let words = format!("compose run --rm --no-deps --entrypoint sh {service} -c");
+        run(&[words.split_whitespace().collect(), vec![script]].concat(), &[]).stdout
+    }
+
     /// What a service said.
     pub(crate) fn logs(&self, service: &str) -> String {
         let ended = self.compose(&format!("logs --no-log-prefix --no-color {service}"));
         ended.expect_code(0).stdout
     }
 
-    /// What the engine knows about each container, those that ended as well, by service.
-    pub(crate) fn containers(&self) -> BTreeMap<String, Value> {
+    /// What the engine knows about each container, those that ended as well, beside its service.
+    pub(crate) fn containers(&self) -> Vec<(String, Value)> {
         let names = self.compose("ps --all --quiet").expect_code(0).stdout;
         let words = format!("inspect {}", names.replace('\n', " "));
         let containers: Vec<Value> = docker(&words, &[]).expect_code(0).json();
@@ -97,13 +107,17 @@ impl Ended {
 
 /// `docker` with these words, in the folder of compose.yaml.
 pub(crate) fn docker(words: &str, environment: &[(&str, &str)]) -> Ended {
+    run(&words.split_whitespace().collect::<Vec<_>>(), environment)
+}
+
+fn run(words: &[&str], environment: &[(&str, &str)]) -> Ended {
     let mut command = Command::new("docker");
-    command.args(words.split_whitespace()).envs(environment.iter().copied());
+    command.args(words).envs(environment.iter().copied());
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
     let output = command.output().expect("docker is here: make test-compose");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ended {
-        what: format!("docker {words}"),
+        what: format!("docker {}", words.join(" ")),
         code: output.status.code(),
         stdout: text(&output.stdout),
         stderr: text(&output.stderr),
