@@ -1,4 +1,4 @@
-//! The containers of compose.yaml, in the engine of DOCKER_HOST.
+//! The containers of compose.yaml, in the engine of `DOCKER_HOST`.
 
 use std::path::Path;
 use std::process::Command;
@@ -21,7 +21,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Whatever runs of it: all or nothing.
-    pub(crate) fn as_it_is() -> Self {
+    pub(crate) fn unchanged() -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         LazyLock::force(&IMAGE);
         Self { _turn: turn }
@@ -29,7 +29,7 @@ impl Cluster {
 
     /// Everything runs, and the bag of `producer` is done and gathered.
     pub(crate) fn up() -> Self {
-        let cluster = Self::as_it_is();
+        let cluster = Self::unchanged();
         cluster.run_bag("staged");
         cluster
     }

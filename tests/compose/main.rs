@@ -1,8 +1,12 @@
 //! compose.yaml on a container engine: `make test-compose` starts one, and runs these.
 
 #![cfg(feature = "compose")] // no entry in Cargo.toml, as the image would be built of this file then
-#![expect(clippy::expect_used, reason = "a helper of a test may fail the test, and says why")]
-#![expect(clippy::print_stderr, reason = "what containers said belongs to the failure")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a helper of a test may fail the test, and says why"
+)]
 
 mod cluster;
 mod roles;
@@ -18,7 +22,7 @@ fn folder_of(summary: &str) -> &str {
 
 #[test]
 fn the_bag_of_the_containers_is_done_and_verified_by_both_result_paths() {
-    let cluster = Cluster::as_it_is();
+    let cluster = Cluster::unchanged();
     for results in ["staged", "objects"] {
         let summary = cluster.run_bag(results);
         assert!(summary.contains("24/24, failed: 0, every output verified"), "{summary}");

@@ -151,7 +151,8 @@ fn each_container_reads_its_own_key_and_no_other() {
         assert_eq!(roles, [role], "{service}");
     }
     let server = cluster.compose("exec nats find /etc/bagpress -type f").expect_code(0).stdout;
-    let server: Vec<_> = server.lines().collect();
+    let mut server: Vec<_> = server.lines().collect();
+    server.sort_unstable();
     assert_eq!(server, ["/etc/bagpress/auth/server/auth.conf", "/etc/bagpress/nats.conf"]);
 }
 
