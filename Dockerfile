@@ -28,8 +28,10 @@ FROM debian:bookworm-slim AS runtime
 LABEL org.opencontainers.image.title="bagpress" \
       org.opencontainers.image.description="Bag-of-tasks compression on many machines through NATS" \
       org.opencontainers.image.licenses="Apache-2.0"
-# Run folders: a named volume that is mounted here takes over the owner.
-RUN install --directory --owner=65532 --group=65532 /runs
+# Run folders and keys: a named volume that is mounted here takes over owner and mode.
+RUN install --directory --owner=65532 --group=65532 /runs \
+    && install --directory --owner=65532 --group=65532 --mode=0700 \
+        /auth /auth/server /auth/admin /auth/producer /auth/worker /auth/observer
 COPY --from=builder /src/target/release/bagpress /usr/local/bin/
 USER 65532:65532
 WORKDIR /

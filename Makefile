@@ -3,9 +3,10 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-disk soak model test-extras lint tools tools-cli bench drill fuzz hooks clean
+.PHONY: help demo test test-disk soak model test-extras test-compose engine lint tools tools-cli bench drill fuzz hooks clean
 
 NATS_CLI := v0.5.0
+COMPOSE := v2.40.3
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 
 # Ours, not whichever is on PATH; another one by BAGPRESS_NATS_SERVER=/path make …
@@ -38,6 +39,10 @@ model: ## the explicit-state model with one crash more in every configuration; m
 test-extras: .tools/bin/nats-server .tools/nats-cli-$(NATS_CLI) ## tests beside the `nats` command line; needs Go
 	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo test --workspace --locked --features nats-cli --test cli_interop
 
+test-compose: engine .tools/bin/nats-server .tools/compose-$(COMPOSE) ## compose.yaml on an engine of its own; needs root, and says so
+	cargo test --locked --features compose --test compose --no-run
+	.ci/with-engine sh -c '.ci/base-images && cargo test --locked --features compose --test compose'
+
 test-disk: .tools/bin/nats-server ## tests with a disk that hangs; they need root and a loop device, and say so
 	@if .ci/has-loop-device; then cargo test --workspace --locked --test it -- --ignored slow_disk; \
 	else echo "left out: the tests of a disk that hangs; run them as root where a file can be mounted (-o loop)"; \
@@ -55,7 +60,9 @@ lint: tools ## what review should not have to say
 	.tools/bin/typos
 	.tools/bin/hadolint Dockerfile
 	PYTHONPATH=.tools/lint python3 -m check_jsonschema --builtin-schema vendor.compose-spec compose.yaml
-	BAGPRESS_MAX_FILE=16GB .tools/bin/nats-server --config broker/nats.conf -t
+	install -D --mode=644 broker/nats.conf target/nats/nats.conf
+	cargo run --quiet --locked -- broker --auth target/nats/auth
+	BAGPRESS_MAX_FILE=16GB .tools/bin/nats-server --config target/nats/nats.conf -t
 
 tools: .tools/bin/nats-server .tools/bin/typos ## the pinned tools of `test` and `lint`, into .tools/
 tools-cli: .tools/nats-cli-$(NATS_CLI) ## the `nats` command line, into .tools/bin; needs Go
@@ -70,6 +77,18 @@ tools-cli: .tools/nats-cli-$(NATS_CLI) ## the `nats` command line, into .tools/b
 	@command -v go >/dev/null || { echo "error: no Go here, and the \`nats\` command line is built from source" >&2; \
 		echo "hint: install Go 1.24 or newer; \`make test\` does without it" >&2; exit 1; }
 	GOBIN="$(CURDIR)/.tools/bin" go install github.com/nats-io/natscli/nats@$(NATS_CLI)
+	@touch $@
+
+engine:
+	@.ci/install-engine
+
+# Not a plain `go install`: its go.mod excludes versions, which only a main module may.
+.tools/compose-$(COMPOSE): | engine
+	@command -v go >/dev/null || { echo "error: no Go here, and Docker Compose is built from source" >&2; \
+		echo "hint: install Go 1.24 or newer" >&2; exit 1; }
+	cd "$$(go mod download -json github.com/docker/compose/v2@$(COMPOSE) | sed -n 's/^\t"Dir": "\(.*\)".*/\1/p')" && \
+		go build -trimpath -ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=$(COMPOSE)" \
+			-o "$(CURDIR)/.tools/docker/cli-plugins/docker-compose" ./cmd
 	@touch $@
 
 BENCH := bench-$(STAMP)

@@ -7,7 +7,7 @@ use std::process::Command;
 use bagpress_broker::result::Cause;
 
 /// The arguments of `bagpress` in a document's console blocks, without comments and continuations:
-/// of the program itself, and of `docker compose run … producer`, where the image is the program.
+/// of the program itself, and of `docker compose run … SERVICE`, where the image is the program.
 fn commands(document: &str) -> Vec<Vec<String>> {
     let text = document.replace("\\\n", " ");
     let lines = text.lines().filter_map(|line| line.strip_prefix("$ "));
@@ -19,7 +19,7 @@ fn commands(document: &str) -> Vec<Vec<String>> {
 /// What `bagpress` is given in one line, if it is in it.
 fn arguments(words: &[String]) -> Option<Vec<String>> {
     let program = if words.starts_with(&["docker", "compose", "run"].map(str::to_owned)) {
-        words.iter().position(|word| word == "producer")?
+        words.iter().position(|word| ["producer", "observer"].contains(&word.as_str()))?
     } else {
         let is_ours = words[0] == "bagpress" || words[0].ends_with("/bagpress");
         is_ours.then_some(0)?
@@ -72,7 +72,7 @@ fn every_service_of_the_compose_file_has_a_command_that_is_understood() {
     let compose = std::fs::read_to_string(root.join("compose.yaml")).unwrap();
     let services = services(&compose);
     let verbs: Vec<_> = services.iter().map(|arguments| arguments[0].as_str()).collect();
-    assert_eq!(verbs, ["broker", "worker", "run"]);
+    assert_eq!(verbs, ["broker", "broker", "worker", "run", "status"]);
     for arguments in services {
         assert_understood("compose.yaml", &arguments);
     }
