@@ -153,8 +153,20 @@ impl Dir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             dir => dir?,
         };
-        dir.clear(DEPTH_MAX)?;
+        dir.empty()?;
         self.remove_dir(path)
+    }
+
+    /// Removes everything in this directory, as [`remove_all`](Self::remove_all) does.
+    ///
+    /// # Errors
+    ///
+    /// What the system said; that the directory itself is gone is fine.
+    pub fn empty(&self) -> io::Result<()> {
+        match self.clear(DEPTH_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            emptied => emptied,
+        }
     }
 
     fn clear(&self, depth: u32) -> io::Result<()> {

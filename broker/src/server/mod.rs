@@ -64,7 +64,6 @@ pub struct Server {
     child: Child,
     url: String,
     pid: u32,
-    store: Store,
     log: Log,
     lock: fs::File,
 }
@@ -104,7 +103,7 @@ impl Server {
         let token = options.access.token()?;
         let Spawned { child, url, log } = spawn(&options, &store, token.as_ref(), &lock).await?;
         let pid = child.id().unwrap_or_default();
-        Ok(Self { options, token, full: false, child, url, pid, store, log, lock })
+        Ok(Self { options, token, full: false, child, url, pid, log, lock })
     }
 
     /// Stops it, and starts it again on the same store and port, with the same token: whoever was in gets in
@@ -118,7 +117,9 @@ impl Server {
         let listen = self.url.trim_start_matches("nats://").to_owned();
         let options = Options { listen, ..self.options.clone() };
         let token = self.token.as_ref();
-        let Spawned { child, url, log } = spawn(&options, &self.store, token, &self.lock).await?;
+        // Looked at again, and not held: this process may have few files open.
+        let store = Store::make(&options.store)?;
+        let Spawned { child, url, log } = spawn(&options, &store, token, &self.lock).await?;
         self.pid = child.id().unwrap_or_default();
         (self.child, self.url, self.log, self.full) = (child, url, log, false);
         Ok(())
@@ -169,7 +170,7 @@ impl Server {
     /// Folder of its store.
     #[must_use]
     pub fn store(&self) -> &Path {
-        self.store.path()
+        &self.options.store
     }
 
     /// Its log; earlier servers of the store wrote into it too.

@@ -331,8 +331,10 @@ impl Parts {
     ///
     /// What the system said.
     pub fn remove(&self) -> io::Result<()> {
+        // With one descriptor at a time: this process may have no more.
+        self.private.empty()?;
         let bag = self.folder.file_name().unwrap_or_default();
-        remove_folder(&self.outputs, Path::new(bag)).map(drop)
+        remove_emptied(&self.outputs, &Path::new(PART_DIR).join(bag))
     }
 }
 
@@ -405,23 +407,35 @@ fn private_folder(root: &Dir, bag: &BagId) -> io::Result<Dir> {
 
 /// Removes a bag's folder, counts its files, and removes the folder around it if no other bag is there.
 fn remove_folder(root: &Dir, bag: &Path) -> io::Result<u64> {
-    let around = Path::new(PART_DIR);
-    let folder = around.join(bag);
+    let folder = Path::new(PART_DIR).join(bag);
     let files = match root.dir(&folder).and_then(|folder| folder.entries()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         files => files?.len() as u64,
     };
-    root.remove_all(&folder)?;
-    match root.remove_dir(around) {
+    root.dir(&folder).and_then(|folder| folder.empty()).or_else(unless_gone)?;
+    remove_emptied(root, &folder)?;
+    Ok(files)
+}
+
+fn unless_gone(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Removes a bag's empty folder, and the one around it if no other bag is there.
+fn remove_emptied(root: &Dir, folder: &Path) -> io::Result<()> {
+    root.remove_dir(folder)?;
+    match root.remove_dir(Path::new(PART_DIR)) {
         // Some file systems say of a folder that has something in it that it exists.
         Err(error)
             if matches!(
                 error.kind(),
                 io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
-            ) => {}
-        removed => removed?,
+            ) =>
+        {
+            Ok(())
+        }
+        removed => removed,
     }
-    Ok(files)
 }
 
 /// Digest and size of a regular file beneath a directory.
@@ -430,7 +444,7 @@ fn remove_folder(root: &Dir, bag: &Path) -> io::Result<u64> {
 ///
 /// What the system said; that it is something else.
 pub fn hash_file(dir: &Dir, path: &Path) -> io::Result<(Digest, u64)> {
-    let file = dir.file(path)?.ok_or_else(|| io::Error::other("it is no regular file"))?;
+    let file = dir.file(path)?.ok_or_else(|| io::Error::other("it is no file"))?;
     hash(file, || {})
 }
 
