@@ -8,6 +8,7 @@ use bagpress_producer::Usage;
 use clap::parser::ValueSource;
 
 use crate::broker_cli::{AccessArgs, BrokerAt};
+use crate::flags::parse_url;
 
 /// What does nothing where no server is named.
 pub(crate) const FLAGS: &[&str] =
@@ -34,7 +35,7 @@ pub(crate) fn settle(
         let is_dropped = context_typed && FLAGS.contains(id);
         source(id) == Some(ValueSource::EnvVariable) && !is_dropped
     };
-    let url = at.server.as_deref().map(|url| crate::flags::parse_url(url, at.from)).transpose()?;
+    let url = at.server.as_ref().map(|url| parse_url(url.reveal(), at.from)).transpose()?;
     let of_url = url.as_ref().is_some_and(Address::has_login).then_some(OF_URL);
     if at.server.is_none() && at.context.is_none() {
         // All of it is for a server that is named.
@@ -139,7 +140,7 @@ impl AccessArgs {
 
 /// Logs in by a credentials file.
 pub(crate) fn credentials(path: &Path) -> Result<Login> {
-    Login::credentials(secret(path)?).map_err(|why| no_use(path, why))
+    Login::credentials(&secret(path)?).map_err(|why| no_use(path, why))
 }
 
 /// Logs in by a file with a seed.
@@ -159,6 +160,6 @@ const ANOTHER: &str = "name another file, or correct this one";
 
 /// A file that cannot be used is for whoever named it.
 pub(crate) fn refused(unfit: UnfitFile) -> anyhow::Error {
-    let hint = unfit.hint.clone().unwrap_or_else(|| ANOTHER.to_owned());
-    Usage::error(unfit.to_string(), hint)
+    let text = unfit.to_string();
+    Usage::error(text, unfit.hint.unwrap_or_else(|| ANOTHER.to_owned()))
 }

@@ -38,7 +38,7 @@ pub(crate) fn address(at: &BrokerAt) -> Result<Option<(Address, String)>> {
     let (address, from) = match (&at.context, &at.server) {
         (Some(name), _) => (context::read(name, login.is_some())?, format!("context {name}")),
         (None, Some(url)) => {
-            let address = parse_url(url, at.from)?;
+            let address = parse_url(url.reveal(), at.from)?;
             let is_seen = address.has_login() && at.from == "--server";
             (address, if is_seen { SEEN } else { at.from }.to_owned())
         }

@@ -2,11 +2,12 @@
 
 #![expect(clippy::doc_markdown, reason = "these are help texts, which are plain")]
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 use bagpress_broker::ids::Pool;
 use bagpress_broker::roles::Account;
-use bagpress_broker::{Patience, limits};
+use bagpress_broker::{Patience, Secret, limits};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
@@ -16,9 +17,9 @@ use clap::{Args, ValueEnum};
 pub(crate) struct BrokerAt {
     /// NATS server, such as nats://127.0.0.1:4222, or several by commas; without one, a local server
     /// is supervised
-    // What is exported may have a password, and help would show it.
-    #[arg(long, env = "BAGPRESS_SERVER", hide_env_values = true, value_name = "URL")]
-    pub(crate) server: Option<String>,
+    // It may have a password: help would show what is exported, and this type's `Debug` what is typed.
+    #[arg(long, env = "BAGPRESS_SERVER", hide_env_values = true, value_name = "URL", value_parser = secret)]
+    pub(crate) server: Option<Secret>,
 
     /// Context of the `nats` command line to take server, credentials and certificates from
     #[arg(long, env = "BAGPRESS_CONTEXT", value_name = "NAME")]
@@ -224,6 +225,11 @@ pub(crate) struct BrokerArgs {
 
     #[command(flatten)]
     pub(crate) broker: BrokerAt,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as a parser of values is")]
+fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text.to_owned()))
 }
 
 /// A number of slots or workers.

@@ -253,7 +253,7 @@ pub(crate) fn parse_url(url: &str, from: &str) -> Result<Address> {
         let shown = quote::name(Address::shown(url));
         Usage::error(
             format!("{from}: {shown} is no address of a NATS server: {}", quote::words(&why)),
-            "give one such as nats://127.0.0.1:4222; schemes are nats, tls, ws and wss",
+            "give one such as nats://127.0.0.1:4222; schemes are nats and tls",
         )
     })
 }

@@ -147,6 +147,10 @@ fn parse_one(one: &str) -> Result<(String, Login), String> {
         return Err("it is empty".to_owned());
     }
     let address: ServerAddr = one.parse().map_err(|e: std::io::Error| e.to_string())?;
+    if address.is_websocket() {
+        // The client of this build would speak to it in clear.
+        return Err("there are no websockets here".to_owned());
+    }
     if address.host().is_empty() {
         return Err("it has no host".to_owned());
     }
@@ -203,7 +207,9 @@ impl Login {
     /// # Errors
     ///
     /// As [`nkey`](Self::nkey).
-    pub fn credentials(text: Secret) -> Result<Self, &'static str> {
+    pub fn credentials(text: &Secret) -> Result<Self, &'static str> {
+        // The client wants the last line to have an end.
+        let text = Secret::new(format!("{}\n", text.reveal()));
         match async_nats::ConnectOptions::with_credentials(text.reveal()) {
             Ok(_) => Ok(Self::Credentials(text)),
             Err(_) => Err("it has no JWT of a user with its seed"),
@@ -300,6 +306,7 @@ mod tests {
             "nats://u:hunter2@h\u{1b}[1m",
             "nats://u:hunter2@h,nats://u:other@i",
             "nats://hunter2%ff@h",
+            "wss://u:hunter2@h",
         ] {
             let why = Address::parse(text).unwrap_err();
             assert!(!why.contains(hidden), "{text}: {why}");
@@ -332,6 +339,6 @@ mod tests {
         for text in [String::new(), "SUAsecret".to_owned(), public] {
             assert!(Login::nkey(&Secret::new(text)).is_err());
         }
-        assert!(Login::credentials(Secret::new(seed)).is_err());
+        assert!(Login::credentials(&Secret::new(seed)).is_err());
     }
 }

@@ -164,7 +164,14 @@ async fn an_empty_variable_names_no_server() {
 #[tokio::test]
 async fn what_is_no_address_of_a_server_is_refused_before_anything_is_begun() {
     let place = Place::new().await;
-    let bad = ["http://h:4222", "nats://h:99999", "nats://h:port", "nats://", "nats://h,,nats://i"];
+    let bad = [
+        "http://h:4222",
+        "wss://h",
+        "nats://h:99999",
+        "nats://h:port",
+        "nats://",
+        "nats://h,,nats://i",
+    ];
     let verbs = [
         "run --tasks 2 --name t",
         "submit --tasks 2 --name t",
