@@ -35,7 +35,7 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
         }
     }
     let broker = broker.as_ref();
-    unless_denied(broker, show(&args, bag.as_ref(), broker)).await
+    unless_denied(broker, Box::pin(show(&args, bag.as_ref(), broker))).await
 }
 
 async fn show(args: &StatusArgs, bag: Option<&Bag>, broker: Option<&Broker>) -> Result<ExitCode> {

@@ -115,7 +115,8 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
         never = waiting => never,
     };
     // What is refused is not answered: whatever waits for it would wait in vain.
-    let serving = data.unless_denied(serve(&options, &control, &data, &drain));
+    let serving = Box::pin(serve(&options, &control, &data, &drain));
+    let serving = data.unless_denied(serving);
     control.unless_denied(serving).await
 }
 

@@ -103,6 +103,7 @@ async fn planted_links_and_opened_keys_are_refused() {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stderr, reason = "what is left out is said")]
 async fn a_folder_that_others_can_write_or_own_gets_no_keys() {
     let place = Place::new().await;
     let folder = place.path("open");

@@ -17,19 +17,20 @@ const HEAD: &str = "\
 /// of a role. It belongs into the `accounts` of a nats-server configuration.
 #[must_use]
 pub fn configuration(account: &Account, key: impl Fn(Role) -> String) -> String {
-    let mut text = HEAD.to_owned();
+    let mut parts = vec![HEAD.to_owned()];
     for owner in ROLES.into_iter().filter(|&role| role == Role::Admin || is_apart(role)) {
         let users = ROLES.into_iter().filter(|&role| home(role) == owner);
-        let users: String = users.map(|role| user(role, &key(role))).collect();
+        let users: Vec<_> = users.map(|role| user(role, &key(role))).collect();
+        let users = users.concat();
         let jetstream = if owner == Role::Admin { "  jetstream: enabled\n" } else { "" };
-        text += &format!(
+        parts.push(format!(
             "\"{}\": {{\n{jetstream}  users: [\n{users}  ]\n  exports: [\n{}  ]\n  imports: [\n{}  ]\n}}\n",
             name(account, owner),
             exports(account, owner),
             imports(account, owner)
-        );
+        ));
     }
-    text
+    parts.concat()
 }
 
 /// Whose account `role` is in.
@@ -71,8 +72,8 @@ fn user(role: Role, key: &str) -> String {
 }
 
 fn list(subjects: impl Iterator<Item = String>) -> String {
-    let lines: String = subjects.map(|subject| format!("          \"{subject}\"\n")).collect();
-    format!("[\n{lines}        ]")
+    let lines: Vec<_> = subjects.map(|subject| format!("          \"{subject}\"\n")).collect();
+    format!("[\n{}        ]", lines.concat())
 }
 
 fn is_inbox(right: &Right) -> bool {
@@ -92,7 +93,7 @@ fn exports(account: &Account, owner: Role) -> String {
             for right in rights(guest).iter().filter(|right| !is_inbox(right)) {
                 match right.may {
                     May::Ask | May::AskMany => {
-                        add("service", right, right.may == May::AskMany, guest)
+                        add("service", right, right.may == May::AskMany, guest);
                     }
                     May::Hear => add("stream", right, false, guest),
                     May::AskWorkers | May::Serve | May::Join => {}

@@ -71,7 +71,7 @@ struct Held {
 impl Held {
     /// Opens a folder, and makes it if it is not there.
     fn open(path: &Path, mode: Mode) -> Result<Self, Error> {
-        Self::at(&CWD, path, path, mode)
+        Self::at(CWD, path, path, mode)
     }
 
     fn below(&self, name: &str, mode: Mode) -> Result<Self, Error> {

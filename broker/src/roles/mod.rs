@@ -278,23 +278,23 @@ fn every<T: FromStr>(subject: impl Fn(&T) -> String) -> String {
 /// The table of rights, as the docs have it.
 #[must_use]
 pub fn table() -> String {
-    let mut table = "| role | may | subject | for |\n| --- | --- | --- | --- |\n".to_owned();
+    let mut lines = vec!["| role | may | subject | for |\n| --- | --- | --- | --- |\n".to_owned()];
     for role in ROLES {
         let name = role.as_str();
         if rights(role).is_empty() {
-            table += &format!("| {name} | everything | `>` | `broker --init` |\n");
+            lines.push(format!("| {name} | everything | `>` | `broker --init` |\n"));
         }
         for Right { may, subject, except, why } in rights(role) {
             let mut subject = format!("`{subject}`");
             if !except.is_empty() {
                 let of = |one: &String| one.rsplit('.').next().unwrap_or_default().to_owned();
                 let except: Vec<_> = except.iter().map(of).collect();
-                subject += &format!(" but {}", except.join(", "));
+                subject = format!("{subject} but {}", except.join(", "));
             }
-            table += &format!("| {name} | {} | {subject} | {why} |\n", may.as_str());
+            lines.push(format!("| {name} | {} | {subject} | {why} |\n", may.as_str()));
         }
     }
-    table
+    lines.concat()
 }
 
 #[cfg(test)]
@@ -306,8 +306,7 @@ mod tests {
         let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
         loop {
             match (pattern.next(), subject.next()) {
-                (None, None) => return true,
-                (Some(">"), Some(_)) => return true,
+                (None, None) | (Some(">"), Some(_)) => return true,
                 (Some(one), Some(token)) if one == "*" || one == token => {}
                 _ => return false,
             }
