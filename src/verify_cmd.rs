@@ -1,5 +1,6 @@
 //! `bagpress verify`.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -94,12 +95,13 @@ fn text(verified: &Verified, inputs: bool) -> String {
     for (kind, (output, why)) in
         kinds.iter().flat_map(|(kind, found)| found.iter().map(move |found| (kind, found)))
     {
-        text.push_str(&format!("{kind}: {}: {}\n", name(output), words(why)));
+        writeln!(text, "{kind}: {}: {}", name(output), words(why)).ok();
     }
-    text.push_str(&format!("{good} good, {} bad, {missing} missing, {failed} failed", bad.len()));
+    let bad = bad.len();
+    write!(text, "{good} good, {bad} bad, {missing} missing, {failed} failed").ok();
     if inputs {
         let (other, unknown) = (not_of_input.len(), not_compared.len());
-        text.push_str(&format!(", {other} not of their input, {unknown} not compared"));
+        write!(text, ", {other} not of their input, {unknown} not compared").ok();
     }
     text.push('\n');
     text

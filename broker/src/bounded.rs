@@ -15,7 +15,7 @@ use crate::limits;
 ///
 /// The deserializer's.
 pub fn index<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
-    at_most(from, "index", limits::BAG_TASKS_MAX - 1)
+    at_most(from, "index", &(limits::BAG_TASKS_MAX - 1))
 }
 
 /// A round, at most [`limits::ROUND_MAX`].
@@ -24,7 +24,7 @@ pub fn index<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
 ///
 /// The deserializer's.
 pub fn round<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
-    at_most(from, "round", limits::ROUND_MAX)
+    at_most(from, "round", &limits::ROUND_MAX)
 }
 
 /// The size of an input, in bytes, at most [`limits::INPUT_BYTES_MAX`].
@@ -33,7 +33,7 @@ pub fn round<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
 ///
 /// The deserializer's.
 pub fn input_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    at_most(from, "input bytes", limits::INPUT_BYTES_MAX)
+    at_most(from, "input bytes", &limits::INPUT_BYTES_MAX)
 }
 
 /// The size of an output or an offset in it, in bytes, at most [`limits::OUTPUT_BYTES_MAX`].
@@ -42,7 +42,7 @@ pub fn input_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> 
 ///
 /// The deserializer's.
 pub fn output_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    at_most(from, "output bytes", limits::OUTPUT_BYTES_MAX)
+    at_most(from, "output bytes", &limits::OUTPUT_BYTES_MAX)
 }
 
 /// A duration, or a time since 1970, in µs, at most [`limits::TIME_US_MAX`].
@@ -51,7 +51,7 @@ pub fn output_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error>
 ///
 /// The deserializer's.
 pub fn time_us<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    at_most(from, "a time in µs", limits::TIME_US_MAX)
+    at_most(from, "a time in µs", &limits::TIME_US_MAX)
 }
 
 /// A name of at most [`limits::TEXT_BYTES_MAX`] bytes.
@@ -72,13 +72,13 @@ pub fn message<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     no_longer(from, limits::FAILURE_BYTES_MAX)
 }
 
-fn at_most<'de, D, T>(from: D, what: &str, max: T) -> Result<T, D::Error>
+fn at_most<'de, D, T>(from: D, what: &str, max: &T) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + PartialOrd + Display,
 {
     let value = T::deserialize(from)?;
-    if value <= max {
+    if value <= *max {
         return Ok(value);
     }
     Err(D::Error::custom(format_args!("{what}: {value}; at most {max}")))

@@ -312,10 +312,11 @@ impl Offer {
                 Ok(Some(Verdict::HaveIt(other))) if other.decides(&self.shared.id) => {
                     return Ok(Committed::Other(other));
                 }
-                // That of another task is no answer.
-                Ok(Some(Verdict::HaveIt(_))) => limits::RETRY_WAIT * 4,
                 Ok(Some(Verdict::Withdrawn)) => return Err(lost(&"the gatherer wants it anew")),
-                Ok(Some(Verdict::Held | Verdict::Wait { .. })) => limits::RETRY_WAIT * 4,
+                // An outcome of another task is no answer.
+                Ok(Some(Verdict::HaveIt(_) | Verdict::Held | Verdict::Wait { .. })) => {
+                    limits::RETRY_WAIT * 4
+                }
                 Ok(None) if leaving.is_cancelled() => return Err(lost(&"nobody gathers the bag")),
                 Ok(None) | Err(_) if self.gone() => return Err(lost(&"the gatherer is gone")),
                 Ok(None) | Err(_) => limits::RETRY_WAIT,

@@ -94,7 +94,6 @@ async fn closes_that_several_send_at_once_take_no_more_memory_than_their_budget(
     look()?;
     assert!(matches!(last, Stored::Staged), "{last:?}");
     let grown = most.saturating_sub(before);
-    println!("{} MiB of {} MiB", grown / MIB, SENDERS as usize * CLOSES * CHUNK / MIB);
     assert!(grown <= limits::ARRIVED_BYTES + BESIDE, "{grown} bytes");
     Ok(())
 }

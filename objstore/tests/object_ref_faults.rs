@@ -219,7 +219,7 @@ async fn metadata_whose_acknowledgement_was_lost_is_still_mine() -> Outcome {
         Ok::<(), Error>(())
     };
     let (stored, ()) = within("the writer", async {
-        Ok(futures::future::try_join(writer.commit_or_adopt(), release).await?)
+        Ok(futures::future::try_join(Box::pin(writer.commit_or_adopt()), release).await?)
     })
     .await?;
     assert!(stored.mine);

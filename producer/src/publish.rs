@@ -164,10 +164,7 @@ impl Publisher {
         wanted: impl Fn(u32) -> bool,
     ) -> Result<()> {
         let specification = self.shared.plan.specification.clone();
-        let mut list = match &self.shared.plan.inputs {
-            Some(inputs) => Some(inputs.entries().context("read the list of inputs")?),
-            None => None,
-        };
+        let mut list = self.shared.plan.inputs.as_ref().map(|inputs| inputs.entries());
         let most =
             if self.shared.inputs.is_some() { limits::OBJECTS_PUT } else { limits::SUBMIT_WINDOW };
         let mut under_way = FuturesUnordered::new();

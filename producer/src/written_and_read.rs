@@ -53,7 +53,9 @@ fn specification() -> impl Strategy<Value = Specification> {
             .prop_map(|(data, (seed, bytes))| Data::Generated { data, seed, bytes }),
         (digest(), any::<u64>(), vec(text(), 0..40)).prop_map(|(list, largest, paths)| {
             let mut roots = Roots::default();
-            paths.iter().for_each(|path| roots.add(path.as_ref()));
+            for path in &paths {
+                roots.add(path.as_ref());
+            }
             Data::Files { list, largest, roots }
         }),
     ];

@@ -15,16 +15,7 @@ use crate::death::{BAG, TASKS, middle};
 use crate::harness::{Place, Running};
 use crate::ledger::expect_each_done_once;
 use crate::process::{self, Child};
-use crate::unprivileged::{NOBODY, install};
-
-/// Whether these tests can be another user; said where they cannot.
-fn can_be_another() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("left out: only root can be another user");
-    }
-    root
-}
+use crate::unprivileged::{NOBODY, can_be_another, install};
 
 /// A command as another user, in a place that is open to everybody.
 fn as_another(place: &Place, program: &str, words: &[&str]) -> Command {

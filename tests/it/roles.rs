@@ -19,6 +19,9 @@ use crate::ledger::{expect_each_done_once, generated};
 /// A bag that takes a while, and no longer.
 const BAG: &str = "--tasks 12 --bytes 256KiB --data text --codec zlib:9 --name t";
 const TASKS: u64 = 12;
+/// One that is in its middle for a while.
+const LONG_BAG: &str = "--tasks 60 --bytes 1MiB --data text --codec zlib:9 --name t";
+const LONG_TASKS: u64 = 60;
 
 /// A place with keys, and a server that knows them and nobody else.
 pub(crate) struct Guarded {
@@ -177,7 +180,7 @@ async fn with_keys_of_roles_a_dead_worker_costs_no_lease() {
 async fn with_keys_of_roles_a_bag_is_submitted_gathered_cancelled_and_resumed() {
     let guarded = Guarded::new().await;
     let (place, folder) = (&guarded.place, guarded.place.folder("t/staged"));
-    guarded.run(&format!("submit {BAG}"), "producer").await.with_code(0);
+    guarded.run(&format!("submit {LONG_BAG}"), "producer").await.with_code(0);
     until_there(place, "t/staged").await;
     // Nobody gathers it: they give it back, and are told when somebody does.
     let _workers = [guarded.worker(), guarded.worker()];
@@ -186,7 +189,7 @@ async fn with_keys_of_roles_a_bag_is_submitted_gathered_cancelled_and_resumed() 
     guarded.run("cancel runs/t/staged", "producer").await.with_code(0);
     gather.ended(place).await.with_code(1);
     guarded.run("gather runs/t/staged -q --resume", "producer").await.with_code(0);
-    expect_each_done_once(&folder, TASKS);
+    expect_each_done_once(&folder, LONG_TASKS);
     guarded.expect_no_refusals();
 }
 
@@ -195,11 +198,11 @@ async fn with_keys_of_roles_a_worker_outlives_a_restart_of_its_server() {
     let mut guarded = Guarded::new().await;
     let folder = guarded.place.folder("t/objects");
     let _workers = [guarded.worker(), guarded.worker()];
-    let run = guarded.spawn(&format!("run {BAG} -q --results objects"), "producer");
+    let run = guarded.spawn(&format!("run {LONG_BAG} -q --results objects"), "producer");
     middle(&guarded.place, &folder).await;
     guarded.restart().await;
     run.ended(&guarded.place).await.with_code(0);
-    expect_each_done_once(&folder, TASKS);
+    expect_each_done_once(&folder, LONG_TASKS);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use crate::bad_input::expect_refusal;
 use crate::files::write;
 use crate::harness::Place;
 use crate::ledger::expect_each_done_once;
-use crate::unprivileged::{NOBODY, is_root};
+use crate::unprivileged::{NOBODY, can_be_another};
 
 const BAG: &str = "run in --out out --name t --workers 1 -q";
 /// What a run folder is asked for, and told.
@@ -42,14 +42,6 @@ fn chown(path: &Path, owner: u32) {
     }
 }
 
-/// Says that a test was left out that needs to be two users.
-fn one_user_only() -> bool {
-    if !is_root() {
-        eprintln!("left out: only root can be another user, too");
-    }
-    !is_root()
-}
-
 /// A finished run of `in`, that does not look so any more: gathering it runs everything anew. `targets` are what its list
 /// says in place of `in/a` and `in/b`.
 async fn unfinished(place: &Place, targets: [&str; 2]) -> PathBuf {
@@ -69,7 +61,7 @@ async fn unfinished(place: &Place, targets: [&str; 2]) -> PathBuf {
 
 #[tokio::test]
 async fn a_strangers_run_folder_is_refused_by_every_verb_and_nothing_of_it_is_done() {
-    if one_user_only() {
+    if !can_be_another() {
         return;
     }
     let place = place().await;
@@ -89,7 +81,7 @@ async fn a_strangers_run_folder_is_refused_by_every_verb_and_nothing_of_it_is_do
 
 #[tokio::test]
 async fn roots_run_folder_is_refused_for_others_too() {
-    if one_user_only() {
+    if !can_be_another() {
         return;
     }
     let place = place().await;
@@ -114,7 +106,7 @@ async fn roots_run_folder_is_refused_for_others_too() {
 
 #[tokio::test]
 async fn who_insists_gathers_and_removes_the_run_folder_of_another_user() {
-    if one_user_only() {
+    if !can_be_another() {
         return;
     }
     let place = place().await;
@@ -231,7 +223,7 @@ async fn where_everybody_can_put_another_run_folder_none_is_made_or_read() {
     place.run("status linked/u/staged").await.with_code(0);
     place.run("rm linked/u/staged").await.with_code(0);
     assert!(!place.path("runs/u").exists());
-    if one_user_only() {
+    if !can_be_another() {
         return;
     }
     // Somebody was there first, and keeps the folder in which ours would lie.

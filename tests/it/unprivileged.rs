@@ -60,6 +60,16 @@ pub(crate) fn install(program: &Path, copy: &Path) {
     assert!(installed.success(), "install {}: {installed}", program.display());
 }
 
+/// Whether a test can be two users; said where it cannot, and is left out.
+#[expect(clippy::print_stderr, reason = "who runs the tests is told what was left out")]
+pub(crate) fn can_be_another() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("left out: only root can be another user, too");
+    }
+    root
+}
+
 impl Place {
     /// The program with these words, as a user who is not root. Everything in the place is that user's from
     /// now on, with the modes that it has.

@@ -371,18 +371,18 @@ pub fn remove_parts(root: &Path, bag: &BagId) -> io::Result<u64> {
 fn private_folder(root: &Dir, bag: &BagId) -> io::Result<Dir> {
     let around = Path::new(PART_DIR);
     let folder = around.join(bag.as_str());
-    let made = |made: io::Result<()>| match made {
+    let there = |made: io::Result<()>| match made {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     };
     let make = || {
         if root.metadata(around).is_err() {
-            made(root.make_dir(around))?;
+            there(root.make_dir(around))?;
             // Bags of other users may have theirs beside ours, where the outputs' folder lets them.
             let mode = root.itself()?.metadata()?.mode() & 0o1777;
             rustix::fs::fchmod(root.dir(around)?.itself()?, (mode | 0o700).into())?;
         }
-        made(root.make_dir(&folder))?;
+        there(root.make_dir(&folder))?;
         root.dir(&folder)
     };
     let mut tries = 0;
@@ -392,7 +392,7 @@ fn private_folder(root: &Dir, bag: &BagId) -> io::Result<Dir> {
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound && tries < limits::PART_FOLDER_TRIES => {
             }
-            made => break made?,
+            done => break done?,
         }
     };
     let itself = private.itself()?;

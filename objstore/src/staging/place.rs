@@ -92,12 +92,12 @@ impl Parts {
         let mut above = self.outputs().clone();
         for (at, component) in parent.components().enumerate() {
             let name = Path::new(component.as_os_str());
-            let made = match above.make_dir(name) {
+            let is_new = match above.make_dir(name) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
                 made => made.map(|()| true)?,
             };
             above = above.dir(name)?;
-            if made {
+            if is_new {
                 let (mode, owner) = modes.as_ref().map_or((0o700, None), |modes| modes[at]);
                 dress_dir(&above, mode, owner)?;
             }

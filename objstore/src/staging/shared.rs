@@ -100,26 +100,24 @@ impl Proofs {
             return None;
         }
         let known = self.lock().get(path).filter(|(nonce, _)| *nonce == share.nonce).cloned();
-        let folder = match known {
-            Some((_, folder)) => folder,
-            None => {
-                let folder = match hold(path, &share) {
-                    Ok(folder) => folder?,
-                    Err(error) => {
-                        debug!(%error, folder = %quote::name(path), "not by path");
-                        return None;
-                    }
-                };
-                let mut proofs = self.lock();
-                if proofs.len() >= limits::OPEN_INPUTS_MAX {
-                    proofs.clear();
-                }
-                proofs.insert(path.to_owned(), (share.nonce, folder.clone()));
-                folder
-            }
-        };
+        let folder = if let Some((_, folder)) = known { folder } else { self.hold(path, &share)? };
         let (part, same_kernel, input) = (path.join(part), share.same_kernel, share.input);
         Some(Shared { folder, part, same_kernel, input })
+    }
+
+    /// Holds a folder that is proved, and remembers it.
+    fn hold(&self, path: &Path, share: &Share) -> Option<Dir> {
+        let held = hold(path, share);
+        if let Err(error) = &held {
+            debug!(%error, folder = %quote::name(path), "not by path");
+        }
+        let folder = held.ok()??;
+        let mut proofs = self.lock();
+        if proofs.len() >= limits::OPEN_INPUTS_MAX {
+            proofs.clear();
+        }
+        proofs.insert(path.to_owned(), (share.nonce.clone(), folder.clone()));
+        Some(folder)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, (String, Dir)>> {

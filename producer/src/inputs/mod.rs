@@ -152,14 +152,8 @@ impl InputList {
     }
 
     /// All files, in order.
-    ///
-    /// # Errors
-    ///
-    /// What the system said.
-    pub(crate) fn entries(
-        &self,
-    ) -> io::Result<impl Iterator<Item = io::Result<InputEntry>> + use<>> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = io::Result<InputEntry>> + use<> {
         let reader = BufReader::with_capacity(64 * 1024, FromStart::of(self.file.clone()));
-        Ok(reader.lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::other)))
+        reader.lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::other))
     }
 }

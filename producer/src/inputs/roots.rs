@@ -143,7 +143,9 @@ mod tests {
 
     fn roots(paths: &[&str]) -> Vec<String> {
         let mut roots = Roots::default();
-        paths.iter().for_each(|path| roots.add(Path::new(path)));
+        for path in paths {
+            roots.add(Path::new(path));
+        }
         roots.paths().map(|path| path.display().to_string()).collect()
     }
 
