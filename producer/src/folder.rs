@@ -264,7 +264,7 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// If the folder or the file is not to be trusted, or cannot be read.
     pub fn server(&self) -> Result<Option<String>> {
         let Some(mut file) = self.open(SERVER)? else { return Ok(None) };
         let mut server = String::new();

@@ -78,7 +78,7 @@ async fn jetstream_answers(url: &str, token: Option<&Secret>) -> bool {
 ///
 /// # Errors
 ///
-/// As [`Store::open`]: nothing is taken from a folder that others can write to.
+/// [`Error::NotOurs`]: nothing is taken from a folder that others can write to.
 pub fn running(store: &Path) -> Result<Option<Address>, Error> {
     let Some(store) = Store::open(store)? else { return Ok(None) };
     let alive = ports_files(store.path()).into_iter().find_map(|path| {
