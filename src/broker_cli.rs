@@ -101,7 +101,7 @@ pub(crate) struct LocalArgs {
     #[arg(long, short = 'j', env = "BAGPRESS_WORKERS", value_name = "N", value_parser = positive)]
     pub(crate) workers: Option<usize>,
 
-    /// The nats-server program to supervise [default: PATH, then .tools/bin]
+    /// The nats-server program to supervise [default: PATH, then beside this program]
     #[arg(long, value_name = "PATH")]
     pub(crate) nats_server: Option<PathBuf>,
 
@@ -236,7 +236,7 @@ pub(crate) struct BrokerArgs {
         default_missing_value = "loopback")]
     pub(crate) no_auth: Option<NoAuth>,
 
-    /// The nats-server program to supervise [default: PATH, then .tools/bin]
+    /// The nats-server program to supervise [default: PATH, then beside this program]
     #[arg(long, value_name = "PATH")]
     pub(crate) nats_server: Option<PathBuf>,
 

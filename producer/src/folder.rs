@@ -83,8 +83,8 @@ impl RunFolder {
         trust.check(&around, &fstat(&run)?)?;
         let held = make_dir(&run, results.as_str());
         let folder = Self { held: held.map_err(|e| cannot_be_made(&path, &e))?, path, trust };
-        let made = folder.check().and_then(|()| folder.make_inside());
-        made.inspect_err(|_| folder.remove_empty())?;
+        folder.check()?;
+        folder.make_inside().inspect_err(|_| folder.remove_empty())?;
         Ok(folder)
     }
 

@@ -342,15 +342,18 @@ pub(crate) async fn expect_unheld(
     lock: Option<&GatherLock>,
 ) -> Result<()> {
     let mut found = broker.find_bag(bag).await.context("look who gathers the bag")?;
-    while found.unreadable.is_some() {
-        found = unreadable(broker, bag, found).await?;
-    }
-    let holder = found.line.as_ref().and_then(|line| line.gatherer.clone());
     let ours = lock.map(GatherLock::identity);
-    if let Some(holder) = holder.filter(|holder| Some(holder.lock.as_str()) != ours) {
-        expired(broker, found, &holder).await?;
+    loop {
+        if found.unreadable.is_some() {
+            found = unreadable(broker, bag, found).await?;
+            continue;
+        }
+        let holder = found.line.as_ref().and_then(|line| line.gatherer.clone());
+        let other = holder.filter(|holder| Some(holder.lock.as_str()) != ours);
+        let Some(holder) = other else { return Ok(()) };
+        // Somebody else may have written it meanwhile: who, and whether they live, is another question.
+        found = expired(broker, found, &holder).await?;
     }
-    Ok(())
 }
 
 /// Watches a line that cannot be read: whoever wrote it may gather the bag, and nobody else can tell.

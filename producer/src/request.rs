@@ -12,7 +12,7 @@ use rustix::fs::{Access, access};
 
 use crate::Usage;
 use crate::inputs::existing::canonical_if_made;
-use crate::inputs::roots::{Roots, check_roots};
+use crate::inputs::roots::check_roots;
 use crate::run::{Generated, Request};
 
 /// Refuses what cannot work whatever the files are.
@@ -90,7 +90,15 @@ pub(crate) fn make_out(request: &Request) -> Result<Option<Out>> {
     let probe = made.join(format!(".bagpress-probe-{}", random_base32::<5>()));
     let probed = File::create_new(&probe).and_then(|_| fs::remove_file(&probe));
     probed.map_err(|error| not_writable(out, &error))?;
-    Ok(Some(Out { path: made, is_new }))
+    let mut wide = None;
+    if is_new {
+        let closing = fs::metadata(&made).and_then(|found| {
+            wide = Some(found.mode() & 0o777);
+            fs::set_permissions(&made, fs::Permissions::from_mode(0o700))
+        });
+        closing.with_context(|| format!("close {} to others", quote::name(&made)))?;
+    }
+    Ok(Some(Out { path: made, wide }))
 }
 
 /// A folder for outputs.
@@ -98,24 +106,21 @@ pub(crate) fn make_out(request: &Request) -> Result<Option<Out>> {
 pub(crate) struct Out {
     /// Absolute, without links.
     pub(crate) path: PathBuf,
-    /// Whether this run made it.
-    is_new: bool,
+    /// Permission bits that it is to get, if this run made it: it is closed until then.
+    wide: Option<u32>,
 }
 
 impl Out {
-    /// Closes a folder that this run made to everybody else, unless everybody finds their way to all that is read: what
-    /// lies in a closed folder would be open in a copy.
+    /// Opens a folder that this run made, unless anything that is read lies in a `closed` one: a copy would be open to who
+    /// never found the way to it.
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub(crate) fn close_unless_open(&self, roots: &Roots) -> Result<()> {
-        let open = |folder: &Path| folder.metadata().is_ok_and(|found| found.mode() & 0o001 != 0);
-        if !self.is_new || roots.paths().all(|root| root.ancestors().skip(1).all(open)) {
-            return Ok(());
-        }
-        let closed = fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700));
-        closed.with_context(|| format!("close {} to others", quote::name(&self.path)))
+    pub(crate) fn open_unless(&self, closed: bool) -> Result<()> {
+        let Some(wide) = self.wide.filter(|_| !closed) else { return Ok(()) };
+        let opened = fs::set_permissions(&self.path, fs::Permissions::from_mode(wide));
+        opened.with_context(|| format!("open {} to others", quote::name(&self.path)))
     }
 }
 

@@ -150,13 +150,16 @@ fn begin(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
     let out = request::make_out(request)?;
     let path = out.as_ref().map(|out| out.path.clone());
     if request.generated.is_some() {
+        if let Some(out) = &out {
+            out.open_unless(false)?;
+        }
         let specification = specify(request, name, path, None)?;
         specification.write(folder)?;
         return Ok(Made::bag(specification, Vec::new()));
     }
     let (found, lists) = list(request, folder, path.as_deref(), false)?;
     if let Some(out) = &out {
-        out.close_unless_open(&found.roots)?;
+        out.open_unless(found.closed)?;
     }
     let notes = notes(request, &found);
     if found.files == 0 {

@@ -149,7 +149,14 @@ impl Specification {
     #[must_use]
     pub fn same_bag(&self, other: &Self) -> bool {
         let (bag, created_us) = (self.bag.clone(), self.created_us);
-        *self == Self { bag, created_us, ..other.clone() }
+        let mut other = Self { bag, created_us, ..other.clone() };
+        // What is read follows from the list, and is not in every `bag.json`.
+        if let (Data::Files { roots, .. }, Data::Files { roots: of_other, .. }) =
+            (&self.data, &mut other.data)
+        {
+            of_other.clone_from(roots);
+        }
+        *self == other
     }
 
     /// The descriptor of one task; `entry` is its file in a bag of files.
@@ -254,7 +261,14 @@ impl Specification {
 
 impl From<InputEntry> for InputFile {
     fn from(entry: InputEntry) -> Self {
-        Self { path: entry.path, bytes: entry.bytes, mtime_ns: entry.mtime_ns, inode: entry.inode }
+        // Lists of earlier versions, which have no owners, kept the links that lead to a file.
+        let path = match (&entry.owner, entry.path.parent(), entry.path.file_name()) {
+            (None, Some(folder), Some(name)) => {
+                folder.canonicalize().map_or(entry.path.clone(), |folder| folder.join(name))
+            }
+            _ => entry.path,
+        };
+        Self { path, bytes: entry.bytes, mtime_ns: entry.mtime_ns, inode: entry.inode }
     }
 }
 

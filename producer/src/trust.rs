@@ -91,7 +91,9 @@ impl Trust {
             let above = statat(&folder, up, AtFlags::empty()).map_err(io::Error::from);
             let above = above.with_context(|| format!("look at {}", name(path.join(up))))?;
             let mode = above.st_mode & 0o7777;
-            if lets_everybody_rename(mode) {
+            // Sticky binds everybody but the owner of the folder.
+            let owned = [0, geteuid().as_raw()].contains(&above.st_uid);
+            if lets_everybody_rename(mode) || !owned && mode & EVERYBODY_WRITES != 0 {
                 let above = name(path.join(up));
                 return Err(Usage::error(
                     format!(

@@ -32,11 +32,27 @@ async fn context(server: &NatsServer) -> jetstream::Context {
 }
 
 /// Waits until workers were turned away so often.
-pub(crate) async fn turned_away(server: &NatsServer, times: u64) {
+async fn turned_away(server: &NatsServer, times: u64) {
     let context = context(server).await;
     eventually(&format!("workers were turned away {times} times"), SOON, async || {
         let attempts = context.get_stream("BAG_ATTEMPTS").await.ok()?;
         (attempts.cached_info().state.messages >= times).then_some(())
+    })
+    .await;
+}
+
+/// Waits until workers were turned away so often for this reason.
+pub(crate) async fn turned_away_for(server: &NatsServer, reason: &str, times: usize) {
+    let context = context(server).await;
+    eventually(&format!("workers were turned away {times} times for {reason}"), SOON, async || {
+        let attempts = context.get_stream("BAG_ATTEMPTS").await.ok()?;
+        let mut found = 0;
+        for sequence in 1..=attempts.cached_info().state.last_sequence {
+            // Of each task the last ones are kept.
+            let Ok(message) = attempts.get_raw_message(sequence).await else { continue };
+            found += usize::from(String::from_utf8_lossy(&message.payload).contains(reason));
+        }
+        (found >= times).then_some(())
     })
     .await;
 }

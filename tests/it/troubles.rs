@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::control::{bag_of, until_status};
 use crate::files::write;
-use crate::full::turned_away;
+use crate::full::turned_away_for;
 use crate::harness::Place;
 use crate::ledger::{expect_each_done_once, failure, generated};
 use crate::small_disk::OnSmallDisk;
@@ -173,7 +173,7 @@ async fn a_file_that_does_not_fit(how: &str) {
     }
     let staged = !how.contains("objects");
     if staged {
-        turned_away(&server, 6).await;
+        turned_away_for(&server, "needed for in/large.gz", 3).await;
     }
     run.make_room();
     run.ended(&place).await.with_code(0);

@@ -99,6 +99,15 @@ async fn a_folder_for_outputs_is_open_where_all_that_is_read_is() {
     let open = place.path("").ancestors().all(|above| mode(above) & 0o001 != 0);
     place.run("run in --out out --workers 1 --name t -q").await.with_code(0);
     assert_eq!(mode(&place.path("out")) & 0o005 != 0, open);
+    // However many files of a closed folder are named, one by one.
+    for index in 0..40 {
+        write(&place.path(&format!("closed/{index}")), b"for nobody else");
+    }
+    set_mode(&place.path("closed"), 0o700);
+    let names: Vec<_> = (0..40).map(|index| format!("closed/{index}")).collect();
+    let words = format!("run {} --out copies --workers 1 --name v -q", names.join(" "));
+    place.run(&words).await.with_code(0);
+    assert_eq!(mode(&place.path("copies")), 0o700);
     // One that was there is its owner's to open and close.
     fs::create_dir(place.path("mine")).unwrap();
     set_mode(&place.path("mine"), 0o711);

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -26,8 +27,8 @@ pub struct Program {
     pub version: String,
 }
 
-/// Finds the program: `explicit`, then `BAGPRESS_NATS_SERVER`, then `PATH`, then `.tools/bin` here and
-/// beside the running program or above it.
+/// Finds the program: `explicit`, then `BAGPRESS_NATS_SERVER`, then `PATH`, then beside the running
+/// program, then `.tools/bin` beside or above it, if only we or root can have put it there.
 ///
 /// # Errors
 ///
@@ -38,7 +39,6 @@ pub fn find_program(explicit: Option<&Path>) -> Result<Program, Error> {
         explicit: explicit.map(Path::to_owned),
         variable: env::var_os(VARIABLE),
         path: env::var_os("PATH"),
-        here: env::current_dir().ok(),
         executable: env::current_exe().ok(),
     }
     .find()
@@ -50,7 +50,6 @@ struct Places {
     explicit: Option<PathBuf>,
     variable: Option<OsString>,
     path: Option<OsString>,
-    here: Option<PathBuf>,
     executable: Option<PathBuf>,
 }
 
@@ -77,14 +76,22 @@ impl Places {
     fn candidates(&self) -> Vec<PathBuf> {
         let mut folders: Vec<_> =
             self.path.iter().flat_map(|path| env::split_paths(path)).collect();
-        folders.extend(self.here.iter().map(|here| here.join(".tools/bin")));
         if let Some(beside) = self.executable.as_deref().and_then(Path::parent) {
-            // In a checkout the program is target/<profile>/bagpress, or deps/ below it.
-            folders.extend(beside.ancestors().take(5).map(|up| up.join(".tools/bin")));
             folders.push(beside.to_owned());
+            // In a checkout the program is target/<profile>/bagpress, or deps/ below it. Not the folder in which somebody
+            // just is, nor one that another user made above the program: what lies there would be executed.
+            let tools = beside.ancestors().take(5).map(|up| up.join(".tools"));
+            let tools = tools.filter(|tools| is_ours(tools)).map(|tools| tools.join("bin"));
+            folders.extend(tools.filter(|bin| is_ours(bin) && is_ours(&bin.join(NAME))));
         }
         folders.into_iter().map(|folder| folder.join(NAME)).filter(|path| path.is_file()).collect()
     }
+}
+
+/// Whether something is ours or root's, and not everybody's to write to.
+fn is_ours(path: &Path) -> bool {
+    let owners = [0, rustix::process::geteuid().as_raw()];
+    path.metadata().is_ok_and(|found| owners.contains(&found.uid()) && found.mode() & 0o002 == 0)
 }
 
 fn check(path: &Path, found: &str) -> Result<Program, Error> {
@@ -129,6 +136,7 @@ fn say_version(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use tempfile::TempDir;
 
@@ -154,10 +162,8 @@ mod tests {
             explicit: Some(at("explicit", 1)),
             variable: Some(at("variable", 2).into()),
             path: Some(at("path/nats-server", 3).parent().unwrap().into()),
-            here: Some(folder.path().join("here")),
             executable: Some(folder.path().join("checkout/target/debug/bagpress")),
         };
-        at("here/.tools/bin/nats-server", 4);
         at("checkout/.tools/bin/nats-server", 5);
         at("checkout/target/debug/nats-server", 6);
         let found = |places: &Places| places.find().unwrap().version;
@@ -167,11 +173,26 @@ mod tests {
         places.variable = Some(OsString::new());
         assert_eq!(found(&places), "2.15.3");
         places.path = None;
-        assert_eq!(found(&places), "2.15.4");
-        places.here = None;
-        assert_eq!(found(&places), "2.15.5");
-        fs::remove_file(folder.path().join("checkout/.tools/bin/nats-server")).unwrap();
         assert_eq!(found(&places), "2.15.6");
+        fs::remove_file(folder.path().join("checkout/target/debug/nats-server")).unwrap();
+        assert_eq!(found(&places), "2.15.5");
+    }
+
+    /// Above a program in a shared folder anybody may have made `.tools`.
+    #[test]
+    fn what_others_can_write_to_is_not_executed() {
+        let folder = tempfile::tempdir().unwrap();
+        let planted = fake(&folder, ".tools/bin/nats-server", "nats-server: v2.15.1");
+        let executable = Some(folder.path().join("bin/bagpress"));
+        let places = Places { executable, ..Places::default() };
+        assert_eq!(places.find().unwrap().version, "2.15.1");
+        let bin = planted.parent().unwrap();
+        for path in [&planted, bin, bin.parent().unwrap()] {
+            let mode = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            mode(0o777);
+            assert!(places.find().is_err(), "{}", path.display());
+            mode(0o755);
+        }
     }
 
     #[test]
@@ -204,7 +225,7 @@ mod tests {
         places.explicit = None;
         places.path = Some(old.parent().unwrap().into());
         assert!(matches!(places.find().unwrap_err(), Error::TooOld { .. }));
-        places.here = Some(folder.path().to_owned());
+        places.executable = Some(folder.path().join("bin/bagpress"));
         fake(&folder, ".tools/bin/nats-server", "nats-server: v2.11.0");
         assert_eq!(places.find().unwrap().version, "2.11.0");
     }

@@ -13,11 +13,18 @@ use super::parts::{Parts, hash_file, part_name};
 
 /// Digests of part files that were read, or hashed as they came, and have no name yet. One that was forgotten is read.
 #[derive(Debug, Default)]
-pub(super) struct Closed(Mutex<HashMap<(u32, u32, Execution), Digest>>);
+pub(super) struct Closed(Mutex<HashMap<String, Digest>>);
 
 impl Closed {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(u32, u32, Execution), Digest>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Digest>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was found in a part file says nothing of what is being written there now.
+    pub(super) fn forget(&self, part: &Path) {
+        if let Some(name) = part.to_str() {
+            self.lock().remove(name);
+        }
     }
 }
 
@@ -28,7 +35,7 @@ impl Parts {
         if closed.len() >= limits::CLOSED_MAX {
             closed.clear();
         }
-        closed.insert((index, round, execution.clone()), digest);
+        closed.insert(part_name(index, round, execution), digest);
     }
 
     /// Whether the part file of an execution holds `bytes` of this digest: a result says so, and its worker need not have
@@ -44,15 +51,15 @@ impl Parts {
         bytes: u64,
         digest: &Digest,
     ) -> io::Result<bool> {
-        let part = part_name(index, round, execution);
-        let part = Path::new(&part);
+        let name = part_name(index, round, execution);
+        let part = Path::new(&name);
         match self.private().metadata(part) {
             Ok(metadata) if !metadata.is_file() || metadata.len() != bytes => return Ok(false),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
             Err(error) => return Err(error),
         }
-        let known = self.closed().lock().remove(&(index, round, execution.clone()));
+        let known = self.closed().lock().remove(&name);
         match known {
             Some(found) => Ok(found == *digest),
             None => Ok(hash_file(self.private(), part)?.0 == *digest),

@@ -120,6 +120,15 @@ pub(super) fn of_folders(source: &Path, parent: &Path) -> Vec<(u32, Option<Owner
     found
 }
 
+/// Whether a mode or time is refused, as by a file system without them, rather than that something went wrong.
+pub(super) fn cannot_be_had(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(
+        errno,
+        Some(Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

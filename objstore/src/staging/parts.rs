@@ -13,11 +13,10 @@ use bagpress_broker::{limits, quote};
 use bagpress_codec::{Digest, Hasher};
 use rustix::fs::Access;
 use rustix::io::Errno;
-use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::closed::Closed;
-use super::dress::Attributes;
+use super::dress::{Attributes, cannot_be_had};
 use crate::beneath::Dir;
 use crate::{Trouble, trouble};
 
@@ -121,7 +120,12 @@ impl Parts {
         let private = private_folder(&outputs, bag)?;
         let nonce = random_base32::<15>();
         private.remove_file(Path::new(NONCE))?;
-        private.create(Path::new(NONCE))?.write_all(nonce.as_bytes())?;
+        let mut file = private.create(Path::new(NONCE))?;
+        // What we make is ours, whoever that is to this file system: over a network it need not be our own number.
+        if file.metadata()?.uid() != private.itself()?.metadata()?.uid() {
+            return Err(Errno::PERM.into());
+        }
+        file.write_all(nonce.as_bytes())?;
         let folder = part_folder(&root, bag);
         let (under_way, undressed) = (Arc::default(), Mutex::default());
         let closed = Closed::default();
@@ -168,6 +172,7 @@ impl Parts {
     /// What the system said.
     pub fn create(&self, part: &Path) -> io::Result<File> {
         self.remove_part(part)?;
+        self.closed().forget(name_of(part)?);
         self.private.create(name_of(part)?)
     }
 
@@ -179,7 +184,10 @@ impl Parts {
     pub(super) fn resume(&self, part: &Path) -> io::Result<File> {
         match self.private.write(name_of(part)?) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.create(part),
-            opened => opened,
+            opened => {
+                self.closed().forget(name_of(part)?);
+                opened
+            }
         }
     }
 
@@ -380,7 +388,8 @@ fn private_folder(root: &Dir, bag: &BagId) -> io::Result<Dir> {
             there(root.make_dir(around))?;
             // Bags of other users may have theirs beside ours, where the outputs' folder lets them.
             let mode = root.itself()?.metadata()?.mode() & 0o1777;
-            rustix::fs::fchmod(root.dir(around)?.itself()?, (mode | 0o700).into())?;
+            let opened = rustix::fs::fchmod(root.dir(around)?.itself()?, (mode | 0o700).into());
+            opened.or_else(unless_refused)?;
         }
         there(root.make_dir(&folder))?;
         root.dir(&folder)
@@ -396,11 +405,9 @@ fn private_folder(root: &Dir, bag: &BagId) -> io::Result<Dir> {
         }
     };
     let itself = private.itself()?;
-    if itself.metadata()?.uid() != geteuid().as_raw() {
-        return Err(Errno::PERM.into());
-    }
     if itself.metadata()?.mode() & 0o777 != 0o700 {
-        rustix::fs::fchmod(&itself, rustix::fs::Mode::RWXU)?;
+        // A file system without modes says by itself who may enter.
+        rustix::fs::fchmod(&itself, rustix::fs::Mode::RWXU).or_else(unless_refused)?;
     }
     Ok(private)
 }
@@ -415,6 +422,11 @@ fn remove_folder(root: &Dir, bag: &Path) -> io::Result<u64> {
     root.dir(&folder).and_then(|folder| folder.empty()).or_else(unless_gone)?;
     remove_emptied(root, &folder)?;
     Ok(files)
+}
+
+/// Modes and owners are not to be had everywhere.
+fn unless_refused(error: Errno) -> io::Result<()> {
+    if cannot_be_had(&error.into()) { Ok(()) } else { Err(error.into()) }
 }
 
 fn unless_gone(error: io::Error) -> io::Result<()> {

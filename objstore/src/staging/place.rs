@@ -11,7 +11,7 @@ use bagpress_codec::Digest;
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
-use super::dress::{dress, dress_dir, of_folders};
+use super::dress::{cannot_be_had, dress, dress_dir, of_folders};
 use super::parts::{
     BAD_DIR, Own, Parts, Replaced, Target, digest_of, mtime_ns, name_of, part_name,
 };
@@ -99,7 +99,12 @@ impl Parts {
             above = above.dir(name)?;
             if is_new {
                 let (mode, owner) = modes.as_ref().map_or((0o700, None), |modes| modes[at]);
-                dress_dir(&above, mode, owner)?;
+                match dress_dir(&above, mode, owner) {
+                    Err(error) if cannot_be_had(&error) => {
+                        self.note_undressed(&target.path, &error)
+                    }
+                    dressed => dressed?,
+                }
             }
         }
         Ok(())
@@ -228,15 +233,6 @@ impl Parts {
             renamed => renamed,
         }
     }
-}
-
-/// Whether a mode or time is refused, as by a file system without them, rather than that something went wrong.
-fn cannot_be_had(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    matches!(
-        errno,
-        Some(Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS)
-    )
 }
 
 impl Replaced {

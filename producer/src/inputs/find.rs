@@ -41,6 +41,8 @@ pub(crate) struct Found {
     pub(crate) selected: Selected,
     /// What was left out.
     pub(crate) skipped: Skipped,
+    /// Whether a folder above anything that is read is closed to others.
+    pub(crate) closed: bool,
     /// What workers of this machine are to read.
     pub(crate) roots: Roots,
 }
@@ -67,6 +69,7 @@ pub(crate) fn find(
         outputs,
         sink,
         found: Found::default(),
+        looked_at: None,
     };
     match &selection.files_from {
         Some(from) => listed::read(&mut finder, from)?,
@@ -114,11 +117,20 @@ pub(super) struct Finder<'a> {
     outputs: Option<Outputs>,
     sink: &'a mut dyn Sink,
     found: Found,
+    /// The folder above what is read that was looked at last.
+    looked_at: Option<PathBuf>,
 }
 
 impl Finder<'_> {
     /// Notes what is read: a file, or a folder with all that is in it.
     pub(super) fn reads(&mut self, path: &Path) {
+        let folder = path.parent();
+        if !self.found.closed && folder != self.looked_at.as_deref() {
+            let open =
+                |folder: &Path| folder.metadata().is_ok_and(|found| found.mode() & 0o001 != 0);
+            self.found.closed = folder.is_some_and(|folder| !folder.ancestors().all(open));
+            self.looked_at = folder.map(Path::to_owned);
+        }
         self.found.roots.add(path);
     }
 
