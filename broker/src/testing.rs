@@ -232,6 +232,7 @@ fn program() -> Program {
 async fn spawn(program: &Program, store: &Path, listen: &str, extra: &str) -> (Child, String) {
     let config = Config {
         store: store.to_owned(),
+        inside: false,
         listen: listen.to_owned(),
         durability: Durability::Default,
         version: program.version.clone(),

@@ -1,6 +1,5 @@
 //! A cluster on this machine, for one run: a server and workers of our own, which die with us.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -40,7 +39,7 @@ pub struct Cluster {
     guard: Guard,
     pool: Pool,
     allowed: Allowed,
-    logs: PathBuf,
+    folder: RunFolder,
     workers: Vec<Worker>,
     ended: mpsc::Sender<u32>,
 }
@@ -85,13 +84,11 @@ impl Cluster {
             guard,
             pool: options.pool.clone(),
             allowed: options.allowed.clone(),
-            logs: folder.logs(),
+            folder: folder.clone(),
             workers: Vec::new(),
             ended,
         };
         for number in 0..options.workers {
-            // Made by us, so that no link is in its place: the worker opens it by its path.
-            drop(folder.log(&log_of(number))?);
             let child = cluster.spawn(number)?;
             cluster.workers.push(Worker { child: Some(child), starts: 1 });
         }
@@ -105,11 +102,12 @@ impl Cluster {
     }
 
     fn spawn(&self, number: usize) -> Result<Child> {
-        let log = self.logs.join(log_of(number));
+        let log = self.folder.log(&log_of(number))?;
         let mut command = Command::from(self.guard.command(&self.guard.executable));
         command.args(["worker", "--slots", "1", "--server", self.server.url()]);
         command.args(["--pool", self.pool.as_str()]);
-        command.arg("--log").arg(&log);
+        // Opened by us: behind a path there may be something else by the time that it is followed.
+        command.args(["--log", "/proc/self/fd/1"]).stdout(log);
         let Allowed { read, write } = &self.allowed;
         for (flag, paths) in [("--allow-read", read), ("--allow-write", write)] {
             // What is gone since is not there to be allowed, and its tasks say so.
@@ -127,7 +125,7 @@ impl Cluster {
         if let Some(file) = self.server.token_file() {
             command.env("BAGPRESS_TOKEN_FILE", file);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        command.stdin(Stdio::null()).stderr(Stdio::inherit());
         command.kill_on_drop(true).spawn().context("start a worker")
     }
 
@@ -175,7 +173,7 @@ impl Cluster {
                 bail!(
                     "every local worker ended more than {} times; see {}",
                     limits::RESPAWNS_MAX,
-                    name(&self.logs)
+                    name(self.folder.logs())
                 );
             }
             return Ok(());

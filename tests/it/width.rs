@@ -31,7 +31,9 @@ fn tree(place: &Place) {
         write(&path, &generated(DataKind::Text, 1, 10_000));
         set_mode(&path, mode);
     }
-    for (folder, mode) in [("in", 0o2775), ("in/closed", 0o700)] {
+    // With it its folders are made before their outputs are.
+    fs::create_dir_all(place.path("in/sticky/empty")).unwrap();
+    for (folder, mode) in [("in", 0o2775), ("in/closed", 0o700), ("in/sticky", 0o1777)] {
         set_mode(&place.path(folder), mode);
     }
 }
@@ -51,6 +53,7 @@ async fn outputs_are_as_wide(ways: &[&str]) {
         assert_eq!(mode(&out), 0o700, "{way}");
         assert_eq!(mode(&out.join("in")), 0o775, "{way}");
         assert_eq!(mode(&out.join("in/closed")), 0o700, "{way}");
+        assert_eq!(mode(&out.join("in/sticky")), 0o755, "{way}");
         assert_eq!(mode(&out.join("in/closed/open.gz")), 0o644, "{way}");
         assert_eq!(mode(&out.join("in/program.gz")), 0o755, "{way}");
         let group = fs::metadata(out.join("in/group.gz")).unwrap();

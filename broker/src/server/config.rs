@@ -27,6 +27,8 @@ pub enum Durability {
 pub struct Config {
     /// Folder of store, log and ports file.
     pub store: PathBuf,
+    /// Whether the server is started in that folder: then nothing leads there by a path that others may change.
+    pub inside: bool,
     /// Address and port; port -1 is a free one.
     pub listen: String,
     /// When what was acknowledged is on disk.
@@ -55,6 +57,7 @@ impl Config {
     fn text(&self) -> io::Result<String> {
         let not_utf8 = || io::Error::other("nats-server wants a path in UTF-8");
         let store = self.store.to_str().ok_or_else(not_utf8)?;
+        let folder = if self.inside { "." } else { store };
         let sync = match self.durability {
             Durability::Default => "\"10s\"",
             Durability::Always => "always",
@@ -89,8 +92,8 @@ jetstream {{
 ",
             name = crc32fast::hash(store.as_bytes()),
             listen = quoted(&self.listen),
-            folder = quoted(store),
-            log = quoted(&format!("{store}/{}", super::log::FILE)),
+            folder = quoted(folder),
+            log = quoted(&format!("{folder}/{}", super::log::FILE)),
             max_file = max_file(&self.store),
             extra = self.extra,
         ))
@@ -143,6 +146,7 @@ mod tests {
     fn config(version: &str) -> Config {
         Config {
             store: PathBuf::from("/no/such/store"),
+            inside: false,
             listen: "127.0.0.1:-1".to_owned(),
             durability: Durability::Always,
             version: version.to_owned(),

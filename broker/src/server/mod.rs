@@ -240,6 +240,7 @@ async fn spawn(
     }
     let config = Config {
         store: store.path().to_owned(),
+        inside: true,
         listen: listen.clone(),
         durability: *durability,
         version: program.version.clone(),
@@ -248,17 +249,19 @@ async fn spawn(
     };
     // Before it listens: who waits for it finds what it asks for.
     token::leave(store, token)?;
-    let config = config.write(store)?;
+    config.write(store)?;
     let (log, output) = Log::open(store).map_err(io("open the log", &Log::of(store)))?;
     let more_output = output.try_clone().map_err(io("open the log", log.path()))?;
     // The server never reads its input, but it keeps it open. So nobody else gets the store before
     // the server is really gone, even if we are killed.
     let input = lock.try_clone().map_err(io("lock", store.path()))?;
     let mut command = Command::from(guard.command(&program.path));
-    command.arg("--config").arg(&config).stdin(input).stdout(output).stderr(more_output);
+    // Whoever owns a folder above the store may put another in its place at any moment: it is entered, not named.
+    command.current_dir(store.itself()).args(["--config", config::FILE]);
+    command.stdin(input).stdout(output).stderr(more_output);
     command.kill_on_drop(true);
     let mut child = command.spawn().map_err(io("start", &guard.executable))?;
-    match ready::ready(&mut child, store.path(), token, &log).await {
+    match ready::ready(&mut child, &store.itself(), token, &log).await {
         Ok(url) => {
             debug!(pid = child.id(), url, ready_after = ?since.elapsed(), "nats-server started");
             Ok(Spawned { child, url, log })

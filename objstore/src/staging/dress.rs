@@ -44,7 +44,8 @@ impl Owner {
 /// The permission bits of a copy. Set-user-id, set-group-id and sticky bits belong to the original. In another group the
 /// copy is no more to its members than the original was to everybody, as they may be.
 fn mode_of_copy(mode: u32, same_group: bool) -> u32 {
-    let mode = mode & 0o777;
+    // In a sticky folder others write beside one another; without that bit they would write over one another.
+    let mode = if mode & 0o1000 == 0 { mode & 0o777 } else { mode & 0o755 };
     if same_group { mode } else { mode & (0o707 | (mode & 0o007) << 3) }
 }
 
@@ -100,7 +101,8 @@ fn own(
 
 /// Mode and owner that folders of an output get when they are made, for each from the outputs' root down. `parent` is
 /// relative to that root. A folder of another name than its source's is made for nobody else.
-pub(super) fn of_folders(source: &Path, parent: &Path) -> Vec<(u32, Option<Owner>)> {
+#[must_use]
+pub fn of_folders(source: &Path, parent: &Path) -> Vec<(u32, Option<Owner>)> {
     let mut sources = source.ancestors().skip(1);
     let mut found: Vec<_> = parent
         .ancestors()
@@ -111,7 +113,7 @@ pub(super) fn of_folders(source: &Path, parent: &Path) -> Vec<(u32, Option<Owner
             });
             match above.and_then(|above| above.metadata().ok()) {
                 // Its owner must be able to write into it until the end.
-                Some(found) => (found.mode() & 0o777 | 0o700, Some(Owner::of(&found))),
+                Some(found) => (found.mode() & 0o1777 | 0o700, Some(Owner::of(&found))),
                 None => (0o700, None),
             }
         })
@@ -141,7 +143,7 @@ mod tests {
             (0o664, 0o664, 0o644),
             (0o604, 0o604, 0o604),
             (0o6755, 0o755, 0o755),
-            (0o1777, 0o777, 0o777),
+            (0o1777, 0o755, 0o755),
             (0o070, 0o070, 0o000),
         ] {
             assert_eq!(mode_of_copy(mode, true), same, "{mode:o}");

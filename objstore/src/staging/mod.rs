@@ -20,7 +20,7 @@ mod sync;
 mod uploads;
 
 pub use client::{Grant, Permission, Stager, Upload};
-pub use dress::{Attributes, Owner, dress_dir};
+pub use dress::{Attributes, Owner, dress_dir, of_folders};
 pub use inputs::{InputFile, OpenInput};
 pub use parts::{
     BAD_DIR, Own, PART_DIR, Parts, Replaced, Target, hash_file, mtime_ns, part_folder, remove_parts,

@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use bagpress_broker::quote;
 use bagpress_objstore::beneath::Dir;
-use bagpress_objstore::staging::{Owner, dress_dir, mtime_ns};
+use bagpress_objstore::staging::{Owner, dress_dir, mtime_ns, of_folders};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
-use super::{read_target, write_path};
+use super::{read_path, read_target, write_path};
 use crate::message;
 
 /// One line of `folders.jsonl`.
@@ -23,6 +23,9 @@ pub(crate) struct FolderEntry {
     /// Where it belongs, below the outputs' folder.
     #[serde(serialize_with = "write_path", deserialize_with = "read_target")]
     pub(crate) target: PathBuf,
+    /// The folder that it is made after, absolute. Those above lend their modes to those above it.
+    #[serde(default, serialize_with = "write_path", deserialize_with = "read_path")]
+    pub(crate) source: PathBuf,
     /// Its permission bits.
     pub(crate) mode: u32,
     /// Its modification time, ns since 1970.
@@ -34,9 +37,9 @@ pub(crate) struct FolderEntry {
 
 impl FolderEntry {
     /// The folder that is to be as `metadata` says.
-    pub(crate) fn new(target: PathBuf, metadata: &fs::Metadata) -> Self {
-        let (mode, mtime_ns) = (metadata.mode() & 0o777, mtime_ns(metadata));
-        Self { target, mode, mtime_ns, owner: Some(Owner::of(metadata)) }
+    pub(crate) fn new(target: PathBuf, source: &Path, metadata: &fs::Metadata) -> Self {
+        let (mode, mtime_ns) = (metadata.mode() & 0o1777, mtime_ns(metadata));
+        Self { target, source: source.to_owned(), mode, mtime_ns, owner: Some(Owner::of(metadata)) }
     }
 }
 
@@ -102,6 +105,10 @@ fn make_one(entry: &FolderEntry, root: &Dir, implicitly: &mut HashSet<PathBuf>) 
             made => {
                 made?;
                 implicitly.insert(folder.to_path_buf());
+                let modes = of_folders(&entry.source.join("entry"), &entry.target);
+                if let Some((mode, owner)) = modes.get(folder.components().count() - 1) {
+                    dress_dir(&root.dir(folder)?, *mode, *owner)?;
+                }
             }
         }
     }
@@ -171,6 +178,7 @@ mod tests {
         let lines: Vec<_> = ["a/b/c", "a/b", "a"]
             .map(|target| FolderEntry {
                 target: target.into(),
+                source: PathBuf::new(),
                 mode: 0o750,
                 mtime_ns: long_ago,
                 owner: Some(owner()),
@@ -200,6 +208,7 @@ mod tests {
         let lines = ["a/b", "c"]
             .map(|target| FolderEntry {
                 target: target.into(),
+                source: PathBuf::new(),
                 mode: 0o755,
                 mtime_ns: 0,
                 owner: None,

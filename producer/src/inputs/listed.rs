@@ -161,7 +161,7 @@ impl Listed<'_, '_> {
             self.finder.leave_out(why, folder.shown);
             return Ok(());
         }
-        let mut entry = FolderEntry::new(folder.target, metadata);
+        let mut entry = FolderEntry::new(folder.target, folder.path, metadata);
         if !fs::read_dir(folder.path).is_ok_and(|mut entries| entries.next().is_none()) {
             entry.mode |= 0o700; // what belongs in it must find its way there
         }

@@ -133,7 +133,7 @@ impl Walk<'_, '_> {
         self.open.push(Open {
             path: entry.path().to_owned(),
             has_content: false,
-            made_as: FolderEntry::new(folder.target, &metadata),
+            made_as: FolderEntry::new(folder.target, entry.path(), &metadata),
         });
         Ok(true)
     }
