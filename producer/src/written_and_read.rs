@@ -26,14 +26,19 @@ use crate::trust::Trust;
 fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
         result().prop_map(|result| Entry::Outcome(Arc::new(result))),
-        any::<(u32, u32)>().prop_map(|(index, round)| Entry::Begun { index, round, input: None }),
-        any::<(u32, u32, u64, i64, u32, u64)>().prop_map(
-            |(index, round, bytes, mtime_ns, mode, inode)| {
+        begun().prop_map(|(index, round)| Entry::Begun { index, round, input: None }),
+        (begun(), any::<(u64, i64, u32, u64)>()).prop_map(
+            |((index, round), (bytes, mtime_ns, mode, inode))| {
                 let input = Some(InputNow { bytes, mtime_ns, mode, inode });
                 Entry::Begun { index, round, input }
             }
         ),
     ]
+}
+
+/// A task and a round that there may be.
+fn begun() -> impl Strategy<Value = (u32, u32)> {
+    (0..limits::BAG_TASKS_MAX, 0..=limits::ROUND_MAX)
 }
 
 /// What a line keeps: the run folder has the specification.
