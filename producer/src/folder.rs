@@ -73,6 +73,7 @@ impl RunFolder {
     pub fn make(runs: &Path, name: &RunName, results: ResultPath, trust: Trust) -> Result<Self> {
         let path = Self::path_of(runs, name, results);
         let around = runs.join(name.as_str());
+        let is_new = path.symlink_metadata().is_err();
         DirBuilder::new()
             .recursive(true)
             .mode(ABOVE_MODE)
@@ -83,8 +84,13 @@ impl RunFolder {
         trust.check(&around, &fstat(&run)?)?;
         let held = make_dir(&run, results.as_str());
         let folder = Self { held: held.map_err(|e| cannot_be_made(&path, &e))?, path, trust };
-        folder.check()?;
-        folder.make_inside().inspect_err(|_| folder.remove_empty())?;
+        let made = folder.check().and_then(|()| folder.make_inside());
+        // What was there before is somebody's, and may be a run's.
+        made.inspect_err(|_| {
+            if is_new {
+                folder.remove_empty()
+            }
+        })?;
         Ok(folder)
     }
 
