@@ -88,7 +88,7 @@ impl RunFolder {
         // What was there before is somebody's, and may be a run's.
         made.inspect_err(|_| {
             if is_new {
-                folder.remove_empty()
+                folder.remove_empty();
             }
         })?;
         Ok(folder)

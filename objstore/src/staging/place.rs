@@ -101,7 +101,7 @@ impl Parts {
                 let (mode, owner) = modes.as_ref().map_or((0o700, None), |modes| modes[at]);
                 match dress_dir(&above, mode, owner) {
                     Err(error) if cannot_be_had(&error) => {
-                        self.note_undressed(&target.path, &error)
+                        self.note_undressed(&target.path, &error);
                     }
                     dressed => dressed?,
                 }
