@@ -181,8 +181,10 @@ async fn a_file_that_does_not_fit(how: &str) {
     // As long as there was no room, nobody compressed it again: it was given back before anything was executed.
     let given_back = fs::read_to_string(place.path(&run_of("t", how)).join("attempts.jsonl"));
     let given_back = given_back.unwrap_or_default();
+    // A small one may have come in the moment in which the large one had taken the last of the room.
+    let of_the_large_one = given_back.lines().filter(|line| line.contains("\"index\":0,"));
     let (early, late): (Vec<_>, Vec<_>) =
-        given_back.lines().partition(|line| line.contains("needed for in/large.gz"));
+        of_the_large_one.partition(|line| line.contains("needed for in/large.gz"));
     assert!(!staged || early.len() >= 3, "{how}: {given_back}");
     assert!(late.len() <= 3, "{how}: {given_back}");
     let in_place = late.iter().any(|line| line.contains("write the part file: No space left"));

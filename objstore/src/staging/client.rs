@@ -406,7 +406,8 @@ impl Upload {
     /// there was: nobody is to execute the task again before there is more.
     pub(crate) async fn abandon(self, failed: &Failed) {
         let Some(share) = self.share else { return };
-        let bytes = spawn_blocking(move || share.remove_part()).await.unwrap_or(0);
+        // At once: whatever comes between finds a disk without any room.
+        let bytes = share.remove_part();
         if failed.cause == Cause::Full {
             let (index, round) = (self.id.index, self.id.round);
             let no_room = NoRoom { v: limits::WIRE_VERSION, index, round, bytes };
