@@ -207,9 +207,11 @@ async fn a_second_execution_changes_nothing(way: &Way) -> Outcome {
         Opened::HaveIt(line) => assert_eq!(line.execution, first.execution),
         Opened::Go(ready) => {
             drop(ready);
-            let (_, stored) = way.put(&second).await?;
-            let Stored::Object(info) = stored else { return Err("not adopted".into()) };
-            assert_eq!(info.digest, Digest::of(&made));
+            let (other, stored) = way.put(&second).await?;
+            let Stored::Object(info) = stored else { return Err("no object".into()) };
+            // Other bytes are not adopted: they stay beside what is there until the commit decides.
+            assert_eq!(info.digest, Digest::of(&other));
+            assert_ne!(info.name, subjects::output_name(11));
         }
         other => return Err(format!("{other:?}").into()),
     }
@@ -229,7 +231,10 @@ async fn a_second_execution_that_began_before_changes_nothing(way: &Way) -> Outc
 
     match carried.close(late.len() as u64, &Digest::of(&late)).await? {
         Stored::Decided(line) => assert_eq!(line.execution, first.execution),
-        Stored::Object(info) => assert_eq!(info.digest, Digest::of(&made)),
+        Stored::Object(info) => {
+            assert_eq!(info.digest, Digest::of(&late));
+            assert_ne!(info.name, subjects::output_name(12));
+        }
         other => return Err(format!("{other:?}").into()),
     }
 
