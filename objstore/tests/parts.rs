@@ -234,7 +234,7 @@ fn each_bag_of_a_folder_has_part_files_and_a_nonce_of_its_own() -> Outcome {
 
     other.sweep(folder.id.index, folder.id.round);
     assert!(other.listed().is_empty());
-    assert_eq!(remove_parts(root, &"b-2".parse()?)?, 1, "its nonce");
+    assert_eq!(remove_parts(folder.parts.outputs(), &"b-2".parse()?)?, 1, "its nonce");
     other.remove()?;
 
     assert_eq!(fs::read_dir(root.join(PART_DIR))?.count(), 1);
@@ -258,7 +258,7 @@ fn a_bag_begins_while_others_end_in_the_same_folder() -> Outcome {
                     let part = parts.part(0, 0, &Execution::random());
                     fs::write(&part, b"output")?;
                     assert_eq!(parts.listed().len(), 1);
-                    assert_eq!(remove_parts(root, &bag)?, 2);
+                    assert_eq!(remove_parts(parts.outputs(), &bag)?, 2);
                 }
                 Ok::<_, io::Error>(())
             })

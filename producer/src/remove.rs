@@ -10,7 +10,7 @@ use bagpress_broker::quote::{name, words};
 use bagpress_broker::server::{self, remove_store};
 use bagpress_broker::{BagState, Broker, limits};
 use bagpress_objstore::beneath::Dir;
-use bagpress_objstore::staging::{BAD_DIR, PART_DIR, hash_file, part_folder};
+use bagpress_objstore::staging::{BAD_DIR, hash_file, part_folder, remove_parts};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
@@ -267,16 +267,6 @@ fn remove_from_out(
         }
     }
     Ok(())
-}
-
-/// Removes a bag's part files beneath the outputs' folder, and counts them; other bags keep theirs.
-pub(crate) fn remove_parts(root: &Dir, bag: &BagId) -> io::Result<u64> {
-    let parts = part_folder(Path::new(""), bag);
-    let files = count(root, &parts)?;
-    root.remove_all(&parts)?;
-    // It stays where another bag has part files.
-    root.remove_dir(Path::new(PART_DIR)).ok();
-    Ok(files)
 }
 
 /// What a run writes into its folder. The specification goes last of all: while it is there, the folder is a run's, and

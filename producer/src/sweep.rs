@@ -12,12 +12,12 @@ use bagpress_broker::quote::name;
 use bagpress_broker::server::{self, remove_store};
 use bagpress_broker::{BagLine, BagState, Broker, limits, machine};
 use bagpress_objstore::beneath::Dir;
-use bagpress_objstore::staging::part_folder;
+use bagpress_objstore::staging::{part_folder, remove_parts};
 use serde::Serialize;
 
 use crate::accept::open_bucket;
 use crate::folder::{GatherLock, RunFolder, SPECIFICATION, STORE, SUMMARY};
-use crate::remove::{Kept, remove_parts};
+use crate::remove::Kept;
 use crate::spec::Specification;
 use crate::trust::Trust;
 use crate::{glance, lease};

@@ -40,9 +40,10 @@ fn doubt(owner: u32, mode: u32, us: u32) -> Option<Doubt> {
     foreign.or((mode & OTHERS_WRITE != 0).then_some(Doubt::Mode(mode)))
 }
 
-/// Whether everybody may put something else in the place of what is in a folder of this mode.
-fn lets_everybody_rename(mode: u32) -> bool {
-    mode & EVERYBODY_WRITES != 0 && mode & STICKY == 0
+/// Whether others may put something else in the place of what is in a folder of this mode. The sticky bit binds everybody
+/// but the folder's owner, who is to be us or root.
+fn lets_others_rename(owner: u32, mode: u32, us: u32) -> bool {
+    mode & EVERYBODY_WRITES != 0 && (mode & STICKY == 0 || ![0, us].contains(&owner))
 }
 
 impl Trust {
@@ -91,9 +92,7 @@ impl Trust {
             let above = statat(&folder, up, AtFlags::empty()).map_err(io::Error::from);
             let above = above.with_context(|| format!("look at {}", name(path.join(up))))?;
             let mode = above.st_mode & 0o7777;
-            // Sticky binds everybody but the owner of the folder.
-            let owned = [0, geteuid().as_raw()].contains(&above.st_uid);
-            if lets_everybody_rename(mode) || !owned && mode & EVERYBODY_WRITES != 0 {
+            if lets_others_rename(above.st_uid, mode, geteuid().as_raw()) {
                 let above = name(path.join(up));
                 return Err(Usage::error(
                     format!(
@@ -124,7 +123,15 @@ mod tests {
 
     #[test]
     fn everybody_can_rename_where_everybody_can_write_and_it_is_not_sticky() {
-        assert!(lets_everybody_rename(0o777) && lets_everybody_rename(0o2773));
-        assert!(!lets_everybody_rename(0o1777) && !lets_everybody_rename(0o775));
+        for (owner, mode, lets) in [
+            (7, 0o777, true),
+            (0, 0o2773, true),
+            (7, 0o1777, false),
+            (0, 0o1777, false),
+            (8, 0o1777, true),
+            (7, 0o775, false),
+        ] {
+            assert_eq!(lets_others_rename(owner, mode, 7), lets, "{owner} {mode:o}");
+        }
     }
 }

@@ -210,7 +210,7 @@ impl Sealed {
 }
 
 /// An object's metadata as it was read, to be written again.
-fn wire_of(info: &Info) -> ObjectInfo {
+pub(super) fn wire_of(info: &Info) -> ObjectInfo {
     ObjectInfo {
         name: info.name.clone(),
         description: (!info.description.is_empty()).then(|| info.description.clone()),

@@ -182,6 +182,7 @@ mod tests {
     use proptest::collection::hash_map;
     use proptest::prelude::*;
 
+    use super::super::commit::wire_of;
     use super::*;
 
     fn info() -> impl Strategy<Value = Info> {
@@ -209,28 +210,10 @@ mod tests {
         )
     }
 
-    /// As a writer of ours writes it.
-    fn written(info: &Info) -> ObjectInfo {
-        ObjectInfo {
-            name: info.name.clone(),
-            description: (!info.description.is_empty()).then(|| info.description.clone()),
-            metadata: info.metadata.clone(),
-            headers: None,
-            options: None,
-            bucket: info.bucket.clone(),
-            nuid: info.token.clone(),
-            size: usize::try_from(info.bytes).unwrap(),
-            chunks: usize::try_from(info.chunks).unwrap(),
-            modified: info.modified.map(Into::into),
-            digest: Some(write_digest(&info.digest)),
-            deleted: false,
-        }
-    }
-
     proptest! {
         #[test]
         fn metadata_reads_back(info in info()) {
-            let payload = serde_json::to_vec(&written(&info)).unwrap();
+            let payload = serde_json::to_vec(&wire_of(&info)).unwrap();
             let lookup = Lookup::read(&info.bucket, info.sequence, &payload);
             prop_assert_eq!(lookup, Lookup::Found(info));
         }

@@ -18,6 +18,7 @@ use tokio::task::spawn_blocking;
 
 use super::messages::{
     CLOSE, CRC, Came, Chunked, Close, Closed, FAILED, InputRequest, NoRoom, OFFSET, Open, Opened,
+    Share,
 };
 use super::parts::part_name;
 use super::receiver::xfer;
@@ -113,14 +114,7 @@ impl Stager {
             Opened::Go(go) => {
                 let share = match go.share {
                     Some(share) => {
-                        let proving = self.clone();
-                        let part = part_name(id.index, id.round, execution);
-                        // A disk that hangs keeps a thread of its own waiting, not those of everybody.
-                        let proved = spawn_blocking(move || {
-                            let Shared { allowed, proofs, .. } = &*proving.shared;
-                            proofs.prove(allowed, share, &part)
-                        });
-                        proved.await.ok().flatten()
+                        self.proved(share, part_name(id.index, id.round, execution)).await
                     }
                     None => None,
                 };
@@ -147,6 +141,21 @@ impl Stager {
         let mut absent = self.shared.absent.lock().unwrap_or_else(PoisonError::into_inner);
         absent.retain(|_, since| since.elapsed() < limits::GATHERER_ABSENT_FOR);
         absent.contains_key(bag)
+    }
+
+    /// The folder that a gatherer shares, if it is the one that it says.
+    async fn proved(&self, share: Share, part: String) -> Option<SharedFolder> {
+        let Shared { allowed, proofs, .. } = &*self.shared;
+        if let Some(known) = proofs.recall(allowed, &share, &part) {
+            return Some(known);
+        }
+        let proving = self.clone();
+        // A disk that hangs keeps a thread of its own waiting, not those of everybody.
+        let proved = spawn_blocking(move || {
+            let Shared { allowed, proofs, .. } = &*proving.shared;
+            proofs.prove(allowed, &share, &part)
+        });
+        proved.await.ok().flatten()
     }
 
     /// One request to a bag's gatherer; None if nobody gathers it.

@@ -362,18 +362,6 @@ pub(super) fn name_of(part: &Path) -> io::Result<&Path> {
     part.file_name().map(Path::new).ok_or_else(|| Errno::INVAL.into())
 }
 
-/// Removes what `bag` has of part files below `root`, and counts the files. Other bags keep theirs.
-///
-/// # Errors
-///
-/// What the system said.
-pub fn remove_parts(root: &Path, bag: &BagId) -> io::Result<u64> {
-    match Dir::open(root) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        root => remove_folder(&root?, Path::new(bag.as_str())),
-    }
-}
-
 /// Makes a bag's folder and around it the one of all bags, which another bag may remove between the two steps, as it
 /// is empty then. It is for us alone: an older one is made so, and that of another user is refused.
 fn private_folder(root: &Dir, bag: &BagId) -> io::Result<Dir> {
@@ -412,9 +400,13 @@ fn private_folder(root: &Dir, bag: &BagId) -> io::Result<Dir> {
     Ok(private)
 }
 
-/// Removes a bag's folder, counts its files, and removes the folder around it if no other bag is there.
-fn remove_folder(root: &Dir, bag: &Path) -> io::Result<u64> {
-    let folder = Path::new(PART_DIR).join(bag);
+/// Removes what `bag` has of part files beneath `root`, and counts the files. Other bags keep theirs.
+///
+/// # Errors
+///
+/// What the system said; that there are none is fine.
+pub fn remove_parts(root: &Dir, bag: &BagId) -> io::Result<u64> {
+    let folder = part_folder(Path::new(""), bag);
     let files = match root.dir(&folder).and_then(|folder| folder.entries()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         files => files?.len() as u64,

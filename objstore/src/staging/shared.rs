@@ -50,6 +50,11 @@ pub struct Shared {
 }
 
 impl Shared {
+    fn of(folder: Dir, path: &Path, share: &Share, part: &str) -> Self {
+        let (same_kernel, input) = (share.same_kernel, share.input.clone());
+        Self { folder, part: path.join(part), same_kernel, input }
+    }
+
     fn part_name(&self) -> &Path {
         self.part.file_name().map_or(Path::new(""), Path::new)
     }
@@ -89,20 +94,19 @@ impl Shared {
 pub(super) struct Proofs(Mutex<HashMap<PathBuf, (String, Dir)>>);
 
 impl Proofs {
+    /// The folder of a share that was proved before. Asks no disk.
+    pub(super) fn recall(&self, allowed: &Allowed, share: &Share, part: &str) -> Option<Shared> {
+        let path = allowed_folder(allowed, share)?;
+        let (_, folder) =
+            self.lock().get(path).filter(|(nonce, _)| *nonce == share.nonce).cloned()?;
+        Some(Shared::of(folder, path, share, part))
+    }
+
     /// Holds the folder of a share, if it is allowed, closed to others, and the very one that the gatherer sees: then its
     /// nonce is in it. Blocks.
-    pub(super) fn prove(&self, allowed: &Allowed, share: Share, part: &str) -> Option<Shared> {
-        let path = share.part.parent()?;
-        let input = share.input.as_ref();
-        let readable = input.is_none_or(|input| is_below(&input.path, &allowed.read));
-        // What its gatherer calls the part file is for those who read this; a worker gives it its own name.
-        if !readable || share.nonce_file.parent() != Some(path) || !is_below(path, &allowed.write) {
-            return None;
-        }
-        let known = self.lock().get(path).filter(|(nonce, _)| *nonce == share.nonce).cloned();
-        let folder = if let Some((_, folder)) = known { folder } else { self.hold(path, &share)? };
-        let (part, same_kernel, input) = (path.join(part), share.same_kernel, share.input);
-        Some(Shared { folder, part, same_kernel, input })
+    pub(super) fn prove(&self, allowed: &Allowed, share: &Share, part: &str) -> Option<Shared> {
+        let path = allowed_folder(allowed, share)?;
+        Some(Shared::of(self.hold(path, share)?, path, share, part))
     }
 
     /// Holds a folder that is proved, and remembers it.
@@ -123,6 +127,15 @@ impl Proofs {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, (String, Dir)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The folder of a share, if all that it names is allowed. What its gatherer calls the part file is for those who read
+/// messages; a worker gives it its own name.
+fn allowed_folder<'share>(allowed: &Allowed, share: &'share Share) -> Option<&'share Path> {
+    let path = share.part.parent()?;
+    let readable = share.input.as_ref().is_none_or(|input| is_below(&input.path, &allowed.read));
+    let one_folder = share.nonce_file.parent() == Some(path);
+    (readable && one_folder && is_below(path, &allowed.write)).then_some(path)
 }
 
 /// Whether a path leads below one of the roots, as far as its text tells; who opens it follows no link.
