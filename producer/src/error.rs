@@ -1,4 +1,6 @@
-//! What ends a command, and what its exit code says.
+//! What a person is told: lines at the terminal, and what ends a command with which exit code.
+
+use std::io::Write;
 
 /// An error that a person can mend before anything has started.
 #[derive(Debug, thiserror::Error)]
@@ -60,4 +62,12 @@ impl Unwritable {
 pub struct Interrupted {
     /// The run folder.
     pub folder: String,
+}
+
+/// Says something to the person at the terminal, on stderr.
+///
+/// It is one line whatever is in it: nothing that others have named moves the cursor or forges another.
+pub fn message(line: &str) {
+    // A stderr that nobody can write to has nobody to tell.
+    writeln!(std::io::stderr(), "{}", bagpress_broker::quote::words(line)).ok();
 }

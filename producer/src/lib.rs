@@ -6,80 +6,31 @@
 //! summary ◄─ ledger ◄─ accept ◄─ gather ◄─ outcomes ◄────┘
 //! ```
 
-mod accept;
-#[cfg(test)]
-mod any_order;
-pub mod cancel;
-mod dispatch;
-mod ends;
+mod check;
+mod claim;
+mod deliver;
 mod error;
-mod failures;
-mod fetch;
-mod files;
-pub mod folder;
-mod from_start;
 pub mod gather;
-mod glance;
-mod history;
-mod input_again;
-mod inputs;
-mod journal;
-mod lease;
-mod ledger;
 pub mod local;
-mod lock;
-mod manifest;
-mod offers;
-mod outcomes;
-mod patience;
-mod plan;
-mod preview;
-mod progress;
 mod publish;
-#[cfg(feature = "testing")]
-pub mod read_back;
-mod rebuild;
-pub mod remove;
-mod request;
-mod requirements;
-mod rerun;
-mod room;
-pub mod run;
-mod spec;
-mod standstill;
-mod stats;
+mod run_folder;
 pub mod status;
-mod status_text;
 pub mod submit;
 mod summary;
-pub mod sweep;
-mod tally;
-pub mod task_status;
-mod trust;
-mod vanished;
-mod verify;
-mod wake;
-mod watch;
-mod why;
-#[cfg(test)]
-mod written_and_read;
+mod upkeep;
 
-use std::io::Write;
-
-pub use error::{Cancelled, Interrupted, Stalled, Unwritable, Usage};
-pub use failures::{Failure, Failures, write_failed};
-pub use folder::{GatherLock, RunFolder};
-pub use preview::{Preview, Refused, preview};
-pub use requirements::wait_for_streams;
-pub use spec::{Data, Specification};
+pub use check::verify::{Verified, verify};
+pub use claim::requirements::wait_for_streams;
+pub use error::{Cancelled, Interrupted, Stalled, Unwritable, Usage, message};
+pub use run_folder::folder::RunFolder;
+#[cfg(feature = "testing")]
+pub use run_folder::ledger::read_back;
+pub use run_folder::lock::GatherLock;
+pub use run_folder::specification::{Data, Specification};
+pub use run_folder::trust::Trust;
+pub use status::task as task_status;
+pub use submit::prepare as run;
+pub use submit::preview::{Preview, Refused, preview};
 pub use summary::Summary;
-pub use trust::Trust;
-pub use verify::{Verified, verify};
-
-/// Says something to the person at the terminal, on stderr.
-///
-/// It is one line whatever is in it: nothing that others have named moves the cursor or forges another.
-pub fn message(line: &str) {
-    // A stderr that nobody can write to has nobody to tell.
-    writeln!(std::io::stderr(), "{}", bagpress_broker::quote::words(line)).ok();
-}
+pub use summary::failures::{Failure, Failures, write_failed};
+pub use upkeep::{cancel, remove, sweep};

@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::folder::RunFolder;
+use crate::run_folder::folder::RunFolder;
 
 /// What a local cluster is made of.
 #[derive(Debug, Clone)]
@@ -146,7 +146,7 @@ impl Cluster {
                     Some((number, pid, status)) = ends.next() => {
                         let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
                         warn!(number, pid, status, "local worker ended");
-                        crate::message(&format!("note: local worker {number} ended ({status})"));
+                        crate::error::message(&format!("note: local worker {number} ended ({status})"));
                         if let Some(pid) = pid {
                             // Nobody listens when the bag is over.
                             self.ended.try_send(pid).ok();
@@ -219,12 +219,12 @@ pub async fn follow_up(server: &mut Server, happened: Happened) -> Result<()> {
         Happened::Ended(error) => {
             return Err(anyhow::Error::from(error).context("the local server is gone"));
         }
-        Happened::DiskFull => crate::message(&format!(
+        Happened::DiskFull => crate::error::message(&format!(
             "note: the broker's disk is full at {store}; free some space there, the server is then restarted"
         )),
         Happened::RoomAgain => {
             server.restart().await.context("restart the server that had met a full disk")?;
-            crate::message(&format!(
+            crate::error::message(&format!(
                 "note: there is room at {store} again, the server was restarted"
             ));
         }

@@ -1,0 +1,5 @@
+//! Outputs read again: verified, found to be broken, and ledger lines rebuilt from them.
+
+pub(crate) mod input_again;
+pub(crate) mod rebuild;
+pub(crate) mod verify;

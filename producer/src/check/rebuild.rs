@@ -1,0 +1,85 @@
+//! A ledger that lost lines, rebuilt from the outputs themselves.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use bagpress_broker::ids::Execution;
+use bagpress_broker::result::{Done, FileId, Outcome, Place, TaskResult, Times, wall_clock_us};
+use bagpress_broker::{limits, quote};
+use bagpress_objstore::beneath::Dir;
+use bagpress_objstore::staging::{Plan as _, hash_file};
+
+use crate::check::input_again;
+use crate::check::verify::{check_file, open_output};
+use crate::run_folder::ledger::line::Entry;
+use crate::run_folder::plan::BagPlan;
+
+/// Lines that share one write.
+const BATCH: usize = 64;
+
+/// Writes a line for each task without an outcome whose output is there, under its final name below
+/// `root`, and decompresses to the task's input, byte for byte. Returns how many.
+///
+/// # Errors
+///
+/// If the ledger cannot be written, or the list of inputs cannot be read.
+pub(crate) fn from_outputs(plan: &BagPlan, root: &Path) -> Result<usize> {
+    let (mut found, mut rebuilt) = (Vec::new(), 0);
+    let outputs = match Dir::open(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        outputs => outputs.with_context(|| format!("open {}", quote::name(root)))?,
+    };
+    for index in 0..plan.specification.tasks {
+        if plan.ledger.is_decided(index) {
+            continue;
+        }
+        let path = plan.target(index).context("find the output's name")?.path;
+        let Some(done) = examine(plan, index, &outputs, &path) else { continue };
+        let file = outputs.metadata(&path).ok().and_then(|metadata| FileId::of(&metadata));
+        found.push(Entry::Outcome(Arc::new(result(plan, index, done, file))));
+        if found.len() == BATCH {
+            rebuilt += append(plan, &mut found)?;
+        }
+    }
+    Ok(rebuilt + append(plan, &mut found)?)
+}
+
+fn append(plan: &BagPlan, found: &mut Vec<Entry>) -> Result<usize> {
+    plan.ledger.append(found, |_| 0).context("append to the ledger")?;
+    Ok(std::mem::take(found).len())
+}
+
+/// What an output is worth: nothing, unless it gives its input again.
+fn examine(plan: &BagPlan, index: u32, outputs: &Dir, path: &Path) -> Option<Done> {
+    let (output_digest, output_bytes) = hash_file(outputs, path).ok()?;
+    let (input_digest, input_bytes) = input_again::digest_of(plan, index).ok()?;
+    let done = Done {
+        input_bytes,
+        input_digest,
+        output_bytes,
+        output_digest,
+        place: Place::Staged,
+        verified: true,
+    };
+    let file = open_output(outputs, path).ok()?;
+    check_file(&plan.specification.codec, &file, &done).ok().map(|()| done)
+}
+
+fn result(plan: &BagPlan, index: u32, done: Done, file: Option<FileId>) -> TaskResult {
+    TaskResult {
+        v: limits::WIRE_VERSION,
+        bag: plan.specification.bag.clone(),
+        index,
+        round: plan.ledger.round(index),
+        execution: Execution::random(),
+        attempt: 1,
+        worker: "gatherer".to_owned(),
+        host: String::new(),
+        outcome: Outcome::Done(done),
+        times: Times { made_us: wall_clock_us(), ..Times::default() },
+        descriptor: None,
+        file,
+    }
+}

@@ -1,0 +1,334 @@
+//! Every output, hashed and decompressed again.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use bagpress_broker::quote::name;
+use bagpress_broker::result::{Done, TaskResult};
+use bagpress_broker::{Address, Broker, Patience, Role, subjects};
+use bagpress_codec::{Codec, Hasher, SEGMENT_BYTES};
+use bagpress_objstore::beneath::Dir;
+use bagpress_objstore::object_ref::Bucket;
+use bagpress_objstore::staging::Plan as _;
+
+use crate::check::input_again;
+use crate::claim::buckets::open_bucket;
+use crate::run_folder::folder::RunFolder;
+use crate::run_folder::from_start::FromStart;
+use crate::run_folder::plan::BagPlan;
+use crate::run_folder::plan::open_plan;
+use crate::run_folder::specification::Specification;
+
+/// What verifying found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Verified {
+    /// Outputs that give their inputs again.
+    pub good: u64,
+    /// Outputs that do not, each with why.
+    pub bad: Vec<(String, String)>,
+    /// Outputs that are what the ledger says, and were made of something else than their inputs, each with why. Looked for
+    /// only where inputs are compared.
+    pub not_of_input: Vec<(String, String)>,
+    /// Outputs whose inputs are not what they were when the bag was made, so that nobody can tell, each with why.
+    pub not_compared: Vec<(String, String)>,
+    /// Tasks without an outcome.
+    pub missing: u64,
+    /// Tasks that failed: there is nothing to verify.
+    pub failed: u64,
+    /// Ledger lines that cannot be used.
+    pub bad_lines: u64,
+}
+
+impl Verified {
+    /// Whether everything is as it should be.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        let found = [&self.bad, &self.not_of_input, &self.not_compared];
+        found.iter().all(|found| found.is_empty()) && self.missing == 0 && self.failed == 0
+    }
+
+    fn add(&mut self, name: String, checked: Checked) {
+        match checked {
+            Ok(()) => self.good += 1,
+            Err(Flaw::Bad(why)) => self.bad.push((name, why)),
+            Err(Flaw::NotOfInput(why)) => self.not_of_input.push((name, why)),
+            Err(Flaw::NotCompared(why)) => self.not_compared.push((name, why)),
+        }
+    }
+}
+
+/// What is wrong with an output.
+#[derive(Debug)]
+enum Flaw {
+    Bad(String),
+    NotOfInput(String),
+    NotCompared(String),
+}
+
+type Checked = Result<(), Flaw>;
+
+/// Compares what an output decompresses to, as `done` has it, with its input made or read anew: a worker that lies about
+/// one lies about the other too.
+fn compare(plan: &BagPlan, index: u32, done: &Done) -> Checked {
+    let input = input_again::digest_of(plan, index);
+    let (digest, bytes) = input.map_err(|failed| Flaw::NotCompared(failed.message))?;
+    if (digest, bytes) == (done.input_digest, done.input_bytes) {
+        return Ok(());
+    }
+    let (other, size) = (done.input_digest, done.input_bytes);
+    if plan.input(index).is_ok_and(|file| file.bytes == 0) {
+        // As below `/proc`: it is another one whenever it is read.
+        return Err(Flaw::NotCompared("its input has no size, and may be made up".to_owned()));
+    }
+    Err(Flaw::NotOfInput(format!(
+        "it was made of {size} bytes, {other}; its input has {bytes}, {digest}"
+    )))
+}
+
+/// Verifies a run: its outputs against the ledger's digests, by decompressing each, and, with `inputs`, by comparing that
+/// with its input, which is made or read anew.
+///
+/// Outputs that are objects only are read from the broker at `address`, or refused without one.
+///
+/// # Errors
+///
+/// If the run cannot be read at all.
+pub async fn verify(
+    folder: &RunFolder,
+    address: Option<&Address>,
+    patience: &Patience,
+    inputs: bool,
+) -> Result<Verified> {
+    let plan = open_plan(folder, Specification::read(folder)?)?;
+    let specification = plan.specification.clone();
+    let mut verified =
+        Verified { bad_lines: plan.ledger.bad_lines.len() as u64, ..Verified::default() };
+    for index in 0..specification.tasks {
+        verified.missing += u64::from(!plan.ledger.is_decided(index));
+        verified.failed += u64::from(plan.ledger.is_failed(index));
+    }
+    let done = done_tasks(&plan)?;
+    let only_objects = specification.has_objects() && !specification.has_files();
+    let plan = Arc::new(plan);
+    let compared = inputs.then(|| plan.clone());
+    if only_objects {
+        let address = address.context("the outputs are objects: name their broker by --server")?;
+        let broker = patience.connect(address, Role::Producer).await?;
+        let checking = objects(&plan, &done, &broker, compared, &mut verified);
+        broker.unless_denied(checking).await?;
+    } else {
+        let root = specification.output_root(folder);
+        let checking = tokio::task::spawn_blocking(move || {
+            files(&plan, &root, &done, compared.as_deref(), verified)
+        });
+        verified = checking.await.context("verify")??;
+    }
+    for found in [&mut verified.bad, &mut verified.not_of_input, &mut verified.not_compared] {
+        found.sort();
+    }
+    Ok(verified)
+}
+
+/// The tasks that are done in the round that counts.
+fn done_tasks(plan: &BagPlan) -> Result<Vec<(Arc<TaskResult>, Done)>> {
+    let mut done = Vec::new();
+    let reading = plan.ledger.outcomes(|result| {
+        if let Some(found) = result.done().cloned() {
+            done.push((result, found));
+        }
+    });
+    reading.with_context(|| format!("read {}", name(plan.ledger.path())))?;
+    Ok(done)
+}
+
+fn files(
+    plan: &BagPlan,
+    root: &Path,
+    done: &[(Arc<TaskResult>, Done)],
+    compared: Option<&BagPlan>,
+    mut verified: Verified,
+) -> Result<Verified> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let held = Dir::open(root).map_err(|error| error.to_string());
+    let open = |target: &Path| {
+        let root = held.as_ref().map_err(String::clone)?;
+        open_output(root, target).map_err(|error| error.to_string())
+    };
+    let checked: Vec<_> = std::thread::scope(|scope| {
+        let work = || {
+            let mut found = Vec::new();
+            while let Some((result, done)) =
+                done.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+            {
+                let name = plan.target(result.index).map(|target| target.path);
+                let checked = name.map_err(anyhow::Error::from).map(|path| {
+                    let codec = &plan.specification.codec;
+                    // There is nothing to look at but what its worker said of its input.
+                    let there = if codec.stores_nothing() {
+                        Ok(())
+                    } else {
+                        open(&path).and_then(|file| check_file(codec, &file, done))
+                    };
+                    let compare =
+                        || compared.map_or(Ok(()), |plan| compare(plan, result.index, done));
+                    (root.join(path), there.map_err(Flaw::Bad).and_then(|()| compare()))
+                });
+                found.push(checked);
+            }
+            found
+        };
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        running.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+    });
+    for checked in checked {
+        let (path, checked): (PathBuf, _) = checked?;
+        verified.add(path.display().to_string(), checked);
+    }
+    Ok(verified)
+}
+
+/// Opens an output beneath the outputs' folder. No link is followed, and nothing but a file is waited for.
+///
+/// # Errors
+///
+/// What the system said; that it is no file.
+pub(crate) fn open_output(root: &Dir, target: &Path) -> io::Result<File> {
+    let file = root.file(target)?;
+    file.ok_or_else(|| io::Error::other("it is no file"))
+}
+
+pub(crate) fn check_file(codec: &Codec, file: &File, done: &Done) -> Result<(), String> {
+    let mut file = FromStart::of(file);
+    check(codec, done, |buffer| {
+        buffer.clear();
+        file.by_ref().take(SEGMENT_BYTES as u64).read_to_end(buffer).map_err(|e| e.to_string())?;
+        Ok(())
+    })
+}
+
+/// Checks one output that `next` hands out piece by piece, ending with an empty one.
+fn check(
+    codec: &Codec,
+    done: &Done,
+    mut next: impl FnMut(&mut Vec<u8>) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut decoder = codec.decoder();
+    let (mut stored, mut input) = (Hasher::new(), Hasher::new());
+    let (mut stored_bytes, mut input_bytes) = (0, 0);
+    let (mut piece, mut unpacked) = (Vec::new(), Vec::new());
+    let mut broken = None;
+    loop {
+        next(&mut piece)?;
+        if piece.is_empty() {
+            break;
+        }
+        stored.update(&piece);
+        stored_bytes += piece.len() as u64;
+        let mut rest = &piece[..];
+        while broken.is_none() && !rest.is_empty() {
+            unpacked.clear();
+            match decoder.read(rest, &mut unpacked, SEGMENT_BYTES) {
+                Ok(consumed) => {
+                    input.update(&unpacked);
+                    input_bytes += unpacked.len() as u64;
+                    rest = &rest[consumed..];
+                    if consumed == 0 && unpacked.is_empty() {
+                        broken = Some("bytes follow its end".to_owned());
+                    }
+                }
+                Err(error) => broken = Some(error.to_string()),
+            }
+        }
+    }
+    // Pieces may end before everything unpacked was taken.
+    while broken.is_none() {
+        unpacked.clear();
+        match decoder.read(&[], &mut unpacked, SEGMENT_BYTES) {
+            Ok(_) if unpacked.is_empty() => break,
+            Ok(_) => {
+                input.update(&unpacked);
+                input_bytes += unpacked.len() as u64;
+            }
+            Err(error) => broken = Some(error.to_string()),
+        }
+    }
+    let digest = stored.finish();
+    if digest != done.output_digest || stored_bytes != done.output_bytes {
+        let (wanted, bytes) = (done.output_digest, done.output_bytes);
+        return Err(format!(
+            "it has {stored_bytes} bytes, {digest}; the ledger says {bytes}, {wanted}"
+        ));
+    }
+    if let Some(why) = broken {
+        return Err(why);
+    }
+    decoder.finish().map_err(|error| error.to_string())?;
+    if input.finish() != done.input_digest || input_bytes != done.input_bytes {
+        return Err("it decompresses to something else than its input".to_owned());
+    }
+    Ok(())
+}
+
+async fn objects(
+    plan: &BagPlan,
+    done: &[(Arc<TaskResult>, Done)],
+    broker: &Broker,
+    compared: Option<Arc<BagPlan>>,
+    verified: &mut Verified,
+) -> Result<()> {
+    let bucket = subjects::bucket(&plan.specification.bag);
+    let bucket = open_bucket(broker, &bucket)?;
+    for (result, done) in done {
+        let name = subjects::output_name(result.index);
+        let there = check_object(&bucket, &name, &plan.specification.codec, done).await;
+        let mut checked = there.map_err(Flaw::Bad);
+        if let (Ok(()), Some(plan)) = (&checked, compared.clone()) {
+            let (index, done) = (result.index, done.clone());
+            let comparing = tokio::task::spawn_blocking(move || compare(&plan, index, &done));
+            checked = comparing.await.context("compare an input")?;
+        }
+        verified.add(format!("obj://{}/{name}", bucket.name()), checked);
+    }
+    Ok(())
+}
+
+async fn check_object(
+    bucket: &Bucket,
+    name: &str,
+    codec: &Codec,
+    done: &Done,
+) -> Result<(), String> {
+    let info = bucket.check_present(name).await.map_err(|error| error.to_string())?;
+    let mut reader = bucket.reader(&info);
+    let (sender, mut pieces) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, String>>(2);
+    let (codec, done) = (*codec, done.clone());
+    let checking = tokio::task::spawn_blocking(move || {
+        check(&codec, &done, |buffer| {
+            buffer.clear();
+            if let Some(piece) = pieces.blocking_recv() {
+                buffer.extend_from_slice(&piece?);
+            }
+            Ok(())
+        })
+    });
+    loop {
+        match reader.next().await {
+            Ok(Some(piece)) => {
+                if sender.send(Ok(piece)).await.is_err() {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                drop(sender.send(Err(error.to_string())).await);
+                break;
+            }
+        }
+    }
+    drop(sender);
+    checking.await.map_err(|error| error.to_string())?
+}

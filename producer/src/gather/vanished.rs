@@ -1,0 +1,146 @@
+//! Outcomes whose bytes are gone, and inputs that the broker lost: run again, not at once and not for ever.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use bagpress_broker::result::{Cause, Failed};
+use bagpress_broker::{Followed, limits};
+
+use crate::deliver::handed::{failure, too_often};
+use crate::gather::Gathering;
+use crate::run_folder::ledger::Key;
+
+/// How often that happened to a task, as far as this gatherer has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Vanished(HashMap<u32, Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    /// The last round whose bytes vanished: its result may be read again before the next one begins.
+    round: u32,
+    times: u32,
+    /// When the next round begins; none once it has.
+    due: Option<Instant>,
+}
+
+/// What is to be done about a task whose bytes vanished.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// A new round begins when [`Vanished::due`] says so.
+    Again,
+    /// It happened too often: the task has failed.
+    Fails(Failed),
+}
+
+impl Vanished {
+    /// Notes that the bytes of a task's outcome in `round` are not there.
+    pub(crate) fn note(&mut self, index: u32, round: u32, now: Instant) -> Next {
+        let seen = self.0.entry(index).or_insert(Seen { round, times: 0, due: None });
+        if seen.times == 0 || round > seen.round {
+            let delay = Cause::BytesLost.give_back_delay(seen.times);
+            *seen = Seen { round, times: seen.times + 1, due: Some(now + delay) };
+        }
+        if seen.times < limits::BYTES_LOST_MAX {
+            return Next::Again;
+        }
+        Next::Fails(too_often(seen.times))
+    }
+
+    /// Forgets a task that has an outcome.
+    pub(crate) fn decided(&mut self, index: u32) {
+        self.0.remove(&index);
+    }
+
+    /// The tasks whose next round is to begin now, each with the round whose bytes vanished.
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<(u32, u32)> {
+        let mut begin = Vec::new();
+        for (index, seen) in &mut self.0 {
+            if seen.due.take_if(|due| *due <= now).is_some() {
+                begin.push((*index, seen.round));
+            }
+        }
+        begin.sort_unstable();
+        begin
+    }
+
+    /// The tasks whose next round is to begin later.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().filter(|(_, seen)| seen.due.is_some()).map(|(index, _)| *index)
+    }
+}
+
+impl Gathering {
+    /// Sees to outcomes that are nothing to count. Returns those that are to be counted in their
+    /// place, as nobody gets these tasks any more.
+    ///
+    /// Their inputs are freed, as of tasks that are done, and put again for the next round: what waits must not
+    /// take the room of what is to be published before it.
+    pub(crate) async fn vanish(&mut self, lost: Vec<u32>) -> Vec<Followed> {
+        self.publisher.free_inputs(lost.iter().copied()).await;
+        let (bag, now) = (&self.plan.specification.bag, Instant::now());
+        let mut failures = Vec::new();
+        for index in lost {
+            let round = self.plan.ledger.round(index);
+            if let Next::Fails(failed) = self.vanished.note(index, round, now) {
+                let result = Arc::new(failure(bag, (index, round), 1, failed));
+                failures.push(Followed { result: Ok(result), bytes: 0 });
+            }
+        }
+        failures
+    }
+
+    /// Begins the rounds of tasks whose bytes vanished, once they have waited and nothing else is being published:
+    /// that might publish them before there is room for them.
+    pub(crate) async fn begin_due(&mut self) -> Result<()> {
+        if self.publishing.is_some() || self.reconciling.is_some() {
+            return Ok(());
+        }
+        let ledger = &self.plan.ledger;
+        let stands = |key: &Key| ledger.is_open(*key);
+        let due = self.vanished.due(Instant::now());
+        let again: Vec<_> = due.into_iter().filter(stands).map(|(index, _)| index).collect();
+        if !again.is_empty() {
+            self.run_again(&again).await?;
+            self.publish_missing(move |index| again.binary_search(&index).is_ok());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_task_begins_a_round_later_each_time_and_fails_in_the_end() {
+        let (mut vanished, began) = (Vanished::default(), Instant::now());
+        let mut now = began;
+        for round in 0..limits::BYTES_LOST_MAX - 1 {
+            assert_eq!(vanished.note(7, round, now), Next::Again);
+            // The same result, read once more, is the same loss.
+            assert_eq!(vanished.note(7, round, now), Next::Again);
+            assert_eq!(vanished.due(now), []);
+            now += Cause::BytesLost.give_back_delay(round);
+            assert_eq!(vanished.due(now), [(7, round)]);
+            assert_eq!(vanished.due(now), []);
+        }
+        assert!(now - began >= Duration::from_secs(3));
+        let Next::Fails(failed) = vanished.note(7, limits::BYTES_LOST_MAX - 1, now) else {
+            panic!("it is run again");
+        };
+        assert_eq!(failed.cause, Cause::BytesLost);
+    }
+
+    #[test]
+    fn a_task_that_got_its_outcome_is_forgotten() {
+        let (mut vanished, now) = (Vanished::default(), Instant::now());
+        vanished.note(1, 0, now);
+        vanished.note(2, 0, now);
+        vanished.decided(1);
+        assert_eq!(vanished.due(now + limits::GIVE_BACK_DELAY_MAX), [(2, 0)]);
+    }
+}

@@ -1,0 +1,170 @@
+//! Files that a list names, one by one. A list may be of millions: of each line a few bytes are kept.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result};
+use bagpress_broker::quote;
+
+use super::find::{Candidate, Finder};
+use super::folders::FolderEntry;
+use super::refusal::unreadable;
+use super::selection::FilesFrom;
+use super::skipped::Kind;
+use crate::error::Usage;
+
+/// Longest line: the system takes no longer path.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Takes every file of a list.
+///
+/// # Errors
+///
+/// [`Usage`], with the number of the line: it leads upwards, is too long, or is written to the place of another.
+pub(super) fn read(finder: &mut Finder<'_>, from: &FilesFrom) -> Result<()> {
+    let unreadable = |error: &io::Error| {
+        Usage::error(
+            format!("the list {} cannot be read: {error}", quote::name(&from.path)),
+            "give a file with a path a line, or - for stdin",
+        )
+    };
+    let mut reader: Box<dyn BufRead> = if from.path.as_os_str() == "-" {
+        Box::new(BufReader::new(io::stdin()))
+    } else {
+        Box::new(BufReader::new(File::open(&from.path).map_err(|error| unreadable(&error))?))
+    };
+    let hashes = [RandomState::new(), RandomState::new()];
+    let mut listed = Listed { finder, from, hashes, seen: HashMap::new(), folder: None, number: 0 };
+    let end = if from.null { 0 } else { b'\n' };
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut limited = io::Read::take(&mut reader, LINE_BYTES_MAX);
+        let read = limited.read_until(end, &mut line).map_err(|error| unreadable(&error))?;
+        if read == 0 {
+            return Ok(());
+        }
+        listed.number += 1;
+        if line.last() == Some(&end) {
+            line.pop();
+        } else if read as u64 == LINE_BYTES_MAX {
+            return Err(listed.bad("it is too long for a path"));
+        }
+        if !line.is_empty() {
+            listed.take(Path::new(std::ffi::OsStr::from_bytes(&line)))?;
+        }
+    }
+}
+
+struct Listed<'a, 'f> {
+    finder: &'a mut Finder<'f>,
+    from: &'a FilesFrom,
+    hashes: [RandomState; 2],
+    /// Of every target that was named, its hashes, and whether its path was absolute: two of one kind with one
+    /// target are one file.
+    seen: HashMap<[u8; 16], bool>,
+    /// The folder of the last one, as it was listed and without links: lists go folder by folder.
+    folder: Option<(PathBuf, PathBuf)>,
+    number: u64,
+}
+
+impl Listed<'_, '_> {
+    fn bad(&self, why: &str) -> anyhow::Error {
+        Usage::error(
+            format!("line {} of the list {}: {why}", self.number, quote::name(&self.from.path)),
+            "name each file once, by a path without .., a line each; with -0, a zero byte behind each",
+        )
+    }
+
+    fn take(&mut self, shown: &Path) -> Result<()> {
+        let mut target = PathBuf::new();
+        for component in shown.components() {
+            match component {
+                Component::Normal(part) => target.push(part),
+                Component::ParentDir => {
+                    return Err(self.bad(&format!("{} leads upwards", quote::name(shown))));
+                }
+                _ => {}
+            }
+        }
+        if target.as_os_str().is_empty() {
+            return Ok(()); // the folder that all others are in
+        }
+        let path = self.without_links(shown)?;
+        let [one, two] = self.hashes.each_ref().map(|hash| hash.hash_one(&target).to_le_bytes());
+        let key = std::array::from_fn(|at| if at < 8 { one[at] } else { two[at - 8] });
+        match self.seen.insert(key, shown.is_absolute()) {
+            None => {}
+            Some(absolute) if absolute == shown.is_absolute() => {
+                self.finder.skip(Kind::Twice, shown);
+                return Ok(());
+            }
+            Some(_) => {
+                let why = format!("{} would have the output of another", quote::name(shown));
+                return Err(self.bad(&why));
+            }
+        }
+        if path.as_os_str().as_bytes().contains(&0) {
+            return Err(self.bad("there is a zero byte in it"));
+        }
+        self.sort(&path, shown, target)
+    }
+
+    /// The absolute path of what is listed, as it is behind the links that lead to its folder.
+    fn without_links(&mut self, shown: &Path) -> Result<PathBuf> {
+        let (Some(parent), Some(name)) = (shown.parent(), shown.file_name()) else {
+            return std::path::absolute(shown)
+                .with_context(|| format!("find {}", quote::name(shown)));
+        };
+        if self.folder.as_ref().is_none_or(|(of, _)| of != parent) {
+            let here = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            let found = here.canonicalize().or_else(|_| std::path::absolute(here));
+            let found = found.with_context(|| format!("find {}", quote::name(shown)))?;
+            self.folder = Some((parent.to_owned(), found));
+        }
+        Ok(self.folder.as_ref().map_or_else(PathBuf::new, |(_, found)| found.join(name)))
+    }
+
+    fn sort(&mut self, path: &Path, shown: &Path, target: PathBuf) -> Result<()> {
+        let metadata = fs::symlink_metadata(path);
+        let is_folder = metadata.as_ref().is_ok_and(fs::Metadata::is_dir);
+        if self.finder.excluded.has_it_or_a_folder_above(&target, is_folder) {
+            self.finder.skip(Kind::Excluded, shown);
+            return Ok(());
+        }
+        if let Some(why) = self.finder.left_out.has_run_above(path) {
+            self.finder.leave_out(why, shown);
+            return Ok(());
+        }
+        let file = Candidate { path, shown, target };
+        match metadata {
+            Err(error) => self.finder.refuse(file, unreadable(path, &error)),
+            Ok(metadata) if metadata.is_file() => {
+                self.finder.reads(path);
+                self.finder.take(&file, &metadata)
+            }
+            Ok(metadata) if metadata.is_dir() => self.folder(file, &metadata),
+            Ok(metadata) => {
+                self.finder.skip(Kind::of(metadata.file_type()), shown);
+                Ok(())
+            }
+        }
+    }
+
+    /// A folder of a list is made, not walked: `find` prints the folders, too.
+    fn folder(&mut self, folder: Candidate<'_>, metadata: &fs::Metadata) -> Result<()> {
+        if let Some(why) = self.finder.left_out.has(folder.path, metadata) {
+            self.finder.leave_out(why, folder.shown);
+            return Ok(());
+        }
+        let mut entry = FolderEntry::new(folder.target, folder.path, metadata);
+        if !fs::read_dir(folder.path).is_ok_and(|mut entries| entries.next().is_none()) {
+            entry.mode |= 0o700; // what belongs in it must find its way there
+        }
+        self.finder.folder(&entry)
+    }
+}

@@ -1,0 +1,159 @@
+//! The files of a bag: found, listed, and looked up by index without being held in memory.
+//!
+//! ```text
+//! walk | listed ─► find: left_out, exclude, compressed, existing ─► lists: inputs.jsonl, folders.jsonl
+//! ```
+
+pub(crate) mod compressed;
+pub(crate) mod existing;
+pub(crate) mod find;
+pub(crate) mod folders;
+pub(crate) mod left_out;
+pub(crate) mod listed;
+pub(crate) mod lists;
+pub(crate) mod refusal;
+pub(crate) mod roots;
+pub(crate) mod selection;
+pub(crate) mod skipped;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bagpress_broker::quote;
+use bagpress_broker::result::Failed;
+use bagpress_objstore::beneath::inside;
+use bagpress_objstore::staging::{Owner, Replaced};
+use data_encoding::BASE64;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::run_folder::from_start::FromStart;
+
+/// Every so many lines the place of one is remembered: 500 KB for a million files.
+const STRIDE: u32 = 16;
+
+/// One file of a bag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputEntry {
+    /// Its absolute path, without links.
+    #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
+    pub path: PathBuf,
+    /// Where its output belongs, below the outputs' folder and without the codec's extension.
+    #[serde(serialize_with = "write_path", deserialize_with = "read_target")]
+    pub target: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// Its modification time, ns since 1970.
+    pub mtime_ns: i64,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its inode.
+    pub inode: u64,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// Why it is not run at all: what was known of it when the bag was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Failed>,
+    /// The file that had its output's name then, and that the output is to replace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Replaced>,
+}
+
+/// A path is a string; one that is not UTF-8 is an object with its bytes in base64.
+pub(crate) fn write_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    match path.to_str() {
+        Some(text) => serializer.serialize_str(text),
+        None => serializer.collect_map([("base64", BASE64.encode(path.as_os_str().as_bytes()))]),
+    }
+}
+
+pub(crate) fn read_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(String),
+        Bytes { base64: String },
+    }
+    match Written::deserialize(deserializer)? {
+        Written::Text(text) => Ok(text.into()),
+        Written::Bytes { base64 } => {
+            let bytes = BASE64.decode(base64.as_bytes()).map_err(serde::de::Error::custom)?;
+            Ok(OsString::from_vec(bytes).into())
+        }
+    }
+}
+
+/// Where something belongs below the outputs' folder: a path that leads out of it is none.
+pub(crate) fn read_target<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let target = read_path(deserializer)?;
+    inside(&target).map_err(|_| {
+        let target = quote::name(&target);
+        serde::de::Error::custom(format!("the target {target} leads out of the outputs' folder"))
+    })?;
+    Ok(target)
+}
+
+/// The list of a bag's files, on disk.
+#[derive(Debug)]
+pub struct InputList {
+    file: Arc<File>,
+    /// Where every [`STRIDE`]th line begins, and where the last one ends.
+    places: Vec<u64>,
+}
+
+impl InputList {
+    /// The list in a file that was opened to read it.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn of(file: File) -> io::Result<Self> {
+        let file = Arc::new(file);
+        let mut reader = BufReader::with_capacity(256 * 1024, FromStart::of(file.clone()));
+        let (mut places, mut at, mut line) = (Vec::new(), 0, 0);
+        let mut buffer = Vec::new();
+        loop {
+            buffer.clear();
+            let read = reader.read_until(b'\n', &mut buffer)?;
+            if read == 0 {
+                places.push(at);
+                return Ok(Self { file, places });
+            }
+            if line % STRIDE == 0 {
+                places.push(at);
+            }
+            at += read as u64;
+            line += 1;
+        }
+    }
+
+    /// The file of task `index`.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or the list cannot be read.
+    pub fn get(&self, index: u32) -> io::Result<InputEntry> {
+        let none = || io::Error::other(format!("the list has no file {index}"));
+        let at = (index / STRIDE) as usize;
+        let [from, to] = self.places.get(at..at + 2).ok_or_else(none)? else { return Err(none()) };
+        let mut block = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
+        self.file.read_exact_at(&mut block, *from)?;
+        let line = block.split(|byte| *byte == b'\n').nth((index % STRIDE) as usize);
+        let line = line.filter(|line| !line.is_empty()).ok_or_else(none)?;
+        serde_json::from_slice(line).map_err(io::Error::other)
+    }
+
+    /// All files, in order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = io::Result<InputEntry>> + use<> {
+        let reader = BufReader::with_capacity(64 * 1024, FromStart::of(self.file.clone()));
+        reader.lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::other))
+    }
+}

@@ -1,0 +1,129 @@
+//! One gatherer at a time: the lock of a run folder.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bagpress_broker::quote::name;
+use bagpress_broker::{limits, machine};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::Usage;
+use crate::run_folder::folder::{LOCK, RunFolder};
+
+/// Longest process id with its line end.
+const PID_BYTES_MAX: u64 = 32;
+
+/// Held by the one gatherer of a run; the kernel gives it back when the process ends.
+#[derive(Debug)]
+pub struct GatherLock {
+    file: File,
+    identity: String,
+}
+
+impl Drop for GatherLock {
+    fn drop(&mut self) {
+        // Whoever looks sees that nobody holds it; a killed process leaves its id, which is dead.
+        self.file.set_len(0).ok();
+    }
+}
+
+impl GatherLock {
+    /// Which lock this is: kernel, device and inode. No two processes hold the same one.
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
+    }
+}
+
+impl RunFolder {
+    /// Becomes its one gatherer.
+    ///
+    /// # Errors
+    ///
+    /// If another process is, naming it; [`Usage`] if the lock is not to be believed.
+    pub fn lock(&self) -> Result<GatherLock> {
+        let mut file = loop {
+            let file = self.append(LOCK).map_err(|error| self.not_writable(error))?;
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                return Err(Usage::error(
+                    format!("{} is being gathered by process {}", name(self.path()), holder(&file)),
+                    "wait for it, or stop it",
+                ));
+            }
+            // Whoever held it before may have removed the file meanwhile: then it locks nothing.
+            let held = file.metadata().context("lock the run folder")?.ino();
+            let there = self.held().metadata(Path::new(LOCK));
+            if there.is_ok_and(|there| there.ino() == held) {
+                break file;
+            }
+        };
+        file.set_len(0).context("lock the run folder")?;
+        writeln!(file, "{}", std::process::id()).context("lock the run folder")?;
+        let metadata = file.metadata().context("lock the run folder")?;
+        let kernel = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let identity = format!("{}/{}:{}", kernel.trim(), metadata.dev(), metadata.ino());
+        Ok(GatherLock { file, identity })
+    }
+
+    /// As [`lock`](Self::lock), and waits for as long as `patience` for its holder to end.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](Self::lock).
+    pub async fn lock_within(&self, patience: Duration) -> Result<GatherLock> {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            match self.lock() {
+                Err(_) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(limits::RETRY_WAIT).await;
+                }
+                locked => return locked,
+            }
+        }
+    }
+
+    /// The process of this machine that gathers the run now, if one does.
+    #[must_use]
+    pub fn gatherer(&self) -> Option<u32> {
+        let file = self.open(LOCK).ok()??;
+        let pid: u32 = holder(&file).parse().ok()?;
+        // Another process may have got the id of a killed one: the lock itself tells. It is not even
+        // tried where nobody of that id lives, so that looking keeps no gatherer from starting.
+        let is_locked = || flock(&file, FlockOperation::NonBlockingLockShared).is_err();
+        (machine::lives(pid) && is_locked()).then_some(pid)
+    }
+}
+
+/// What whoever holds a lock has written into it.
+fn holder(file: &File) -> String {
+    let mut text = String::new();
+    // What cannot be read is said to be nobody's id.
+    file.take(PID_BYTES_MAX).read_to_string(&mut text).ok();
+    text.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use bagpress_broker::descriptor::ResultPath;
+
+    use super::*;
+    use crate::run_folder::trust::Trust;
+
+    #[test]
+    fn a_process_that_got_the_id_of_a_killed_gatherer_is_none() {
+        let place = tempfile::tempdir().unwrap();
+        let run = "t".parse().unwrap();
+        let folder = RunFolder::make(place.path(), &run, ResultPath::Staged, Trust::Ours).unwrap();
+        let ours = std::process::id();
+        // As a killed gatherer leaves it, whose id we have got.
+        fs::write(folder.path().join(".lock"), format!("{ours}\n")).unwrap();
+        assert_eq!(folder.gatherer(), None);
+        let lock = folder.lock().unwrap();
+        assert_eq!(folder.gatherer(), Some(ours));
+        drop(lock);
+        assert_eq!(folder.gatherer(), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! What the receiver of uploads must know of its bag.
+
+use std::io;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use bagpress_broker::descriptor::Transfer;
+use bagpress_broker::quote;
+use bagpress_broker::result::TaskResult;
+use bagpress_objstore::staging::{Attributes, InputFile, Own, Plan, Target};
+use tracing::warn;
+
+use crate::run_folder::folder::{INPUTS, MANIFEST, RunFolder};
+use crate::run_folder::inputs::{InputEntry, InputList};
+use crate::run_folder::ledger::Ledger;
+use crate::run_folder::ledger::line::InputNow;
+use crate::run_folder::specification::{Data, Specification};
+
+/// Specification, list of inputs and ledger of one run.
+#[derive(Debug, Clone)]
+pub struct BagPlan {
+    /// The specification.
+    pub specification: Arc<Specification>,
+    /// The files of a bag of files.
+    pub inputs: Option<Arc<InputList>>,
+    /// The ledger.
+    pub ledger: Arc<Ledger>,
+}
+
+/// Opens a run's plan.
+///
+/// # Errors
+///
+/// If its files cannot be read; [`crate::error::Usage`] if they are not believed.
+pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<BagPlan> {
+    let inputs = match specification.data {
+        Data::Files { .. } => {
+            let context = || format!("read {}", quote::name(folder.at(INPUTS)));
+            let absent = || io::Error::from(io::ErrorKind::NotFound);
+            let file = folder.open(INPUTS)?.ok_or_else(absent).with_context(context)?;
+            Some(Arc::new(InputList::of(file).with_context(context)?))
+        }
+        Data::Generated { .. } => None,
+    };
+    let path = folder.at(MANIFEST);
+    let ledger = Ledger::of(folder.append(MANIFEST)?, &path, specification.tasks);
+    let ledger = ledger.with_context(|| format!("open {}", quote::name(&path)))?;
+    for bad in &ledger.bad_lines {
+        warn!(line = bad.number, why = bad.why, "ledger line skipped");
+    }
+    Ok(BagPlan { specification: Arc::new(specification), inputs, ledger: Arc::new(ledger) })
+}
+
+impl BagPlan {
+    /// The file of a task, as its round takes it.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or the list of inputs cannot be read.
+    pub(crate) fn entry(&self, index: u32) -> io::Result<InputEntry> {
+        let inputs = self.inputs.as_ref();
+        let inputs = inputs.ok_or_else(|| io::Error::other("the bag's inputs are no files"))?;
+        inputs.get(index).map(|entry| self.now(index, entry))
+    }
+
+    /// Bytes by which inputs have grown that rounds take as they are now, and the largest of those inputs.
+    pub(crate) fn growth(&self) -> (u64, u64) {
+        let Some(inputs) = &self.inputs else { return (0, 0) };
+        let (mut more, mut largest) = (0_u64, 0);
+        for (index, now) in self.ledger.inputs_now() {
+            let before = inputs.get(index).map_or(0, |entry| entry.bytes);
+            more = more.saturating_add(now.bytes.saturating_sub(before));
+            largest = now.bytes.max(largest);
+        }
+        (more, largest)
+    }
+
+    /// A file of the list, as the task's round takes it.
+    pub(crate) fn now(&self, index: u32, entry: InputEntry) -> InputEntry {
+        match self.ledger.input_now(index) {
+            None => entry,
+            Some(InputNow { bytes, mtime_ns, mode, inode }) => {
+                InputEntry { bytes, mtime_ns, mode, inode, ..entry }
+            }
+        }
+    }
+}
+
+impl Plan for BagPlan {
+    fn decided(&self, index: u32, round: u32) -> Option<TaskResult> {
+        self.ledger.outcome(index, round)
+    }
+
+    fn target(&self, index: u32) -> io::Result<Target> {
+        let mut target = self.specification.target(self.inputs.as_deref(), index)?;
+        if let Some(now) = self.ledger.input_now(index) {
+            let (mode, mtime_ns) = (now.mode, now.mtime_ns);
+            target.attributes =
+                target.attributes.map(|before| Attributes { mode, mtime_ns, ..before });
+        }
+        target.own = match (&self.specification.out, self.ledger.file(index)) {
+            // What lies in the run's own folder was put there by nobody else.
+            (None, _) => Own::Everything,
+            (Some(_), Some(file)) => Own::File(file),
+            (Some(_), None) => Own::Nothing,
+        };
+        Ok(target)
+    }
+
+    fn input(&self, index: u32) -> io::Result<InputFile> {
+        self.entry(index).map(InputFile::from)
+    }
+
+    fn by_path(&self) -> bool {
+        self.specification.transfer == Transfer::Auto
+    }
+
+    fn output_bytes_max(&self, input_bytes: u64) -> u64 {
+        self.specification.codec.output_bytes_max(input_bytes)
+    }
+}

@@ -1,0 +1,280 @@
+//! What a bag is: enough to run it again.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use bagpress_broker::descriptor::{
+    DeliveryPath, Input, ResultPath, TaskDescriptor, Transfer, Verify,
+};
+use bagpress_broker::ids::{BagId, Pool, RunName};
+use bagpress_broker::result::wall_clock_us;
+use bagpress_broker::{limits, quote, subjects};
+use bagpress_codec::{Codec, DataKind, Digest};
+use bagpress_objstore::beneath::below_root;
+use bagpress_objstore::staging::{Allowed, Attributes, InputFile, Own, Target};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Usage;
+use crate::run_folder::folder::{RunFolder, SPECIFICATION};
+use crate::run_folder::inputs::roots::Roots;
+use crate::run_folder::inputs::selection::Selected;
+use crate::run_folder::inputs::{InputEntry, InputList};
+
+/// What `bag.json` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Specification {
+    /// [`limits::WIRE_VERSION`].
+    pub v: u32,
+    /// The bag's id.
+    pub bag: BagId,
+    /// The run's name.
+    pub name: RunName,
+    /// Whose workers take it.
+    pub pool: Pool,
+    /// Codec and level.
+    pub codec: Codec,
+    /// The codec's library, which the descriptors pin.
+    pub library: String,
+    /// How the tasks reach the workers.
+    #[serde(default)]
+    pub delivery: DeliveryPath,
+    /// How the outputs come back.
+    pub results: ResultPath,
+    /// Who checks them.
+    pub verify: Verify,
+    /// Whether files may be handed over by path.
+    pub transfer: Transfer,
+    /// Attempts of each task.
+    pub attempts: u32,
+    /// How many tasks.
+    pub tasks: u32,
+    /// Input bytes of all tasks.
+    pub input_bytes: u64,
+    /// Where the inputs come from.
+    pub data: Data,
+    /// Folder that receives the outputs, absolute; none: `results/`, or only references.
+    pub out: Option<PathBuf>,
+    /// Whether objects are fetched as they come.
+    pub get: bool,
+    /// Whether inputs stay in their bucket when their task is done.
+    pub keep_inputs: bool,
+    /// Whether `stats_N.json` files are written.
+    pub stats: bool,
+    /// When the bag was made, µs since 1970.
+    pub created_us: u64,
+    /// What its files were to the outputs that were there, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selected>,
+}
+
+/// What every version of a `bag.json` begins with.
+#[derive(Deserialize)]
+struct Version {
+    v: u64,
+}
+
+/// Where a bag's inputs come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Data {
+    /// The workers make them.
+    Generated {
+        /// What kind of bytes.
+        data: DataKind,
+        /// The seed.
+        seed: u64,
+        /// Bytes of each task.
+        bytes: u64,
+    },
+    /// The files of `inputs.jsonl`.
+    Files {
+        /// Digest of that list.
+        list: Digest,
+        /// Size of the largest file.
+        largest: u64,
+        /// What local workers may read.
+        #[serde(default)]
+        roots: Roots,
+    },
+}
+
+impl Specification {
+    /// Reads a run's specification.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there, or not readable; [`Usage`] if it is of another version, or not believed.
+    pub fn read(folder: &RunFolder) -> Result<Self> {
+        let (path, text) = (folder.at(SPECIFICATION), folder.read(SPECIFICATION)?);
+        // Before anything else is believed of it.
+        if let Ok(Version { v }) = serde_json::from_slice(&text)
+            && v != u64::from(limits::WIRE_VERSION)
+        {
+            return Err(Usage::error(
+                format!(
+                    "{} is of version {v} of the run folder; this program knows version {}",
+                    quote::name(&path),
+                    limits::WIRE_VERSION
+                ),
+                "use the version of bagpress that made it",
+            ));
+        }
+        let read: Self = serde_json::from_slice(&text)
+            .with_context(|| format!("read {}", quote::name(&path)))?;
+        if let Some(out) = read.out.as_ref().filter(|out| below_root(out).is_err()) {
+            return Err(Usage::error(
+                format!(
+                    "{}: the outputs' folder {} is no absolute path",
+                    quote::name(&path),
+                    quote::name(out)
+                ),
+                "it is written when a run is made; make the run anew",
+            ));
+        }
+        Ok(read)
+    }
+
+    /// Writes a run's specification, durably, in one step.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn write(&self, folder: &RunFolder) -> Result<()> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        folder.write_durably(SPECIFICATION, &text)
+    }
+
+    /// Whether `other` describes the same work: all but id, name and time.
+    #[must_use]
+    pub fn same_bag(&self, other: &Self) -> bool {
+        let (bag, created_us) = (self.bag.clone(), self.created_us);
+        let mut other = Self { bag, created_us, ..other.clone() };
+        // What is read follows from the list, and is not in every `bag.json`.
+        if let (Data::Files { roots, .. }, Data::Files { roots: of_other, .. }) =
+            (&self.data, &mut other.data)
+        {
+            of_other.clone_from(roots);
+        }
+        *self == other
+    }
+
+    /// The descriptor of one task; `entry` is its file in a bag of files.
+    #[must_use]
+    pub fn descriptor(&self, index: u32, round: u32, entry: Option<&InputEntry>) -> TaskDescriptor {
+        let input = match (&self.data, entry) {
+            (Data::Generated { data, seed, bytes }, _) => {
+                Input::Generate { data: *data, seed: *seed, bytes: *bytes }
+            }
+            (Data::Files { .. }, entry) => {
+                let bytes = entry.map_or(0, |entry| entry.bytes);
+                let name = entry.map(|entry| shown(&entry.path)).unwrap_or_default();
+                match self.results {
+                    ResultPath::Staged => Input::File { name, bytes },
+                    ResultPath::Objects => Input::Object {
+                        bucket: subjects::input_bucket(&self.bag),
+                        object: subjects::input_name(index),
+                        name,
+                        bytes,
+                    },
+                }
+            }
+        };
+        TaskDescriptor {
+            v: limits::WIRE_VERSION,
+            bag: self.bag.clone(),
+            index,
+            round,
+            codec: self.codec,
+            library: self.library.clone(),
+            input,
+            results: self.results,
+            verify: self.verify,
+            transfer: self.transfer,
+            attempts: self.attempts,
+            published_us: wall_clock_us(),
+        }
+    }
+
+    /// Folder of the outputs.
+    #[must_use]
+    pub fn output_root(&self, folder: &RunFolder) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| folder.results())
+    }
+
+    /// What workers of a local run may read and write in place: the inputs, and the outputs' folder.
+    #[must_use]
+    pub fn allowed(&self, folder: &RunFolder) -> Allowed {
+        if self.results != ResultPath::Staged || self.transfer == Transfer::Wire {
+            return Allowed::default();
+        }
+        let read = match &self.data {
+            Data::Files { roots, .. } => roots.paths().map(Path::to_owned).collect(),
+            Data::Generated { .. } => Vec::new(),
+        };
+        Allowed { read, write: vec![self.output_root(folder)] }
+    }
+
+    /// Whether outputs become files of ours.
+    #[must_use]
+    pub fn has_files(&self) -> bool {
+        !self.codec.stores_nothing()
+            && (self.results == ResultPath::Staged || self.get || self.out.is_some())
+    }
+
+    /// Whether outputs become objects.
+    #[must_use]
+    pub fn has_objects(&self) -> bool {
+        !self.codec.stores_nothing() && self.results == ResultPath::Objects
+    }
+
+    /// Where a task's output belongs, below the outputs' folder.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such task.
+    pub fn target(&self, inputs: Option<&InputList>, index: u32) -> std::io::Result<Target> {
+        if index >= self.tasks {
+            return Err(std::io::Error::other(format!("the bag has {} tasks", self.tasks)));
+        }
+        let Some(inputs) = inputs else {
+            let path = subjects::output_name(index).into();
+            return Ok(Target { path, attributes: None, replaces: None, own: Own::Nothing });
+        };
+        let entry = inputs.get(index)?;
+        let mut path = entry.target.clone().into_os_string();
+        path.push(self.codec.extension());
+        let InputEntry { path: source, mode, mtime_ns, owner, replaces, .. } = entry;
+        let attributes = Some(Attributes { source, mode, mtime_ns, owner });
+        Ok(Target { path: path.into(), attributes, replaces, own: Own::Nothing })
+    }
+
+    /// Bytes that the bag's bucket needs, at most.
+    #[must_use]
+    pub fn bucket_bytes(&self) -> u64 {
+        // Each message costs its subject and headers, each object its metadata.
+        let chunks = self.input_bytes / limits::CHUNK_BYTES as u64 + 2 * u64::from(self.tasks);
+        let slack = self.input_bytes / 1024 + u64::from(self.tasks) * 4096 + chunks * 256;
+        self.input_bytes + slack + (64 << 20)
+    }
+}
+
+impl From<InputEntry> for InputFile {
+    fn from(entry: InputEntry) -> Self {
+        // Lists of earlier versions, which have no owners, kept the links that lead to a file.
+        let path = match (&entry.owner, entry.path.parent(), entry.path.file_name()) {
+            (None, Some(folder), Some(name)) => {
+                folder.canonicalize().map_or(entry.path.clone(), |folder| folder.join(name))
+            }
+            _ => entry.path,
+        };
+        Self { path, bytes: entry.bytes, mtime_ns: entry.mtime_ns, inode: entry.inode }
+    }
+}
+
+/// A path for people, cut to what fits in a message.
+fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let from = text.ceil_char_boundary(text.len().saturating_sub(limits::TEXT_BYTES_MAX));
+    text[from..].to_owned()
+}

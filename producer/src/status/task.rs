@@ -1,0 +1,234 @@
+//! What became of single tasks: every attempt that is known of, from the broker, the run folder, or both.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use bagpress_broker::ids::BagId;
+use bagpress_broker::result::{Cause, Outcome, TaskResult};
+use bagpress_broker::{AttemptRecord, Broker, limits};
+use serde::Serialize;
+
+use crate::error::Usage;
+use crate::run_folder::attempts;
+use crate::run_folder::folder::RunFolder;
+use crate::run_folder::ledger::scan;
+use crate::run_folder::specification::Specification;
+use crate::status::unknown;
+
+/// One task, with its history.
+#[derive(Debug, Serialize)]
+pub struct Task {
+    /// Its bag.
+    pub bag: BagId,
+    /// Its place there.
+    pub index: u32,
+    /// `done`, `failed`, `running` or `waiting`; `undecided` if the broker was not asked.
+    pub state: &'static str,
+    /// Every attempt that is known of, oldest first; the one that counted is the last.
+    pub attempts: Vec<Attempt>,
+    /// How it ended, if it did.
+    pub outcome: Option<Outcome>,
+}
+
+/// One attempt at a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// The round.
+    pub round: u32,
+    /// Which delivery of the round it was, from 1; planned give-backs count here.
+    pub delivery: u32,
+    /// The worker.
+    pub worker: String,
+    /// Its host.
+    pub host: String,
+    /// The execution, where one had begun.
+    pub execution: Option<String>,
+    /// Why it did not succeed; none if it did.
+    pub cause: Option<Cause>,
+    /// Whether it was given back for a reason that spends no attempt.
+    pub planned: bool,
+    /// Why, for people.
+    pub message: String,
+    /// When, µs since 1970 by the worker's clock.
+    pub at_us: u64,
+}
+
+/// The failed tasks of a run, in the order in which they failed.
+///
+/// # Errors
+///
+/// If the ledger cannot be read.
+pub fn failed_in_folder(folder: &RunFolder) -> Result<Vec<Task>> {
+    let specification = Specification::read(folder)?;
+    let mut failed = Vec::new();
+    scan::outcomes(folder, specification.tasks, |result| {
+        if result.done().is_none() {
+            failed.push(result.clone());
+        }
+    })?;
+    let mut history: BTreeMap<u32, Vec<Attempt>> = BTreeMap::new();
+    attempts::read(folder, |record| {
+        history.entry(record.index).or_default().push(record.into());
+    })?;
+    let task = |result: TaskResult| {
+        let attempts = history.remove(&result.index).unwrap_or_default();
+        task(specification.bag.clone(), result.index, attempts, Some(result))
+    };
+    Ok(failed.into_iter().map(task).collect())
+}
+
+/// The failed tasks of a bag, by the broker's results.
+///
+/// # Errors
+///
+/// If the broker does not answer.
+pub async fn failed_of_id(broker: &Broker, bag: &BagId) -> Result<Vec<Task>> {
+    let mut last: BTreeMap<u32, TaskResult> = BTreeMap::new();
+    broker
+        .results(bag, None, |result| {
+            let newer = last.get(&result.index).is_none_or(|before| before.round < result.round);
+            // Only what failed is kept; what was done later takes it back.
+            if newer && result.done().is_none() {
+                last.insert(result.index, result);
+            } else if newer {
+                last.remove(&result.index);
+            }
+        })
+        .await?;
+    let mut history: BTreeMap<u32, Vec<Attempt>> = BTreeMap::new();
+    broker
+        .attempts(bag, None, |record| {
+            if last.contains_key(&record.index) {
+                history.entry(record.index).or_default().push(record.into());
+            }
+        })
+        .await?;
+    let task = |(index, result)| {
+        task(bag.clone(), index, history.remove(&index).unwrap_or_default(), Some(result))
+    };
+    Ok(last.into_iter().map(task).collect())
+}
+
+/// One task with its history, from the broker, the run folder, or both.
+///
+/// # Errors
+///
+/// [`Usage`] if there is no such task; if neither can be read.
+pub async fn of_task(
+    folder: Option<&RunFolder>,
+    broker: Option<&Broker>,
+    bag: &BagId,
+    index: u32,
+) -> Result<Task> {
+    let (mut attempts, mut outcome, mut tasks) = (Vec::new(), None, None);
+    if let Some(folder) = folder {
+        let specification = Specification::read(folder)?;
+        tasks = Some(specification.tasks);
+        attempts::read(folder, |record| {
+            if record.index == index {
+                attempts.push(Attempt::from(record));
+            }
+        })?;
+        scan::outcomes(folder, specification.tasks, |result| {
+            if result.index == index {
+                outcome = Some(result.clone());
+            }
+        })?;
+    }
+    let mut state = None;
+    if let Some(broker) = broker {
+        if tasks.is_none() {
+            tasks = broker.find_bag(bag).await?.line.map(|line| line.tasks);
+            if tasks.is_none() {
+                return Err(unknown(bag));
+            }
+        }
+        broker
+            .attempts(bag, Some(index), |record| {
+                let attempt = Attempt::from(record);
+                if !attempts.contains(&attempt) {
+                    attempts.push(attempt);
+                }
+            })
+            .await?;
+        if folder.is_none() {
+            broker
+                .results(bag, Some(index), |result| {
+                    if outcome.as_ref().is_none_or(|before| before.round <= result.round) {
+                        outcome = Some(result);
+                    }
+                })
+                .await?;
+        }
+        if outcome.is_none() {
+            state = Some(where_is(broker, bag, index).await?);
+        }
+    }
+    if tasks.is_some_and(|tasks| index >= tasks) {
+        let most = tasks.unwrap_or_default().saturating_sub(1);
+        return Err(Usage::error(
+            format!("bag {bag} has no task {index}"),
+            format!("its tasks are 0 to {most}"),
+        ));
+    }
+    let mut task = task(bag.clone(), index, attempts, outcome);
+    task.state = state.unwrap_or(task.state);
+    Ok(task)
+}
+
+async fn where_is(broker: &Broker, bag: &BagId, index: u32) -> Result<&'static str> {
+    let workers = broker.workers(limits::WORKERS_ANSWER_WITHIN).await?;
+    let mut held = workers.iter().filter_map(|(_, stats)| stats.held.get(bag.as_str()));
+    let running = held.any(|held| held.deliveries.iter().any(|d| d.index == index));
+    Ok(if running { "running" } else { "waiting" })
+}
+
+fn task(bag: BagId, index: u32, mut attempts: Vec<Attempt>, result: Option<TaskResult>) -> Task {
+    attempts.sort_by_key(|attempt| (attempt.round, attempt.at_us));
+    let state = match &result {
+        None => "undecided",
+        Some(result) if result.done().is_some() => "done",
+        Some(_) => "failed",
+    };
+    let outcome = result.map(|result| {
+        attempts.push(Attempt::from(&result));
+        result.outcome
+    });
+    Task { bag, index, state, attempts, outcome }
+}
+
+impl From<AttemptRecord> for Attempt {
+    fn from(record: AttemptRecord) -> Self {
+        Self {
+            round: record.round,
+            delivery: record.delivered,
+            worker: record.worker,
+            host: record.host,
+            execution: record.execution.map(|execution| execution.to_string()),
+            cause: Some(record.cause),
+            planned: record.cause.is_planned(),
+            message: record.message,
+            at_us: record.at_us,
+        }
+    }
+}
+
+impl From<&TaskResult> for Attempt {
+    fn from(result: &TaskResult) -> Self {
+        let (cause, message) = match &result.outcome {
+            Outcome::Done(_) => (None, String::new()),
+            Outcome::Failed(failed) => (Some(failed.cause), failed.message.clone()),
+        };
+        Self {
+            round: result.round,
+            delivery: result.attempt,
+            worker: result.worker.clone(),
+            host: result.host.clone(),
+            execution: Some(result.execution.to_string()),
+            cause,
+            planned: false,
+            message,
+            at_us: result.times.made_us,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Status for people.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use bagpress_broker::BagLine;
+use bagpress_broker::quote::{name, words};
+use bagpress_broker::result::Outcome;
+use bytesize::ByteSize;
+
+use crate::status::task::{Attempt, Task};
+use crate::status::{Bag, Overview, Worker};
+use crate::summary::by_cause;
+
+impl std::fmt::Display for Overview {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.bags.is_empty() {
+            writeln!(f, "no bags")?;
+        }
+        for bag_line in &self.bags {
+            let BagLine { bag, state, done, failed, tasks, .. } = bag_line;
+            let codec = words(&bag_line.codec);
+            writeln!(f, "{bag}  {state}  {done}/{tasks} done, {failed} failed  {codec}")?;
+        }
+        if self.workers.is_empty() {
+            writeln!(f, "no workers")?;
+        }
+        self.workers.iter().try_for_each(|worker| writeln!(f, "{worker}"))
+    }
+}
+
+impl std::fmt::Display for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stats = &self.stats;
+        write!(
+            f,
+            "worker {}  {}/{}  pool {}  {} of {} slots busy, holds {}; {} done, {} failed",
+            words(&self.id),
+            words(&stats.host),
+            stats.pid,
+            words(&stats.pool),
+            stats.running,
+            stats.slots,
+            self.holds,
+            stats.done,
+            stats.failed
+        )
+    }
+}
+
+impl std::fmt::Display for Bag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A name that fills its column still ends before the value begins; values are others' words.
+        let mut row = |name: &str, value: &str| writeln!(f, "{name:<13} {}", words(value));
+        let Self { bag, codec, results, pool, .. } = self;
+        row("bag", &format!("{bag}  ({codec}, {results}, pool {pool})"))?;
+        let by = self.gatherer.as_ref().map(|by| format!(", gathered by {by}"));
+        row("state", &format!("{}{}", self.state, by.unwrap_or_default()))?;
+        let mut tasks = format!("{}/{} done, {} failed", self.done, self.tasks, self.failed);
+        if let (Some(running), Some(waiting)) = (self.running, self.waiting) {
+            // Writing into a string cannot fail.
+            write!(tasks, ", {running} with workers, {waiting} waiting").ok();
+        }
+        row("tasks", &tasks)?;
+        if self.state == "running" || self.state == "submitting" {
+            let eta = self.eta_s.map_or_else(
+                || "unknown".to_owned(),
+                |s| humantime::format_duration(Duration::from_secs(s)).to_string(),
+            );
+            row("rate", &format!("{}/s, ETA {eta}", ByteSize(self.bytes_per_s)))?;
+        }
+        if !self.failed_by_cause.is_empty() {
+            row("failed", &by_cause(&self.failed_by_cause))?;
+        }
+        let counts = [
+            ("tasks retried", self.retried),
+            ("workers lost", self.workers_lost),
+            ("duplicates", self.duplicates),
+        ];
+        let counts: Vec<_> = counts.iter().map(|(name, n)| format!("{name}: {n}")).collect();
+        row("attempts", &counts.join(", "))?;
+        if !self.given_back.is_empty() {
+            row("given back", &by_cause(&self.given_back))?;
+        }
+        let (input, output) = (ByteSize(self.input_bytes), ByteSize(self.output_bytes));
+        row("bytes", &format!("{input} in, {output} out"))?;
+        for worker in &self.workers {
+            row("", &worker.to_string())?;
+        }
+        if let Some(folder) = &self.folder {
+            row("folder", &name(folder))?;
+        }
+        self.why.as_ref().map_or(Ok(()), |why| row("why it waits", why))
+    }
+}
+
+impl std::fmt::Display for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "task {} of bag {}: {}", self.index, self.bag, self.state)?;
+        for attempt in &self.attempts {
+            writeln!(f, "  {attempt}")?;
+        }
+        match &self.outcome {
+            Some(Outcome::Done(done)) => {
+                let (output, input) = (done.output_bytes, done.input_bytes);
+                writeln!(f, "  {output} bytes from {input}, {}", done.output_digest)
+            }
+            Some(Outcome::Failed(_)) | None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Display for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = jiff::Timestamp::from_microsecond(self.at_us.cast_signed());
+        let at = at.map_or_else(|_| "?".to_owned(), |at| format!("{at:.3}"));
+        write!(f, "{at}  round {} delivery {}  ", self.round, self.delivery)?;
+        match (self.cause, self.planned) {
+            (None, _) => write!(f, "done")?,
+            (Some(cause), true) => write!(f, "{cause} (planned, no attempt spent)")?,
+            (Some(cause), false) => write!(f, "{cause}")?,
+        }
+        write!(f, "  worker {}", words(&self.worker))?;
+        if !self.host.is_empty() {
+            write!(f, " on {}", words(&self.host))?;
+        }
+        if let Some(execution) = &self.execution {
+            write!(f, "  execution {}", words(execution))?;
+        }
+        if !self.message.is_empty() {
+            write!(f, "  {}", words(&self.message))?;
+        }
+        Ok(())
+    }
+}

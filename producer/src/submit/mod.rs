@@ -1,0 +1,73 @@
+//! A bag for somebody to gather later.
+
+pub mod prepare;
+pub mod preview;
+pub mod request;
+
+use anyhow::Result;
+use bagpress_broker::descriptor::DeliveryPath;
+use bagpress_broker::{BagLine, BagState, Broker, limits};
+
+use crate::claim::buckets::output_bucket;
+use crate::claim::lease::Lease;
+use crate::claim::line::{begun_line, line_of};
+use crate::claim::requirements::require;
+use crate::error::Cancelled;
+use crate::publish::Publisher;
+use crate::run_folder::folder::RunFolder;
+use crate::run_folder::lock::GatherLock;
+use crate::run_folder::plan::{BagPlan, open_plan};
+use crate::run_folder::specification::Specification;
+
+/// Publishes a bag, or only notes it, where whoever gathers it keeps its tasks.
+///
+/// # Errors
+///
+/// If the bag cannot be published.
+pub async fn submit(
+    broker: &Broker,
+    folder: &RunFolder,
+    lock: &GatherLock,
+    specification: Specification,
+) -> Result<()> {
+    let streams = require(broker, &specification).await?;
+    let plan = open_plan(folder, specification)?;
+    let offered = plan.specification.delivery == DeliveryPath::QueueGroup;
+    if offered && !streams {
+        // Nothing is kept of it but the run folder.
+        return Ok(());
+    }
+    let lease = Lease::take(broker, lock, begun_line(&plan), false).await?;
+    let submitting = async {
+        // Whoever gathers a bag that is offered keeps its tasks, and is not there yet.
+        if offered { Ok(()) } else { publish(broker, &plan).await }
+    };
+    let mut submitting = std::pin::pin!(submitting);
+    let mut renewals = tokio::time::interval(limits::GATHERER_RENEWAL);
+    let submitted = loop {
+        tokio::select! {
+            submitted = &mut submitting => break submitted,
+            lost = lease.ended() => break Err(lost.error(&begun_line(&plan))),
+            _ = renewals.tick() => lease.renew(begun_line(&plan)),
+        }
+    };
+    let state = match &submitted {
+        Err(error) if error.is::<Cancelled>() => BagState::Cancelled,
+        Err(_) => BagState::Submitting,
+        Ok(()) => BagState::Running,
+    };
+    if state == BagState::Cancelled {
+        broker.purge_tasks(&plan.specification.bag).await?;
+    }
+    lease.release(BagLine { state, ..line_of(&plan, 0) }).await?;
+    submitted
+}
+
+async fn publish(broker: &Broker, plan: &BagPlan) -> Result<()> {
+    if plan.specification.has_objects() {
+        output_bucket(broker, plan).await?;
+    }
+    let publisher = Publisher::new(broker, plan, None).await?;
+    let ledger = plan.ledger.clone();
+    publisher.publish(true, |index| !ledger.is_decided(index)).await
+}

@@ -1,0 +1,124 @@
+//! What a run would do, without doing any of it.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use bagpress_broker::quote;
+use bagpress_broker::result::Failed;
+use serde::Serialize;
+
+use crate::run_folder::folder::{RESULTS, RunFolder};
+use crate::run_folder::inputs::InputEntry;
+use crate::run_folder::inputs::find::find;
+use crate::run_folder::inputs::folders::FolderEntry;
+use crate::run_folder::inputs::lists::Sink;
+use crate::submit::prepare::{Existing, Request, Selected, notes, outputs};
+use crate::submit::request::{check, out_if_made};
+
+/// What a run would come to.
+#[derive(Debug, Default, Serialize)]
+pub struct Preview {
+    /// Files that would be compressed.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Folders without files that would be made.
+    pub folders: u64,
+    /// What would fail at once.
+    pub refused: Vec<Refused>,
+    /// What the files are to the outputs that are there, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selected>,
+    /// How many of what was left out, by kind.
+    pub skipped: BTreeMap<&'static str, u64>,
+    /// What a user is told of how the files were chosen.
+    #[serde(skip)]
+    pub notes: Vec<String>,
+}
+
+/// A file that would fail at once.
+#[derive(Debug, Serialize)]
+pub struct Refused {
+    /// The file, as its user called it.
+    pub path: String,
+    /// Why.
+    #[serde(flatten)]
+    pub failed: Failed,
+}
+
+/// Finds out what a run of `request` would do, and writes nothing but a line a file to `lines`.
+///
+/// # Errors
+///
+/// As [`prepare`](crate::submit::prepare::prepare), or if `lines` cannot be written to.
+pub fn preview(request: &Request, lines: Option<&mut dyn Write>) -> Result<Preview> {
+    check(request)?;
+    let out = out_if_made(request)?;
+    // A name is looked at, and none is made up.
+    let name = request.name.clone().map_or_else(|| "name".parse(), Ok)?;
+    let results = RunFolder::path_of(&request.runs, &name, request.results).join(RESULTS);
+    let outputs = outputs(request, &results, out.as_deref(), false)?;
+    let shown_out = request.out.clone().or_else(|| outputs.is_some().then_some(results));
+    let extension = request.codec.map_or(".gz", |codec| codec.extension());
+    let mut sink = Lines { to: lines, out: shown_out, extension, refused: Vec::new() };
+    let found = find(&request.inputs, &request.selection, outputs, None, &mut sink)?;
+    Ok(Preview {
+        files: u64::from(found.files - found.refused),
+        bytes: found.bytes,
+        folders: found.folders,
+        refused: sink.refused,
+        selection: (request.selection.existing != Existing::Refuse).then_some(found.selected),
+        skipped: found.skipped.counts(),
+        notes: notes(request, &found),
+    })
+}
+
+struct Lines<'a> {
+    to: Option<&'a mut dyn Write>,
+    /// Where outputs become files, as the user called it.
+    out: Option<PathBuf>,
+    extension: &'static str,
+    refused: Vec<Refused>,
+}
+
+impl Lines<'_> {
+    fn line(&mut self, line: &str) -> Result<()> {
+        match &mut self.to {
+            Some(to) => Ok(writeln!(to, "{line}")?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Sink for Lines<'_> {
+    fn file(&mut self, shown: &Path, entry: &InputEntry) -> Result<()> {
+        let source = quote::name(shown);
+        if let Some(failed) = &entry.refused {
+            let (path, failed) = (shown.to_string_lossy().into_owned(), failed.clone());
+            self.line(&format!("{source} fails: {}: {}", failed.cause, failed.message))?;
+            self.refused.push(Refused { path, failed });
+            return Ok(());
+        }
+        match &self.out {
+            Some(out) => {
+                let mut target = out.join(&entry.target).into_os_string();
+                target.push(self.extension);
+                let replaces = if entry.replaces.is_some() { " (replaced)" } else { "" };
+                self.line(&format!("{source} -> {}{replaces}", quote::name(target)))
+            }
+            None => self.line(&source),
+        }
+    }
+
+    fn folder(&mut self, entry: &FolderEntry) -> Result<()> {
+        match &self.out {
+            Some(out) => {
+                let folder = quote::name(out.join(&entry.target));
+                self.line(&format!("{folder}/ is made"))
+            }
+            None => Ok(()),
+        }
+    }
+}
