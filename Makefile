@@ -56,6 +56,7 @@ lint: tools ## what review should not have to say
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	python3 .ci/modules_test.py
 	.ci/check-imports
 	.tools/bin/typos
 	.tools/bin/hadolint Dockerfile

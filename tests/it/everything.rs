@@ -16,11 +16,11 @@ use bagpress_codec::DataKind;
 use rustix::fs::{CWD, FileType, Mode, makedev, mkfifoat, mknodat};
 use walkdir::WalkDir;
 
+use crate::another_user::WAYS;
 use crate::files::write;
 use crate::harness::Place;
 use crate::ledger::{generated, outcomes};
 use crate::taken::run_of;
-use crate::unprivileged::WAYS;
 
 /// What each input fails with that does.
 type Failures = BTreeMap<PathBuf, &'static str>;

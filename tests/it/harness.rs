@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,8 +16,8 @@ use tempfile::TempDir;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use walkdir::WalkDir;
 
+use crate::another_user::{NOBODY, Programs, is_root};
 use crate::process;
-use crate::unprivileged::Programs;
 
 /// Nothing in these tests takes this long on a machine that is busy with something else.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
@@ -68,11 +69,6 @@ impl Place {
         self.folder.path().join(relative)
     }
 
-    /// Keeps the programs that everybody may execute for as long as itself.
-    pub(crate) fn keep(&self, programs: Arc<Programs>) -> &Programs {
-        self.programs.get_or_init(|| programs)
-    }
-
     /// A run's folder.
     pub(crate) fn folder(&self, run: &str) -> PathBuf {
         self.path("runs").join(run)
@@ -94,6 +90,35 @@ impl Place {
 
     pub(crate) fn bagpress(&self, words: &str) -> Command {
         self.command(Path::new(env!("CARGO_BIN_EXE_bagpress")), words)
+    }
+
+    /// The program with these words, as a user who is not root. Everything in the place is that user's from
+    /// now on, with the modes that it has.
+    pub(crate) fn unprivileged(&self, words: &str) -> Command {
+        if is_root() {
+            for entry in WalkDir::new(self.path("")).into_iter().map(Result::unwrap) {
+                if entry.path_is_symlink() || entry.metadata().unwrap().uid() != NOBODY {
+                    lchown(entry.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+                }
+            }
+        }
+        self.as_nobody(words)
+    }
+
+    /// The same, and everything in the place stays whose it is.
+    pub(crate) fn as_nobody(&self, words: &str) -> Command {
+        let programs = self.programs.get_or_init(Programs::shared);
+        let mut command = if is_root() {
+            // It becomes the program: the process is the same, and is ended as any other.
+            let mut command = self.command(Path::new("setpriv"), "--clear-groups");
+            command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]);
+            command.arg("--").arg(programs.bagpress()).args(words.split_whitespace());
+            command
+        } else {
+            self.command(&programs.bagpress(), words)
+        };
+        command.env("BAGPRESS_NATS_SERVER", programs.nats_server());
+        command
     }
 
     /// Runs the program to its end.

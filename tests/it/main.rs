@@ -7,6 +7,7 @@
 )]
 
 mod absent;
+mod another_user;
 mod bad_input;
 mod bad_server;
 mod both_paths;

@@ -10,12 +10,12 @@ use async_nats::ConnectOptions;
 use rustix::process::Signal;
 use walkdir::WalkDir;
 
+use crate::another_user::{NOBODY, can_be_another, install};
 use crate::control::{ENDLESS, until_running};
 use crate::death::{BAG, TASKS, middle};
 use crate::harness::{Place, Running};
 use crate::ledger::expect_each_done_once;
 use crate::process::{self, Child};
-use crate::unprivileged::{NOBODY, can_be_another, install};
 
 /// A command as another user, in a place that is open to everybody.
 fn as_another(place: &Place, program: &str, words: &[&str]) -> Command {

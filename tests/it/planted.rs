@@ -6,9 +6,9 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 
+use crate::another_user::{NOBODY, can_be_another, is_root};
 use crate::files::write;
 use crate::harness::Place;
-use crate::unprivileged::{NOBODY, can_be_another, is_root};
 
 const RUN: &str = "run --tasks 2 --bytes 1KiB --workers 1 -q --name";
 

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -42,25 +42,6 @@ fn below(root: &Path) -> Vec<String> {
     names.collect()
 }
 
-/// The program as a user who is not root: whoever is root reads every folder. The place is given to that user.
-fn unprivileged(place: &Place, words: &str) -> Command {
-    if !rustix::process::geteuid().is_root() {
-        return place.bagpress(words);
-    }
-    let program = place.path("bagpress");
-    if !program.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_bagpress"), &program).unwrap();
-    }
-    for entry in WalkDir::new(place.path("")) {
-        let entry = entry.unwrap();
-        std::os::unix::fs::lchown(entry.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-    }
-    let mut command = place.command(Path::new("setpriv"), "--reuid=65534 --regid=65534");
-    command.arg("--clear-groups").arg(program).args(words.split_whitespace());
-    command.env("HOME", place.path(""));
-    command
-}
-
 #[tokio::test]
 async fn an_unreadable_folder_fails_by_name_and_the_rest_is_run() {
     let place = Place::new().await;
@@ -72,7 +53,7 @@ async fn an_unreadable_folder_fails_by_name_and_the_rest_is_run() {
         let (name, out) = (format!("{results}-{delivery}"), format!("out-{results}-{delivery}"));
         let how = format!("--results {results} --delivery {delivery} --workers 1 -q");
         let words = format!("run tree --out {out} --name {name} {how}");
-        let ran = place.finish(unprivileged(&place, &words)).await.with_code(1);
+        let ran = place.finish(place.unprivileged(&words)).await.with_code(1);
         assert!(ran.stderr.contains("1 of 3 tasks failed"), "{ran:#?}");
         let (cause, message) = failure(&place.folder(&format!("{name}/{results}")), 1);
         assert_eq!(cause, "input-unreadable");

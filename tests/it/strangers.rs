@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
+use crate::another_user::{NOBODY, can_be_another};
 use crate::bad_input::expect_refusal;
 use crate::files::write;
 use crate::harness::Place;
 use crate::ledger::expect_each_done_once;
-use crate::unprivileged::{NOBODY, can_be_another};
 
 const BAG: &str = "run in --out out --name t --workers 1 -q";
 /// What a run folder is asked for, and told.

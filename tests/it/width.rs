@@ -6,11 +6,11 @@ use std::path::Path;
 
 use bagpress_codec::DataKind;
 
+use crate::another_user::{WAYS, can_be_another};
 use crate::files::write;
 use crate::harness::Place;
 use crate::ledger::{failure, generated};
 use crate::process;
-use crate::unprivileged::{WAYS, can_be_another};
 
 /// A group that no user of a test is in.
 const STRANGERS: u32 = 54_321;
