@@ -54,9 +54,16 @@ fn assert_understood(place: &str, arguments: &[String]) {
 fn every_command_in_a_document_is_understood() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut checked = 0;
-    for document in
-        ["README.md", "docs/operations.md", "docs/roles.md", "docs/protocol.md", "CONTRIBUTING.md"]
-    {
+    for document in [
+        "README.md",
+        "docs/operations.md",
+        "docs/roles.md",
+        "docs/protocol.md",
+        "docs/run-folder.md",
+        "docs/generator.md",
+        "docs/benchmark.md",
+        "CONTRIBUTING.md",
+    ] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         for arguments in commands(&text) {
             assert_understood(document, &arguments);
@@ -96,7 +103,7 @@ fn every_package_of_the_workspace_is_in_what_the_image_is_built_from() {
 fn every_make_target_in_a_document_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let makefile = std::fs::read_to_string(root.join("Makefile")).unwrap();
-    for document in ["README.md", "docs/operations.md", "CONTRIBUTING.md"] {
+    for document in ["README.md", "docs/operations.md", "docs/benchmark.md", "CONTRIBUTING.md"] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         for found in text.split("`make ").skip(1).chain(text.split("$ make ").skip(1)) {
             let target: String =
