@@ -55,7 +55,7 @@ impl FromStr for DataKind {
 
 /// Draws the input of one task, in parts of any size.
 ///
-/// The rules are written down in `docs/protocol.md`, for anyone to implement again. Equal arguments
+/// The rules are written down in `docs/generator.md`, for anyone to implement again. Equal arguments
 /// give equal bytes on every machine, however the parts are cut.
 ///
 /// # Examples

@@ -1,6 +1,6 @@
 """Recomputes the golden digests of generated input from the written rules alone.
 
-Usage: recompute.py < docs/protocol.md
+Usage: recompute.py < docs/generator.md
 
 The vocabulary and the rows of the table (kind, seed, index, bytes) are read from the section
 "Generated input"; the rows are printed with the digests that the rules give. Standard library only.
