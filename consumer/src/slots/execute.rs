@@ -1,12 +1,13 @@
 //! One execution: input to output, verified while it is compressed. Blocks.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bagpress_broker::descriptor::{TaskDescriptor, Verify};
 use bagpress_broker::result::{Cause, Failed, Times};
 use bagpress_codec::{Digest, Hasher, SEGMENT_BYTES, Verifier};
 use bagpress_objstore::{Sink, Source};
+
+use super::handle::Handle;
 
 /// Buffers that a slot keeps from task to task.
 #[derive(Debug)]
@@ -24,15 +25,6 @@ impl Scratch {
     pub(crate) fn empty() -> Self {
         Self { segment: Vec::new(), part: Vec::new() }
     }
-}
-
-/// What is known of an execution outside, and can be done to it.
-#[derive(Debug, Default)]
-pub(crate) struct Reins {
-    /// Ends it at its next segment.
-    pub(crate) stop: AtomicBool,
-    /// Bytes of the input that it has compressed.
-    pub(crate) read: AtomicU64,
 }
 
 /// What an execution made.
@@ -56,7 +48,7 @@ pub(crate) fn execute(
     mut source: Source,
     mut sink: Sink,
     scratch: &mut Scratch,
-    reins: &Reins,
+    handle: &Handle,
 ) -> Result<Made, Failed> {
     let began = Instant::now();
     let mut clock = Clock::default();
@@ -67,7 +59,7 @@ pub(crate) fn execute(
     let (mut input_bytes, mut output_bytes) = (0, 0);
     let Scratch { segment, part } = scratch;
     loop {
-        if reins.stop.load(Ordering::Relaxed) {
+        if handle.is_stopped() {
             return Err(Failed::new(Cause::Timeout, "it was stopped"));
         }
         clock.lap(|c| &mut c.input, || source.next(segment))?;
@@ -91,7 +83,7 @@ pub(crate) fn execute(
         input_bytes += segment.len() as u64;
         output_bytes += part.len() as u64;
         sink.write(part)?;
-        reins.read.store(input_bytes, Ordering::Relaxed);
+        handle.set_read(input_bytes);
     }
     part.clear();
     encoder.finish(part).map_err(|error| Failed::new(Cause::CodecError, error.to_string()))?;
