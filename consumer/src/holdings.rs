@@ -287,7 +287,7 @@ mod tests {
         assert!(due(&mut reports, &[]).is_empty());
     }
 
-    /// Whoever was told at once, or by a lease, hears the end too.
+    /// Others may know of it by a report at once, or by a lease.
     #[test]
     fn the_end_of_what_was_never_in_a_regular_report_is_reported() {
         let (bag, _) = bags();

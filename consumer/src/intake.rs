@@ -18,7 +18,7 @@ pub(crate) struct Intake {
     pool: Pool,
     queue: Option<Queue>,
     offers: Option<Offers>,
-    /// Looks for the streams, while they are not there and would be served.
+    /// Looks for the streams, while they are missing and would be served.
     finding: JoinSet<Result<Queue, Error>>,
 }
 
@@ -28,7 +28,7 @@ pub(crate) enum Incoming {
     Pulled(Delivery),
     Offered(Offer),
     Withdrawn(Execution),
-    /// Something ended: look what is wanted now.
+    /// Something ended: see what is wanted now.
     Nothing,
 }
 
@@ -91,7 +91,7 @@ impl Intake {
         let Some(queue) = &mut self.queue else { return Ok(()) };
         let deliveries = appetite.request(queue.outstanding());
         if deliveries > 0 {
-            // What is lost on its way is asked for again.
+            // A request that is lost is made again.
             if let Err(error) = queue.request(deliveries).await
                 && !error.is_transient()
             {

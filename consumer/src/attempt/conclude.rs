@@ -17,7 +17,7 @@ pub(super) enum Answer {
 }
 
 /// Commits an outcome, then answers. An execution that came too late is recorded as a duplicate in
-/// between, and an output of its own that would count for nobody is removed.
+/// between, and an output of its own that no outcome names is removed.
 ///
 /// # Errors
 ///

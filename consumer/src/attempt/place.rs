@@ -174,3 +174,50 @@ async fn give_up(failed: Failed, carried: Result<Carried, StoreError>) -> Failed
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    fn running() -> Running {
+        let time_over = CancellationToken::new();
+        Running { handle: Arc::default(), fetching: None, time_over }
+    }
+
+    #[tokio::test]
+    async fn a_job_that_has_not_started_is_taken_back_when_the_worker_drains() {
+        let (running, (_slot, made)) = (running(), oneshot::channel());
+        let failed = running.made(made, ready(()), pending()).await.unwrap_err();
+        assert_eq!(failed.cause, Cause::Drain);
+        // Taken back once: no slot will start it.
+        assert!(!running.handle.revoke());
+    }
+
+    #[tokio::test]
+    async fn a_job_that_has_not_started_is_taken_back_when_nobody_waits_for_it() {
+        let (running, (_slot, made)) = (running(), oneshot::channel());
+        let failed = running.made(made, pending(), ready(())).await.unwrap_err();
+        assert_eq!(failed.cause, Cause::Cancelled);
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_died_gives_its_task_back() {
+        let (running, (slot, made)) = (running(), oneshot::channel());
+        drop(slot);
+        let failed = running.made(made, pending(), pending()).await.unwrap_err();
+        assert!(failed.cause.is_planned());
+    }
+
+    /// The sink closed because the carrier failed.
+    #[tokio::test]
+    async fn the_cause_of_a_failure_is_what_failed_first() {
+        let full = || Err(StoreError::Full("the bucket".to_owned()));
+        let slot = |cause| Failed::new(cause, "in the slot");
+        assert_eq!(give_up(slot(Cause::TransferError), full()).await.cause, Cause::Full);
+        assert_eq!(give_up(slot(Cause::InputDigest), full()).await.cause, Cause::InputDigest);
+        let nothing = Ok(Carried::Nothing);
+        assert_eq!(give_up(slot(Cause::TransferError), nothing).await.cause, Cause::TransferError);
+    }
+}

@@ -69,7 +69,7 @@ pub(crate) fn execute(
         part.clear();
         clock
             .lap(|c| &mut c.compress, || encoder.write(segment, part))
-            .map_err(|error| Failed::new(Cause::CodecError, error.to_string()))?;
+            .map_err(because(Cause::CodecError))?;
         clock
             .lap(
                 |c| &mut c.verify,
@@ -79,17 +79,16 @@ pub(crate) fn execute(
                     verifier.as_mut().map_or(Ok(()), |verifier| verifier.check(segment, part))
                 },
             )
-            .map_err(|error| Failed::new(Cause::VerifyFailed, error.to_string()))?;
+            .map_err(because(Cause::VerifyFailed))?;
         input_bytes += segment.len() as u64;
         output_bytes += part.len() as u64;
         sink.write(part)?;
         handle.set_read(input_bytes);
     }
     part.clear();
-    encoder.finish(part).map_err(|error| Failed::new(Cause::CodecError, error.to_string()))?;
+    encoder.finish(part).map_err(because(Cause::CodecError))?;
     if let Some(verifier) = &mut verifier {
-        let ended = verifier.finish(part);
-        ended.map_err(|error| Failed::new(Cause::VerifyFailed, error.to_string()))?;
+        verifier.finish(part).map_err(because(Cause::VerifyFailed))?;
     }
     output.update(part);
     output_bytes += part.len() as u64;
@@ -106,14 +105,12 @@ pub(crate) fn execute(
         output_bytes,
         output_digest: output.finish(),
         verified: verify,
-        times: Times {
-            input_us: micros(clock.input),
-            compress_us: micros(clock.compress),
-            verify_us: micros(clock.verify),
-            execute_us: micros(began.elapsed()),
-            ..Times::default()
-        },
+        times: clock.times(began.elapsed()),
     })
+}
+
+fn because<E: std::fmt::Display>(cause: Cause) -> impl Fn(E) -> Failed {
+    move |error| Failed::new(cause, error.to_string())
 }
 
 #[derive(Debug, Default)]
@@ -129,6 +126,16 @@ impl Clock {
         let worked = work();
         *hand(self) += began.elapsed();
         worked
+    }
+
+    fn times(&self, execute: Duration) -> Times {
+        Times {
+            input_us: micros(self.input),
+            compress_us: micros(self.compress),
+            verify_us: micros(self.verify),
+            execute_us: micros(execute),
+            ..Times::default()
+        }
     }
 }
 

@@ -173,3 +173,68 @@ fn text(panic: &(dyn Any + Send)) -> &str {
     let owned = panic.downcast_ref::<String>().map(String::as_str);
     owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }
+
+#[cfg(test)]
+mod tests {
+    use bagpress_broker::descriptor::{Input, ResultPath};
+    use bagpress_broker::samples;
+    use bagpress_codec::{DataKind, Generator};
+
+    use super::*;
+
+    type Answer = oneshot::Receiver<Result<Made, Failed>>;
+
+    /// A job that reads `bytes` and stores nothing.
+    fn job(slots: &Slots, bytes: u64) -> (Job, Arc<Handle>, Answer) {
+        let (made, answer) = oneshot::channel();
+        let handle = Arc::new(Handle::default());
+        let input = Input::Generate { data: DataKind::Zeros, seed: 0, bytes };
+        let codec = "noop".parse().unwrap();
+        let task = samples::task(&samples::bag(), 0, ResultPath::Objects);
+        let task = Arc::new(TaskDescriptor { input, codec, ..task });
+        let source = Source::generated(Generator::new(DataKind::Zeros, 0, 0, bytes), bytes);
+        let (sink, waiting) = (Sink::Nothing, slots.waiting());
+        (Job { task, source, sink, handle: handle.clone(), made, waiting }, handle, answer)
+    }
+
+    fn until(what: impl Fn() -> bool) {
+        let since = Instant::now();
+        while !what() {
+            assert!(since.elapsed() < Duration::from_secs(30));
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_task_waits_until_a_slot_starts_it_and_a_slot_runs_until_it_is_stopped() {
+        let slots = Slots::start(1).unwrap();
+        let (long, handle, answer) = job(&slots, 1 << 40);
+        assert_eq!(slots.load(Instant::now()).waiting, 1);
+        slots.submit(long);
+        until(|| slots.load(Instant::now()).running == 1);
+        assert!(handle.started());
+        assert_eq!(slots.load(Instant::now()).waiting, 0);
+        until(|| handle.read() > 0);
+        handle.stop();
+        let failed = answer.blocking_recv().unwrap().unwrap_err();
+        assert_eq!(failed.cause, Cause::Timeout);
+        assert_eq!(slots.load(Instant::now()).running, 0);
+    }
+
+    #[test]
+    fn a_job_that_was_taken_back_is_not_executed_and_the_next_one_is() {
+        let slots = Slots::start(1).unwrap();
+        let (long, busy, _answer) = job(&slots, 1 << 40);
+        let (revoked, handle, no_answer) = job(&slots, 1);
+        let (next, _, answer) = job(&slots, 3);
+        for job in [long, revoked, next] {
+            slots.submit(job);
+        }
+        until(|| busy.started());
+        assert!(handle.revoke());
+        busy.stop();
+        assert_eq!(answer.blocking_recv().unwrap().unwrap().input_bytes, 3);
+        assert!(no_answer.blocking_recv().is_err());
+        assert_eq!(slots.load(Instant::now()).waiting, 0);
+    }
+}
