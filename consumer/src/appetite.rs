@@ -1,66 +1,38 @@
-//! How many deliveries a worker asks for.
-//!
-//! A delivery that waits at a worker cannot be executed by an idle one, so a worker holds next to
-//! nothing: one delivery a free slot, and one more for a slot that will be free before an answer could
-//! come. Only tasks that are shorter than that are held in numbers, worth
-//! [`limits::PULL_AHEAD_WORK`] at most.
-
-use std::time::{Duration, Instant};
+//! How much a worker can take: decided by what its slots do and what it holds.
 
 use bagpress_broker::limits;
 
-/// What the slots are doing, and how long a task takes.
-#[derive(Debug)]
-pub(crate) struct Pace {
-    running: Vec<Option<Instant>>,
-    estimate: Option<Duration>,
+use crate::slots::Load;
+
+/// How much a worker can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Appetite {
+    ahead: usize,
+    idle: usize,
 }
 
-impl Pace {
-    pub(crate) fn new(slots: usize) -> Self {
-        Self { running: vec![None; slots], estimate: None }
-    }
-
-    pub(crate) fn started(&mut self, slot: usize, now: Instant) {
-        self.running[slot] = Some(now);
-    }
-
-    /// Notes the end of an execution. The estimate follows quickly: one long task among short ones must
-    /// not find a slot with work for minutes.
-    pub(crate) fn ended(&mut self, slot: usize, now: Instant) {
-        let Some(since) = self.running[slot].take() else { return };
-        self.took(now - since);
-    }
-
-    /// Notes how long a task took that no slot executed.
-    pub(crate) fn took(&mut self, took: Duration) {
-        self.estimate = Some(self.estimate.map_or(took, |before| {
-            if took > before { (took * 3 + before) / 4 } else { (took + before * 3) / 4 }
-        }));
-    }
-
-    pub(crate) fn running(&self) -> usize {
-        self.running.iter().flatten().count()
-    }
-
-    /// How many deliveries should be at hand, waiting for a slot.
-    pub(crate) fn wanted(&self, now: Instant) -> usize {
-        let idle = self.running.len() - self.running();
-        let Some(estimate) = self.estimate else { return idle };
-        if estimate >= limits::PULL_AHEAD_LOW {
-            let soon = |since: &&Instant| (now - **since) + limits::PULL_AHEAD_LOW >= estimate;
-            return idle + self.running.iter().flatten().filter(soon).count();
+impl Appetite {
+    /// With `held` deliveries that are not answered: each waits for a slot, is executed, or waits for its
+    /// commit. Their number is bounded, however slowly outcomes are committed.
+    pub(crate) fn of(load: &Load, held: usize) -> Self {
+        let most = load.slots * (limits::UNCOMMITTED_MAX + limits::PULL_AHEAD_MAX);
+        let room = most.saturating_sub(held);
+        Self {
+            ahead: load.wanted.saturating_sub(load.waiting).min(room),
+            idle: load.slots.saturating_sub(load.running + load.waiting).min(room),
         }
-        let depth = limits::PULL_AHEAD_WORK.as_nanos() / estimate.as_nanos().max(1);
-        let depth = usize::try_from(depth).unwrap_or(usize::MAX);
-        self.running.len() * depth.clamp(1, limits::PULL_AHEAD_MAX)
     }
 
-    /// When [`wanted`](Self::wanted) may next grow by the mere passing of time.
-    pub(crate) fn next_change(&self, now: Instant) -> Option<Instant> {
-        let estimate = self.estimate.filter(|e| *e >= limits::PULL_AHEAD_LOW)?;
-        let at = |since: &Instant| *since + estimate.saturating_sub(limits::PULL_AHEAD_LOW);
-        self.running.iter().flatten().map(at).filter(|at| *at > now).min()
+    /// Slots with nothing to do and nothing at hand: each may get one offer.
+    pub(crate) fn idle(self) -> usize {
+        self.idle
+    }
+
+    /// How many deliveries to request of the stream, when `outstanding` are requested already. Few
+    /// requests of many cost less than many of few: nothing is requested before it is worth it.
+    pub(crate) fn request(self, outstanding: usize) -> usize {
+        let missing = self.ahead.saturating_sub(outstanding);
+        if outstanding == 0 || missing * 2 >= self.ahead { missing } else { 0 }
     }
 }
 
@@ -68,43 +40,42 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const MS: Duration = Duration::from_millis(1);
-
-    fn pace(slots: usize, task: Duration) -> (Pace, Instant) {
-        let mut pace = Pace::new(slots);
-        let begin = Instant::now();
-        pace.started(0, begin);
-        pace.ended(0, begin + task);
-        (pace, begin + task)
+    fn load(running: usize, waiting: usize, wanted: usize) -> Load {
+        Load { slots: 4, running, waiting, wanted, next_change: None }
     }
 
     #[test]
-    fn a_new_worker_asks_for_one_delivery_a_slot() {
-        assert_eq!(Pace::new(4).wanted(Instant::now()), 4);
+    fn an_idle_worker_takes_an_offer_and_requests_a_delivery_for_each_slot() {
+        let appetite = Appetite::of(&load(0, 0, 4), 0);
+        assert_eq!((appetite.idle(), appetite.request(0)), (4, 4));
     }
 
     #[test]
-    fn a_busy_slot_asks_only_when_it_is_nearly_done() {
-        let (mut pace, now) = pace(1, 80 * MS);
-        pace.started(0, now);
-        assert_eq!(pace.wanted(now), 0);
-        assert_eq!(pace.wanted(now + 70 * MS), 0);
-        assert_eq!(pace.wanted(now + 77 * MS), 1);
-        assert_eq!(pace.next_change(now), Some(now + 76 * MS));
+    fn what_waits_for_a_slot_counts_against_both() {
+        let appetite = Appetite::of(&load(2, 1, 3), 3);
+        assert_eq!((appetite.idle(), appetite.request(0)), (1, 2));
     }
 
     #[test]
-    fn short_tasks_are_held_in_numbers_worth_fifty_milliseconds() {
-        assert_eq!(pace(1, 2 * MS).0.wanted(Instant::now()), 25);
-        assert_eq!(pace(1, MS / 100).0.wanted(Instant::now()), limits::PULL_AHEAD_MAX);
+    fn a_busy_worker_takes_nothing() {
+        let appetite = Appetite::of(&load(4, 0, 0), 4);
+        assert_eq!((appetite.idle(), appetite.request(0)), (0, 0));
     }
 
     #[test]
-    fn one_long_task_ends_holding_in_numbers() {
-        let (mut pace, now) = pace(1, MS / 10);
-        pace.started(0, now);
-        pace.ended(0, now + 400 * MS);
-        pace.started(0, now + 400 * MS);
-        assert_eq!(pace.wanted(now + 401 * MS), 0);
+    fn outcomes_that_nobody_commits_end_its_appetite() {
+        let most = 4 * (limits::UNCOMMITTED_MAX + limits::PULL_AHEAD_MAX);
+        let almost = Appetite::of(&load(0, 0, 100), most - 1);
+        assert_eq!((almost.idle(), almost.request(0)), (1, 1));
+        let full = Appetite::of(&load(0, 0, 100), most + 1);
+        assert_eq!((full.idle(), full.request(0)), (0, 0));
+    }
+
+    #[test]
+    fn few_missing_deliveries_are_not_worth_a_request() {
+        let appetite = Appetite::of(&load(0, 0, 100), 0);
+        assert_eq!(appetite.request(60), 0);
+        assert_eq!(appetite.request(50), 50);
+        assert_eq!(appetite.request(200), 0);
     }
 }

@@ -1,5 +1,5 @@
-//! Which bags were cancelled: by their lines alone, looked at when a bag's first task comes, at each renewal, and when the
-//! event says that there is something to see.
+//! Which bags were cancelled: by their lines alone, read when a bag's first task comes, at each renewal, and when an event
+//! names the bag.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +11,10 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-/// What is looked at once for each bag, while somebody keeps it.
+/// What the line of a bag says, read once while an attempt of the bag runs.
 type Cell = Arc<OnceCell<CancellationToken>>;
 
-/// Whether one bag is cancelled. Its bag is not forgotten as long as this is kept.
+/// Whether one bag is cancelled. The bag is not forgotten as long as this is kept.
 #[derive(Debug)]
 pub(crate) struct Watched {
     token: CancellationToken,
@@ -48,12 +48,12 @@ impl Cancelled {
         self.bags.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Is cancelled when the bag is. A bag that was cancelled is looked at anew: it may go on since.
+    /// Watches a bag. The line of one that was cancelled is read again: the bag may have been resumed since.
     pub(crate) async fn of(&self, bag: &BagId) -> Watched {
         let cell = {
             let mut bags = self.bags();
             if bags.len() >= limits::BAGS_REMEMBERED {
-                // Whoever has a task of one under way keeps it.
+                // An attempt keeps that of its bag.
                 bags.retain(|_, cell| Arc::strong_count(cell) > 1);
             }
             let known = bags
@@ -83,7 +83,7 @@ impl Cancelled {
             // A server that was killed may hand out again what it had dropped with a removed bag.
             Ok(found) => found.is_called_off(),
             Err(error) => {
-                debug!(%error, %bag, "the bag's line not read, it is looked at again");
+                debug!(%error, %bag, "the bag's line was not read, it will be read again");
                 false
             }
         }
@@ -113,7 +113,7 @@ impl Cancelled {
         self.broker.cancellations(None).await
     }
 
-    /// Follows the event, and looks at the lines of the bags that `held` names, for as long as the
+    /// Follows the events, and reads the lines of the bags that `held` names at each renewal, as long as the
     /// worker lives.
     pub(crate) async fn keep(&self, mut events: BagEvents, held: impl Fn() -> Vec<BagId>) {
         let mut ticks = tokio::time::interval(limits::LEASE_RENEWAL);
@@ -121,7 +121,7 @@ impl Cancelled {
         loop {
             tokio::select! {
                 event = events.next() => match event {
-                    // Anybody can say so: the line does. Events that came meanwhile are worth one look together.
+                    // Anybody can send one: only the line counts. One look is enough for all that came meanwhile.
                     Some(bag) => {
                         let more = std::iter::from_fn(|| events.next().now_or_never().flatten());
                         let said: HashSet<_> = std::iter::once(bag).chain(more).collect();

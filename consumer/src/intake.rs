@@ -9,14 +9,16 @@ use bagpress_broker::{Broker, Delivery, Error, Holder, Offer, Offered, Offers, Q
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-/// The deliveries that one worker serves.
+use crate::appetite::Appetite;
+
+/// The sources of tasks that one worker has joined.
 #[derive(Debug)]
 pub(crate) struct Intake {
     broker: Broker,
     pool: Pool,
     queue: Option<Queue>,
     offers: Option<Offers>,
-    /// Looks for the streams, while they are not there and would be served.
+    /// Looks for the streams, while they are missing and would be served.
     finding: JoinSet<Result<Queue, Error>>,
 }
 
@@ -26,21 +28,12 @@ pub(crate) enum Incoming {
     Pulled(Delivery),
     Offered(Offer),
     Withdrawn(Execution),
-    /// Something ended: look what is wanted now.
+    /// Something ended: see what is wanted now.
     Nothing,
 }
 
-/// How much a worker can take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Appetite {
-    /// Deliveries at hand beside those that are executed.
-    pub(crate) ahead: usize,
-    /// Slots with nothing to do and nothing at hand.
-    pub(crate) idle: usize,
-}
-
 impl Intake {
-    /// Joins what `delivery` names, or everything.
+    /// Joins what `delivery` names, or everything that the broker has.
     ///
     /// # Errors
     ///
@@ -70,12 +63,12 @@ impl Intake {
         Ok(intake)
     }
 
-    /// Looks for the streams beside everything else.
+    /// Looks for the streams while everything else goes on.
     fn find(&mut self) {
         let (broker, pool, alone) = (self.broker.clone(), self.pool.clone(), self.offers.is_none());
         self.finding.spawn(async move {
             if alone {
-                streams(&broker, &pool, None).await?;
+                wait_for_streams(&broker, &pool, None).await?;
             } else {
                 while let Err(error) = broker.require(&pool).await {
                     if !may_come(&error) {
@@ -91,16 +84,15 @@ impl Intake {
     /// Asks for as much as there is an appetite for.
     pub(crate) async fn ask(&mut self, appetite: Appetite) -> Result<(), Error> {
         if let Some(offers) = &mut self.offers {
-            for _ in offers.members()..appetite.idle {
+            for _ in offers.members()..appetite.idle() {
                 offers.enter().await?;
             }
         }
         let Some(queue) = &mut self.queue else { return Ok(()) };
-        let missing = appetite.ahead.saturating_sub(queue.outstanding());
-        // A few at a time cost as much as many: ask when it is worth it.
-        if missing > 0 && (queue.outstanding() == 0 || missing * 2 >= appetite.ahead) {
-            // What is lost on its way is asked for again.
-            if let Err(error) = queue.request(missing).await
+        let deliveries = appetite.request(queue.outstanding());
+        if deliveries > 0 {
+            // A request that is lost is made again.
+            if let Err(error) = queue.request(deliveries).await
                 && !error.is_transient()
             {
                 return Err(error);
@@ -162,7 +154,7 @@ impl Intake {
     }
 
     /// Leaves, and returns the deliveries that still arrived: give them back. An offer that comes too
-    /// late is answered by nobody, and made again.
+    /// late gets no answer, and is made again.
     pub(crate) async fn leave(self) -> Vec<Delivery> {
         drop(self.offers);
         match self.queue {
@@ -172,17 +164,17 @@ impl Intake {
     }
 }
 
-/// Whether what is missing may be there later, with nothing changed at the worker.
+/// Whether what is missing may be there later, without a change at the worker.
 fn may_come(error: &Error) -> bool {
     matches!(error, Error::NoJetStream { .. } | Error::Missing { .. }) || error.is_transient()
 }
 
-/// Waits until the streams are there: for ever, or as long as `most`.
+/// Waits until the streams are there, for as long as `most`; without it, without a limit.
 ///
 /// # Errors
 ///
 /// [`Error::Missing`] after that time; at once what waiting does not cure.
-pub(crate) async fn streams(
+pub(crate) async fn wait_for_streams(
     broker: &Broker,
     pool: &Pool,
     most: Option<Duration>,

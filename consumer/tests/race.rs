@@ -1,5 +1,5 @@
 //! Two executions of one task, raced at every step between its delivery and its ack: the task has one
-//! outcome, the bytes of that outcome are there, and nothing that nobody names remains.
+//! outcome, the bytes of that outcome are there, and nothing else remains.
 
 #[path = "race/by_hand.rs"]
 mod by_hand;
@@ -199,7 +199,7 @@ async fn committed_while_another_executes() -> Outcome {
     Ok(())
 }
 
-/// Both have stored; the one that commits second is the duplicate, whoever stored first.
+/// Both have stored; the one that commits second is the duplicate, even if it stored first.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_stored_and_then_committed() -> Outcome {
     for results in BOTH {

@@ -40,7 +40,7 @@ impl Steps<'_> {
         }
     }
 
-    /// A result, handed to the gatherer; the first for a round is accepted.
+    /// `Offer::conclude`, called by `Answers::commit`: a result, handed to the gatherer; the first for a round is accepted.
     pub(crate) fn hand_in(&mut self, w: usize, worker: Worker, who: Who) {
         let Some(f) = self.from.serving() else {
             return self.add(who, "nobody takes its result, gives up", |s| end(s, w));

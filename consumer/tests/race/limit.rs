@@ -1,4 +1,4 @@
-//! Nobody holds a slot for ever: not by much to do, not by an input that comes slowly, not by an upload that never ends.
+//! A time limit frees a slot: from a task with too much to do, an input that comes slowly, an upload that never ends.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ fn with(task: TaskDescriptor, codec: &str, input: Input) -> Outcome<TaskDescript
     Ok(TaskDescriptor { input, codec, library, attempts: 1, ..task })
 }
 
-/// A gatherer that answers an OPEN as it should, an input with a whole chunk in a second, and a chunk with that it is to
-/// be sent again, for ever.
+/// A gatherer that answers an OPEN as it should, an input with a whole chunk in a second, and each chunk with a
+/// request to send it again.
 async fn stretches(race: &mut Race) -> Outcome<JoinHandle<()>> {
     race.house.receiver = None;
     let client = race.house.gatherer.client_handle();
@@ -66,7 +66,7 @@ async fn frees_its_slot(race: &Race, task: TaskDescriptor) -> Outcome {
     let worker = race.worker_within(1, Some(LIMIT));
     race.submit_with(next).await?;
 
-    // Whoever is stopped may wait for one answer more.
+    // An execution that is stopped may wait for one answer more.
     race.answered().await;
     let outcomes = race.outcomes().await?;
     let of = |index: u32| outcomes.iter().find(|outcome| outcome.index == index).ok_or("none");

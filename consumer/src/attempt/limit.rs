@@ -6,10 +6,11 @@ use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::slot::Handle;
+use crate::slots::Handle;
 
 /// How long an execution may take that has compressed `read` bytes of its input: what the worker was told, or a time that
-/// grows with what was done. Not with what was announced: who announces much and sends little holds no slot for longer.
+/// grows with what was done. Not with what was announced: a producer that announces much and sends little holds no slot
+/// for longer.
 fn allowed(told: Option<Duration>, read: u64) -> Duration {
     told.unwrap_or_else(|| {
         let more = Duration::from_secs(read / limits::TASK_BYTES_PER_SECOND_MIN);
@@ -17,28 +18,41 @@ fn allowed(told: Option<Duration>, read: u64) -> Duration {
     })
 }
 
-/// The time that counts of what passed between two looks. They are due every [`limits::TASK_TIME_LOOKED_AT`]: if much more
-/// has passed, this process was stopped, and its time is not the task's.
-fn counted(passed: Duration) -> Duration {
-    passed.min(2 * limits::TASK_TIME_LOOKED_AT)
+/// The time that one execution has taken, and may take.
+#[derive(Debug)]
+struct Stopwatch {
+    told: Option<Duration>,
+    taken: Duration,
 }
 
-/// Resolves when an execution has taken longer than it may. Time in the slots' queue is not its own.
-pub(crate) async fn over(told: Option<Duration>, handle: &Handle) -> Failed {
+impl Stopwatch {
+    fn new(told: Option<Duration>) -> Self {
+        Self { told, taken: Duration::ZERO }
+    }
+
+    /// Counts what `passed` since the last look; true if it was too much. Looks are due every
+    /// [`limits::TASK_TIME_LOOKED_AT`]: if much more has passed, this process was stopped, and its time is not the task's.
+    /// Nor is the time before a slot has `started` it.
+    fn is_over(&mut self, passed: Duration, started: bool, read: u64) -> bool {
+        if started {
+            self.taken += passed.min(2 * limits::TASK_TIME_LOOKED_AT);
+        }
+        started && self.taken >= allowed(self.told, read)
+    }
+}
+
+/// Resolves when an execution has taken longer than it may.
+pub(super) async fn over(told: Option<Duration>, handle: &Handle) -> Failed {
     let mut looks = interval(limits::TASK_TIME_LOOKED_AT);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut taken, mut last) = (Duration::ZERO, Instant::now());
+    let (mut stopwatch, mut last) = (Stopwatch::new(told), Instant::now());
     loop {
         looks.tick().await;
         let passed = last.elapsed();
         last = Instant::now();
-        if !handle.started() {
-            continue;
-        }
-        taken += counted(passed);
         let read = handle.read();
-        let allowed = allowed(told, read);
-        if taken >= allowed {
+        if stopwatch.is_over(passed, handle.started(), read) {
+            let allowed = allowed(told, read);
             let text = format!(
                 "it took longer than {allowed:?}, with {read} bytes of its input compressed; `worker --time-limit` gives it longer"
             );
@@ -52,16 +66,16 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const LOOK: Duration = limits::TASK_TIME_LOOKED_AT;
 
     /// How long an execution lasts at most that compresses `bytes` in each `every`; none if it is never too slow.
     fn lasts(told: Option<Duration>, bytes: u64, every: Duration) -> Option<Duration> {
         let day = Duration::from_hours(24);
-        let mut taken = Duration::ZERO;
-        while taken < day {
-            taken += every;
-            let read = bytes * taken.as_secs() / every.as_secs();
-            if taken >= allowed(told, read) {
-                return Some(taken);
+        let mut stopwatch = Stopwatch::new(told);
+        while stopwatch.taken < day {
+            let read = bytes * (stopwatch.taken + LOOK).as_secs() / every.as_secs();
+            if stopwatch.is_over(LOOK, true, read) {
+                return Some(stopwatch.taken);
             }
         }
         None
@@ -94,7 +108,15 @@ mod tests {
 
     #[test]
     fn time_in_which_the_process_was_stopped_does_not_count() {
-        assert!(counted(Duration::from_hours(8)) <= SECOND);
-        assert_eq!(counted(limits::TASK_TIME_LOOKED_AT), limits::TASK_TIME_LOOKED_AT);
+        let mut stopwatch = Stopwatch::new(Some(7 * SECOND));
+        assert!(!stopwatch.is_over(Duration::from_hours(8), true, 0));
+        assert!(stopwatch.taken <= SECOND);
+    }
+
+    #[test]
+    fn time_in_the_queue_of_the_slots_does_not_count() {
+        let mut stopwatch = Stopwatch::new(Some(Duration::ZERO));
+        assert!((0..100).all(|_| !stopwatch.is_over(LOOK, false, 0)));
+        assert!(stopwatch.is_over(LOOK, true, 0));
     }
 }

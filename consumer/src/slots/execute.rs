@@ -1,12 +1,13 @@
 //! One execution: input to output, verified while it is compressed. Blocks.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bagpress_broker::descriptor::{TaskDescriptor, Verify};
 use bagpress_broker::result::{Cause, Failed, Times};
 use bagpress_codec::{Digest, Hasher, SEGMENT_BYTES, Verifier};
 use bagpress_objstore::{Sink, Source};
+
+use super::handle::Handle;
 
 /// Buffers that a slot keeps from task to task.
 #[derive(Debug)]
@@ -24,15 +25,6 @@ impl Scratch {
     pub(crate) fn empty() -> Self {
         Self { segment: Vec::new(), part: Vec::new() }
     }
-}
-
-/// What is known of an execution outside, and can be done to it.
-#[derive(Debug, Default)]
-pub(crate) struct Reins {
-    /// Ends it at its next segment.
-    pub(crate) stop: AtomicBool,
-    /// Bytes of the input that it has compressed.
-    pub(crate) read: AtomicU64,
 }
 
 /// What an execution made.
@@ -56,7 +48,7 @@ pub(crate) fn execute(
     mut source: Source,
     mut sink: Sink,
     scratch: &mut Scratch,
-    reins: &Reins,
+    handle: &Handle,
 ) -> Result<Made, Failed> {
     let began = Instant::now();
     let mut clock = Clock::default();
@@ -67,7 +59,7 @@ pub(crate) fn execute(
     let (mut input_bytes, mut output_bytes) = (0, 0);
     let Scratch { segment, part } = scratch;
     loop {
-        if reins.stop.load(Ordering::Relaxed) {
+        if handle.is_stopped() {
             return Err(Failed::new(Cause::Timeout, "it was stopped"));
         }
         clock.lap(|c| &mut c.input, || source.next(segment))?;
@@ -77,7 +69,7 @@ pub(crate) fn execute(
         part.clear();
         clock
             .lap(|c| &mut c.compress, || encoder.write(segment, part))
-            .map_err(|error| Failed::new(Cause::CodecError, error.to_string()))?;
+            .map_err(because(Cause::CodecError))?;
         clock
             .lap(
                 |c| &mut c.verify,
@@ -87,17 +79,16 @@ pub(crate) fn execute(
                     verifier.as_mut().map_or(Ok(()), |verifier| verifier.check(segment, part))
                 },
             )
-            .map_err(|error| Failed::new(Cause::VerifyFailed, error.to_string()))?;
+            .map_err(because(Cause::VerifyFailed))?;
         input_bytes += segment.len() as u64;
         output_bytes += part.len() as u64;
         sink.write(part)?;
-        reins.read.store(input_bytes, Ordering::Relaxed);
+        handle.set_read(input_bytes);
     }
     part.clear();
-    encoder.finish(part).map_err(|error| Failed::new(Cause::CodecError, error.to_string()))?;
+    encoder.finish(part).map_err(because(Cause::CodecError))?;
     if let Some(verifier) = &mut verifier {
-        let ended = verifier.finish(part);
-        ended.map_err(|error| Failed::new(Cause::VerifyFailed, error.to_string()))?;
+        verifier.finish(part).map_err(because(Cause::VerifyFailed))?;
     }
     output.update(part);
     output_bytes += part.len() as u64;
@@ -114,14 +105,12 @@ pub(crate) fn execute(
         output_bytes,
         output_digest: output.finish(),
         verified: verify,
-        times: Times {
-            input_us: micros(clock.input),
-            compress_us: micros(clock.compress),
-            verify_us: micros(clock.verify),
-            execute_us: micros(began.elapsed()),
-            ..Times::default()
-        },
+        times: clock.times(began.elapsed()),
     })
+}
+
+fn because<E: std::fmt::Display>(cause: Cause) -> impl Fn(E) -> Failed {
+    move |error| Failed::new(cause, error.to_string())
 }
 
 #[derive(Debug, Default)]
@@ -137,6 +126,16 @@ impl Clock {
         let worked = work();
         *hand(self) += began.elapsed();
         worked
+    }
+
+    fn times(&self, execute: Duration) -> Times {
+        Times {
+            input_us: micros(self.input),
+            compress_us: micros(self.compress),
+            verify_us: micros(self.verify),
+            execute_us: micros(execute),
+            ..Times::default()
+        }
     }
 }
 

@@ -1,0 +1,225 @@
+//! The life of one assignment: from its arrival to its answer.
+
+mod conclude;
+mod limit;
+mod place;
+mod verdict;
+
+use std::sync::Arc;
+
+use bagpress_broker::descriptor::{DecodeError, Input, ResultPath, TaskDescriptor};
+use bagpress_broker::ids::Execution;
+use bagpress_broker::result::{Cause, Done, Failed, Outcome, Place, Times, wall_clock_us};
+use bagpress_broker::{Error, Standing};
+use bagpress_objstore::{Opened, Ready, Stored};
+use tracing::{debug, info, warn};
+
+use self::conclude::{Answer, conclude};
+use self::verdict::{Ended, Verdict, is_final, verdict};
+use crate::answer::Count;
+use crate::assignment::Assignment;
+use crate::cancelled::Watched;
+use crate::context::Context;
+use crate::slots::{Made, Waiting, micros};
+
+/// Executes one assignment and answers how it went.
+#[tracing::instrument(level = "debug", skip_all, fields(bag = %assignment.id().bag, task = assignment.id().index, round = assignment.id().round))]
+pub(crate) async fn attempt(context: &Context, assignment: &Assignment, waiting: Waiting) {
+    if let Err(error) = begin(context, assignment, waiting).await {
+        // The lease brings the task to a worker that finds out what became of it.
+        warn!(task = %assignment.id(), error = %error, "attempt left to its lease");
+    }
+}
+
+/// Attempts a task that can be read, is not cancelled, has no outcome, and attempts left.
+async fn begin(context: &Context, assignment: &Assignment, waiting: Waiting) -> Result<(), Error> {
+    let execution = assignment.execution();
+    let task = match assignment.task() {
+        Ok(task) => task,
+        Err(error) => return unreadable(context, assignment, &execution, &error).await,
+    };
+    let cancelled = context.cancelled().of(&task.bag).await;
+    if cancelled.is_cancelled() {
+        debug!("the bag was cancelled");
+        return context.answers().discard(assignment, "cancelled").await;
+    }
+    let Some(count) = context.answers().count(assignment).await? else { return Ok(()) };
+    let at = Attempt { context, assignment, task, execution, count, cancelled };
+    if count.number > at.task.attempts {
+        let text = format!("{} workers had it and none came back", count.number - 1);
+        return at.fail(Failed::new(Cause::CrashLimit, text)).await;
+    }
+    let library = at.task.codec.library();
+    if at.task.library != library && !context.any_codec_version() {
+        let text = format!("the task wants {}, this worker has {library}", at.task.library);
+        return at.give_back(Failed::new(Cause::CodecVersion, text)).await;
+    }
+    at.run(waiting).await
+}
+
+/// Fails what is no descriptor. Its subject still names the task: without an outcome its bag would never end.
+async fn unreadable(
+    context: &Context,
+    assignment: &Assignment,
+    execution: &Execution,
+    error: &DecodeError,
+) -> Result<(), Error> {
+    let cause = match error {
+        DecodeError::Version { .. } => Cause::ProtocolVersion,
+        _ => Cause::BadDescriptor,
+    };
+    let failed = Failed::new(cause, error.to_string());
+    let (id, delivered) = (assignment.id(), assignment.delivered());
+    warn!(task = %id, error = %failed.message, "not a descriptor");
+    let result = context.answers().result(id, execution, delivered, Outcome::Failed(failed));
+    conclude(context, assignment, &result, Answer::Term).await
+}
+
+struct Attempt<'a> {
+    context: &'a Context,
+    assignment: &'a Assignment,
+    task: Arc<TaskDescriptor>,
+    execution: Execution,
+    count: Count,
+    /// The bag's.
+    cancelled: Watched,
+}
+
+impl Attempt<'_> {
+    async fn run(self, waiting: Waiting) -> Result<(), Error> {
+        let queue_us = wall_clock_us().saturating_sub(self.task.published_us);
+        let ended = match self.context.store().open(&self.task, &self.execution).await {
+            Ok(Opened::Go(ready)) if self.is_empty() => self.execute_here(*ready, waiting),
+            Ok(Opened::Go(ready)) => {
+                let (context, task) = (self.context, &self.task);
+                let dropped = self.dropped();
+                Box::pin(place::execute_in_slot(context, task, *ready, waiting, dropped)).await
+            }
+            Ok(Opened::HaveIt(result)) => Ended::Decided(result),
+            Ok(Opened::Wait(reason)) => Ended::Failed(Failed::new(Cause::Full, reason)),
+            Ok(Opened::Absent) => {
+                Ended::Failed(Failed::new(Cause::GathererAbsent, "nobody gathers the bag now"))
+            }
+            Ok(Opened::Refused(failed)) => Ended::Failed(failed),
+            Err(error) => Ended::Failed(error.into()),
+        };
+        let answers = self.context.answers();
+        match verdict(ended, &self.task, self.count.number, self.is_dropped()) {
+            Verdict::Done(made, stored, transfer) => {
+                let times = Times {
+                    queue_us,
+                    transfer_us: micros(transfer),
+                    made_us: wall_clock_us(),
+                    ..made.times
+                };
+                self.done(&made, stored, times).await
+            }
+            Verdict::HasOutcome { outcome, duplicate, commit } => {
+                if duplicate {
+                    let winner = Some(&outcome.execution);
+                    answers.record_duplicate(self.assignment, &self.execution, winner).await?;
+                }
+                if !commit {
+                    return answers.settle(self.assignment).await;
+                }
+                conclude(self.context, self.assignment, &outcome, Answer::Ack).await
+            }
+            Verdict::Fail(failed) => self.fail(failed).await,
+            Verdict::AskBroker(failed) => self.unplaced(failed).await,
+            Verdict::GiveBack(failed) => self.give_back(failed).await,
+            Verdict::Drop => {
+                debug!("the bag was cancelled, or the lease is over");
+                answers.discard(self.assignment, "cancelled").await
+            }
+        }
+    }
+
+    /// Its output did not get to its place: settles it if the round has an outcome.
+    async fn unplaced(self, failed: Failed) -> Result<(), Error> {
+        let answers = self.context.answers();
+        let standing = answers.standing(self.assignment).await?;
+        if matches!(standing, Standing::Open) {
+            let last = is_final(failed.cause, &self.task, self.count.number);
+            return if last { self.fail(failed).await } else { self.give_back(failed).await };
+        }
+        let winner = standing.execution();
+        answers.record_duplicate(self.assignment, &self.execution, winner).await?;
+        answers.settle(self.assignment).await
+    }
+
+    /// Resolves when nobody waits for the outcome any more.
+    async fn dropped(&self) {
+        tokio::select! {
+            () = self.cancelled.cancelled() => {}
+            () = self.assignment.withdrawn() => {}
+        }
+    }
+
+    fn is_dropped(&self) -> bool {
+        self.cancelled.is_cancelled() || self.assignment.is_withdrawn()
+    }
+
+    /// Whether there is nothing to read and nothing to store. What is said to be an empty file may not be one.
+    fn is_empty(&self) -> bool {
+        let nothing = matches!(self.task.input, Input::Generate { bytes: 0, .. });
+        nothing && self.task.codec.stores_nothing()
+    }
+
+    fn execute_here(&self, ready: Ready, waiting: Waiting) -> Ended {
+        let ended = place::execute_here(self.context, &self.task, ready);
+        drop(waiting);
+        if self.assignment.is_offered() {
+            // Its slot is idle again, long before the outcome is counted.
+            self.context.slots().wake();
+        }
+        ended
+    }
+
+    async fn done(self, made: &Made, stored: Stored, times: Times) -> Result<(), Error> {
+        let place = match stored {
+            // One that was adopted has the very bytes, and perhaps other chunks.
+            Stored::Object(info) => {
+                Place::Object { bucket: info.bucket, object: info.name, chunks: info.chunks }
+            }
+            Stored::Nothing => Place::Nothing,
+            Stored::Staged | Stored::Decided(_) => Place::Staged,
+        };
+        let (output_bytes, output_digest) = (made.output_bytes, made.output_digest);
+        let done = Done {
+            input_bytes: made.input_bytes,
+            input_digest: made.input_digest,
+            output_bytes,
+            output_digest,
+            place,
+            verified: made.verified,
+        };
+        let (id, number, outcome) = (self.assignment.id(), self.count.number, Outcome::Done(done));
+        let mut result = self.context.answers().result(id, &self.execution, number, outcome);
+        result.times = times;
+        if self.task.results == ResultPath::Objects && !self.task.codec.stores_nothing() {
+            result.descriptor = Some(Box::new((*self.task).clone()));
+        }
+        debug!(output_bytes, execute_us = times.execute_us, "task executed");
+        self.context.counts().done(made.input_bytes, output_bytes);
+        conclude(self.context, self.assignment, &result, Answer::Ack).await
+    }
+
+    async fn fail(self, failed: Failed) -> Result<(), Error> {
+        let (id, number) = (self.assignment.id(), self.count.number);
+        info!(task = %id, cause = %failed.cause, error = %failed.message, attempt = number, "task failed");
+        self.context.counts().failed();
+        let outcome = Outcome::Failed(failed);
+        let result = self.context.answers().result(id, &self.execution, number, outcome);
+        conclude(self.context, self.assignment, &result, Answer::Term).await
+    }
+
+    /// Says why, then lets another worker, or this one later, have the task.
+    async fn give_back(self, failed: Failed) -> Result<(), Error> {
+        let Count { number, planned } = self.count;
+        let before = if failed.cause.is_planned() { planned } else { number - 1 };
+        let delay = failed.cause.give_back_delay(before);
+        let (assignment, execution) = (self.assignment, Some(self.execution));
+        info!(task = %assignment.id(), cause = %failed.cause, error = %failed.message, ?delay, "given back");
+        self.context.answers().give_back(assignment, planned, failed, execution, delay).await
+    }
+}

@@ -1,0 +1,110 @@
+//! How many deliveries should wait for a slot, by how long tasks take.
+//!
+//! A delivery that waits at a worker cannot be executed by an idle one, so a worker holds next to
+//! nothing: one delivery a free slot, and one more for a slot that will be free before an answer could
+//! come. Only tasks that are shorter than that are held in numbers, worth
+//! [`limits::PULL_AHEAD_WORK`] at most.
+
+use std::time::{Duration, Instant};
+
+use bagpress_broker::limits;
+
+/// What the slots are doing, and how long a task takes.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    running: Vec<Option<Instant>>,
+    estimate: Option<Duration>,
+}
+
+impl Pace {
+    pub(crate) fn new(slots: usize) -> Self {
+        Self { running: vec![None; slots], estimate: None }
+    }
+
+    pub(crate) fn started(&mut self, slot: usize, now: Instant) {
+        self.running[slot] = Some(now);
+    }
+
+    /// Notes the end of an execution. The estimate follows quickly: one long task among short ones must
+    /// not find a slot with work for minutes.
+    pub(crate) fn ended(&mut self, slot: usize, now: Instant) {
+        let Some(since) = self.running[slot].take() else { return };
+        self.took(now - since);
+    }
+
+    /// Notes how long a task took that no slot executed.
+    pub(crate) fn took(&mut self, took: Duration) {
+        self.estimate = Some(self.estimate.map_or(took, |before| {
+            if took > before { (took * 3 + before) / 4 } else { (took + before * 3) / 4 }
+        }));
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.running.iter().flatten().count()
+    }
+
+    /// How many deliveries should be at hand, waiting for a slot.
+    pub(crate) fn wanted(&self, now: Instant) -> usize {
+        let idle = self.running.len() - self.running();
+        let Some(estimate) = self.estimate else { return idle };
+        if estimate >= limits::PULL_AHEAD_LOW {
+            let soon = |since: &&Instant| (now - **since) + limits::PULL_AHEAD_LOW >= estimate;
+            return idle + self.running.iter().flatten().filter(soon).count();
+        }
+        let depth = limits::PULL_AHEAD_WORK.as_nanos() / estimate.as_nanos().max(1);
+        let depth = usize::try_from(depth).unwrap_or(usize::MAX);
+        self.running.len() * depth.clamp(1, limits::PULL_AHEAD_MAX)
+    }
+
+    /// When [`wanted`](Self::wanted) may next grow by the mere passing of time.
+    pub(crate) fn next_change(&self, now: Instant) -> Option<Instant> {
+        let estimate = self.estimate.filter(|e| *e >= limits::PULL_AHEAD_LOW)?;
+        let at = |since: &Instant| *since + estimate.saturating_sub(limits::PULL_AHEAD_LOW);
+        self.running.iter().flatten().map(at).filter(|at| *at > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn pace(slots: usize, task: Duration) -> (Pace, Instant) {
+        let mut pace = Pace::new(slots);
+        let begin = Instant::now();
+        pace.started(0, begin);
+        pace.ended(0, begin + task);
+        (pace, begin + task)
+    }
+
+    #[test]
+    fn a_new_worker_asks_for_one_delivery_a_slot() {
+        assert_eq!(Pace::new(4).wanted(Instant::now()), 4);
+    }
+
+    #[test]
+    fn a_busy_slot_asks_only_when_it_is_nearly_done() {
+        let (mut pace, now) = pace(1, 80 * MS);
+        pace.started(0, now);
+        assert_eq!(pace.wanted(now), 0);
+        assert_eq!(pace.wanted(now + 70 * MS), 0);
+        assert_eq!(pace.wanted(now + 77 * MS), 1);
+        assert_eq!(pace.next_change(now), Some(now + 76 * MS));
+    }
+
+    #[test]
+    fn short_tasks_are_held_in_numbers_worth_fifty_milliseconds() {
+        assert_eq!(pace(1, 2 * MS).0.wanted(Instant::now()), 25);
+        assert_eq!(pace(1, MS / 100).0.wanted(Instant::now()), limits::PULL_AHEAD_MAX);
+    }
+
+    #[test]
+    fn one_long_task_ends_holding_in_numbers() {
+        let (mut pace, now) = pace(1, MS / 10);
+        pace.started(0, now);
+        pace.ended(0, now + 400 * MS);
+        pace.started(0, now + 400 * MS);
+        assert_eq!(pace.wanted(now + 401 * MS), 0);
+    }
+}
