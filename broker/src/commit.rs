@@ -7,6 +7,7 @@ use async_nats::jetstream::{self, ErrorCode};
 
 use crate::ids::{BagId, Execution, TaskId};
 use crate::result::TaskResult;
+use crate::retry::Retry;
 use crate::{Broker, Error, limits, subjects};
 
 /// Whose outcome a task now has.
@@ -95,43 +96,42 @@ impl Broker {
     ///
     /// [`Error::Full`] if the stream of results is, [`Error::Lost`]: both transient.
     pub async fn commit(&self, result: &TaskResult) -> Result<Committed, Error> {
-        let subject = subjects::result(&result.id());
         let payload: bytes::Bytes = result.encode().into();
-        let mut lost = String::new();
-        for _ in 0..limits::COMMIT_TRIES {
-            let mut headers = HeaderMap::new();
-            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
-            let sent = self
-                .jetstream()
-                .publish_with_headers(subject.clone(), headers, payload.clone())
-                .await;
-            let answer = match sent {
-                Ok(ack) => ack.await,
-                Err(error) => Err(error),
-            };
-            let refused = match answer {
-                Ok(_) => return Ok(Committed::Mine),
-                Err(error) => refused(&error),
-            };
-            match refused {
-                Refused::Full(why) => {
-                    return Err(Error::Full { what: format!("stream {}", subjects::RESULTS), why });
-                }
-                Refused::Taken => {}
-                Refused::Unknown(why) => lost = why,
+        let once = || self.commit_once(result, payload.clone());
+        let is_unknown = |error: &Error| !matches!(error, Error::Full { .. });
+        Retry::times(limits::COMMIT_TRIES).run(once, is_unknown).await
+    }
+
+    async fn commit_once(
+        &self,
+        result: &TaskResult,
+        payload: bytes::Bytes,
+    ) -> Result<Committed, Error> {
+        let lost = Error::lost("commit a result");
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+        let subject = subjects::result(&result.id());
+        let answer = match self.jetstream().publish_with_headers(subject, headers, payload).await {
+            Ok(ack) => ack.await,
+            Err(error) => Err(error),
+        };
+        let why = match answer.map_err(|error| refused(&error)) {
+            Ok(_) => return Ok(Committed::Mine),
+            Err(Refused::Full(why)) => {
+                return Err(Error::Full { what: format!("stream {}", subjects::RESULTS), why });
             }
-            match self.standing(&result.id()).await {
-                Ok(Standing::Decided(found)) if found.execution == result.execution => {
-                    return Ok(Committed::Mine);
-                }
-                Ok(Standing::Decided(found)) => return Ok(Committed::Other(found)),
-                Ok(Standing::Unreadable(why)) => return Ok(Committed::Unreadable(why)),
-                Ok(Standing::Open) => {}
-                Err(error) => lost = error.to_string(),
+            Err(Refused::Taken) => String::new(),
+            Err(Refused::Unknown(why)) => why,
+        };
+        match self.standing(&result.id()).await {
+            Ok(Standing::Decided(found)) if found.execution == result.execution => {
+                Ok(Committed::Mine)
             }
-            tokio::time::sleep(limits::RETRY_WAIT).await;
+            Ok(Standing::Decided(found)) => Ok(Committed::Other(found)),
+            Ok(Standing::Unreadable(why)) => Ok(Committed::Unreadable(why)),
+            Ok(Standing::Open) => Err(lost(&why)),
+            Err(error) => Err(lost(&error)),
         }
-        Err(Error::Lost { what: "commit a result", cause: lost })
     }
 
     /// What is committed for a task's round, from the leader: a direct get may lag.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{
-    Auth, AuthError, Client, ConnectOptions, Event, RequestErrorKind, ServerError, jetstream,
+    Auth, AuthError, Client, ConnectError, ConnectOptions, Event, RequestErrorKind, ServerError,
+    jetstream,
 };
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use crate::retry::Retry;
 use crate::{
     Address, Error, Login, SERVER_VERSION_MIN, Secret, Tls, limits, machine, quote, subjects, tls,
 };
@@ -106,6 +108,10 @@ impl Broker {
         };
         let client = client.map_err(|refusal| match refusal {
             Refusal::Passing(cause) => unreachable(&cause),
+            Refusal::Denied(text) => {
+                let (url, login) = (address.url(), address.login().named());
+                Error::Denied(format!("{text} (at {url}, {login})"))
+            }
             Refusal::ForGood(error) => error,
         })?;
         let context = jetstream::ContextBuilder::new()
@@ -313,7 +319,18 @@ async fn token_of(path: PathBuf) -> Result<Auth, AuthError> {
 /// Why there is no connection yet, or never will be.
 enum Refusal {
     Passing(String),
+    Denied(String),
     ForGood(Error),
+}
+
+impl Refusal {
+    fn of(error: &ConnectError, url: &str) -> Self {
+        if let Some((why, hint)) = tls::trouble(error) {
+            return Self::ForGood(Error::Untrusted { url: url.to_owned(), why, hint });
+        }
+        let text = error.to_string();
+        if denied(&text) { Self::Denied(text) } else { Self::Passing(text) }
+    }
 }
 
 /// Connects for the first time. A worker tries until it is there or was refused for good: the client's own
@@ -324,28 +341,17 @@ async fn first_connect(
     role: Role,
 ) -> Result<Client, Refusal> {
     let urls: Vec<_> = address.url().split(',').collect();
+    let once = || async {
+        let connected = options.clone().connect(&urls[..]).await;
+        connected.map_err(|error| Refusal::of(&error, address.url()))
+    };
     let mut denials = 0;
-    loop {
-        let error = match options.clone().connect(&urls[..]).await {
-            Ok(client) => return Ok(client),
-            Err(error) => error,
-        };
-        if let Some((why, hint)) = tls::trouble(&error) {
-            let url = address.url().to_owned();
-            return Err(Refusal::ForGood(Error::Untrusted { url, why, hint }));
-        }
-        let text = error.to_string();
-        if denied(&text) {
-            denials += 1;
-            if role != Role::Worker || denials >= DENIED_MAX {
-                let (url, login) = (address.url(), address.login().named());
-                return Err(Refusal::ForGood(Error::Denied(format!("{text} (at {url}, {login})"))));
-            }
-        } else if role != Role::Worker {
-            return Err(Refusal::Passing(text));
-        }
-        tokio::time::sleep(limits::CONNECT_AGAIN).await;
-    }
+    let passes = |refusal: &Refusal| {
+        denials += u32::from(matches!(refusal, Refusal::Denied(_)));
+        let is_final = matches!(refusal, Refusal::ForGood(_)) || denials >= DENIED_MAX;
+        role == Role::Worker && !is_final
+    };
+    Retry::unbounded().every(limits::CONNECT_AGAIN).run(once, passes).await
 }
 
 fn denied(text: &str) -> bool {

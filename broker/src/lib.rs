@@ -29,6 +29,7 @@ pub mod quote;
 #[cfg(feature = "testing")]
 pub mod read_back;
 pub mod result;
+pub mod retry;
 pub mod roles;
 #[cfg(feature = "testing")]
 pub mod samples;

@@ -3,9 +3,10 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::quote::words;
+use crate::retry::Retry;
 use crate::{Address, Broker, Error, Role, limits, subjects};
 
 /// How long a command waits until a server answers and has the streams, from when this is made.
@@ -99,17 +100,13 @@ impl Patience {
         once: impl Fn() -> Once,
         mut see: impl FnMut(&Error),
     ) -> Result<T, Error> {
-        loop {
-            let error = match once().await {
-                Err(error) if error.is_of_a_start() => error,
-                done => return done,
-            };
-            let left = self.within.saturating_sub(self.began.elapsed());
-            if left.is_zero() {
-                return Err(error);
+        let left = self.within.saturating_sub(self.began.elapsed());
+        let passes = |error: &Error| {
+            if error.is_of_a_start() {
+                see(error);
             }
-            see(&error);
-            sleep(limits::CONNECT_AGAIN.min(left)).await;
-        }
+            error.is_of_a_start()
+        };
+        Retry::within(left).every(limits::CONNECT_AGAIN).run(once, passes).await
     }
 }

@@ -1,4 +1,4 @@
-//! A codec by name: the registry, and the text `name:level`.
+//! A codec by name: the text `name:level`, looked up in the registry.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -6,47 +6,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::codecs::{self, Entry};
-use crate::{Decoder, Encoder, Error};
-
-/// Every codec there is, in the order that help texts list them. A new codec is one line here.
-static REGISTRY: [&Entry; 4] =
-    [&codecs::zlib::ENTRY, &codecs::gzip::ENTRY, &codecs::store::ENTRY, &codecs::noop::ENTRY];
-
-/// What a help text says about a codec.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CodecInfo {
-    /// The name, such as `zlib`.
-    pub name: &'static str,
-    /// The levels it takes, or nothing.
-    pub levels: Option<Levels>,
-    /// What the name of an output file gets, with its dot; may be empty.
-    pub extension: &'static str,
-    /// One line, no full stop.
-    pub summary: &'static str,
-}
-
-/// The levels that a codec takes, ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Levels {
-    /// The lowest and fastest.
-    pub min: u32,
-    /// The highest and smallest.
-    pub max: u32,
-    /// The one that a name without a level means.
-    pub default: u32,
-}
-
-impl fmt::Display for CodecInfo {
-    /// Writes `zlib:0..9`, or the bare name of a codec without levels.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.levels {
-            Some(levels) => write!(formatter, "{}:{}..{}", self.name, levels.min, levels.max),
-            None => formatter.write_str(self.name),
-        }
-    }
-}
+use crate::Error;
+use crate::codecs::REGISTRY;
+use crate::entry::{CodecInfo, Entry};
+use crate::stream::{Decoder, Encoder, SEGMENT_BYTES};
 
 /// A codec with its parameter, such as `gzip:6`.
 ///
@@ -213,6 +176,29 @@ impl From<Codec> for String {
     fn from(codec: Codec) -> Self {
         codec.to_string()
     }
+}
+
+/// Decompresses a whole stream that is in memory: a convenience for tests and small data.
+///
+/// The output is unbounded; for anything from outside use [`Codec::decoder`] and a bound.
+///
+/// # Errors
+///
+/// Those of [`Decoder`]: [`Error::Corrupt`], [`Error::EndedEarly`] and [`Error::TrailingBytes`].
+pub fn decompress_all(codec: &Codec, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut decoder = codec.decoder();
+    let mut output = Vec::new();
+    let mut rest = bytes;
+    loop {
+        let before = output.len();
+        let consumed = decoder.read(rest, &mut output, SEGMENT_BYTES)?;
+        rest = &rest[consumed..];
+        if consumed == 0 && output.len() == before {
+            break;
+        }
+    }
+    decoder.finish()?;
+    Ok(output)
 }
 
 #[cfg(test)]

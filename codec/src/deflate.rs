@@ -8,7 +8,9 @@
 
 use flate2::{Compress, Compression, FlushCompress};
 
-use crate::{Encoder, Error, Levels};
+use crate::Error;
+use crate::entry::Levels;
+use crate::stream::Encoder;
 
 /// The library that deflates, held against `Cargo.lock` by a test, and the revision of what this
 /// file makes of it: raise it when an output changes a byte.

@@ -2,7 +2,8 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use crate::{Decoder, Error, Progress};
+use crate::Error;
+use crate::stream::{Decoder, Progress};
 
 /// Base-2 logarithm of the largest window that the formats allow.
 const WINDOW_BITS: u8 = 15;

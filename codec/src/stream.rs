@@ -1,12 +1,12 @@
 //! What every codec does to a stream of bytes, part by part.
 
-use crate::{Codec, Error};
+use crate::Error;
 
 /// Input bytes that a caller hands to [`Encoder::write`] at once: every segment has this size, save
 /// the last, which may be shorter.
 ///
 /// Outputs depend on where the segments end, so this number is part of what
-/// [`Codec::library`] pins. It is large enough that the flush at the end of each costs nothing to
+/// [`Codec::library`](crate::Codec::library) pins. It is large enough that the flush at the end of each costs nothing to
 /// speak of (a few bytes), and small enough to stay in a core's second-level cache.
 pub const SEGMENT_BYTES: usize = 256 * 1024;
 
@@ -14,7 +14,7 @@ pub const SEGMENT_BYTES: usize = 256 * 1024;
 ///
 /// What is appended is a pure function of the codec and the segments: neither the output's
 /// capacity nor the machine changes a byte. Cut at [`SEGMENT_BYTES`], it is thus a pure function of
-/// codec and input. The bound [`Codec::output_bytes_max`] is promised for that cut as well; smaller
+/// codec and input. The bound [`Codec::output_bytes_max`](crate::Codec::output_bytes_max) is promised for that cut as well; smaller
 /// segments stay valid and bounded by 5 bytes for each, but not by that number.
 pub trait Encoder: Send {
     /// Encodes one segment, of any length; callers give [`SEGMENT_BYTES`], and less only at the end.
@@ -86,27 +86,4 @@ pub trait Decoder: Send {
         output.truncate(start + progress.as_ref().map_or(0, |progress| progress.produced));
         Ok(progress?.consumed)
     }
-}
-
-/// Decompresses a whole stream that is in memory: a convenience for tests and small data.
-///
-/// The output is unbounded; for anything from outside use [`Codec::decoder`] and a bound.
-///
-/// # Errors
-///
-/// Those of [`Decoder`]: [`Error::Corrupt`], [`Error::EndedEarly`] and [`Error::TrailingBytes`].
-pub fn decompress_all(codec: &Codec, bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut decoder = codec.decoder();
-    let mut output = Vec::new();
-    let mut rest = bytes;
-    loop {
-        let before = output.len();
-        let consumed = decoder.read(rest, &mut output, SEGMENT_BYTES)?;
-        rest = &rest[consumed..];
-        if consumed == 0 && output.len() == before {
-            break;
-        }
-    }
-    decoder.finish()?;
-    Ok(output)
 }

@@ -3,7 +3,7 @@
 //! Two bytes of keystream choose a word: `a * b / 256`, whole. Their product favours small numbers,
 //! as language favours few words. A space follows each word, and a line feed every twelfth.
 
-use crate::generator::Keystream;
+use crate::keystream::Keystream;
 
 /// The words in their order, between white space; ours, and frozen: another list is another kind.
 const VOCABULARY: &str = include_str!("vocabulary.txt");

@@ -3,9 +3,10 @@
 use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
+use crate::broken::Broken;
 use crate::config::Config;
-use crate::property::Broken;
-use crate::state::{Gathers, State};
+use crate::process::Gathers;
+use crate::state::State;
 use crate::trace::{Step, Steps, Violation};
 
 /// What an exploration found.

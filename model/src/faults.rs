@@ -1,7 +1,9 @@
 //! What happens to all of them: crashes, leases, a broker that forgets, bytes that change.
 
-use crate::state::{At, Bytes, Gathers, Kind, NONE, Named, Outcome, State, Waits};
+use crate::process::{At, Gathers};
+use crate::state::State;
 use crate::trace::{Steps, Who};
+use crate::values::{Bytes, Kind, NONE, Named, Outcome, Waits};
 use crate::{gatherer, worker};
 
 impl Steps<'_> {
@@ -11,7 +13,7 @@ impl Steps<'_> {
             if self.from.tasks[round].waits != Waits::Out {
                 continue;
             }
-            let holds = |w: &crate::state::Worker| w.at != At::Idle && w.round as usize == round;
+            let holds = |w: &crate::process::Worker| w.at != At::Idle && w.round as usize == round;
             if !self.from.workers.iter().any(holds) {
                 self.add(Who::Broker, "a dead worker's task waits again", |s| {
                     s.tasks[round].waits = Waits::Waiting;
@@ -130,7 +132,7 @@ impl Steps<'_> {
             let execution = u8::try_from(e).unwrap_or(NONE);
             let named = |o: &Outcome| o.is_done() && o.bytes == execution;
             let counted = self.from.folders.iter().any(|folder| named(&folder.outcome));
-            let uses = |w: &crate::state::Worker| [w.execution, w.bytes].contains(&execution);
+            let uses = |w: &crate::process::Worker| [w.execution, w.bytes].contains(&execution);
             let under_way = self.from.workers.iter().any(uses)
                 || named(&self.from.gatherer.taken)
                 || self.from.results.iter().any(named);

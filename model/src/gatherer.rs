@@ -3,12 +3,11 @@
 
 use crate::config::Clause;
 use crate::placing::sweep_parts;
+use crate::process::{At, Gatherer, Gathers};
 use crate::property::sound;
-use crate::state::{
-    At, Bytes, EXECUTIONS, FOLDERS, Gatherer, Gathers, Kind, NONE, Named, Outcome, ROUNDS, State,
-    Waits,
-};
+use crate::state::State;
 use crate::trace::{Steps, Who};
+use crate::values::{Bytes, EXECUTIONS, FOLDERS, Kind, NONE, Named, Outcome, ROUNDS, Waits};
 
 impl Steps<'_> {
     /// Every step of the gatherer, or of who starts one.
@@ -159,7 +158,7 @@ impl Steps<'_> {
         let folder = *self.from.folder();
         let newer = round > folder.round && !folder.outcome.is_done();
         if newer && !self.config.lacks(Clause::UnknownRoundTaken) {
-            // `Ledger::begin_at`: then the result is read once more, as one of the current round.
+            // `Ledger::begin_rounds`: then the result is read once more, as one of the current round.
             return self.add(who, "reads a result of a round it does not know, begins it", |s| {
                 begin(s, round);
             });
@@ -279,7 +278,7 @@ impl Steps<'_> {
         self.add(who, what, |s| {
             if !taken && !dropped && !queue_group {
                 let again = &mut s.tasks[round];
-                *again = crate::state::Task { waits: Waits::Waiting, known: true, ..*again };
+                *again = crate::values::Task { waits: Waits::Waiting, known: true, ..*again };
                 again.spent = 0;
                 again.again = false;
             }

@@ -8,15 +8,19 @@
 //! - [`Clause`] is something that the design says and that can be taken out, to see what it is good for.
 //! - [`explore`] visits every state and reports the shortest way to a violation, in words.
 
+mod broken;
 mod config;
 mod explore;
 mod faults;
 mod gatherer;
+mod object;
 mod placing;
+mod process;
 mod property;
 mod queue_group;
 mod state;
 mod trace;
+mod values;
 mod worker;
 
 pub use config::{Clause, Config, Delivery, Faults, Path, SMALL, named};

@@ -1,12 +1,13 @@
 //! What becomes of a committed result's bytes: `Placing::place` of `producer/src/accept.rs`, `objstore/src/staging/place.rs`
 //! and `producer/src/fetch.rs`.
 
+use crate::broken::Broken;
 use crate::config::Clause;
-use crate::property::{self, Broken};
-use crate::state::{
-    Bytes, EXECUTIONS, Gathers, Kind, NONE, Named, Outcome, State, Worker, same_bytes,
-};
+use crate::process::{Gathers, Worker};
+use crate::property;
+use crate::state::State;
 use crate::trace::{Steps, Who};
+use crate::values::{Bytes, EXECUTIONS, Kind, NONE, Named, Outcome, same_bytes};
 
 impl Steps<'_> {
     /// `Parts::place`: renames without replacing, or hashes what has the name.

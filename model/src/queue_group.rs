@@ -1,8 +1,9 @@
 //! The literal queue group (`docs/protocol.md`): the gatherer offers, leases and decides.
 
 use crate::config::Clause;
-use crate::state::{At, GATHERER, Gathers, Kind, NONE, Outcome, Worker};
+use crate::process::{At, Gathers, Worker};
 use crate::trace::{Steps, Who};
+use crate::values::{GATHERER, Kind, NONE, Outcome};
 use crate::worker::{end, forget_beside};
 
 impl Steps<'_> {

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use crate::broken::Broken;
 use crate::config::Config;
-use crate::property::{self, Broken};
+
+use crate::property;
 use crate::state::State;
 
 /// Whose step it is.

@@ -1,12 +1,14 @@
-//! The worker's steps: `consumer/src/attempt/` and `answer.rs`, and under them `broker/src/commit.rs`,
-//! `objstore/src/staging/client.rs` and `objstore/src/object_ref/`.
+//! The worker's steps: `consumer/src/attempt.rs`, and under it `broker/src/commit.rs` and
+//! `objstore/src/staging/client.rs`; `object.rs` has those of an output that becomes an object.
 
 use crate::config::Clause;
-use crate::state::{At, Bytes, Kind, NONE, Named, Outcome, State, Waits, Worker};
+use crate::process::{At, Worker};
+use crate::state::State;
 use crate::trace::{Steps, Who};
+use crate::values::{Bytes, Kind, NONE, Named, Outcome, Waits};
 
 impl Steps<'_> {
-    /// A free slot pulls: `consumer::worker::Worker::take_pulled`.
+    /// A free slot pulls: `Queue::receive`.
     pub(crate) fn deliver(&mut self, w: usize) {
         let config = self.config;
         if config.queue_group() || self.from.workers[w].at != At::Idle {
@@ -73,7 +75,7 @@ impl Steps<'_> {
         }
     }
 
-    /// `attempt::begin`: looks for a committed result, counts attempts (`Answers::count`).
+    /// `attempt::run`: looks for a committed result, counts attempts.
     fn look(&mut self, w: usize, worker: Worker, who: Who) {
         let config = self.config;
         let round = worker.round as usize;
@@ -125,7 +127,6 @@ impl Steps<'_> {
         None
     }
 
-    /// `Ended::Decided` and `Ended::Beaten`, of which `attempt::verdict::verdict` decides.
     fn have_it(&mut self, w: usize, who: Who, record: Outcome, round: u8) {
         // To whoever else reads it, it is a failure like any other.
         let kind = if record.kind == Kind::Taken { Kind::Failed } else { record.kind };
@@ -250,124 +251,7 @@ impl Steps<'_> {
         });
     }
 
-    /// The way out of a full bucket: `objstore::store::Output::carry`.
-    fn look_when_full(&mut self, w: usize, worker: Worker, who: Who) {
-        let named = self.from.metadata;
-        if let Named::Of(t) = named
-            && self.from.chunks[t as usize] == Bytes::Whole
-            && crate::state::same_bytes(self.config, t, worker.execution)
-            && t != worker.execution
-        {
-            return self.add(who, "adopts the object that is there", |s| made(s, w, t));
-        }
-        self.planned(w, who, "finds no object to adopt, gives back");
-    }
-
-    /// `Sealed::place`, `Bucket::publish_metadata`: create-only, or over exactly what was read.
-    fn metadata(&mut self, w: usize, worker: Worker, who: Who) {
-        let now = self.from.metadata;
-        let free = worker.saw.is_free() && now.is_free();
-        let e = worker.execution;
-        let over = self.config.lacks(Clause::MetadataCreateOnly);
-        if !(free || now == worker.saw || over) {
-            return self.add(who, "metadata refused: another is there", |s| {
-                s.workers[w].at = At::ReadMetadata;
-            });
-        }
-        self.add(who, "metadata stored", |s| {
-            s.set_metadata(Named::Of(e));
-            made(s, w, e);
-        });
-        if self.from.left.transient > 0 {
-            self.add(who, "metadata stored, the answer is lost", |s| {
-                s.left.transient -= 1;
-                s.set_metadata(Named::Of(e));
-                s.workers[w].at = At::MetadataUnanswered;
-            });
-        }
-    }
-
-    /// Sends the metadata once more; its own first try refuses it.
-    fn metadata_again(&mut self, w: usize, worker: Worker, who: Who) {
-        self.add(who, "metadata sent again: refused", |s| s.workers[w].at = At::ReadMetadata);
-        if self.config.room > 0 {
-            if self.config.lacks(Clause::LeaderBeforeDelete) {
-                return self.add(who, "metadata sent again: bucket full", |s| {
-                    s.workers[w].at = At::PurgeRefused;
-                });
-            }
-            // `Error::Full` with an unknown try before it becomes `Error::Unanswered`: nothing is purged.
-            self.fails(w, worker, who, "metadata sent again: bucket full, fails");
-        }
-    }
-
-    /// `Bucket::info_from_leader`.
-    fn read_metadata(&mut self, w: usize, worker: Worker, who: Who) {
-        match self.from.metadata {
-            Named::Of(t) if t == worker.execution => {
-                self.add(who, "reads its own metadata from the leader", |s| made(s, w, t));
-            }
-            Named::Of(t) => self.add(who, "reads another's metadata from the leader", |s| {
-                s.workers[w].saw = Named::Of(t);
-                s.workers[w].at = At::ReadBack;
-            }),
-            free => self.add(who, "reads from the leader that there is no metadata", |s| {
-                s.workers[w].saw = free;
-                s.workers[w].at = At::Metadata;
-            }),
-        }
-    }
-
-    /// `Sealed::create_or_adopt`: adopt the very bytes, replace what does not read back, leave other bytes.
-    fn read_back(&mut self, w: usize, worker: Worker, who: Who) {
-        let Named::Of(t) = worker.saw else { return };
-        let unchecked = self.config.lacks(Clause::AdoptionChecked);
-        let e = worker.execution;
-        let whole = self.from.chunks[t as usize] == Bytes::Whole;
-        if !unchecked && whole && !crate::state::same_bytes(self.config, t, e) {
-            if self.config.lacks(Clause::OthersStay) {
-                return self.add(who, "finds other bytes, will replace them", |s| {
-                    s.workers[w].at = At::Metadata;
-                });
-            }
-            return self.add(who, "finds other bytes, names its own beside them", |s| {
-                s.beside[e as usize] = true;
-                made(s, w, e);
-            });
-        }
-        if unchecked || whole {
-            return self.add(who, "adopts the object that is there", |s| {
-                s.workers[w].bytes = t;
-                s.workers[w].at = At::PurgeOwn;
-            });
-        }
-        self.add(who, "finds the object broken, will replace it", |s| {
-            s.workers[w].at = At::Metadata;
-        });
-    }
-
-    /// The loser's chunks go: `Bucket::purge_chunks`; without its clause also after a stale read.
-    fn purge_own(&mut self, w: usize, worker: Worker, who: Who) {
-        let e = worker.execution as usize;
-        if worker.at == At::PurgeOwn {
-            return self.add(who, "purges its own chunks", |s| {
-                s.chunks[e] = Bytes::Nothing;
-                let bytes = s.workers[w].bytes;
-                made(s, w, bytes);
-            });
-        }
-        if self.from.left.lags > 0 && !self.from.metadata_before.names(worker.execution) {
-            self.planned(w, who, "reads from a replica that nothing names its chunks, purges them");
-            if let Some((_, to)) = self.out.last_mut() {
-                to.left.lags -= 1;
-                to.chunks[e] = Bytes::Nothing;
-                to.broken = to.broken.or_else(|| crate::property::broken(self.config, to));
-            }
-        }
-        self.planned(w, who, "finds its metadata stored, gives back");
-    }
-
-    /// `Broker::commit`, called by `attempt::conclude::conclude`.
+    /// `Broker::commit`, called by `attempt::conclude`.
     fn commit(&mut self, w: usize, worker: Worker, who: Who) {
         let config = self.config;
         if config.lacks(Clause::CommitBeforeAck) && worker.at == At::Commit {
@@ -417,7 +301,7 @@ impl Steps<'_> {
         });
     }
 
-    /// A planned give-back: `Answers::give_back` records it, then naks; a late nak is accepted too.
+    /// A planned give-back: `attempt::give_back` records it, then naks; a late nak is accepted too.
     pub(crate) fn planned(&mut self, w: usize, who: Who, what: &'static str) {
         let spends = self.config.lacks(Clause::PlannedSpendsNothing);
         self.add(who, what, |s| {
@@ -431,9 +315,8 @@ impl Steps<'_> {
         });
     }
 
-    /// An attempt that failed for a reason that may pass: nak, or *failed* if it was the last one, as
-    /// `attempt::verdict::is_final` decides.
-    fn fails(&mut self, w: usize, worker: Worker, who: Who, what: &'static str) {
+    /// An attempt that failed for a reason that may pass: nak, or *failed* if it was the last one.
+    pub(crate) fn fails(&mut self, w: usize, worker: Worker, who: Who, what: &'static str) {
         let last = worker.spent >= self.config.attempts;
         self.add(who, what, |s| {
             if last {
@@ -476,7 +359,7 @@ impl Steps<'_> {
 }
 
 /// The output is durable.
-fn made(s: &mut State, w: usize, bytes: u8) {
+pub(crate) fn made(s: &mut State, w: usize, bytes: u8) {
     s.workers[w].bytes = bytes;
     s.workers[w].at = At::Commit;
 }

@@ -1,8 +1,7 @@
 //! The gzip format (RFC 1952): one member, ten bytes of header, deflate, CRC-32 and size.
 
-use super::Entry;
-use crate::CodecInfo;
 use crate::deflate::{DeflateEncoder, Framing, LEVELS, LIBRARY, output_bytes_max};
+use crate::entry::{CodecInfo, Entry};
 use crate::inflate::Inflater;
 
 pub(crate) static ENTRY: Entry = Entry {

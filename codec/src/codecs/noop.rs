@@ -1,7 +1,8 @@
 //! Nothing: the input is thrown away. What a task costs when its work costs nothing.
 
-use super::Entry;
-use crate::{CodecInfo, Decoder, Encoder, Error, Progress};
+use crate::Error;
+use crate::entry::{CodecInfo, Entry};
+use crate::stream::{Decoder, Encoder, Progress};
 
 pub(crate) static ENTRY: Entry = Entry {
     info: CodecInfo {

@@ -1,7 +1,8 @@
 //! The identity: the output is the input. What everything but compressing costs.
 
-use super::Entry;
-use crate::{CodecInfo, Decoder, Encoder, Error, Progress};
+use crate::Error;
+use crate::entry::{CodecInfo, Entry};
+use crate::stream::{Decoder, Encoder, Progress};
 
 pub(crate) static ENTRY: Entry = Entry {
     info: CodecInfo {

@@ -2,9 +2,8 @@
 
 use simd_adler32::Adler32;
 
-use super::Entry;
-use crate::CodecInfo;
 use crate::deflate::{DeflateEncoder, Framing, LEVELS, LIBRARY, output_bytes_max};
+use crate::entry::{CodecInfo, Entry};
 use crate::inflate::Inflater;
 
 pub(crate) static ENTRY: Entry = Entry {

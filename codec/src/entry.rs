@@ -1,0 +1,56 @@
+//! What the registry knows of a codec.
+
+use std::fmt;
+
+use crate::stream::{Decoder, Encoder};
+
+/// A codec as the registry holds it.
+pub(crate) struct Entry {
+    /// What help texts show.
+    pub(crate) info: CodecInfo,
+    /// Library, version and our framing's revision.
+    pub(crate) library: &'static str,
+    /// Whether its output is nothing, whatever the input.
+    pub(crate) stores_nothing: bool,
+    /// The most output bytes for so many input bytes.
+    pub(crate) output_bytes_max: fn(u64) -> u64,
+    /// Makes an encoder of a level, which is in the range that `info` gives.
+    pub(crate) encoder: fn(u32) -> Box<dyn Encoder>,
+    /// Makes a decoder.
+    pub(crate) decoder: fn() -> Box<dyn Decoder>,
+}
+
+/// What a help text says about a codec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CodecInfo {
+    /// The name, such as `zlib`.
+    pub name: &'static str,
+    /// The levels it takes, or nothing.
+    pub levels: Option<Levels>,
+    /// What the name of an output file gets, with its dot; may be empty.
+    pub extension: &'static str,
+    /// One line, no full stop.
+    pub summary: &'static str,
+}
+
+/// The levels that a codec takes, ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Levels {
+    /// The lowest and fastest.
+    pub min: u32,
+    /// The highest and smallest.
+    pub max: u32,
+    /// The one that a name without a level means.
+    pub default: u32,
+}
+
+impl fmt::Display for CodecInfo {
+    /// Writes `zlib:0..9`, or the bare name of a codec without levels.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.levels {
+            Some(levels) => write!(formatter, "{}:{}..{}", self.name, levels.min, levels.max),
+            None => formatter.write_str(self.name),
+        }
+    }
+}
