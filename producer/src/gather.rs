@@ -429,7 +429,7 @@ impl Gathering {
         let parts = self.receiver.as_ref().map(|receiver| receiver.parts().clone()).or(self.parts);
         drop(self.receiver);
         if let Some(parts) = parts {
-            if let Some((count, first)) = parts.undressed() {
+            if let Some((count, first)) = parts.without_metadata() {
                 crate::message(&format!(
                     "note: {count} outputs do not have the mode and time of their source: {first}"
                 ));
