@@ -4,11 +4,9 @@
 mod object_ref_support;
 
 use std::collections::HashMap;
-use std::time::Duration;
 
-use bagpress_broker::testing::eventually;
 use bagpress_codec::Digest;
-use bagpress_objstore::object_ref::{Bucket, Error, Finished, Lookup};
+use bagpress_objstore::object_ref::{Bucket, Error, Lookup};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_ref_support::{CHUNK, MIB, Outcome, create, fixture, sample};
@@ -46,7 +44,9 @@ async fn however_it_is_cut_an_object_is_the_same() -> Outcome {
         for part in data.chunks(piece) {
             writer.write(Bytes::copy_from_slice(part)).await?;
         }
-        let Finished::Created(info) = writer.finish().await? else { panic!("it is new") };
+        let committed = writer.commit_or_adopt().await?;
+        assert!(committed.mine, "it is new");
+        let info = committed.info;
         assert_eq!((info.chunks, info.digest), (4, Digest::of(&data)));
 
         let mut reader = fixture.bucket.reader(&info);
@@ -188,19 +188,6 @@ async fn of_many_writers_of_one_name_one_wins() -> Outcome {
 }
 
 #[tokio::test]
-async fn finish_leaves_the_choice_to_the_caller() -> Outcome {
-    let fixture = fixture().await?;
-    let bucket = &fixture.bucket;
-    bucket.put("o", "7-first", sample(9)).await?;
-    let mut writer = bucket.writer("o", "7-second")?;
-    writer.write(sample(8)).await?;
-    let Finished::Exists(other) = writer.finish().await? else { panic!("it is taken") };
-    assert_eq!(other.token, "7-first");
-    assert_eq!(bucket.count_chunks("7-second").await?, 1);
-    Ok(())
-}
-
-#[tokio::test]
 async fn a_token_in_use_is_refused_and_a_purged_one_is_not() -> Outcome {
     let fixture = fixture().await?;
     let bucket = &fixture.bucket;
@@ -291,25 +278,6 @@ async fn a_bucket_is_made_once_and_only_alike() -> Outcome {
     let error = fixture.bucket.get("o", 1).await.unwrap_err();
     assert!(matches!(error, Error::NoBucket { .. }), "{error}");
     assert!(Bucket::new(client, context, "a.*").is_err());
-    Ok(())
-}
-
-#[tokio::test]
-async fn an_object_expires_with_all_of_its_chunks_there() -> Outcome {
-    let fixture = fixture().await?;
-    let writer = fixture.bucket.writer("o", "1-a")?.ttl(Duration::from_secs(1));
-    let mut writer = writer;
-    writer.write(sample(10)).await?;
-    writer.commit_or_adopt().await?;
-    eventually("the object expires", Duration::from_secs(40), async || {
-        if fixture.bucket.info("o").await.unwrap() == Lookup::Missing {
-            return Some(());
-        }
-        assert_eq!(fixture.bucket.count_chunks("1-a").await.unwrap(), 1);
-        None
-    })
-    .await;
-    assert_eq!(fixture.bucket.orphans().await?.len(), 1);
     Ok(())
 }
 

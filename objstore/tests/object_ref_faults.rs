@@ -6,7 +6,7 @@ mod object_ref_support;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, ContextBuilder, object_store::ObjectStore};
-use bagpress_objstore::object_ref::{Bucket, Error, Finished, Stored};
+use bagpress_objstore::object_ref::{Bucket, Committed, Error};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_ref_support::{
@@ -193,12 +193,12 @@ async fn lost_acknowledgements_double_no_chunk() -> Outcome {
     };
     let written = async {
         writer.write(data.slice(CHUNK..)).await?;
-        writer.finish().await
+        writer.commit_or_adopt().await
     };
-    let (finished, ()) =
+    let (committed, ()) =
         within("the writer", async { Ok(futures::future::try_join(written, release).await?) })
             .await?;
-    assert!(matches!(finished, Finished::Created(_)));
+    assert!(committed.mine);
     assert_eq!(fixture.bucket.count_chunks("1-a").await?, 9);
     let mut read = Vec::new();
     fixture.theirs().await?.get("o").await?.read_to_end(&mut read).await?;
@@ -241,7 +241,7 @@ async fn a_server_killed_under_a_writer_costs_time_only() -> Outcome {
     fixture.server.kill_and_restart().await;
     let stored = within("the writer", async { Ok(writing.await?) }).await?;
     match stored {
-        Ok(Stored { mine, .. }) => assert!(mine),
+        Ok(Committed { mine, .. }) => assert!(mine),
         // It cannot know in which order the rest was stored; the caller begins again.
         Err(error) => {
             assert!(error.is_transient(), "{error}");

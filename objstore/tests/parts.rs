@@ -277,7 +277,7 @@ fn an_output_has_the_mode_and_time_of_its_source() -> Outcome {
         let source = PathBuf::from("/source");
         let owner = Some(Owner::of(&part.metadata()?));
         let attributes = Some(Attributes { source, mode, mtime_ns: mtime, owner });
-        folder.parts.dress(&part, &Target { attributes, ..folder.target.clone() })?;
+        folder.parts.apply_metadata(&part, &Target { attributes, ..folder.target.clone() })?;
         let metadata = part.metadata()?;
         assert_eq!(metadata.permissions().mode() & 0o7777, mode & 0o777);
         assert_eq!(mtime_ns(&metadata), mtime);

@@ -1,41 +1,57 @@
-//! A bucket: made, looked into and removed.
+//! A bucket's stream, and the requests that are answered by one message.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_nats::Client;
-use async_nats::jetstream::stream::{Compression, Config, DiscardPolicy, RetentionPolicy};
-use async_nats::jetstream::{Context, ErrorCode, account::Account, context::CreateStreamErrorKind};
-use bagpress_broker::ids::BagId;
-use bagpress_broker::{limits, subjects};
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{
+    DirectGetErrorKind, InfoError, InfoWithSubjects, PurgeErrorKind, RawMessageErrorKind, Stream,
+};
+use async_nats::jetstream::{self, Context};
+use bagpress_broker::limits;
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use futures::StreamExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time;
 
-use super::{Error, Info, Lookup, Reader, Stored, Writer, meta};
+use super::error::Error;
+use super::meta::{Info, Lookup};
+use super::names;
 
-/// Label of a bucket that says whose it is.
-const BAG: &str = "bag.id";
-/// Consumers that a bucket allows: other clients' readers make one for each object.
-const CONSUMERS_MAX: i32 = 100_000;
 /// Unit in which bytes of reads under way are counted.
-pub(super) const READ_UNIT: usize = 1024;
+const READ_UNIT: usize = 1024;
+const ASK_STATE: &str = "ask for a bucket's state";
 
 /// An object bucket in the format of ADR-20: the stream `OBJ_<name>`. Cheap to clone.
 #[derive(Clone)]
 pub struct Bucket {
-    pub(super) client: Client,
-    pub(super) context: Context,
-    pub(super) name: String,
+    client: Client,
+    context: Context,
+    name: String,
     /// How many chunks a writer may have under way; falls when the server says *too many*.
-    pub(super) window: Arc<AtomicUsize>,
+    window: Arc<AtomicUsize>,
     /// Bytes that readers may have under way: the server cuts off who has 64 MiB waiting.
-    pub(super) reads: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bucket").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A message of a bucket's stream.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) sequence: u64,
+    pub(super) payload: Bytes,
+}
+
+impl From<StreamMessage> for Message {
+    fn from(message: StreamMessage) -> Self {
+        Self { sequence: message.sequence, payload: message.payload }
     }
 }
 
@@ -46,7 +62,7 @@ impl Bucket {
     ///
     /// [`Error::BadName`], permanent.
     pub fn new(client: Client, context: Context, name: &str) -> Result<Self, Error> {
-        meta::check_token("a bucket", name)?;
+        names::check_token("a bucket", name)?;
         Ok(Self {
             client,
             context,
@@ -56,180 +72,18 @@ impl Bucket {
         })
     }
 
-    /// Makes a bucket of a bag with `max_bytes` reserved; one that is there already must be alike.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Full`] if the server cannot reserve that much, with both numbers; [`Error::Unfit`]
-    /// if the bucket is there with other settings or of another bag; [`Error::Unanswered`].
-    pub async fn create(
-        client: Client,
-        context: Context,
-        name: &str,
-        description: &str,
-        max_bytes: u64,
-        bag: &BagId,
-    ) -> Result<Self, Error> {
-        let bucket = Self::new(client, context, name)?;
-        let replicas = bucket.replicas_of_the_streams().await;
-        let wanted =
-            Config { num_replicas: replicas, ..bucket.config(description, max_bytes, bag) };
-        let what = "make a bucket";
-        let found = match bucket.context.create_stream(wanted.clone()).await {
-            Ok(stream) => stream.cached_info().config.clone(),
-            Err(error) => match error.kind() {
-                CreateStreamErrorKind::JetStream(error) => match error.error_code() {
-                    ErrorCode::STREAM_NAME_EXIST => bucket.stored_config().await?,
-                    ErrorCode::STORAGE_RESOURCES_EXCEEDED => {
-                        return Err(bucket.no_room(max_bytes, &error).await);
-                    }
-                    _ => return Err(Error::answered(what, name, &error)),
-                },
-                _ => return Err(Error::unanswered(what, &error)),
-            },
-        };
-        bucket.check(&wanted, &found)?;
-        Ok(bucket)
-    }
-
-    fn config(&self, description: &str, max_bytes: u64, bag: &BagId) -> Config {
-        Config {
-            name: meta::stream(&self.name),
-            description: Some(description.to_owned()),
-            subjects: vec![meta::all_chunks(&self.name), meta::all_metadata(&self.name)],
-            retention: RetentionPolicy::Limits,
-            num_replicas: 1,
-            discard: DiscardPolicy::New,
-            allow_rollup: true,
-            allow_direct: true,
-            allow_message_ttl: true,
-            max_bytes: i64::try_from(max_bytes).unwrap_or(i64::MAX),
-            max_messages: -1,
-            max_messages_per_subject: -1,
-            max_consumers: CONSUMERS_MAX,
-            compression: Some(Compression::None),
-            metadata: [(BAG.to_owned(), bag.to_string())].into(),
-            ..Config::default()
-        }
-    }
-
-    /// As many copies as the streams have: an operator chooses once.
-    async fn replicas_of_the_streams(&self) -> usize {
-        match self.context.get_stream(subjects::RESULTS).await {
-            Ok(stream) => stream.cached_info().config.num_replicas.max(1),
-            Err(_) => 1,
-        }
-    }
-
-    async fn stored_config(&self) -> Result<Config, Error> {
-        let stream = self.context.get_stream(meta::stream(&self.name)).await;
-        let stream = stream.map_err(|error| Error::unanswered("read a bucket's settings", &error));
-        Ok(stream?.cached_info().config.clone())
-    }
-
-    /// An old server leaves out settings that it does not know, without a word.
-    fn check(&self, wanted: &Config, found: &Config) -> Result<(), Error> {
-        let of = |config: &Config| config.metadata.get(BAG).cloned().unwrap_or_default();
-        let fields = [
-            ("bag.id", of(found), of(wanted)),
-            ("subjects", found.subjects.join(" "), wanted.subjects.join(" ")),
-            ("retention", text(&found.retention), text(&wanted.retention)),
-            ("discard", text(&found.discard), text(&wanted.discard)),
-            ("max_bytes", text(&found.max_bytes), text(&wanted.max_bytes)),
-            ("max_age", text(&found.max_age), text(&wanted.max_age)),
-            ("allow_rollup_hdrs", text(&found.allow_rollup), text(&true)),
-            ("allow_direct", text(&found.allow_direct), text(&true)),
-            ("allow_msg_ttl", text(&found.allow_message_ttl), text(&true)),
-            ("max_consumers", text(&found.max_consumers), text(&wanted.max_consumers)),
-        ];
-        for (field, found, wanted) in fields {
-            if found != wanted {
-                return Err(Error::Unfit { bucket: self.name.clone(), field, found, wanted });
-            }
-        }
-        Ok(())
-    }
-
-    async fn no_room(&self, max_bytes: u64, error: &async_nats::jetstream::Error) -> Error {
-        let account: Result<Account, _> = self.context.query_account().await;
-        let beside = match account {
-            Ok(account) if account.limits.max_storage.is_some_and(|max| max > 0) => format!(
-                "{} of {} are reserved",
-                account.reserved_storage,
-                account.limits.max_storage.unwrap_or_default()
-            ),
-            Ok(account) => format!("{} are reserved already", account.reserved_storage),
-            Err(_) => error.to_string(),
-        };
-        let why = format!("it needs {max_bytes} bytes and {beside}: {error}");
-        Error::Full { bucket: self.name.clone(), why }
-    }
-
-    /// Lets a bucket that is there take `max_bytes`, if it takes less: an input may have grown since it was made.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unanswered`], also if the server cannot reserve that much.
-    pub async fn grow_to(&self, max_bytes: u64) -> Result<(), Error> {
-        let what = "let a bucket take more";
-        match self.usage().await {
-            Ok(_) => {}
-            Err(Error::NoBucket { .. }) => return Ok(()),
-            Err(error) => return Err(error),
-        }
-        let found = self.stored_config().await?;
-        let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
-        if found.max_bytes >= max_bytes {
-            return Ok(());
-        }
-        let grown = self.context.update_stream(Config { max_bytes, ..found }).await;
-        grown.map(drop).map_err(|error| Error::unanswered(what, &error))
-    }
-
     /// The bucket's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Removes the bucket and all that is in it; one that is not there is fine.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unanswered`], transient; [`Error::Refused`].
-    pub async fn delete(&self) -> Result<(), Error> {
-        #[derive(serde::Deserialize)]
-        struct Removed {}
-        let what = "remove a bucket";
-        let removed: Result<Removed, _> =
-            self.request(what, "STREAM.DELETE", &serde_json::json!({})).await?;
-        match removed {
-            Ok(Removed {}) => Ok(()),
-            Err(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(()),
-            Err(error) => Err(Error::answered(what, &self.name, &error)),
-        }
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
-    /// Starts to write object `name`, its chunks under `token`: `<index>-<execution>`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadName`], permanent.
-    pub fn writer(&self, name: &str, token: &str) -> Result<Writer, Error> {
-        meta::check_name(name)?;
-        meta::check_token("a chunk token", token)?;
-        Ok(Writer::new(self.clone(), name, token))
-    }
-
-    /// Writes a whole object, or adopts the one that is there: [`Writer::commit_or_adopt`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Writer::write`] and [`Writer::commit_or_adopt`].
-    pub async fn put(&self, name: &str, token: &str, bytes: Bytes) -> Result<Stored, Error> {
-        let mut writer = self.writer(name, token)?;
-        writer.write(bytes).await?;
-        writer.commit_or_adopt().await
+    pub(super) fn context(&self) -> &Context {
+        &self.context
     }
 
     /// What the bucket knows of a name, by direct get: with replicas it may lag.
@@ -238,10 +92,9 @@ impl Bucket {
     ///
     /// [`Error::Unanswered`], transient; [`Error::NoBucket`], [`Error::BadName`].
     pub async fn info(&self, name: &str) -> Result<Lookup, Error> {
-        meta::check_name(name)?;
-        let subject = meta::metadata_subject(&self.name, name);
-        let message = self.message_direct(None, &subject).await?;
-        Ok(message.map_or(Lookup::Missing, |message| self.lookup(message)))
+        names::check_object(name)?;
+        let subject = names::metadata_subject(&self.name, name);
+        Ok(self.lookup(self.message_direct(None, &subject).await?))
     }
 
     /// What the bucket knows of a name, from the stream's leader: never older than any answer
@@ -251,15 +104,14 @@ impl Bucket {
     ///
     /// As [`Self::info`].
     pub async fn info_from_leader(&self, name: &str) -> Result<Lookup, Error> {
-        meta::check_name(name)?;
-        let subject = meta::metadata_subject(&self.name, name);
-        let message = self.message_from_leader(None, &subject).await?;
-        Ok(message.map_or(Lookup::Missing, |message| self.lookup(message)))
+        names::check_object(name)?;
+        let subject = names::metadata_subject(&self.name, name);
+        Ok(self.lookup(self.message_from_leader(None, &subject).await?))
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "reads best at the end of a chain")]
-    fn lookup(&self, message: super::api::Message) -> Lookup {
-        Lookup::read(&self.name, message.sequence, &message.payload)
+    fn lookup(&self, message: Option<Message>) -> Lookup {
+        let read = |message: Message| Lookup::read(&self.name, message.sequence, &message.payload);
+        message.map_or(Lookup::Missing, read)
     }
 
     /// The object of a name, if its metadata and all of its chunks are there. Reads no chunk.
@@ -285,7 +137,7 @@ impl Bucket {
 
     async fn with_chunks(&self, info: Info) -> Result<Info, Error> {
         let found = self.count_chunks(&info.token).await?;
-        if found == info.chunks { Ok(info) } else { Err(self.lost(&info, found)) }
+        if found == info.chunks { Ok(info) } else { Err(info.lost(found)) }
     }
 
     /// Bytes that the bucket holds, and that it may hold.
@@ -294,59 +146,8 @@ impl Bucket {
     ///
     /// [`Error::Unanswered`], transient; [`Error::NoBucket`].
     pub async fn usage(&self) -> Result<(u64, u64), Error> {
-        let info = self.stream_info("none", 0).await?;
+        let info = self.state("").await?.info;
         Ok((info.state.bytes, u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX)))
-    }
-
-    pub(super) fn lost(&self, info: &Info, found: u64) -> Error {
-        let (bucket, object) = (self.name.clone(), info.name.clone());
-        Error::Lost { bucket, object, found, wanted: info.chunks }
-    }
-
-    /// Starts to read an object.
-    #[must_use]
-    pub fn reader(&self, info: &Info) -> Reader {
-        Reader::new(self.clone(), info.clone())
-    }
-
-    /// Reads a whole object, its digest checked before anything is handed out.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::TooLarge`] beyond `max_bytes`; [`Error::NotFound`], [`Error::Deleted`],
-    /// [`Error::Lost`], [`Error::Digest`] and [`Error::Malformed`] by what became of it;
-    /// [`Error::Unanswered`], transient.
-    pub async fn get(&self, name: &str, max_bytes: u64) -> Result<(Info, Vec<u8>), Error> {
-        let info = self.info(name).await?.found(&self.name, name)?;
-        let read = self.read_whole(&info, max_bytes).await;
-        let Err(error @ (Error::Lost { .. } | Error::Digest { .. })) = read else {
-            return Ok((info, read?));
-        };
-        // It may have been deleted or replaced meanwhile, or a replica lagged.
-        let now = self.info_from_leader(name).await?.found(&self.name, name)?;
-        if now.token == info.token && matches!(error, Error::Lost { .. }) {
-            return Err(error);
-        }
-        let bytes = self.read_whole(&now, max_bytes).await?;
-        Ok((now, bytes))
-    }
-
-    async fn read_whole(&self, info: &Info, max_bytes: u64) -> Result<Vec<u8>, Error> {
-        if info.bytes > max_bytes {
-            let (bucket, object) = (self.name.clone(), info.name.clone());
-            return Err(Error::TooLarge { bucket, object, bytes: info.bytes, max: max_bytes });
-        }
-        let mut reader = self.reader(info);
-        let mut whole = Vec::new();
-        while let Some(bytes) = reader.next().await? {
-            if whole.is_empty() {
-                // Only now, and if there is so much: metadata that lies about its size must neither
-                // cost memory nor end the process.
-                whole.try_reserve_exact(usize::try_from(info.bytes).unwrap_or(0)).ok();
-            }
-            whole.extend_from_slice(&bytes);
-        }
-        Ok(whole)
     }
 
     /// How many chunks there are under a token, by the stream's leader.
@@ -355,10 +156,11 @@ impl Bucket {
     ///
     /// [`Error::Unanswered`], transient; [`Error::NoBucket`], [`Error::BadName`].
     pub async fn count_chunks(&self, token: &str) -> Result<u64, Error> {
-        meta::check_token("a chunk token", token)?;
-        let subject = meta::chunks_subject(&self.name, token);
-        let info = self.stream_info(&subject, 0).await?;
-        Ok(info.state.subjects.get(&subject).copied().unwrap_or(0))
+        names::check_chunk_token(token)?;
+        let mut state = self.state(&names::chunks_subject(&self.name, token)).await?;
+        // They all have one subject.
+        let count = state.next().await.transpose().map_err(|error| self.no_state(&error))?;
+        Ok(count.map_or(0, |(_, count)| count as u64))
     }
 
     /// Removes all chunks under a token.
@@ -367,8 +169,113 @@ impl Bucket {
     ///
     /// As [`Self::count_chunks`].
     pub async fn purge_chunks(&self, token: &str) -> Result<(), Error> {
-        meta::check_token("a chunk token", token)?;
-        self.purge(&meta::chunks_subject(&self.name, token)).await
+        names::check_chunk_token(token)?;
+        self.purge(&names::chunks_subject(&self.name, token)).await
+    }
+
+    /// Removes all messages of a subject.
+    pub(super) async fn purge(&self, subject: &str) -> Result<(), Error> {
+        let what = "purge chunks";
+        let purged = self.stream(what).await?.purge().filter(subject).await;
+        purged.map(drop).map_err(|error| match error.kind() {
+            PurgeErrorKind::JetStream(answer) => Error::answered(what, &self.name, &answer),
+            _ => Error::unanswered(what, &error),
+        })
+    }
+
+    /// The state of the bucket's stream, and its subjects that match, with the number of messages of each.
+    pub(super) async fn state(&self, subjects: &str) -> Result<InfoWithSubjects, Error> {
+        let state = self.stream(ASK_STATE).await?.info_builder().subjects(subjects).fetch().await;
+        state.map_err(|error| self.no_state(&error))
+    }
+
+    pub(super) fn no_state(&self, error: &InfoError) -> Error {
+        let source = std::error::Error::source(error);
+        match source.and_then(|source| source.downcast_ref::<jetstream::Error>()) {
+            Some(answer) => Error::answered(ASK_STATE, &self.name, answer),
+            None => Error::unanswered(ASK_STATE, error),
+        }
+    }
+
+    /// The next message from `sequence` on of a subject, or without a sequence its last one; read
+    /// from the leader.
+    pub(super) async fn message_from_leader(
+        &self,
+        sequence: Option<u64>,
+        subject: &str,
+    ) -> Result<Option<Message>, Error> {
+        let what = "read from a bucket's leader";
+        let stream = self.stream(what).await?;
+        let mut tried = 0;
+        loop {
+            let get = stream.raw_message_builder();
+            let got = match sequence {
+                Some(sequence) => get.sequence(sequence).next_by_subject(subject),
+                None => get.last_by_subject(subject),
+            };
+            let error = match got.send().await {
+                Ok(got) => return Ok(Some(got.into())),
+                Err(error) => match error.kind() {
+                    RawMessageErrorKind::NoMessageFound => return Ok(None),
+                    RawMessageErrorKind::JetStream(answer) => {
+                        Error::answered(what, &self.name, &answer)
+                    }
+                    _ => Error::unanswered(what, &error),
+                },
+            };
+            if !error.is_transient() || tried == limits::GET_RETRIES {
+                return Err(error);
+            }
+            tried += 1;
+            time::sleep(limits::RETRY_WAIT * tried).await;
+        }
+    }
+
+    /// As [`Self::message_from_leader`], from any server that has the stream.
+    pub(super) async fn message_direct(
+        &self,
+        sequence: Option<u64>,
+        subject: &str,
+    ) -> Result<Option<Message>, Error> {
+        let what = "read from a bucket";
+        let stream = self.stream(what).await?;
+        let mut tried = 0;
+        loop {
+            let get = stream.direct_get_builder();
+            let got = match sequence {
+                Some(sequence) => get.sequence(sequence).next_by_subject(subject),
+                None => get.last_by_subject(subject),
+            };
+            match got.send().await {
+                Ok(got) => return Ok(Some(got.into())),
+                Err(error) if error.kind() == DirectGetErrorKind::NotFound => return Ok(None),
+                Err(error) if tried == limits::GET_RETRIES => {
+                    return Err(self.gone_or(Error::unanswered(what, &error)).await);
+                }
+                Err(_) => tried += 1,
+            }
+            time::sleep(limits::RETRY_WAIT * tried).await;
+        }
+    }
+
+    /// A bucket without a leader and one that is not there answer alike: asks which it is.
+    pub(super) async fn gone_or(&self, error: Error) -> Error {
+        match self.state("").await {
+            Err(gone @ Error::NoBucket { .. }) => gone,
+            _ => error,
+        }
+    }
+
+    /// The stream, without asking for it.
+    async fn stream(&self, what: &'static str) -> Result<Stream<()>, Error> {
+        let stream = self.context.get_stream_no_info(names::stream(&self.name)).await;
+        stream.map_err(|error| Error::unanswered(what, &error))
+    }
+
+    /// Waits until readers may have so many bytes more under way; they may until what is returned is dropped.
+    pub(super) async fn begin_read(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes / READ_UNIT + 1).unwrap_or(u32::MAX);
+        self.reads.clone().acquire_many_owned(units).await.ok()
     }
 
     pub(super) fn window(&self) -> usize {
@@ -389,8 +296,4 @@ impl Bucket {
             self.window.compare_exchange(window, window + 1, order, order).ok();
         }
     }
-}
-
-fn text(value: &impl fmt::Debug) -> String {
-    format!("{value:?}").to_lowercase()
 }

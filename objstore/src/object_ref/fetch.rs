@@ -1,21 +1,28 @@
 //! Messages of a bucket's stream in batches, fetched ahead of whoever consumes them.
 
-use async_nats::jetstream::context::Context;
+use std::sync::Arc;
+
 use async_nats::{Request, StatusCode, Subscriber};
 use bagpress_broker::limits;
 use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::json;
-use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{self, Instant};
 
-use super::api::Message;
-use super::bucket::READ_UNIT;
-use super::{BATCHES_HELD, Bucket, Error, Info, LIST_BATCH, meta};
+use super::bucket::{Bucket, Message};
+use super::error::Error;
+use super::meta::Info;
+use super::names;
 
 const WHAT: &str = "read a batch of messages";
+/// Messages of metadata that one batched direct get asks for.
+const LIST_BATCH: u64 = 256;
+/// Batches that are held: one that is consumed, one that arrives.
+const BATCHES_HELD: usize = 2;
+/// Smallest batch that is asked for, in bytes.
+const BATCH_BYTES_MIN: usize = 1024;
 
 /// A running fetch. Dropping it ends its task and its subscription.
 #[derive(Debug)]
@@ -36,7 +43,7 @@ impl Fetch {
     /// The chunks of an object: exactly as many as its metadata says.
     pub(super) fn chunks(bucket: &Bucket, info: &Info) -> Self {
         Self::start(Source {
-            filter: meta::chunks_subject(&bucket.name, &info.token),
+            filter: names::chunks_subject(bucket.name(), &info.token),
             bucket: bucket.clone(),
             wanted: Some(info.clone()),
             next: 1,
@@ -47,7 +54,7 @@ impl Fetch {
     /// All metadata of a bucket.
     pub(super) fn metadata(bucket: &Bucket) -> Self {
         Self::start(Source {
-            filter: meta::all_metadata(&bucket.name),
+            filter: names::all_metadata(bucket.name()),
             bucket: bucket.clone(),
             wanted: None,
             next: 1,
@@ -61,7 +68,8 @@ impl Fetch {
         let mut task = JoinSet::new();
         task.spawn(async move {
             if let Err(error) = source.run(&sender).await {
-                drop(sender.send(Item::Failed(error)));
+                // Closed means that nobody reads any more; so below.
+                sender.send(Item::Failed(error)).ok();
             }
         });
         Self { items, _task: task }
@@ -100,8 +108,8 @@ enum Ended {
 
 impl Source {
     async fn run(mut self, items: &mpsc::UnboundedSender<Item>) -> Result<(), Error> {
-        let inbox = self.bucket.client.new_inbox();
-        let answers = self.bucket.client.subscribe(format!("{inbox}.*")).await;
+        let inbox = self.bucket.client().new_inbox();
+        let answers = self.bucket.client().subscribe(format!("{inbox}.*")).await;
         let mut answers = answers.map_err(|error| Error::unanswered(WHAT, &error))?;
         let places = Arc::new(Semaphore::new(BATCHES_HELD));
         let mut failures = 0;
@@ -113,7 +121,7 @@ impl Source {
             let before = self.found;
             let reply = format!("{inbox}.{number}");
             let ended = self.batch(&mut answers, &reply, items).await?;
-            drop(items.send(Item::BatchEnd(place)));
+            items.send(Item::BatchEnd(place)).ok();
             if self.found > before {
                 failures = 0;
             }
@@ -148,13 +156,12 @@ impl Source {
         let most = if self.wanted.is_some() { limits::GET_BATCH as u64 } else { LIST_BATCH };
         let ask = self.left().min(most);
         let bytes = self.bytes_of(ask);
-        let units = u32::try_from(bytes / READ_UNIT + 1).unwrap_or(u32::MAX);
-        let _under_way = self.bucket.reads.clone().acquire_many_owned(units).await;
+        let _under_way = self.bucket.begin_read(bytes).await;
         let body = json!({
             "seq": self.next, "next_by_subj": self.filter, "batch": ask, "max_bytes": bytes
         });
         let deadline = Instant::now() + limits::GET_DEADLINE;
-        request(&self.bucket.context, &self.bucket.name, reply, body.to_string().into()).await?;
+        self.request(reply, body.to_string().into()).await?;
         let (mut got, mut pending) = (0, None);
         while got < ask {
             let Ok(answer) = time::timeout_at(deadline, answers.next()).await else {
@@ -189,9 +196,16 @@ impl Source {
             got += 1;
             self.found += 1;
             self.next = sequence + 1;
-            drop(items.send(Item::Message(Message { sequence, payload: answer.payload })));
+            items.send(Item::Message(Message { sequence, payload: answer.payload })).ok();
         }
         Ok(Ended::More(pending.unwrap_or(0)))
+    }
+
+    async fn request(&self, reply: &str, body: Bytes) -> Result<(), Error> {
+        let subject = format!("DIRECT.GET.{}", names::stream(self.bucket.name()));
+        let request = Request::new().payload(body).inbox(reply.to_owned());
+        let sent = self.bucket.context().send_request(subject, request).await;
+        sent.map_err(|error| Error::unanswered(WHAT, &error))
     }
 
     /// How many bytes a batch of `ask` messages may have.
@@ -199,14 +213,14 @@ impl Source {
         let Some(info) = &self.wanted else { return limits::GET_BATCH_BYTES };
         let chunk = info.bytes / info.chunks.max(1) + 1;
         let all = chunk.saturating_mul(ask).saturating_mul(2);
-        usize::try_from(all).unwrap_or(usize::MAX).clamp(READ_UNIT, limits::GET_BATCH_BYTES)
+        usize::try_from(all).unwrap_or(usize::MAX).clamp(BATCH_BYTES_MIN, limits::GET_BATCH_BYTES)
     }
 
     /// The leader knows whether all chunks are there at all.
     async fn check_not_lost(&self) -> Result<(), Error> {
         let Some(info) = &self.wanted else { return Ok(()) };
         match self.bucket.count_chunks(&info.token).await {
-            Ok(found) if found < info.chunks => Err(self.bucket.lost(info, found)),
+            Ok(found) if found < info.chunks => Err(info.lost(found)),
             Ok(_) => Ok(()),
             Err(error) if error.is_transient() => Ok(()),
             Err(error) => Err(error),
@@ -227,7 +241,7 @@ impl Source {
             })?;
             let Some(message) = next else {
                 return match &self.wanted {
-                    Some(info) => Err(self.bucket.lost(info, self.found)),
+                    Some(info) => Err(info.lost(self.found)),
                     None => Ok(()),
                 };
             };
@@ -239,13 +253,6 @@ impl Source {
         }
         Ok(())
     }
-}
-
-async fn request(context: &Context, bucket: &str, reply: &str, body: Bytes) -> Result<(), Error> {
-    let subject = format!("DIRECT.GET.{}", meta::stream(bucket));
-    let request = Request::new().payload(body).inbox(reply.to_owned());
-    let sent = context.send_request(subject, request).await;
-    sent.map_err(|error| Error::unanswered(WHAT, &error))
 }
 
 fn number(message: &async_nats::Message, header: &str) -> Option<u64> {

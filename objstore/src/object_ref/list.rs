@@ -2,8 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures::StreamExt;
+
+use super::bucket::Bucket;
+use super::error::Error;
 use super::fetch::Fetch;
-use super::{Bucket, Error, Info, Lookup, meta};
+use super::meta::{Info, Lookup};
+use super::names;
 
 /// The objects of a bucket, oldest metadata first; see [`Bucket::list`].
 #[derive(Debug)]
@@ -44,7 +49,7 @@ impl Bucket {
     /// Lists the objects of the bucket. Makes no consumer.
     #[must_use]
     pub fn list(&self) -> Listing {
-        Listing { bucket: self.name.clone(), fetch: Fetch::metadata(self) }
+        Listing { bucket: self.name().to_owned(), fetch: Fetch::metadata(self) }
     }
 
     /// Chunks that no metadata names. Among them are those of writers that still write: a caller
@@ -69,30 +74,24 @@ impl Bucket {
 
     /// How many chunks each token has, and how many replicas the bucket.
     async fn all_chunks(&self) -> Result<(HashMap<String, u64>, usize), Error> {
-        let all = meta::all_chunks(&self.name);
+        let all = names::all_chunks(self.name());
         let prefix = all.trim_end_matches('>');
         let mut chunks = HashMap::new();
-        let mut seen = 0;
-        loop {
-            let page = self.stream_info(&all, seen).await?;
-            seen += page.state.subjects.len();
-            let last = page.state.subjects.is_empty() || seen as u64 >= page.total;
-            for (subject, count) in page.state.subjects {
-                if let Some(token) = subject.strip_prefix(prefix) {
-                    chunks.insert(token.to_owned(), count);
-                }
-            }
-            if last {
-                return Ok((chunks, page.config.num_replicas));
+        let mut state = self.state(&all).await?;
+        while let Some(found) = state.next().await {
+            let (subject, count) = found.map_err(|error| self.no_state(&error))?;
+            if let Some(token) = subject.strip_prefix(prefix) {
+                chunks.insert(token.to_owned(), count as u64);
             }
         }
+        Ok((chunks, state.info.config.num_replicas))
     }
 
     /// Tokens of objects that are there; what a tombstone names should be gone.
     async fn named_tokens(&self, replicas: usize) -> Result<HashSet<String>, Error> {
         let mut named = HashSet::new();
         let mut add = |sequence, payload: &[u8]| {
-            if let Lookup::Found(info) = Lookup::read(&self.name, sequence, payload) {
+            if let Lookup::Found(info) = Lookup::read(self.name(), sequence, payload) {
                 named.insert(info.token);
             }
         };
@@ -104,7 +103,7 @@ impl Bucket {
             return Ok(named);
         }
         // A replica may lag, and what it does not know yet would be purged.
-        let (all, mut next) = (meta::all_metadata(&self.name), 1);
+        let (all, mut next) = (names::all_metadata(self.name()), 1);
         while let Some(message) = self.message_from_leader(Some(next), &all).await? {
             add(message.sequence, &message.payload);
             next = message.sequence + 1;

@@ -1,4 +1,4 @@
-//! An object's metadata: what ADR-20 says it is, and the subjects of a bucket.
+//! An object's metadata, from and to the JSON of ADR-20.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -7,9 +7,8 @@ use async_nats::jetstream::object_store::ObjectInfo;
 use bagpress_codec::Digest;
 use data_encoding::BASE64URL;
 
-use bagpress_broker::subjects::BESIDE;
-
-use super::{Error, NAME_BYTES_MAX, OBJECT_BYTES_MAX, TOKEN_BYTES_MAX};
+use super::error::Error;
+use super::names::{OBJECT_BYTES_MAX, check_chunk_token};
 
 const DIGEST_PREFIX: &str = "SHA-256=";
 
@@ -36,6 +35,14 @@ pub struct Info {
     pub metadata: HashMap<String, String>,
     /// When it was written, by its writer's clock.
     pub modified: Option<SystemTime>,
+}
+
+impl Info {
+    /// That not all chunks of the object are there.
+    pub(super) fn lost(&self, found: u64) -> Error {
+        let (bucket, object) = (self.bucket.clone(), self.name.clone());
+        Error::Lost { bucket, object, found, wanted: self.chunks }
+    }
 }
 
 /// What a bucket knows of a name.
@@ -99,7 +106,7 @@ impl Lookup {
 fn read(bucket: &str, sequence: u64, payload: &[u8]) -> Result<Lookup, String> {
     let wire: ObjectInfo = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
     // The token becomes part of a subject that chunks are purged by.
-    check_token("a chunk token", &wire.nuid).map_err(|error| error.to_string())?;
+    check_chunk_token(&wire.nuid).map_err(|error| error.to_string())?;
     if wire.deleted {
         return Ok(Lookup::Deleted { sequence, token: wire.nuid });
     }
@@ -132,49 +139,26 @@ pub(crate) fn read_digest(text: &str) -> Option<Digest> {
     bytes.try_into().ok().map(Digest::from_bytes)
 }
 
-pub(super) fn write_digest(digest: &Digest) -> String {
+fn write_digest(digest: &Digest) -> String {
     format!("{DIGEST_PREFIX}{}", BASE64URL.encode(digest.bytes()))
 }
 
-/// Checks a bucket's name or a chunk token: `a-z`, `A-Z`, `0-9`, `-` and `_`, one subject token.
-pub(super) fn check_token(what: &'static str, text: &str) -> Result<(), Error> {
-    let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
-    if (1..=TOKEN_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed) {
-        return Ok(());
+/// The metadata of an object, as ADR-20 writes it.
+pub(super) fn wire(info: &Info) -> ObjectInfo {
+    ObjectInfo {
+        name: info.name.clone(),
+        description: (!info.description.is_empty()).then(|| info.description.clone()),
+        metadata: info.metadata.clone(),
+        headers: None,
+        options: None,
+        bucket: info.bucket.clone(),
+        nuid: info.token.clone(),
+        size: usize::try_from(info.bytes).unwrap_or(usize::MAX),
+        chunks: usize::try_from(info.chunks).unwrap_or(usize::MAX),
+        modified: info.modified.map(Into::into),
+        digest: Some(write_digest(&info.digest)),
+        deleted: false,
     }
-    Err(Error::BadName { what, name: text.chars().take(80).collect() })
-}
-
-pub(super) fn check_name(name: &str) -> Result<(), Error> {
-    if (1..=NAME_BYTES_MAX).contains(&name.len()) {
-        return Ok(());
-    }
-    Err(Error::BadName { what: "an object", name: name.chars().take(80).collect() })
-}
-
-/// The name of an object whose name has another one with other bytes.
-pub(super) fn beside(name: &str, token: &str) -> String {
-    format!("{name}{BESIDE}{token}")
-}
-
-pub(super) fn stream(bucket: &str) -> String {
-    format!("OBJ_{bucket}")
-}
-
-pub(super) fn all_chunks(bucket: &str) -> String {
-    format!("$O.{bucket}.C.>")
-}
-
-pub(super) fn all_metadata(bucket: &str) -> String {
-    format!("$O.{bucket}.M.>")
-}
-
-pub(super) fn chunks_subject(bucket: &str, token: &str) -> String {
-    format!("$O.{bucket}.C.{token}")
-}
-
-pub(super) fn metadata_subject(bucket: &str, name: &str) -> String {
-    format!("$O.{bucket}.M.{}", BASE64URL.encode(name.as_bytes()))
 }
 
 #[cfg(test)]
@@ -182,7 +166,6 @@ mod tests {
     use proptest::collection::hash_map;
     use proptest::prelude::*;
 
-    use super::super::commit::wire_of;
     use super::*;
 
     fn info() -> impl Strategy<Value = Info> {
@@ -213,7 +196,7 @@ mod tests {
     proptest! {
         #[test]
         fn metadata_reads_back(info in info()) {
-            let payload = serde_json::to_vec(&wire_of(&info)).unwrap();
+            let payload = serde_json::to_vec(&wire(&info)).unwrap();
             let lookup = Lookup::read(&info.bucket, info.sequence, &payload);
             prop_assert_eq!(lookup, Lookup::Found(info));
         }
@@ -236,12 +219,5 @@ mod tests {
         assert_eq!(read_digest(&text), Some(digest));
         assert_eq!(read_digest("SHA-256=AAAA"), None);
         assert_eq!(read_digest(""), None);
-    }
-
-    #[test]
-    fn subjects_are_those_of_adr_20() {
-        assert_eq!(metadata_subject("b", "out_7.bin"), "$O.b.M.b3V0XzcuYmlu");
-        assert_eq!(metadata_subject("b", "a?>"), "$O.b.M.YT8-");
-        assert_eq!(metadata_subject("b", "a"), "$O.b.M.YQ==");
     }
 }

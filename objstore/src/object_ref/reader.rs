@@ -3,22 +3,25 @@
 use bagpress_codec::Hasher;
 use bytes::Bytes;
 
+use super::bucket::Bucket;
+use super::error::Error;
 use super::fetch::Fetch;
-use super::{Bucket, Error, Info, meta};
+use super::meta::Info;
+use super::names;
 
 /// Reads one object in order. Makes no consumer; dropping it ends everything it began.
 #[derive(Debug)]
 pub struct Reader {
     bucket: Bucket,
     info: Info,
-    state: State,
+    progress: Progress,
     hasher: Hasher,
     bytes: u64,
     chunks: u64,
 }
 
 #[derive(Debug)]
-enum State {
+enum Progress {
     /// Nothing was asked for.
     New,
     Fetching(Fetch),
@@ -27,14 +30,8 @@ enum State {
 }
 
 impl Reader {
-    pub(super) fn new(bucket: Bucket, info: Info) -> Self {
-        Self { bucket, info, state: State::New, hasher: Hasher::new(), bytes: 0, chunks: 0 }
-    }
-
-    /// The object.
-    #[must_use]
-    pub fn info(&self) -> &Info {
-        &self.info
+    fn new(bucket: Bucket, info: Info) -> Self {
+        Self { bucket, info, progress: Progress::New, hasher: Hasher::new(), bytes: 0, chunks: 0 }
     }
 
     /// The next bytes of the object, never empty; `None` after the last, once size and digest
@@ -58,33 +55,33 @@ impl Reader {
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        if let State::New = self.state {
+        if let Progress::New = self.progress {
             if self.info.chunks == 1 {
                 // Most objects: one request without an inbox of its own.
-                let subject = meta::chunks_subject(&self.bucket.name, &self.info.token);
+                let subject = names::chunks_subject(self.bucket.name(), &self.info.token);
                 if let Some(only) = self.bucket.message_direct(Some(1), &subject).await? {
-                    self.state = State::Done;
+                    self.progress = Progress::Done;
                     self.check(&only.payload)?;
                     return Ok(Some(only.payload));
                 }
             }
             if self.info.chunks > 0 {
-                self.state = State::Fetching(Fetch::chunks(&self.bucket, &self.info));
+                self.progress = Progress::Fetching(Fetch::chunks(&self.bucket, &self.info));
             }
         }
-        match &mut self.state {
-            State::Done => return Ok(None),
-            State::New => {}
-            State::Fetching(fetch) => {
+        match &mut self.progress {
+            Progress::Done => return Ok(None),
+            Progress::New => {}
+            Progress::Fetching(fetch) => {
                 if let Some(message) = fetch.next().await? {
                     return Ok(Some(message.payload));
                 }
                 if self.chunks < self.info.chunks {
-                    return Err(self.bucket.lost(&self.info, self.chunks));
+                    return Err(self.info.lost(self.chunks));
                 }
             }
         }
-        self.state = State::Done;
+        self.progress = Progress::Done;
         self.check(&[])?;
         Ok(None)
     }
@@ -94,7 +91,7 @@ impl Reader {
         let mut hasher = self.hasher.clone();
         hasher.update(last);
         let found = hasher.finish();
-        let (bucket, object) = (self.bucket.name.clone(), self.info.name.clone());
+        let (bucket, object) = (self.info.bucket.clone(), self.info.name.clone());
         if found != self.info.digest {
             return Err(Error::Digest { bucket, object, found, wanted: self.info.digest });
         }
@@ -103,6 +100,65 @@ impl Reader {
             let why = format!("it says {} bytes, and there are {bytes}", self.info.bytes);
             return Err(Error::Malformed { bucket, object, why });
         }
+        Ok(())
+    }
+}
+
+impl Bucket {
+    /// Starts to read an object.
+    #[must_use]
+    pub fn reader(&self, info: &Info) -> Reader {
+        Reader::new(self.clone(), info.clone())
+    }
+
+    /// Reads a whole object, its digest checked before anything is handed out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] beyond `max_bytes`; [`Error::NotFound`], [`Error::Deleted`],
+    /// [`Error::Lost`], [`Error::Digest`] and [`Error::Malformed`] by what became of it;
+    /// [`Error::Unanswered`], transient.
+    pub async fn get(&self, name: &str, max_bytes: u64) -> Result<(Info, Vec<u8>), Error> {
+        let info = self.info(name).await?.found(self.name(), name)?;
+        let read = self.read_whole(&info, max_bytes).await;
+        let Err(error @ (Error::Lost { .. } | Error::Digest { .. })) = read else {
+            return Ok((info, read?));
+        };
+        // It may have been deleted or replaced meanwhile, or a replica lagged.
+        let now = self.info_from_leader(name).await?.found(self.name(), name)?;
+        if now.token == info.token && matches!(error, Error::Lost { .. }) {
+            return Err(error);
+        }
+        let bytes = self.read_whole(&now, max_bytes).await?;
+        Ok((now, bytes))
+    }
+
+    async fn read_whole(&self, info: &Info, max_bytes: u64) -> Result<Vec<u8>, Error> {
+        if info.bytes > max_bytes {
+            let (bucket, object) = (self.name().to_owned(), info.name.clone());
+            return Err(Error::TooLarge { bucket, object, bytes: info.bytes, max: max_bytes });
+        }
+        let mut reader = self.reader(info);
+        let mut whole = Vec::new();
+        while let Some(bytes) = reader.next().await? {
+            if whole.is_empty() {
+                // Only now, and if there is so much: metadata that lies about its size must neither
+                // cost memory nor end the process.
+                whole.try_reserve_exact(usize::try_from(info.bytes).unwrap_or(0)).ok();
+            }
+            whole.extend_from_slice(&bytes);
+        }
+        Ok(whole)
+    }
+
+    /// Reads an object through, to know that it is whole. Keeps nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Reader::next`](Reader::next).
+    pub async fn read_back(&self, info: &Info) -> Result<(), Error> {
+        let mut reader = self.reader(info);
+        while reader.next().await?.is_some() {}
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::mem;
-use std::time::Duration;
 
 use async_nats::HeaderValue;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
@@ -15,16 +14,18 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
-use tokio::time::{self, Instant};
 use tracing::debug;
 
-use super::commit::{Finished, Others, Sealed, Stored};
-use super::error::Fault;
-use super::{Bucket, Error, HEADER_BYTES, Info, RESEND_WAIT, RESEND_WAIT_MAX, RESEND_WITHIN, meta};
+use super::bucket::Bucket;
+use super::commit::{Committed, Others, Sealed};
+use super::error::{Error, Fault};
+use super::meta::Info;
+use super::names;
+use super::resend::Resend;
 
 const WHAT: &str = "write a chunk";
-/// How much longer than its metadata a chunk lives: metadata never names chunks that expired.
-const CHUNK_TTL_MORE: Duration = Duration::from_mins(1);
+/// Bytes that a message's headers and subject may add to a chunk.
+const HEADER_BYTES: usize = 4 * 1024;
 
 /// Writes one object: chunks under a window, then metadata.
 ///
@@ -41,12 +42,11 @@ const CHUNK_TTL_MORE: Duration = Duration::from_mins(1);
 /// one. A writer that is dropped, or whose future is, leaves chunks behind: [`Bucket::orphans`].
 #[derive(Debug)]
 pub struct Writer {
-    pub(super) bucket: Bucket,
-    pub(super) name: String,
-    pub(super) token: String,
-    pub(super) description: String,
-    pub(super) metadata: HashMap<String, String>,
-    pub(super) ttl: Option<Duration>,
+    bucket: Bucket,
+    name: String,
+    token: String,
+    description: String,
+    metadata: HashMap<String, String>,
     /// Part of each message id, so that a token which was purged can be written again at once.
     nonce: String,
     subject: String,
@@ -82,17 +82,16 @@ async fn acked(sent: Result<PublishAckFuture, PublishError>) -> Acked {
 }
 
 impl Writer {
-    pub(super) fn new(bucket: Bucket, name: &str, token: &str) -> Self {
-        let max_payload = bucket.client.server_info().max_payload;
+    fn new(bucket: Bucket, name: &str, token: &str) -> Self {
+        let max_payload = bucket.client().server_info().max_payload;
         let fits = max_payload.saturating_sub(HEADER_BYTES).max(HEADER_BYTES);
         Self {
-            subject: meta::chunks_subject(&bucket.name, token),
+            subject: names::chunks_subject(bucket.name(), token),
             bucket,
             name: name.to_owned(),
             token: token.to_owned(),
             description: String::new(),
             metadata: HashMap::new(),
-            ttl: None,
             nonce: ids::random_base32::<5>(),
             chunk_bytes: limits::CHUNK_BYTES.min(fits),
             tail: BytesMut::new(),
@@ -118,13 +117,6 @@ impl Writer {
     #[must_use]
     pub fn metadata(mut self, metadata: HashMap<String, String>) -> Self {
         self.metadata = metadata;
-        self
-    }
-
-    /// Lets the object expire; its chunks live a minute longer than its metadata.
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
         self
     }
 
@@ -159,26 +151,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the metadata, create-only, when all chunks are acknowledged.
-    ///
-    /// With [`Finished::Exists`] the own chunks are still there, and purging them is safe.
+    /// Writes the metadata, create-only, when all chunks are acknowledged; if another is there already, adopts that object
+    /// and purges the own chunks if it has the very bytes, and replaces it otherwise.
     ///
     /// # Errors
     ///
     /// As [`Self::write`], and [`Error::Digest`] if other bytes arrived than were
     /// [expected](Self::expecting). After [`Error::Unanswered`] the object may be there all the same.
-    pub async fn finish(self) -> Result<Finished, Error> {
-        // Boxed: the futures of the client are large, and this is called once an object.
-        Box::pin(async move { self.seal().await.map_err(|(error, _)| error)?.create().await }).await
-    }
-
-    /// Writes the metadata; if another is there already, adopts that object and purges the own chunks if it has the very
-    /// bytes, and replaces it otherwise.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::finish`].
-    pub async fn commit_or_adopt(self) -> Result<Stored, Error> {
+    pub async fn commit_or_adopt(self) -> Result<Committed, Error> {
         self.commit(Others::Replaced).await
     }
 
@@ -187,24 +167,26 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// As [`Self::finish`].
-    pub async fn commit_beside(self) -> Result<Stored, Error> {
+    /// As [`Self::commit_or_adopt`].
+    pub async fn commit_beside(self) -> Result<Committed, Error> {
         self.commit(Others::Stay).await
     }
 
-    async fn commit(self, others: Others) -> Result<Stored, Error> {
+    async fn commit(self, others: Others) -> Result<Committed, Error> {
         let (bucket, name, token) = (self.bucket.clone(), self.name.clone(), self.token.clone());
         let (stored, own) = match Box::pin(self.seal()).await {
             Ok(sealed) => {
-                let own = (sealed.bytes, sealed.digest);
-                (Box::pin(sealed.create_or_adopt(others)).await, own)
+                let own = sealed.content();
+                (Box::pin(sealed.commit(others)).await, own)
             }
             Err((error, own)) => (Err(error), own),
         };
         match stored {
             // Another execution may have filled the bucket with this very object.
             Err(error @ Error::Full { .. }) => match bucket.adoptable(&name, &token).await {
-                Some(info) if (info.bytes, info.digest) == own => Ok(Stored { info, mine: false }),
+                Some(info) if (info.bytes, info.digest) == own => {
+                    Ok(Committed { info, mine: false })
+                }
                 _ => Err(error),
             },
             stored => stored,
@@ -234,7 +216,7 @@ impl Writer {
         if !self.failed {
             return Ok(());
         }
-        Err(Error::Abandoned { bucket: self.bucket.name.clone(), object: self.name.clone() })
+        Err(Error::Abandoned { bucket: self.bucket.name().to_owned(), object: self.name.clone() })
     }
 
     /// Sends what is left and waits for all chunks to be acknowledged. With an error comes what they would have been.
@@ -246,22 +228,23 @@ impl Writer {
         if let Some((expected, wanted)) = self.expected
             && (expected, wanted) != (self.bytes, digest)
         {
-            let (bucket, object) = (self.bucket.name.clone(), self.name.clone());
+            let (bucket, object) = (self.bucket.name().to_owned(), self.name.clone());
             let error = Error::Digest { bucket, object, found: digest, wanted };
             return Err((self.fail(error).await, (bytes, digest)));
         }
-        Ok(Sealed {
-            digest,
-            bytes: self.bytes,
-            chunks: self.chunks,
-            chunk_bytes: self.chunk_bytes,
-            bucket: self.bucket,
+        let info = Info {
+            bucket: self.bucket.name().to_owned(),
             name: self.name,
             token: self.token,
+            bytes: self.bytes,
+            chunks: self.chunks,
+            digest,
+            sequence: 0,
             description: self.description,
             metadata: self.metadata,
-            ttl: self.ttl,
-        })
+            modified: None,
+        };
+        Ok(Sealed::new(self.bucket, info, self.chunk_bytes))
     }
 
     async fn send_the_rest(&mut self) -> Result<(), Error> {
@@ -301,7 +284,7 @@ impl Writer {
             let none = HeaderValue::from(0_u64);
             message = message.header(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, none);
         }
-        let ack = self.bucket.context.send_publish(self.subject.clone(), message).await;
+        let ack = self.bucket.context().send_publish(self.subject.clone(), message).await;
         let sent = acked(ack).map(move |acked| Sent { number, bytes, acked });
         self.sent.push_back(sent.boxed());
         Ok(())
@@ -309,11 +292,7 @@ impl Writer {
 
     fn message(&self, number: u64, bytes: Bytes) -> PublishMessage {
         let id = format!("{}.{}.{number}", self.token, self.nonce);
-        let message = PublishMessage::build().payload(bytes).message_id(id);
-        match self.ttl {
-            Some(ttl) => message.ttl(ttl + CHUNK_TTL_MORE),
-            None => message,
-        }
+        PublishMessage::build().payload(bytes).message_id(id)
     }
 
     /// Waits for acknowledgements, oldest first, until at most `most` are missing.
@@ -342,13 +321,12 @@ impl Writer {
         mut error: PublishError,
     ) -> Result<u64, Error> {
         self.careful = true;
-        let began = Instant::now();
-        let mut wait = RESEND_WAIT;
+        let mut resend = Resend::new();
         loop {
-            let cause = match Fault::of(WHAT, &self.bucket.name, &error) {
+            let cause = match Fault::of(WHAT, self.bucket.name(), &error) {
                 Fault::Final(error) => return Err(self.fail(error).await),
                 Fault::Conflict => {
-                    let bucket = self.bucket.name.clone();
+                    let bucket = self.bucket.name().to_owned();
                     self.failed = true; // and nothing is purged: those chunks are not this writer's
                     return Err(Error::TokenUsed { bucket, token: self.token.clone() });
                 }
@@ -358,15 +336,13 @@ impl Writer {
                 }
                 Fault::Unknown(cause) | Fault::Passing(cause) => cause,
             };
-            if began.elapsed() > RESEND_WITHIN {
+            debug!(chunk = number, cause, "chunk not acknowledged");
+            if !resend.again().await {
                 let error = self.bucket.gone_or(Error::Unanswered { what: WHAT, cause }).await;
                 return Err(self.fail(error).await);
             }
-            debug!(chunk = number, cause, "chunk sent again");
-            time::sleep(wait).await;
-            wait = (wait * 2).min(RESEND_WAIT_MAX);
             let message = self.message(number, bytes.clone());
-            let sent = self.bucket.context.send_publish(self.subject.clone(), message).await;
+            let sent = self.bucket.context().send_publish(self.subject.clone(), message).await;
             match acked(sent).await {
                 Ok(ack) => return Ok(ack.sequence),
                 Err(again) => error = again,
@@ -375,7 +351,7 @@ impl Writer {
     }
 
     fn out_of_order(&self) -> Error {
-        Error::OutOfOrder { bucket: self.bucket.name.clone(), object: self.name.clone() }
+        Error::OutOfOrder { bucket: self.bucket.name().to_owned(), object: self.name.clone() }
     }
 
     /// Purges the own chunks; the error that the caller gets.
@@ -400,5 +376,29 @@ impl Writer {
             certain &= !matches!(fault, Some(Fault::Unknown(_)));
         }
         certain
+    }
+}
+
+impl Bucket {
+    /// Starts to write object `name`, its chunks under `token`: `<index>-<execution>`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadName`], permanent.
+    pub fn writer(&self, name: &str, token: &str) -> Result<Writer, Error> {
+        names::check_object(name)?;
+        names::check_chunk_token(token)?;
+        Ok(Writer::new(self.clone(), name, token))
+    }
+
+    /// Writes a whole object, or adopts the one that is there: [`Writer::commit_or_adopt`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::write`] and [`Writer::commit_or_adopt`].
+    pub async fn put(&self, name: &str, token: &str, bytes: Bytes) -> Result<Committed, Error> {
+        let mut writer = self.writer(name, token)?;
+        writer.write(bytes).await?;
+        writer.commit_or_adopt().await
     }
 }

@@ -1,9 +1,9 @@
 //! Staged outputs: files, uploaded to the producer and moved to their final name in one step.
 
+mod attributes;
 mod budget;
 mod client;
 mod closed;
-mod dress;
 mod incoming;
 mod inputs;
 mod known;
@@ -19,8 +19,8 @@ mod shared;
 mod sync;
 mod uploads;
 
+pub use attributes::{Attributes, Owner, apply_dir_metadata, metadata_of_folders};
 pub use client::{Grant, Permission, Stager, Upload};
-pub use dress::{Attributes, Owner, dress_dir, of_folders};
 pub use inputs::{InputFile, OpenInput};
 pub use parts::{
     BAD_DIR, Own, PART_DIR, Parts, Replaced, Target, hash_file, mtime_ns, part_folder, remove_parts,

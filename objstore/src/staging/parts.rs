@@ -15,8 +15,8 @@ use rustix::fs::Access;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::attributes::{Attributes, is_unsupported};
 use super::closed::Closed;
-use super::dress::{Attributes, cannot_be_had};
 use crate::beneath::Dir;
 use crate::{Trouble, trouble};
 
@@ -74,7 +74,7 @@ pub struct Parts {
     nonce: String,
     under_way: Arc<Mutex<Vec<Instant>>>,
     /// Outputs without their source's mode or time: how many, and the first.
-    undressed: Mutex<Option<(u64, String)>>,
+    without_metadata: Mutex<Option<(u64, String)>>,
     closed: Closed,
 }
 
@@ -127,9 +127,9 @@ impl Parts {
         }
         file.write_all(nonce.as_bytes())?;
         let folder = part_folder(&root, bag);
-        let (under_way, undressed) = (Arc::default(), Mutex::default());
+        let (under_way, without_metadata) = (Arc::default(), Mutex::default());
         let closed = Closed::default();
-        Ok(Self { root, outputs, folder, private, nonce, under_way, undressed, closed })
+        Ok(Self { root, outputs, folder, private, nonce, under_way, without_metadata, closed })
     }
 
     pub(super) fn closed(&self) -> &Closed {
@@ -290,16 +290,16 @@ impl Parts {
     }
 
     /// Notes that an output could not have its source's mode or time.
-    pub(super) fn note_undressed(&self, path: &Path, error: &io::Error) {
-        let mut noted = self.undressed.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn note_without_metadata(&self, path: &Path, error: &io::Error) {
+        let mut noted = self.without_metadata.lock().unwrap_or_else(PoisonError::into_inner);
         let first = noted.take().unwrap_or_else(|| (0, format!("{}: {error}", quote::name(path))));
         *noted = Some((first.0 + 1, first.1));
     }
 
     /// How many outputs could not have their source's mode or time, and what the system said of the first.
     #[must_use]
-    pub fn undressed(&self) -> Option<(u64, String)> {
-        self.undressed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn without_metadata(&self) -> Option<(u64, String)> {
+        self.without_metadata.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes everything that was written below the root durable.
@@ -418,7 +418,7 @@ pub fn remove_parts(root: &Dir, bag: &BagId) -> io::Result<u64> {
 
 /// Modes and owners are not to be had everywhere.
 fn unless_refused(error: Errno) -> io::Result<()> {
-    if cannot_be_had(&error.into()) { Ok(()) } else { Err(error.into()) }
+    if is_unsupported(&error.into()) { Ok(()) } else { Err(error.into()) }
 }
 
 fn unless_gone(error: io::Error) -> io::Result<()> {

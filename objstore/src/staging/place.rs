@@ -11,7 +11,7 @@ use bagpress_codec::Digest;
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
-use super::dress::{cannot_be_had, dress, dress_dir, of_folders};
+use super::attributes::{apply_dir_metadata, apply_metadata, is_unsupported, metadata_of_folders};
 use super::parts::{
     BAD_DIR, Own, Parts, Replaced, Target, digest_of, mtime_ns, name_of, part_name,
 };
@@ -51,7 +51,7 @@ impl Parts {
         let part = part_name(id.index, id.round, execution);
         let (part, last) = (Path::new(&part), target.path.as_path());
         // Nobody writes to it any more, and who makes a file read-only may not be able to write to it again.
-        match self.dress(part, target) {
+        match self.apply_metadata(part, target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let there = match self.outputs().file(last) {
                     Ok(Some(file)) => digest_of(file)? == *digest,
@@ -61,7 +61,7 @@ impl Parts {
                 };
                 return Ok(if there { Placed::Named } else { Placed::Lost });
             }
-            dressed => dressed?,
+            applied => applied?,
         }
         let named = self.make_folders(target).and_then(|()| match self.name_new(part, last) {
             // Another bag may have removed a folder that was empty until now.
@@ -88,7 +88,7 @@ impl Parts {
             there => return there.map(drop),
         }
         let source = target.attributes.as_ref().map(|attributes| attributes.source.as_path());
-        let modes = source.map(|source| of_folders(source, parent));
+        let modes = source.map(|source| metadata_of_folders(source, parent));
         let mut above = self.outputs().clone();
         for (at, component) in parent.components().enumerate() {
             let name = Path::new(component.as_os_str());
@@ -99,11 +99,11 @@ impl Parts {
             above = above.dir(name)?;
             if is_new {
                 let (mode, owner) = modes.as_ref().map_or((0o700, None), |modes| modes[at]);
-                match dress_dir(&above, mode, owner) {
-                    Err(error) if cannot_be_had(&error) => {
-                        self.note_undressed(&target.path, &error);
+                match apply_dir_metadata(&above, mode, owner) {
+                    Err(error) if is_unsupported(&error) => {
+                        self.note_without_metadata(&target.path, &error);
                     }
-                    dressed => dressed?,
+                    applied => applied?,
                 }
             }
         }
@@ -204,22 +204,22 @@ impl Parts {
     }
 
     /// Gives a part file the owner, mode and time of its source. A file system or an owner that cannot have them is noted,
-    /// once: see [`undressed`](Self::undressed).
+    /// once: see [`without_metadata`](Self::without_metadata).
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub fn dress(&self, part: &Path, target: &Target) -> io::Result<()> {
+    pub fn apply_metadata(&self, part: &Path, target: &Target) -> io::Result<()> {
         let part = name_of(part)?;
         let Some(attributes) = &target.attributes else {
             return self.private().metadata(part).map(drop);
         };
-        match dress(self.private(), part, attributes) {
-            Err(error) if cannot_be_had(&error) => {
-                self.note_undressed(&target.path, &error);
+        match apply_metadata(self.private(), part, attributes) {
+            Err(error) if is_unsupported(&error) => {
+                self.note_without_metadata(&target.path, &error);
                 Ok(())
             }
-            dressed => dressed,
+            applied => applied,
         }
     }
 

@@ -127,7 +127,7 @@ impl Source {
 ///
 /// What the system said.
 pub(crate) async fn close(parts: Arc<Parts>) -> Result<()> {
-    if let Some((count, first)) = parts.undressed() {
+    if let Some((count, first)) = parts.without_metadata() {
         crate::error::message(&format!(
             "note: {count} outputs do not have the mode and time of their source: {first}"
         ));

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use bagpress_broker::quote;
 use bagpress_objstore::beneath::Dir;
-use bagpress_objstore::staging::{Owner, dress_dir, mtime_ns, of_folders};
+use bagpress_objstore::staging::{Owner, apply_dir_metadata, metadata_of_folders, mtime_ns};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
@@ -105,9 +105,9 @@ fn make_one(entry: &FolderEntry, root: &Dir, implicitly: &mut HashSet<PathBuf>) 
             made => {
                 made?;
                 implicitly.insert(folder.to_path_buf());
-                let modes = of_folders(&entry.source.join("entry"), &entry.target);
+                let modes = metadata_of_folders(&entry.source.join("entry"), &entry.target);
                 if let Some((mode, owner)) = modes.get(folder.components().count() - 1) {
-                    dress_dir(&root.dir(folder)?, *mode, *owner)?;
+                    apply_dir_metadata(&root.dir(folder)?, *mode, *owner)?;
                 }
             }
         }
@@ -117,7 +117,7 @@ fn make_one(entry: &FolderEntry, root: &Dir, implicitly: &mut HashSet<PathBuf>) 
     }
     let folder = root.dir(&entry.target)?;
     folder.itself()?.set_modified(time(entry.mtime_ns))?;
-    dress_dir(&folder, entry.mode, entry.owner)
+    apply_dir_metadata(&folder, entry.mode, entry.owner)
 }
 
 /// A folder, and those above it, the lowest first.

@@ -54,7 +54,7 @@ fn mode_of_copy(mode: u32, same_group: bool) -> u32 {
 /// # Errors
 ///
 /// What the system said of mode and time. Another owner than ours only root can give, and another group only its members.
-pub(super) fn dress(dir: &Dir, name: &Path, attributes: &Attributes) -> io::Result<()> {
+pub(super) fn apply_metadata(dir: &Dir, name: &Path, attributes: &Attributes) -> io::Result<()> {
     let found = dir.metadata(name)?;
     let nofollow = AtFlags::SYMLINK_NOFOLLOW;
     let mine = Owner::of(&found);
@@ -77,7 +77,7 @@ pub(super) fn dress(dir: &Dir, name: &Path, attributes: &Attributes) -> io::Resu
 /// # Errors
 ///
 /// What the system said of its mode.
-pub fn dress_dir(dir: &Dir, mode: u32, owner: Option<Owner>) -> io::Result<()> {
+pub fn apply_dir_metadata(dir: &Dir, mode: u32, owner: Option<Owner>) -> io::Result<()> {
     let itself = dir.itself()?;
     let mine = Owner::of(&itself.metadata()?);
     let same_group = own(mine, owner, |uid, gid| rustix::fs::fchown(&itself, uid, gid));
@@ -102,7 +102,7 @@ fn own(
 /// Mode and owner that folders of an output get when they are made, for each from the outputs' root down. `parent` is
 /// relative to that root. A folder of another name than its source's is made for nobody else.
 #[must_use]
-pub fn of_folders(source: &Path, parent: &Path) -> Vec<(u32, Option<Owner>)> {
+pub fn metadata_of_folders(source: &Path, parent: &Path) -> Vec<(u32, Option<Owner>)> {
     let mut sources = source.ancestors().skip(1);
     let mut found: Vec<_> = parent
         .ancestors()
@@ -123,7 +123,7 @@ pub fn of_folders(source: &Path, parent: &Path) -> Vec<(u32, Option<Owner>)> {
 }
 
 /// Whether a mode or time is refused, as by a file system without them, rather than that something went wrong.
-pub(super) fn cannot_be_had(error: &io::Error) -> bool {
+pub(super) fn is_unsupported(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(
         errno,
@@ -161,7 +161,7 @@ mod tests {
             std::fs::set_permissions(place.path().join(folder), mode).unwrap();
         }
         let modes = |source: &Path, parent: &str| {
-            let found = of_folders(source, Path::new(parent));
+            let found = metadata_of_folders(source, Path::new(parent));
             found.into_iter().map(|(mode, _)| mode).collect::<Vec<_>>()
         };
         assert_eq!(modes(&deep.join("file"), "a/b"), [0o755, 0o750]);
