@@ -1,5 +1,5 @@
-//! The gatherer's steps: `producer/src/gather.rs`, `accept.rs`, `ledger.rs`, `rerun.rs`,
-//! `standstill.rs` and `publish.rs`.
+//! The gatherer's steps: those of `producer/src/gather/` (`state.rs` has their order) and `publish/`, over the ledger in
+//! `run_folder/ledger/`.
 
 use crate::config::Clause;
 use crate::placing::sweep_parts;

@@ -1,5 +1,5 @@
-//! What becomes of a committed result's bytes: `Placing::place` of `producer/src/accept.rs`, `objstore/src/staging/place.rs`
-//! and `producer/src/fetch.rs`.
+//! What becomes of a committed result's bytes: `Placing::place` of `producer/src/gather/place.rs`, `objstore/src/staging/place.rs`
+//! and `producer/src/gather/fetch.rs`.
 
 use crate::broken::Broken;
 use crate::config::Clause;

@@ -1,4 +1,4 @@
-//! The worker's steps: `consumer/src/attempt.rs`, and under it `broker/src/commit.rs` and
+//! The worker's steps: `consumer/src/attempt/` and `answer.rs`, and under them `broker/src/commit.rs` and
 //! `objstore/src/staging/client.rs`; `object.rs` has those of an output that becomes an object.
 
 use crate::config::Clause;
@@ -75,7 +75,7 @@ impl Steps<'_> {
         }
     }
 
-    /// `attempt::run`: looks for a committed result, counts attempts.
+    /// `attempt::begin`: looks for a committed result, counts attempts (`Answers::count`).
     fn look(&mut self, w: usize, worker: Worker, who: Who) {
         let config = self.config;
         let round = worker.round as usize;
@@ -251,7 +251,7 @@ impl Steps<'_> {
         });
     }
 
-    /// `Broker::commit`, called by `attempt::conclude`.
+    /// `Broker::commit`, called by `attempt::conclude::conclude`.
     fn commit(&mut self, w: usize, worker: Worker, who: Who) {
         let config = self.config;
         if config.lacks(Clause::CommitBeforeAck) && worker.at == At::Commit {
@@ -301,7 +301,7 @@ impl Steps<'_> {
         });
     }
 
-    /// A planned give-back: `attempt::give_back` records it, then naks; a late nak is accepted too.
+    /// A planned give-back: `Answers::give_back` records it, then naks; a late nak is accepted too.
     pub(crate) fn planned(&mut self, w: usize, who: Who, what: &'static str) {
         let spends = self.config.lacks(Clause::PlannedSpendsNothing);
         self.add(who, what, |s| {

@@ -6,7 +6,6 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -17,7 +16,6 @@ use crate::files::write;
 use crate::harness::{Ended, Place};
 use crate::ledger::{expect_each_done_once, failure};
 
-const NOBODY: u32 = 65_534;
 const WAYS: [(&str, &str); 4] = [
     ("staged", "jetstream"),
     ("staged", "queue-group"),

@@ -1,12 +1,12 @@
 //! The program as a user who is not root: root may read and write everything, which hides what others meet.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use bagpress_codec::DataKind;
 
-use crate::another_user::{NOBODY, WAYS, can_be_another, is_root};
+use crate::another_user::WAYS;
 use crate::files::{expect_outputs, write};
 use crate::harness::Place;
 use crate::ledger::{expect_each_done_once, failure, generated};

@@ -7,12 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use bagpress_broker::retry::Retry;
 use bagpress_broker::{limits, quote, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::object_ref::{Bucket, Error, Lookup};
 use bagpress_objstore::staging::{Plan as _, hash_file, mtime_ns};
-use tokio::time::sleep;
 
 use crate::run_folder::inputs::InputEntry;
 use crate::run_folder::ledger::line::InputNow;
@@ -131,21 +131,17 @@ pub(crate) async fn broken_objects(plan: BagPlan, bucket: Bucket) -> Result<Vec<
 /// input may be gone.
 async fn is_sound(bucket: &Bucket, index: u32, digest: &Digest) -> Result<bool, Error> {
     let name = subjects::output_name(index);
-    let look = async || match bucket.info_from_leader(&name).await? {
-        Lookup::Found(info) if info.digest == *digest => match bucket.read_back(&info).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.is_broken_object() => Ok(false),
-            Err(error) => Err(error),
-        },
-        _ => Ok(false),
-    };
-    for _ in 1..limits::COMMIT_TRIES {
-        match look().await {
-            Err(error) if error.is_transient() => sleep(limits::RETRY_WAIT).await,
-            looked => return looked,
+    let look = || async {
+        match bucket.info_from_leader(&name).await? {
+            Lookup::Found(info) if info.digest == *digest => match bucket.read_back(&info).await {
+                Ok(()) => Ok(true),
+                Err(error) if error.is_broken_object() => Ok(false),
+                Err(error) => Err(error),
+            },
+            _ => Ok(false),
         }
-    }
-    look().await
+    };
+    Retry::times(limits::COMMIT_TRIES).run(look, Error::is_transient).await
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use bagpress_broker::result::{Failed, Outcome, Place, TaskResult};
-use bagpress_broker::{limits, quote, subjects};
+use bagpress_broker::retry::Retry;
+use bagpress_broker::{quote, subjects};
 use bagpress_objstore::object_ref::{self, Bucket, Info};
 use bagpress_objstore::staging::Parts;
 use bagpress_objstore::{Trouble, is_too_many, output_failed};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
 use tracing::warn;
 
 /// What is to be done about a result.
@@ -119,10 +119,5 @@ async fn fetch_to(bucket: &Bucket, info: &Info, parts: &Parts, part: &Path) -> R
 /// Makes a part file. The others that are fetched at the same time may have all the files open that this process may have,
 /// and close theirs.
 async fn create(parts: &Parts, part: &Path) -> io::Result<File> {
-    loop {
-        match parts.create(part) {
-            Err(error) if is_too_many(&error) => sleep(limits::RETRY_WAIT).await,
-            created => return created,
-        }
-    }
+    Retry::unbounded().run(|| async { parts.create(part) }, is_too_many).await
 }

@@ -54,3 +54,98 @@ pub(crate) fn key_of(followed: &Followed) -> Key {
         Err((index, round, _)) => (*index, *round),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bagpress_broker::descriptor::{DeliveryPath, Transfer, Verify};
+    use bagpress_broker::ids::Execution;
+    use bagpress_broker::result::{Failed, Times};
+    use bagpress_codec::{DataKind, Digest};
+
+    use super::*;
+
+    fn specification(results: ResultPath, data: Data) -> Specification {
+        Specification {
+            v: 1,
+            bag: "demo-abcdefgh".parse().unwrap(),
+            name: "demo".parse().unwrap(),
+            pool: "default".parse().unwrap(),
+            codec: "zlib:6".parse().unwrap(),
+            library: String::new(),
+            results,
+            delivery: DeliveryPath::Jetstream,
+            verify: Verify::Worker,
+            transfer: Transfer::Wire,
+            attempts: 3,
+            tasks: 8,
+            input_bytes: 0,
+            data,
+            out: None,
+            get: false,
+            keep_inputs: false,
+            stats: false,
+            created_us: 0,
+            selection: None,
+        }
+    }
+
+    fn generated() -> Specification {
+        let data = Data::Generated { data: DataKind::Random, seed: 0, bytes: 1_000 };
+        specification(ResultPath::Staged, data)
+    }
+
+    fn files() -> Specification {
+        let roots = crate::run_folder::inputs::roots::Roots::default();
+        let data = Data::Files { list: Digest::of(b""), largest: 0, roots };
+        specification(ResultPath::Objects, data)
+    }
+
+    fn result(worker: &str, outcome: Outcome) -> TaskResult {
+        TaskResult {
+            v: 1,
+            bag: "demo-abcdefgh".parse().unwrap(),
+            index: 3,
+            round: 0,
+            execution: Execution::random(),
+            attempt: 1,
+            worker: worker.to_owned(),
+            host: "h".to_owned(),
+            outcome,
+            times: Times::default(),
+            descriptor: None,
+            file: None,
+        }
+    }
+
+    fn done(input_bytes: u64, output_bytes: u64, place: Place) -> TaskResult {
+        let digest = Digest::of(b"");
+        let (input_digest, output_digest) = (digest, digest);
+        let verified = true;
+        let done = Done { input_bytes, input_digest, output_bytes, output_digest, place, verified };
+        result("W", Outcome::Done(done))
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_right_is_told_by_what_the_bag_is() {
+        let bag = generated();
+        assert_eq!(misfit(&bag, &done(1_000, 900, Place::Staged)), None);
+        let size = misfit(&bag, &done(999, 900, Place::Staged)).unwrap();
+        assert!(size.contains("another size"), "{size}");
+        let most = bag.codec.output_bytes_max(1_000);
+        assert_eq!(misfit(&bag, &done(1_000, most, Place::Staged)), None);
+        let large = misfit(&bag, &done(1_000, most + 1, Place::Staged)).unwrap();
+        assert!(large.contains("larger than any"), "{large}");
+        let nowhere = misfit(&bag, &done(1_000, 900, Place::Nothing)).unwrap();
+        assert!(nowhere.contains("none of this bag"), "{nowhere}");
+    }
+
+    #[test]
+    fn an_input_is_lost_only_where_one_was_put_and_its_worker_says_so() {
+        let missing = || Outcome::Failed(Failed::new(Cause::InputMissing, "it is not there"));
+        assert!(lost_its_input(&files(), &result("W", missing())));
+        assert!(!lost_its_input(&files(), &result(PRODUCER, missing())), "no such file");
+        assert!(!lost_its_input(&generated(), &result("W", missing())), "nothing was put");
+        let other = Outcome::Failed(Failed::new(Cause::CodecError, "broken"));
+        assert!(!lost_its_input(&files(), &result("W", other)));
+    }
+}

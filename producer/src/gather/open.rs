@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
-use bagpress_broker::{Broker, Results, limits, quote};
+use bagpress_broker::retry::Retry;
+use bagpress_broker::{Broker, Results, quote};
 use bagpress_objstore::is_too_many;
 use bagpress_objstore::staging::{Parts, Receiver, Syncer};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::sleep;
 
 use crate::claim::lease::Lease;
 use crate::deliver::dispatch::{Dispatch, HandIn};
@@ -133,11 +133,6 @@ pub(crate) async fn close(parts: Arc<Parts>) -> Result<()> {
         ));
     }
     // Files that were open for workers are being closed just now.
-    while let Err(error) = parts.remove() {
-        if !is_too_many(&error) {
-            return Err(error).context("remove the part files");
-        }
-        sleep(limits::RETRY_WAIT).await;
-    }
-    Ok(())
+    let removed = Retry::unbounded().run(async || parts.remove(), is_too_many).await;
+    removed.context("remove the part files")
 }
