@@ -1,21 +1,20 @@
 //! Where logs go: one structured file a process.
 //!
-//! A thread of its own writes it: a disk that hangs must stop nobody who only wants to say so.
+//! A thread of its own writes it: a disk that hangs must not stop a process that only wants to say so.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use bagpress_broker::limits;
 use bagpress_broker::quote::{name, words};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 
-/// The way to the thread, once there is one.
-static LOG: OnceLock<Log> = OnceLock::new();
+/// The thread that writes the log, while there is one.
+static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
 /// Starts logging to `file`, a JSON line an event; without one, warnings go to stderr.
 pub(crate) fn start(file: Option<&Path>) -> Result<()> {
@@ -39,8 +38,11 @@ fn start_with(file: Option<File>) -> Result<()> {
     });
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
     if let Some(file) = file {
-        let log = Log::start(file).context("start the log's thread")?;
-        subscriber.json().with_writer(LOG.get_or_init(|| log).clone()).init();
+        // Lines that find no space are lost: nothing waits for a log.
+        let writer = NonBlockingBuilder::default().buffered_lines_limit(limits::LOG_LINES_MAX);
+        let (log, guard) = writer.lossy(true).finish(file);
+        *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+        subscriber.json().with_writer(log).init();
     } else {
         // Colours are for a terminal, and for who has not said that they are not wanted.
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -50,14 +52,9 @@ fn start_with(file: Option<File>) -> Result<()> {
     Ok(())
 }
 
-/// Waits until what was logged is in the file, for a moment at most.
+/// Waits until what was logged is in the file, for about a second at most: nothing answers where the disk hangs.
 pub(crate) fn finish() {
-    let Some(log) = LOG.get() else { return };
-    let (written, waits) = sync_channel(1);
-    if log.lines.try_send(Said::Written(written)).is_ok() {
-        // Nobody answers where the disk hangs.
-        waits.recv_timeout(limits::LOG_WAIT).ok();
-    }
+    drop(WRITER.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 /// Stderr, where an event is one line whatever is in it.
@@ -78,55 +75,6 @@ impl Write for OneLine {
         };
         io::stderr().write_all(format!("{line}\n").as_bytes())?;
         Ok(event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-enum Said {
-    Line(Vec<u8>),
-    Written(SyncSender<()>),
-}
-
-/// Lines on their way to the file.
-#[derive(Clone)]
-struct Log {
-    lines: SyncSender<Said>,
-}
-
-impl Log {
-    fn start(file: File) -> io::Result<Self> {
-        let (lines, said) = sync_channel(limits::LOG_LINES_MAX);
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || write(file, &said))?;
-        Ok(Self { lines })
-    }
-}
-
-fn write(mut file: File, said: &Receiver<Said>) {
-    while let Ok(said) = said.recv() {
-        match said {
-            // A log that cannot be written has nobody to tell.
-            Said::Line(line) => drop(file.write_all(&line)),
-            Said::Written(written) => drop(written.send(())),
-        }
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-impl Write for Log {
-    /// Takes a whole line; where too many wait already, it is lost.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.lines.try_send(Said::Line(line.to_vec())).ok();
-        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
