@@ -1,4 +1,4 @@
-//! The worker's steps: `consumer/src/attempt/` and `answer.rs`, and under them `broker/src/commit.rs`,
+//! The worker's steps: `consumer/src/attempt.rs`, and under it `broker/src/commit.rs`,
 //! `objstore/src/staging/client.rs` and `objstore/src/object_ref/`.
 
 use crate::config::Clause;
@@ -6,7 +6,7 @@ use crate::state::{At, Bytes, Kind, NONE, Named, Outcome, State, Waits, Worker};
 use crate::trace::{Steps, Who};
 
 impl Steps<'_> {
-    /// A free slot pulls: `consumer::worker::Worker::take_pulled`.
+    /// A free slot pulls: `consumer::worker::take`.
     pub(crate) fn deliver(&mut self, w: usize) {
         let config = self.config;
         if config.queue_group() || self.from.workers[w].at != At::Idle {
@@ -125,7 +125,6 @@ impl Steps<'_> {
         None
     }
 
-    /// `Ended::Decided` and `Ended::Beaten`, of which `attempt::verdict::verdict` decides.
     fn have_it(&mut self, w: usize, who: Who, record: Outcome, round: u8) {
         // To whoever else reads it, it is a failure like any other.
         let kind = if record.kind == Kind::Taken { Kind::Failed } else { record.kind };
@@ -367,7 +366,7 @@ impl Steps<'_> {
         self.planned(w, who, "finds its metadata stored, gives back");
     }
 
-    /// `Broker::commit`, called by `attempt::conclude::conclude`.
+    /// `Broker::commit`, called by `attempt::conclude`.
     fn commit(&mut self, w: usize, worker: Worker, who: Who) {
         let config = self.config;
         if config.lacks(Clause::CommitBeforeAck) && worker.at == At::Commit {
@@ -431,8 +430,7 @@ impl Steps<'_> {
         });
     }
 
-    /// An attempt that failed for a reason that may pass: nak, or *failed* if it was the last one, as
-    /// `attempt::verdict::is_final` decides.
+    /// It failed for a reason that may pass: nak, or *failed* if it was the last attempt (`verdict::is_final`).
     fn fails(&mut self, w: usize, worker: Worker, who: Who, what: &'static str) {
         let last = worker.spent >= self.config.attempts;
         self.add(who, what, |s| {
