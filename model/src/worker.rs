@@ -430,7 +430,7 @@ impl Steps<'_> {
         });
     }
 
-    /// It failed for a reason that may pass: nak, or *failed* if it was the last attempt (`verdict::is_final`).
+    /// An attempt that failed for a reason that may pass: nak, or *failed* if it was the last one.
     fn fails(&mut self, w: usize, worker: Worker, who: Who, what: &'static str) {
         let last = worker.spent >= self.config.attempts;
         self.add(who, what, |s| {
