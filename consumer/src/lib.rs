@@ -16,10 +16,10 @@
 //!  answer      what either delivery wants to hear: ack, nak, term, the outcome
 //! ```
 //!
-//! One word, one meaning: an [`assignment::Assignment`] is a task that this worker has been given, by
-//! either delivery; its [`holdings::Holdings`] are all of them that are not answered yet, one
-//! [`holdings::Holding`] each; a [`bagpress_broker::Holder`] is the worker as others name it. What all
-//! attempts of a worker share is its [`context::Context`].
+//! One word, one meaning: an `Assignment` is a task that this worker has been given, by either delivery;
+//! its `Holdings` are all of them that are not answered yet, one `Holding` each; a
+//! [`Holder`](bagpress_broker::Holder) is the worker as others name it. What all attempts of a worker
+//! share is its `Context`.
 //!
 //! Everything that waits is asynchronous; everything that compresses is on the slots' threads. So no
 //! compression, however long, can keep a lease from being renewed.
