@@ -1,6 +1,6 @@
 //! One gatherer at a time: the lock of a run folder.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bagpress_broker::quote::name;
 use bagpress_broker::{limits, machine};
-use rustix::fs::{FlockOperation, flock};
 
 use crate::error::Usage;
 use crate::run_folder::folder::{LOCK, RunFolder};
@@ -36,6 +35,14 @@ impl GatherLock {
     pub(crate) fn identity(&self) -> &str {
         &self.identity
     }
+
+    /// Removes what [`RunFolder::make`] made, when the bag was refused after all: nothing that has
+    /// something in it.
+    pub(crate) fn remove_unused(self, folder: &RunFolder) {
+        // Held until the end: nobody else makes a run of this name meanwhile.
+        folder.remove(LOCK).ok();
+        folder.remove_empty();
+    }
 }
 
 impl RunFolder {
@@ -47,11 +54,21 @@ impl RunFolder {
     pub fn lock(&self) -> Result<GatherLock> {
         let mut file = loop {
             let file = self.append(LOCK).map_err(|error| self.not_writable(error))?;
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-                return Err(Usage::error(
-                    format!("{} is being gathered by process {}", name(self.path()), holder(&file)),
-                    "wait for it, or stop it",
-                ));
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("lock {}", name(self.path())));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Usage::error(
+                        format!(
+                            "{} is being gathered by process {}",
+                            name(self.path()),
+                            holder(&file)
+                        ),
+                        "wait for it, or stop it",
+                    ));
+                }
             }
             // Whoever held it before may have removed the file meanwhile: then it locks nothing.
             let held = file.metadata().context("lock the run folder")?.ino();
@@ -92,7 +109,7 @@ impl RunFolder {
         let pid: u32 = holder(&file).parse().ok()?;
         // Another process may have got the id of a killed one: the lock itself tells. It is not even
         // tried where nobody of that id lives, so that looking keeps no gatherer from starting.
-        let is_locked = || flock(&file, FlockOperation::NonBlockingLockShared).is_err();
+        let is_locked = || matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
         (machine::lives(pid) && is_locked()).then_some(pid)
     }
 }

@@ -3,77 +3,24 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
-use bagpress_broker::ids::{BagId, Pool, RunName, random_base32};
+use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::ids::{BagId, RunName, random_base32};
 use bagpress_broker::result::wall_clock_us;
 use bagpress_broker::{limits, quote};
-use bagpress_codec::{Codec, DataKind, Digest};
+use bagpress_codec::{Codec, Digest};
 use bagpress_objstore::beneath::Dir;
 
-use crate::run_folder::folder::{RunFolder, SPECIFICATION, SUMMARY};
-pub use crate::run_folder::inputs::selection::{Existing, FilesFrom, Selected, Selection};
-use crate::run_folder::lock::GatherLock;
-
 use crate::error::Usage;
+use crate::run_folder::folder::{RunFolder, SPECIFICATION, SUMMARY};
 use crate::run_folder::inputs::existing::Outputs;
-use crate::run_folder::inputs::find::{Found, find};
+use crate::run_folder::inputs::find::find;
+use crate::run_folder::inputs::finder::Found;
 use crate::run_folder::inputs::folders;
 use crate::run_folder::inputs::lists::{Finished, Lists};
+use crate::run_folder::inputs::selection::Existing;
+use crate::run_folder::lock::GatherLock;
 use crate::run_folder::specification::{Data, Specification};
-use crate::run_folder::trust::Trust;
-use crate::submit::request;
-
-/// A bag that a user asks for.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Files and folders; none: a generated bag, or a list.
-    pub inputs: Vec<PathBuf>,
-    /// Which of the files.
-    pub selection: Selection,
-    /// A generated bag: how many tasks, bytes of each, what kind, from which seed.
-    pub generated: Option<Generated>,
-    /// Codec and level; the default depends on the kind of bag.
-    pub codec: Option<Codec>,
-    /// How the tasks reach the workers.
-    pub delivery: DeliveryPath,
-    /// How the outputs come back.
-    pub results: ResultPath,
-    /// Folder that receives the outputs.
-    pub out: Option<PathBuf>,
-    /// Fetch objects as they come.
-    pub get: bool,
-    /// Keep inputs in their bucket.
-    pub keep_inputs: bool,
-    /// Name of the run; one is made up.
-    pub name: Option<RunName>,
-    /// Folder of all runs.
-    pub runs: PathBuf,
-    /// Whose run folders are believed, if there is one of that name already.
-    pub trust: Trust,
-    /// Whose workers take it.
-    pub pool: Pool,
-    /// Attempts of each task.
-    pub attempts: u32,
-    /// Who checks the outputs.
-    pub verify: Verify,
-    /// Whether files may be handed over by path.
-    pub transfer: Transfer,
-    /// Whether `stats_N.json` files are written; the default depends on the bag.
-    pub stats: Option<bool>,
-}
-
-/// A generated bag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Generated {
-    /// How many tasks.
-    pub tasks: u32,
-    /// Bytes of each.
-    pub bytes: u64,
-    /// What kind.
-    pub data: DataKind,
-    /// From which seed.
-    pub seed: u64,
-}
+use crate::submit::request::{self, Generated, Request};
 
 /// What a request came to.
 #[derive(Debug)]
@@ -124,7 +71,7 @@ pub fn prepare(request: &Request) -> Result<Preparation> {
         Err(error) => Err(error),
     };
     if !existed {
-        folder.remove_unused(lock);
+        lock.remove_unused(&folder);
     }
     if let Some(out) = new_out {
         // One that has something in it is somebody's.

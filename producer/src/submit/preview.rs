@@ -14,8 +14,9 @@ use crate::run_folder::inputs::InputEntry;
 use crate::run_folder::inputs::find::find;
 use crate::run_folder::inputs::folders::FolderEntry;
 use crate::run_folder::inputs::lists::Sink;
-use crate::submit::prepare::{Existing, Request, Selected, notes, outputs};
-use crate::submit::request::{check, out_if_made};
+use crate::run_folder::inputs::selection::{Existing, Selected};
+use crate::submit::prepare::{notes, outputs};
+use crate::submit::request::{Request, check, out_if_made};
 
 /// What a run would come to.
 #[derive(Debug, Default, Serialize)]

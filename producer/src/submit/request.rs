@@ -1,19 +1,73 @@
-//! What can be said of a request before any file is looked for, and the folder that it names for outputs.
+//! What a user asks for, what can be said of it before any file is looked for, and the folder that it names for outputs.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use bagpress_broker::descriptor::ResultPath;
-use bagpress_broker::ids::random_base32;
+use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
+use bagpress_broker::ids::{Pool, RunName, random_base32};
 use bagpress_broker::{limits, quote};
+use bagpress_codec::{Codec, DataKind};
 use rustix::fs::{Access, access};
 
 use crate::error::Usage;
 use crate::run_folder::inputs::existing::canonical_if_made;
 use crate::run_folder::inputs::roots::check_roots;
-use crate::submit::prepare::{Generated, Request};
+use crate::run_folder::inputs::selection::Selection;
+use crate::run_folder::trust::Trust;
+
+/// A bag that a user asks for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Files and folders; none: a generated bag, or a list.
+    pub inputs: Vec<PathBuf>,
+    /// Which of the files.
+    pub selection: Selection,
+    /// A generated bag: how many tasks, bytes of each, what kind, from which seed.
+    pub generated: Option<Generated>,
+    /// Codec and level; the default depends on the kind of bag.
+    pub codec: Option<Codec>,
+    /// How the tasks reach the workers.
+    pub delivery: DeliveryPath,
+    /// How the outputs come back.
+    pub results: ResultPath,
+    /// Folder that receives the outputs.
+    pub out: Option<PathBuf>,
+    /// Fetch objects as they come.
+    pub get: bool,
+    /// Keep inputs in their bucket.
+    pub keep_inputs: bool,
+    /// Name of the run; one is made up.
+    pub name: Option<RunName>,
+    /// Folder of all runs.
+    pub runs: PathBuf,
+    /// Whose run folders are believed, if there is one of that name already.
+    pub trust: Trust,
+    /// Whose workers take it.
+    pub pool: Pool,
+    /// Attempts of each task.
+    pub attempts: u32,
+    /// Who checks the outputs.
+    pub verify: Verify,
+    /// Whether files may be handed over by path.
+    pub transfer: Transfer,
+    /// Whether `stats_N.json` files are written; the default depends on the bag.
+    pub stats: Option<bool>,
+}
+
+/// A generated bag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Generated {
+    /// How many tasks.
+    pub tasks: u32,
+    /// Bytes of each.
+    pub bytes: u64,
+    /// What kind.
+    pub data: DataKind,
+    /// From which seed.
+    pub seed: u64,
+}
 
 /// Refuses what cannot work whatever the files are.
 ///

@@ -1,5 +1,6 @@
 //! What is decided: the manifest, and what of it is needed at hand.
 
+pub(crate) mod failure;
 pub(crate) mod line;
 #[cfg(feature = "testing")]
 pub mod read_back;
