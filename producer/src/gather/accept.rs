@@ -25,7 +25,7 @@ use crate::gather::fetch::Fate;
 use crate::run_folder::ledger::line::Entry;
 use crate::run_folder::plan::BagPlan;
 use crate::run_folder::specification::Data;
-use crate::summary::stats::write_stats;
+use crate::run_folder::stats::write_stats;
 
 /// Turns committed results into counted outcomes.
 #[derive(Debug)]

@@ -37,7 +37,7 @@ pub(crate) const SUMMARY_TEXT: &str = "summary.txt";
 pub(crate) const SUMMARY: &str = "summary.json";
 /// Where the run's bag is.
 pub(crate) const SERVER: &str = "server.txt";
-/// Who gathers it.
+/// Which process gathers it.
 pub(crate) const LOCK: &str = ".lock";
 /// Outputs of a run that has no other folder for them, and stats.
 pub(crate) const RESULTS: &str = "results";

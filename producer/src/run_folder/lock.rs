@@ -25,7 +25,7 @@ pub struct GatherLock {
 
 impl Drop for GatherLock {
     fn drop(&mut self) {
-        // Whoever looks sees that nobody holds it; a killed process leaves its id, which is dead.
+        // An empty lock file says that nobody holds it; a killed process leaves its id, which is dead.
         self.file.set_len(0).ok();
     }
 }
@@ -70,7 +70,7 @@ impl RunFolder {
                     ));
                 }
             }
-            // Whoever held it before may have removed the file meanwhile: then it locks nothing.
+            // The holder before may have removed the file meanwhile: then it locks nothing.
             let held = file.metadata().context("lock the run folder")?.ino();
             let there = self.held().metadata(Path::new(LOCK));
             if there.is_ok_and(|there| there.ino() == held) {
@@ -114,10 +114,10 @@ impl RunFolder {
     }
 }
 
-/// What whoever holds a lock has written into it.
+/// What the holder of a lock has written into it.
 fn holder(file: &File) -> String {
     let mut text = String::new();
-    // What cannot be read is said to be nobody's id.
+    // A lock that cannot be read names nobody.
     file.take(PID_BYTES_MAX).read_to_string(&mut text).ok();
     text.trim().to_owned()
 }

@@ -22,7 +22,7 @@ use super::skipped::Kind;
 /// As `find`. What cannot be read is a refused task.
 pub(super) fn walk(finder: &mut Finder<'_>, root: &Path) -> Result<()> {
     let name = PathBuf::from(last_component(root)?);
-    // The root itself may be a link, or behind one: who names it means what it leads to, as it is now.
+    // The root itself may be a link, or behind one: a link that is named stands for what it leads to now.
     let absolute = root.canonicalize().or_else(|_| std::path::absolute(root));
     let absolute = absolute.with_context(|| format!("find {}", quote::name(root)))?;
     finder.reads(&absolute);
@@ -122,7 +122,7 @@ impl Walk<'_, '_> {
                 return Ok(false);
             }
         };
-        // Who names a run's folder wants what is in it.
+        // A run's folder that is named is meant, with what is in it.
         if entry.depth() > 0
             && let Some(why) = self.finder.left_out().has(entry.path(), &metadata)
         {
