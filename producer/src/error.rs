@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-/// An error that a person can mend before anything has started.
+/// An error of usage, which a person can mend before anything has started.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Usage {

@@ -1,10 +1,36 @@
-//! What a user runs: a bag is specified, published, gathered, summed up and verified.
+//! What a user runs: a bag is made from a request, published, gathered, summed up, verified, looked at and removed.
+//!
+//! The way of a bag through the rooms of this crate:
 //!
 //! ```text
-//! inputs ─► spec ─► publish ─┬────────────────► (broker, workers)
-//!                            └─► dispatch ─offers─►      │
-//! summary ◄─ ledger ◄─ accept ◄─ gather ◄─ outcomes ◄────┘
+//!  request
+//!     │ submit: files found, specification written
+//!     ▼
+//!  run_folder ─────► claim ─────► publish ──inputs, tasks──► ┐
+//!  specification,    one process       └─or─► deliver ─offers► broker, workers
+//!  inputs, ledger    gathers the bag                          │
+//!     ▲                                                       │ outcomes
+//!     └─────────────── gather: accept, count ◄────────────────┘
+//!                         │
+//!                         └─► summary
 //! ```
+//!
+//! | room | is | uses |
+//! | --- | --- | --- |
+//! | `error` | what a person is told | |
+//! | `run_folder` | all that is kept of one run: who may write, what the bag is, what is decided (`ledger`) | `error` |
+//! | `claim` | who gathers a bag: its line on the broker, the lease, its buckets | `run_folder` |
+//! | `check` | whether outputs give their inputs again; a ledger from its outputs | `run_folder`, `claim` |
+//! | `deliver` | the gatherer's side of the queue group: who listens, who has what, what waits | `run_folder` |
+//! | `publish` | tasks into the stream or the offers, and inputs before them | `deliver`, `check`, `claim` |
+//! | `submit` | a request becomes a run folder, and a bag for somebody to gather | `publish`, `claim` |
+//! | `gather` | follows a bag until every task has an outcome; the only one who counts | all above |
+//! | `summary` | what a gathered bag comes to | `gather` |
+//! | `status` | how far bags are, and why one does not move | `claim`, `deliver` |
+//! | `upkeep` | bags cancelled, removed, swept | `status`, `claim` |
+//! | `local` | a server and workers of our own, for one run | `run_folder` |
+//!
+//! No room uses one below it, and no module one that uses it.
 
 mod check;
 mod claim;
@@ -19,10 +45,18 @@ pub mod submit;
 mod summary;
 mod upkeep;
 
+/// What `run` is called with, until its callers name it plainly.
+pub mod run {
+    pub use crate::run_folder::inputs::selection::{Existing, FilesFrom, Selected, Selection};
+    pub use crate::submit::prepare::{Preparation, Prepared, prepare};
+    pub use crate::submit::request::{Generated, Request};
+}
+
 pub use check::verify::{Verified, verify};
 pub use claim::requirements::wait_for_streams;
 pub use error::{Cancelled, Interrupted, Stalled, Unwritable, Usage, message};
 pub use run_folder::folder::RunFolder;
+pub use run_folder::ledger::failure::Failure;
 #[cfg(feature = "testing")]
 pub use run_folder::ledger::read_back;
 pub use run_folder::lock::GatherLock;
@@ -30,8 +64,7 @@ pub use run_folder::plan::{BagPlan, open_plan};
 pub use run_folder::specification::{Data, Specification};
 pub use run_folder::trust::Trust;
 pub use status::task as task_status;
-pub use submit::prepare as run;
 pub use submit::preview::{Preview, Refused, preview};
 pub use summary::Summary;
-pub use summary::failures::{Failure, Failures, write_failed};
+pub use summary::failures::{Failures, write_failed};
 pub use upkeep::{cancel, remove, sweep};

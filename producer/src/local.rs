@@ -32,7 +32,7 @@ pub struct Options {
     pub allowed: Allowed,
 }
 
-/// The cluster. Start and supervise it on the main thread: its processes die with that thread.
+/// The cluster. Start and supervise it on the main thread: its processes end when that thread ends.
 #[derive(Debug)]
 pub struct Cluster {
     server: Server,
@@ -75,7 +75,7 @@ impl Cluster {
         let sizes = Sizes { max_file: Some(server::max_file(server.store())), replicas: 1 };
         Box::pin(broker.ensure(&options.pool, sizes)).await?;
         if options.workers > 0 {
-            // Who only reads fills nothing.
+            // A command that only reads the run fills no disk.
             broker.check_room(server::max_file(server.store()), server.store()).await?;
         }
         let (ended, receiver) = mpsc::channel(64);
@@ -110,18 +110,18 @@ impl Cluster {
         command.args(["--log", "/proc/self/fd/1"]).stdout(log);
         let Allowed { read, write } = &self.allowed;
         for (flag, paths) in [("--allow-read", read), ("--allow-write", write)] {
-            // What is gone since is not there to be allowed, and its tasks say so.
+            // A path that is gone cannot be allowed; its tasks fail and say so.
             for path in paths.iter().filter(|path| path.exists()) {
                 command.arg(flag).arg(path);
             }
         }
-        // What somebody exported for other workers is not for these.
+        // Variables that were exported for other workers do not apply to these.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("BAGPRESS_") {
                 command.env_remove(&name);
             }
         }
-        // The name of a file, which only we can read: everybody can read the arguments of a process.
+        // The token stays in a file that only this user can read: the arguments of a process can be read by everybody.
         if let Some(file) = self.server.token_file() {
             command.env("BAGPRESS_TOKEN_FILE", file);
         }
@@ -183,8 +183,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Stops everything and waits until it is gone. After a finished bag nothing the workers might
-    /// hold is of worth: they are killed. Otherwise they give back what they hold.
+    /// Stops everything and waits until it is gone. Workers are killed after a `finished` bag, as nothing that they hold is
+    /// needed then; otherwise they return their tasks first.
     pub async fn stop(mut self, finished: bool) {
         let signal = if finished { Signal::KILL } else { Signal::TERM };
         let mut children: Vec<_> = self.workers.iter_mut().filter_map(|w| w.child.take()).collect();
@@ -197,7 +197,8 @@ impl Cluster {
         for child in &mut children {
             let within = limits::STOP_WITHIN / 4;
             if tokio::time::timeout(within, child.wait()).await.is_err() {
-                drop(child.kill().await);
+                // Only one that has ended since cannot be killed.
+                child.kill().await.ok();
             }
         }
         self.server.stop().await;
@@ -208,7 +209,7 @@ fn log_of(worker: usize) -> String {
     format!("worker_{worker}.log")
 }
 
-/// Does what is to be done for a server of ours, and says so.
+/// Reports what happened to a server of ours, and restarts it when its disk has space again.
 ///
 /// # Errors
 ///

@@ -105,7 +105,7 @@ pub async fn verify(
     let plan = open_plan(folder, Specification::read(folder)?)?;
     let specification = plan.specification.clone();
     let mut verified =
-        Verified { bad_lines: plan.ledger.bad_lines.len() as u64, ..Verified::default() };
+        Verified { bad_lines: plan.ledger.bad_lines().len() as u64, ..Verified::default() };
     for index in 0..specification.tasks {
         verified.missing += u64::from(!plan.ledger.is_decided(index));
         verified.failed += u64::from(plan.ledger.is_failed(index));

@@ -15,7 +15,8 @@ use proptest::sample::{Index, subsequence};
 use crate::gather::accept::Acceptor;
 use crate::run_folder::inputs::roots::Roots;
 use crate::run_folder::ledger::Ledger;
-use crate::run_folder::ledger::line::{Entry, Manifest};
+use crate::run_folder::ledger::file::LedgerFile;
+use crate::run_folder::ledger::line::Entry;
 use crate::run_folder::plan::BagPlan;
 use crate::run_folder::specification::{Data, Specification};
 
@@ -155,7 +156,7 @@ impl Run {
 
 fn acceptor(folder: &tempfile::TempDir, parts: &Arc<Parts>) -> (BagPlan, Acceptor) {
     let ledger = Ledger::at(&folder.path().join("manifest.jsonl"), TASKS).unwrap();
-    assert!(ledger.bad_lines.is_empty());
+    assert!(ledger.bad_lines().is_empty());
     let plan = BagPlan {
         specification: Arc::new(specification()),
         inputs: None,
@@ -283,7 +284,7 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.jsonl");
-        let (manifest, _) = Manifest::at(&path, |_| {}).unwrap();
+        let (lines, _) = LedgerFile::at(&path, |_, _| {}).unwrap();
         let mut written = Vec::new();
         for (index, (first, second, attempt)) in (0..).zip(&outcomes) {
             written.push(Entry::Outcome(result(index, 0, *first, *attempt)));
@@ -292,7 +293,7 @@ proptest! {
                 written.push(Entry::Outcome(result(index, 1, *second, 1)));
             }
         }
-        manifest.append(&written).unwrap();
+        lines.append(&written).unwrap();
         let whole = std::fs::read(&path).unwrap();
         let mut bytes = whole.clone();
         let at = at.index(bytes.len());
@@ -303,7 +304,7 @@ proptest! {
         std::fs::write(&path, &bytes).unwrap();
 
         let mut read = Vec::new();
-        let (_, bad) = Manifest::at(&path, |entry| read.push(entry)).unwrap();
+        let (_, bad) = LedgerFile::at(&path, |_, entry| read.push(entry)).unwrap();
         let mut rest = written.iter();
         for entry in &read {
             prop_assert!(rest.any(|other| other == entry), "a line that nobody wrote, or out of order");

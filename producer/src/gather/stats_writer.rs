@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::warn;
 
-use crate::summary::stats::write_stats;
+use crate::run_folder::stats::write_stats;
 
 /// Writes `stats_N.json` files, a batch at a time.
 #[derive(Debug)]

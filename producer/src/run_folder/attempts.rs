@@ -16,7 +16,8 @@ use tracing::{debug, warn};
 use crate::error::Usage;
 use crate::run_folder::folder::{ATTEMPTS, RunFolder};
 use crate::run_folder::ledger::Key;
-use crate::run_folder::ledger::line::{seal, sealed, whole_or_nothing};
+use crate::run_folder::ledger::file::whole_or_nothing;
+use crate::run_folder::ledger::line::{seal, sealed};
 
 /// What the give-backs of a bag come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +36,12 @@ impl History {
             *self.given_back.entry(record.cause).or_default() += 1;
         }
     }
+}
+
+/// Counts by cause, for people.
+pub(crate) fn by_cause(counts: &BTreeMap<Cause, u64>) -> String {
+    let counts: Vec<_> = counts.iter().map(|(cause, n)| format!("{cause} {n}")).collect();
+    counts.join(", ")
 }
 
 /// Adds what the broker knows, and `ours`, to the run folder's `attempts.jsonl`, and counts all of it. A
@@ -182,7 +189,7 @@ pub(crate) fn read(folder: &RunFolder, see: impl FnMut(AttemptRecord)) -> Result
 /// What came of a task's round so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Past {
-    /// Attempts that came to nothing.
+    /// Attempts that ended without an outcome.
     pub(crate) spent: u32,
     /// Times that it was given back as planned.
     pub(crate) planned: u32,
@@ -195,7 +202,7 @@ pub(crate) struct Past {
 }
 
 impl Past {
-    /// Counts an execution that came to nothing; whether it had not been counted before.
+    /// Counts an execution that ended without an outcome. Returns whether it had not been counted before.
     pub(crate) fn count(&mut self, execution: &Execution, cause: Cause) -> bool {
         if cause.is_planned() {
             self.planned += 1;

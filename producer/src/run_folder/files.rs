@@ -4,23 +4,21 @@
 //! [`Trust`]: crate::run_folder::trust::Trust
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use bagpress_broker::quote::name;
 use rustix::fs::{OFlags, RenameFlags, fcntl_setfl, fstat};
-use rustix::io::Errno;
 
-use crate::error::Usage;
-use crate::run_folder::folder::{LOGS, RunFolder};
+use crate::run_folder::folder::{LOGS, RunFolder, is_no_file};
 
 impl RunFolder {
     /// Opens a file of it that says what is done; none if it is not there.
     ///
     /// # Errors
     ///
-    /// [`Usage`] if it is not believed, or a link, or no file; what the system said.
+    /// [`Usage`](crate::error::Usage) if it is not believed, or a link, or no file; what the system said.
     pub(crate) fn open(&self, inside: &str) -> Result<Option<File>> {
         match self.held().file(Path::new(inside)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -58,7 +56,7 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// [`Usage`] for a link; what the system said.
+    /// [`Usage`](crate::error::Usage) for a link; what the system said.
     pub fn log(&self, log: &str) -> Result<File> {
         self.append_to(&format!("{LOGS}/{log}"))
     }
@@ -80,13 +78,6 @@ impl RunFolder {
     fn believed(&self, inside: &str, file: File) -> Result<File> {
         self.trust().check(&self.at(inside), &fstat(&file)?)?;
         Ok(file)
-    }
-
-    pub(crate) fn no_file(&self, inside: &str) -> anyhow::Error {
-        Usage::error(
-            format!("{} is no file: in a run folder no link is followed", name(self.at(inside))),
-            "remove it, or put the file itself in its place",
-        )
     }
 
     /// Whether a file of this name is in it.
@@ -129,25 +120,33 @@ impl RunFolder {
     ///
     /// What the system said.
     pub(crate) fn write_durably(&self, inside: &str, bytes: &[u8]) -> Result<()> {
-        let write = || -> io::Result<()> {
-            let part = part_of(inside);
-            let mut file = self.create(&part)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
+        self.write_durably_by(inside, |file| {
+            let written = file.write_all(bytes);
+            written.with_context(|| format!("write {}", name(self.at(inside))))
+        })
+    }
+
+    /// The same, of what `write` writes.
+    ///
+    /// By hand, where `tempfile` would do it for a path: every name here is one in the folder that is held.
+    ///
+    /// # Errors
+    ///
+    /// What `write` or the system said.
+    pub(crate) fn write_durably_by(
+        &self,
+        inside: &str,
+        write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+    ) -> Result<()> {
+        let context = || format!("write {}", name(self.at(inside)));
+        let part = Path::new(inside).with_extension("part").to_string_lossy().into_owned();
+        let mut file = BufWriter::new(self.create(&part).with_context(context)?);
+        write(&mut file)?;
+        let finish = || -> io::Result<()> {
+            file.into_inner()?.sync_all()?;
             self.rename(&part, inside)?;
             self.held().itself()?.sync_all()
         };
-        write().with_context(|| format!("write {}", name(self.at(inside))))
+        finish().with_context(context)
     }
-}
-
-/// What a file is called until it is whole.
-pub(crate) fn part_of(inside: &str) -> String {
-    Path::new(inside).with_extension("part").to_string_lossy().into_owned()
-}
-
-/// Whether something that was to be opened is a link, or something else that is no file.
-pub(crate) fn is_no_file(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    matches!(errno, Some(Errno::LOOP | Errno::INVAL | Errno::ISDIR | Errno::NXIO))
 }

@@ -4,7 +4,7 @@
 //! A file in it that says what is done is believed only if [`Trust`] allows it, and no link is followed.
 
 use std::fs::DirBuilder;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -14,10 +14,9 @@ use bagpress_broker::ids::RunName;
 use bagpress_broker::quote::name;
 use bagpress_objstore::beneath::Dir;
 use rustix::fs::{Mode, OFlags, fstat};
+use rustix::io::Errno;
 
 use crate::error::Usage;
-use crate::run_folder::files::is_no_file;
-use crate::run_folder::lock::GatherLock;
 use crate::run_folder::trust::Trust;
 
 /// The specification.
@@ -38,7 +37,7 @@ pub(crate) const SUMMARY_TEXT: &str = "summary.txt";
 pub(crate) const SUMMARY: &str = "summary.json";
 /// Where the run's bag is.
 pub(crate) const SERVER: &str = "server.txt";
-/// Who gathers it.
+/// Which process gathers it.
 pub(crate) const LOCK: &str = ".lock";
 /// Outputs of a run that has no other folder for them, and stats.
 pub(crate) const RESULTS: &str = "results";
@@ -145,16 +144,8 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Removes what [`make`](Self::make) made, when the bag was refused after all: nothing that has
-    /// something in it.
-    pub(crate) fn remove_unused(&self, lock: GatherLock) {
-        self.remove(LOCK).ok();
-        self.remove_empty();
-        drop(lock);
-    }
-
     /// Removes those of the folders that are empty.
-    fn remove_empty(&self) {
+    pub(crate) fn remove_empty(&self) {
         for inside in [RESULTS, LOGS] {
             self.held.remove_dir(Path::new(inside)).ok();
         }
@@ -266,34 +257,11 @@ impl RunFolder {
         self.store()
     }
 
-    /// Where the run's bag is: `local`, or the server's URL, without what lets one in.
-    ///
-    /// # Errors
-    ///
-    /// If the folder or the file is not to be trusted, or cannot be read.
-    pub fn server(&self) -> Result<Option<String>> {
-        let Some(mut file) = self.open(SERVER)? else { return Ok(None) };
-        let mut server = String::new();
-        let read = file.read_to_string(&mut server);
-        read.with_context(|| format!("read {}", name(self.at(SERVER))))?;
-        Ok(Some(server.trim().to_owned()))
-    }
-
-    /// Notes where the run's bag is; none is its own server.
-    ///
-    /// # Errors
-    ///
-    /// What the system said.
-    pub fn note_server(&self, url: Option<&str>) -> Result<()> {
-        let without_secrets = |url: &str| match url.split_once("://") {
-            Some((scheme, rest)) => {
-                format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))
-            }
-            None => url.rsplit_once('@').map_or(url, |(_, host)| host).to_owned(),
-        };
-        let urls = |all: &str| all.split(',').map(without_secrets).collect::<Vec<_>>().join(",");
-        let server = url.map_or_else(|| "local".to_owned(), urls);
-        self.write_durably(SERVER, (server + "\n").as_bytes())
+    pub(crate) fn no_file(&self, inside: &str) -> anyhow::Error {
+        Usage::error(
+            format!("{} is no file: in a run folder no link is followed", name(self.at(inside))),
+            "remove it, or put the file itself in its place",
+        )
     }
 }
 
@@ -309,6 +277,12 @@ fn make_dir(around: &Dir, inside: &str) -> io::Result<Dir> {
 fn above(held: &Dir) -> io::Result<Dir> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(Dir::from(rustix::fs::openat(held, "..", flags, Mode::empty())?))
+}
+
+/// Whether something that was to be opened is a link, or something else that is no file.
+pub(crate) fn is_no_file(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::LOOP | Errno::INVAL | Errno::ISDIR | Errno::NXIO))
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -1,4 +1,4 @@
-//! Reading a held file from its start, whoever else reads it meanwhile: what was opened and believed is what is read.
+//! Reading a held file by an offset of its own, so that several can read it at once: what was opened and believed is read.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,7 +14,12 @@ pub(crate) struct FromStart<F> {
 
 impl<F: Deref<Target = File>> FromStart<F> {
     pub(crate) fn of(file: F) -> Self {
-        Self { file, at: 0 }
+        Self::behind(file, 0)
+    }
+
+    /// The same, of what lies behind the first `at` bytes.
+    pub(crate) fn behind(file: F, at: u64) -> Self {
+        Self { file, at }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One gatherer at a time: the lock of a run folder.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bagpress_broker::quote::name;
 use bagpress_broker::{limits, machine};
-use rustix::fs::{FlockOperation, flock};
 
 use crate::error::Usage;
 use crate::run_folder::folder::{LOCK, RunFolder};
@@ -26,7 +25,7 @@ pub struct GatherLock {
 
 impl Drop for GatherLock {
     fn drop(&mut self) {
-        // Whoever looks sees that nobody holds it; a killed process leaves its id, which is dead.
+        // An empty lock file says that nobody holds it; a killed process leaves its id, which is dead.
         self.file.set_len(0).ok();
     }
 }
@@ -35,6 +34,14 @@ impl GatherLock {
     /// Which lock this is: kernel, device and inode. No two processes hold the same one.
     pub(crate) fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// Removes what [`RunFolder::make`] made, when the bag was refused after all: nothing that has
+    /// something in it.
+    pub(crate) fn remove_unused(self, folder: &RunFolder) {
+        // Held until the end: nobody else makes a run of this name meanwhile.
+        folder.remove(LOCK).ok();
+        folder.remove_empty();
     }
 }
 
@@ -47,13 +54,23 @@ impl RunFolder {
     pub fn lock(&self) -> Result<GatherLock> {
         let mut file = loop {
             let file = self.append(LOCK).map_err(|error| self.not_writable(error))?;
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-                return Err(Usage::error(
-                    format!("{} is being gathered by process {}", name(self.path()), holder(&file)),
-                    "wait for it, or stop it",
-                ));
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("lock {}", name(self.path())));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Usage::error(
+                        format!(
+                            "{} is being gathered by process {}",
+                            name(self.path()),
+                            holder(&file)
+                        ),
+                        "wait for it, or stop it",
+                    ));
+                }
             }
-            // Whoever held it before may have removed the file meanwhile: then it locks nothing.
+            // The holder before may have removed the file meanwhile: then it locks nothing.
             let held = file.metadata().context("lock the run folder")?.ino();
             let there = self.held().metadata(Path::new(LOCK));
             if there.is_ok_and(|there| there.ino() == held) {
@@ -92,15 +109,15 @@ impl RunFolder {
         let pid: u32 = holder(&file).parse().ok()?;
         // Another process may have got the id of a killed one: the lock itself tells. It is not even
         // tried where nobody of that id lives, so that looking keeps no gatherer from starting.
-        let is_locked = || flock(&file, FlockOperation::NonBlockingLockShared).is_err();
+        let is_locked = || matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
         (machine::lives(pid) && is_locked()).then_some(pid)
     }
 }
 
-/// What whoever holds a lock has written into it.
+/// What the holder of a lock has written into it.
 fn holder(file: &File) -> String {
     let mut text = String::new();
-    // What cannot be read is said to be nobody's id.
+    // A lock that cannot be read names nobody.
     file.take(PID_BYTES_MAX).read_to_string(&mut text).ok();
     text.trim().to_owned()
 }

@@ -1,7 +1,8 @@
 //! Where everything of one run is: its folder, who may write there, what the bag is and what is decided.
 
 pub(crate) mod attempts;
-pub(crate) mod files;
+mod bag_server;
+mod files;
 pub(crate) mod folder;
 pub(crate) mod from_start;
 pub(crate) mod inputs;
@@ -9,6 +10,7 @@ pub(crate) mod ledger;
 pub(crate) mod lock;
 pub(crate) mod plan;
 pub(crate) mod specification;
+pub(crate) mod stats;
 pub(crate) mod trust;
 #[cfg(test)]
 mod written_and_read;

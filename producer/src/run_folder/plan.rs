@@ -45,7 +45,7 @@ pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<Bag
     let path = folder.at(MANIFEST);
     let ledger = Ledger::of(folder.append(MANIFEST)?, &path, specification.tasks);
     let ledger = ledger.with_context(|| format!("open {}", quote::name(&path)))?;
-    for bad in &ledger.bad_lines {
+    for bad in ledger.bad_lines() {
         warn!(line = bad.number, why = bad.why, "ledger line skipped");
     }
     Ok(BagPlan { specification: Arc::new(specification), inputs, ledger: Arc::new(ledger) })

@@ -1,5 +1,6 @@
 //! How far bags are, who works on them, and why one does not move.
 
+pub(crate) mod bag_line;
 pub mod task;
 mod text;
 
@@ -9,17 +10,18 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bagpress_broker::ids::BagId;
 use bagpress_broker::result::{Cause, Failed, Outcome, wall_clock_us};
-use bagpress_broker::{BagLine, BagState, Broker, Found, Gatherer, ServiceStats, limits};
+use bagpress_broker::{BagLine, BagState, Broker, Gatherer, ServiceStats, limits};
 use bagpress_codec::Codec;
 use serde::Serialize;
 
 use crate::claim::line::line;
 use crate::deliver::unserved;
-use crate::error::Usage;
 use crate::run_folder::attempts::{self, History};
 use crate::run_folder::folder::RunFolder;
 use crate::run_folder::ledger::scan;
+use crate::run_folder::ledger::tally::Tally;
 use crate::run_folder::specification::Specification;
+use crate::status::bag_line::known;
 
 /// All bags and all workers of a broker.
 #[derive(Debug, Serialize)]
@@ -85,9 +87,9 @@ pub struct Bag {
     pub bytes_per_s: u64,
     /// How long it will take, in s.
     pub eta_s: Option<u64>,
-    /// Who gathers it.
+    /// The process that gathers it.
     pub gatherer: Option<Gatherer>,
-    /// Who works on it.
+    /// The workers that hold tasks of it.
     pub workers: Vec<Worker>,
     /// Why it does not move, if it does not.
     pub why: Option<String>,
@@ -117,35 +119,12 @@ fn worker(id: String, mut stats: ServiceStats, bag: Option<&BagId>) -> Worker {
 ///
 /// # Errors
 ///
-/// [`Usage`] if there is none; if the broker does not answer.
+/// [`Usage`](crate::error::Usage) if there is none; if the broker does not answer.
 pub async fn of_id(broker: &Broker, bag: &BagId) -> Result<Bag> {
     let line = known(broker.find_bag(bag).await?, bag)?;
     let mut view = of_line(&line);
     live(broker, &mut view, &line).await?;
     Ok(view)
-}
-
-pub(crate) fn unknown(bag: &BagId) -> anyhow::Error {
-    Usage::error(
-        format!("the broker knows no bag {bag}"),
-        "list the bags with `bagpress status --server URL`",
-    )
-}
-
-/// The line of a bag that there is.
-///
-/// # Errors
-///
-/// [`Usage`] if there is none, or if it cannot be read.
-pub(crate) fn known(found: Found, bag: &BagId) -> Result<BagLine> {
-    match (found.line, found.unreadable) {
-        (Some(line), _) => Ok(line),
-        (None, Some(why)) => Err(Usage::error(
-            format!("the line of bag {bag} cannot be read: {why}"),
-            "use the version of bagpress that gathers it",
-        )),
-        (None, None) => Err(unknown(bag)),
-    }
 }
 
 fn of_line(line: &BagLine) -> Bag {
@@ -216,8 +195,23 @@ fn why(line: &BagLine, running: u64, workers: &[(String, ServiceStats)]) -> Opti
         return line.waits.clone().filter(|_| running == 0);
     }
     let codec: Codec = line.codec.parse().ok()?;
-    // Where somebody can take its tasks it is between two of them.
+    // A bag whose tasks a worker can take is between two of them.
     unserved::unserved(workers, &line.pool, codec.name(), &line.library)
+}
+
+/// What a run folder says of its tasks: counts, attempts, and failed tasks by cause.
+///
+/// Blocks: reads the ledger and the attempts.
+fn look(folder: &RunFolder, tasks: u32) -> Result<(Tally, History, BTreeMap<Cause, u64>)> {
+    let mut failed_by_cause = BTreeMap::new();
+    let tally = scan::outcomes(folder, tasks, |result| {
+        if let Outcome::Failed(Failed { cause, .. }) = &result.outcome {
+            *failed_by_cause.entry(*cause).or_insert(0) += 1;
+        }
+    })?;
+    let mut history = History::default();
+    attempts::read(folder, |record| history.count(&record))?;
+    Ok((tally, history, failed_by_cause))
 }
 
 /// A bag by its run folder; `broker` is where it runs, if it does.
@@ -228,19 +222,8 @@ fn why(line: &BagLine, running: u64, workers: &[(String, ServiceStats)]) -> Opti
 pub async fn of_folder(folder: &RunFolder, broker: Option<&Broker>) -> Result<Bag> {
     let specification = Specification::read(folder)?;
     let (from, tasks) = (folder.clone(), specification.tasks);
-    let looking = tokio::task::spawn_blocking(move || {
-        let mut failed_by_cause = BTreeMap::new();
-        let tally = scan::outcomes(&from, tasks, |result| {
-            if let Outcome::Failed(Failed { cause, .. }) = &result.outcome {
-                *failed_by_cause.entry(*cause).or_insert(0) += 1;
-            }
-        })?;
-        let mut history = History::default();
-        attempts::read(&from, |record| history.count(&record))?;
-        anyhow::Ok((tally, history, failed_by_cause))
-    });
-    let looked = looking.await.context("read the run folder")?;
-    let (tally, history, failed_by_cause) = looked?;
+    let looking = tokio::task::spawn_blocking(move || look(&from, tasks));
+    let (tally, history, failed_by_cause) = looking.await.context("read the run folder")??;
     let holder = folder.gatherer();
     let state = match (tally.decided() >= u64::from(tasks), holder) {
         (true, _) => "finished",

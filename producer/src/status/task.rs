@@ -13,7 +13,7 @@ use crate::run_folder::attempts;
 use crate::run_folder::folder::RunFolder;
 use crate::run_folder::ledger::scan;
 use crate::run_folder::specification::Specification;
-use crate::status::unknown;
+use crate::status::bag_line::unknown;
 
 /// One task, with its history.
 #[derive(Debug, Serialize)]
@@ -120,60 +120,78 @@ pub async fn of_task(
     bag: &BagId,
     index: u32,
 ) -> Result<Task> {
-    let (mut attempts, mut outcome, mut tasks) = (Vec::new(), None, None);
+    let mut seen = Seen::default();
     if let Some(folder) = folder {
-        let specification = Specification::read(folder)?;
-        tasks = Some(specification.tasks);
-        attempts::read(folder, |record| {
-            if record.index == index {
-                attempts.push(Attempt::from(record));
-            }
-        })?;
-        scan::outcomes(folder, specification.tasks, |result| {
-            if result.index == index {
-                outcome = Some(result.clone());
-            }
-        })?;
+        seen.look_into(folder, index)?;
     }
     let mut state = None;
     if let Some(broker) = broker {
-        if tasks.is_none() {
-            tasks = broker.find_bag(bag).await?.line.map(|line| line.tasks);
-            if tasks.is_none() {
-                return Err(unknown(bag));
-            }
-        }
-        broker
-            .attempts(bag, Some(index), |record| {
-                let attempt = Attempt::from(record);
-                if !attempts.contains(&attempt) {
-                    attempts.push(attempt);
-                }
-            })
-            .await?;
-        if folder.is_none() {
-            broker
-                .results(bag, Some(index), |result| {
-                    if outcome.as_ref().is_none_or(|before| before.round <= result.round) {
-                        outcome = Some(result);
-                    }
-                })
-                .await?;
-        }
-        if outcome.is_none() {
+        // A run folder has every outcome that counts.
+        seen.ask(broker, bag, index, folder.is_none()).await?;
+        if seen.outcome.is_none() {
             state = Some(where_is(broker, bag, index).await?);
         }
     }
-    if tasks.is_some_and(|tasks| index >= tasks) {
-        let most = tasks.unwrap_or_default().saturating_sub(1);
+    let Seen { tasks, attempts, outcome } = seen;
+    if let Some(tasks) = tasks.filter(|tasks| index >= *tasks) {
         return Err(Usage::error(
             format!("bag {bag} has no task {index}"),
-            format!("its tasks are 0 to {most}"),
+            format!("its tasks are 0 to {}", tasks.saturating_sub(1)),
         ));
     }
     let mut task = task(bag.clone(), index, attempts, outcome);
     task.state = state.unwrap_or(task.state);
     Ok(task)
+}
+
+/// What is known of one task so far.
+#[derive(Default)]
+struct Seen {
+    /// How many tasks its bag has.
+    tasks: Option<u32>,
+    attempts: Vec<Attempt>,
+    outcome: Option<TaskResult>,
+}
+
+impl Seen {
+    fn look_into(&mut self, folder: &RunFolder, index: u32) -> Result<()> {
+        let tasks = Specification::read(folder)?.tasks;
+        self.tasks = Some(tasks);
+        attempts::read(folder, |record| {
+            if record.index == index {
+                self.attempts.push(record.into());
+            }
+        })?;
+        scan::outcomes(folder, tasks, |result| {
+            if result.index == index {
+                self.outcome = Some(result.clone());
+            }
+        })?;
+        Ok(())
+    }
+
+    async fn ask(&mut self, broker: &Broker, bag: &BagId, index: u32, results: bool) -> Result<()> {
+        if self.tasks.is_none() {
+            let line = broker.find_bag(bag).await?.line.ok_or_else(|| unknown(bag))?;
+            self.tasks = Some(line.tasks);
+        }
+        let add = |record| {
+            let attempt = Attempt::from(record);
+            if !self.attempts.contains(&attempt) {
+                self.attempts.push(attempt);
+            }
+        };
+        broker.attempts(bag, Some(index), add).await?;
+        if results {
+            let take = |result: TaskResult| {
+                if self.outcome.as_ref().is_none_or(|before| before.round <= result.round) {
+                    self.outcome = Some(result);
+                }
+            };
+            broker.results(bag, Some(index), take).await?;
+        }
+        Ok(())
+    }
 }
 
 async fn where_is(broker: &Broker, bag: &BagId, index: u32) -> Result<&'static str> {

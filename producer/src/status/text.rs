@@ -8,9 +8,9 @@ use bagpress_broker::quote::{name, words};
 use bagpress_broker::result::Outcome;
 use bytesize::ByteSize;
 
+use crate::run_folder::attempts::by_cause;
 use crate::status::task::{Attempt, Task};
 use crate::status::{Bag, Overview, Worker};
-use crate::summary::by_cause;
 
 impl std::fmt::Display for Overview {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,8 +1,10 @@
 //! A bag for somebody to gather later.
 
+mod out_folder;
 pub mod prepare;
 pub mod preview;
 pub mod request;
+mod specify;
 
 use anyhow::Result;
 use bagpress_broker::descriptor::DeliveryPath;
@@ -19,7 +21,7 @@ use crate::run_folder::lock::GatherLock;
 use crate::run_folder::plan::{BagPlan, open_plan};
 use crate::run_folder::specification::Specification;
 
-/// Publishes a bag, or only notes it, where whoever gathers it keeps its tasks.
+/// Publishes a bag. One whose tasks its gatherer offers is only noted.
 ///
 /// # Errors
 ///
@@ -39,7 +41,7 @@ pub async fn submit(
     }
     let lease = Lease::take(broker, lock, begun_line(&plan), false).await?;
     let submitting = async {
-        // Whoever gathers a bag that is offered keeps its tasks, and is not there yet.
+        // Its gatherer, which is not there yet, keeps the tasks of a bag that is offered.
         if offered { Ok(()) } else { publish(broker, &plan).await }
     };
     let mut submitting = std::pin::pin!(submitting);

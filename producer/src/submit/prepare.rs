@@ -1,79 +1,24 @@
 //! From what a user asks for to a specification in a run folder.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
-use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
-use bagpress_broker::ids::{BagId, Pool, RunName, random_base32};
-use bagpress_broker::result::wall_clock_us;
-use bagpress_broker::{limits, quote};
-use bagpress_codec::{Codec, DataKind, Digest};
+use bagpress_broker::ids::{RunName, random_base32};
+use bagpress_broker::quote;
 use bagpress_objstore::beneath::Dir;
 
-use crate::run_folder::folder::{RunFolder, SPECIFICATION, SUMMARY};
-pub use crate::run_folder::inputs::selection::{Existing, FilesFrom, Selected, Selection};
-use crate::run_folder::lock::GatherLock;
-
 use crate::error::Usage;
-use crate::run_folder::inputs::existing::Outputs;
-use crate::run_folder::inputs::find::{Found, find};
+use crate::run_folder::folder::{RunFolder, SPECIFICATION, SUMMARY};
+use crate::run_folder::inputs::find::find;
+use crate::run_folder::inputs::finder::Found;
 use crate::run_folder::inputs::folders;
 use crate::run_folder::inputs::lists::{Finished, Lists};
-use crate::run_folder::specification::{Data, Specification};
-use crate::run_folder::trust::Trust;
-use crate::submit::request;
-
-/// A bag that a user asks for.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Files and folders; none: a generated bag, or a list.
-    pub inputs: Vec<PathBuf>,
-    /// Which of the files.
-    pub selection: Selection,
-    /// A generated bag: how many tasks, bytes of each, what kind, from which seed.
-    pub generated: Option<Generated>,
-    /// Codec and level; the default depends on the kind of bag.
-    pub codec: Option<Codec>,
-    /// How the tasks reach the workers.
-    pub delivery: DeliveryPath,
-    /// How the outputs come back.
-    pub results: ResultPath,
-    /// Folder that receives the outputs.
-    pub out: Option<PathBuf>,
-    /// Fetch objects as they come.
-    pub get: bool,
-    /// Keep inputs in their bucket.
-    pub keep_inputs: bool,
-    /// Name of the run; one is made up.
-    pub name: Option<RunName>,
-    /// Folder of all runs.
-    pub runs: PathBuf,
-    /// Whose run folders are believed, if there is one of that name already.
-    pub trust: Trust,
-    /// Whose workers take it.
-    pub pool: Pool,
-    /// Attempts of each task.
-    pub attempts: u32,
-    /// Who checks the outputs.
-    pub verify: Verify,
-    /// Whether files may be handed over by path.
-    pub transfer: Transfer,
-    /// Whether `stats_N.json` files are written; the default depends on the bag.
-    pub stats: Option<bool>,
-}
-
-/// A generated bag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Generated {
-    /// How many tasks.
-    pub tasks: u32,
-    /// Bytes of each.
-    pub bytes: u64,
-    /// What kind.
-    pub data: DataKind,
-    /// From which seed.
-    pub seed: u64,
-}
+use crate::run_folder::inputs::selection::Existing;
+use crate::run_folder::lock::GatherLock;
+use crate::run_folder::specification::Specification;
+use crate::submit::out_folder::make_out;
+use crate::submit::request::{Request, check};
+use crate::submit::specify::{notes, specify};
 
 /// What a request came to.
 #[derive(Debug)]
@@ -105,32 +50,30 @@ pub struct Prepared {
 ///
 /// [`Usage`], before anything has been started or published.
 pub fn prepare(request: &Request) -> Result<Preparation> {
-    request::check(request)?;
+    check(request)?;
     let name = request.name.clone().map_or_else(made_up_name, Ok)?;
     let folder = RunFolder::make(&request.runs, &name, request.results, request.trust)?;
-    // Whoever else makes a run of that name now is refused, or refuses us.
+    // Another process that makes a run of that name now is refused, or refuses this one.
     let lock = folder.lock()?;
-    let existed = folder.has(SPECIFICATION);
+    let fresh = !folder.has(SPECIFICATION);
     let new_out = request.out.as_ref().filter(|out| out.symlink_metadata().is_err());
-    let made =
-        if existed { go_on(request, &name, &folder) } else { begin(request, &name, &folder) };
-    let notes = match made {
+    let made = if fresh { begin(request, &name, &folder) } else { go_on(request, &name, &folder) };
+    let nothing = match made {
         Ok(Made { specification: Some(specification), notes }) => {
-            let fresh = !existed;
             let prepared = Prepared { folder, lock, specification, fresh, notes };
             return Ok(Preparation::Bag(Box::new(prepared)));
         }
-        Ok(Made { notes, .. }) => Ok(Preparation::NothingToDo(notes)),
+        Ok(Made { specification: None, notes }) => Ok(Preparation::NothingToDo(notes)),
         Err(error) => Err(error),
     };
-    if !existed {
-        folder.remove_unused(lock);
+    if fresh {
+        lock.remove_unused(&folder);
     }
     if let Some(out) = new_out {
         // One that has something in it is somebody's.
         std::fs::remove_dir(out).ok();
     }
-    notes
+    nothing
 }
 
 /// The bag of a run's folder, and what a user is told of it.
@@ -140,39 +83,32 @@ struct Made {
     notes: Vec<String>,
 }
 
-impl Made {
-    fn bag(specification: Specification, notes: Vec<String>) -> Self {
-        Self { specification: Some(specification), notes }
-    }
-}
-
 /// Writes a new run's folder.
 fn begin(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> {
-    let out = request::make_out(request)?;
+    let out = make_out(request)?;
     let path = out.as_ref().map(|out| out.path.clone());
-    if request.generated.is_some() {
-        if let Some(out) = &out {
-            out.open_unless(false)?;
-        }
-        let specification = specify(request, name, path, None)?;
-        specification.write(folder)?;
-        return Ok(Made::bag(specification, Vec::new()));
+    let (mut notes, mut listed) = (Vec::new(), None);
+    if request.generated.is_none() {
+        let (found, lists) = list(request, folder, path.as_deref(), false)?;
+        notes = self::notes(request, &found);
+        listed = Some((found, lists));
     }
-    let (found, lists) = list(request, folder, path.as_deref(), false)?;
     if let Some(out) = &out {
-        out.open_unless(found.closed)?;
+        out.open_unless(listed.as_ref().is_some_and(|(found, _)| found.closed))?;
     }
-    let notes = notes(request, &found);
-    if found.files == 0 {
+    if let Some((_, lists)) = listed.as_ref().filter(|(found, _)| found.files == 0) {
         if let (Some(list), Some(out)) = (lists.folders()?, &path) {
             folders::make(list, &Dir::open(out)?)?;
         }
         return Ok(Made { specification: None, notes });
     }
-    let specification = specify(request, name, path, Some((&found, lists.digest)))?;
-    lists.name()?;
+    let files = listed.as_ref().map(|(found, lists)| (found, lists.digest));
+    let specification = specify(request, name, path, files)?;
+    if let Some((_, lists)) = listed {
+        lists.name()?;
+    }
     specification.write(folder)?;
-    Ok(Made::bag(specification, notes))
+    Ok(Made { specification: Some(specification), notes })
 }
 
 /// Finds the bag of this name, if it is the one that is asked for, and not finished.
@@ -193,7 +129,7 @@ fn go_on(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
         // Some of its outputs are there by now, and would not be made again: it would be another bag.
         return Err(taken("an unfinished"));
     }
-    let out = request::make_out(request)?.map(|out| out.path);
+    let out = make_out(request)?.map(|out| out.path);
     let mut notes = Vec::new();
     let asked = if request.generated.is_some() {
         specify(request, name, out, None)?
@@ -209,9 +145,10 @@ fn go_on(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
         return Err(taken("a finished"));
     }
     notes.push(format!("goes on with the unfinished run {path}"));
-    Ok(Made::bag(before, notes))
+    Ok(Made { specification: Some(before), notes })
 }
 
+/// Finds the files of a request and writes their lists, which are not yet called what a run's are.
 fn list(
     request: &Request,
     folder: &RunFolder,
@@ -219,102 +156,10 @@ fn list(
     goes_on: bool,
 ) -> Result<(Found, Finished)> {
     let mut lists = Lists::create(folder)?;
-    let outputs = outputs(request, &folder.results(), out, goes_on)?;
+    let outputs = request.outputs(&folder.results(), out, goes_on)?;
     let own = Some(folder.path());
     let found = find(&request.inputs, &request.selection, outputs, own, &mut lists)?;
     Ok((found, lists.finish()?))
-}
-
-/// Where the outputs become files, if they do; `results` is where they are without another folder for them.
-///
-/// # Errors
-///
-/// If the codec cannot be made.
-pub(crate) fn outputs(
-    request: &Request,
-    results: &Path,
-    out: Option<&Path>,
-    goes_on: bool,
-) -> Result<Option<Outputs>> {
-    let codec = codec(request)?;
-    let root = match out {
-        _ if codec.stores_nothing() => None,
-        Some(out) => Some(out.to_owned()),
-        None => (request.get || request.results == ResultPath::Staged).then(|| results.to_owned()),
-    };
-    Ok(root.map(|root| Outputs::new(root, codec, request.selection.existing, goes_on)))
-}
-
-fn codec(request: &Request) -> Result<Codec> {
-    let default = if request.generated.is_none() { "gzip:6" } else { "zlib:6" };
-    match request.codec {
-        Some(codec) => Ok(codec),
-        None => Ok(default.parse()?),
-    }
-}
-
-/// What a user is told of how the files were chosen.
-pub(crate) fn notes(request: &Request, found: &Found) -> Vec<String> {
-    let mut notes = Vec::new();
-    if !found.skipped.is_empty() {
-        notes.push(format!("skipped: {}", found.skipped));
-    }
-    if request.selection.existing != Existing::Refuse {
-        notes.push(found.selected.to_string());
-    }
-    if let Some(first) = &found.first_refused {
-        let rest = match found.refused {
-            1 => String::new(),
-            refused => format!(", and {} more", refused - 1),
-        };
-        notes.push(format!("will fail: {first}{rest}"));
-    }
-    notes
-}
-
-fn specify(
-    request: &Request,
-    name: &RunName,
-    out: Option<PathBuf>,
-    files: Option<(&Found, Digest)>,
-) -> Result<Specification> {
-    let codec = codec(request)?;
-    let (data, tasks, input_bytes) = match (&request.generated, files) {
-        (Some(generated), _) => {
-            let Generated { tasks, bytes, data, seed } = *generated;
-            (Data::Generated { data, seed, bytes }, tasks, bytes.saturating_mul(u64::from(tasks)))
-        }
-        (None, Some((found, list))) => (
-            Data::Files { list, largest: found.largest, roots: found.roots.clone() },
-            found.files,
-            found.bytes,
-        ),
-        (None, None) => anyhow::bail!("a bag of files needs its list"),
-    };
-    let is_files = request.generated.is_none();
-    let chosen = is_files && request.selection.existing != Existing::Refuse;
-    Ok(Specification {
-        v: limits::WIRE_VERSION,
-        bag: BagId::new(name),
-        name: name.clone(),
-        pool: request.pool.clone(),
-        codec,
-        library: codec.library(),
-        delivery: request.delivery,
-        results: request.results,
-        verify: request.verify,
-        transfer: request.transfer,
-        attempts: request.attempts,
-        tasks,
-        input_bytes,
-        data,
-        out,
-        get: request.get,
-        keep_inputs: request.keep_inputs,
-        stats: request.stats.unwrap_or(!is_files && tasks <= limits::STATS_FILES_MAX),
-        created_us: wall_clock_us(),
-        selection: files.filter(|_| chosen).map(|(found, _)| found.selected),
-    })
 }
 
 fn made_up_name() -> Result<RunName> {

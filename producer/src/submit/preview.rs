@@ -14,8 +14,10 @@ use crate::run_folder::inputs::InputEntry;
 use crate::run_folder::inputs::find::find;
 use crate::run_folder::inputs::folders::FolderEntry;
 use crate::run_folder::inputs::lists::Sink;
-use crate::submit::prepare::{Existing, Request, Selected, notes, outputs};
-use crate::submit::request::{check, out_if_made};
+use crate::run_folder::inputs::selection::Selected;
+use crate::submit::out_folder::out_if_made;
+use crate::submit::request::{Request, check};
+use crate::submit::specify::notes;
 
 /// What a run would come to.
 #[derive(Debug, Default, Serialize)]
@@ -59,9 +61,9 @@ pub fn preview(request: &Request, lines: Option<&mut dyn Write>) -> Result<Previ
     // A name is looked at, and none is made up.
     let name = request.name.clone().map_or_else(|| "name".parse(), Ok)?;
     let results = RunFolder::path_of(&request.runs, &name, request.results).join(RESULTS);
-    let outputs = outputs(request, &results, out.as_deref(), false)?;
+    let outputs = request.outputs(&results, out.as_deref(), false)?;
     let shown_out = request.out.clone().or_else(|| outputs.is_some().then_some(results));
-    let extension = request.codec.map_or(".gz", |codec| codec.extension());
+    let extension = request.codec()?.extension();
     let mut sink = Lines { to: lines, out: shown_out, extension, refused: Vec::new() };
     let found = find(&request.inputs, &request.selection, outputs, None, &mut sink)?;
     Ok(Preview {
@@ -69,7 +71,7 @@ pub fn preview(request: &Request, lines: Option<&mut dyn Write>) -> Result<Previ
         bytes: found.bytes,
         folders: found.folders,
         refused: sink.refused,
-        selection: (request.selection.existing != Existing::Refuse).then_some(found.selected),
+        selection: request.selects().then_some(found.selected),
         skipped: found.skipped.counts(),
         notes: notes(request, &found),
     })

@@ -1,7 +1,6 @@
 //! The RFC's table, and where the time went.
 
 pub(crate) mod failures;
-pub(crate) mod stats;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,6 +13,7 @@ use bagpress_broker::result::Cause;
 use serde::{Deserialize, Serialize};
 
 use crate::gather::Gathered;
+use crate::run_folder::attempts::by_cause;
 use crate::run_folder::folder::{FAILED, RunFolder, SUMMARY, SUMMARY_TEXT};
 use crate::run_folder::inputs::selection::Selected;
 use crate::run_folder::ledger::tally::Split;
@@ -126,77 +126,79 @@ impl Summary {
 
     /// The table for people.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        let mut row = |name: &str, value: String| {
-            // Writing into a string cannot fail.
-            writeln!(text, "{name:<16}{value}").ok();
-        };
-        row("bag", format!("{}  ({}, {})", self.bag, self.codec, self.results));
-        row("makespan", format!("{:.0} ms", self.makespan_ms));
-        let verified = if self.verified { ", every output verified" } else { "" };
-        row(
-            "completed",
-            format!("{}/{}, failed: {}{verified}", self.completed, self.tasks, self.failed),
-        );
-        if let Some(selection) = self.selection {
-            row("selection", selection.to_string());
-        }
-        if self.retried > 0 || self.workers_lost > 0 {
-            row("retried", format!("{} tasks, workers lost: {}", self.retried, self.workers_lost));
-        }
-        if self.duplicates > 0 {
-            row("duplicates", format!("{}, none counted", self.duplicates));
-        }
-        if !self.given_back.is_empty() {
-            row("given back", by_cause(&self.given_back));
-        }
-        row(
-            "task total_ms",
-            format!(
-                "mean {:.2}, p50 {:.2}, p95 {:.2}",
-                self.total_ms_mean, self.total_ms_p50, self.total_ms_p95
-            ),
-        );
-        row(
-            "output/input",
-            format!(
-                "{:.5}  ({} of {} bytes)",
-                self.output_per_input, self.output_bytes, self.input_bytes
-            ),
-        );
-        let ms = |us: u64| us as f64 / 1000.0;
-        let split = &self.split;
-        row(
-            "mean ms",
-            format!(
-                "queue {:.2}, input {:.2}, compress {:.2}, verify {:.2}, transfer {:.2}, commit {:.2}",
-                ms(split.queue_us),
-                ms(split.input_us),
-                ms(split.compress_us),
-                ms(split.verify_us),
-                ms(split.transfer_us),
-                ms(split.commit_us)
-            ),
-        );
-        row("folder", name(&self.folder));
+        let mut rows = Rows::default();
+        rows.add("bag", &format!("{}  ({}, {})", self.bag, self.codec, self.results));
+        rows.add("makespan", &format!("{:.0} ms", self.makespan_ms));
+        self.counts(&mut rows);
+        self.measures(&mut rows);
+        rows.add("folder", &name(&self.folder));
         let listed = &self.failures.first;
         for failure in listed {
-            row("failed task", failure.to_string());
+            rows.add("failed task", &failure.to_string());
         }
         if self.failed > listed.len() as u64 {
             let all = name(Path::new(&self.folder).join(FAILED));
-            row("", format!("and {} more, all in {all}", self.failed - listed.len() as u64));
+            rows.add("", &format!("and {} more, all in {all}", self.failed - listed.len() as u64));
         }
-        text
+        rows.0
+    }
+
+    fn counts(&self, rows: &mut Rows) {
+        let verified = if self.verified { ", every output verified" } else { "" };
+        rows.add(
+            "completed",
+            &format!("{}/{}, failed: {}{verified}", self.completed, self.tasks, self.failed),
+        );
+        if let Some(selection) = self.selection {
+            rows.add("selection", &selection.to_string());
+        }
+        if self.retried > 0 || self.workers_lost > 0 {
+            let lost = self.workers_lost;
+            rows.add("retried", &format!("{} tasks, workers lost: {lost}", self.retried));
+        }
+        if self.duplicates > 0 {
+            rows.add("duplicates", &format!("{}, none counted", self.duplicates));
+        }
+        if !self.given_back.is_empty() {
+            rows.add("given back", &by_cause(&self.given_back));
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    fn measures(&self, rows: &mut Rows) {
+        let Self { total_ms_mean, total_ms_p50, total_ms_p95, .. } = self;
+        rows.add(
+            "task total_ms",
+            &format!("mean {total_ms_mean:.2}, p50 {total_ms_p50:.2}, p95 {total_ms_p95:.2}"),
+        );
+        let Self { output_per_input, output_bytes, input_bytes, split, .. } = self;
+        rows.add(
+            "output/input",
+            &format!("{output_per_input:.5}  ({output_bytes} of {input_bytes} bytes)"),
+        );
+        let parts = [
+            ("queue", split.queue_us),
+            ("input", split.input_us),
+            ("compress", split.compress_us),
+            ("verify", split.verify_us),
+            ("transfer", split.transfer_us),
+            ("commit", split.commit_us),
+        ];
+        let parts = parts.map(|(part, us)| format!("{part} {:.2}", us as f64 / 1000.0));
+        rows.add("mean ms", &parts.join(", "));
     }
 }
 
-/// Counts by cause, for people.
-pub(crate) fn by_cause(counts: &BTreeMap<Cause, u64>) -> String {
-    let counts: Vec<_> = counts.iter().map(|(cause, n)| format!("{cause} {n}")).collect();
-    counts.join(", ")
+/// Rows of a name and a value each.
+#[derive(Default)]
+struct Rows(String);
+
+impl Rows {
+    fn add(&mut self, name: &str, value: &str) {
+        // Writing into a string cannot fail.
+        writeln!(self.0, "{name:<16}{value}").ok();
+    }
 }
 
 fn round(duration: Duration) -> f64 {

@@ -1,11 +1,11 @@
-//! Cancelling a bag: its line says so, its waiting tasks go, and whoever works on it is told.
+//! Cancelling a bag: its line says so, its waiting tasks go, and its workers and its gatherer are told.
 
 use anyhow::Result;
 use bagpress_broker::ids::BagId;
 use bagpress_broker::{BagState, Broker};
 use serde::Serialize;
 
-use crate::status::{known, unknown};
+use crate::status::bag_line::{known, unknown};
 
 /// What a cancelled bag came to.
 #[derive(Debug, Serialize)]

@@ -69,7 +69,7 @@ impl Outputs {
         name.into()
     }
 
-    /// Whether the file at `path` is what this bag would make, or has made, of a file beside it.
+    /// Whether the file at `path` is what this bag would make, or has made, of a file in the same folder.
     pub(crate) fn is_ours(&self, path: &Path, target: &Path, metadata: &Metadata) -> bool {
         let extension = self.codec.extension().as_bytes();
         let bytes = path.as_os_str().as_bytes();

@@ -1,51 +1,16 @@
-//! The files of a bag, found: each is a task, left out and counted, or refused by name.
+//! The files of a bag, found: by walks from what was named, or from a list.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use bagpress_broker::limits;
-use bagpress_broker::result::{Cause, Failed};
-use bagpress_objstore::staging::{Owner, mtime_ns};
 
-use super::InputEntry;
-use super::compressed::is_compressed;
-use super::existing::{Outputs, Verdict};
-use super::folders::FolderEntry;
-use super::left_out::{LeftOut, Why};
+use super::existing::Outputs;
+use super::finder::{Finder, Found};
 use super::lists::Sink;
-use super::refusal::refused;
-use super::roots::Roots;
-use super::selection::{Excluded, Selected, Selection};
-use super::skipped::{Kind, Skipped};
+use super::selection::Selection;
+use super::skipped::Kind;
 use super::{listed, walk};
 use crate::error::Usage;
-
-/// What was found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// How many tasks: files to compress, and what is refused.
-    pub(crate) files: u32,
-    /// Bytes of the files to compress.
-    pub(crate) bytes: u64,
-    /// Bytes of the largest.
-    pub(crate) largest: u64,
-    /// How many of the tasks are refused.
-    pub(crate) refused: u32,
-    /// The first of those, and why.
-    pub(crate) first_refused: Option<String>,
-    /// How many folders are to be made.
-    pub(crate) folders: u64,
-    /// What the outputs are to those that are there.
-    pub(crate) selected: Selected,
-    /// What was left out.
-    pub(crate) skipped: Skipped,
-    /// Whether a folder above anything that is read is closed to others.
-    pub(crate) closed: bool,
-    /// What workers of this machine are to read.
-    pub(crate) roots: Roots,
-}
 
 /// Finds the files of `paths`, or of a list, and hands each to `sink`.
 ///
@@ -62,15 +27,7 @@ pub(crate) fn find(
     own: Option<&Path>,
     sink: &mut dyn Sink,
 ) -> Result<Found> {
-    let mut finder = Finder {
-        excluded: Excluded::new(&selection.exclude)?,
-        left_out: LeftOut::new(own, outputs.as_ref().map(Outputs::root)),
-        skip_compressed: selection.skip_compressed,
-        outputs,
-        sink,
-        found: Found::default(),
-        looked_at: None,
-    };
+    let mut finder = Finder::new(selection, outputs, own, sink)?;
     match &selection.files_from {
         Some(from) => listed::read(&mut finder, from)?,
         None => {
@@ -79,7 +36,7 @@ pub(crate) fn find(
             }
         }
     }
-    let found = finder.found;
+    let found = finder.found();
     // A list may be empty on a quiet day.
     let listed = selection.files_from.is_some();
     let nothing_left =
@@ -96,146 +53,4 @@ pub(crate) fn find(
         ));
     }
     Ok(found)
-}
-
-/// A file that may become a task.
-#[derive(Debug)]
-pub(super) struct Candidate<'a> {
-    /// Its absolute path, without links.
-    pub(super) path: &'a Path,
-    /// As its user called it.
-    pub(super) shown: &'a Path,
-    /// Where its output belongs, without the extension.
-    pub(super) target: PathBuf,
-}
-
-/// Decides about each thing that a walk or a list comes to.
-pub(super) struct Finder<'a> {
-    pub(super) excluded: Excluded,
-    pub(super) left_out: LeftOut,
-    skip_compressed: bool,
-    outputs: Option<Outputs>,
-    sink: &'a mut dyn Sink,
-    found: Found,
-    /// The folder above what is read that was looked at last.
-    looked_at: Option<PathBuf>,
-}
-
-impl Finder<'_> {
-    /// Notes what is read: a file, or a folder with all that is in it.
-    pub(super) fn reads(&mut self, path: &Path) {
-        let folder = path.parent();
-        if !self.found.closed && folder != self.looked_at.as_deref() {
-            let open =
-                |folder: &Path| folder.metadata().is_ok_and(|found| found.mode() & 0o001 != 0);
-            self.found.closed = folder.is_some_and(|folder| !folder.ancestors().all(open));
-            self.looked_at = folder.map(Path::to_owned);
-        }
-        self.found.roots.add(path);
-    }
-
-    /// Leaves something out, and counts it.
-    pub(super) fn skip(&mut self, kind: Kind, shown: &Path) {
-        self.found.skipped.add(kind, shown);
-    }
-
-    /// Leaves a folder out that no walk enters.
-    pub(super) fn leave_out(&mut self, why: Why, shown: &Path) {
-        match why {
-            Why::Own => {}
-            Why::Kind(kind) => self.skip(kind, shown),
-        }
-    }
-
-    /// Takes a regular file, unless there is a reason against it.
-    pub(super) fn take(&mut self, file: &Candidate<'_>, metadata: &Metadata) -> Result<()> {
-        let Candidate { path, shown, ref target } = *file;
-        if self.outputs.as_ref().is_some_and(|outputs| outputs.is_ours(path, target, metadata)) {
-            self.skip(Kind::Ours, shown);
-            return Ok(());
-        }
-        if self.skip_compressed && is_compressed(path) {
-            self.skip(Kind::Compressed, shown);
-            return Ok(());
-        }
-        let mut entry = InputEntry {
-            path: path.to_owned(),
-            target: target.clone(),
-            bytes: metadata.len(),
-            mtime_ns: mtime_ns(metadata),
-            mode: metadata.mode() & 0o7777,
-            inode: metadata.ino(),
-            owner: Some(Owner::of(metadata)),
-            refused: None,
-            replaces: None,
-        };
-        if metadata.len() > limits::INPUT_BYTES_MAX {
-            let why = format!(
-                "it has {} bytes; at most {} are allowed",
-                metadata.len(),
-                limits::INPUT_BYTES_MAX
-            );
-            entry.refused = Some(refused(Cause::InputUnreadable, path, &why));
-            return self.add(shown, &entry);
-        }
-        match &self.outputs {
-            None => {}
-            Some(outputs) => match outputs.judge(path, target, metadata)? {
-                Verdict::New => self.found.selected.new += 1,
-                Verdict::Changed(before) => {
-                    self.found.selected.changed += 1;
-                    entry.replaces = Some(before);
-                }
-                Verdict::UpToDate => {
-                    self.found.selected.up_to_date += 1;
-                    return Ok(());
-                }
-                Verdict::Refused(failed) => entry.refused = Some(failed),
-            },
-        }
-        self.add(shown, &entry)
-    }
-
-    /// Makes a task that fails of what cannot even be looked at.
-    pub(super) fn refuse(&mut self, file: Candidate<'_>, failed: Failed) -> Result<()> {
-        let entry = InputEntry {
-            path: file.path.to_owned(),
-            target: file.target,
-            bytes: 0,
-            mtime_ns: 0,
-            mode: 0,
-            inode: 0,
-            owner: None,
-            refused: Some(failed),
-            replaces: None,
-        };
-        self.add(file.shown, &entry)
-    }
-
-    /// Notes a folder that no output makes.
-    pub(super) fn folder(&mut self, entry: &FolderEntry) -> Result<()> {
-        if self.outputs.is_some() {
-            self.found.folders += 1;
-            self.sink.folder(entry)?;
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, shown: &Path, entry: &InputEntry) -> Result<()> {
-        if self.found.files >= limits::BAG_TASKS_MAX {
-            return Err(Usage::error(
-                format!("there are more than {} files", limits::BAG_TASKS_MAX),
-                "give them to several runs",
-            ));
-        }
-        self.found.files += 1;
-        if let Some(failed) = &entry.refused {
-            self.found.refused += 1;
-            self.found.first_refused.get_or_insert_with(|| failed.message.clone());
-        } else {
-            self.found.bytes += entry.bytes;
-            self.found.largest = self.found.largest.max(entry.bytes);
-        }
-        self.sink.file(shown, entry)
-    }
 }

@@ -76,7 +76,7 @@ impl LeftOut {
         (is_run(path) || is_run_in_the_making(path)).then_some(Why::Kind(Kind::RunFolder))
     }
 
-    /// Whether a folder above `path` is left out. Not for being where the outputs go: who names a file means it, and outputs
+    /// Whether a folder above `path` is left out. Not for being where the outputs go: a file that is named is meant, and outputs
     /// of ours are known by their names.
     pub(crate) fn has_run_above(&mut self, path: &Path) -> Option<Why> {
         let parent = path.parent()?;

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result};
 use bagpress_broker::quote;
 
-use super::find::{Candidate, Finder};
+use super::finder::{Candidate, Finder};
 use super::folders::FolderEntry;
 use super::refusal::unreadable;
 use super::selection::FilesFrom;
@@ -132,11 +132,11 @@ impl Listed<'_, '_> {
     fn sort(&mut self, path: &Path, shown: &Path, target: PathBuf) -> Result<()> {
         let metadata = fs::symlink_metadata(path);
         let is_folder = metadata.as_ref().is_ok_and(fs::Metadata::is_dir);
-        if self.finder.excluded.has_it_or_a_folder_above(&target, is_folder) {
+        if self.finder.excluded().has_it_or_a_folder_above(&target, is_folder) {
             self.finder.skip(Kind::Excluded, shown);
             return Ok(());
         }
-        if let Some(why) = self.finder.left_out.has_run_above(path) {
+        if let Some(why) = self.finder.left_out().has_run_above(path) {
             self.finder.leave_out(why, shown);
             return Ok(());
         }
@@ -157,7 +157,7 @@ impl Listed<'_, '_> {
 
     /// A folder of a list is made, not walked: `find` prints the folders, too.
     fn folder(&mut self, folder: Candidate<'_>, metadata: &fs::Metadata) -> Result<()> {
-        if let Some(why) = self.finder.left_out.has(folder.path, metadata) {
+        if let Some(why) = self.finder.left_out().has(folder.path, metadata) {
             self.finder.leave_out(why, folder.shown);
             return Ok(());
         }

@@ -1,12 +1,13 @@
 //! The files of a bag: found, listed, and looked up by index without being held in memory.
 //!
 //! ```text
-//! walk | listed ─► find: left_out, exclude, compressed, existing ─► lists: inputs.jsonl, folders.jsonl
+//! find ─► walk | listed ─► finder: left_out, exclude, compressed, existing ─► lists: inputs.jsonl, folders.jsonl
 //! ```
 
 pub(crate) mod compressed;
 pub(crate) mod existing;
 pub(crate) mod find;
+pub(crate) mod finder;
 pub(crate) mod folders;
 pub(crate) mod left_out;
 pub(crate) mod listed;

@@ -28,7 +28,7 @@ pub(crate) enum Kind {
     RunFolder,
     /// The folder that receives the outputs.
     OutFolder,
-    /// An output of this bag's, of an earlier run, beside the file it was made from.
+    /// An output of an earlier run of this bag, in the folder of the file that it was made from.
     Ours,
     /// What a glob left out.
     Excluded,

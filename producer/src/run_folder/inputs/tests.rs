@@ -7,7 +7,8 @@ use bagpress_broker::result::Cause;
 use bagpress_objstore::staging::PART_DIR;
 
 use super::existing::Outputs;
-use super::find::{Found, find};
+use super::find::find;
+use super::finder::Found;
 use super::folders::FolderEntry;
 use super::lists::Sink;
 use super::roots::check_roots;

@@ -9,7 +9,7 @@ use bagpress_broker::quote;
 use bagpress_broker::result::Cause;
 use walkdir::{DirEntry, WalkDir};
 
-use super::find::{Candidate, Finder};
+use super::finder::{Candidate, Finder};
 use super::folders::FolderEntry;
 use super::refusal::{refused, unreadable};
 use super::roots::last_component;
@@ -19,10 +19,10 @@ use super::skipped::Kind;
 ///
 /// # Errors
 ///
-/// As [`find`](super::find::find). What cannot be read is a refused task.
+/// As `find`. What cannot be read is a refused task.
 pub(super) fn walk(finder: &mut Finder<'_>, root: &Path) -> Result<()> {
     let name = PathBuf::from(last_component(root)?);
-    // The root itself may be a link, or behind one: who names it means what it leads to, as it is now.
+    // The root itself may be a link, or behind one: a link that is named stands for what it leads to now.
     let absolute = root.canonicalize().or_else(|_| std::path::absolute(root));
     let absolute = absolute.with_context(|| format!("find {}", quote::name(root)))?;
     finder.reads(&absolute);
@@ -34,7 +34,7 @@ pub(super) fn walk(finder: &mut Finder<'_>, root: &Path) -> Result<()> {
         }
     };
     if !metadata.is_dir() {
-        if finder.excluded.has(&name, false) {
+        if finder.excluded().has(&name, false) {
             finder.skip(Kind::Excluded, root);
         } else if metadata.is_file() {
             let file = Candidate { path: &absolute, shown: root, target: name };
@@ -62,7 +62,7 @@ pub(super) fn walk(finder: &mut Finder<'_>, root: &Path) -> Result<()> {
     walk.close(0)
 }
 
-/// A folder whose entries are being walk.
+/// A folder whose entries are being walked.
 struct Open {
     path: PathBuf,
     /// Whether anything is in it that makes an output, or would if it were wanted.
@@ -87,10 +87,10 @@ impl Walk<'_, '_> {
         let relative = entry.path().strip_prefix(self.absolute).unwrap_or(entry.path());
         let (shown, target) = (join(self.root, relative), join(self.name, relative));
         let file_type = entry.file_type();
-        if entry.depth() > 0 && self.finder.excluded.has(relative, file_type.is_dir()) {
+        if entry.depth() > 0 && self.finder.excluded().has(relative, file_type.is_dir()) {
             self.finder.skip(Kind::Excluded, &shown);
             self.has_content();
-            // To turn away from a file would be to turn away from all that is beside it.
+            // To turn away from a file would be to turn away from everything else in its folder.
             return Ok(!file_type.is_dir());
         }
         let file = Candidate { path: entry.path(), shown: &shown, target };
@@ -122,9 +122,9 @@ impl Walk<'_, '_> {
                 return Ok(false);
             }
         };
-        // Who names a run's folder wants what is in it.
+        // A run's folder that is named is meant, with what is in it.
         if entry.depth() > 0
-            && let Some(why) = self.finder.left_out.has(entry.path(), &metadata)
+            && let Some(why) = self.finder.left_out().has(entry.path(), &metadata)
         {
             self.has_content();
             self.finder.leave_out(why, folder.shown);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bagpress_broker::result::TaskResult;
 
-use crate::run_folder::ledger::line::{Entry, decode, encode, seal};
+use super::line::{Entry, decode, encode, seal};
 
 /// Reads a line of the ledger from any bytes: as they are, and as the text of a line whose checksum is
 /// right. Returns whether the latter is believed.

@@ -1,6 +1,5 @@
 //! The outcomes that count, read from a ledger's file: nothing is opened for writing, nothing mended.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -9,37 +8,40 @@ use anyhow::{Context, Result};
 use bagpress_broker::quote::name;
 use bagpress_broker::result::TaskResult;
 
+use super::file::read;
+use super::line::Entry;
+use super::rounds::Rounds;
+use super::tally::Tally;
 use crate::run_folder::folder::{MANIFEST, RunFolder};
-use crate::run_folder::ledger::Bits;
-use crate::run_folder::ledger::line::{Entry, read};
-use crate::run_folder::ledger::tally::Tally;
 
-/// Shows `see` the outcome of each task that has one in the round that counts for it, which `round` says.
-/// A line that cannot be read is passed over.
+/// Shows `see` the outcome of each task that counts by `rounds`, of which none is decided. A line that cannot be read is
+/// passed over.
+///
+/// Blocks: reads the whole file.
 ///
 /// # Errors
 ///
 /// What the system said.
-pub(crate) fn counted(
+pub(super) fn counted(
     file: &File,
-    tasks: u32,
-    round: impl Fn(u32) -> u32,
+    mut rounds: Rounds,
     mut see: impl FnMut(Arc<TaskResult>),
 ) -> io::Result<()> {
-    let mut seen = Bits::new(tasks);
-    read(file, |entry| {
-        let Entry::Outcome(result) = entry else { return };
-        let index = result.index;
-        if index < tasks && result.round == round(index) && !seen.get(index) {
-            seen.set(index, true);
+    let reading = read(file, |_, entry| {
+        let key = entry.key();
+        if let Entry::Outcome(result) = entry
+            && rounds.decide(key)
+        {
             see(result);
         }
-    })
-    .map(drop)
+    });
+    reading.map(drop)
 }
 
-/// As [`counted`], of a ledger that another process may be writing, and sums the outcomes up. One that is
-/// not there has none.
+/// Shows `see` the outcome of each task that counts, in a ledger that another process may be writing, and sums the outcomes
+/// up. One that is not there has none.
+///
+/// Blocks: reads the whole file twice.
 ///
 /// # Errors
 ///
@@ -55,21 +57,11 @@ pub(crate) fn outcomes(
 }
 
 fn outcomes_of(file: &File, tasks: u32, mut see: impl FnMut(&TaskResult)) -> io::Result<Tally> {
-    let mut tally = Tally::default();
-    let mut rounds = HashMap::new();
-    read(file, |entry| {
-        // The line that began a round may be lost: the highest counts all the same.
-        let (index, round) = match entry {
-            Entry::Begun { index, round, .. } => (index, round),
-            Entry::Outcome(result) => (result.index, result.round),
-        };
-        if round > 0 {
-            let highest = rounds.entry(index).or_insert(round);
-            *highest = round.max(*highest);
-        }
+    let (mut tally, mut rounds) = (Tally::default(), Rounds::new(tasks));
+    read(file, |_, entry| {
+        rounds.note(entry.key());
     })?;
-    let round = |index: u32| rounds.get(&index).copied().unwrap_or(0);
-    counted(file, tasks, round, |result| {
+    counted(file, rounds, |result| {
         tally.add(&result, 0);
         see(&result);
     })?;

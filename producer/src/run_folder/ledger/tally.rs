@@ -4,7 +4,7 @@ use bagpress_broker::result::{Outcome, TaskResult, Times};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::summary::failures::Failure;
+use super::failure::Failure;
 
 /// Failures that a summary lists one by one.
 const FAILURES_LISTED: usize = 20;

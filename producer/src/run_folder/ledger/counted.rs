@@ -1,0 +1,122 @@
+//! What the lines of a ledger come to, as far as it is needed at hand. Knows no file.
+
+use std::collections::HashMap;
+
+use bagpress_broker::result::{Cause, FileId, Outcome, TaskResult};
+
+use super::bits::Bits;
+use super::line::{Entry, InputNow, Key};
+use super::rounds::Rounds;
+use super::tally::Tally;
+
+/// What is counted so far: 8 bytes and 2 bits a task, and more of the few that were begun anew.
+#[derive(Debug)]
+pub(super) struct Counted {
+    rounds: Rounds,
+    /// Of the tasks that are decided, those that failed.
+    failed: Bits,
+    /// Where the line of a decided task's outcome begins in the file, in bytes.
+    places: Vec<u64>,
+    /// The files that got the names of outputs, as far as they were not found to be others since.
+    files: HashMap<u32, FileId>,
+    /// Inputs that are taken as they were when a round began.
+    inputs: HashMap<u32, InputNow>,
+    tally: Tally,
+}
+
+impl Counted {
+    pub(super) fn new(tasks: u32) -> Self {
+        Self::of(Rounds::new(tasks), tasks)
+    }
+
+    fn of(rounds: Rounds, tasks: u32) -> Self {
+        Self {
+            rounds,
+            failed: Bits::new(tasks),
+            places: vec![0; tasks as usize],
+            files: HashMap::new(),
+            inputs: HashMap::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Nothing counted, and every round known: to read all lines again, as an outcome that counts no more cannot be taken
+    /// out of the sums.
+    pub(super) fn uncounted(&self, tasks: u32) -> Self {
+        let inputs = self.inputs.clone();
+        Self { inputs, ..Self::of(self.rounds.undecided(), tasks) }
+    }
+
+    /// Takes the place of `before`, which has counted the same lines when they came.
+    pub(super) fn replace(mut self, before: &mut Self) {
+        self.tally.keep_commit_times(&before.tally);
+        *before = self;
+    }
+
+    /// Counts a line that begins at byte `at`; `commit_us` says how long its result was on its way.
+    pub(super) fn see(&mut self, at: u64, entry: &Entry, commit_us: u64) {
+        let key = entry.key();
+        let is_new_round = self.rounds.note(key);
+        match entry {
+            Entry::Begun { index, input, .. } => {
+                if let Some(input) = input.filter(|_| is_new_round) {
+                    self.inputs.insert(*index, input);
+                }
+            }
+            Entry::Outcome(result) => {
+                if self.rounds.has_begun(result.index) {
+                    self.note_file(result);
+                }
+                if self.rounds.decide(key) {
+                    self.failed.set(result.index, matches!(result.outcome, Outcome::Failed(_)));
+                    if let Some(place) = self.places.get_mut(result.index as usize) {
+                        *place = at;
+                    }
+                    self.tally.add(result, commit_us);
+                }
+            }
+        }
+    }
+
+    /// Notes which file got the name of a task's output.
+    fn note_file(&mut self, result: &TaskResult) {
+        match (&result.outcome, result.file) {
+            (Outcome::Done(_), Some(file)) => drop(self.files.insert(result.index, file)),
+            // What has the name now is another's, whatever had it before.
+            (Outcome::Failed(failed), _) if failed.cause == Cause::OutputExists => {
+                self.files.remove(&result.index);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn rounds(&self) -> &Rounds {
+        &self.rounds
+    }
+
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    pub(super) fn is_done(&self, index: u32) -> bool {
+        self.rounds.is_decided(index) && !self.failed.get(index)
+    }
+
+    pub(super) fn is_failed(&self, index: u32) -> bool {
+        self.rounds.is_decided(index) && self.failed.get(index)
+    }
+
+    /// Where the outcome of a task is in the file, if it has one in this round or a later one.
+    pub(super) fn place(&self, (index, round): Key) -> Option<u64> {
+        let is_there = self.rounds.is_decided(index) && self.rounds.of(index) >= round;
+        self.places.get(index as usize).copied().filter(|_| is_there)
+    }
+
+    pub(super) fn file(&self, index: u32) -> Option<FileId> {
+        self.files.get(&index).copied()
+    }
+
+    pub(super) fn inputs(&self) -> &HashMap<u32, InputNow> {
+        &self.inputs
+    }
+}

@@ -1,0 +1,81 @@
+//! A specification from a request and the files that were found for it. No I/O but the clock.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use bagpress_broker::ids::{BagId, RunName};
+use bagpress_broker::limits;
+use bagpress_broker::result::wall_clock_us;
+use bagpress_codec::Digest;
+
+use crate::run_folder::inputs::finder::Found;
+use crate::run_folder::specification::{Data, Specification};
+use crate::submit::request::{Generated, Request};
+
+/// The specification of a bag of `files`, whose list has that digest, or of a generated bag.
+///
+/// # Errors
+///
+/// If the codec cannot be made; if a bag of files comes without them.
+pub(crate) fn specify(
+    request: &Request,
+    name: &RunName,
+    out: Option<PathBuf>,
+    files: Option<(&Found, Digest)>,
+) -> Result<Specification> {
+    let codec = request.codec()?;
+    let (data, tasks, input_bytes) = match (&request.generated, files) {
+        (Some(generated), _) => {
+            let Generated { tasks, bytes, data, seed } = *generated;
+            (Data::Generated { data, seed, bytes }, tasks, bytes.saturating_mul(u64::from(tasks)))
+        }
+        (None, Some((found, list))) => (
+            Data::Files { list, largest: found.largest, roots: found.roots.clone() },
+            found.files,
+            found.bytes,
+        ),
+        (None, None) => anyhow::bail!("a bag of files needs its list"),
+    };
+    let stats_by_default = request.generated.is_some() && tasks <= limits::STATS_FILES_MAX;
+    Ok(Specification {
+        v: limits::WIRE_VERSION,
+        bag: BagId::new(name),
+        name: name.clone(),
+        pool: request.pool.clone(),
+        codec,
+        library: codec.library(),
+        delivery: request.delivery,
+        results: request.results,
+        verify: request.verify,
+        transfer: request.transfer,
+        attempts: request.attempts,
+        tasks,
+        input_bytes,
+        data,
+        out,
+        get: request.get,
+        keep_inputs: request.keep_inputs,
+        stats: request.stats.unwrap_or(stats_by_default),
+        created_us: wall_clock_us(),
+        selection: files.filter(|_| request.selects()).map(|(found, _)| found.selected),
+    })
+}
+
+/// What a user is told of how the files were chosen.
+pub(crate) fn notes(request: &Request, found: &Found) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !found.skipped.is_empty() {
+        notes.push(format!("skipped: {}", found.skipped));
+    }
+    if request.selects() {
+        notes.push(found.selected.to_string());
+    }
+    if let Some(first) = &found.first_refused {
+        let rest = match found.refused {
+            1 => String::new(),
+            refused => format!(", and {} more", refused - 1),
+        };
+        notes.push(format!("will fail: {first}{rest}"));
+    }
+    notes
+}

@@ -1,0 +1,95 @@
+//! Removing a bag: what it made on the broker and in its run folder, and nothing else; or only looking what
+//! that would be.
+
+mod kept;
+mod run_folder;
+
+use anyhow::{Context, Result};
+use bagpress_broker::ids::BagId;
+use bagpress_broker::{BagState, Broker, limits};
+use tokio::time::{Instant, sleep};
+
+pub use self::kept::{How, Kept, Removed};
+pub use self::run_folder::folder;
+use crate::claim::buckets::open_bucket;
+use crate::claim::lease;
+use crate::error::Usage;
+use crate::run_folder::lock::GatherLock;
+use crate::status::bag_line::unknown;
+
+/// Removes what a broker holds of a bag. A bag that somebody gathers is left alone, unless it was
+/// cancelled, or `force` cancels it.
+///
+/// # Errors
+///
+/// [`Usage`] if it is being gathered, or there is no such bag; if the broker does not answer.
+pub async fn from_broker(
+    broker: &Broker,
+    bag: &BagId,
+    lock: Option<&GatherLock>,
+    how: How,
+) -> Result<Removed> {
+    let found = broker.find_bag(bag).await?;
+    let traces = broker.traces().await?.remove(bag);
+    if found.line.is_none() && found.unreadable.is_none() && traces.is_none() {
+        return Err(unknown(bag));
+    }
+    let cancelled = found.line.as_ref().is_some_and(|line| line.state == BagState::Cancelled);
+    if !how.force && !cancelled {
+        lease::expect_unheld(broker, bag, lock).await?;
+    }
+    let mut removed = Removed::of(bag, how);
+    let traces = traces.map_or(0, |traces| traces.messages);
+    removed.messages = traces + u64::from(found.line.is_some() || found.unreadable.is_some());
+    if how.dry_run {
+        removed.buckets = broker.buckets(bag).await?;
+        return Ok(removed);
+    }
+    let over = found.line.as_ref().is_none_or(|line| line.state == BagState::Finished);
+    if !over {
+        // Its gatherer and its workers end with it: nothing of it may be written after its removal.
+        broker.cancel_bag(bag).await?;
+    }
+    released(broker, bag).await?;
+    for name in broker.buckets(bag).await? {
+        open_bucket(broker, &name)?
+            .delete()
+            .await
+            .with_context(|| format!("remove the bucket {name}"))?;
+        removed.buckets.push(name);
+    }
+    // Cancelling has removed some of them, and results may have come since they were counted.
+    removed.messages = removed.messages.max(broker.remove_bag(bag).await?);
+    Ok(removed)
+}
+
+/// Waits until nobody gathers the bag and no worker holds a task of it.
+async fn released(broker: &Broker, bag: &BagId) -> Result<()> {
+    let deadline = Instant::now() + limits::RELEASED_WITHIN;
+    loop {
+        let gatherer = broker.find_bag(bag).await?.line.and_then(|line| line.gatherer);
+        let gatherer = gatherer.filter(|gatherer| !gatherer.is_dead());
+        let workers = broker.workers(limits::WORKERS_ANSWER_WITHIN).await?;
+        let holders: Vec<_> = workers
+            .iter()
+            .filter(|(_, stats)| {
+                stats.held.get(bag.as_str()).is_some_and(|held| !held.deliveries.is_empty())
+            })
+            .map(|(id, stats)| format!("worker {id} on {}/{}", stats.host, stats.pid))
+            .collect();
+        if gatherer.is_none() && holders.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            // A dead gatherer cannot let go; what still works on a cancelled bag must be named.
+            if holders.is_empty() {
+                return Ok(());
+            }
+            return Err(Usage::error(
+                format!("the bag is still held by {}", holders.join(", ")),
+                "stop them, or wait until they are done, and remove it again",
+            ));
+        }
+        sleep(limits::RETRY_WAIT).await;
+    }
+}
