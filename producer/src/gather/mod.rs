@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::claim::buckets::output_bucket;
-use crate::claim::lease::Lease;
+use crate::claim::lease::BagLease;
 use crate::claim::line::begun_line;
 use crate::claim::requirements::require;
 use crate::deliver::dispatch::Dispatch;
@@ -110,9 +110,9 @@ pub async fn gather(
 ) -> Result<Gathered> {
     let specification = plan.specification.clone();
     let lease = if require(broker, &specification).await? {
-        Lease::take(broker, lock, begun_line(&plan), options.resume).await?
+        BagLease::take(broker, lock, begun_line(&plan), options.resume).await?
     } else {
-        Lease::of_the_lock_alone(broker, lock)
+        BagLease::of_the_lock_alone(broker, lock)
     };
     let begun = begun_line(&plan);
     let mut gathering = match Gathering::start(broker, folder, plan, options, lease.clone()).await {
@@ -151,7 +151,7 @@ pub(crate) struct Gathering {
     pub(crate) outcomes: Outcomes,
     pub(crate) watch: Watch,
     pub(crate) watching: tokio::task::JoinHandle<()>,
-    pub(crate) lease: Lease,
+    pub(crate) lease: BagLease,
     pub(crate) listening: tokio::task::JoinHandle<()>,
     /// Input bytes and tasks that were done before.
     pub(crate) before: (u64, u64),
@@ -193,7 +193,7 @@ impl Gathering {
         folder: &RunFolder,
         plan: BagPlan,
         mut options: Options,
-        lease: Lease,
+        lease: BagLease,
     ) -> Result<Self> {
         let specification = plan.specification.clone();
         let parts = open_parts(folder, &specification).await?;

@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use crate::claim::buckets::open_bucket;
-use crate::claim::lease;
+use crate::claim::holder;
 use crate::error::Usage;
 use crate::run_folder::folder::{
     ATTEMPTS, FAILED, FOLDERS, INPUTS, LOCK, LOGS, MANIFEST, RESULTS, RunFolder, SERVER,
@@ -112,7 +112,7 @@ pub async fn from_broker(
     }
     let cancelled = found.line.as_ref().is_some_and(|line| line.state == BagState::Cancelled);
     if !how.force && !cancelled {
-        lease::expect_unheld(broker, bag, lock).await?;
+        holder::expect_unheld(broker, bag, lock).await?;
     }
     let mut removed = Removed::of(bag, how);
     let traces = traces.map_or(0, |traces| traces.messages);
