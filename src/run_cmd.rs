@@ -9,8 +9,9 @@ use bagpress_broker::quote::name;
 use bagpress_broker::server::remove_store;
 use bagpress_broker::{Address, Patience, Role};
 use bagpress_codec::Codec;
-use bagpress_producer::gather::{Gathered, Options, open_plan};
+use bagpress_producer::gather::{Gathered, Options};
 use bagpress_producer::local::{self, Cluster};
+use bagpress_producer::open_plan;
 use bagpress_producer::run::{Generated, Preparation, Prepared, Request, prepare};
 use bagpress_producer::{
     Cancelled, GatherLock, RunFolder, Specification, Summary, Usage, message, wait_for_streams,

@@ -26,6 +26,7 @@ pub use run_folder::folder::RunFolder;
 #[cfg(feature = "testing")]
 pub use run_folder::ledger::read_back;
 pub use run_folder::lock::GatherLock;
+pub use run_folder::plan::{BagPlan, open_plan};
 pub use run_folder::specification::{Data, Specification};
 pub use run_folder::trust::Trust;
 pub use status::task as task_status;

@@ -2,4 +2,5 @@
 
 pub(crate) mod input_again;
 pub(crate) mod rebuild;
+pub(crate) mod repair;
 pub(crate) mod verify;

@@ -5,39 +5,37 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use bagpress_broker::descriptor::ResultPath;
-use bagpress_broker::result::{
-    Cause, Done, Failed, FileId, Outcome, Place, TaskResult, wall_clock_us,
-};
-use bagpress_broker::{Followed, limits, quote, subjects};
-use bagpress_objstore::beneath::Dir;
+use anyhow::{Context, Error, Result};
+use bagpress_broker::result::{TaskResult, wall_clock_us};
+use bagpress_broker::{Followed, limits, quote};
 use bagpress_objstore::object_ref::Bucket;
-use bagpress_objstore::staging::{Parts, Placed, Plan as _, Receiver, Syncer};
-use bagpress_objstore::{Trouble, said};
+use bagpress_objstore::staging::{Parts, Plan as _, Syncer};
+use bagpress_objstore::{Trouble, trouble};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 use tracing::{info, warn};
 
-use crate::deliver::handed::PRODUCER;
-use crate::gather::fetch::Fate;
+use crate::error::Unwritable;
+use crate::gather::fetch::{Fate, fetch};
+use crate::gather::judge::{by_its_name, key_of, lost_its_input, misfit};
+use crate::gather::place::{Placing, fails};
+use crate::gather::stats_writer::StatsWriter;
+use crate::run_folder::ledger::Key;
 use crate::run_folder::ledger::line::Entry;
 use crate::run_folder::plan::BagPlan;
-use crate::run_folder::specification::Data;
-use crate::summary::stats::write_stats;
 
-/// Turns committed results into counted outcomes.
-#[derive(Debug)]
+/// Turns committed results into counted outcomes. Cheap to clone.
+#[derive(Debug, Clone)]
 pub(crate) struct Acceptor {
-    pub(crate) plan: BagPlan,
-    pub(crate) parts: Option<(Arc<Parts>, Syncer)>,
-    pub(crate) bucket: Option<Bucket>,
-    pub(crate) stats: Option<Dir>,
-    /// The stats files being written.
-    pub(crate) writing: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    plan: BagPlan,
+    /// Where outputs become files, if they do.
+    parts: Option<(Arc<Parts>, Syncer)>,
+    /// Where objects are, if outputs travel as such.
+    bucket: Option<Bucket>,
+    stats: Option<Arc<StatsWriter>>,
     /// The highest round that any gatherer of the bag had begun before this one: there are no results of later ones.
-    pub(crate) rounds: u32,
+    rounds: u32,
 }
 
 /// What became of a batch.
@@ -56,55 +54,46 @@ pub(crate) struct Accepted {
     pub(crate) aside: Vec<PathBuf>,
 }
 
-/// What became of outputs that were to get their names.
-#[derive(Debug, Default)]
-struct Placing {
-    /// To be counted: done, or failed as they could not get them.
-    counted: Vec<Arc<TaskResult>>,
-    lost: Vec<u32>,
-    aside: Vec<PathBuf>,
-    moved: bool,
-    /// Whose part files nobody needs once they are counted.
-    sweep: Vec<(u32, u32)>,
-}
-
 impl Acceptor {
+    /// `rounds`: the highest round that any gatherer of the bag had begun before this one.
+    pub(crate) fn new(
+        plan: BagPlan,
+        parts: Option<(Arc<Parts>, Syncer)>,
+        bucket: Option<Bucket>,
+        stats: Option<StatsWriter>,
+        rounds: u32,
+    ) -> Self {
+        Self { plan, parts, bucket, stats: stats.map(Arc::new), rounds }
+    }
+
+    /// The bucket of the outputs, if they travel as objects.
+    pub(crate) fn bucket(&self) -> Option<&Bucket> {
+        self.bucket.as_ref()
+    }
+
+    /// Where the outputs stay, if they become no files here.
+    pub(crate) fn output_bucket(&self) -> Option<&Bucket> {
+        self.bucket.as_ref().filter(|_| self.parts.is_none())
+    }
+
+    fn parts(&self) -> Option<&Arc<Parts>> {
+        self.parts.as_ref().map(|(parts, _)| parts)
+    }
+
     /// Accepts a batch. Safe to repeat after an error.
     ///
     /// # Errors
     ///
     /// If the disk or the broker does not take part now.
-    pub(crate) async fn accept(&self, batch: Vec<Followed>) -> Result<Accepted> {
-        let (batch, later) = self.begin_unknown(batch).context("begin rounds")?;
-        let (batch, more) = self.that_fits(batch)?;
+    pub(crate) async fn accept(self, batch: Vec<Followed>) -> Result<Accepted> {
+        let (batch, later) = self.begin_unknown(batch).await.context("begin rounds")?;
+        let (batch, mut more) = self.split_by_space(batch).await?;
+        more.extend(later);
         let mut accepted = Accepted { later: more, ..Accepted::default() };
-        accepted.later.extend(later);
-        let mut results = Vec::new();
-        for followed in batch {
-            match followed.result {
-                Ok(result) if !self.plan.ledger.is_open((result.index, result.round)) => {}
-                Ok(result) if let Some(why) = self.misfit(&result) => {
-                    warn!(index = result.index, why, "a result cannot be right, task is run again");
-                    accepted.lost.push(result.index);
-                }
-                Ok(result) if self.lost_its_input(&result) => {
-                    warn!(index = result.index, "the broker lost an input, it is put again");
-                    accepted.lost_inputs.push(result.index);
-                }
-                Ok(result) => results.push(result),
-                Err((index, round, why)) => {
-                    if self.plan.ledger.is_open((index, round)) {
-                        warn!(
-                            index,
-                            round, why, "committed result not readable, task is run again"
-                        );
-                        accepted.lost.push(index);
-                    }
-                }
-            }
-        }
+        let results = self.sort(batch, &mut accepted);
+        let (bucket, parts) = (self.bucket(), self.parts().map(Arc::as_ref));
         let fetching: Vec<BoxFuture<'_, Result<Fate>>> =
-            results.iter().map(|result| self.fetch(result).boxed()).collect();
+            results.iter().map(|result| fetch(result, bucket, parts).boxed()).collect();
         let fates: Vec<_> =
             stream::iter(fetching).buffered(limits::OBJECTS_FETCHED).collect().await;
         let (mut fetched, mut failed, mut sweep) = (Vec::new(), Vec::new(), Vec::new());
@@ -128,16 +117,44 @@ impl Acceptor {
         Ok(accepted)
     }
 
+    /// The results that may count; what became of the others is added to `accepted`.
+    fn sort(&self, batch: Vec<Followed>, accepted: &mut Accepted) -> Vec<Arc<TaskResult>> {
+        let (ledger, specification) = (&self.plan.ledger, &self.plan.specification);
+        let mut results = Vec::new();
+        for followed in batch {
+            let (index, round) = key_of(&followed);
+            if !ledger.is_open((index, round)) {
+                continue;
+            }
+            match followed.result {
+                Ok(result) if let Some(why) = misfit(specification, &result) => {
+                    warn!(index, why, "a result cannot be right, task is run again");
+                    accepted.lost.push(index);
+                }
+                Ok(result) if lost_its_input(specification, &result) => {
+                    warn!(index, "the broker lost an input, it is put again");
+                    accepted.lost_inputs.push(index);
+                }
+                Ok(result) => results.push(result),
+                Err((_, _, why)) => {
+                    warn!(index, round, why, "committed result not readable, task is run again");
+                    accepted.lost.push(index);
+                }
+            }
+        }
+        results
+    }
+
     /// What can be accepted now, and what must wait for it.
     ///
     /// A round that this ledger does not know was begun in another folder, or its line was lost. Its
     /// result begins it here too, after everything of known rounds and as long as the task is not done:
     /// it would never be read again, and no other result of that round can be committed. One of a round that nobody began
     /// is believed no more than its worker may begin one; when the round is begun here, all are read again.
-    fn begin_unknown(&self, batch: Vec<Followed>) -> io::Result<(Vec<Followed>, Vec<Followed>)> {
-        let ledger = &self.plan.ledger;
+    async fn begin_unknown(&self, batch: Vec<Followed>) -> Result<(Vec<Followed>, Vec<Followed>)> {
+        let ledger = self.plan.ledger.clone();
         let unknown = |followed: &Followed| {
-            let (index, round) = id_of(followed);
+            let (index, round) = key_of(followed);
             index < self.plan.specification.tasks
                 && round > ledger.round(index)
                 && round <= self.rounds.max(ledger.highest_round())
@@ -148,73 +165,30 @@ impl Acceptor {
             return Ok((now, later));
         }
         let mut lowest = BTreeMap::new();
-        for (index, round) in later.iter().map(id_of) {
+        for (index, round) in later.iter().map(key_of) {
             let entry = lowest.entry(index).or_insert(round);
             *entry = round.min(*entry);
         }
-        let begun: Vec<_> = lowest.into_iter().collect();
+        let begun: Vec<Key> = lowest.into_iter().collect();
         info!(tasks = begun.len(), "results of rounds that were not begun here");
-        ledger.begin_rounds(&begun, &HashMap::new())?;
+        let writing = ledger.clone();
+        spawn_blocking(move || writing.begin_rounds(&begun, &HashMap::new())).await??;
         let (later, now) = later.into_iter().partition(unknown);
         Ok((now, later))
     }
 
-    /// Why a result cannot be right, by what the bag is: its bytes would be where nobody looks, or be nowhere.
-    fn misfit(&self, result: &TaskResult) -> Option<&'static str> {
-        let specification = &self.plan.specification;
-        let done = result.done()?;
-        if !result.fits(&specification.codec, specification.results) {
-            return Some("its output is where none of this bag can be");
-        }
-        if let Data::Generated { bytes, .. } = specification.data
-            && done.input_bytes != bytes
-        {
-            return Some("its input has another size");
-        }
-        let most = specification.codec.output_bytes_max(done.input_bytes);
-        (done.output_bytes > most).then_some("its output is larger than any of its codec")
-    }
-
-    /// Whether a worker found no input where we had put one, which the next round does again. What became of a
-    /// file is known here, and another's failure.
-    fn lost_its_input(&self, result: &TaskResult) -> bool {
-        let specification = &self.plan.specification;
-        matches!(&result.outcome, Outcome::Failed(failed) if failed.cause == Cause::InputMissing)
-            && result.worker != PRODUCER
-            && specification.results == ResultPath::Objects
-            && matches!(specification.data, Data::Files { .. })
-    }
-
-    /// What of a batch there is room for where objects become files, and the rest.
-    fn that_fits(&self, batch: Vec<Followed>) -> io::Result<(Vec<Followed>, Vec<Followed>)> {
-        let (Some((parts, _)), Some(_)) = (&self.parts, &self.bucket) else {
+    /// What of a batch the disk has space for where objects become files, and the rest.
+    async fn split_by_space(&self, batch: Vec<Followed>) -> Result<(Vec<Followed>, Vec<Followed>)> {
+        let (Some(parts), Some(_)) = (self.parts().cloned(), &self.bucket) else {
             return Ok((batch, Vec::new()));
         };
-        let (mut bytes, mut too_large) = (0_u64, None);
-        let (now, later): (Vec<_>, Vec<_>) = batch.into_iter().partition(|followed| {
-            let (index, round) = id_of(followed);
-            let result = followed.result.as_ref().ok();
-            // No room is waited for that nothing can take.
-            let may = |r: &&Arc<TaskResult>| {
-                self.plan.ledger.is_open((index, round)) && self.misfit(r).is_none()
-            };
-            let done = result.filter(may).and_then(|result| result.done());
-            let more = done.map_or(0, |done| done.output_bytes);
-            let fits = more == 0 || parts.lacks(bytes.saturating_add(more)).is_none();
-            if fits {
-                bytes = bytes.saturating_add(more);
-            } else {
-                too_large.get_or_insert((index, more));
-            }
-            fits
+        let plan = self.plan.clone();
+        let under_way = parts.begin();
+        let splitting = spawn_blocking(move || {
+            let _under_way = under_way;
+            split_by_space(&plan, &parts, batch)
         });
-        if let (true, Some((index, bytes))) = (now.is_empty(), too_large) {
-            let name = self.plan.target(index).map(|target| quote::name(target.path));
-            let why = parts.full(bytes).unwrap_or_else(|| "disk full".to_owned());
-            let text = format!("{}: {why}", name.unwrap_or_default());
-            return Err(io::Error::new(io::ErrorKind::StorageFull, text));
-        }
-        Ok((now, later))
+        Ok(splitting.await??)
     }
 
     /// Gives every output of the batch its final name, durably.
@@ -269,138 +243,61 @@ impl Acceptor {
         });
         let results = counting.await.context("append to the ledger")?;
         let results = results.context("append to the ledger")?;
-        if let Some(folder) = &self.stats {
-            self.write_stats_beside(folder.clone(), results.clone()).await;
+        if let Some(stats) = &self.stats {
+            stats.write(results.clone()).await;
         }
         Ok(results)
     }
 
-    /// Writes the stats files beside the next batch; waits for those of the last one.
-    async fn write_stats_beside(&self, folder: Dir, results: Vec<Arc<TaskResult>>) {
-        let codec = self.plan.specification.codec.to_string();
-        let mut writing = self.writing.lock().await;
-        if let Some(before) = writing.take()
-            && let Err(error) = before.await
-        {
-            warn!(%error, "stats files not written");
-        }
-        *writing = Some(spawn_blocking(move || {
-            for result in &results {
-                write_stats(&folder, &codec, result);
-            }
-        }));
-    }
-
     /// Waits for the last stats files.
     pub(crate) async fn finish(&self) {
-        if let Some(last) = self.writing.lock().await.take()
-            && let Err(error) = last.await
-        {
-            warn!(%error, "stats files not written");
+        if let Some(stats) = &self.stats {
+            stats.finish().await;
         }
     }
-}
 
-/// A result as it counts: its object has its own name by now.
-fn by_its_name(result: Arc<TaskResult>) -> Arc<TaskResult> {
-    let beside = |done: &Done| matches!(&done.place, Place::Object { object, .. } if subjects::is_beside(object));
-    if !result.done().is_some_and(beside) {
-        return result;
-    }
-    let mut named = Arc::unwrap_or_clone(result);
-    if let Outcome::Done(Done { place: Place::Object { object, .. }, .. }) = &mut named.outcome {
-        *object = subjects::output_name(named.index);
-    }
-    Arc::new(named)
-}
-
-/// The index and round of a result that was followed.
-fn id_of(followed: &Followed) -> (u32, u32) {
-    match &followed.result {
-        Ok(result) => (result.index, result.round),
-        Err((index, round, _)) => (*index, *round),
+    /// What an error ends the run with that is neither a task's own nor passes.
+    pub(crate) fn ends_the_run(&self, error: &Error) -> Option<Unwritable> {
+        let panicked = error.chain().any(<dyn std::error::Error>::is::<JoinError>);
+        let met = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+        let means = |error| self.parts().map_or_else(|| trouble(error), |p| p.trouble(error));
+        let ends = panicked || met.is_some_and(|error| means(error) != Trouble::Passes);
+        let gone = || self.parts().and_then(|parts| parts.gone());
+        ends.then(|| Unwritable(gone().unwrap_or_else(|| format!("{error:#}"))))
     }
 }
 
-impl Placing {
-    /// Gives one output its name, or finds out why it cannot have it.
-    ///
-    /// # Errors
-    ///
-    /// What is not that output's own: nothing was decided about it.
-    fn place(&mut self, plan: &BagPlan, parts: &Parts, result: Arc<TaskResult>) -> io::Result<()> {
-        let Some(done) = result.done().filter(|done| done.place != Place::Nothing) else {
-            self.counted.push(result);
-            return Ok(());
+/// Blocks: asks the file system for its free space.
+fn split_by_space(
+    plan: &BagPlan,
+    parts: &Parts,
+    batch: Vec<Followed>,
+) -> io::Result<(Vec<Followed>, Vec<Followed>)> {
+    let (mut bytes, mut too_large) = (0_u64, None);
+    let (now, later): (Vec<_>, Vec<_>) = batch.into_iter().partition(|followed| {
+        let key = key_of(followed);
+        let result = followed.result.as_ref().ok();
+        // Nothing waits for space that nobody will take.
+        let may = |r: &&Arc<TaskResult>| {
+            plan.ledger.is_open(key) && misfit(&plan.specification, r).is_none()
         };
-        let target = plan.target(result.index)?;
-        let name = || quote::name(parts.root().join(&target.path));
-        let (id, execution, digest) = (result.id(), &result.execution, &done.output_digest);
-        let key = (result.index, result.round);
-        let placed = match parts.holds(key, execution, done.output_bytes, digest) {
-            Ok(true) => parts.place(&id, execution, &target, digest),
-            // Its worker never closed it, or says that it is something else.
-            Ok(false) => Ok(Placed::Lost),
-            Err(error) => Err(error),
-        };
-        let why = match placed {
-            Ok(Placed::Named) => None,
-            Ok(Placed::Instead(aside)) => {
-                self.aside.push(aside);
-                None
-            }
-            Ok(Placed::Lost) if parts.gone().is_some() => {
-                return Err(io::ErrorKind::NotFound.into());
-            }
-            Ok(Placed::Lost) => {
-                warn!(index = result.index, "the output's bytes are gone, task is run again");
-                self.lost.push(result.index);
-                return Ok(());
-            }
-            Ok(Placed::Taken) => {
-                let text = format!("{} is there, and this bag did not make it", name());
-                Some(Failed::new(Cause::OutputExists, text))
-            }
-            Err(error) if parts.trouble(&error) == Trouble::Own => {
-                let text = format!("{}: {}", name(), said(&error));
-                Some(Failed::new(Cause::OutputUnwritable, text))
-            }
-            Err(error) => return Err(error),
-        };
-        let file = || {
-            let named = parts.outputs().metadata(&target.path).ok()?;
-            FileId::of(&named)
-        };
-        self.moved = true;
-        if why.is_some() || result.attempt > 1 {
-            self.sweep.push((result.index, result.round));
+        let done = result.filter(may).and_then(|result| result.done());
+        let more = done.map_or(0, |done| done.output_bytes);
+        let fits = more == 0 || parts.lacks(bytes.saturating_add(more)).is_none();
+        if fits {
+            bytes = bytes.saturating_add(more);
+        } else {
+            too_large.get_or_insert((key.0, more));
         }
-        self.counted.push(match why {
-            Some(why) => fails(&result, why),
-            None => Arc::new(TaskResult { file: file(), ..(*result).clone() }),
-        });
-        Ok(())
+        fits
+    });
+    if let (true, Some((index, bytes))) = (now.is_empty(), too_large) {
+        let name = plan.target(index).map(|target| quote::name(target.path));
+        let why = parts.full(bytes).unwrap_or_else(|| "disk full".to_owned());
+        let text = format!("{}: {why}", name.unwrap_or_default());
+        return Err(io::Error::new(io::ErrorKind::StorageFull, text));
     }
-}
-
-/// The outcome of an execution whose output has no place: the gatherer's own finding, in the place of what its worker
-/// committed.
-fn fails(result: &TaskResult, why: Failed) -> Arc<TaskResult> {
-    warn!(index = result.index, cause = %why.cause, error = why.message, "an output has no place");
-    let outcome = Outcome::Failed(why);
-    Arc::new(TaskResult { outcome, descriptor: None, ..result.clone() })
-}
-
-/// What makes files durable, shared with the receiver of uploads where there is one.
-///
-/// # Errors
-///
-/// If no thread can be started.
-pub(crate) fn syncer_of(parts: &Arc<Parts>, receiver: Option<&Receiver>) -> Result<Syncer> {
-    match receiver {
-        Some(receiver) => Ok(receiver.syncer().clone()),
-        None => Syncer::start(parts.clone()).context("start the sync thread"),
-    }
+    Ok((now, later))
 }
 
 const _: () = assert!(limits::GATHER_BATCH >= limits::OBJECTS_FETCHED);

@@ -85,6 +85,7 @@ fn specification() -> Specification {
 struct Run {
     folder: tempfile::TempDir,
     parts: Arc<Parts>,
+    plan: BagPlan,
     acceptor: Acceptor,
 }
 
@@ -92,16 +93,16 @@ impl Run {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let parts = Arc::new(Parts::open(folder.path(), &bag()).unwrap());
-        let acceptor = acceptor(&folder, &parts);
-        Self { folder, parts, acceptor }
+        let (plan, acceptor) = acceptor(&folder, &parts);
+        Self { folder, parts, plan, acceptor }
     }
 
     fn restart(&mut self) {
-        self.acceptor = acceptor(&self.folder, &self.parts);
+        (self.plan, self.acceptor) = acceptor(&self.folder, &self.parts);
     }
 
     fn ledger(&self) -> &Ledger {
-        &self.acceptor.plan.ledger
+        &self.plan.ledger
     }
 
     /// What CLOSE has made durable before a result is committed.
@@ -118,7 +119,7 @@ impl Run {
         let mut batch: Vec<_> = batch.iter().map(followed).collect();
         let mut lost = Vec::new();
         while !batch.is_empty() {
-            let accepted = self.acceptor.accept(batch).await.unwrap();
+            let accepted = self.acceptor.clone().accept(batch).await.unwrap();
             lost.extend(accepted.lost);
             batch = accepted.later;
         }
@@ -152,7 +153,7 @@ impl Run {
     }
 }
 
-fn acceptor(folder: &tempfile::TempDir, parts: &Arc<Parts>) -> Acceptor {
+fn acceptor(folder: &tempfile::TempDir, parts: &Arc<Parts>) -> (BagPlan, Acceptor) {
     let ledger = Ledger::at(&folder.path().join("manifest.jsonl"), TASKS).unwrap();
     assert!(ledger.bad_lines.is_empty());
     let plan = BagPlan {
@@ -161,14 +162,8 @@ fn acceptor(folder: &tempfile::TempDir, parts: &Arc<Parts>) -> Acceptor {
         ledger: Arc::new(ledger),
     };
     let syncer = Syncer::start(parts.clone()).unwrap();
-    Acceptor {
-        plan,
-        parts: Some((parts.clone(), syncer)),
-        bucket: None,
-        stats: None,
-        writing: tokio::sync::Mutex::default(),
-        rounds: 1,
-    }
+    let acceptor = Acceptor::new(plan.clone(), Some((parts.clone(), syncer)), None, None, 1);
+    (plan, acceptor)
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::claim::lease::{BagLease, LeaseEnd};
 use crate::error::Interrupted;
 use crate::error::Stalled;
-use crate::gather::Options;
+use crate::gather::options::Options;
 
 /// Whoever may end it. Cheap to clone.
 #[derive(Debug, Clone)]

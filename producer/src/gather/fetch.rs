@@ -14,8 +14,6 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::gather::accept::Acceptor;
-
 /// What is to be done about a result.
 #[derive(Debug)]
 pub(crate) enum Fate {
@@ -27,64 +25,76 @@ pub(crate) enum Fate {
     Fails(Failed),
 }
 
-impl Acceptor {
-    /// Checks that an object is there, whole; fetches it where outputs become files.
-    ///
-    /// # Errors
-    ///
-    /// If the disk or the broker does not take part now.
-    pub(crate) async fn fetch(&self, result: &TaskResult) -> Result<Fate> {
-        let Outcome::Done(done) = &result.outcome else { return Ok(Fate::Counted) };
-        let (Place::Object { object, chunks, .. }, Some(bucket)) = (&done.place, &self.bucket)
-        else {
-            return Ok(Fate::Counted);
-        };
-        let as_committed = |info: &Info| {
-            (info.digest, info.bytes, info.chunks)
-                == (done.output_digest, done.output_bytes, *chunks)
-        };
-        let mut found = bucket.check_present(object).await;
-        if !found.as_ref().is_ok_and(as_committed) {
-            // A replica may lag, and what is lost is removed.
-            found = bucket.check_present_from_leader(object).await;
-        }
-        let name = subjects::output_name(result.index);
-        if *object != name && found.as_ref().is_err_and(|error| !error.is_transient()) {
-            // It may have got its name before.
-            found = bucket.check_present_from_leader(&name).await;
-        }
-        let info = match found {
-            Ok(info) => info,
-            Err(error) if error.is_transient() => return Err(error).context("check an object"),
-            Err(error) => {
-                warn!(%error, index = result.index, "object not there, task is run again");
-                return Ok(Fate::Lost);
-            }
-        };
-        if !as_committed(&info) {
-            warn!(index = result.index, "another object than was committed, task is run again");
+/// Checks that the object of a result is there, whole, and gives it its name; fetches it where outputs become files.
+///
+/// # Errors
+///
+/// If the disk or the broker does not take part now.
+pub(crate) async fn fetch(
+    result: &TaskResult,
+    bucket: Option<&Bucket>,
+    parts: Option<&Parts>,
+) -> Result<Fate> {
+    let Outcome::Done(done) = &result.outcome else { return Ok(Fate::Counted) };
+    let (Place::Object { object, chunks, .. }, Some(bucket)) = (&done.place, bucket) else {
+        return Ok(Fate::Counted);
+    };
+    let as_committed = |info: &Info| {
+        (info.digest, info.bytes, info.chunks) == (done.output_digest, done.output_bytes, *chunks)
+    };
+    let info = match find(bucket, object, result.index, as_committed).await {
+        Ok(info) => info,
+        Err(error) if error.is_transient() => return Err(error).context("check an object"),
+        Err(error) => {
+            warn!(%error, index = result.index, "object not there, task is run again");
             return Ok(Fate::Lost);
         }
-        // What else has the name was never counted.
-        bucket.rename(&info, &name).await.context("give an object its name")?;
-        let Some((parts, _)) = &self.parts else { return Ok(Fate::Counted) };
-        let part = parts.part(result.index, result.round, &result.execution);
-        match fetch_to(bucket, &info, parts, &part).await {
-            Ok(()) => {
-                parts.note_closed(result.index, result.round, &result.execution, info.digest);
-                Ok(Fate::Counted)
-            }
-            Err(Fetch::Object(error)) if !error.is_transient() => {
-                warn!(%error, index = result.index, "object cannot be read, task is run again");
-                Ok(Fate::Lost)
-            }
-            Err(Fetch::Object(error)) => Err(error).context("fetch an object"),
-            Err(Fetch::File(error)) => match parts.trouble(&error) {
-                Trouble::Own => Ok(Fate::Fails(output_failed("write the part file", &error))),
-                _ => Err(error).with_context(|| format!("write {}", quote::name(&part))),
-            },
-        }
+    };
+    if !as_committed(&info) {
+        warn!(index = result.index, "another object than was committed, task is run again");
+        return Ok(Fate::Lost);
     }
+    // What else has the name was never counted.
+    let name = subjects::output_name(result.index);
+    bucket.rename(&info, &name).await.context("give an object its name")?;
+    let Some(parts) = parts else { return Ok(Fate::Counted) };
+    let part = parts.part(result.index, result.round, &result.execution);
+    match fetch_to(bucket, &info, parts, &part).await {
+        Ok(()) => {
+            parts.note_closed(result.index, result.round, &result.execution, info.digest);
+            Ok(Fate::Counted)
+        }
+        Err(Fetch::Object(error)) if !error.is_transient() => {
+            warn!(%error, index = result.index, "object cannot be read, task is run again");
+            Ok(Fate::Lost)
+        }
+        Err(Fetch::Object(error)) => Err(error).context("fetch an object"),
+        Err(Fetch::File(error)) => match parts.trouble(&error) {
+            Trouble::Own => Ok(Fate::Fails(output_failed("write the part file", &error))),
+            _ => Err(error).with_context(|| format!("write {}", quote::name(&part))),
+        },
+    }
+}
+
+/// Finds the object that a result names, or what has its task's name.
+async fn find(
+    bucket: &Bucket,
+    object: &str,
+    index: u32,
+    as_committed: impl Fn(&Info) -> bool,
+) -> Result<Info, object_ref::Error> {
+    let found = bucket.check_present(object).await;
+    if found.as_ref().is_ok_and(as_committed) {
+        return found;
+    }
+    // A replica may lag, and what is lost is removed.
+    let found = bucket.check_present_from_leader(object).await;
+    let name = subjects::output_name(index);
+    if object != name && found.as_ref().is_err_and(|error| !error.is_transient()) {
+        // It may have got its name before.
+        return bucket.check_present_from_leader(&name).await;
+    }
+    found
 }
 
 enum Fetch {

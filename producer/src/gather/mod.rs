@@ -1,106 +1,76 @@
 //! Follows a bag until every task has an outcome.
+//!
+//! One loop turns what happens into events; [`state`] decides, without I/O, what is done about them; here it is done.
 
-pub(crate) mod accept;
+mod accept;
 #[cfg(test)]
 mod any_order;
 mod ends;
+mod execute;
 mod fetch;
+mod judge;
+mod open;
+mod options;
 mod outcomes;
-mod patience;
+mod pace;
+mod place;
 mod progress;
+mod reasons;
+mod reconcile;
+mod report;
 mod rerun;
 mod room;
-pub(crate) mod standstill;
-pub(crate) mod vanished;
+mod sources;
+mod state;
+mod stats_writer;
+mod vanished;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
-use bagpress_broker::result::Cause;
-use bagpress_broker::{BagState, Broker, Results, limits, quote};
-use bagpress_objstore::is_too_many;
-use bagpress_objstore::staging::{Parts, Receiver};
+use anyhow::Result;
+use bagpress_broker::result::TaskResult;
+use bagpress_broker::{AttemptRecord, BagState, Broker, Followed, Verdict, limits};
+use bagpress_objstore::staging::Plan as _;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use crate::claim::buckets::output_bucket;
 use crate::claim::lease::BagLease;
 use crate::claim::line::begun_line;
 use crate::claim::requirements::require;
-use crate::deliver::dispatch::Dispatch;
-use crate::deliver::journal::Journal;
-use crate::deliver::offers::Table;
+use crate::deliver::handed::{Handed, failure};
 use crate::deliver::wake::{Waker, Waking};
-use crate::deliver::watch::Watch;
-use crate::error::Cancelled;
-use crate::error::Stalled;
-use crate::gather::accept::{Accepted, Acceptor, syncer_of};
+use crate::error::{Stalled, Unwritable};
+use crate::gather::accept::Acceptor;
 use crate::gather::ends::Ends;
-use crate::gather::outcomes::{Batch, Outcomes};
-use crate::gather::progress::Progress;
+use crate::gather::execute::Executor;
+use crate::gather::open::{Outputs, Source, close};
+pub use crate::gather::options::{Gathered, Options};
+use crate::gather::outcomes::{Batch, Outcomes, verdict};
+use crate::gather::report::Reporter;
+use crate::gather::rerun::Rerun;
 use crate::gather::room::Room;
-use crate::gather::vanished::Vanished;
+use crate::gather::sources::Sources;
+use crate::gather::state::{Action, Event, Sight, State, Traits};
+use crate::gather::stats_writer::StatsWriter;
 use crate::publish::Publisher;
 use crate::run_folder::attempts::{self, History};
-use crate::run_folder::folder::{FOLDERS, RunFolder, SUMMARY};
-use crate::run_folder::inputs::folders;
-use crate::run_folder::ledger::Bits;
+use crate::run_folder::folder::{RunFolder, SUMMARY};
+use crate::run_folder::ledger::tally::Tally;
 use crate::run_folder::lock::GatherLock;
 use crate::run_folder::plan::BagPlan;
-pub use crate::run_folder::plan::open_plan;
-use crate::run_folder::specification::Specification;
 
-/// How a bag is followed.
-#[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-pub struct Options {
-    /// Give up when nothing happened for this long.
-    pub stall_timeout: Duration,
-    /// Give up after this long.
-    pub deadline: Option<Duration>,
-    /// Stop, with an error, after so many failures.
-    pub max_fails: Option<u64>,
-    /// Run the failed tasks again.
-    pub retry_failed: bool,
-    /// Hash every output, and run again what is missing or bad.
-    pub repair: bool,
-    /// Go on with a bag that was cancelled.
-    pub resume: bool,
-    /// Whether this is a new bag, of which nothing can be known yet.
-    pub fresh: bool,
-    /// Show progress.
-    pub progress: bool,
-    /// Process ids of local workers that ended.
-    pub ended: mpsc::Receiver<u32>,
-    /// Ends the gathering.
-    pub stop: CancellationToken,
-}
-
-/// What gathering came to.
-#[derive(Debug)]
-pub struct Gathered {
-    /// The plan, with the ledger.
-    pub plan: BagPlan,
-    /// First publish to last outcome counted, on our monotonic clock.
-    pub makespan: Duration,
-    /// Workers that were lost meanwhile.
-    pub workers_lost: u64,
-    /// Executions that came too late, as far as their workers have said so.
-    pub duplicates: u64,
-    /// Deliveries that were given back, by cause.
-    pub given_back: BTreeMap<Cause, u64>,
-}
+/// Between two looks at the bag.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Publishes what is not decided and follows the bag to its end.
 ///
 /// # Errors
 ///
-/// [`Stalled`], [`crate::error::Interrupted`], [`crate::error::Unwritable`], or what cannot be cured by waiting.
+/// [`Stalled`], [`crate::Interrupted`], [`crate::Unwritable`], or what cannot be cured by waiting.
 pub async fn gather(
     broker: &Broker,
     folder: &RunFolder,
@@ -114,77 +84,41 @@ pub async fn gather(
     } else {
         BagLease::of_the_lock_alone(broker, lock)
     };
-    let begun = begun_line(&plan);
+    let (begun, ends) = (begun_line(&plan), Ends::new(broker, &lease, &options, Instant::now()));
     let mut gathering = match Gathering::start(broker, folder, plan, options, lease.clone()).await {
         Ok(gathering) => gathering,
         Err(error) => {
-            // Nobody is to wait for a gatherer that never began.
+            // The lease of a gathering that never began runs out by itself if this fails.
             lease.release(begun).await.ok();
             return Err(error);
         }
     };
-    let followed = gathering.follow().await;
-    gathering.progress.finish();
-    gathering.outcomes.close().await;
-    gathering.watching.abort();
-    gathering.listening.abort();
-    let records = gathering.outcomes.records();
+    let followed = gathering.follow(&ends).await;
+    let records = gathering.stop().await;
     // What the server knows of attempts goes with it, in local mode.
     // A disk that hangs is not waited for when the bag is over.
     let keeping = attempts::keep(broker, &specification.bag, folder, records);
     let history = tokio::time::timeout(limits::DISK_WAIT, keeping).await.unwrap_or_default();
     if let Err(error) = followed {
-        gathering.give_up(&error).await;
+        let Gathering { mut executor, outcomes, state, .. } = gathering;
+        executor.give_up(&error, outcomes.is_committed(), &state).await;
         return Err(error);
     }
     gathering.finish(history).await
 }
 
-pub(crate) struct Gathering {
-    pub(crate) broker: Broker,
-    pub(crate) plan: BagPlan,
-    pub(crate) options: Options,
-    pub(crate) acceptor: Arc<Acceptor>,
-    pub(crate) parts: Option<Arc<Parts>>,
-    pub(crate) receiver: Option<Receiver>,
-    pub(crate) publisher: Publisher,
-    pub(crate) outcomes: Outcomes,
-    pub(crate) watch: Watch,
-    pub(crate) watching: tokio::task::JoinHandle<()>,
-    pub(crate) lease: BagLease,
-    pub(crate) listening: tokio::task::JoinHandle<()>,
-    /// Input bytes and tasks that were done before.
-    pub(crate) before: (u64, u64),
-    /// Why the bag does not move.
-    pub(crate) waits: Option<String>,
-    pub(crate) progress: Progress,
-    pub(crate) began: Instant,
-    pub(crate) last_outcome: Instant,
-    pub(crate) last_progress: Instant,
-    pub(crate) last_unheld: Instant,
-    pub(crate) last_check: Instant,
-    pub(crate) room: Room,
-    pub(crate) waking: Waking,
-    pub(crate) vanished: Vanished,
-    /// What the server has no more, as an error says it.
-    pub(crate) missing: Option<String>,
-    /// The connection after which the bag was last looked at for what the broker forgot, or
-    /// [`LOOK_AGAIN`](crate::gather::standstill::LOOK_AGAIN).
-    pub(crate) reconnects: u64,
-    /// With which connection the buckets were there.
-    pub(crate) buckets_seen: u64,
-    pub(crate) last_remake: Instant,
-    /// Tasks that were waiting when a reconciliation began: the results are read behind it.
-    pub(crate) reconciling: Option<Bits>,
-    /// Whether every output is being read back, before anything else.
-    pub(crate) reading_back: bool,
-    pub(crate) publishing: Option<tokio::task::JoinHandle<Result<()>>>,
-    /// Whether it was never summed up: then nobody has taken its outputs away on purpose.
-    pub(crate) unfinished: bool,
-    /// What ends it before it is complete.
-    ends: Ends,
-    /// What outcomes that came cannot be counted for, though it passes.
-    pub(crate) blocked: Option<String>,
+struct Gathering {
+    sources: Sources,
+    options: Options,
+    state: State,
+    executor: Executor,
+    outcomes: Outcomes,
+    waking: Waking,
+    room: Room,
+    /// What runs meanwhile: watching the workers, and listening for a cancellation.
+    meanwhile: [JoinHandle<()>; 2],
+    /// Whether the run was never summed up: then nobody has taken its outputs away on purpose.
+    unfinished: bool,
 }
 
 impl Gathering {
@@ -195,126 +129,69 @@ impl Gathering {
         mut options: Options,
         lease: BagLease,
     ) -> Result<Self> {
-        let specification = plan.specification.clone();
-        let parts = open_parts(folder, &specification).await?;
-        let serves = specification.results == ResultPath::Staged
-            && (parts.is_some() || plan.inputs.is_some());
-        let mut receiver = None;
-        if serves {
-            let folder = match &parts {
-                Some(parts) => parts.clone(),
-                None => Arc::new(Parts::open(&folder.results(), &specification.bag)?),
-            };
-            let plan: Arc<BagPlan> = Arc::new(plan.clone());
-            receiver = Some(Receiver::start(broker, &specification.bag, folder, plan).await?);
-        }
-        let syncer = match &parts {
-            Some(parts) => Some((parts.clone(), syncer_of(parts, receiver.as_ref())?)),
-            None => None,
-        };
+        let specification = &plan.specification;
+        let Outputs { parts, receiver } = Outputs::open(broker, folder, &plan).await?;
         let mut bucket = None;
         if specification.has_objects() {
             bucket = Some(output_bucket(broker, &plan).await?);
         }
-        let (_, empty) = mpsc::channel(1);
-        let ended = std::mem::replace(&mut options.ended, empty);
-        let offered = specification.delivery == DeliveryPath::QueueGroup;
-        let mut table = None;
-        if offered {
-            let ledger = &plan.ledger;
-            let (file, past) = attempts::past(folder, |key| ledger.is_open(key))?;
-            let journal = Journal::new(broker, &specification.bag, lease.is_written(), file);
-            table = Some(Arc::new(Table::new(specification.attempts, past, journal)));
-        }
-        let (watch, watching) =
-            Watch::start(broker, &specification.bag, &specification.pool, table.clone(), ended)
-                .await?;
-        let (outcomes, hand_in) = match table {
-            None => (Outcomes::Committed(Results::of(broker, &specification.bag)), None),
-            Some(table) => {
-                let started = Dispatch::start(broker, &plan, table, watch.clone()).await?;
-                let (dispatch, receiver) = started;
-                let hand_in = dispatch.hand_in.clone();
-                (Outcomes::Handed { dispatch, receiver, later: Vec::new() }, Some(hand_in))
-            }
-        };
+        let ended = std::mem::replace(&mut options.ended, mpsc::channel(1).1);
+        let opened = Source::open(broker, folder, &plan, &lease, ended).await?;
+        let Source { outcomes, hand_in, watch, watching } = opened;
         let publisher = Publisher::new(broker, &plan, hand_in).await?;
         let stats = specification.stats.then(|| folder.held_results()).transpose()?;
-        let progress = Progress::start(&specification, options.progress);
-        let writing = tokio::sync::Mutex::default();
-        let (plan_of, rounds) = (plan.clone(), lease.rounds());
-        let acceptor = Acceptor { plan: plan_of, parts: syncer, bucket, stats, writing, rounds };
-        let acceptor = Arc::new(acceptor);
+        let stats = stats.map(|folder| StatsWriter::new(folder, specification.codec.to_string()));
         let listening = lease.listen(&begun_line(&plan)).await?;
-        let before = plan.ledger.tally(|tally| (tally.input_bytes, tally.decided()));
-        let waking = Waking::new(Waker::new(broker, &plan, &watch));
+        let waker = Waker::new(broker, &plan, &watch);
         if outcomes.is_committed() {
-            waking.waker.say_gathers().await;
+            waker.say_gathers().await;
         }
-        let now = Instant::now();
-        let ends = Ends::new(broker, &lease, &options, now);
-        let summed_up = folder.has(SUMMARY);
+        let files = parts.as_ref().map(|(parts, _)| parts.clone());
+        let acceptor = Acceptor::new(plan.clone(), parts, bucket, stats, lease.rounds());
+        let traits = Traits {
+            committed: outcomes.is_committed(),
+            has_bucket: acceptor.bucket().is_some(),
+            outputs_stay: acceptor.output_bucket().is_some(),
+            stall_timeout: options.stall_timeout,
+        };
+        let (broker, parts, now) = (broker.clone(), files, Instant::now());
+        let sources = Sources { broker, plan, lease, watch, waker, publisher, parts, receiver };
+        let reporter = Reporter::new(sources.clone(), options.fresh, options.progress, now);
         Ok(Self {
-            unfinished: !options.fresh && !summed_up,
-            ends,
-            blocked: None,
-            broker: broker.clone(),
+            state: State::new(traits, sources.broker.connects(), now),
+            executor: Executor::new(sources.clone(), reporter, acceptor),
             outcomes,
-            plan,
-            options,
-            acceptor,
-            parts,
-            receiver,
-            publisher,
-            watch,
-            watching,
-            lease,
-            listening,
-            before,
-            waits: None,
-            progress,
-            began: now,
-            last_outcome: now,
-            last_progress: now,
-            last_unheld: now,
-            last_check: now,
+            waking: Waking::new(sources.waker.clone()),
             room: Room::new(),
-            waking,
-            vanished: Vanished::default(),
-            missing: None,
-            reconnects: broker.connects(),
-            buckets_seen: broker.connects(),
-            last_remake: now,
-            reconciling: None,
-            reading_back: false,
-            publishing: None,
+            sources,
+            meanwhile: [watching, listening],
+            unfinished: !options.fresh && !folder.has(SUMMARY),
+            options,
         })
     }
 
     /// Follows the bag to its end, or until it is to be left: whatever it waits for then is waited for no more.
-    async fn follow(&mut self) -> Result<()> {
-        let ends = self.ends.clone();
+    async fn follow(&mut self, ends: &Ends) -> Result<()> {
         let over = tokio::select! {
             followed = self.follow_to_its_end() => return followed,
             over = ends.over() => over,
         };
-        Err(over.error(&self.line(BagState::Cancelled)))
+        Err(over.error(&self.executor.reporter().line(BagState::Cancelled, &self.state)))
     }
 
     async fn follow_to_its_end(&mut self) -> Result<()> {
-        self.rerun().await?;
-        if self.outcomes.is_committed() && !self.options.fresh {
-            self.begin_reconcile().await?;
-        } else {
-            if !self.options.fresh {
-                self.look_for_objects().await?;
-            }
-            self.publish_all();
+        let rerun = Rerun {
+            failed: self.options.retry_failed,
+            broken: self.options.repair,
+            vanished: self.unfinished,
+        };
+        if self.executor.rerun(rerun, &self.state).await? {
+            self.act(vec![Action::RemakeBuckets]).await?;
         }
-        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        self.on(Event::Begin { fresh: self.options.fresh }).await?;
+        let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut last_line = Instant::now().checked_sub(Duration::from_secs(1));
-        while !self.complete() {
+        while !self.is_complete() {
             tokio::select! {
                 batch = self.outcomes.next_batch() => match batch {
                     Ok(batch) => self.take(batch).await?,
@@ -323,164 +200,200 @@ impl Gathering {
                         tokio::time::sleep(limits::RETRY_WAIT).await;
                     }
                 },
-                _ = ticks.tick() => {
-                    self.check().await?;
-                    if last_line.is_none_or(|at| at.elapsed() >= limits::GATHERER_RENEWAL) {
-                        last_line = Some(Instant::now());
-                        self.lease.renew(self.line(BagState::Running));
-                    }
-                }
-                published = published(&mut self.publishing) => {
-                    self.publishing_ended();
-                    published??;
-                }
+                _ = ticks.tick() => self.look().await?,
+                published = self.executor.published() => self.on(published?).await?,
             }
         }
-        self.last_progress = Instant::now();
         Ok(())
     }
 
-    /// Publishes, or hands in for offering, every task that is not decided.
-    pub(crate) fn publish_all(&mut self) {
-        let publisher = self.publisher.clone();
-        let ledger = self.plan.ledger.clone();
-        // Their next round begins by itself.
-        let later: HashSet<_> = self.vanished.waiting().collect();
-        self.publishing = Some(tokio::spawn(async move {
-            let wanted = |index| !ledger.is_decided(index) && !later.contains(&index);
-            publisher.publish(true, wanted).await
-        }));
+    fn is_complete(&self) -> bool {
+        let decided = self.sources.plan.ledger.tally(Tally::decided);
+        decided >= u64::from(self.sources.plan.specification.tasks)
+            && self.state.is_settled(self.sources.broker.connects())
+    }
+
+    /// Ten times a second: what is shown, what is said, and what is to be done.
+    async fn look(&mut self) -> Result<()> {
+        if let Some(why) = self.sources.receiver.as_ref().and_then(|receiver| receiver.gone()) {
+            return Err(Unwritable(why).into());
+        }
+        let asks = self.state.must_ask_whose_it_is(Instant::now());
+        let ours = self.sources.lease.is_held()
+            && (!asks || self.executor.reporter().confirm(&self.state).await);
+        let running = self.executor.reporter().show(&self.state).await;
+        if let Some(bucket) = self.executor.acceptor().bucket() {
+            self.room.look(bucket, &self.sources.watch).await;
+            self.executor.reporter().obstacles().bucket = self.room.full().map(str::to_owned);
+        }
+        if self.outcomes.is_committed() {
+            self.wake_delayed();
+        }
+        let misses_inputs = ours && self.sources.publisher.misses_inputs();
+        let connects = self.sources.broker.connects();
+        self.on(Event::Tick(Sight { connects, running, ours, misses_inputs })).await
+    }
+
+    /// Tasks that wait out a delay are woken, unless something is known to be full.
+    fn wake_delayed(&mut self) {
+        let quiet = self.state.quiet(Instant::now());
+        let full =
+            || self.sources.receiver.as_ref().is_some_and(|receiver| receiver.waiting().is_some());
+        // While the bag moves nobody need know, and to ask may take as long as the disk does.
+        let still = quiet >= Duration::from_secs(1) && self.executor.reporter().hangs().is_none();
+        let room = still && self.room.full().is_none() && !full();
+        self.waking.look(quiet, room);
+    }
+
+    /// Does what is to be done about an event, and about what comes of that.
+    async fn on(&mut self, event: Event) -> Result<()> {
+        let actions = self.state.on(event, Instant::now());
+        self.act(actions).await
+    }
+
+    async fn act(&mut self, actions: Vec<Action>) -> Result<()> {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            let event = match action {
+                Action::ReadAgain => {
+                    self.outcomes.restart().await;
+                    None
+                }
+                action => self.executor.execute(action, &self.state).await?,
+            };
+            if let Some(event) = event {
+                actions.extend(self.state.on(event, Instant::now()));
+            }
+        }
+        Ok(())
     }
 
     async fn take(&mut self, batch: Batch) -> Result<()> {
         match batch {
-            Batch::Committed(mut batch) => {
-                while !batch.is_empty() {
-                    let mut accepted = self.accept(batch).await?;
-                    batch = std::mem::take(&mut accepted.later);
-                    accepted.lost.append(&mut accepted.lost_inputs);
-                    batch.extend(self.vanish(std::mem::take(&mut accepted.lost)).await);
-                    self.accepted(accepted).await?;
-                }
-            }
+            Batch::Committed(batch) => self.take_committed(batch).await?,
             Batch::Handed(batch) => self.take_handed(batch).await?,
         }
-        if self.outcomes.caught_up()
-            && self.publishing.is_none()
-            && self.lease.is_held()
-            && let Some(mut waiting) = self.reconciling.take()
+        if self.state.is_reconciling() && self.outcomes.caught_up() && self.sources.lease.is_held()
         {
-            for index in self.look_for_objects().await? {
-                waiting.set(index, false); // what may wait is of a round before
-            }
-            self.submit_missing(waiting).await;
+            self.on(Event::CaughtUp).await?;
         }
         Ok(())
     }
 
-    pub(crate) async fn accepted(&mut self, accepted: Accepted) -> Result<()> {
-        for result in &accepted.counted {
-            if let Some(receiver) = &self.receiver {
+    async fn take_committed(&mut self, mut waiting: Vec<Followed>) -> Result<()> {
+        while !waiting.is_empty() {
+            let mut accepted = self.executor.accept(waiting, &self.state).await?;
+            accepted.lost.append(&mut accepted.lost_inputs);
+            waiting = accepted.later;
+            waiting.extend(self.begin_later(accepted.lost).await);
+            self.counted(&accepted.counted).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides about outcomes that wait for it, and says so once the ledger has them.
+    async fn take_handed(&mut self, batch: Vec<Handed>) -> Result<()> {
+        let followed = |handed: &Handed| Followed { result: Ok(handed.result.clone()), bytes: 0 };
+        let mut waiting: Vec<_> = batch.iter().map(followed).collect();
+        let (mut lost, mut counted) = (HashSet::new(), HashSet::new());
+        while !waiting.is_empty() {
+            let accepted = self.executor.accept(waiting, &self.state).await?;
+            lost.extend(accepted.lost);
+            lost.extend(&accepted.lost_inputs);
+            self.outcomes.withdraw(&accepted.lost_inputs, &batch);
+            waiting = accepted.later;
+            waiting.extend(self.begin_later(accepted.lost_inputs).await);
+            counted.extend(accepted.counted.iter().map(|result| result.execution.clone()));
+            self.counted(&accepted.counted).await?;
+        }
+        for handed in batch {
+            let (index, round) = (handed.result.index, handed.result.round);
+            let verdict = if counted.contains(&handed.result.execution) {
+                Verdict::Counted
+            } else if lost.contains(&index) {
+                Verdict::Withdrawn
+            } else {
+                verdict(&handed, self.sources.plan.decided(index, round))
+            };
+            self.outcomes.note(&handed, &verdict, self.sources.parts.as_ref());
+            handed.answer(&verdict).await;
+        }
+        Ok(())
+    }
+
+    /// Has the next rounds of tasks begin later whose outcome is nothing to count. Returns the failures of those that had
+    /// too many.
+    ///
+    /// Their inputs are freed, as of tasks that are done, and put again for the next round: what waits must not
+    /// take the space of what is to be published before it.
+    async fn begin_later(&mut self, lost: Vec<u32>) -> Vec<Followed> {
+        self.sources.publisher.free_inputs(lost.iter().copied()).await;
+        let (bag, now) = (&self.sources.plan.specification.bag, Instant::now());
+        let mut failures = Vec::new();
+        for index in lost {
+            let key = (index, self.sources.plan.ledger.round(index));
+            if let Some(failed) = self.state.lost(key, now) {
+                let result = Arc::new(failure(bag, key, 1, failed));
+                failures.push(Followed { result: Ok(result), bytes: 0 });
+            }
+        }
+        failures
+    }
+
+    async fn counted(&mut self, counted: &[Arc<TaskResult>]) -> Result<()> {
+        for result in counted {
+            if let Some(receiver) = &self.sources.receiver {
                 receiver.decided(result.index);
             }
-            self.watch.decided(result);
-            self.vanished.decided(result.index);
+            self.sources.watch.decided(result);
+            self.state.decided(result.index);
         }
-        self.publisher.free_inputs(accepted.counted.iter().map(|result| result.index)).await;
-        if !accepted.counted.is_empty() {
-            self.last_outcome = Instant::now();
+        self.sources.publisher.free_inputs(counted.iter().map(|result| result.index)).await;
+        if !counted.is_empty() {
+            self.on(Event::Counted).await?;
         }
-        if let Some(most) = self.options.max_fails {
-            let failed = self.plan.ledger.tally(|tally| tally.failed);
-            if failed > most {
-                return Err(Stalled(format!(
-                    "{failed} tasks failed, more than --max-fails {most}"
-                ))
-                .into());
+        let failed = self.sources.plan.ledger.tally(|tally| tally.failed);
+        match self.options.max_fails {
+            Some(most) if failed > most => {
+                let why = format!("{failed} tasks failed, more than --max-fails {most}");
+                Err(Stalled(why).into())
             }
-        }
-        Ok(())
-    }
-
-    /// Lets go of a bag that has not come to its end.
-    async fn give_up(mut self, error: &anyhow::Error) {
-        if let Some(publishing) = self.publishing.take() {
-            publishing.abort();
-            // It is gone when this returns, with an error that says so.
-            drop(publishing.await);
-        }
-        if tokio::time::timeout(limits::DISK_WAIT, self.acceptor.finish()).await.is_err() {
-            warn!("the last stats files may be missing");
-        }
-        let mut state = BagState::Running;
-        if error.is::<Cancelled>() {
-            state = BagState::Cancelled;
-            // What was published between the cancellation and our hearing of it.
-            if self.outcomes.is_committed()
-                && let Err(error) = self.broker.purge_tasks(&self.plan.specification.bag).await
-            {
-                warn!(%error, "tasks of a cancelled bag may wait; workers drop them");
-            }
-        }
-        if let Err(error) = self.lease.release(self.line(state)).await {
-            warn!(%error, "the bag's line not written, its lease runs out");
+            _ => Ok(()),
         }
     }
 
-    async fn finish(self, history: History) -> Result<Gathered> {
-        if let Err(error) = self.lease.release(self.line(BagState::Finished)).await {
+    /// Takes no more outcomes. Returns what only this process knows of attempts.
+    async fn stop(&mut self) -> Vec<AttemptRecord> {
+        self.executor.reporter().progress().finish();
+        self.outcomes.close().await;
+        for task in &self.meanwhile {
+            task.abort();
+        }
+        self.outcomes.records()
+    }
+
+    async fn finish(mut self, history: History) -> Result<Gathered> {
+        let line = self.executor.reporter().line(BagState::Finished, &self.state);
+        if let Err(error) = self.sources.lease.release(line).await {
             warn!(%error, "the bag's line not written");
         }
-        self.acceptor.finish().await;
-        self.publisher.remove_inputs().await;
+        self.executor.acceptor().finish().await;
+        self.sources.publisher.remove_inputs().await;
+        let first = self.sources.publisher.first().unwrap_or(self.executor.reporter().began());
+        drop(self.executor);
         // A bag without outputs has a folder for them too, if it asks for its files.
-        let parts = self.receiver.as_ref().map(|receiver| receiver.parts().clone()).or(self.parts);
-        drop(self.receiver);
+        let Sources { receiver, parts, plan, watch, .. } = self.sources;
+        let parts = receiver.as_ref().map(|receiver| receiver.parts().clone()).or(parts);
+        drop(receiver);
         if let Some(parts) = parts {
-            if let Some((count, first)) = parts.undressed() {
-                crate::error::message(&format!(
-                    "note: {count} outputs do not have the mode and time of their source: {first}"
-                ));
-            }
-            // Files that were open for workers are being closed just now.
-            while let Err(error) = parts.remove() {
-                if !is_too_many(&error) {
-                    return Err(error).context("remove the part files");
-                }
-                sleep(limits::RETRY_WAIT).await;
-            }
+            close(parts).await?;
         }
-        let first = self.publisher.first().unwrap_or(self.began);
         Ok(Gathered {
-            makespan: self.last_outcome.max(first) - first,
-            plan: self.plan,
-            workers_lost: self.watch.lost(),
+            makespan: self.state.last_outcome().max(first) - first,
+            plan,
+            workers_lost: watch.lost(),
             duplicates: history.duplicates,
             given_back: history.given_back,
         })
-    }
-}
-
-/// The place of the outputs, with the folders that have no file, if outputs become files.
-async fn open_parts(
-    folder: &RunFolder,
-    specification: &Specification,
-) -> Result<Option<Arc<Parts>>> {
-    if !specification.has_files() {
-        return Ok(None);
-    }
-    let root = specification.output_root(folder);
-    let opened = Parts::open(&root, &specification.bag);
-    let opened = opened.with_context(|| format!("make {}", quote::name(&root)))?;
-    folders::make_or_say(folder.open(FOLDERS)?, &root).await?;
-    Ok(Some(Arc::new(opened)))
-}
-
-async fn published(
-    publishing: &mut Option<tokio::task::JoinHandle<Result<()>>>,
-) -> Result<Result<()>, tokio::task::JoinError> {
-    match publishing {
-        Some(publishing) => publishing.await,
-        None => std::future::pending().await,
     }
 }

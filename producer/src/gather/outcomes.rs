@@ -1,16 +1,18 @@
 //! Where outcomes come from: committed in the stream, or handed over by who has a lease.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
 
-use anyhow::Result;
+use bagpress_broker::result::TaskResult;
 use bagpress_broker::{AttemptRecord, Error, Followed, Results, Verdict, limits};
-use bagpress_objstore::staging::Plan as _;
+use bagpress_objstore::staging::Parts;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tracing::{debug, info};
 
 use crate::deliver::dispatch::Dispatch;
 use crate::deliver::handed::Handed;
-use crate::gather::Gathering;
 
 /// The source of a bag's outcomes.
 #[derive(Debug)]
@@ -98,69 +100,24 @@ impl Outcomes {
             results.close().await;
         }
     }
-}
 
-impl Gathering {
-    /// Decides about outcomes that wait for it, and says so once the ledger has them.
-    pub(crate) async fn take_handed(&mut self, batch: Vec<Handed>) -> Result<()> {
-        let followed = |handed: &Handed| Followed { result: Ok(handed.result.clone()), bytes: 0 };
-        let mut waiting: Vec<_> = batch.iter().map(followed).collect();
-        let (mut lost, mut counted) = (HashSet::new(), HashSet::new());
-        while !waiting.is_empty() {
-            let mut accepted = self.accept(waiting).await?;
-            waiting = std::mem::take(&mut accepted.later);
-            lost.extend(std::mem::take(&mut accepted.lost));
-            let lost_inputs = std::mem::take(&mut accepted.lost_inputs);
-            lost.extend(&lost_inputs);
-            waiting.extend(self.withdraw(lost_inputs, &batch).await);
-            counted.extend(accepted.counted.iter().map(|result| result.execution.clone()));
-            self.accepted(accepted).await?;
-        }
-        for handed in batch {
-            let verdict = if counted.contains(&handed.result.execution) {
-                Verdict::Counted
-            } else if lost.contains(&handed.result.index) {
-                Verdict::Withdrawn
-            } else {
-                self.verdict(&handed)
-            };
-            self.note(&handed, &verdict);
-            handed.answer(&verdict).await;
-        }
-        Ok(())
-    }
-
-    /// Offers tasks no more whose inputs the broker lost: their next round begins when those are put again. Returns
-    /// the failures of those that lost them too often.
-    async fn withdraw(&mut self, lost_inputs: Vec<u32>, batch: &[Handed]) -> Vec<Followed> {
-        if let Outcomes::Handed { dispatch, .. } = &self.outcomes {
-            for result in batch.iter().map(|handed| &handed.result) {
-                if lost_inputs.contains(&result.index) {
-                    dispatch.table.input_lost(result);
-                }
+    /// Offers tasks no more whose workers found no input: their next round begins once those are put again.
+    pub(crate) fn withdraw(&self, lost_inputs: &[u32], batch: &[Handed]) {
+        let Self::Handed { dispatch, .. } = self else { return };
+        for result in batch.iter().map(|handed| &handed.result) {
+            if lost_inputs.contains(&result.index) {
+                dispatch.table.input_lost(result);
             }
         }
-        self.vanish(lost_inputs).await
     }
 
-    /// What there is to say of an outcome that was not counted just now.
-    fn verdict(&self, handed: &Handed) -> Verdict {
-        let result = &handed.result;
-        match self.plan.decided(result.index, result.round) {
-            // Its answer was lost, and it asks again.
-            Some(line) if line.execution == result.execution => Verdict::Counted,
-            Some(line) => Verdict::HaveIt(Box::new(line)),
-            None => Verdict::Withdrawn,
-        }
-    }
-
-    fn note(&self, handed: &Handed, verdict: &Verdict) {
-        let Outcomes::Handed { dispatch, .. } = &self.outcomes else { return };
-        let result = &handed.result;
+    /// Notes what became of an outcome that was handed over, before its worker hears of it.
+    pub(crate) fn note(&self, handed: &Handed, verdict: &Verdict, parts: Option<&Arc<Parts>>) {
+        let Self::Handed { dispatch, .. } = self else { return };
+        let (table, result, now) = (&dispatch.table, &handed.result, Instant::now());
         let key = (result.index, result.round);
         match verdict {
             Verdict::Withdrawn => {
-                let (table, now) = (&dispatch.table, std::time::Instant::now());
                 if let Some(planned) = table.lock().bytes_lost(key, &result.execution, now) {
                     table.journal.bytes_lost(result, planned);
                 }
@@ -168,19 +125,31 @@ impl Gathering {
             }
             Verdict::HaveIt(winner) => {
                 info!(index = result.index, winner = %winner.execution, "a duplicate came");
-                dispatch.table.journal.duplicate(result, winner);
-                dispatch.table.lock().decided(key);
-                if let Some(parts) = &self.parts {
+                table.journal.duplicate(result, winner);
+                table.lock().decided(key);
+                if let Some(parts) = parts {
+                    let (parts, under_way) = (parts.clone(), parts.begin());
                     let part = parts.part(result.index, result.round, &result.execution);
-                    let removed = parts.remove_part(&part);
-                    debug!(ok = removed.is_ok(), "part file of a duplicate removed");
+                    spawn_blocking(move || {
+                        let _under_way = under_way;
+                        let removed = parts.remove_part(&part);
+                        debug!(ok = removed.is_ok(), "part file of a duplicate removed");
+                    });
                 }
             }
-            Verdict::Counted if result.done().is_some() => {
-                dispatch.table.lock().done(key, std::time::Instant::now());
-            }
-            Verdict::Counted => dispatch.table.lock().decided(key),
+            Verdict::Counted if result.done().is_some() => table.lock().done(key, now),
+            Verdict::Counted => table.lock().decided(key),
             Verdict::Held | Verdict::Wait { .. } => {}
         }
+    }
+}
+
+/// What there is to say of an outcome that was not counted just now; `decided`: the one that counts.
+pub(crate) fn verdict(handed: &Handed, decided: Option<TaskResult>) -> Verdict {
+    match decided {
+        // Its answer was lost, and it asks again.
+        Some(line) if line.execution == handed.result.execution => Verdict::Counted,
+        Some(line) => Verdict::HaveIt(Box::new(line)),
+        None => Verdict::Withdrawn,
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::run_folder::specification::Specification;
+use crate::error::message;
 
 /// Between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -20,7 +20,9 @@ pub(crate) struct Seen {
     pub(crate) failed: u64,
     /// Input bytes of the tasks done.
     pub(crate) bytes: u64,
+    pub(crate) bytes_per_s: u64,
     pub(crate) workers: usize,
+    pub(crate) eta: Option<Duration>,
 }
 
 /// The display. Everything goes to stderr.
@@ -29,19 +31,17 @@ pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     lines: bool,
     tasks: u64,
-    began: Instant,
-    already: Option<u64>,
     next_line: Instant,
     next_notice: Instant,
 }
 
 impl Progress {
-    pub(crate) fn start(specification: &Specification, shown: bool) -> Self {
-        let tasks = u64::from(specification.tasks);
+    /// The display of a bag of `tasks`; `shown`: more of it than notices.
+    pub(crate) fn start(tasks: u64, shown: bool) -> Self {
         let terminal = shown && std::io::stderr().is_terminal();
         let bar = terminal.then(|| {
             let bar = ProgressBar::with_draw_target(Some(tasks), ProgressDrawTarget::stderr());
-            let template = "{bar:32} {pos}/{len} tasks  {msg}  ETA {eta}";
+            let template = "{bar:32} {pos}/{len} tasks  {msg}";
             bar.set_style(
                 ProgressStyle::with_template(template)
                     .unwrap_or_else(|_| ProgressStyle::default_bar()),
@@ -53,52 +53,19 @@ impl Progress {
             bar,
             lines: shown && !terminal,
             tasks,
-            began: now,
-            already: None,
             next_line: now + LINE_EVERY,
             next_notice: now,
         }
     }
 
     pub(crate) fn update(&mut self, seen: &Seen) {
-        let already = *self.already.get_or_insert(seen.decided);
-        let text = self.text(seen);
         if let Some(bar) = &self.bar {
             bar.set_position(seen.decided);
-            bar.set_message(text);
+            bar.set_message(text(seen));
         } else if self.lines && Instant::now() >= self.next_line {
             self.next_line = Instant::now() + LINE_EVERY;
-            let eta = self.eta(seen.decided - already.min(seen.decided), seen.decided);
-            self.print(&format!("{}/{} tasks  {text}  ETA {eta}", seen.decided, self.tasks));
+            self.print(&format!("{}/{} tasks  {}", seen.decided, self.tasks, text(seen)));
         }
-    }
-
-    fn text(&self, seen: &Seen) -> String {
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_sign_loss,
-            clippy::cast_possible_truncation,
-            reason = "a rate for people"
-        )]
-        let rate = (seen.bytes as f64 / self.began.elapsed().as_secs_f64().max(0.001)) as u64;
-        let failed =
-            if seen.failed > 0 { format!("  {} failed", seen.failed) } else { String::new() };
-        format!(
-            "{}  {}/s  {} workers busy{failed}",
-            ByteSize(seen.bytes),
-            ByteSize(rate),
-            seen.workers
-        )
-    }
-
-    fn eta(&self, new: u64, decided: u64) -> String {
-        if new == 0 {
-            return "unknown".to_owned();
-        }
-        let left = self.tasks.saturating_sub(decided);
-        #[expect(clippy::cast_precision_loss, reason = "an estimate for people")]
-        let seconds = self.began.elapsed().as_secs_f64() * left as f64 / new as f64;
-        humantime::format_duration(Duration::from_secs_f64(seconds.round().min(1e9))).to_string()
     }
 
     /// Whether a notice is due.
@@ -122,8 +89,8 @@ impl Progress {
 
     fn print(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| crate::error::message(line)),
-            None => crate::error::message(line),
+            Some(bar) => bar.suspend(|| message(line)),
+            None => message(line),
         }
     }
 
@@ -132,4 +99,13 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+fn text(seen: &Seen) -> String {
+    let Seen { failed, bytes, bytes_per_s, workers, eta, .. } = *seen;
+    let failed = if failed > 0 { format!("  {failed} failed") } else { String::new() };
+    let eta =
+        eta.map_or_else(|| "unknown".to_owned(), |eta| humantime::format_duration(eta).to_string());
+    let (bytes, rate) = (ByteSize(bytes), ByteSize(bytes_per_s));
+    format!("{bytes}  {rate}/s  {workers} workers busy{failed}  ETA {eta}")
 }

@@ -1,16 +1,12 @@
-//! Outcomes whose bytes are gone, and inputs that the broker lost: run again, not at once and not for ever.
+//! Outcomes whose bytes are gone, and inputs that the broker lost: run again after a delay, a few times.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Result;
+use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
-use bagpress_broker::{Followed, limits};
 
-use crate::deliver::handed::{failure, too_often};
-use crate::gather::Gathering;
-use crate::run_folder::ledger::Key;
+use crate::deliver::handed::too_often;
 
 /// How often that happened to a task, as far as this gatherer has seen.
 #[derive(Debug, Default)]
@@ -68,44 +64,6 @@ impl Vanished {
     /// The tasks whose next round is to begin later.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = u32> {
         self.0.iter().filter(|(_, seen)| seen.due.is_some()).map(|(index, _)| *index)
-    }
-}
-
-impl Gathering {
-    /// Sees to outcomes that are nothing to count. Returns those that are to be counted in their
-    /// place, as nobody gets these tasks any more.
-    ///
-    /// Their inputs are freed, as of tasks that are done, and put again for the next round: what waits must not
-    /// take the room of what is to be published before it.
-    pub(crate) async fn vanish(&mut self, lost: Vec<u32>) -> Vec<Followed> {
-        self.publisher.free_inputs(lost.iter().copied()).await;
-        let (bag, now) = (&self.plan.specification.bag, Instant::now());
-        let mut failures = Vec::new();
-        for index in lost {
-            let round = self.plan.ledger.round(index);
-            if let Next::Fails(failed) = self.vanished.note(index, round, now) {
-                let result = Arc::new(failure(bag, (index, round), 1, failed));
-                failures.push(Followed { result: Ok(result), bytes: 0 });
-            }
-        }
-        failures
-    }
-
-    /// Begins the rounds of tasks whose bytes vanished, once they have waited and nothing else is being published:
-    /// that might publish them before there is room for them.
-    pub(crate) async fn begin_due(&mut self) -> Result<()> {
-        if self.publishing.is_some() || self.reconciling.is_some() {
-            return Ok(());
-        }
-        let ledger = &self.plan.ledger;
-        let stands = |key: &Key| ledger.is_open(*key);
-        let due = self.vanished.due(Instant::now());
-        let again: Vec<_> = due.into_iter().filter(stands).map(|(index, _)| index).collect();
-        if !again.is_empty() {
-            self.run_again(&again).await?;
-            self.publish_missing(move |index| again.binary_search(&index).is_ok());
-        }
-        Ok(())
     }
 }
 

@@ -1,0 +1,185 @@
+//! Which tasks of a bag are to run again: their input changed, or their output is not what the ledger says.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bagpress_broker::{limits, quote, subjects};
+use bagpress_codec::Digest;
+use bagpress_objstore::beneath::Dir;
+use bagpress_objstore::object_ref::{Bucket, Error, Lookup};
+use bagpress_objstore::staging::{Plan as _, hash_file, mtime_ns};
+use tokio::time::sleep;
+
+use crate::run_folder::inputs::InputEntry;
+use crate::run_folder::ledger::line::InputNow;
+use crate::run_folder::plan::BagPlan;
+
+/// The inputs of failed tasks that are not as they were: a log that grew while it was read would grow again. What is not
+/// there, or no file any more, fails as before. Blocks.
+///
+/// # Errors
+///
+/// If the list of inputs cannot be read.
+pub(crate) fn changed_inputs(plan: &BagPlan, failed: &[u32]) -> Result<HashMap<u32, InputNow>> {
+    let mut changed = HashMap::new();
+    if plan.inputs.is_none() {
+        return Ok(changed);
+    }
+    for index in failed {
+        let entry = plan.entry(*index).context("read the list of inputs")?;
+        let Ok(metadata) = fs::metadata(&entry.path) else { continue };
+        let now = InputNow {
+            bytes: metadata.len(),
+            mtime_ns: mtime_ns(&metadata),
+            mode: metadata.mode() & 0o7777,
+            inode: metadata.ino(),
+        };
+        let InputEntry { bytes, mtime_ns, mode, inode, .. } = entry;
+        if metadata.is_file() && now != (InputNow { bytes, mtime_ns, mode, inode }) {
+            changed.insert(*index, now);
+        }
+    }
+    Ok(changed)
+}
+
+/// Tasks that are done by the ledger, and whose output is not there below `root`. Blocks.
+///
+/// # Errors
+///
+/// If the ledger cannot be read, or an output has no name.
+pub(crate) fn vanished_outputs(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
+    let (mut gone, mut unnamed) = (Vec::new(), None);
+    let reading = plan.ledger.outcomes(|result| {
+        if result.done().is_none() || plan.specification.codec.stores_nothing() {
+            return;
+        }
+        match plan.target(result.index).map(|target| root.join(target.path).symlink_metadata()) {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => gone.push(result.index),
+            // What cannot be looked at just now is not called gone.
+            Ok(_) => {}
+            Err(error) => unnamed = Some(error),
+        }
+    });
+    reading.with_context(|| format!("read {}", quote::name(plan.ledger.path())))?;
+    unnamed.map_or(Ok(gone), |error| Err(error).context("find the name of an output"))
+}
+
+/// Tasks that are done by the ledger, and whose output below `root` is not there or has another digest. Blocks.
+///
+/// # Errors
+///
+/// If the ledger cannot be read, or an output: a file that cannot be read may be sound, and its input gone.
+pub(crate) fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
+    let (mut broken, mut unread) = (Vec::new(), None);
+    let outputs = match Dir::open(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        outputs => Some(outputs.with_context(|| format!("open {}", quote::name(root)))?),
+    };
+    let hash = |path: &Path| match &outputs {
+        // What is no file is nobody's to call bad: it may lead to one that is sound.
+        Some(outputs) => hash_file(outputs, path),
+        None => Err(io::ErrorKind::NotFound.into()),
+    };
+    let reading = plan.ledger.outcomes(|result| {
+        let Some(expected) = result.done() else { return };
+        let looked = plan.target(result.index).map(|target| target.path);
+        let looked =
+            looked.context("find the name of an output").and_then(|path| match hash(&path) {
+                Ok((digest, _)) => Ok(digest == expected.output_digest),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error).with_context(|| {
+                    format!(
+                        "read {}; if nobody can, move it away and repair again",
+                        quote::name(root.join(&path))
+                    )
+                }),
+            });
+        match looked {
+            Ok(true) => {}
+            Ok(false) => broken.push(result.index),
+            Err(error) => unread = Some(error),
+        }
+    });
+    reading.with_context(|| format!("read {}", quote::name(plan.ledger.path())))?;
+    unread.map_or(Ok(broken), Err)
+}
+
+/// Tasks that are done by the ledger, and whose object is not there or does not read back.
+///
+/// # Errors
+///
+/// If the ledger or an object cannot be read.
+pub(crate) async fn broken_objects(plan: BagPlan, bucket: Bucket) -> Result<Vec<u32>> {
+    let (mut broken, mut done) = (Vec::new(), Vec::new());
+    let reading = plan.ledger.outcomes(|result| {
+        done.extend(result.done().map(|done| (result.index, done.output_digest)));
+    });
+    reading.with_context(|| format!("read {}", quote::name(plan.ledger.path())))?;
+    for (index, digest) in done {
+        if !is_sound(&bucket, index, &digest).await.context("read an object back")? {
+            broken.push(index);
+        }
+    }
+    Ok(broken)
+}
+
+/// Whether a task's object reads back. Who does not know must not say no: what is not sound is removed, and its
+/// input may be gone.
+async fn is_sound(bucket: &Bucket, index: u32, digest: &Digest) -> Result<bool, Error> {
+    let name = subjects::output_name(index);
+    let look = async || match bucket.info_from_leader(&name).await? {
+        Lookup::Found(info) if info.digest == *digest => match bucket.read_back(&info).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_broken_object() => Ok(false),
+            Err(error) => Err(error),
+        },
+        _ => Ok(false),
+    };
+    for _ in 1..limits::COMMIT_TRIES {
+        match look().await {
+            Err(error) if error.is_transient() => sleep(limits::RETRY_WAIT).await,
+            looked => return looked,
+        }
+    }
+    look().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bagpress_broker::testing::NatsServer;
+    use bagpress_broker::{Role, samples};
+
+    use super::*;
+    use crate::claim::buckets::open_bucket;
+
+    #[tokio::test]
+    async fn an_object_that_nobody_can_read_now_is_not_called_bad() {
+        let server = NatsServer::start().await;
+        let broker = server.broker(Role::Admin).await;
+        let (bag, name) = (samples::bag(), subjects::output_name(0));
+        let (client, context) = (broker.client_handle(), broker.context_handle());
+        let made = Bucket::create(client, context, "b", "Outputs of a test", 1 << 20, &bag);
+        made.await.unwrap();
+        let bucket = open_bucket(&broker, "b").unwrap();
+        bucket.put(&name, "0-a", b"sound".as_slice().into()).await.unwrap();
+        let digest = Digest::of(b"sound");
+        assert!(is_sound(&bucket, 0, &digest).await.unwrap());
+        assert!(!is_sound(&bucket, 0, &Digest::of(b"other")).await.unwrap());
+        assert!(!is_sound(&bucket, 1, &digest).await.unwrap());
+
+        server.stop_process();
+        let mut looking = Box::pin(is_sound(&bucket, 0, &digest));
+        // Long enough for a request to be given up.
+        let longer = limits::REQUEST_TIMEOUT + Duration::from_secs(1);
+        let said = tokio::time::timeout(longer, &mut looking).await;
+        assert!(said.is_err(), "{said:?}");
+        server.continue_process();
+        assert!(looking.await.unwrap());
+    }
+}

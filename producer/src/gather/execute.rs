@@ -1,0 +1,298 @@
+//! Does what [`State`] says is to be done; whatever comes of it is an event again.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use anyhow::{Context, Error, Result};
+use bagpress_broker::{BagState, Followed, limits, quote};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::{debug, info, warn};
+
+use crate::claim::buckets::output_bucket;
+use crate::error::Cancelled;
+use crate::gather::accept::{Accepted, Acceptor};
+use crate::gather::reconcile::{Sound, forgotten_objects, remove_object, waiting_tasks};
+use crate::gather::report::Reporter;
+use crate::gather::rerun::Rerun;
+use crate::gather::sources::Sources;
+use crate::gather::state::{Action, Event, State};
+use crate::run_folder::ledger::line::InputNow;
+use crate::run_folder::ledger::{Bits, Key};
+
+/// What a gathering acts by.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    sources: Sources,
+    reporter: Reporter,
+    acceptor: Acceptor,
+    publishing: Option<JoinHandle<Result<()>>>,
+}
+
+impl Executor {
+    pub(crate) fn new(sources: Sources, reporter: Reporter, acceptor: Acceptor) -> Self {
+        Self { sources, reporter, acceptor, publishing: None }
+    }
+
+    pub(crate) fn reporter(&mut self) -> &mut Reporter {
+        &mut self.reporter
+    }
+
+    pub(crate) fn acceptor(&self) -> &Acceptor {
+        &self.acceptor
+    }
+
+    /// Does one thing.
+    ///
+    /// # Errors
+    ///
+    /// [`Stalled`](crate::Stalled), or what cannot be cured by waiting.
+    pub(crate) async fn execute(&mut self, action: Action, state: &State) -> Result<Option<Event>> {
+        match action {
+            Action::ListWaiting => return self.list_waiting(state).await.map(Some),
+            Action::LookForObjects => return Ok(self.look_for_objects(state).await?.1),
+            Action::PublishMissing(waiting) => return self.publish_missing(waiting, state).await,
+            Action::BeginRounds(due) => return self.begin_rounds(due, state).await,
+            Action::RemakeBuckets => return Ok(self.remake_buckets(state).await),
+            Action::PublishAll => {
+                // The next round of these begins by itself.
+                let later = state.begin_later();
+                self.publish(true, move |index| !later.contains(&index));
+            }
+            Action::GiveWay => self.sources.publisher.give_way(),
+            Action::GiveBackUnheld => {
+                let watch = self.sources.watch.clone();
+                tokio::spawn(async move { watch.give_back_unheld().await });
+            }
+            Action::Renew => self.reporter.renew(state),
+            Action::GiveUp => return Err(self.reporter.stalled(state).await),
+            // Outcomes are read by the loop.
+            Action::ReadAgain => {}
+        }
+        Ok(None)
+    }
+
+    /// Resolves when publishing has ended, if it goes on. Cancel-safe.
+    pub(crate) async fn published(&mut self) -> Result<Event> {
+        let Some(publishing) = &mut self.publishing else { return std::future::pending().await };
+        let published = publishing.await;
+        self.publishing = None;
+        published.context("publish the tasks")??;
+        Ok(Event::Published { gave_way: self.sources.publisher.gave_way() })
+    }
+
+    /// Publishes, meanwhile, what is not decided and `wanted`.
+    fn publish(&mut self, message_id: bool, wanted: impl Fn(u32) -> bool + Send + Sync + 'static) {
+        let (publisher, ledger) =
+            (self.sources.publisher.clone(), self.sources.plan.ledger.clone());
+        self.publishing = Some(tokio::spawn(async move {
+            let wanted = |index| !ledger.is_decided(index) && wanted(index);
+            publisher.publish(message_id, wanted).await
+        }));
+    }
+
+    async fn list_waiting(&mut self, state: &State) -> Result<Event> {
+        let listing = waiting_tasks(self.sources.broker.clone(), self.sources.plan.clone());
+        match self.reporter.while_renewing(state, listing).await? {
+            Ok(waiting) => {
+                self.reporter.obstacles().missing = None;
+                Ok(Event::Listed(waiting))
+            }
+            Err(error) => {
+                debug!(%error, "not reconciled now");
+                let missing = matches!(error, bagpress_broker::Error::Missing { .. });
+                if missing {
+                    let hint = error.hint().unwrap_or_default();
+                    let why = format!("{error}; {hint}, the bag goes on by itself");
+                    self.reporter.obstacles().missing = Some(why);
+                }
+                Ok(Event::NotListed { missing })
+            }
+        }
+    }
+
+    /// Makes the buckets again, if a broker forgot them.
+    async fn remake_buckets(&mut self, state: &State) -> Option<Event> {
+        // What was removed with the bag must not be there again.
+        if self.acceptor.bucket().is_none() || !self.reporter.confirm(state).await {
+            return None;
+        }
+        let Sources { broker, plan, publisher, .. } = &self.sources;
+        let connects = broker.connects();
+        let mut made = output_bucket(broker, plan).await.map(drop);
+        if made.is_ok() {
+            made = publisher.remake_inputs().await;
+        }
+        match made {
+            Ok(()) => Some(Event::BucketsSeen { connects }),
+            Err(error) => {
+                self.reporter.progress().say(&format!("waiting: {error:#}"));
+                None
+            }
+        }
+    }
+
+    /// A done task whose object the broker forgot, and which is no file here, is run again. Returns those tasks; whoever
+    /// calls this publishes afterwards what is not decided.
+    async fn look_for_objects(&mut self, state: &State) -> Result<(Vec<u32>, Option<Event>)> {
+        let Some(bucket) = self.acceptor.output_bucket().cloned() else {
+            return Ok((Vec::new(), None));
+        };
+        let looking = forgotten_objects(self.sources.plan.clone(), bucket);
+        let (gone, known) = self.reporter.while_renewing(state, looking).await?;
+        if !gone.is_empty() {
+            warn!(tasks = gone.len(), "the broker lost objects of tasks that are done, run again");
+            self.begin_again(&gone, &HashMap::new(), state).await?;
+        }
+        Ok((gone, (!known).then_some(Event::ObjectsUnknown)))
+    }
+
+    /// Publishes what neither waits nor has a result, without an id that the server may remember.
+    ///
+    /// A round may have begun here and come no further: then the broken object of an earlier one may
+    /// still take the space of the new.
+    async fn publish_missing(&mut self, mut waiting: Bits, state: &State) -> Result<Option<Event>> {
+        let (gone, event) = self.look_for_objects(state).await?;
+        for index in gone {
+            waiting.set(index, false); // what may wait is of a round before
+        }
+        let ledger = self.sources.plan.ledger.clone();
+        for index in ledger.begun() {
+            if !ledger.is_decided(index) && !waiting.get(index) {
+                self.remove_object(index, Sound::Stays).await;
+            }
+        }
+        for index in state.begin_later() {
+            // Its round has a committed result, whose bytes are gone; the next one begins by itself.
+            waiting.set(index, true);
+        }
+        // Their shares are nobody's, and what is published before them may need the space.
+        let unwanted = |index| !waiting.get(index) && !ledger.is_decided(index);
+        self.sources.publisher.free_stored(unwanted).await;
+        self.publish(false, move |index| !waiting.get(index));
+        Ok(event)
+    }
+
+    /// Begins the rounds of tasks whose bytes vanished, unless others were begun meanwhile.
+    async fn begin_rounds(&mut self, due: Vec<Key>, state: &State) -> Result<Option<Event>> {
+        let ledger = &self.sources.plan.ledger;
+        let open = due.into_iter().filter(|key| ledger.is_open(*key));
+        let again: Vec<u32> = open.map(|(index, _)| index).collect();
+        if again.is_empty() {
+            return Ok(Some(Event::Published { gave_way: false }));
+        }
+        self.begin_again(&again, &HashMap::new(), state).await?;
+        self.publish(false, move |index| again.binary_search(&index).is_ok());
+        Ok(None)
+    }
+
+    /// Begins new rounds for what the user wants to run again, before anything of the old ones is touched. Whether there
+    /// is something that takes its file as it is now: it may need larger buckets.
+    pub(crate) async fn rerun(&mut self, rerun: Rerun, state: &State) -> Result<bool> {
+        let (again, inputs) =
+            rerun.choose(&self.sources, &self.acceptor, &mut self.reporter, state).await?;
+        if again.is_empty() {
+            return Ok(false);
+        }
+        if !self.reporter.confirm(state).await && !self.sources.lease.is_held() {
+            let line = self.reporter.line(BagState::Cancelled, state);
+            return Err(self.sources.lease.ended().await.error(&line));
+        }
+        info!(tasks = again.len(), changed = inputs.len(), "running again");
+        self.begin_again(&again, &inputs, state).await?;
+        Ok(!inputs.is_empty())
+    }
+
+    /// Begins a round of each of these tasks, of which some take their file as it is now, and makes room for it. Whoever
+    /// calls this publishes, meanwhile: an input may have to wait until others are freed.
+    async fn begin_again(
+        &mut self,
+        indices: &[u32],
+        inputs: &HashMap<u32, InputNow>,
+        state: &State,
+    ) -> Result<()> {
+        let begun = loop {
+            let ledger = self.sources.plan.ledger.clone();
+            let (indices, inputs) = (indices.to_vec(), inputs.clone());
+            let writing = spawn_blocking(move || ledger.begin(&indices, &inputs));
+            match self.reporter.while_renewing(state, writing).await? {
+                Ok(Ok(begun)) => break begun,
+                // Full is not failed.
+                Ok(Err(error)) => self.wait_for_disk(error.into(), state).await?,
+                Err(stopped) => return Err(stopped).context("begin rounds"),
+            }
+        };
+        // Whoever gathers elsewhere next believes no result of a round that the line does not know.
+        self.reporter.renew(state);
+        let mut renewed = Instant::now();
+        for (index, _) in begun {
+            self.remove_object(index, Sound::Goes).await;
+            if renewed.elapsed() >= limits::GATHERER_RENEWAL {
+                renewed = Instant::now();
+                self.reporter.renew(state);
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_object(&self, index: u32, sound: Sound) {
+        if let Some(bucket) = self.acceptor.bucket() {
+            remove_object(bucket, index, sound).await;
+        }
+    }
+
+    /// Accepts outcomes, however long that takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute).
+    pub(crate) async fn accept(&mut self, batch: Vec<Followed>, state: &State) -> Result<Accepted> {
+        loop {
+            let accepting = self.acceptor.clone().accept(batch.clone());
+            match self.reporter.while_renewing(state, accepting).await? {
+                Ok(accepted) => {
+                    self.reporter.obstacles().uncounted = None;
+                    for aside in &accepted.aside {
+                        self.reporter.progress().tell(&format!(
+                            "an output of this bag was not as the bag wrote it, and is {} now",
+                            quote::name(aside)
+                        ));
+                    }
+                    return Ok(accepted);
+                }
+                Err(error) => self.wait_for_disk(error, state).await?,
+            }
+        }
+    }
+
+    /// Full is not failed: says so, and comes back when it is time to try again.
+    async fn wait_for_disk(&mut self, error: Error, state: &State) -> Result<()> {
+        if let Some(ends) = self.acceptor.ends_the_run(&error) {
+            return Err(ends.into());
+        }
+        self.reporter.wait_until_countable(state, format!("{error:#}")).await
+    }
+
+    /// Lets go of a bag that has not come to its end.
+    pub(crate) async fn give_up(&mut self, error: &Error, committed: bool, state: &State) {
+        if let Some(publishing) = self.publishing.take() {
+            publishing.abort();
+            // It is gone when this returns, with an error that says that it was aborted.
+            publishing.await.ok();
+        }
+        if tokio::time::timeout(limits::DISK_WAIT, self.acceptor.finish()).await.is_err() {
+            warn!("the last stats files may be missing");
+        }
+        let mut bag_is = BagState::Running;
+        if error.is::<Cancelled>() {
+            bag_is = BagState::Cancelled;
+            // What was published between the cancellation and our hearing of it.
+            let Sources { broker, plan, .. } = &self.sources;
+            if committed && let Err(error) = broker.purge_tasks(&plan.specification.bag).await {
+                warn!(%error, "tasks of a cancelled bag may wait; workers drop them");
+            }
+        }
+        if let Err(error) = self.sources.lease.release(self.reporter.line(bag_is, state)).await {
+            warn!(%error, "the bag's line not written, its lease runs out");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Why a bag that could move does not: decided from what is known, the most useful reason first.
+
+use bagpress_broker::ServiceStats;
+
+use crate::deliver::unserved;
+use crate::run_folder::specification::Specification;
+
+/// What is known without asking anybody.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    /// The disk does not answer, or uploads wait for its space.
+    pub(crate) disk: Option<String>,
+    /// Outcomes came that cannot be counted yet.
+    pub(crate) uncounted: Option<String>,
+    /// The broker answers and stores nothing.
+    pub(crate) stores_nothing: bool,
+    /// Publishing waits.
+    pub(crate) publishing: Option<String>,
+    /// The output bucket has no space.
+    pub(crate) bucket: Option<String>,
+    /// A stream that the broker lacks.
+    pub(crate) missing: Option<String>,
+    /// Whether there is a connection.
+    pub(crate) connected: bool,
+    /// Whether every output is being read back.
+    pub(crate) reading_back: bool,
+    /// The broker's address.
+    pub(crate) url: String,
+}
+
+/// Why the bag waits, if that is known here.
+pub(crate) fn known(known: &Known) -> Option<String> {
+    let by_itself = |why: &String| format!("{why}; the bag goes on by itself");
+    let disk = known.disk.as_ref().map(|why| format!("{why}, the bag goes on by itself"));
+    let url = &known.url;
+    disk.or_else(|| known.uncounted.as_ref().map(by_itself))
+        .or_else(|| {
+            known.stores_nothing.then(|| {
+                format!(
+                    "the broker at {url} answers and stores nothing, as one that met a full disk \
+                     does; free some space there and restart it, the bag goes on by itself"
+                )
+            })
+        })
+        .or_else(|| known.publishing.clone())
+        .or_else(|| {
+            let full = known.bucket.as_ref();
+            full.map(|why| format!("{why}; what nobody names is purged, the bag goes on by itself"))
+        })
+        .or_else(|| known.missing.clone())
+        .or_else(|| {
+            (!known.connected).then(|| format!("the broker at {url} is out of reach, reconnecting"))
+        })
+        .or_else(|| {
+            let why = "every output is read back, to run again what is missing or bad";
+            known.reading_back.then(|| why.to_owned())
+        })
+}
+
+/// What the broker and the workers say.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// The stream of results is nearly full.
+    pub(crate) results_full: Option<String>,
+    /// Workers that report tasks of the bag, and how many.
+    pub(crate) busy: (usize, usize),
+    /// Who answered; asked only if none of them is busy.
+    pub(crate) workers: Result<Vec<(String, ServiceStats)>, String>,
+    /// Tasks that wait out a delay.
+    pub(crate) delayed: Option<String>,
+}
+
+/// Why a bag waits of which nothing is known here.
+pub(crate) fn told(told: &Told, specification: &Specification) -> String {
+    if let Some(why) = &told.results_full {
+        return format!("{why}; make room there, the bag goes on by itself");
+    }
+    if let (workers, running @ 1..) = told.busy {
+        return format!("{running} tasks are with {workers} workers");
+    }
+    let workers = match &told.workers {
+        Ok(workers) => workers,
+        Err(error) => return error.clone(),
+    };
+    let (pool, codec) = (&specification.pool, specification.codec.name());
+    unserved::unserved(workers, pool, codec, &specification.library)
+        .or_else(|| told.delayed.clone())
+        .unwrap_or_else(|| unserved::idle(workers, pool))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connected() -> Known {
+        Known { connected: true, url: "nats://b".to_owned(), ..Known::default() }
+    }
+
+    #[test]
+    fn a_bag_of_which_nothing_is_known_here_has_no_reason_yet() {
+        assert_eq!(known(&connected()), None);
+    }
+
+    #[test]
+    fn what_must_be_mended_first_is_said_first() {
+        let some = |why: &str| Some(why.to_owned());
+        let mut all = Known {
+            disk: some("the disk hangs"),
+            uncounted: some("out: disk full"),
+            stores_nothing: true,
+            publishing: some("publish: timed out"),
+            bucket: some("bucket b is full"),
+            missing: some("no stream BAG_TASKS"),
+            connected: false,
+            reading_back: true,
+            url: "nats://b".to_owned(),
+        };
+        let mut said = Vec::new();
+        let mend: [fn(&mut Known); 8] = [
+            |known| known.disk = None,
+            |known| known.uncounted = None,
+            |known| known.stores_nothing = false,
+            |known| known.publishing = None,
+            |known| known.bucket = None,
+            |known| known.missing = None,
+            |known| known.connected = true,
+            |known| known.reading_back = false,
+        ];
+        for mend in mend {
+            said.push(known(&all).unwrap());
+            mend(&mut all);
+        }
+        let expected = [
+            "the disk hangs, the bag goes on by itself",
+            "out: disk full; the bag goes on by itself",
+            "the broker at nats://b answers and stores nothing",
+            "publish: timed out",
+            "bucket b is full; what nobody names is purged",
+            "no stream BAG_TASKS",
+            "the broker at nats://b is out of reach, reconnecting",
+            "every output is read back",
+        ];
+        for (said, expected) in said.iter().zip(expected) {
+            assert!(said.starts_with(expected), "{said}, not {expected}");
+        }
+        assert_eq!(known(&all), None);
+    }
+}
