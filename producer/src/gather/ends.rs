@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bagpress_broker::{BagLine, Broker, Error};
 use tokio_util::sync::CancellationToken;
 
-use crate::claim::lease::{Lease, Lost};
+use crate::claim::lease::{BagLease, LeaseEnd};
 use crate::error::Interrupted;
 use crate::error::Stalled;
 use crate::gather::options::Options;
@@ -14,7 +14,7 @@ use crate::gather::options::Options;
 #[derive(Debug, Clone)]
 pub(crate) struct Ends {
     broker: Broker,
-    lease: Lease,
+    lease: BagLease,
     stop: CancellationToken,
     deadline: Option<(Instant, Duration)>,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Ends {
 #[derive(Debug)]
 pub(crate) enum Over {
     /// The bag was cancelled, or somebody else gathers it.
-    Lost(Lost),
+    Lost(LeaseEnd),
     /// The broker refuses us for good.
     Refused(Error),
     /// Somebody told us to stop.
@@ -33,7 +33,12 @@ pub(crate) enum Over {
 }
 
 impl Ends {
-    pub(crate) fn new(broker: &Broker, lease: &Lease, options: &Options, began: Instant) -> Self {
+    pub(crate) fn new(
+        broker: &Broker,
+        lease: &BagLease,
+        options: &Options,
+        began: Instant,
+    ) -> Self {
         let deadline = options.deadline.and_then(|most| Some((began.checked_add(most)?, most)));
         let (broker, lease) = (broker.clone(), lease.clone());
         Self { broker, lease, stop: options.stop.clone(), deadline }

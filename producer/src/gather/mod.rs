@@ -38,7 +38,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use crate::claim::buckets::output_bucket;
-use crate::claim::lease::Lease;
+use crate::claim::lease::BagLease;
 use crate::claim::line::begun_line;
 use crate::claim::requirements::require;
 use crate::deliver::handed::{Handed, failure};
@@ -80,9 +80,9 @@ pub async fn gather(
 ) -> Result<Gathered> {
     let specification = plan.specification.clone();
     let lease = if require(broker, &specification).await? {
-        Lease::take(broker, lock, begun_line(&plan), options.resume).await?
+        BagLease::take(broker, lock, begun_line(&plan), options.resume).await?
     } else {
-        Lease::of_the_lock_alone(broker, lock)
+        BagLease::of_the_lock_alone(broker, lock)
     };
     let (begun, ends) = (begun_line(&plan), Ends::new(broker, &lease, &options, Instant::now()));
     let mut gathering = match Gathering::start(broker, folder, plan, options, lease.clone()).await {
@@ -127,7 +127,7 @@ impl Gathering {
         folder: &RunFolder,
         plan: BagPlan,
         mut options: Options,
-        lease: Lease,
+        lease: BagLease,
     ) -> Result<Self> {
         let specification = &plan.specification;
         let Outputs { parts, receiver } = Outputs::open(broker, folder, &plan).await?;

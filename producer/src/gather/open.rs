@@ -11,7 +11,7 @@ use bagpress_objstore::staging::{Parts, Receiver, Syncer};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::claim::lease::Lease;
+use crate::claim::lease::BagLease;
 use crate::deliver::dispatch::{Dispatch, HandIn};
 use crate::deliver::journal::Journal;
 use crate::deliver::offers::Table;
@@ -99,7 +99,7 @@ impl Source {
         broker: &Broker,
         folder: &RunFolder,
         plan: &BagPlan,
-        lease: &Lease,
+        lease: &BagLease,
         ended: mpsc::Receiver<u32>,
     ) -> Result<Self> {
         let specification = &plan.specification;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bagpress_broker::Broker;
 use bagpress_objstore::staging::{Parts, Receiver};
 
-use crate::claim::lease::Lease;
+use crate::claim::lease::BagLease;
 use crate::deliver::wake::Waker;
 use crate::deliver::watch::Watch;
 use crate::publish::Publisher;
@@ -16,7 +16,7 @@ use crate::run_folder::plan::BagPlan;
 pub(crate) struct Sources {
     pub(crate) broker: Broker,
     pub(crate) plan: BagPlan,
-    pub(crate) lease: Lease,
+    pub(crate) lease: BagLease,
     pub(crate) watch: Watch,
     pub(crate) waker: Waker,
     pub(crate) publisher: Publisher,

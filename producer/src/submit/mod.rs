@@ -11,7 +11,7 @@ use bagpress_broker::descriptor::DeliveryPath;
 use bagpress_broker::{BagLine, BagState, Broker, limits};
 
 use crate::claim::buckets::output_bucket;
-use crate::claim::lease::Lease;
+use crate::claim::lease::BagLease;
 use crate::claim::line::{begun_line, line_of};
 use crate::claim::requirements::require;
 use crate::error::Cancelled;
@@ -39,7 +39,7 @@ pub async fn submit(
         // Nothing is kept of it but the run folder.
         return Ok(());
     }
-    let lease = Lease::take(broker, lock, begun_line(&plan), false).await?;
+    let lease = BagLease::take(broker, lock, begun_line(&plan), false).await?;
     let submitting = async {
         // Its gatherer, which is not there yet, keeps the tasks of a bag that is offered.
         if offered { Ok(()) } else { publish(broker, &plan).await }

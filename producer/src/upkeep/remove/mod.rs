@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 pub use self::kept::{How, Kept, Removed};
 pub use self::run_folder::folder;
 use crate::claim::buckets::open_bucket;
-use crate::claim::lease;
+use crate::claim::holder;
 use crate::error::Usage;
 use crate::run_folder::lock::GatherLock;
 use crate::status::bag_line::unknown;
@@ -36,7 +36,7 @@ pub async fn from_broker(
     }
     let cancelled = found.line.as_ref().is_some_and(|line| line.state == BagState::Cancelled);
     if !how.force && !cancelled {
-        lease::expect_unheld(broker, bag, lock).await?;
+        holder::expect_unheld(broker, bag, lock).await?;
     }
     let mut removed = Removed::of(bag, how);
     let traces = traces.map_or(0, |traces| traces.messages);

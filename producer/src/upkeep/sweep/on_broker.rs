@@ -9,7 +9,7 @@ use bagpress_broker::{BagLine, BagState, Broker, Traces, limits};
 
 use super::swept::Swept;
 use crate::claim::buckets::open_bucket;
-use crate::claim::lease;
+use crate::claim::holder;
 
 /// Sweeps a broker: chunks that no object names, and what is left of bags without a line that were not
 /// written to for `older_than`.
@@ -92,7 +92,7 @@ async fn bare_line(
 ) -> Result<Option<Swept>> {
     let open = matches!(line.state, BagState::Submitting | BagState::Running);
     let age = broker.line_age(&line.bag).await?;
-    if !open || age < older_than || lease::is_held(broker, &line.bag).await? {
+    if !open || age < older_than || holder::is_held(broker, &line.bag).await? {
         return Ok(None);
     }
     if !dry_run {
@@ -117,7 +117,7 @@ async fn chunks(
     let over = matches!(line.state, BagState::Finished | BagState::Cancelled);
     let mut swept = Vec::new();
     // Workers go on with an objects bag that nobody gathers: only one that is over has no writer.
-    if !over || (line.gatherer.is_some() && lease::is_held(broker, &line.bag).await?) {
+    if !over || (line.gatherer.is_some() && holder::is_held(broker, &line.bag).await?) {
         return Ok(swept);
     }
     for name in buckets {

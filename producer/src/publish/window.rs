@@ -1,0 +1,244 @@
+//! The window that bounds the inputs in the bucket: which wait for it, which are in it, which are about to leave it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bagpress_broker::limits;
+use bagpress_objstore::object_ref::Info;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
+
+/// Bytes that one permit of the window stands for.
+const UNIT_BYTES: u64 = 64 * 1024;
+/// Most inputs that are about to be freed.
+const FREEINGS_MAX: u32 = 4_096;
+
+/// Bounds the inputs in the bucket to [`limits::INPUT_WINDOW_BYTES`].
+#[derive(Debug)]
+pub(crate) struct Window {
+    room: Arc<Semaphore>,
+    /// Inputs that wait for room.
+    waiting: AtomicUsize,
+    /// Whether they stop waiting, and publishing ends with them.
+    gives_way: watch::Sender<bool>,
+    /// Inputs in the bucket.
+    stored: Mutex<HashMap<u32, Stored>>,
+    /// Inputs that are about to be freed, and how often: they are not put again before they are gone.
+    being_freed: Mutex<HashMap<u32, u32>>,
+    /// An input was freed.
+    freed: Notify,
+    freeings: Arc<Semaphore>,
+}
+
+/// An input's part of the window; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    _permits: OwnedSemaphorePermit,
+}
+
+/// An input in the bucket.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) info: Info,
+    _share: Share,
+}
+
+/// Inputs that are being freed; dropping it makes room for more of them.
+#[derive(Debug)]
+pub(crate) struct Freeings {
+    _permits: OwnedSemaphorePermit,
+}
+
+impl Window {
+    pub(crate) fn new() -> Self {
+        let units = usize::try_from(limits::INPUT_WINDOW_BYTES / UNIT_BYTES).unwrap_or(1);
+        Self {
+            room: Arc::new(Semaphore::new(units)),
+            waiting: AtomicUsize::new(0),
+            gives_way: watch::Sender::new(false),
+            stored: Mutex::default(),
+            being_freed: Mutex::default(),
+            freed: Notify::new(),
+            freeings: Arc::new(Semaphore::new(FREEINGS_MAX as usize)),
+        }
+    }
+
+    /// Ends the waiting for room, if anything waits: only then does publishing end early.
+    pub(crate) fn give_way(&self) {
+        if self.waiting.load(Relaxed) > 0 {
+            self.gives_way.send_replace(true);
+        }
+    }
+
+    /// Whether it gave way since it was last [opened](Self::open).
+    pub(crate) fn gave_way(&self) -> bool {
+        *self.gives_way.borrow()
+    }
+
+    /// Lets inputs wait for room again.
+    pub(crate) fn open(&self) {
+        self.gives_way.send_replace(false);
+    }
+
+    /// Waits until there is room for an input of `bytes`; none if the window gives way first. An input larger than
+    /// the window takes all of it.
+    ///
+    /// Gives up what an earlier round of `index` had, and waits first until that is gone from the bucket: it would be
+    /// adopted, and removed then.
+    pub(crate) async fn enter(&self, index: u32, bytes: u64) -> Option<Share> {
+        drop(self.take(index));
+        loop {
+            // Before the look: a notice between the two is not missed.
+            let freed = self.freed.notified();
+            if !self.being_freed().contains_key(&index) {
+                break;
+            }
+            freed.await;
+        }
+        let units = (bytes / UNIT_BYTES + 1).min(limits::INPUT_WINDOW_BYTES / UNIT_BYTES);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let mut gives_way = self.gives_way.subscribe();
+        self.waiting.fetch_add(1, Relaxed);
+        let permits = tokio::select! {
+            biased;
+            permits = self.room.clone().acquire_many_owned(units) => permits.ok(),
+            _ = gives_way.wait_for(|gives_way| *gives_way) => None,
+        };
+        self.waiting.fetch_sub(1, Relaxed);
+        permits.map(|permits| Share { _permits: permits })
+    }
+
+    /// Notes that an input is in the bucket.
+    pub(crate) fn note(&self, index: u32, info: Info, share: Share) {
+        self.stored().insert(index, Stored { info, _share: share });
+    }
+
+    /// Takes an input out; its share is free once the returned value is dropped.
+    pub(crate) fn take(&self, index: u32) -> Option<Stored> {
+        self.stored().remove(&index)
+    }
+
+    /// The inputs in the bucket for which `wanted` holds.
+    pub(crate) fn stored_where(&self, wanted: impl Fn(u32) -> bool) -> Vec<u32> {
+        self.stored().keys().copied().filter(|index| wanted(*index)).collect()
+    }
+
+    /// Notes that inputs are about to be freed; waits while too many are.
+    pub(crate) async fn begin_freeing(&self, indices: &[u32]) -> Option<Freeings> {
+        let most = u32::try_from(indices.len()).unwrap_or(u32::MAX).min(FREEINGS_MAX);
+        let permits = self.freeings.clone().acquire_many_owned(most).await.ok()?;
+        let mut being_freed = self.being_freed();
+        for index in indices {
+            *being_freed.entry(*index).or_default() += 1;
+        }
+        Some(Freeings { _permits: permits })
+    }
+
+    /// Notes that an input was freed.
+    pub(crate) fn end_freeing(&self, index: u32) {
+        let mut being_freed = self.being_freed();
+        let left = being_freed.remove(&index).unwrap_or_default().saturating_sub(1);
+        if left > 0 {
+            being_freed.insert(index, left);
+        } else {
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// Waits until nothing is being freed, and lets nothing more be until the returned permit is dropped.
+    pub(crate) async fn all_freed(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.freeings.acquire_many(FREEINGS_MAX).await.ok()
+    }
+
+    fn stored(&self) -> MutexGuard<'_, HashMap<u32, Stored>> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn being_freed(&self) -> MutexGuard<'_, HashMap<u32, u32>> {
+        self.being_freed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bagpress_codec::Digest;
+    use futures::FutureExt;
+    use futures::poll;
+
+    use super::*;
+
+    fn info() -> Info {
+        Info {
+            bucket: "b".to_owned(),
+            name: "n".to_owned(),
+            token: "t".to_owned(),
+            bytes: 0,
+            chunks: 0,
+            digest: Digest::of(b""),
+            sequence: 1,
+            description: String::new(),
+            metadata: HashMap::new(),
+            modified: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_input_larger_than_the_window_takes_all_of_it_and_the_next_one_waits() {
+        let window = Window::new();
+        let share = window.enter(0, u64::MAX).now_or_never().flatten().unwrap();
+        window.note(0, info(), share);
+        let mut next = Box::pin(window.enter(1, 1));
+        assert!(poll!(&mut next).is_pending());
+        assert_eq!(window.stored_where(|_| true), [0]);
+        let stored = window.take(0);
+        assert!(poll!(&mut next).is_pending(), "it is in the bucket until it is removed there");
+        drop(stored);
+        assert!(next.now_or_never().flatten().is_some());
+    }
+
+    #[tokio::test]
+    async fn publishing_gives_way_only_if_something_waits_for_room() {
+        let window = Window::new();
+        window.give_way();
+        assert!(!window.gave_way());
+        let all = window.enter(0, u64::MAX).now_or_never().flatten().unwrap();
+        let mut next = Box::pin(window.enter(1, 1));
+        assert!(poll!(&mut next).is_pending());
+        window.give_way();
+        assert!(window.gave_way());
+        assert!(next.now_or_never().is_some_and(|share| share.is_none()));
+        window.open();
+        drop(all);
+        assert!(!window.gave_way());
+        assert!(window.enter(1, 1).now_or_never().flatten().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_input_is_not_put_again_before_each_freeing_of_it_has_ended() {
+        let window = Window::new();
+        let freeings = [
+            window.begin_freeing(&[3]).now_or_never().flatten().unwrap(),
+            window.begin_freeing(&[3, 4]).now_or_never().flatten().unwrap(),
+        ];
+        let mut again = Box::pin(window.enter(3, 1));
+        assert!(poll!(&mut again).is_pending());
+        window.end_freeing(4);
+        window.end_freeing(3);
+        assert!(poll!(&mut again).is_pending(), "it is being freed twice");
+        assert!(window.all_freed().now_or_never().is_none());
+        window.end_freeing(3);
+        assert!(again.now_or_never().flatten().is_some());
+        drop(freeings);
+        assert!(window.all_freed().now_or_never().flatten().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_new_round_does_not_wait_for_the_share_of_the_one_before() {
+        let window = Window::new();
+        let share = window.enter(0, u64::MAX).now_or_never().flatten().unwrap();
+        window.note(0, info(), share);
+        assert!(window.enter(0, u64::MAX).now_or_never().flatten().is_some());
+        assert_eq!(window.stored_where(|_| true), [0; 0]);
+    }
+}
