@@ -115,6 +115,18 @@ fn every_make_target_in_a_document_exists() {
 }
 
 #[test]
+fn every_source_that_the_architecture_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let named = document.split('`').skip(1).step_by(2);
+    let paths: Vec<_> = named.filter(|name| name.contains("/src/")).collect();
+    assert!(paths.len() > 20, "ARCHITECTURE.md names only {paths:?}");
+    for path in paths {
+        assert!(root.join(path).exists(), "ARCHITECTURE.md: {path} is not there");
+    }
+}
+
+#[test]
 fn every_cause_of_a_failure_is_in_the_protocol() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let protocol = std::fs::read_to_string(root.join("docs/protocol.md")).unwrap();
