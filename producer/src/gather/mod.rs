@@ -47,7 +47,7 @@ use crate::error::{Stalled, Unwritable};
 use crate::gather::accept::Acceptor;
 use crate::gather::ends::Ends;
 use crate::gather::execute::Executor;
-use crate::gather::open::{Outputs, Source, close};
+use crate::gather::open::{OutcomeSource, Outputs, close};
 pub use crate::gather::options::{Gathered, Options};
 use crate::gather::outcomes::{Batch, Outcomes, verdict};
 use crate::gather::report::Reporter;
@@ -136,8 +136,8 @@ impl Gathering {
             bucket = Some(output_bucket(broker, &plan).await?);
         }
         let ended = std::mem::replace(&mut options.ended, mpsc::channel(1).1);
-        let opened = Source::open(broker, folder, &plan, &lease, ended).await?;
-        let Source { outcomes, hand_in, watch, watching } = opened;
+        let opened = OutcomeSource::open(broker, folder, &plan, &lease, ended).await?;
+        let OutcomeSource { outcomes, hand_in, watch, watching } = opened;
         let publisher = Publisher::new(broker, &plan, hand_in).await?;
         let stats = specification.stats.then(|| folder.held_results()).transpose()?;
         let stats = stats.map(|folder| StatsWriter::new(folder, specification.codec.to_string()));

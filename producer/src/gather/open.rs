@@ -81,7 +81,7 @@ async fn open_parts(folder: &RunFolder, plan: &BagPlan) -> Result<Option<Arc<Par
 
 /// Where outcomes come from, and who watches the workers.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct OutcomeSource {
     pub(crate) outcomes: Outcomes,
     /// Where tasks are handed in that the gatherer offers itself.
     pub(crate) hand_in: Option<HandIn>,
@@ -89,7 +89,7 @@ pub(crate) struct Source {
     pub(crate) watching: JoinHandle<()>,
 }
 
-impl Source {
+impl OutcomeSource {
     /// Reads committed results, or opens the desk at which workers hand them over.
     ///
     /// # Errors

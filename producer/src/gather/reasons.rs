@@ -7,7 +7,7 @@ use crate::run_folder::specification::Specification;
 
 /// What is known without asking anybody.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Known {
+pub(crate) struct LocalFacts {
     /// The disk does not answer, or uploads wait for its space.
     pub(crate) disk: Option<String>,
     /// Outcomes came that cannot be counted yet.
@@ -29,7 +29,7 @@ pub(crate) struct Known {
 }
 
 /// Why the bag waits, if that is known here.
-pub(crate) fn known(known: &Known) -> Option<String> {
+pub(crate) fn known(known: &LocalFacts) -> Option<String> {
     let by_itself = |why: &String| format!("{why}; the bag goes on by itself");
     let disk = known.disk.as_ref().map(|why| format!("{why}, the bag goes on by itself"));
     let url = &known.url;
@@ -59,7 +59,7 @@ pub(crate) fn known(known: &Known) -> Option<String> {
 
 /// What the broker and the workers say.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct RemoteFacts {
     /// The stream of results is nearly full.
     pub(crate) results_full: Option<String>,
     /// Workers that report tasks of the bag, and how many.
@@ -71,7 +71,7 @@ pub(crate) struct Told {
 }
 
 /// Why a bag waits of which nothing is known here.
-pub(crate) fn told(told: &Told, specification: &Specification) -> String {
+pub(crate) fn told(told: &RemoteFacts, specification: &Specification) -> String {
     if let Some(why) = &told.results_full {
         return format!("{why}; make room there, the bag goes on by itself");
     }
@@ -92,8 +92,8 @@ pub(crate) fn told(told: &Told, specification: &Specification) -> String {
 mod tests {
     use super::*;
 
-    fn connected() -> Known {
-        Known { connected: true, url: "nats://b".to_owned(), ..Known::default() }
+    fn connected() -> LocalFacts {
+        LocalFacts { connected: true, url: "nats://b".to_owned(), ..LocalFacts::default() }
     }
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn what_must_be_mended_first_is_said_first() {
         let some = |why: &str| Some(why.to_owned());
-        let mut all = Known {
+        let mut all = LocalFacts {
             disk: some("the disk hangs"),
             uncounted: some("out: disk full"),
             stores_nothing: true,
@@ -116,7 +116,7 @@ mod tests {
             url: "nats://b".to_owned(),
         };
         let mut said = Vec::new();
-        let mend: [fn(&mut Known); 8] = [
+        let mend: [fn(&mut LocalFacts); 8] = [
             |known| known.disk = None,
             |known| known.uncounted = None,
             |known| known.stores_nothing = false,

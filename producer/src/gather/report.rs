@@ -11,7 +11,7 @@ use crate::claim::line::line_of;
 use crate::error::Stalled;
 use crate::gather::pace::Pace;
 use crate::gather::progress::{Progress, Seen};
-use crate::gather::reasons::{self, Known, Told};
+use crate::gather::reasons::{self, LocalFacts, RemoteFacts};
 use crate::gather::sources::Sources;
 use crate::gather::state::State;
 use crate::run_folder::ledger::tally::Tally;
@@ -137,7 +137,7 @@ impl Reporter {
         let Sources { broker, plan, lease, waker, publisher, receiver, .. } = &self.sources;
         let waiting = || receiver.as_ref().and_then(|receiver| receiver.waiting());
         let obstacles = &self.obstacles;
-        let mut known = Known {
+        let mut known = LocalFacts {
             disk: self.hangs().or_else(waiting),
             uncounted: obstacles.uncounted.clone(),
             stores_nothing: false,
@@ -163,7 +163,7 @@ impl Reporter {
             let asked = broker.workers(limits::WORKERS_ANSWER_WITHIN).await;
             workers = asked.map_err(|error| error.to_string());
         }
-        let told = Told { results_full, busy, workers, delayed: waker.waiting() };
+        let told = RemoteFacts { results_full, busy, workers, delayed: waker.waiting() };
         reasons::told(&told, &plan.specification)
     }
 

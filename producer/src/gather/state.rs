@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bagpress_broker::limits;
 use bagpress_broker::result::Failed;
 
-use crate::gather::vanished::{Next, Vanished};
+use crate::gather::vanished::Vanished;
 use crate::run_folder::ledger::{Bits, Key};
 
 /// Between two looks at something that stands still.
@@ -282,10 +282,7 @@ impl State {
 
     /// Notes that the bytes of an outcome are not there: the task's next round begins later, or it has failed.
     pub(crate) fn lost(&mut self, (index, round): Key, now: Instant) -> Option<Failed> {
-        match self.vanished.note(index, round, now) {
-            Next::Again => None,
-            Next::Fails(failed) => Some(failed),
-        }
+        self.vanished.note(index, round, now)
     }
 
     /// Notes that a task has its outcome.

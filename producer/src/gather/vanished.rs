@@ -21,27 +21,16 @@ struct Seen {
     due: Option<Instant>,
 }
 
-/// What is to be done about a task whose bytes vanished.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// A new round begins when [`Vanished::due`] says so.
-    Again,
-    /// It happened too often: the task has failed.
-    Fails(Failed),
-}
-
 impl Vanished {
-    /// Notes that the bytes of a task's outcome in `round` are not there.
-    pub(crate) fn note(&mut self, index: u32, round: u32, now: Instant) -> Next {
+    /// Notes that the bytes of a task's outcome in `round` are not there. A new round begins when [`due`](Self::due) says
+    /// so; what the task fails with if this happened too often.
+    pub(crate) fn note(&mut self, index: u32, round: u32, now: Instant) -> Option<Failed> {
         let seen = self.0.entry(index).or_insert(Seen { round, times: 0, due: None });
         if seen.times == 0 || round > seen.round {
             let delay = Cause::BytesLost.give_back_delay(seen.times);
             *seen = Seen { round, times: seen.times + 1, due: Some(now + delay) };
         }
-        if seen.times < limits::BYTES_LOST_MAX {
-            return Next::Again;
-        }
-        Next::Fails(too_often(seen.times))
+        (seen.times >= limits::BYTES_LOST_MAX).then(|| too_often(seen.times))
     }
 
     /// Forgets a task that has an outcome.
@@ -78,26 +67,24 @@ mod tests {
         let (mut vanished, began) = (Vanished::default(), Instant::now());
         let mut now = began;
         for round in 0..limits::BYTES_LOST_MAX - 1 {
-            assert_eq!(vanished.note(7, round, now), Next::Again);
+            assert_eq!(vanished.note(7, round, now), None);
             // The same result, read once more, is the same loss.
-            assert_eq!(vanished.note(7, round, now), Next::Again);
+            assert_eq!(vanished.note(7, round, now), None);
             assert_eq!(vanished.due(now), []);
             now += Cause::BytesLost.give_back_delay(round);
             assert_eq!(vanished.due(now), [(7, round)]);
             assert_eq!(vanished.due(now), []);
         }
         assert!(now - began >= Duration::from_secs(3));
-        let Next::Fails(failed) = vanished.note(7, limits::BYTES_LOST_MAX - 1, now) else {
-            panic!("it is run again");
-        };
+        let failed = vanished.note(7, limits::BYTES_LOST_MAX - 1, now).unwrap();
         assert_eq!(failed.cause, Cause::BytesLost);
     }
 
     #[test]
     fn a_task_that_got_its_outcome_is_forgotten() {
         let (mut vanished, now) = (Vanished::default(), Instant::now());
-        vanished.note(1, 0, now);
-        vanished.note(2, 0, now);
+        assert_eq!(vanished.note(1, 0, now), None);
+        assert_eq!(vanished.note(2, 0, now), None);
         vanished.decided(1);
         assert_eq!(vanished.due(now + limits::GIVE_BACK_DELAY_MAX), [(2, 0)]);
     }
