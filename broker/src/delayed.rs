@@ -1,9 +1,9 @@
 //! Tasks that wait out a delay, and how they are woken when its reason is gone.
 //!
 //! A delayed nak sits in the server, and nothing but its end or another answer to the same delivery
-//! moves it. A nak without a delay makes the task available at once, whoever sends it; one that comes
-//! when the task is with somebody again makes it available too, and is executed twice. So who wakes
-//! looks how long the delay still lasts, by the server's clock.
+//! moves it. A nak without a delay makes the task available at once, whichever process sends it; one that comes
+//! when the task is with somebody again makes it available too, and is executed twice. So a
+//! process that wakes one looks how long the delay still lasts, by the server's clock.
 
 use std::time::Duration;
 

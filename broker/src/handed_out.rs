@@ -1,4 +1,4 @@
-//! Which tasks are with some worker: for giving back what a dead one received and never spoke of.
+//! Which tasks are with some worker: for giving back what a dead one received and never reported.
 
 use async_nats::jetstream::consumer::{Consumer, pull};
 use serde::Deserialize;
@@ -42,7 +42,7 @@ impl Broker {
         bag: &BagId,
         most: usize,
     ) -> Result<Vec<HandedOut>, Error> {
-        let lost = Error::lost("list the tasks under way");
+        let lost = Error::lost("list the tasks that were handed out");
         let durable = subjects::durable(pool);
         let consumer: Consumer<pull::Config> = self
             .jetstream()

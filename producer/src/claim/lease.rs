@@ -126,7 +126,7 @@ impl BagLease {
     /// Renews the lease now. Says whether it is known that nobody has taken the bag from us.
     pub(crate) async fn confirm(&self, line: BagLine) -> bool {
         let (answer, answered) = oneshot::channel();
-        // Its keeper has ended only if it was released: then it is nobody's.
+        // Its keeper has ended only if it was released: then the bag is not ours.
         self.requests.send(Request::Confirm(line, answer)).await.ok();
         answered.await.unwrap_or(false)
     }

@@ -12,7 +12,7 @@ use crate::run_folder::specification::Specification;
 /// What is missing, or [`Error::Lost`].
 pub(crate) async fn require(broker: &Broker, specification: &Specification) -> Result<bool, Error> {
     let offered = specification.delivery == DeliveryPath::QueueGroup;
-    // Tasks and outcomes are kept by who gathers; only objects need a place on the server.
+    // Tasks and outcomes are kept by the gatherer; only objects need a place on the server.
     let objects = specification.results == ResultPath::Objects;
     match broker.require(&specification.pool).await {
         Err(Error::Missing { .. }) if offered => Ok(false),
@@ -31,5 +31,6 @@ pub async fn wait_for_streams(
     specification: &Specification,
     patience: &Patience,
 ) -> Result<(), Error> {
-    patience.streams(broker, || require(broker, specification)).await.map(drop)
+    patience.streams(broker, || require(broker, specification)).await?;
+    Ok(())
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bagpress_broker::result::{Cause, Failed};
+use bagpress_broker::result::{Cause, Failed, TaskResult};
 use bagpress_broker::{Broker, Desk, Heard, Held, HeldDelivery, Lease, Verdict, limits};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use crate::deliver::handed::{Handed, failure, too_often};
-use crate::deliver::offers::{Next, Table};
+use crate::deliver::offers::Next;
+use crate::deliver::table::Table;
 use crate::deliver::watch::Watch;
 use crate::run_folder::attempts::Past;
 use crate::run_folder::ledger::Key;
@@ -31,15 +32,30 @@ pub(crate) struct Offerable {
 /// Where tasks are handed in, and failures that need no worker. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct HandIn {
-    pub(crate) tasks: mpsc::Sender<Offerable>,
-    pub(crate) outcomes: mpsc::Sender<Handed>,
+    tasks: mpsc::Sender<Offerable>,
+    outcomes: mpsc::Sender<Handed>,
+}
+
+impl HandIn {
+    /// Hands in a task, to be offered; waits for its turn.
+    pub(crate) async fn offer(&self, task: Offerable) {
+        // Fails only when nobody gathers any more.
+        self.tasks.send(task).await.ok();
+    }
+
+    /// Hands in the failure of a task that no worker can do anything for; waits while many outcomes are not counted.
+    pub(crate) async fn fail(&self, result: TaskResult) {
+        let handed = Handed { result: Arc::new(result), reply: None };
+        // Fails only when nobody gathers any more.
+        self.outcomes.send(handed).await.ok();
+    }
 }
 
 /// Dispatches until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Dispatch {
-    pub(crate) table: Arc<Table>,
-    pub(crate) hand_in: HandIn,
+    table: Arc<Table>,
+    hand_in: HandIn,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -78,6 +94,16 @@ impl Dispatch {
         let serving = tokio::spawn(serving.serve(desk, handed_in));
         Ok((Self { table, hand_in: HandIn { tasks, outcomes }, serving }, receiver))
     }
+
+    /// Where tasks are handed in.
+    pub(crate) fn hand_in(&self) -> HandIn {
+        self.hand_in.clone()
+    }
+
+    /// The tasks that were handed in.
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
 }
 
 struct Serving {
@@ -86,7 +112,7 @@ struct Serving {
     table: Arc<Table>,
     watch: Watch,
     outcomes: mpsc::Sender<Handed>,
-    /// Since when leases that were not renewed are not due to us: we were here and connected.
+    /// Since when we have been here and connected: a lease that was not renewed since is not our fault.
     believed_since: Instant,
     looked: Instant,
 }
@@ -96,10 +122,15 @@ impl Serving {
         loop {
             self.offer(&desk).await;
             let now = Instant::now();
-            let (wants, look_at) = {
+            let (up, settled) = (self.broker.up_for().is_some(), self.table.is_settled());
+            let (wants, mut look_at) = {
                 let mut offers = self.table.lock();
                 (offers.wants(now), offers.look_at(now))
             };
+            if !up || !settled {
+                // What is due cannot be offered now.
+                look_at = look_at.max(now + limits::OFFER_AGAIN_MAX);
+            }
             tokio::select! {
                 biased;
                 heard = desk.next() => {
@@ -110,12 +141,13 @@ impl Serving {
                         self.hear(heard).await;
                     }
                 }
-                Some(task) = handed_in.recv(), if wants && self.broker.up_for().is_some() => {
+                Some(task) = handed_in.recv(), if wants && up => {
                     if self.plan.ledger.is_open(task.key) {
                         self.table.lock().add(task.key, task.descriptor, Instant::now());
                     }
                 }
-                () = self.table.changed.notified() => {}
+                () = self.table.changed() => {}
+                () = self.table.settled(), if !settled => {}
                 () = tokio::time::sleep_until(look_at.into()) => self.look(),
             }
         }
@@ -128,8 +160,7 @@ impl Serving {
             return;
         }
         loop {
-            let next = self.table.lock().next(Instant::now());
-            match next {
+            match self.table.next(Instant::now()) {
                 Some(Next::Offer { number, attempt, descriptor }) => {
                     if let Err(error) = desk.offer(number, attempt, descriptor).await {
                         debug!(%error, "not offered");
@@ -149,21 +180,18 @@ impl Serving {
     fn look(&mut self) {
         let now = Instant::now();
         let up = self.broker.up_for();
-        // Who was not here, or not connected, cannot tell who else was not.
+        // A gatherer that was stopped or not connected cannot tell whether a worker was silent.
         if up.is_none() || now - self.looked > limits::LEASE_RENEWAL {
             self.believed_since = now;
         }
         self.looked = now;
         let since = up.and_then(|up| now.checked_sub(up)).unwrap_or(now);
         let believed = now - since.max(self.believed_since) >= limits::LEASE;
-        let mut offers = self.table.lock();
-        offers.vanish(now);
+        self.table.lock().vanish(now);
         if believed && let Some(least) = now.checked_sub(limits::LEASE) {
-            let lost = offers.expire(least, now);
-            self.table.note_lost(&lost, "its lease ran out");
-            drop(offers);
-            if !lost.is_empty() {
-                warn!(tasks = lost.len(), "leases ran out, their tasks are offered again");
+            let tasks = self.table.expire(least, now);
+            if tasks > 0 {
+                warn!(tasks, "leases ran out, their tasks are offered again");
             }
         }
     }
@@ -203,10 +231,7 @@ impl Serving {
             Heard::GivenBack(back, reply) => {
                 let (cause, message) = (back.failed.cause, &back.failed.message);
                 info!(index = back.lease.index, %cause, message, "given back");
-                let planned = self.table.lock().given_back(&back.lease, cause, now);
-                if let Some(planned) = planned {
-                    self.table.journal.lease(&back.lease, planned, cause, message);
-                }
+                self.table.given_back(&back, now);
                 reply.answer(&Verdict::Withdrawn).await;
             }
             Heard::Outcome(result, reply) => {
@@ -238,7 +263,7 @@ impl Serving {
     }
 }
 
-/// What a task fails with that nobody gets any more, and at which attempt.
+/// What a task that is not offered any more fails with, and at which attempt.
 fn exhausted(past: &Past) -> (u32, Failed) {
     let Past { spent, bytes_lost, .. } = past;
     if *bytes_lost >= limits::BYTES_LOST_MAX {

@@ -8,10 +8,10 @@ use bagpress_broker::{Reply, Verdict, limits};
 
 use crate::run_folder::ledger::Key;
 
-/// Who makes the outcome of a task that no worker can do anything for.
+/// The worker named in the outcome of a task that no worker can do anything for.
 pub(crate) const PRODUCER: &str = "producer";
 
-/// An outcome, and who waits for the verdict.
+/// An outcome, and where its verdict is waited for.
 #[derive(Debug, Clone)]
 pub(crate) struct Handed {
     pub(crate) result: Arc<TaskResult>,

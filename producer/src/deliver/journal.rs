@@ -1,54 +1,94 @@
-//! What came of leases that brought no outcome: told to whoever asks the broker, and kept for the run
-//! folder.
+//! What became of leases that brought no outcome: told to the broker, and kept in the run folder.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bagpress_broker::ids::BagId;
 use bagpress_broker::result::{Cause, Outcome, TaskResult};
 use bagpress_broker::{AttemptRecord, Broker, Lease, limits};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
 use tracing::debug;
 
 use crate::run_folder::attempts::HistoryFile;
 
 /// The records of one gatherer. Where tasks wait in a stream, workers write them; here only we know.
 ///
-/// They are in the run folder before a task is offered again, so that whoever gathers next knows which
-/// attempts were spent. A process that is killed loses none of them; a power cut may lose the last few,
-/// whose tasks then get an attempt more.
+/// They are in the run folder before a task is offered again, so that the next gatherer knows which attempts were
+/// spent: nothing is offered until the journal is [settled](Self::is_settled). A process that is killed loses none of
+/// them; a power cut may lose the last few, whose tasks then get an attempt more.
+///
+/// They are written by a task of their own, one after the other: a disk that hangs holds up offers, and neither the
+/// renewal of leases nor outcomes.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    broker: Broker,
     bag: BagId,
-    /// Whether the broker has a stream for them.
-    told: bool,
-    kept: Mutex<Kept>,
+    /// Whom they are told to, if it has a stream for them.
+    told: Option<Broker>,
+    kept: Arc<Kept>,
+    /// Wakes the writer, if the file could be opened.
+    writer: Option<mpsc::Sender<()>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
-    /// None where it cannot be written now.
-    file: Option<HistoryFile>,
-    unwritten: Vec<AttemptRecord>,
+    /// Not in the run folder. Bounded: see [`limits::ATTEMPTS_FILE_MAX`].
+    unwritten: Mutex<Vec<AttemptRecord>>,
+    /// Whether each of them was tried to be written; changed under the lock.
+    settled: watch::Sender<bool>,
 }
 
 impl Kept {
-    fn write(&mut self) {
-        let Some(file) = &mut self.file else { return };
-        match file.append(&self.unwritten) {
-            Ok(()) => self.unwritten.clear(),
-            Err(error) => debug!(%error, "attempts not written yet"),
+    fn unwritten(&self) -> MutexGuard<'_, Vec<AttemptRecord>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is noted, until the journal is dropped.
+    async fn write(self: Arc<Self>, mut file: HistoryFile, mut noted: mpsc::Receiver<()>) {
+        while noted.recv().await.is_some() {
+            let records = self.unwritten().clone();
+            let tried = records.len();
+            let writing = spawn_blocking(move || {
+                let written = file.append(&records);
+                (file, written)
+            });
+            let Ok((back, written)) = writing.await else {
+                // The records stay in memory from now on; a note sees that the channel is closed.
+                let _noting = self.unwritten();
+                drop(noted);
+                self.settled.send_replace(true);
+                return;
+            };
+            file = back;
+            let mut unwritten = self.unwritten();
+            // What came meanwhile has woken us again.
+            let all = unwritten.len() == tried;
+            match written {
+                Ok(()) => {
+                    unwritten.drain(..tried);
+                }
+                Err(error) => debug!(%error, "attempts not written yet"),
+            }
+            if all {
+                self.settled.send_replace(true);
+            }
         }
     }
 }
 
 impl Journal {
     /// The journal in `file`, if that could be opened; otherwise in memory only.
-    pub(crate) fn new(broker: &Broker, bag: &BagId, told: bool, file: Option<HistoryFile>) -> Self {
-        let kept = Mutex::new(Kept { file, unwritten: Vec::new() });
-        Self { broker: broker.clone(), bag: bag.clone(), told, kept }
+    pub(crate) fn new(bag: &BagId, told: Option<Broker>, file: Option<HistoryFile>) -> Self {
+        let (unwritten, settled) = (Mutex::default(), watch::Sender::new(true));
+        let kept = Arc::new(Kept { unwritten, settled });
+        let writer = file.map(|file| {
+            let (writer, noted) = mpsc::channel(1);
+            tokio::spawn(Arc::clone(&kept).write(file, noted));
+            writer
+        });
+        Self { bag: bag.clone(), told, kept, writer }
     }
 
-    /// Notes that a lease came to nothing; `planned` give-backs were before it.
+    /// Notes that a lease ended without an outcome; `planned` give-backs were before it.
     pub(crate) fn lease(&self, lease: &Lease, planned: u32, cause: Cause, message: &str) {
         let delivered = lease.attempt.saturating_add(planned);
         let id = lease.id(&self.bag);
@@ -90,24 +130,103 @@ impl Journal {
         self.note(AttemptRecord { host, execution, ..record });
     }
 
+    /// Does not wait.
     fn note(&self, record: AttemptRecord) {
-        if self.told {
-            let (broker, bag, record) = (self.broker.clone(), self.bag.clone(), record.clone());
+        if let Some(broker) = self.told.clone() {
+            let (bag, record) = (self.bag.clone(), record.clone());
             tokio::spawn(async move {
                 if let Err(error) = broker.record_attempt(&bag, &record).await {
                     debug!(%error, "it is kept in the run folder only");
                 }
             });
         }
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.unwritten.len() < limits::ATTEMPTS_FILE_MAX {
-            kept.unwritten.push(record);
+        let mut unwritten = self.kept.unwritten();
+        if unwritten.len() >= limits::ATTEMPTS_FILE_MAX {
+            return;
         }
-        kept.write();
+        unwritten.push(record);
+        if let Some(writer) = &self.writer
+            && !writer.is_closed()
+        {
+            self.kept.settled.send_replace(false);
+            // If it is full the writer is about to look.
+            writer.try_send(()).ok();
+        }
     }
 
-    /// What is not in the run folder.
+    /// Whether every record is in the run folder, as far as its disk takes them.
+    pub(crate) fn is_settled(&self) -> bool {
+        *self.kept.settled.borrow()
+    }
+
+    /// Waits until that is so. Cancel-safe.
+    pub(crate) async fn settled(&self) {
+        // Its sender is in `self`.
+        self.kept.settled.subscribe().wait_for(|settled| *settled).await.ok();
+    }
+
+    /// The records that are not in the run folder.
     pub(crate) fn unwritten(&self) -> Vec<AttemptRecord> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).unwritten.clone()
+        self.kept.unwritten().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bagpress_broker::descriptor::ResultPath;
+    use bagpress_broker::ids::{Execution, RunName};
+    use bagpress_broker::samples;
+
+    use super::*;
+    use crate::run_folder::attempts;
+    use crate::run_folder::folder::RunFolder;
+    use crate::run_folder::trust::Trust;
+
+    fn lease(index: u32) -> Lease {
+        Lease {
+            v: limits::WIRE_VERSION,
+            index,
+            round: 0,
+            execution: Execution::random(),
+            attempt: 1,
+            worker: "w".to_owned(),
+            host: "h".to_owned(),
+            pid: 1,
+        }
+    }
+
+    fn note(journal: &Journal, index: u32) {
+        journal.lease(&lease(index), 0, Cause::WorkerLost, "the worker died");
+    }
+
+    #[tokio::test]
+    async fn what_is_noted_is_in_the_run_folder_once_the_journal_is_settled() {
+        let place = tempfile::tempdir().unwrap();
+        let name: RunName = "t".parse().unwrap();
+        let folder = RunFolder::make(place.path(), &name, ResultPath::Staged, Trust::Ours).unwrap();
+        let file = HistoryFile::open(&folder, |_| {}).unwrap();
+        let journal = Journal::new(&samples::bag(), None, Some(file));
+        assert!(journal.is_settled());
+        for index in 0..3 {
+            note(&journal, index);
+            assert!(!journal.is_settled());
+        }
+        journal.settled().await;
+        assert!(journal.unwritten().is_empty());
+        let mut written = Vec::new();
+        attempts::read(&folder, |record| written.push(record.index)).unwrap();
+        assert_eq!(written, [0, 1, 2]);
+        note(&journal, 3);
+        journal.settled().await;
+        let (_, past) = attempts::past(&folder, |_| true).unwrap();
+        assert_eq!(past.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn without_a_file_nothing_is_waited_for_and_all_is_known_at_the_end() {
+        let journal = Journal::new(&samples::bag(), None, None);
+        note(&journal, 0);
+        assert!(journal.is_settled());
+        assert_eq!(journal.unwritten().len(), 1);
     }
 }

@@ -1,64 +1,17 @@
-//! What a gatherer knows of the tasks that it has offered: who has them, for how long, how often.
+//! What a gatherer knows of the tasks that it has offered: which worker has each, for how long, and how often.
 //!
 //! A table without a clock and without a wire: what happened, and when, comes in from outside.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bagpress_broker::ids::Execution;
-use bagpress_broker::result::{Cause, TaskResult};
+use bagpress_broker::result::Cause;
 use bagpress_broker::{Lease, limits};
 use bytes::Bytes;
-use tokio::sync::Notify;
 
-use crate::deliver::journal::Journal;
 use crate::run_folder::attempts::Past;
 use crate::run_folder::ledger::Key;
-
-/// The table, for all who share it.
-#[derive(Debug)]
-pub(crate) struct Table {
-    offers: Mutex<Offers>,
-    pub(crate) journal: Journal,
-    /// Somebody changed what may be offered.
-    pub(crate) changed: Notify,
-}
-
-impl Table {
-    /// `past` is what earlier gatherers knew.
-    pub(crate) fn new(attempts: u32, past: HashMap<Key, Past>, journal: Journal) -> Self {
-        let offers = Mutex::new(Offers { past, ..Offers::new(attempts) });
-        Self { offers, journal, changed: Notify::new() }
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Offers> {
-        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes leases that ended without a word; before anybody can offer their tasks again.
-    pub(crate) fn note_lost(&self, lost: &[Lost], why: &str) {
-        for Lost { lease, planned, .. } in lost.iter().filter(|lost| lost.spent) {
-            self.journal.lease(lease, *planned, Cause::WorkerLost, why);
-        }
-    }
-
-    /// Forgets a task whose worker found no input: the round ends here.
-    pub(crate) fn input_lost(&self, result: &TaskResult) {
-        let planned = self.lock().end_round((result.index, result.round), &result.execution);
-        self.journal.input_lost(result, planned.unwrap_or_default());
-    }
-
-    /// Takes back all that a dead worker had; how much it was.
-    pub(crate) fn worker_lost(&self, worker: &str) -> usize {
-        let mut offers = self.lock();
-        let lost = offers.worker_lost(worker, Instant::now());
-        self.note_lost(&lost, "the worker died");
-        drop(offers);
-        self.changed.notify_one();
-        lost.len()
-    }
-}
 
 /// Every task that was handed in for offering and is not decided.
 #[derive(Debug)]
@@ -69,8 +22,8 @@ pub(crate) struct Offers {
     tasks: HashMap<Key, Task>,
     /// Those that wait, and until when.
     waiting: BTreeSet<(Instant, Key)>,
-    /// Offers under way, by number: oldest first.
-    under_way: BTreeMap<u64, (Key, Instant)>,
+    /// Offers that wait for their answer, by number: oldest first.
+    unanswered: BTreeMap<u64, (Key, Instant)>,
     number: u64,
     /// Offers that may be made now: about as many as there are idle slots.
     credit: usize,
@@ -97,7 +50,7 @@ enum State {
 
 /// A lease that ended without a word of its worker.
 #[derive(Debug)]
-pub(crate) struct Lost {
+pub(crate) struct LostLease {
     pub(crate) lease: Lease,
     /// Planned give-backs of its task.
     pub(crate) planned: u32,
@@ -115,13 +68,14 @@ pub(crate) enum Next {
 }
 
 impl Offers {
-    pub(crate) fn new(attempts: u32) -> Self {
+    /// `past` is what earlier gatherers knew.
+    pub(crate) fn new(attempts: u32, past: HashMap<Key, Past>) -> Self {
         Self {
             attempts,
-            past: HashMap::new(),
+            past,
             tasks: HashMap::new(),
             waiting: BTreeSet::new(),
-            under_way: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
             number: 0,
             credit: 1,
             pause: Duration::ZERO,
@@ -146,14 +100,14 @@ impl Offers {
     fn may_offer(&mut self, now: Instant) -> bool {
         let due = match self.probe_at {
             Some(at) => at <= now,
-            // What is under way brings credit with its answer, if it is not overtaken by a lease.
-            None => self.under_way.is_empty(),
+            // What is unanswered brings credit with its answer, if it is not overtaken by a lease.
+            None => self.unanswered.is_empty(),
         };
         if self.credit == 0 && due {
             self.probe_at = None;
             self.credit = 1;
         }
-        self.credit > 0 && self.under_way.len() < limits::OFFERS_MAX
+        self.credit > 0 && self.unanswered.len() < limits::OFFERS_MAX
     }
 
     /// Whether a new task could be offered at once.
@@ -188,7 +142,7 @@ impl Offers {
             self.number += 1;
             self.credit -= 1;
             task.state = State::Offered(self.number);
-            self.under_way.insert(self.number, (key, now));
+            self.unanswered.insert(self.number, (key, now));
             let attempt = task.past.spent + 1;
             return Some(Next::Offer { number: self.number, attempt, descriptor });
         }
@@ -196,7 +150,7 @@ impl Offers {
 
     /// When to look again, if nothing happens before.
     pub(crate) fn look_at(&self, now: Instant) -> Instant {
-        let answers = self.under_way.values().next();
+        let answers = self.unanswered.values().next();
         let answers = answers.map(|(_, since)| *since + limits::OFFER_ANSWERED_WITHIN);
         let offers = match self.probe_at {
             _ if self.credit > 0 => self.waiting.first().map(|(at, _)| *at),
@@ -218,12 +172,12 @@ impl Offers {
                 self.waiting.remove(&(before, key));
             }
             State::Offered(number) => {
-                self.under_way.remove(&number);
+                self.unanswered.remove(&number);
             }
             State::Leased { .. } => {}
         }
         if task.descriptor.is_none() {
-            // Whoever hands it in has not come to it yet.
+            // It has not been handed in yet.
             let past = self.tasks.remove(&key).map(|task| task.past);
             self.past.extend(past.map(|past| (key, past)));
             return;
@@ -238,7 +192,7 @@ impl Offers {
                 self.waiting.remove(&(at, key));
             }
             Some(State::Offered(number)) => {
-                self.under_way.remove(&number);
+                self.unanswered.remove(&number);
             }
             Some(State::Leased { .. }) | None => {}
         }
@@ -267,7 +221,7 @@ impl Offers {
                     self.waiting.remove(&(*at, key));
                 }
                 State::Offered(number) => {
-                    self.under_way.remove(number);
+                    self.unanswered.remove(number);
                 }
             }
         }
@@ -284,7 +238,7 @@ impl Offers {
 
     /// An offer was taken.
     pub(crate) fn taken(&mut self, number: u64, lease: Lease, now: Instant) -> bool {
-        self.under_way.remove(&number);
+        self.unanswered.remove(&number);
         // Where one slot was idle there may be another.
         self.more_credit(2);
         self.pause = Duration::ZERO;
@@ -293,7 +247,7 @@ impl Offers {
 
     /// An offer came to a slot that had got other work.
     pub(crate) fn passed(&mut self, number: u64, now: Instant) {
-        if let Some((key, _)) = self.under_way.get(&number).copied() {
+        if let Some((key, _)) = self.unanswered.get(&number).copied() {
             self.more_credit(1);
             self.wait(key, now);
         }
@@ -301,7 +255,7 @@ impl Offers {
 
     /// What was offered is no task to a worker. Which, if it is not with another meanwhile.
     pub(crate) fn refused(&mut self, number: u64) -> Option<Key> {
-        let (key, _) = self.under_way.get(&number).copied()?;
+        let (key, _) = self.unanswered.get(&number).copied()?;
         self.more_credit(1);
         self.remove(key);
         Some(key)
@@ -309,7 +263,7 @@ impl Offers {
 
     /// No slot was idle.
     pub(crate) fn nobody(&mut self, number: u64, now: Instant) {
-        if let Some((key, _)) = self.under_way.get(&number).copied() {
+        if let Some((key, _)) = self.unanswered.get(&number).copied() {
             self.wait(key, now);
         }
         let busy = self.leases() > 0;
@@ -372,7 +326,7 @@ impl Offers {
     }
 
     /// A round ends without an outcome. How many planned give-backs there were, if the task is known.
-    fn end_round(&mut self, key: Key, execution: &Execution) -> Option<u32> {
+    pub(crate) fn end_round(&mut self, key: Key, execution: &Execution) -> Option<u32> {
         let past = self.tasks.get(&key).map(|task| task.past.clone());
         self.remove(key);
         let planned = past.as_ref().map(|past| past.planned);
@@ -388,36 +342,36 @@ impl Offers {
         self.decided(key);
     }
 
-    fn lose(&mut self, is_lost: impl Fn(&Lease, Instant) -> bool, now: Instant) -> Vec<Lost> {
+    fn lose(&mut self, is_lost: impl Fn(&Lease, Instant) -> bool, now: Instant) -> Vec<LostLease> {
         let mut lost = Vec::new();
         for task in self.tasks.values_mut() {
             if let State::Leased { lease, renewed } = &task.state
                 && is_lost(lease, *renewed)
             {
                 let spent = task.past.count(&lease.execution, Cause::WorkerLost);
-                lost.push(Lost { lease: lease.clone(), planned: task.past.planned, spent });
+                lost.push(LostLease { lease: lease.clone(), planned: task.past.planned, spent });
             }
         }
-        for Lost { lease, .. } in &lost {
+        for LostLease { lease, .. } in &lost {
             self.wait((lease.index, lease.round), now);
         }
         lost
     }
 
     /// A worker died.
-    pub(crate) fn worker_lost(&mut self, worker: &str, now: Instant) -> Vec<Lost> {
+    pub(crate) fn worker_lost(&mut self, worker: &str, now: Instant) -> Vec<LostLease> {
         self.lose(|lease, _| lease.worker == worker, now)
     }
 
     /// Takes back the leases that were not renewed since `least`.
-    pub(crate) fn expire(&mut self, least: Instant, now: Instant) -> Vec<Lost> {
+    pub(crate) fn expire(&mut self, least: Instant, now: Instant) -> Vec<LostLease> {
         self.lose(|_, renewed| renewed < least, now)
     }
 
     /// Takes back offers that were not answered.
     pub(crate) fn vanish(&mut self, now: Instant) {
         let vanished = |since: Instant| now - since >= limits::OFFER_ANSWERED_WITHIN;
-        while let Some((_, (key, since))) = self.under_way.first_key_value()
+        while let Some((_, (key, since))) = self.unanswered.first_key_value()
             && vanished(*since)
         {
             let key = *key;
@@ -428,7 +382,7 @@ impl Offers {
 
     /// Tasks that somebody executes.
     pub(crate) fn leases(&self) -> usize {
-        self.tasks.len() - self.waiting.len() - self.under_way.len()
+        self.tasks.len() - self.waiting.len() - self.unanswered.len()
     }
 }
 

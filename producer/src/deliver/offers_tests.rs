@@ -21,7 +21,7 @@ fn lease(key: Key, worker: &str, attempt: u32) -> Lease {
 }
 
 fn table(tasks: u32) -> (Offers, Instant) {
-    let (mut offers, now) = (Offers::new(3), Instant::now());
+    let (mut offers, now) = (Offers::new(3, HashMap::new()), Instant::now());
     for index in 0..tasks {
         offers.add((index, 0), Bytes::from(index.to_string()), now);
     }
@@ -138,7 +138,7 @@ fn what_is_given_back_as_planned_spends_no_attempt() {
     }
 }
 
-/// A task that the wrong member was picked for again and again, beside a member that has the right version.
+/// A task that the wrong member was picked for again and again, while another member has the right version.
 #[test]
 fn whom_a_task_fits_is_not_waited_for_long_where_another_is_picked() {
     let (mut offers, mut now) = table(2);
@@ -171,7 +171,7 @@ fn a_round_that_lost_its_input_is_over() {
     assert_eq!(offered(&mut offers, now).map(|(_, attempt)| attempt), Some(1));
 }
 
-/// Renewals are sent beside everything else, and one may come behind the give-back.
+/// Renewals are sent by a task of their own, and one may come behind the give-back.
 #[test]
 fn a_renewal_behind_its_give_back_holds_nothing() {
     let (mut offers, now) = table(1);
@@ -188,7 +188,7 @@ fn a_renewal_behind_its_give_back_holds_nothing() {
 
 #[test]
 fn a_new_gatherer_takes_over_the_leases_that_are_renewed() {
-    let (mut offers, now) = (Offers::new(3), Instant::now());
+    let (mut offers, now) = (Offers::new(3, HashMap::new()), Instant::now());
     let held = lease((0, 0), "a", 2);
     assert!(offers.hold(held.clone(), now));
     offers.add((0, 0), Bytes::from_static(b"0"), now);
@@ -202,7 +202,7 @@ fn attempts_spent_under_an_earlier_gatherer_count() {
     let now = Instant::now();
     let past = |spent| Past { spent, ..Past::default() };
     let known = [((0, 0), past(2)), ((1, 0), past(3)), ((2, 0), past(1))].into();
-    let mut offers = Offers { past: known, ..Offers::new(3) };
+    let mut offers = Offers::new(3, known);
     // Somebody goes on with one while it is handed in: the first try of three, and the third.
     assert!(offers.hold(lease((2, 0), "a", 3), now));
     for index in 0..3 {
@@ -212,7 +212,7 @@ fn attempts_spent_under_an_earlier_gatherer_count() {
     assert_eq!(attempt, 3);
     assert!(offers.taken(number, lease((0, 0), "b", 3), now));
     assert!(matches!(offers.next(now), Some(Next::Exhausted { key: (1, 0), .. })));
-    assert_eq!(offers.leases(), 2, "who goes on is let");
+    assert_eq!(offers.leases(), 2, "a worker that goes on is let");
     offers.worker_lost("a", now);
     assert!(matches!(offers.next(now), Some(Next::Exhausted { key: (2, 0), .. })));
     offers.worker_lost("b", now);
@@ -244,7 +244,7 @@ fn outputs_that_vanish_spend_no_attempt_and_end_the_task_all_the_same() {
         assert_eq!(offers.next(now), None, "a disk does not mend itself at once");
         now += limits::GIVE_BACK_DELAY_MAX;
     }
-    let Some(Next::Exhausted { past, .. }) = offers.next(now) else { panic!("offered for ever") };
+    let Some(Next::Exhausted { past, .. }) = offers.next(now) else { panic!("offered without an end") };
     assert_eq!((past.spent, past.bytes_lost), (0, limits::BYTES_LOST_MAX));
     assert_eq!(offers.bytes_lost((0, 0), &Execution::random(), now), None);
 }
@@ -279,85 +279,123 @@ fn events() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// A table, and what has happened to it so far.
+struct Played {
+    offers: Offers,
+    now: Instant,
+    /// Offers without an answer.
+    numbers: Vec<(u64, Key)>,
+    holders: HashMap<Key, Lease>,
+    decided: BTreeSet<Key>,
+}
+
+fn index_of(descriptor: &Bytes) -> u32 {
+    std::str::from_utf8(descriptor).unwrap().parse().unwrap()
+}
+
+impl Played {
+    fn new() -> Self {
+        let (mut offers, now) = table(5);
+        offers.attempts = u32::MAX;
+        let (numbers, holders, decided) = (Vec::new(), HashMap::new(), BTreeSet::new());
+        Self { offers, now, numbers, holders, decided }
+    }
+
+    fn on(&mut self, event: Event) -> Result<(), TestCaseError> {
+        let (now, there) = (self.now, self.numbers.len());
+        match event {
+            Event::Next => self.next()?,
+            Event::Take(at) if at < there => self.take(at)?,
+            Event::Nobody(at) if at < there => self.offers.nobody(self.numbers.remove(at).0, now),
+            Event::Pass(at) if at < there => self.offers.passed(self.numbers.remove(at).0, now),
+            Event::Late(index) if !self.decided.contains(&(index, 0)) => self.late(index)?,
+            Event::Renew(index) => {
+                if let Some(lease) = self.holders.get(&(index, 0)) {
+                    prop_assert!(self.offers.hold(lease.clone(), now), "a lease was forgotten");
+                }
+            }
+            Event::Back(index) => {
+                if let Some(lease) = self.holders.remove(&(index, 0)) {
+                    self.offers.given_back(&lease, Cause::TransferError, now);
+                }
+            }
+            Event::Decide(index) => {
+                self.offers.decided((index, 0));
+                self.holders.remove(&(index, 0));
+                self.decided.insert((index, 0));
+            }
+            Event::Lose(index) => {
+                self.offers.worker_lost(&index.to_string(), now);
+                self.holders.remove(&(index, 0));
+            }
+            Event::Wait(ms) => {
+                self.now += Duration::from_millis(ms);
+                self.offers.vanish(self.now);
+            }
+            // There is no such offer, or no such task any more.
+            Event::Take(_) | Event::Nobody(_) | Event::Pass(_) | Event::Late(_) => {}
+        }
+        prop_assert_eq!(self.offers.leases(), self.holders.len());
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<(), TestCaseError> {
+        if let Some(Next::Offer { number, descriptor, .. }) = self.offers.next(self.now) {
+            let key = (index_of(&descriptor), 0);
+            prop_assert!(!self.holders.contains_key(&key), "offered while it is leased");
+            prop_assert!(!self.decided.contains(&key), "offered while it is decided");
+            self.numbers.push((number, key));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, at: usize) -> Result<(), TestCaseError> {
+        let (number, key) = self.numbers.remove(at);
+        if !self.decided.contains(&key) {
+            let lease = lease(key, &key.0.to_string(), 1);
+            if self.offers.taken(number, lease.clone(), self.now) {
+                prop_assert!(self.holders.insert(key, lease).is_none(), "two leases");
+            }
+        }
+        Ok(())
+    }
+
+    fn late(&mut self, index: u32) -> Result<(), TestCaseError> {
+        let lease = lease((index, 0), &index.to_string(), 1);
+        if self.offers.hold(lease.clone(), self.now) {
+            prop_assert!(self.holders.insert((index, 0), lease).is_none(), "two leases");
+        }
+        Ok(())
+    }
+
+    /// In the end somebody takes all that is left.
+    fn end(mut self) -> Result<(), TestCaseError> {
+        let mut left: BTreeSet<Key> = (0..5).map(|index| (index, 0)).collect();
+        left.retain(|key| !self.decided.contains(key) && !self.holders.contains_key(key));
+        self.now += limits::GIVE_BACK_DELAY_MAX;
+        for _ in 0..50 {
+            self.offers.vanish(self.now);
+            while let Some(Next::Offer { number, descriptor, .. }) = self.offers.next(self.now) {
+                let key = (index_of(&descriptor), 0);
+                prop_assert!(self.offers.taken(number, lease(key, "last", 1), self.now));
+                prop_assert!(left.remove(&key));
+            }
+            self.now += limits::OFFER_ANSWERED_WITHIN;
+        }
+        prop_assert!(left.is_empty(), "{:?} are lost", left);
+        Ok(())
+    }
+}
+
 proptest! {
     /// Whatever happens: a task has one lease at most, and one that is not decided is offered, leased
     /// or waiting, until its attempts are spent.
     #[test]
     fn no_task_is_lost_and_none_has_two_leases(events in prop::collection::vec(events(), 0..200)) {
-        let (mut offers, mut now) = table(5);
-        offers.attempts = u32::MAX;
-        let mut numbers: Vec<(u64, Key)> = Vec::new();
-        let mut holders: HashMap<Key, Lease> = HashMap::new();
-        let mut decided = BTreeSet::new();
+        let mut played = Played::new();
         for event in events {
-            match event {
-                Event::Next => {
-                    if let Some(Next::Offer { number, descriptor, .. }) = offers.next(now) {
-                        let index = std::str::from_utf8(&descriptor).unwrap().parse().unwrap();
-                        let key = (index, 0);
-                        prop_assert!(!holders.contains_key(&key), "offered while it is leased");
-                        prop_assert!(!decided.contains(&key), "offered while it is decided");
-                        numbers.push((number, key));
-                    }
-                }
-                Event::Take(at) if at < numbers.len() => {
-                    let (number, key) = numbers.remove(at);
-                    if !decided.contains(&key) {
-                        let lease = lease(key, &key.0.to_string(), 1);
-                        if offers.taken(number, lease.clone(), now) {
-                            prop_assert!(holders.insert(key, lease).is_none(), "two leases");
-                        }
-                    }
-                }
-                Event::Nobody(at) if at < numbers.len() => offers.nobody(numbers.remove(at).0, now),
-                Event::Pass(at) if at < numbers.len() => offers.passed(numbers.remove(at).0, now),
-                Event::Late(index) if !decided.contains(&(index, 0)) => {
-                    let lease = lease((index, 0), &index.to_string(), 1);
-                    if offers.hold(lease.clone(), now) {
-                        prop_assert!(holders.insert((index, 0), lease).is_none(), "two leases");
-                    }
-                }
-                Event::Renew(index) => {
-                    if let Some(lease) = holders.get(&(index, 0)) {
-                        prop_assert!(offers.hold(lease.clone(), now), "a lease was forgotten");
-                    }
-                }
-                Event::Back(index) => {
-                    if let Some(lease) = holders.remove(&(index, 0)) {
-                        offers.given_back(&lease, Cause::TransferError, now);
-                    }
-                }
-                Event::Decide(index) => {
-                    offers.decided((index, 0));
-                    holders.remove(&(index, 0));
-                    decided.insert((index, 0));
-                }
-                Event::Lose(index) => {
-                    offers.worker_lost(&index.to_string(), now);
-                    holders.remove(&(index, 0));
-                }
-                Event::Wait(ms) => {
-                    now += Duration::from_millis(ms);
-                    offers.vanish(now);
-                }
-                // There is no such offer, or no such task any more.
-                Event::Take(_) | Event::Nobody(_) | Event::Pass(_) | Event::Late(_) => {}
-            }
-            prop_assert_eq!(offers.leases(), holders.len());
+            played.on(event)?;
         }
-        // In the end somebody takes all that is left.
-        let mut left: BTreeSet<Key> = (0..5).map(|index| (index, 0)).collect();
-        left.retain(|key| !decided.contains(key) && !holders.contains_key(key));
-        now += limits::GIVE_BACK_DELAY_MAX;
-        for _ in 0..50 {
-            offers.vanish(now);
-            while let Some(Next::Offer { number, descriptor, .. }) = offers.next(now) {
-                let index = std::str::from_utf8(&descriptor).unwrap().parse().unwrap();
-                prop_assert!(offers.taken(number, lease((index, 0), "last", 1), now));
-                prop_assert!(left.remove(&(index, 0)));
-            }
-            now += limits::OFFER_ANSWERED_WITHIN;
-        }
-        prop_assert!(left.is_empty(), "{:?} are lost", left);
+        played.end()?;
     }
 }

@@ -1,7 +1,8 @@
-//! Tasks that were given back with a delay, and are woken when its reason is gone.
+//! Wakes tasks that were given back with a delay, once its reason is gone.
 //!
-//! Who finds no gatherer, or no room, lets a task wait up to a minute. When somebody gathers, or there is
-//! room, nobody need wait any longer.
+//! A worker that finds no gatherer, or no space, returns the task with a delay of up to one minute. Without this, a bag
+//! whose gatherer is started again stands still for that minute (ADR 0060, `tests/it/absent.rs`); a shorter delay would
+//! have a large bag delivered over and over again while nobody gathers it (ADR 0117).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,7 +55,7 @@ impl Delayed {
         Some(Self { cause: word.record.cause, reply, since, until: now + left })
     }
 
-    /// Whether it is certain that nobody has it, and worth the while.
+    /// Whether it is certain that no worker has it, and there is time to gain.
     fn can_be_woken(&self, room: bool, now: Instant) -> bool {
         let pointless = match self.cause {
             Cause::GathererAbsent => true,
@@ -71,8 +72,12 @@ impl Known {
         let key = (word.record.index, word.record.round);
         match Delayed::of(word, now) {
             Some(_) if self.is_full() && !self.delayed.contains_key(&key) => return false,
-            Some(delayed) => drop(self.delayed.insert(key, delayed)),
-            None => drop(self.delayed.remove(&key)),
+            Some(delayed) => {
+                self.delayed.insert(key, delayed);
+            }
+            None => {
+                self.delayed.remove(&key);
+            }
         }
         true
     }
@@ -81,7 +86,7 @@ impl Known {
         self.delayed.len() >= limits::DELAYED_MAX
     }
 
-    /// Takes out what is to be woken, and forgets what waits no longer. What is held may be so by hearsay
+    /// Takes out what is to be woken, and forgets what waits no longer. What is held may be so by a report
     /// that is out of date: it is looked at again.
     fn due(
         &mut self,
@@ -120,7 +125,7 @@ impl Waker {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says to the workers that somebody gathers the bag.
+    /// Tells the workers that somebody gathers the bag.
     pub(crate) async fn say_gathers(&self) {
         if let Err(error) = self.broker.say_gathers(&self.plan.specification.bag).await {
             debug!(%error, "workers find out by themselves");
@@ -128,7 +133,7 @@ impl Waker {
     }
 
     /// Looks for delayed tasks, and wakes those whose delay has no reason any more. `room`: whether
-    /// nothing is known to be full. Returns at once if another look is under way.
+    /// nothing is known to be full. Returns at once if another look has not ended.
     async fn look(&self, room: bool) {
         let Ok(_looking) = self.looking.try_lock() else { return };
         loop {
@@ -227,7 +232,7 @@ impl Waking {
         }
         let here = self.here_since.elapsed();
         let some = here < AFTER_BEGIN || quiet >= limits::WAKE_EVERY || !waker.is_idle();
-        // Who has a task that was woken before must have had the time to say so.
+        // A worker that got a task which was woken before must have had the time to report it.
         if !some || here < limits::UNHELD_FOR {
             return;
         }

@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::claim::lease::BagLease;
 use crate::deliver::dispatch::{Dispatch, HandIn};
 use crate::deliver::journal::Journal;
-use crate::deliver::offers::Table;
+use crate::deliver::table::Table;
 use crate::deliver::watch::Watch;
 use crate::gather::outcomes::Outcomes;
 use crate::run_folder::attempts;
@@ -110,12 +110,13 @@ impl OutcomeSource {
             return Ok(Self { outcomes, hand_in: None, watch, watching });
         }
         let (file, past) = attempts::past(folder, |key| plan.ledger.is_open(key))?;
-        let journal = Journal::new(broker, bag, lease.is_written(), file);
+        let told = lease.is_written().then(|| broker.clone());
+        let journal = Journal::new(bag, told, file);
         let table = Arc::new(Table::new(specification.attempts, past, journal));
         let watched = Some(table.clone());
         let (watch, watching) = Watch::start(broker, bag, pool, watched, ended).await?;
         let (dispatch, receiver) = Dispatch::start(broker, plan, table, watch.clone()).await?;
-        let hand_in = Some(dispatch.hand_in.clone());
+        let hand_in = Some(dispatch.hand_in());
         let outcomes = Outcomes::Handed { dispatch, receiver, later: Vec::new() };
         Ok(Self { outcomes, hand_in, watch, watching })
     }

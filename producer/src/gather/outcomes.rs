@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bagpress_broker::result::TaskResult;
 use bagpress_broker::{AttemptRecord, Error, Followed, Results, Verdict, limits};
@@ -78,7 +77,7 @@ impl Outcomes {
     pub(crate) fn records(&self) -> Vec<AttemptRecord> {
         match self {
             Self::Committed(_) => Vec::new(),
-            Self::Handed { dispatch, .. } => dispatch.table.journal.unwritten(),
+            Self::Handed { dispatch, .. } => dispatch.table().unwritten(),
         }
     }
 
@@ -94,10 +93,15 @@ impl Outcomes {
         }
     }
 
-    /// Leaves nothing on the server; the stream's results are read from there on when asked again.
+    /// Leaves nothing on the server, and nothing unwritten; the stream's results are read from there on when asked again.
     pub(crate) async fn close(&mut self) {
-        if let Self::Committed(results) = self {
-            results.close().await;
+        match self {
+            Self::Committed(results) => results.close().await,
+            Self::Handed { dispatch, .. } => {
+                let settled = dispatch.table().settled();
+                // What a disk that hangs does not take is in `records`.
+                tokio::time::timeout(limits::DISK_WAIT, settled).await.ok();
+            }
         }
     }
 
@@ -106,7 +110,7 @@ impl Outcomes {
         let Self::Handed { dispatch, .. } = self else { return };
         for result in batch.iter().map(|handed| &handed.result) {
             if lost_inputs.contains(&result.index) {
-                dispatch.table.input_lost(result);
+                dispatch.table().input_lost(result);
             }
         }
     }
@@ -114,19 +118,12 @@ impl Outcomes {
     /// Notes what became of an outcome that was handed over, before its worker hears of it.
     pub(crate) fn note(&self, handed: &Handed, verdict: &Verdict, parts: Option<&Arc<Parts>>) {
         let Self::Handed { dispatch, .. } = self else { return };
-        let (table, result, now) = (&dispatch.table, &handed.result, Instant::now());
-        let key = (result.index, result.round);
+        let (table, result) = (dispatch.table(), &handed.result);
         match verdict {
-            Verdict::Withdrawn => {
-                if let Some(planned) = table.lock().bytes_lost(key, &result.execution, now) {
-                    table.journal.bytes_lost(result, planned);
-                }
-                table.changed.notify_one();
-            }
+            Verdict::Withdrawn => table.bytes_lost(result),
             Verdict::HaveIt(winner) => {
                 info!(index = result.index, winner = %winner.execution, "a duplicate came");
-                table.journal.duplicate(result, winner);
-                table.lock().decided(key);
+                table.duplicate(result, winner);
                 if let Some(parts) = parts {
                     let (parts, under_way) = (parts.clone(), parts.begin());
                     let part = parts.part(result.index, result.round, &result.execution);
@@ -137,8 +134,7 @@ impl Outcomes {
                     });
                 }
             }
-            Verdict::Counted if result.done().is_some() => table.lock().done(key, now),
-            Verdict::Counted => table.lock().decided(key),
+            Verdict::Counted => table.counted(result),
             Verdict::Held | Verdict::Wait { .. } => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Publishes the tasks of a bag: each into the queue, or to whoever offers it, after its input.
+//! Publishes the tasks of a bag: each into the queue, or to the gatherer that offers it, after its input.
 
 mod input;
 mod window;
@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use crate::claim::buckets::input_bucket;
 use crate::deliver::dispatch::{HandIn, Offerable};
-use crate::deliver::handed::{Handed, failure};
+use crate::deliver::handed::failure;
 use crate::publish::input::{NotPut, put_file, remove_input};
 use crate::publish::window::{Share, Window};
 use crate::run_folder::inputs::InputEntry;
@@ -43,7 +43,7 @@ pub(crate) struct Publisher {
 struct Shared {
     broker: Broker,
     plan: BagPlan,
-    /// Who offers the tasks; none where they wait in the stream.
+    /// Where tasks are handed in that are offered; none where they wait in the stream.
     hand_in: Option<HandIn>,
     inputs: Option<Bucket>,
     window: Window,
@@ -175,7 +175,7 @@ impl Publisher {
 
     async fn one(&self, index: u32, round: u32, entry: Option<InputEntry>, message_id: bool) {
         let specification = &self.shared.plan.specification;
-        // What was known when the bag was made; whoever asks for another round wants it tried.
+        // It was refused when the bag was made; another round is begun to try it all the same.
         if round == 0
             && let Some(failed) = entry.as_ref().and_then(|entry| entry.refused.clone())
         {
@@ -192,9 +192,7 @@ impl Publisher {
         if let Some(hand_in) = &self.shared.hand_in {
             self.shared.first.get_or_init(Instant::now);
             let task = Offerable { key: (index, round), descriptor: task.encode().into() };
-            // Fails only when nobody gathers any more.
-            hand_in.tasks.send(task).await.ok();
-            return;
+            return hand_in.offer(task).await;
         }
         loop {
             self.shared.first.get_or_init(Instant::now);
@@ -318,10 +316,7 @@ impl Publisher {
         self.shared.first.get_or_init(Instant::now);
         let result = failure(bag, (index, round), 1, failed);
         if let Some(hand_in) = &self.shared.hand_in {
-            let handed = Handed { result: Arc::new(result), reply: None };
-            // Fails only when nobody gathers any more.
-            hand_in.outcomes.send(handed).await.ok();
-            return;
+            return hand_in.fail(result).await;
         }
         while let Err(error) = self.shared.broker.commit(&result).await {
             self.pause(&error).await;
