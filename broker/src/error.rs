@@ -3,6 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::loss::{BoxError, Loss};
+
+/// What is being done with a broker.
+#[derive(Debug, Clone, Copy)]
+pub struct During(&'static str);
+
+impl During {
+    /// It failed: sorts what the client said, and keeps it.
+    pub fn lost(self, cause: impl Into<BoxError>) -> Error {
+        let cause = cause.into();
+        Error::Lost { what: self.0, loss: Loss::of(&*cause), cause }
+    }
+}
+
 /// An error of the broker, named so that a caller can choose and a person can act.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -57,7 +71,7 @@ pub enum Error {
     /// The server is too old.
     #[error(
         "nats-server {found} at {place} is too old: {} or newer is needed",
-        super::SERVER_VERSION_MIN
+        crate::SERVER_VERSION_MIN
     )]
     TooOld {
         /// Its version.
@@ -113,13 +127,15 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The broker went away, or did not answer in time.
+    /// A call to the broker did not do what it should: mostly as the broker was out of reach.
     #[error("{what}: {cause}")]
     Lost {
         /// What we were doing.
         what: &'static str,
-        /// What the client said.
-        cause: String,
+        /// Why, for callers.
+        loss: Loss,
+        /// What the client said. No `source`: it is in the text already.
+        cause: BoxError,
     },
     /// The broker answered something that we cannot use.
     #[error("{what}: unexpected answer: {cause}")]
@@ -132,15 +148,24 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps what the client said while the broker was out of reach: passing.
+    /// Says what is being done, for [`During::lost`].
+    #[must_use]
+    pub const fn during(what: &'static str) -> During {
+        During(what)
+    }
+
+    /// As [`during`](Self::during) and [`During::lost`], of what is known in words only.
     pub fn lost(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Self {
-        move |cause| Self::Lost { what, cause: cause.to_string() }
+        move |cause| During(what).lost(cause.to_string())
     }
 
     /// Whether the same call may succeed later with nothing changed by a person.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Lost { .. } | Self::Full { .. })
+        match self {
+            Self::Lost { loss, .. } => loss.passes(),
+            error => matches!(error, Self::Full { .. }),
+        }
     }
 
     /// Whether it may be that somebody is just starting the server, or making the streams on it.

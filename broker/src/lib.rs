@@ -2,68 +2,42 @@
 //! leases, and the supervised nats-server.
 //!
 //! Only this crate and `objstore` name the NATS client; everybody else speaks of bags and tasks.
+//!
+//! - `wire/` says what travels; it does no I/O.
+//! - `connection/` has the [`Broker`], the handle that everything else is a method of or is given.
+//! - `queue/` is the JetStream side, `group/` the queue group's, `bags/` what is known of whole bags.
+//! - [`server`] supervises a nats-server, [`roles`] says who may do what on one.
+//! - [`limits`] has every bound, [`retry`] the one way to try again, [`Error`] what can go wrong.
 
-mod address;
-mod attempts;
 mod bags;
-pub mod bounded;
-mod commit;
-mod connect;
-mod delayed;
-pub mod descriptor;
-mod desk;
+mod connection;
 mod error;
-mod events;
-mod follow;
-mod handed_out;
-mod history;
-pub mod ids;
-mod leased;
+mod group;
 pub mod limits;
+mod loss;
 pub mod machine;
-mod offer;
-mod patience;
-mod pull;
 mod queue;
 pub mod quote;
-#[cfg(feature = "testing")]
-pub mod read_back;
-pub mod result;
 pub mod retry;
 pub mod roles;
-#[cfg(feature = "testing")]
-pub mod samples;
 pub mod secret;
 pub mod server;
-mod service;
-mod streams;
-pub mod subjects;
-mod submit;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod tls;
-mod traces;
+mod version;
+mod wire;
 
-pub use address::{Address, Login, Tls};
-pub use attempts::AttemptRecord;
-pub use bags::{BagLine, BagState, Found, Gatherer};
-pub use commit::{Committed, Standing};
-pub use connect::{Broker, Role, version_at_least};
-pub use delayed::LastWord;
-pub use desk::{Desk, Heard, Reply};
-pub use error::Error;
-pub use events::{BagEvents, Events, Held, HeldDelivery};
-pub use follow::{Followed, Results};
-pub use handed_out::HandedOut;
-pub use leased::{GivenBack, Lease, Taken, Verdict};
-pub use offer::{Holder, Offer, Offered, Offers};
-pub use patience::Patience;
-pub use queue::{Delivery, Queue, Received};
+pub use bags::{BagEvents, BagLine, BagState, Events, Found, Gatherer, Held, HeldDelivery};
+pub use bags::{Presence, Service, ServiceStats, Traces};
+pub use connection::{Address, Broker, Login, Patience, Role, Tls};
+pub use error::{During, Error};
+pub use group::{Desk, Heard, Reply};
+pub use group::{GivenBack, Holder, Lease, Offer, Offered, Offers, Taken, Verdict};
+pub use loss::Loss;
+pub use queue::{AttemptRecord, Committed, Delivery, Followed, HandedOut, LastWord, Queue};
+pub use queue::{Received, Results, Sizes, Standing, Submitted};
 pub use secret::{Secret, UnfitFile};
-pub use service::{Presence, Service, ServiceStats};
-pub use streams::Sizes;
-pub use submit::Submitted;
-pub use traces::Traces;
-
-/// Oldest nats-server that we work with: batched direct get came with it.
-pub const SERVER_VERSION_MIN: &str = "2.11.0";
+#[cfg(feature = "testing")]
+pub use testing::{read_back, samples};
+pub use version::{SERVER_VERSION_MIN, version_at_least};
+pub use wire::{bounded, descriptor, ids, result, subjects};

@@ -52,7 +52,7 @@ pub const FILE_THREADS_MIN: usize = 8;
 pub const FILE_THREADS_MAX: usize = 16;
 /// Most results a slot may have made and not yet committed.
 pub const UNCOMMITTED_MAX: usize = 64;
-/// Most outputs a slot may have under way to their place, beside the one that it makes.
+/// Most outputs of a slot in flight to their place, besides the one that it makes.
 pub const UPLOADS_PER_SLOT: usize = 2;
 /// How long an execution may take, from its start to its output being in its place, before it is looked at how far it got.
 pub const TASK_TIME_BASE: Duration = Duration::from_mins(10);
@@ -66,7 +66,7 @@ pub const ATTEMPTS_DEFAULT: u32 = 3;
 /// Most attempts anybody may ask for.
 pub const ATTEMPTS_MAX: u32 = 1_000;
 /// How often the bytes of a task's outputs may vanish before they get their name, until it has failed:
-/// no program's fault, hence no attempt spent, and yet not to be tried for ever.
+/// no program's fault, hence no attempt spent, and yet not to be tried without an end.
 pub const BYTES_LOST_MAX: u32 = 5;
 /// First delay of a delivery that is given back.
 pub const GIVE_BACK_DELAY: Duration = Duration::from_millis(200);
@@ -97,7 +97,7 @@ pub const HELD_PER_EVENT: usize = 256;
 pub const STREAMS_LOOKED_FOR: Duration = Duration::from_secs(1);
 /// How long an offer waits for its answer; about 1 in 4,000 vanishes between a membership's SUB and UNSUB.
 pub const OFFER_ANSWERED_WITHIN: Duration = Duration::from_millis(100);
-/// Most offers that one gatherer has under way.
+/// Most offers of one gatherer in flight.
 pub const OFFERS_MAX: usize = 256;
 /// First wait after *no responders* to an offer; it doubles.
 pub const OFFER_AGAIN: Duration = Duration::from_millis(1);
@@ -151,9 +151,9 @@ pub const WORKERS_MAX: usize = 10_000;
 
 /// Bytes of one chunk, staged or in a bucket: two fit in the server's default `max_payload` of 1 MiB.
 pub const CHUNK_BYTES: usize = 512 * 1024;
-/// Most chunks that one transfer may have under way.
+/// Most chunks of one transfer in flight.
 pub const WINDOW_MAX: usize = 8;
-/// Bytes under way to one gatherer, all uploads together: far below the server's 64 MiB a connection.
+/// Bytes in flight to one gatherer, all uploads together: far below the server's 64 MiB a connection.
 pub const WINDOWS_BYTES: usize = 24 * MIB;
 /// Most uploads in chunks that one gatherer has begun: who brought least makes room for who brings more.
 pub const UPLOADS_MAX: usize = 4_096;
@@ -224,7 +224,7 @@ pub const GET_RETRIES: u32 = 3;
 /// Bytes of inputs that a producer keeps in a bag's input bucket.
 pub const INPUT_WINDOW_BYTES: u64 = 256 * 1024 * 1024;
 
-/// Descriptors under way to the server.
+/// Descriptors in flight to the server.
 pub const SUBMIT_WINDOW: usize = 1_000;
 /// Results that a gatherer takes in one go.
 pub const GATHER_BATCH: usize = 512;
@@ -274,7 +274,7 @@ pub fn file_threads() -> usize {
     (2 * cores).clamp(FILE_THREADS_MIN, FILE_THREADS_MAX)
 }
 
-/// Threads of a process that wait for anything, beside those that compress: enough for every kind of work to have all
+/// Threads of a process that wait for anything, besides those that compress: enough for every kind of work to have all
 /// that it may have, and for what does one thing at a time, such as names, the ledger, status, the look-up of a host. A
 /// disk that hangs takes no thread from what has nothing to do with it.
 #[must_use]

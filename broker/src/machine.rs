@@ -9,13 +9,20 @@ pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Which run of which kernel this is: equal for all that share a file system cache. Empty if that cannot be told.
+#[must_use]
+pub fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.map_or_else(|_| String::new(), |id| id.trim().to_owned())
+}
+
 /// Which processes our ids are of: kernel, since its start, and namespace. Empty if that cannot be told.
 #[must_use]
 pub fn processes() -> String {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    let namespace = std::fs::read_link("/proc/self/ns/pid");
-    match (kernel, namespace) {
-        (Ok(kernel), Ok(namespace)) => format!("{}/{}", kernel.trim(), namespace.display()),
+    match (boot_id(), std::fs::read_link("/proc/self/ns/pid")) {
+        (kernel, Ok(namespace)) if !kernel.is_empty() => {
+            format!("{kernel}/{}", namespace.display())
+        }
         _ => String::new(),
     }
 }

@@ -121,7 +121,7 @@ async fn a_full_stream_is_full_and_a_taken_subject_is_taken() -> Outcome {
     let full = full.expect("a full stream");
     assert!(matches!(full, Error::Full { .. }) && full.is_transient(), "{full}");
     assert!(full.to_string().contains(subjects::RESULTS), "{full}");
-    // Full or not: who was committed is, and who comes second learns of it.
+    // Full or not: what was committed stays, and a second execution learns of it.
     assert!(matches!(broker.commit(&first).await?, Committed::Mine));
     assert!(matches!(broker.commit(&result(&bag, 0)).await?, Committed::Other(_)));
     Ok(())

@@ -1,4 +1,4 @@
-//! The worker's steps: `consumer/src/attempt/` and `answer.rs`, and under them `broker/src/commit.rs` and
+//! The worker's steps: `consumer/src/attempt/` and `answer.rs`, and under them `broker/src/queue/commit.rs` and
 //! `objstore/src/staging/client.rs`; `object.rs` has those of an output that becomes an object.
 
 use crate::config::Clause;

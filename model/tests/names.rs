@@ -1,21 +1,22 @@
 //! The steps name functions of the real code, and those are there: a rename there is noticed here.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 const CRATES: [&str; 5] = ["broker", "codec", "consumer", "objstore", "producer"];
 
 /// Every source below `folder`, with its text.
-fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
         if path.is_dir() {
-            sources(&path, found);
+            sources(&path, found)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).unwrap();
+            let text = fs::read_to_string(&path)?;
             found.push((path, text));
         }
     }
+    Ok(())
 }
 
 /// What is between single backticks in the comments of a source.
@@ -54,8 +55,10 @@ fn every_function_that_a_step_names_is_there() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = model.parent().unwrap();
     let (mut steps, mut code) = (Vec::new(), Vec::new());
-    sources(&model.join("src"), &mut steps);
-    CRATES.iter().for_each(|name| sources(&root.join(name).join("src"), &mut code));
+    sources(&model.join("src"), &mut steps).unwrap();
+    for name in CRATES {
+        sources(&root.join(name).join("src"), &mut code).unwrap();
+    }
     let (mut count, mut missing) = (0, Vec::new());
     for (step, text) in &steps {
         for name in named(text) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Account, May, ROLES, Right, is_apart, rights};
+use super::rights::{Account, May, ROLES, Right, is_apart, rights};
 use crate::{Role, limits, subjects};
 
 const HEAD: &str = "\

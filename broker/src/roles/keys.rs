@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::conf::configuration;
-use super::{Account, ROLES};
+use super::rights::{Account, ROLES};
 use crate::ids::random_base32;
 use crate::{Error, Role, limits};
 
@@ -45,7 +45,7 @@ pub struct Key {
 ///
 /// [`Error::Io`], with what is wrong about the file or folder.
 pub fn write_auth(folder: &Path, account: &Account) -> Result<Vec<Key>, Error> {
-    let held = Held::open(folder, SECRET.0)?;
+    let held = KeyFolder::open(folder, SECRET.0)?;
     let mut keys = Vec::new();
     let mut public = Vec::new();
     for role in ROLES {
@@ -63,12 +63,12 @@ pub fn write_auth(folder: &Path, account: &Account) -> Result<Vec<Key>, Error> {
 
 /// A folder that is open: what is in it is found by name below it, whatever becomes of its path.
 #[derive(Debug)]
-struct Held {
+struct KeyFolder {
     path: PathBuf,
     folder: File,
 }
 
-impl Held {
+impl KeyFolder {
     /// Opens a folder, and makes it if it is not there.
     fn open(path: &Path, mode: Mode) -> Result<Self, Error> {
         Self::at(CWD, path, path, mode)

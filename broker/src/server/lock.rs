@@ -1,15 +1,15 @@
 //! One server a store.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 
 use super::store::Store;
+use crate::retry::Retry;
 use crate::{Error, machine};
 
 /// Name of the lock, in the store.
@@ -27,22 +27,26 @@ pub(super) async fn lock(
     store: &Path,
     open: impl Fn(&Path) -> Result<Option<Store>, Error>,
 ) -> Result<Option<(Store, File)>, Error> {
+    let once = || std::future::ready(lock_once(store, &open));
+    let is_dying =
+        |error: &Error| matches!(error, Error::StoreInUse { holder, .. } if !lives(holder));
+    Retry::within(HELD_BY_THE_DYING).every(Duration::from_millis(10)).run(once, is_dying).await
+}
+
+fn lock_once(
+    store: &Path,
+    open: impl Fn(&Path) -> Result<Option<Store>, Error>,
+) -> Result<Option<(Store, File)>, Error> {
     let path = store.join(FILE);
     let io = |source| Error::Io { what: "lock", path: path.clone(), source };
-    let since = Instant::now();
-    loop {
-        let Some(opened) = open(store)? else { return Ok(None) };
-        if let Some(mut file) = try_lock(&opened, &path).map_err(io)? {
-            file.set_len(0).map_err(io)?;
-            writeln!(file, "{}", std::process::id()).map_err(io)?;
-            return Ok(Some((opened, file)));
-        }
-        let holder = fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
-        if lives(&holder) || since.elapsed() > HELD_BY_THE_DYING {
-            return Err(Error::StoreInUse { path: store.to_owned(), holder });
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let Some(opened) = open(store)? else { return Ok(None) };
+    if let Some(mut file) = try_lock(&opened, &path).map_err(io)? {
+        file.set_len(0).map_err(io)?;
+        writeln!(file, "{}", std::process::id()).map_err(io)?;
+        return Ok(Some((opened, file)));
     }
+    let holder = fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+    Err(Error::StoreInUse { path: store.to_owned(), holder })
 }
 
 fn try_lock(store: &Store, path: &Path) -> io::Result<Option<File>> {
@@ -51,10 +55,10 @@ fn try_lock(store: &Store, path: &Path) -> io::Result<Option<File>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match file.try_lock() {
         Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(error),
     }
     // It may have been removed since: that lock locks nothing.
     let ours = file.metadata()?;
@@ -65,7 +69,7 @@ fn try_lock(store: &Store, path: &Path) -> io::Result<Option<File>> {
 /// Whether a server, or who supervises it, has the store: the kernel tells, whatever a process id says.
 pub(super) fn is_held(store: &Store) -> bool {
     let Ok(file) = store.file(FILE, OFlags::RDONLY) else { return false };
-    flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+    file.try_lock_shared().is_err()
 }
 
 /// Whether the holder is another process that lives. A server that we have dropped is as good as dead.
@@ -79,7 +83,7 @@ fn lives(holder: &str) -> bool {
 ///
 /// [`Error::StoreInUse`], [`Error::NotOurs`] for a link or another user's folder, or [`Error::Io`].
 pub async fn remove_store(store: &Path) -> Result<(), Error> {
-    // Held until all is gone: who comes meanwhile is refused, and who comes after makes a new one.
+    // Held until all is gone: a server that starts meanwhile is refused, and a later one makes a new store.
     let Some(_held) = lock(store, Store::hold).await? else { return Ok(()) };
     fs::remove_dir_all(store).map_err(|source| Error::Io {
         what: "remove",
@@ -103,7 +107,7 @@ mod tests {
     fn held_by_another(store: &Path, holder: Option<u32>) -> Child {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(store).unwrap();
         let file = File::create(store.join("lock")).unwrap();
-        flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        file.try_lock().unwrap();
         let mut command = Command::new("cat");
         let child = command.stdin(Stdio::piped()).stdout(file).spawn().unwrap();
         fs::write(store.join("lock"), holder.unwrap_or(child.id()).to_string()).unwrap();

@@ -190,7 +190,7 @@ impl Server {
             Ok(status) => format!("it ended: {status}"),
             Err(error) => format!("it cannot be waited for: {error}"),
         };
-        Error::Lost { what: "nats-server", cause: format!("{why}{}", self.log.tail()) }
+        Error::during("nats-server").lost(format!("{why}{}", self.log.tail()))
     }
 
     /// Stops it, and waits until it is gone: killed, if it takes longer than
@@ -201,7 +201,8 @@ impl Server {
         let mut leftovers = ready::ports_files(self.store());
         leftovers.extend([config::FILE, token::FILE].map(|name| self.store().join(name)));
         for leftover in leftovers {
-            drop(fs::remove_file(leftover));
+            // One that stays is taken for nobody's by whoever starts next.
+            fs::remove_file(leftover).ok();
         }
     }
 
@@ -212,7 +213,8 @@ impl Server {
             kill_process(pid, Signal::TERM).ok();
         }
         if tokio::time::timeout(limits::STOP_WITHIN, self.child.wait()).await.is_err() {
-            drop(self.child.kill().await);
+            // It has ended in the meantime, or the kernel has it: nothing more can be done.
+            self.child.kill().await.ok();
         }
     }
 }
@@ -268,7 +270,7 @@ async fn spawn(
         }
         Err(error) => {
             // It has ended, or it must.
-            drop(child.kill().await);
+            child.kill().await.ok();
             Err(error)
         }
     }

@@ -1,0 +1,162 @@
+//! Live events of one bag: core NATS, not stored, nothing depends on any single one of them.
+
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::BagId;
+use crate::{Broker, Error, bounded, limits, subjects};
+
+/// What one worker holds of a bag, so that its deliveries can be given back if it dies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// [`limits::WIRE_VERSION`].
+    pub v: u32,
+    /// The worker's id: its service instance.
+    #[serde(deserialize_with = "bounded::text")]
+    pub worker: String,
+    /// Its host.
+    #[serde(deserialize_with = "bounded::text")]
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// Whether this is everything that it holds of the bag; otherwise it comes on top.
+    pub all: bool,
+    /// The deliveries.
+    pub deliveries: Vec<HeldDelivery>,
+}
+
+/// One delivery that a worker holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldDelivery {
+    /// The task's place in the bag.
+    #[serde(deserialize_with = "bounded::index")]
+    pub index: u32,
+    /// The task's round.
+    #[serde(deserialize_with = "bounded::round")]
+    pub round: u32,
+    /// The broker's count of deliveries.
+    pub delivered: u32,
+    /// The subject on which the delivery is answered.
+    #[serde(deserialize_with = "bounded::text")]
+    pub reply: String,
+}
+
+/// A bag's events, as they come.
+#[derive(Debug)]
+pub struct Events {
+    subscriber: async_nats::Subscriber,
+}
+
+impl Events {
+    /// Waits for the next `held` event; unreadable ones are passed over. Cancel-safe. None when the
+    /// connection is closed.
+    pub async fn held(&mut self) -> Option<Held> {
+        loop {
+            let message = self.subscriber.next().await?;
+            if message.payload.len() > limits::MESSAGE_BYTES_MAX {
+                continue;
+            }
+            if let Ok(held) = serde_json::from_slice::<Held>(&message.payload) {
+                return Some(held);
+            }
+        }
+    }
+}
+
+/// Bags of which something is said, as it happens.
+#[derive(Debug)]
+pub struct BagEvents {
+    subscriber: async_nats::Subscriber,
+}
+
+impl BagEvents {
+    /// Waits for the next one. Cancel-safe. None when the connection is closed.
+    pub async fn next(&mut self) -> Option<BagId> {
+        loop {
+            let message = self.subscriber.next().await?;
+            let bag = message.subject.split('.').nth(2).and_then(|bag| bag.parse().ok());
+            if bag.is_some() {
+                return bag;
+            }
+        }
+    }
+}
+
+impl Broker {
+    /// Subscribes to the cancellations of one bag, or of all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn cancellations(&self, bag: Option<&BagId>) -> Result<BagEvents, Error> {
+        let subject = bag.map_or_else(
+            || subjects::CANCELLED_ALL.to_owned(),
+            |bag| subjects::event(bag, subjects::CANCELLED),
+        );
+        let subscriber = self.client().subscribe(subject).await;
+        let subscriber =
+            subscriber.map_err(|e| Error::during("subscribe to cancellations").lost(e))?;
+        Ok(BagEvents { subscriber })
+    }
+
+    /// Says that a bag was cancelled, to those who listen now; its line keeps saying it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn say_cancelled(&self, bag: &BagId) -> Result<(), Error> {
+        let subject = subjects::event(bag, subjects::CANCELLED);
+        let said = self.client().publish(subject, "".into()).await;
+        said.map_err(|e| Error::during("say that a bag was cancelled").lost(e))?;
+        self.flush().await
+    }
+
+    /// Subscribes to the beginnings of gatherings, of all bags.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn gatherings(&self) -> Result<BagEvents, Error> {
+        let subscriber = self.client().subscribe(subjects::GATHERS_ALL).await;
+        let subscriber =
+            subscriber.map_err(|e| Error::during("subscribe to gatherings").lost(e))?;
+        Ok(BagEvents { subscriber })
+    }
+
+    /// Says that a bag is gathered from now on: whoever found nobody need not wait to ask again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`]: they find out after [`limits::GATHERER_ABSENT_FOR`].
+    pub async fn say_gathers(&self, bag: &BagId) -> Result<(), Error> {
+        let subject = subjects::event(bag, subjects::GATHERS);
+        let said = self.client().publish(subject, "".into()).await;
+        said.map_err(|e| Error::during("say that a bag is gathered").lost(e))?;
+        self.flush().await
+    }
+
+    /// Subscribes to the `held` events of a bag.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn held_events(&self, bag: &BagId) -> Result<Events, Error> {
+        let subject = subjects::event(bag, subjects::HELD);
+        let subscriber = self.client().subscribe(subject).await;
+        Ok(Events {
+            subscriber: subscriber.map_err(|e| Error::during("subscribe to events").lost(e))?,
+        })
+    }
+
+    /// Says what a worker holds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`]: the next one will do.
+    pub async fn say_held(&self, bag: &BagId, held: &Held) -> Result<(), Error> {
+        let during = Error::during("say what is held");
+        let payload = serde_json::to_vec(held).map_err(|e| during.lost(e))?;
+        let subject = subjects::event(bag, subjects::HELD);
+        self.client().publish(subject, payload.into()).await.map_err(|e| during.lost(e))
+    }
+}

@@ -1,0 +1,340 @@
+//! The task as it travels.
+
+use bagpress_codec::{Codec, DataKind};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{BagId, TaskId};
+use crate::limits;
+
+pub use super::decode::{DecodeError, decode_json};
+
+/// How the outputs of a bag come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResultPath {
+    /// A file, moved into the producer's run folder.
+    Staged,
+    /// An object in the bag's bucket; the result is a reference to it.
+    Objects,
+}
+
+impl ResultPath {
+    /// The word for it, on the command line and in folder names.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Staged => "staged",
+            Self::Objects => "objects",
+        }
+    }
+}
+
+impl std::str::FromStr for ResultPath {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "staged" => Ok(Self::Staged),
+            "objects" => Ok(Self::Objects),
+            _ => Err(format!("{text:?} is not a result path: use staged or objects")),
+        }
+    }
+}
+
+impl std::fmt::Display for ResultPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How the tasks of a bag reach its workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeliveryPath {
+    /// They wait in a stream, from which workers pull.
+    #[default]
+    Jetstream,
+    /// The gatherer keeps them and offers them to idle slots, members of a core queue group.
+    QueueGroup,
+}
+
+impl DeliveryPath {
+    /// The word for it, on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jetstream => "jetstream",
+            Self::QueueGroup => "queue-group",
+        }
+    }
+}
+
+impl std::str::FromStr for DeliveryPath {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "jetstream" => Ok(Self::Jetstream),
+            "queue-group" => Ok(Self::QueueGroup),
+            _ => Err(format!("{text:?} is not a delivery: use jetstream or queue-group")),
+        }
+    }
+}
+
+impl std::fmt::Display for DeliveryPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Who checks that an output gives its input again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// The worker, while it compresses.
+    #[default]
+    Worker,
+    /// Nobody; every result says so.
+    None,
+}
+
+/// Whether bytes may be handed over by path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transfer {
+    /// By path where worker and gatherer see the same folder, through NATS otherwise.
+    #[default]
+    Auto,
+    /// Always through NATS.
+    Wire,
+}
+
+/// Where the uncompressed bytes of a task come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Input {
+    /// The worker makes them.
+    Generate {
+        /// What kind of bytes.
+        data: DataKind,
+        /// Seed of the bag; the task's index selects the stream.
+        seed: u64,
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// A file that the bag's gatherer reads for the worker.
+    File {
+        /// Its name, for people: the gatherer knows the file by the task's index.
+        name: String,
+        /// Its size when the bag was made.
+        bytes: u64,
+    },
+    /// An object.
+    Object {
+        /// The bucket.
+        bucket: String,
+        /// The object's name in it.
+        object: String,
+        /// The file that it was made from, for people.
+        name: String,
+        /// Its size.
+        bytes: u64,
+    },
+}
+
+impl Input {
+    /// Size in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Generate { bytes, .. }
+            | Self::File { bytes, .. }
+            | Self::Object { bytes, .. } => *bytes,
+        }
+    }
+}
+
+/// One task: take an input, compress it, hand the output over.
+///
+/// Equal descriptors give byte-identical output on every worker, so a task may be executed more than
+/// once and still counts once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskDescriptor {
+    /// [`limits::WIRE_VERSION`].
+    pub v: u32,
+    /// The bag this task belongs to.
+    pub bag: BagId,
+    /// Position in the bag, from 0.
+    pub index: u32,
+    /// 0, and one more each time somebody runs the task anew.
+    pub round: u32,
+    /// Codec and level.
+    pub codec: Codec,
+    /// The codec's library and its version: another one could make other bytes.
+    pub library: String,
+    /// Where the uncompressed bytes come from.
+    pub input: Input,
+    /// How the output comes back.
+    pub results: ResultPath,
+    /// Who checks the output.
+    #[serde(default)]
+    pub verify: Verify,
+    /// Whether bytes may be handed over by path.
+    #[serde(default)]
+    pub transfer: Transfer,
+    /// How many attempts before the task is reported failed.
+    pub attempts: u32,
+    /// When it was published, µs since 1970 by the producer's clock; for people and for *wait*.
+    pub published_us: u64,
+}
+
+impl TaskDescriptor {
+    /// Which task this is.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        TaskId { bag: self.bag.clone(), index: self.index, round: self.round }
+    }
+
+    /// Reads the descriptor of task `id` from the payload of a message.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`], always permanent: not JSON, another version, out of bounds, or of another
+    /// task than `id`, the one that the message's subject names.
+    pub fn decode(payload: &[u8], id: &TaskId) -> Result<Self, DecodeError> {
+        let task = Self::decode_any(payload)?;
+        if task.index != id.index || task.round != id.round || task.bag != id.bag {
+            let (payload, subject) = (task.id().to_string(), id.to_string());
+            return Err(DecodeError::OtherTask { payload, subject });
+        }
+        Ok(task)
+    }
+
+    /// Reads a descriptor from a message whose subject names no task.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode), except that it is nobody's in particular.
+    pub fn decode_any(payload: &[u8]) -> Result<Self, DecodeError> {
+        let task: Self = decode_json(payload)?;
+        task.check()?;
+        Ok(task)
+    }
+
+    /// The message's payload.
+    #[must_use]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "plain data with text keys always serialises"
+    )]
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a descriptor serialises")
+    }
+
+    /// Checks every bound that this version of the protocol has.
+    pub(crate) fn check(&self) -> Result<(), DecodeError> {
+        for text in self.texts() {
+            let (bytes, max) = (text.len(), limits::TEXT_BYTES_MAX);
+            if bytes > max {
+                return Err(DecodeError::Bounds(format!("a text of {bytes} bytes; at most {max}")));
+            }
+        }
+        let bytes = self.input.bytes();
+        if bytes > limits::INPUT_BYTES_MAX {
+            let max = limits::INPUT_BYTES_MAX;
+            return Err(DecodeError::Bounds(format!("input of {bytes} bytes; at most {max}")));
+        }
+        if self.index >= limits::BAG_TASKS_MAX {
+            let max = limits::BAG_TASKS_MAX - 1;
+            return Err(DecodeError::Bounds(format!("index {}; at most {max}", self.index)));
+        }
+        if self.round > limits::ROUND_MAX {
+            let max = limits::ROUND_MAX;
+            return Err(DecodeError::Bounds(format!("round {}; at most {max}", self.round)));
+        }
+        if self.published_us > limits::TIME_US_MAX {
+            let (at, max) = (self.published_us, limits::TIME_US_MAX);
+            return Err(DecodeError::Bounds(format!("published at {at} µs; at most {max}")));
+        }
+        if !(1..=limits::ATTEMPTS_MAX).contains(&self.attempts) {
+            let max = limits::ATTEMPTS_MAX;
+            return Err(DecodeError::Bounds(format!("{} attempts; 1 to {max}", self.attempts)));
+        }
+        if matches!(self.input, Input::File { .. }) && self.results == ResultPath::Objects {
+            let text = "a file input with results in objects: it must come by reference";
+            return Err(DecodeError::Bounds(text.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Every text that has no form of its own.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let of_input = match &self.input {
+            Input::Generate { .. } => [None; 3],
+            Input::File { name, .. } => [Some(name), None, None],
+            Input::Object { bucket, object, name, .. } => [Some(bucket), Some(object), Some(name)],
+        };
+        of_input.into_iter().flatten().map(String::as_str).chain([self.library.as_str()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task() -> TaskDescriptor {
+        TaskDescriptor {
+            v: 1,
+            bag: "demo-abcdefgh".parse().unwrap(),
+            index: 7,
+            round: 0,
+            codec: "zlib:6".parse().unwrap(),
+            library: "zlib-rs/0".to_owned(),
+            input: Input::Generate { data: DataKind::Random, seed: 0, bytes: 2 << 20 },
+            results: ResultPath::Staged,
+            verify: Verify::Worker,
+            transfer: Transfer::Auto,
+            attempts: 3,
+            published_us: 1,
+        }
+    }
+
+    #[test]
+    fn wire_format_is_pinned() {
+        insta::assert_snapshot!(String::from_utf8(task().encode()).unwrap(), @r#"{"v":1,"bag":"demo-abcdefgh","index":7,"round":0,"codec":"zlib:6","library":"zlib-rs/0","input":{"generate":{"data":"random","seed":0,"bytes":2097152}},"results":"staged","verify":"worker","transfer":"auto","attempts":3,"published_us":1}"#);
+    }
+
+    #[test]
+    fn a_descriptor_reads_back() {
+        assert_eq!(TaskDescriptor::decode(&task().encode(), &task().id()).unwrap(), task());
+    }
+
+    #[test]
+    fn another_version_is_named_as_such() {
+        for payload in [&br#"{"v":2}"#[..], br#"{"later":true,"v":2,"bag":[]}"#] {
+            let error = TaskDescriptor::decode(payload, &task().id()).unwrap_err();
+            assert!(matches!(error, DecodeError::Version { found: 2 }), "{error}");
+        }
+    }
+
+    #[test]
+    fn junk_and_other_tasks_are_refused() {
+        let id = task().id();
+        let error = |payload: &[u8], id| TaskDescriptor::decode(payload, id).unwrap_err();
+        assert!(matches!(error(b"junk", &id), DecodeError::Json(_)));
+        assert!(matches!(error(&vec![b'x'; 70_000], &id), DecodeError::TooLong { bytes: 70_000 }));
+        let other = TaskId { index: 8, ..id.clone() };
+        assert!(matches!(error(&task().encode(), &other), DecodeError::OtherTask { .. }));
+    }
+
+    #[test]
+    fn out_of_bounds_is_refused() {
+        let mut large = task();
+        large.input = Input::Generate { data: DataKind::Zeros, seed: 0, bytes: 2 << 40 };
+        let error = TaskDescriptor::decode(&large.encode(), &large.id()).unwrap_err();
+        assert!(matches!(error, DecodeError::Bounds(_)), "{error}");
+        let mut wordy = task();
+        wordy.library = "x".repeat(limits::TEXT_BYTES_MAX + 1);
+        let error = TaskDescriptor::decode(&wordy.encode(), &wordy.id()).unwrap_err();
+        assert!(matches!(error, DecodeError::Bounds(_)), "{error}");
+    }
+}

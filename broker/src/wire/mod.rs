@@ -1,0 +1,10 @@
+//! What travels, and under which names: bags, tasks, descriptors, results, subjects. Nothing here speaks to a broker.
+
+pub(crate) mod ack;
+pub mod bounded;
+pub(crate) mod cause;
+pub(crate) mod decode;
+pub mod descriptor;
+pub mod ids;
+pub mod result;
+pub mod subjects;
