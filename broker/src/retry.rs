@@ -145,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_of_its_own_can_try_again() {
-        let names = vec!["one".to_owned()];
+        let names = ["one".to_owned()];
         let trying = async move {
             let look = async |name: &str| if name == "one" { Ok(()) } else { Err(()) };
             Retry::times(2).run(|| look(&names[0]), |()| true).await

@@ -39,7 +39,7 @@ pub(crate) trait Framing: Send {
 }
 
 #[derive(PartialEq, Eq)]
-enum State {
+enum Stage {
     New,
     Open,
     Finished,
@@ -50,25 +50,25 @@ pub(crate) struct DeflateEncoder<F> {
     framing: F,
     /// None at level 0, which is stored blocks and nothing else.
     deflate: Option<Compress>,
-    state: State,
+    state: Stage,
 }
 
 impl<F: Framing> DeflateEncoder<F> {
     pub(crate) fn new(level: u32, framing: F) -> Self {
         let deflate = (level > 0).then(|| Compress::new(Compression::new(level), false));
-        Self { level, framing, deflate, state: State::New }
+        Self { level, framing, deflate, state: Stage::New }
     }
 
     /// Writes the header if nothing was written yet.
     fn open(&mut self, output: &mut Vec<u8>) -> Result<(), Error> {
         match self.state {
-            State::New => {
+            Stage::New => {
                 self.framing.header(self.level, output);
-                self.state = State::Open;
+                self.state = Stage::Open;
                 Ok(())
             }
-            State::Open => Ok(()),
-            State::Finished => Err(Error::Finished { format: F::FORMAT }),
+            Stage::Open => Ok(()),
+            Stage::Finished => Err(Error::Finished { format: F::FORMAT }),
         }
     }
 }
@@ -97,7 +97,7 @@ impl<F: Framing> Encoder for DeflateEncoder<F> {
         self.open(output)?;
         output.extend_from_slice(&FINAL_BLOCK);
         self.framing.trailer(output);
-        self.state = State::Finished;
+        self.state = Stage::Finished;
         Ok(())
     }
 }

@@ -1,7 +1,6 @@
 //! Which tasks are with some worker: for giving back what a dead one received and never reported.
 
 use async_nats::jetstream::consumer::{Consumer, pull};
-use serde::Deserialize;
 
 use crate::ids::{BagId, Pool, TaskId};
 use crate::wire::ack;
@@ -14,17 +13,6 @@ pub struct HandedOut {
     pub id: TaskId,
     /// A subject on which its delivery can be answered.
     pub reply: String,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    message: Option<Stored>,
-}
-
-#[derive(Deserialize)]
-struct Stored {
-    subject: String,
-    seq: u64,
 }
 
 impl Broker {
@@ -56,10 +44,7 @@ impl Broker {
         while found.len() < most && sequence <= delivered.stream_sequence {
             let request =
                 serde_json::json!({ "seq": sequence, "next_by_subj": subjects::tasks_of(bag) });
-            let api = format!("STREAM.MSG.GET.{}", subjects::TASKS);
-            let answer: Answer =
-                self.jetstream().request(api, &request).await.map_err(|e| during.lost(e))?;
-            let Some(stored) = answer.message else { break };
+            let Some(stored) = self.ask_leader(subjects::TASKS, &request).await? else { break };
             if stored.seq > delivered.stream_sequence {
                 break;
             }

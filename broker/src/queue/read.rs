@@ -6,6 +6,7 @@ use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Message, StatusCode};
 use futures::{StreamExt, TryStreamExt};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -35,6 +36,16 @@ impl StoredAt {
         let sequence = ack.map_or(0, |ack| ack.stream_sequence);
         Self { sequence, age: Duration::from_nanos(age) }
     }
+}
+
+/// A message, as the leader of its stream has it.
+#[derive(Deserialize)]
+pub(super) struct OnLeader {
+    pub(super) subject: String,
+    pub(super) seq: u64,
+    /// In base64.
+    #[serde(default)]
+    data: String,
 }
 
 impl Broker {
@@ -187,32 +198,33 @@ impl Broker {
         stream: &str,
         subject: &str,
     ) -> Result<Option<(u64, Vec<u8>)>, Error> {
-        #[derive(serde::Deserialize)]
+        let request = json!({ "last_by_subj": subject });
+        let Some(stored) = self.ask_leader(stream, &request).await? else { return Ok(None) };
+        let data = data_encoding::BASE64.decode(stored.data.as_bytes());
+        data.map(|data| Some((stored.seq, data)))
+            .map_err(|e| Error::during("read from the leader").lost(e))
+    }
+
+    /// One message, read from the stream's leader as `request` says.
+    pub(super) async fn ask_leader(
+        &self,
+        stream: &str,
+        request: &serde_json::Value,
+    ) -> Result<Option<OnLeader>, Error> {
+        #[derive(Deserialize)]
         struct Answer {
-            message: Option<Last>,
+            message: Option<OnLeader>,
             error: Option<jetstream::Error>,
         }
-        #[derive(serde::Deserialize)]
-        struct Last {
-            seq: u64,
-            #[serde(default)]
-            data: String,
-        }
         let during = Error::during("read from the leader");
-        let request = serde_json::json!({ "last_by_subj": subject });
-        let answer: Answer = self
-            .jetstream()
-            .request(format!("STREAM.MSG.GET.{stream}"), &request)
-            .await
-            .map_err(|e| during.lost(e))?;
-        match (answer.message, answer.error) {
-            (Some(stored), _) => {
-                let data = data_encoding::BASE64.decode(stored.data.as_bytes());
-                data.map(|data| Some((stored.seq, data))).map_err(|e| during.lost(e))
+        let asked = self.jetstream().request(format!("STREAM.MSG.GET.{stream}"), request).await;
+        match asked.map_err(|e| during.lost(e))? {
+            Answer { message: Some(stored), .. } => Ok(Some(stored)),
+            Answer { error: Some(e), .. } if e.error_code() == ErrorCode::NO_MESSAGE_FOUND => {
+                Ok(None)
             }
-            (None, Some(error)) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
-            (None, Some(error)) => Err(during.lost(error)),
-            (None, None) => Err(during.lost("empty answer")),
+            Answer { error: Some(error), .. } => Err(during.lost(error)),
+            Answer { .. } => Err(during.lost("empty answer")),
         }
     }
 
