@@ -1,4 +1,5 @@
-//! What becomes of a committed result's bytes: `Placing::place` of `producer/src/accept.rs`, `objstore/src/staging/place.rs`
+//! What becomes of a committed result's bytes: `Placing::place` of `producer/src/accept.rs`,
+//! `objstore/src/staging/parts/place.rs`
 //! and `producer/src/fetch.rs`.
 
 use crate::config::Clause;

@@ -1,5 +1,5 @@
 //! The worker's steps: `consumer/src/attempt.rs`, and under it `broker/src/commit.rs`,
-//! `objstore/src/staging/client.rs` and `objstore/src/object_ref/`.
+//! `objstore/src/staging/worker/` and `objstore/src/object_ref/`.
 
 use crate::config::Clause;
 use crate::state::{At, Bytes, Kind, NONE, Named, Outcome, State, Waits, Worker};
@@ -90,7 +90,7 @@ impl Steps<'_> {
         self.add(who, "begins", |s| s.workers[w].at = next);
     }
 
-    /// OPEN: `staging::client::Stager::open`, answered by `staging::receiver::Shared::open`.
+    /// OPEN: `staging::worker::Stager::open`, answered by `staging::gatherer::receiver::Service::open`.
     fn open(&mut self, w: usize, worker: Worker, who: Who) {
         let Some(f) = self.from.serving() else {
             return self.planned(w, who, "OPEN: nobody gathers, gives back");
@@ -222,7 +222,7 @@ impl Steps<'_> {
         });
     }
 
-    /// CLOSE: `Upload::close`, answered by `Shared::close` and `Shared::upload`.
+    /// CLOSE: `Upload::close`, answered by `Uploads::close` and `Writing::write`.
     fn close(&mut self, w: usize, worker: Worker, who: Who) {
         let e = worker.execution as usize;
         let Some(f) = self.from.serving() else {
@@ -317,7 +317,7 @@ impl Steps<'_> {
         }
     }
 
-    /// `Sealed::create_or_adopt`: adopt the very bytes, replace what does not read back, leave other bytes.
+    /// `Sealed::commit`: adopt the very bytes, replace what does not read back, leave other bytes.
     fn read_back(&mut self, w: usize, worker: Worker, who: Who) {
         let Named::Of(t) = worker.saw else { return };
         let unchecked = self.config.lacks(Clause::AdoptionChecked);
