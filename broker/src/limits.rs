@@ -188,9 +188,8 @@ pub const SYNC_BATCH: usize = 64;
 pub const DISK_FREE_MIN: u64 = 16 * 1024 * 1024;
 /// On a small disk it is this part of its size: one of 512 MiB has the same bound by both.
 pub const DISK_FREE_SHARE: u64 = 32;
-/// How often a bag makes the folder of its part files, while other bags that are over remove the empty
-/// folder around it.
-pub const PART_FOLDER_TRIES: u32 = 64;
+/// How long a bag tries to make the folder of its part files, while other bags that end remove the empty folder around it.
+pub const PART_FOLDER_WITHIN: Duration = Duration::from_secs(10);
 /// Longest nonce that tells a worker that its gatherer sees the same folder, in bytes. Ours has 24.
 pub const NONCE_BYTES_MAX: usize = 64;
 /// Lines of a log that wait for the disk; more are lost.

@@ -1,4 +1,4 @@
-//! What becomes of a committed result's bytes: `Placing::place` of `producer/src/gather/place.rs`, `objstore/src/staging/place.rs`
+//! What becomes of a committed result's bytes: `Placing::place` of `producer/src/gather/place.rs`, `objstore/src/staging/parts/place.rs`
 //! and `producer/src/gather/fetch.rs`.
 
 use crate::broken::Broken;

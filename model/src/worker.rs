@@ -1,5 +1,5 @@
 //! The worker's steps: `consumer/src/attempt/` and `answer.rs`, and under them `broker/src/queue/commit.rs` and
-//! `objstore/src/staging/client.rs`; `object.rs` has those of an output that becomes an object.
+//! `objstore/src/staging/worker/`; `object.rs` has those of an output that becomes an object.
 
 use crate::config::Clause;
 use crate::process::{At, Worker};

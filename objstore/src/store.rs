@@ -1,6 +1,8 @@
 //! Both result paths behind one door.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor, Transfer};
@@ -14,8 +16,12 @@ use tokio::task::spawn_blocking;
 
 use crate::error::input_failed;
 use crate::object_ref::Bucket;
-use crate::staging::{Allowed, Grant, InputFile, Permission, Stager, Upload};
-use crate::{Fetched, Sink, Source, StoreError, object_ref};
+use crate::sink::Sink;
+use crate::source::{Fetched, Source};
+use crate::staging::messages::SharedInput;
+use crate::staging::{Allowed, Grant, InputFile, Permission, SharedFolder, Stager, Upload};
+use crate::stored::Stored;
+use crate::{StoreError, object_ref};
 
 /// Where inputs come from and outputs go, for one worker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -47,21 +53,8 @@ pub struct Ready {
     pub source: Source,
     /// For the thread that compresses: the way out.
     pub sink: Sink,
-    /// For a task beside it.
+    /// For a task that runs at the same time.
     pub output: Output,
-}
-
-/// Where an output is now.
-#[derive(Debug)]
-pub enum Stored {
-    /// In a durable part file.
-    Staged,
-    /// In the bag's bucket. Another execution may have written it: the same bytes.
-    Object(Box<object_ref::Info>),
-    /// Nowhere: the codec stores nothing.
-    Nothing,
-    /// The task has another's outcome; this execution left nothing behind.
-    Decided(Box<TaskResult>),
 }
 
 impl Store {
@@ -108,46 +101,72 @@ impl Store {
                 Permission::Refused(failed) => return Ok(Opened::Refused(failed)),
             }
         }
-        let source = match self.source(task, grant.as_ref()).await {
-            Ok(source) => source,
+        let share = grant.as_ref().and_then(|grant| grant.share.clone());
+        let opened = self.input_and_part(task, share, staged).await;
+        let (source, part) = match opened {
+            Ok(opened) => opened,
             Err(failed) => return Ok(Opened::Refused(failed)),
         };
         let (sink, output) = match grant.filter(|_| staged) {
-            Some(grant) => self.staged(grant).await,
+            Some(grant) => self.staged(grant, part),
             None if task.codec.stores_nothing() => (Sink::Nothing, Output::Nothing),
             None => self.object(task, execution)?,
         };
         Ok(Opened::Go(Box::new(Ready { source, sink, output })))
     }
 
-    async fn source(&self, task: &TaskDescriptor, grant: Option<&Grant>) -> Result<Source, Failed> {
-        let shared = grant.and_then(|grant| grant.share.as_ref()).and_then(|s| s.input.clone());
-        match (&task.input, shared) {
-            (Input::Generate { data, seed, bytes }, _) => {
+    /// The input, and the part file where the output is `staged` and written in place.
+    async fn input_and_part(
+        &self,
+        task: &TaskDescriptor,
+        share: Option<SharedFolder>,
+        staged: bool,
+    ) -> Result<(Source, Option<File>), Failed> {
+        let Some(share) = share else { return Ok((self.source(task)?, None)) };
+        let in_place = share.input.clone().filter(|_| matches!(task.input, Input::File { .. }));
+        let open: Box<dyn FnOnce() -> Result<Source, Failed> + Send> = match in_place {
+            Some(SharedInput { path, bytes, mtime_ns, inode }) => {
+                Box::new(move || Source::file(InputFile { path, bytes, mtime_ns, inode }))
+            }
+            None => {
+                let source = self.source(task)?;
+                Box::new(move || Ok(source))
+            }
+        };
+        // A disk that hangs keeps a thread of its own waiting: one for both files.
+        let opened = spawn_blocking(move || {
+            let source = open()?;
+            // What this worker cannot do there its gatherer may, who also knows what it means.
+            let log = |error: &io::Error| {
+                tracing::debug!(%error, part = %share.part.display(), "not by path");
+            };
+            let part = staged.then(|| share.create_part().inspect_err(log).ok());
+            Ok((source, part.flatten()))
+        });
+        opened.await.unwrap_or_else(|e| Err(Failed::new(Cause::TransferError, e.to_string())))
+    }
+
+    /// An input that needs no disk of ours.
+    fn source(&self, task: &TaskDescriptor) -> Result<Source, Failed> {
+        match &task.input {
+            Input::Generate { data, seed, bytes } => {
                 Ok(Source::generated(Generator::new(*data, *seed, task.index, *bytes), *bytes))
             }
-            (Input::File { .. }, Some(file)) => {
-                let (path, mtime_ns, inode) = (file.path, file.mtime_ns, file.inode);
-                let input = InputFile { path, bytes: file.bytes, mtime_ns, inode };
-                // A disk that hangs keeps a thread of its own waiting.
-                let opened = spawn_blocking(move || Source::file(input)).await;
-                opened.map_err(|e| Failed::new(Cause::TransferError, e.to_string()))?
-            }
-            (Input::File { .. }, None) => {
+            Input::File { .. } => {
                 let (sender, chunks) = mpsc::channel(1);
                 let (stager, id) = (self.stager.clone(), task.id());
                 let bytes = task.input.bytes();
                 let fetch = async move { stager.fetch_input(&id, bytes, sender).await };
                 Ok(Source::fetched(chunks, tokio::spawn(fetch).abort_handle()))
             }
-            (Input::Object { bucket, object, .. }, _) => {
+            Input::Object { bucket, object, .. } => {
                 let (sender, chunks) = mpsc::channel(1);
                 let bucket = self.bucket(bucket).map_err(|error| input_failed(&error))?;
                 let object = object.clone();
                 let fetching = tokio::spawn(async move {
                     if let Err(error) = fetch_object(&bucket, &object, &sender).await {
                         // Closed means that nobody waits for the input any more.
-                        drop(sender.send(Err(input_failed(&error))).await);
+                        sender.send(Err(input_failed(&error))).await.ok();
                     }
                 });
                 Ok(Source::fetched(chunks, fetching.abort_handle()))
@@ -155,20 +174,10 @@ impl Store {
         }
     }
 
-    async fn staged(&self, grant: Grant) -> (Sink, Output) {
-        if let Some(share) = &grant.share {
-            let making = share.clone();
-            let made = spawn_blocking(move || making.create_part()).await;
-            match made.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
-                Ok(file) => {
-                    let sink = Sink::File { file, sync: !share.same_kernel };
-                    return (sink, Output::ByPath(Upload::by_path(&self.stager, &grant)));
-                }
-                // What this worker cannot do there its gatherer may, who also knows what it means.
-                Err(error) => {
-                    tracing::debug!(%error, part = %share.part.display(), "not by path");
-                }
-            }
+    fn staged(&self, grant: Grant, part: Option<File>) -> (Sink, Output) {
+        if let (Some(share), Some(file)) = (&grant.share, part) {
+            let sink = Sink::File { file, sync: !share.same_kernel };
+            return (sink, Output::ByPath(Upload::by_path(&self.stager, &grant)));
         }
         let (sender, chunks) = mpsc::channel(limits::WINDOW_MAX);
         let output = Output::Upload { stager: self.stager.clone(), grant, chunks };

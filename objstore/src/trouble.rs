@@ -1,4 +1,4 @@
-//! What an error of the file system means for who meets it: one place decides, for every crate.
+//! What an error of the file system means: decided here for every crate.
 
 use std::io;
 use std::path::Path;
@@ -59,7 +59,7 @@ pub fn trouble(error: &io::Error) -> Trouble {
 pub(crate) fn input_failed(path: &Path, error: &io::Error) -> Failed {
     let cause = match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Cause::Full,
-        // Another try may do, and not for ever.
+        // Another try may help, and tries end.
         Some(Errno::BUSY | Errno::TIMEDOUT) => Cause::TransferError,
         Some(Errno::NOENT) => Cause::InputMissing,
         _ => Cause::InputUnreadable,

@@ -6,7 +6,7 @@ mod object_ref_support;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, ContextBuilder, object_store::ObjectStore};
-use bagpress_objstore::object_ref::{Bucket, Committed, Error};
+use bagpress_objstore::object_ref::{Bucket, Error, Written};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_ref_support::{
@@ -241,7 +241,7 @@ async fn a_server_killed_under_a_writer_costs_time_only() -> Outcome {
     fixture.server.kill_and_restart().await;
     let stored = within("the writer", async { Ok(writing.await?) }).await?;
     match stored {
-        Ok(Committed { mine, .. }) => assert!(mine),
+        Ok(Written { mine, .. }) => assert!(mine),
         // It cannot know in which order the rest was stored; the caller begins again.
         Err(error) => {
             assert!(error.is_transient(), "{error}");

@@ -20,7 +20,7 @@ use super::error::Error;
 use super::meta::{Info, Lookup};
 use super::names;
 
-/// Unit in which bytes of reads under way are counted.
+/// Unit in which bytes of reads in flight are counted.
 const READ_UNIT: usize = 1024;
 const ASK_STATE: &str = "ask for a bucket's state";
 
@@ -30,9 +30,9 @@ pub struct Bucket {
     client: Client,
     context: Context,
     name: String,
-    /// How many chunks a writer may have under way; falls when the server says *too many*.
+    /// How many chunks a writer may have in flight; falls when the server says *too many*.
     window: Arc<AtomicUsize>,
-    /// Bytes that readers may have under way: the server cuts off who has 64 MiB waiting.
+    /// Bytes that readers may have in flight: the server cuts off a client for which 64 MiB wait.
     reads: Arc<Semaphore>,
 }
 
@@ -272,7 +272,7 @@ impl Bucket {
         stream.map_err(|error| Error::unanswered(what, &error))
     }
 
-    /// Waits until readers may have so many bytes more under way; they may until what is returned is dropped.
+    /// Waits until readers may have so many bytes more in flight; they may until what is returned is dropped.
     pub(super) async fn begin_read(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes / READ_UNIT + 1).unwrap_or(u32::MAX);
         self.reads.clone().acquire_many_owned(units).await.ok()

@@ -14,7 +14,7 @@ use super::names;
 
 /// An object that is there for certain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
+pub struct Written {
     /// Its metadata.
     pub info: Info,
     /// Whether it is the one just written, or another that was adopted.
@@ -36,7 +36,7 @@ pub(super) struct Sealed {
 pub(super) enum Others {
     /// It is replaced: nobody else has anything to write there.
     Replaced,
-    /// It stays, as its outcome may count, and the own one gets a name beside it: whichever outcome counts, who counts it
+    /// It stays, as its outcome may count, and the own one gets another name: whichever outcome counts, the gatherer
     /// gives its object the name.
     Stay,
 }
@@ -54,17 +54,17 @@ impl Sealed {
 
     /// Writes the metadata, or adopts what is there if it is the very same, or replaces it if it is broken. What becomes
     /// of other bytes, `others` says.
-    pub(super) async fn commit(mut self, others: Others) -> Result<Committed, Error> {
+    pub(super) async fn commit(mut self, others: Others) -> Result<Written, Error> {
         let mut expected = 0;
         for _ in 0..RACES_MAX {
             let other = match self.place(expected).await? {
-                Placed::Mine(info) => return Ok(Committed { info, mine: true }),
+                Placed::Mine(info) => return Ok(Written { info, mine: true }),
                 Placed::Other(other) => other,
             };
             match self.read_back(&other).await {
                 Ok(info) if (info.bytes, info.digest) == self.content() => {
                     self.drop_chunks().await;
-                    return Ok(Committed { info, mine: false });
+                    return Ok(Written { info, mine: false });
                 }
                 Ok(info) => {
                     let (object, token) = (self.info.name.as_str(), &info.token);

@@ -42,7 +42,7 @@ enum Item {
 impl Fetch {
     /// The chunks of an object: exactly as many as its metadata says.
     pub(super) fn chunks(bucket: &Bucket, info: &Info) -> Self {
-        Self::start(Source {
+        Self::start(Batches {
             filter: names::chunks_subject(bucket.name(), &info.token),
             bucket: bucket.clone(),
             wanted: Some(info.clone()),
@@ -53,7 +53,7 @@ impl Fetch {
 
     /// All metadata of a bucket.
     pub(super) fn metadata(bucket: &Bucket) -> Self {
-        Self::start(Source {
+        Self::start(Batches {
             filter: names::all_metadata(bucket.name()),
             bucket: bucket.clone(),
             wanted: None,
@@ -62,7 +62,7 @@ impl Fetch {
         })
     }
 
-    fn start(source: Source) -> Self {
+    fn start(source: Batches) -> Self {
         // Unbounded, but fed by at most BATCHES_HELD batches at a time.
         let (sender, items) = mpsc::unbounded_channel();
         let mut task = JoinSet::new();
@@ -88,7 +88,7 @@ impl Fetch {
     }
 }
 
-struct Source {
+struct Batches {
     bucket: Bucket,
     filter: String,
     /// The object whose chunks are fetched; without one, whatever there is.
@@ -106,7 +106,7 @@ enum Ended {
     Short(String),
 }
 
-impl Source {
+impl Batches {
     async fn run(mut self, items: &mpsc::UnboundedSender<Item>) -> Result<(), Error> {
         let inbox = self.bucket.client().new_inbox();
         let answers = self.bucket.client().subscribe(format!("{inbox}.*")).await;

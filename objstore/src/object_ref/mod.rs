@@ -8,11 +8,14 @@
 //! What a writer may rely on, and must do:
 //!
 //! - Chunks come first, metadata last: nobody sees half an object.
-//! - Metadata is create-only. Who finds another one there [adopts](Writer::commit_or_adopt) that
-//!   object if it has the very bytes. Other bytes stay, and the own object gets a name
-//!   [beside](Writer::commit_beside) them: who counts decides which has the name.
+//! - Metadata is create-only. A writer that finds metadata of another object [adopts](Writer::commit_or_adopt) that
+//!   object if it has the very bytes. Other bytes stay, and the own object gets
+//!   [another name](Writer::commit_beside): the gatherer decides which object has the name.
 //! - Every execution writes under a token of its own, `<index>-<execution>`, and deletes no chunk
 //!   of another token. What nobody names any more is listed by [`Bucket::orphans`].
+//!
+//! The modules are layers: `names` and `error`; `meta`; `bucket`, with the requests that one message answers; on these
+//! `settings`, `metadata` and `fetch`; then `reader` and `list`, then `commit`, then `writer`.
 
 mod bucket;
 mod commit;
@@ -28,7 +31,7 @@ mod settings;
 mod writer;
 
 pub use bucket::Bucket;
-pub use commit::Committed;
+pub use commit::Written;
 pub use error::Error;
 pub use list::{Listing, Orphan};
 #[cfg(feature = "testing")]

@@ -17,7 +17,7 @@ use futures::{FutureExt, StreamExt};
 use tracing::debug;
 
 use super::bucket::Bucket;
-use super::commit::{Committed, Others, Sealed};
+use super::commit::{Others, Sealed, Written};
 use super::error::{Error, Fault};
 use super::meta::Info;
 use super::names;
@@ -29,17 +29,16 @@ const HEADER_BYTES: usize = 4 * 1024;
 
 /// Writes one object: chunks under a window, then metadata.
 ///
-/// **Order.** A reader takes the chunks of a token in the order of the stream, so they must lie
-/// there as they were sent. Should the server refuse or lose one of several under way, it is sent
-/// again with the same message id before any new one, and each later one is looked at in turn; a
-/// chunk whose sequence is not above its predecessor's ends the writer with
-/// [`Error::OutOfOrder`]: its chunks are purged, and the caller begins again. After the server said
-/// *too many requests* all writers of the [`Bucket`] send one chunk at a time for a while, and then
-/// a refused chunk is always sent again in its place.
+/// **Order.** A reader takes the chunks of a token in the order of the stream, so they must lie there as they were
+/// sent. Should the server refuse or lose one of several in flight, it is sent again with the same message id before
+/// any new one, and each later one is looked at in turn; a chunk whose sequence is not above its predecessor's ends the
+/// writer with [`Error::OutOfOrder`]: its chunks are purged, and the caller begins again. After the server said *too
+/// many requests* all writers of the [`Bucket`] send one chunk at a time for a while, and then a refused chunk is
+/// always sent again in its place.
 ///
-/// **Failure.** After an error the chunks are purged as far as possible and the writer is of no
-/// more use. After [`Error::Full`] the same token may be written again, after any other take a new
-/// one. A writer that is dropped, or whose future is, leaves chunks behind: [`Bucket::orphans`].
+/// **Failure.** After an error the chunks are purged as far as possible and the writer is of no more use. After
+/// [`Error::Full`] the same token may be written again, after any other take a new one. A writer that is dropped, or
+/// whose future is, leaves chunks behind: [`Bucket::orphans`].
 #[derive(Debug)]
 pub struct Writer {
     bucket: Bucket,
@@ -127,9 +126,8 @@ impl Writer {
         self
     }
 
-    /// Appends bytes, any number of them. Returns when at most a window of chunks is under way.
-    ///
-    /// Not cancel-safe: a writer whose `write` was dropped must be dropped too.
+    /// Appends bytes, any number of them. Returns when at most a window of chunks is in flight. Not cancel-safe: a writer
+    /// whose `write` was dropped must be dropped too.
     ///
     /// # Errors
     ///
@@ -158,21 +156,21 @@ impl Writer {
     ///
     /// As [`Self::write`], and [`Error::Digest`] if other bytes arrived than were
     /// [expected](Self::expecting). After [`Error::Unanswered`] the object may be there all the same.
-    pub async fn commit_or_adopt(self) -> Result<Committed, Error> {
+    pub async fn commit_or_adopt(self) -> Result<Written, Error> {
         self.commit(Others::Replaced).await
     }
 
-    /// The same, but an object that reads back and has other bytes stays where it is: the own one gets a name
-    /// beside it, until [`Bucket::rename`] gives it its own.
+    /// The same, but an object that reads back and has other bytes stays where it is: the own one gets another
+    /// name, until [`Bucket::rename`] gives it its own.
     ///
     /// # Errors
     ///
     /// As [`Self::commit_or_adopt`].
-    pub async fn commit_beside(self) -> Result<Committed, Error> {
+    pub async fn commit_beside(self) -> Result<Written, Error> {
         self.commit(Others::Stay).await
     }
 
-    async fn commit(self, others: Others) -> Result<Committed, Error> {
+    async fn commit(self, others: Others) -> Result<Written, Error> {
         let (bucket, name, token) = (self.bucket.clone(), self.name.clone(), self.token.clone());
         let (stored, own) = match Box::pin(self.seal()).await {
             Ok(sealed) => {
@@ -184,9 +182,7 @@ impl Writer {
         match stored {
             // Another execution may have filled the bucket with this very object.
             Err(error @ Error::Full { .. }) => match bucket.adoptable(&name, &token).await {
-                Some(info) if (info.bytes, info.digest) == own => {
-                    Ok(Committed { info, mine: false })
-                }
+                Some(info) if (info.bytes, info.digest) == own => Ok(Written { info, mine: false }),
                 _ => Err(error),
             },
             stored => stored,
@@ -206,17 +202,15 @@ impl Writer {
         self.bucket.purge_chunks(&self.token).await
     }
 
-    /// The object that is there already, if there is one that reads back with its digest: for who finds no room for
+    /// The object that is there already, if there is one that reads back with its digest: for a caller that found no room for
     /// another, and will know only later whether it is the same.
     pub async fn adoptable(&mut self) -> Option<Info> {
         self.bucket.adoptable(&self.name, &self.token).await
     }
 
     fn check_usable(&self) -> Result<(), Error> {
-        if !self.failed {
-            return Ok(());
-        }
-        Err(Error::Abandoned { bucket: self.bucket.name().to_owned(), object: self.name.clone() })
+        let (bucket, object) = (self.bucket.name().to_owned(), self.name.clone());
+        if self.failed { Err(Error::Abandoned { bucket, object }) } else { Ok(()) }
     }
 
     /// Sends what is left and waits for all chunks to be acknowledged. With an error comes what they would have been.
@@ -368,7 +362,7 @@ impl Writer {
         }
     }
 
-    /// Waits until nothing is under way; whether it is known of every chunk what became of it.
+    /// Waits until nothing is in flight; whether it is known of every chunk what became of it.
     async fn settle(&mut self) -> bool {
         let mut certain = true;
         while let Some(sent) = self.sent.next().await {
@@ -396,7 +390,7 @@ impl Bucket {
     /// # Errors
     ///
     /// As [`Writer::write`] and [`Writer::commit_or_adopt`].
-    pub async fn put(&self, name: &str, token: &str, bytes: Bytes) -> Result<Committed, Error> {
+    pub async fn put(&self, name: &str, token: &str, bytes: Bytes) -> Result<Written, Error> {
         let mut writer = self.writer(name, token)?;
         writer.write(bytes).await?;
         writer.commit_or_adopt().await

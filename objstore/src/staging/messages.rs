@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bagpress_broker::bounded;
-use bagpress_broker::ids::Execution;
+use bagpress_broker::ids::{Execution, TaskId};
 use bagpress_broker::result::{Failed, TaskResult};
 use bagpress_codec::Digest;
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ pub enum Opened {
 /// Leave to execute a task and to upload its output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Go {
-    /// Chunks that may be under way at a time.
+    /// Chunks that may be in flight at a time.
     pub window: usize,
     /// Bytes of this execution's output that have arrived already.
     #[serde(deserialize_with = "bounded::output_bytes")]
@@ -101,7 +101,7 @@ pub enum Chunked {
         /// Offset of the next byte that is wanted.
         #[serde(deserialize_with = "bounded::output_bytes")]
         offset: u64,
-        /// Chunks that may be under way at a time.
+        /// Chunks that may be in flight at a time.
         window: usize,
         /// This chunk found no room in memory, and is to be sent again, however often.
         #[serde(default, skip_serializing_if = "is_false")]
@@ -188,7 +188,7 @@ pub enum Closed {
 }
 
 impl Closed {
-    pub(super) fn wait(reason: String) -> Self {
+    pub(crate) fn wait(reason: String) -> Self {
         Self::Wait { reason, open: false }
     }
 }
@@ -223,4 +223,17 @@ pub struct InputRequest {
     /// How much at most.
     #[serde(deserialize_with = "bounded::output_bytes")]
     pub bytes: u64,
+}
+
+/// The (index, round) and execution that an upload's token names.
+pub(crate) fn read_xfer(xfer: &str) -> Option<((u32, u32), Execution)> {
+    let (id, execution) = xfer.split_once('-')?;
+    let (index, round) = id.split_once('_')?;
+    Some(((index.parse().ok()?, round.parse().ok()?), execution.parse().ok()?))
+}
+
+/// The token of an upload.
+#[must_use]
+pub(crate) fn xfer(id: &TaskId, execution: &Execution) -> String {
+    format!("{}_{}-{execution}", id.index, id.round)
 }

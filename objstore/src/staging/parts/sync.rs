@@ -7,7 +7,7 @@ use std::time::Instant;
 use bagpress_broker::limits;
 use tokio::sync::{mpsc, oneshot};
 
-use super::parts::Parts;
+use super::files::Parts;
 use crate::trouble;
 
 /// A thread that syncs. Cheap to clone; ends with the last clone.
@@ -60,8 +60,8 @@ fn run(parts: &Parts, mut requests: mpsc::Receiver<oneshot::Sender<io::Result<()
         };
         for request in batch {
             let copy = synced.as_ref().copied().map_err(trouble::copy);
-            // Who asked may be gone; then nobody needs the answer.
-            drop(request.send(copy));
+            // Whoever asked may be gone; then nobody needs the answer.
+            request.send(copy).ok();
         }
     }
 }

@@ -44,7 +44,7 @@ impl Owner {
 /// The permission bits of a copy. Set-user-id, set-group-id and sticky bits belong to the original. In another group the
 /// copy is no more to its members than the original was to everybody, as they may be.
 fn mode_of_copy(mode: u32, same_group: bool) -> u32 {
-    // In a sticky folder others write beside one another; without that bit they would write over one another.
+    // In a sticky folder others each write files of their own; without that bit they would write over one another.
     let mode = if mode & 0o1000 == 0 { mode & 0o777 } else { mode & 0o755 };
     if same_group { mode } else { mode & (0o707 | (mode & 0o007) << 3) }
 }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 /// Uploads that were opened. Both lists are bounded; who falls out of one opens anew, or executes again.
 #[derive(Debug)]
-pub(super) struct Known<P> {
+pub(super) struct OpenUploads<P> {
     opened: HashMap<Execution, Opened>,
     /// Those of `opened`, the last one at the end, and some that are no longer among them.
     order: VecDeque<(Execution, u64)>,
@@ -33,7 +33,7 @@ struct Begun<P> {
     id: (u32, u32),
     /// To whom its pieces go; closed while nobody writes them.
     pieces: mpsc::Sender<P>,
-    /// Chunks that it may have under way.
+    /// Chunks that it may have in flight.
     window: usize,
     /// Bytes that arrived, and when the last ones did.
     arrived: u64,
@@ -45,7 +45,7 @@ struct Begun<P> {
 /// What becomes of a piece of an upload.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// Its upload is being written, or begins now: with [`Known::give`].
+    /// Its upload is being written, or begins now: with [`OpenUploads::give`].
     Known,
     /// It comes behind one that is to be sent again.
     Again,
@@ -65,7 +65,7 @@ pub(super) enum Given<P> {
     TooMany(P),
 }
 
-impl<P> Known<P> {
+impl<P> OpenUploads<P> {
     pub(super) fn new(most: usize) -> Self {
         let (opened, order, begun) = (HashMap::new(), VecDeque::new(), HashMap::new());
         Self { opened, order, openings: 0, begun, most }
@@ -154,7 +154,7 @@ impl<P> Known<P> {
         (left(begun) || begun.arrived <= bytes).then(|| execution.clone())
     }
 
-    /// Notes how much arrived of an upload, and how many chunks it may have under way from now on: its share of what all
+    /// Notes how much arrived of an upload, and how many chunks it may have in flight from now on: its share of what all
     /// of them may, as far as the others, which learn of their smaller share later, leave it.
     pub(super) fn window(&mut self, execution: &Execution, arrived: u64) -> usize {
         let all = limits::WINDOWS_BYTES / limits::CHUNK_BYTES;
@@ -204,7 +204,7 @@ impl<P> Known<P> {
 
 fn channel<P>(first: P) -> (mpsc::Sender<P>, mpsc::Receiver<P>) {
     let (sender, receiver) = mpsc::channel(limits::WINDOW_MAX * 2);
-    drop(sender.try_send(first));
+    sender.try_send(first).ok(); // there is room for one
     (sender, receiver)
 }
 
@@ -216,7 +216,7 @@ mod tests {
     const CHUNK: u64 = limits::CHUNK_BYTES as u64;
 
     /// An upload that began with so many bytes. It is being written for as long as its receiver is kept.
-    fn begin(known: &mut Known<()>, bytes: u64) -> (Execution, Option<mpsc::Receiver<()>>) {
+    fn begin(known: &mut OpenUploads<()>, bytes: u64) -> (Execution, Option<mpsc::Receiver<()>>) {
         let execution = Execution::random();
         known.open(&execution, ID);
         let receiver = match known.give(&execution, ID, (), 0, bytes) {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn who_did_not_open_has_no_upload_and_neither_has_who_names_another_task() {
-        let (mut known, execution) = (Known::<()>::new(4), Execution::random());
+        let (mut known, execution) = (OpenUploads::<()>::new(4), Execution::random());
         assert_eq!(known.way(&execution, ID, 0), Way::Unknown);
         known.open(&execution, ID);
         assert_eq!(known.way(&execution, ID, 0), Way::Known);
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn who_opens_last_is_known_however_many_opened_before() {
-        let mut known = Known::<()>::new(4);
+        let mut known = OpenUploads::<()>::new(4);
         let first = Execution::random();
         known.open(&first, ID);
         for _ in 0..2 * limits::OPENED_MAX {
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn who_brings_more_gets_the_place_of_who_brought_least() {
-        let mut known = Known::new(4);
+        let mut known = OpenUploads::new(4);
         let mut all: Vec<_> = (0..3).map(|_| begin(&mut known, 1)).collect();
         let large = begin(&mut known, CHUNK);
         all.push(begin(&mut known, 1));
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_comes_behind_a_chunk_that_is_to_be_sent_again_is_to_be_sent_again_too() {
-        let mut known = Known::new(4);
+        let mut known = OpenUploads::new(4);
         let (execution, _writes) = begin(&mut known, 10);
         known.again(&execution, 10);
         assert_eq!(known.way(&execution, ID, 20), Way::Again);
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn an_idle_upload_goes_on_with_its_next_chunk() {
-        let mut known = Known::new(4);
+        let mut known = OpenUploads::new(4);
         let (execution, writes) = begin(&mut known, 10);
         drop(writes);
         assert_eq!(known.way(&execution, ID, 10), Way::Known);

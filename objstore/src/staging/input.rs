@@ -1,17 +1,14 @@
-//! Inputs that are files, read for who compresses them.
+//! An input that is a file: read to its end, and unchanged until then.
 
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::{limits, quote};
 
-use super::messages::InputRequest;
 use super::parts::mtime_ns;
-use super::receiver::Plan;
 use crate::beneath::{Dir, below_root};
 use crate::trouble::input_failed;
 
@@ -118,58 +115,6 @@ impl OpenInput {
             return Err(Failed::new(Cause::InputUnreadable, text));
         }
         Ok(ended)
-    }
-}
-
-/// The input files that are open, the one used last at the end.
-#[derive(Debug, Default)]
-pub(super) struct Inputs {
-    open: Mutex<Vec<(u32, Arc<OpenInput>)>>,
-}
-
-impl Inputs {
-    /// Reads what is asked for; less only at the end of the file.
-    ///
-    /// # Errors
-    ///
-    /// As [`OpenInput`].
-    pub(super) fn read(&self, plan: &dyn Plan, request: &InputRequest) -> Result<Vec<u8>, Failed> {
-        let unreadable = |error: io::Error| Failed::new(Cause::InputUnreadable, error.to_string());
-        let input = plan.input(request.index).map_err(unreadable)?;
-        let opened = self.open(request.index, &input)?;
-        let most = usize::try_from(request.bytes).unwrap_or(usize::MAX).min(limits::CHUNK_BYTES);
-        let mut buffer = Vec::new();
-        opened.read_at(request.offset, most, &mut buffer)?;
-        Ok(buffer)
-    }
-
-    /// Closes the files that nobody reads just now: this process may have no more open.
-    pub(super) fn close(&self) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn open(&self, index: u32, input: &InputFile) -> Result<Arc<OpenInput>, Failed> {
-        let mut inputs = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = inputs.iter().position(|(i, _)| *i == index) {
-            let entry = inputs.remove(at);
-            let file = entry.1.clone();
-            inputs.push(entry);
-            return Ok(file);
-        }
-        let opened = match OpenInput::open(input.clone()) {
-            // Those that are kept open may be what is too many.
-            Err(failed) if failed.cause == Cause::Full && !inputs.is_empty() => {
-                inputs.clear();
-                OpenInput::open(input.clone())
-            }
-            opened => opened,
-        };
-        let opened = Arc::new(opened?);
-        if inputs.len() >= limits::OPEN_INPUTS_MAX {
-            inputs.remove(0);
-        }
-        inputs.push((index, opened.clone()));
-        Ok(opened)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The worker's side of handing files over by path: where it may, and which folder its gatherer really sees.
+//! Files that a worker reads and writes in place: where it may, and which folder its gatherer really sees.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,8 +12,8 @@ use rustix::fs::{Gid, Uid};
 use rustix::process::geteuid;
 use tracing::debug;
 
-use super::messages::{Share, SharedInput};
 use crate::beneath::{Dir, below_root};
+use crate::staging::messages::{Share, SharedInput};
 
 /// Where a worker may read inputs and write outputs in place. Nowhere, unless it is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Allowed {
 
 /// A folder that worker and gatherer see, held.
 #[derive(Debug, Clone)]
-pub struct Shared {
+pub struct SharedFolder {
     folder: Dir,
     /// Where the output is to be written.
     pub part: PathBuf,
@@ -49,7 +49,7 @@ pub struct Shared {
     pub input: Option<SharedInput>,
 }
 
-impl Shared {
+impl SharedFolder {
     fn of(folder: Dir, path: &Path, share: &Share, part: &str) -> Self {
         let (same_kernel, input) = (share.same_kernel, share.input.clone());
         Self { folder, part: path.join(part), same_kernel, input }
@@ -95,18 +95,28 @@ pub(super) struct Proofs(Mutex<HashMap<PathBuf, (String, Dir)>>);
 
 impl Proofs {
     /// The folder of a share that was proved before. Asks no disk.
-    pub(super) fn recall(&self, allowed: &Allowed, share: &Share, part: &str) -> Option<Shared> {
+    pub(super) fn recall(
+        &self,
+        allowed: &Allowed,
+        share: &Share,
+        part: &str,
+    ) -> Option<SharedFolder> {
         let path = allowed_folder(allowed, share)?;
         let (_, folder) =
             self.lock().get(path).filter(|(nonce, _)| *nonce == share.nonce).cloned()?;
-        Some(Shared::of(folder, path, share, part))
+        Some(SharedFolder::of(folder, path, share, part))
     }
 
     /// Holds the folder of a share, if it is allowed, closed to others, and the very one that the gatherer sees: then its
     /// nonce is in it. Blocks.
-    pub(super) fn prove(&self, allowed: &Allowed, share: &Share, part: &str) -> Option<Shared> {
+    pub(super) fn prove(
+        &self,
+        allowed: &Allowed,
+        share: &Share,
+        part: &str,
+    ) -> Option<SharedFolder> {
         let path = allowed_folder(allowed, share)?;
-        Some(Shared::of(self.hold(path, share)?, path, share, part))
+        Some(SharedFolder::of(self.hold(path, share)?, path, share, part))
     }
 
     /// Holds a folder that is proved, and remembers it.

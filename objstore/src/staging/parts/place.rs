@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bagpress_broker::ids::{Execution, TaskId, random_base32};
@@ -12,10 +11,13 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use super::attributes::{apply_dir_metadata, apply_metadata, is_unsupported, metadata_of_folders};
-use super::parts::{
-    BAD_DIR, Own, Parts, Replaced, Target, digest_of, mtime_ns, name_of, part_name,
-};
+use super::files::{Parts, name_of, part_name};
+use super::hash::digest_of;
+use super::target::{Own, Replaced, Target};
 use crate::beneath::Dir;
+
+/// Folder of files that had an output's name and not its digest.
+pub const BAD_DIR: &str = ".bad";
 
 /// What became of an output that was to get its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,18 +234,6 @@ impl Parts {
             }
             renamed => renamed,
         }
-    }
-}
-
-impl Replaced {
-    /// What is to be known of a file to recognise it.
-    #[must_use]
-    pub fn of(metadata: &fs::Metadata) -> Self {
-        Self { bytes: metadata.len(), mtime_ns: mtime_ns(metadata), inode: metadata.ino() }
-    }
-
-    fn is(&self, metadata: &fs::Metadata) -> bool {
-        *self == Self::of(metadata)
     }
 }
 

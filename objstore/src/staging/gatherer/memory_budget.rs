@@ -8,7 +8,7 @@ use bagpress_broker::limits;
 
 /// What all messages that are being served take.
 #[derive(Debug, Default)]
-pub(super) struct Budget {
+pub(super) struct MemoryBudget {
     hasher: RandomState,
     taken: Arc<Mutex<Taken>>,
 }
@@ -35,7 +35,7 @@ fn admits(of_all: usize, of_sender: usize, more: usize) -> bool {
     of_sender.saturating_add(more) <= limits::ARRIVED_BYTES.saturating_sub(of_all)
 }
 
-impl Budget {
+impl MemoryBudget {
     /// Takes room for a message with `bytes` of payload from whoever has this inbox; none if that is too much now.
     pub(super) fn take(&self, inbox: &str, bytes: usize) -> Option<Charge> {
         // A connection's answers differ in the last token only.
@@ -90,13 +90,13 @@ mod tests {
     const CHUNK: usize = limits::CHUNK_BYTES;
 
     /// As many chunks as a sender gets.
-    fn greedy(budget: &Budget, inbox: &str) -> Vec<Charge> {
+    fn greedy(budget: &MemoryBudget, inbox: &str) -> Vec<Charge> {
         std::iter::from_fn(|| budget.take(inbox, CHUNK)).collect()
     }
 
     #[test]
     fn one_sender_gets_all_windows_and_leaves_as_much() {
-        let budget = Budget::default();
+        let budget = MemoryBudget::default();
         let one = greedy(&budget, "_INBOX.one.1");
         assert!(one.len() * CHUNK >= limits::WINDOWS_BYTES, "{}", one.len());
         assert!(one.len() * CHUNK <= limits::ARRIVED_BYTES / 2, "{}", one.len());
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn beside_a_hundred_greedy_senders_there_is_room_for_a_chunk_of_one_more() {
-        let budget = Budget::default();
+        let budget = MemoryBudget::default();
         let senders = 0..100;
         let mut greedy = Vec::new();
         // Around and around, until none of them gets any more.
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_is_free_again() {
-        let budget = Budget::default();
+        let budget = MemoryBudget::default();
         let mut all = greedy(&budget, "a.1");
         all.iter_mut().for_each(Charge::written);
         assert_eq!(lock(&budget.taken).all, all.len() * limits::ARRIVED_EACH_BYTES);

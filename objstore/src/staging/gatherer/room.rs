@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use bagpress_broker::{limits, quote};
 
-use super::parts::Parts;
+use crate::staging::parts::Parts;
 
 /// Who found no room, and why nothing can be written at all.
 #[derive(Debug, Default)]
-pub(super) struct Room(Mutex<State>);
+pub(super) struct Room(Mutex<Noted>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Noted {
     needs: HashMap<u32, Need>,
     /// What held an output up last, though it passes.
     held_up: Option<(Instant, String)>,
@@ -36,7 +36,7 @@ struct Need {
 }
 
 impl Room {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Noted> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -44,12 +44,12 @@ impl Room {
     /// there is a quarter more: to try for each byte more would keep workers busy with nothing.
     pub(super) fn note(&self, index: u32, bytes: u64, most: u64, name: &Path) {
         let (tried, bytes) = (bytes, bytes.saturating_add(bytes / 4).min(most));
-        let mut state = self.lock();
-        if state.needs.len() >= limits::UPLOADS_MAX && !state.needs.contains_key(&index) {
+        let mut noted = self.lock();
+        if noted.needs.len() >= limits::UPLOADS_MAX && !noted.needs.contains_key(&index) {
             return;
         }
         let need = Need { bytes, tried, most, name: quote::name(name) };
-        let known = state.needs.entry(index).or_insert_with(|| need.clone());
+        let known = noted.needs.entry(index).or_insert_with(|| need.clone());
         known.bytes = known.bytes.max(need.bytes);
         known.tried = known.tried.max(need.tried);
     }
@@ -62,17 +62,17 @@ impl Room {
     /// Why a task's output, of which `bytes` more are about to come, is to wait.
     pub(super) fn refuses(&self, parts: &Parts, index: u32, bytes: u64) -> Option<String> {
         let gone = parts.gone();
-        let mut state = self.lock();
+        let mut noted = self.lock();
         if gone.is_some() {
-            state.gone.clone_from(&gone);
+            noted.gone.clone_from(&gone);
             return gone;
         }
-        let stopped = state.full_at.is_some_and(|at| at.elapsed() < limits::FULL_DELAY_MAX);
+        let stopped = noted.full_at.is_some_and(|at| at.elapsed() < limits::FULL_DELAY_MAX);
         if bytes == 0 && stopped {
-            return state.held_up.as_ref().map(|(_, why)| why.clone());
+            return noted.held_up.as_ref().map(|(_, why)| why.clone());
         }
-        let need = state.needs.get(&index).filter(|need| need.bytes > bytes).cloned();
-        drop(state);
+        let need = noted.needs.get(&index).filter(|need| need.bytes > bytes).cloned();
+        drop(noted);
         match need {
             // What has come of it already takes room too: only who begins has to wait for all of it.
             Some(need) if bytes == 0 => need.unmet(parts).or_else(|| parts.full(bytes)),
@@ -82,16 +82,16 @@ impl Room {
 
     /// Why somebody waits, if there is no room for somebody.
     pub(super) fn waiting(&self, parts: &Parts) -> Option<String> {
-        let state = self.lock();
-        if let Some(gone) = &state.gone {
+        let noted = self.lock();
+        if let Some(gone) = &noted.gone {
             return Some(gone.clone());
         }
         let recent = |(at, _): &&(Instant, String)| at.elapsed() < limits::FULL_DELAY_MAX * 2;
-        if let Some((_, why)) = state.held_up.as_ref().filter(recent) {
+        if let Some((_, why)) = noted.held_up.as_ref().filter(recent) {
             return Some(why.clone());
         }
-        let largest = state.needs.values().max_by_key(|need| need.bytes).cloned();
-        drop(state);
+        let largest = noted.needs.values().max_by_key(|need| need.bytes).cloned();
+        drop(noted);
         parts.full(0).or_else(|| largest?.unmet(parts))
     }
 
@@ -101,9 +101,9 @@ impl Room {
         let why = format!(
             "disk full: {root} takes no more although bytes are free; its files, or somebody's quota, are used up"
         );
-        let mut state = self.lock();
-        state.full_at = Some(Instant::now());
-        state.held_up = Some((Instant::now(), why));
+        let mut noted = self.lock();
+        noted.full_at = Some(Instant::now());
+        noted.held_up = Some((Instant::now(), why));
     }
 
     /// Notes what an output is held up by that is no lack of room. It is tried again within [`limits::FULL_DELAY_MAX`].

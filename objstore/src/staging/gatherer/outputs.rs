@@ -1,0 +1,146 @@
+//! The outputs of one bag: whether one has room, and what an error of their disk means for its worker. What asks the disk is
+//! called on threads that may wait for it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bagpress_broker::quote;
+use bagpress_broker::result::{Failed, TaskResult};
+
+use super::open_inputs::OpenInputs;
+use super::plan::Plan;
+use super::room::Room;
+use crate::staging::messages::{Close, Closed};
+use crate::staging::parts::Parts;
+use crate::trouble::{Trouble, is_full, output_failed};
+
+/// Where a bag's outputs go, and what stands in their way.
+#[derive(Debug)]
+pub(super) struct Outputs {
+    parts: Arc<Parts>,
+    plan: Arc<dyn Plan>,
+    inputs: Arc<OpenInputs>,
+    room: Room,
+}
+
+impl Outputs {
+    pub(super) fn new(parts: Arc<Parts>, plan: Arc<dyn Plan>, inputs: Arc<OpenInputs>) -> Self {
+        Self { parts, plan, inputs, room: Room::default() }
+    }
+
+    pub(super) fn parts(&self) -> &Arc<Parts> {
+        &self.parts
+    }
+
+    pub(super) fn plan(&self) -> &dyn Plan {
+        &*self.plan
+    }
+
+    /// The outcome of the task whose part file this is, if it has one: then the part file is removed.
+    pub(super) fn decided_already(
+        &self,
+        index: u32,
+        round: u32,
+        part: &Path,
+    ) -> Option<TaskResult> {
+        let result = self.plan.decided(index, round)?;
+        self.parts.remove_decided(part);
+        Some(result)
+    }
+
+    /// Why uploads are being asked to wait, if they are.
+    pub(super) fn waiting(&self) -> Option<String> {
+        self.room.waiting(&self.parts)
+    }
+
+    /// Why nothing can be written any more, if somebody found that out. Asks no disk.
+    pub(super) fn gone(&self) -> Option<String> {
+        self.room.gone()
+    }
+
+    /// Notes that a task has its outcome. Asks no disk.
+    pub(super) fn decided(&self, index: u32) {
+        self.room.decided(index);
+    }
+
+    /// Why a task's output, of which `bytes` more are about to come, is to wait.
+    pub(super) fn no_room(&self, index: u32, bytes: u64) -> Option<String> {
+        let hangs = self.parts.hangs();
+        hangs.or_else(|| self.room.refuses(&self.parts, index, bytes))
+    }
+
+    /// The same behind an OPEN, when `arrived` bytes of it are there: if they have no room, how much does not fit is noted.
+    pub(super) fn no_room_for(&self, index: u32, arrived: u64, bytes: u64) -> Option<String> {
+        let why = self.no_room(index, bytes);
+        // A disk that hangs says nothing of its room.
+        if why.is_some() && self.parts.hangs().is_none() && self.parts.lacks(bytes).is_some() {
+            self.found_no_room(index, arrived + bytes);
+        }
+        why
+    }
+
+    /// Notes that a task's output found no room after so many bytes. What is needed is more than that, and not more than
+    /// its codec can make of its input.
+    fn found_no_room(&self, index: u32, bytes: u64) {
+        let name = self.plan.target(index).map(|target| target.path).unwrap_or_default();
+        let input = self.plan.input(index).map_or(u64::MAX, |input| input.bytes);
+        let most = if input == u64::MAX { input } else { self.plan.output_bytes_max(input) };
+        self.room.note(index, bytes, most, &name);
+    }
+
+    /// The same where a disk said so: if it has more bytes free than that, it is something else that is used up.
+    pub(super) fn was_full(&self, index: u32, bytes: u64) {
+        self.found_no_room(index, bytes);
+        if self.parts.lacks(bytes).is_none() {
+            self.room.full_after_all(&self.parts);
+        }
+    }
+
+    /// What a worker is told whose output could not be written after `bytes` of it: that it never can be, or, as the error,
+    /// why to come again.
+    pub(super) fn not_written(
+        &self,
+        index: u32,
+        bytes: u64,
+        error: &io::Error,
+    ) -> Result<Failed, String> {
+        let failed = output_failed("write the part file", error);
+        match self.parts.trouble(error) {
+            Trouble::Passes => {
+                if is_full(error) {
+                    self.was_full(index, bytes);
+                } else {
+                    self.inputs.close();
+                    self.room.hold_up(&failed.message);
+                }
+                Err(failed.message)
+            }
+            Trouble::Run => {
+                self.room.lose(self.parts.gone().unwrap_or_else(|| failed.message.clone()));
+                Err(failed.message)
+            }
+            Trouble::Own => Ok(failed),
+        }
+    }
+
+    /// The answer to the CLOSE of an output that could not be written or read back.
+    pub(super) fn not_closed(&self, close: &Close, error: &io::Error) -> Closed {
+        let other = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotFound);
+        if other && self.parts.gone().is_none() {
+            return Closed::Mismatch { message: error.to_string() };
+        }
+        match self.not_written(close.index, close.bytes, error) {
+            Ok(failed) => Closed::Refused(failed),
+            Err(reason) => Closed::wait(reason),
+        }
+    }
+
+    /// Notes that what was written could not be made durable.
+    pub(super) fn not_synced(&self, error: &io::Error) {
+        if self.parts.trouble(error) != Trouble::Passes {
+            let root = quote::name(self.parts.root());
+            self.room.lose(format!("{root} cannot be synced: {error}"));
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What a gatherer's receiver must know of its bag.
+
+use std::io;
+
+use crate::staging::input::InputFile;
+use crate::staging::parts::Target;
+use bagpress_broker::result::TaskResult;
+
+/// A bag, as its run folder has it. All of it may read files, and is called on threads that may wait for a disk.
+pub trait Plan: std::fmt::Debug + Send + Sync + 'static {
+    /// The outcome of a task, if its round, or a later one, has one in the ledger.
+    fn decided(&self, index: u32, round: u32) -> Option<TaskResult>;
+    /// Where a task's output belongs.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such task, or the specification cannot be read.
+    fn target(&self, index: u32) -> io::Result<Target>;
+    /// The file that a task compresses.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such task, or it has no file, or the specification cannot be read.
+    fn input(&self, index: u32) -> io::Result<InputFile>;
+    /// Whether outputs may be handed over by path.
+    fn by_path(&self) -> bool;
+    /// Most bytes that the output of an input of so many can have.
+    fn output_bytes_max(&self, input_bytes: u64) -> u64;
+}

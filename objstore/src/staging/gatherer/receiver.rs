@@ -1,0 +1,275 @@
+//! The gatherer's side: opens, chunks, closes and inputs of one bag, served from one subscription.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_nats::{HeaderMap, Message};
+use bagpress_broker::descriptor::decode_json;
+use bagpress_broker::ids::BagId;
+use bagpress_broker::result::{Cause, Failed};
+use bagpress_broker::{Broker, Error, limits, subjects};
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tracing::debug;
+
+use super::answers::{Answers, Asked};
+use super::disk::Disk;
+use super::durability::Durability;
+use super::ledger_reader::LedgerReader;
+use super::open_inputs::OpenInputs;
+use super::outputs::Outputs;
+use super::plan::Plan;
+use super::uploads::Uploads;
+use crate::staging::kernel::boot_id;
+use crate::staging::messages::{
+    CLOSE, CRC, FAILED, Go, InputRequest, NoRoom, OFFSET, Open, Opened, Share, SharedInput,
+    read_xfer,
+};
+use crate::staging::parts::{Parts, Syncer};
+
+/// Serves the uploads and inputs of one bag until it is dropped.
+#[derive(Debug)]
+pub struct Receiver {
+    service: Arc<Service>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+#[derive(Debug)]
+struct Service {
+    outputs: Arc<Outputs>,
+    ledger: LedgerReader,
+    inputs: Arc<OpenInputs>,
+    /// What may wait for the disk of the inputs, which may be another one.
+    input_turns: Semaphore,
+    disk: Disk,
+    syncer: Syncer,
+    uploads: Uploads,
+    answers: Answers,
+}
+
+impl Receiver {
+    /// Starts to serve `bag`, whose outputs live in `parts`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`], or [`Error::Io`] if the sync thread cannot start.
+    pub async fn start(
+        broker: &Broker,
+        bag: &BagId,
+        parts: Arc<Parts>,
+        plan: Arc<dyn Plan>,
+    ) -> Result<Self, Error> {
+        let subscriber = broker.client().subscribe(subjects::uploads_of(bag)).await;
+        let mut subscriber = subscriber.map_err(|e| Error::lost("serve uploads")(&e))?;
+        let syncer = Syncer::start(parts.clone()).map_err(|source| Error::Io {
+            what: "start the sync thread for",
+            path: parts.root().to_owned(),
+            source,
+        })?;
+        let service = Arc::new(Service::new(broker, parts, plan, syncer));
+        let serving = tokio::spawn({
+            let service = service.clone();
+            // Nothing is waited for: what a subscription's buffer holds is bounded by its number alone, so it is kept
+            // empty, and what is kept is bounded by the budget.
+            tokio::task::unconstrained(async move {
+                while let Some(message) = subscriber.next().await {
+                    service.dispatch(&message);
+                }
+            })
+        });
+        Ok(Self { service, serving })
+    }
+
+    /// Why uploads are being asked to wait, if they are. Asks the disk.
+    #[must_use]
+    pub fn waiting(&self) -> Option<String> {
+        self.service.outputs.waiting()
+    }
+
+    /// Why nothing can be written to the outputs' folder any more, if a worker asked in vain.
+    #[must_use]
+    pub fn gone(&self) -> Option<String> {
+        self.service.outputs.gone()
+    }
+
+    /// Notes that a task has its outcome.
+    pub fn decided(&self, index: u32) {
+        self.service.outputs.decided(index);
+    }
+
+    /// Where uploads go.
+    #[must_use]
+    pub fn parts(&self) -> &Arc<Parts> {
+        self.service.outputs.parts()
+    }
+
+    /// The syncer of the outputs' file system.
+    #[must_use]
+    pub fn syncer(&self) -> &Syncer {
+        &self.service.syncer
+    }
+}
+
+impl Service {
+    fn new(broker: &Broker, parts: Arc<Parts>, plan: Arc<dyn Plan>, syncer: Syncer) -> Self {
+        let (inputs, ledger) = (Arc::new(OpenInputs::default()), LedgerReader::new(plan.clone()));
+        let (disk, answers) = (Disk::new(parts.clone()), Answers::new(broker.client().clone()));
+        let outputs = Arc::new(Outputs::new(parts, plan, inputs.clone()));
+        let durability = Durability::new(outputs.clone(), disk.clone(), syncer.clone());
+        let uploads = Uploads::new(
+            outputs.clone(),
+            ledger.clone(),
+            disk.clone(),
+            Arc::new(durability),
+            answers.clone(),
+        );
+        let input_turns = Semaphore::new(limits::file_threads());
+        Self { outputs, ledger, inputs, input_turns, disk, syncer, uploads, answers }
+    }
+
+    /// Decides what is kept of a message. Does not wait, and reads nothing.
+    fn dispatch(self: &Arc<Self>, message: &Message) {
+        let what = message.subject.as_str().strip_prefix("bag.up.").unwrap_or_default();
+        let what = what.split_once('.').map_or("", |(_, what)| what);
+        let header = |name| message.headers.as_ref()?.get(name).map(|v| v.as_str().to_owned());
+        let (reply, payload) = (message.reply.clone(), &message.payload);
+        match what {
+            "close" => return self.uploads.close_arrived(header(CLOSE), reply, payload),
+            "open" | "input" | "full" => {}
+            _ => {
+                if let Some((id, execution)) = what.strip_prefix("x.").and_then(read_xfer) {
+                    let offset = header(OFFSET).and_then(|v| v.parse().ok()).unwrap_or(u64::MAX);
+                    self.uploads.chunk_arrived(execution, id, offset, reply, payload);
+                }
+                return;
+            }
+        }
+        if payload.len() > limits::MESSAGE_BYTES_MAX {
+            return debug!(subject = %message.subject, "longer than a message is");
+        }
+        // No more is kept of a sender that has this much in flight; it asks again.
+        let Some(asked) = self.answers.keep(reply, payload) else { return };
+        let (service, kind) = (self.clone(), what.to_owned());
+        self.answers.serve(async move {
+            match kind.as_str() {
+                "open" => {
+                    let opened = service.open(&asked).await;
+                    service.answers.answer(&asked, &opened).await;
+                }
+                "input" => service.input(&asked).await,
+                _ => service.no_room(&asked).await,
+            }
+        });
+    }
+
+    async fn open(&self, asked: &Asked) -> Opened {
+        let open: Open = match decode_json(asked.payload()) {
+            Ok(open) => open,
+            Err(error) => {
+                return Opened::Refused(Failed::new(Cause::BadDescriptor, error.to_string()));
+            }
+        };
+        // A disk that hangs is not asked. The ledger may be on another one.
+        if let Some(reason) = self.outputs.parts().hangs() {
+            return match self.ledger.decided(open.index, open.round).await {
+                Some(result) => Opened::HaveIt(Box::new(result)),
+                None => Opened::Wait { reason },
+            };
+        }
+        let (execution, id) = (open.execution.clone(), (open.index, open.round));
+        let outputs = self.outputs.clone();
+        let looked = self.disk.run_within(move || look(&outputs, &open));
+        let opened = looked.await.unwrap_or_else(|reason| Opened::Wait { reason });
+        if matches!(opened, Opened::Go(_)) {
+            self.uploads.open(&execution, id);
+        }
+        opened
+    }
+
+    async fn input(&self, asked: &Asked) {
+        let Ok(request) = decode_json::<InputRequest>(asked.payload()) else { return };
+        // Until it is sent: what waits for the connection takes memory too.
+        let _turn = self.input_turns.acquire().await;
+        let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
+        let read = spawn_blocking(move || {
+            let unreadable = |e: std::io::Error| Failed::new(Cause::InputUnreadable, e.to_string());
+            let input = outputs.plan().input(request.index).map_err(unreadable)?;
+            inputs.read(&input, &request)
+        });
+        let read = read.await;
+        let read = read.unwrap_or_else(|e| Err(Failed::new(Cause::InputUnreadable, e.to_string())));
+        let mut headers = HeaderMap::new();
+        let payload = match read {
+            Ok(bytes) => {
+                headers.insert(CRC, format!("{:08x}", crc32fast::hash(&bytes)));
+                bytes.into()
+            }
+            Err(failed) => {
+                headers.insert(FAILED, serde_json::to_string(&failed).unwrap_or_default());
+                Bytes::new()
+            }
+        };
+        self.answers.send(asked, headers, payload).await;
+        self.answers.flush().await;
+    }
+
+    /// Notes that an output that was written by path found no room.
+    async fn no_room(&self, asked: &Asked) {
+        let full: NoRoom = match decode_json(asked.payload()) {
+            Ok(full) => full,
+            Err(error) => return debug!(%error, "not readable"),
+        };
+        let outputs = self.outputs.clone();
+        let noted = self.disk.run(move |_| {
+            let plan = outputs.plan();
+            if plan.target(full.index).is_ok() && plan.decided(full.index, full.round).is_none() {
+                outputs.was_full(full.index, full.bytes);
+            }
+        });
+        if let Err(error) = noted.await {
+            debug!(error, "not noted");
+        }
+    }
+}
+
+/// Whether a task may be executed, and how its output comes here. Asks the disk.
+fn look(outputs: &Outputs, open: &Open) -> Opened {
+    let (plan, parts) = (outputs.plan(), outputs.parts());
+    if let Some(result) = plan.decided(open.index, open.round) {
+        return Opened::HaveIt(Box::new(result));
+    }
+    if let Some(reason) = outputs.no_room(open.index, 0) {
+        return Opened::Wait { reason };
+    }
+    if let Err(error) = plan.target(open.index) {
+        let text = format!("no such task: {error}");
+        return Opened::Refused(Failed::new(Cause::BadDescriptor, text));
+    }
+    let part = parts.part(open.index, open.round, &open.execution);
+    let offset = part.metadata().map_or(0, |metadata| metadata.len());
+    // A message holds text: where a path is none, the bytes travel.
+    let is_text = |path: &Path| path.to_str().is_some();
+    let by_path = plan.by_path() && is_text(&part);
+    let share = open.by_path.as_ref().filter(|_| by_path).map(|boot| {
+        let (nonce_file, nonce) = parts.nonce();
+        let input = plan.input(open.index).ok().filter(|file| is_text(&file.path));
+        let input = input.map(|file| SharedInput {
+            path: file.path,
+            bytes: file.bytes,
+            mtime_ns: file.mtime_ns,
+            inode: file.inode,
+        });
+        let (nonce, same_kernel) = (nonce.to_owned(), *boot == boot_id());
+        Share { nonce_file, nonce, part, same_kernel, input }
+    });
+    // How many upload at the same time is known when the first chunk is there.
+    Opened::Go(Go { window: 1, offset, share })
+}

@@ -1,0 +1,256 @@
+//! What becomes of each chunk and each CLOSE that arrives: decided at once, served in turns.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_nats::Subject;
+use bagpress_broker::descriptor::decode_json;
+use bagpress_broker::ids::Execution;
+use bagpress_broker::limits;
+use bagpress_broker::result::{Cause, Failed};
+use bytes::Bytes;
+use tracing::debug;
+
+use super::answers::{Answers, Asked};
+use super::disk::Disk;
+use super::durability::{Durability, Trust};
+use super::ledger_reader::LedgerReader;
+use super::open_uploads::{Given, Way};
+use super::outputs::Outputs;
+use super::writing::{Ended, Piece, Writing};
+use crate::staging::messages::{Came, Chunked, Close, Closed};
+
+const NOT_OPENED: &str = "nobody opened this upload here, or it was given up for others";
+
+/// The uploads of one bag. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Uploads {
+    outputs: Arc<Outputs>,
+    ledger: LedgerReader,
+    disk: Disk,
+    durability: Arc<Durability>,
+    answers: Answers,
+    writing: Writing,
+}
+
+/// Why the output that came with a CLOSE is not made durable.
+enum NotWritten {
+    /// Nothing was begun.
+    Refused(Closed),
+    /// Some of it may be in the part file.
+    Failed(Closed),
+}
+
+impl Uploads {
+    pub(super) fn new(
+        outputs: Arc<Outputs>,
+        ledger: LedgerReader,
+        disk: Disk,
+        durability: Arc<Durability>,
+        answers: Answers,
+    ) -> Self {
+        let writing = Writing::new(
+            outputs.clone(),
+            ledger.clone(),
+            disk.clone(),
+            durability.clone(),
+            answers.clone(),
+        );
+        Self { outputs, ledger, disk, durability, answers, writing }
+    }
+
+    /// Notes that an execution of (index, round) has leave.
+    pub(super) fn open(&self, execution: &Execution, id: (u32, u32)) {
+        self.writing.uploads().open(execution, id);
+    }
+
+    /// Decides what is kept of a chunk.
+    pub(super) fn chunk_arrived(
+        &self,
+        execution: Execution,
+        id: (u32, u32),
+        offset: u64,
+        reply: Option<Subject>,
+        payload: &Bytes,
+    ) {
+        if payload.len() > limits::CHUNK_BYTES {
+            let text = format!("a chunk of {} bytes", payload.len());
+            let failed = Failed::new(Cause::TransferError, text);
+            return self.answers.answer_without(reply, Chunked::Refused(failed));
+        }
+        let way = self.writing.uploads().way(&execution, id, offset);
+        match way {
+            Way::Known => {}
+            Way::Again => return self.ask_again(reply, &execution),
+            Way::Unknown => return self.chunk_not_opened(id, reply),
+        }
+        let Some(asked) = self.answers.keep(reply.clone(), payload) else {
+            self.writing.uploads().again(&execution, offset);
+            return self.ask_again(reply, &execution);
+        };
+        self.give(execution, id, Piece::chunk(asked, offset));
+    }
+
+    /// Asks for a chunk again.
+    fn ask_again(&self, reply: Option<Subject>, execution: &Execution) {
+        let offset = self.writing.uploads().arrived(execution);
+        self.answers.answer_later(reply, Chunked::Next { offset, window: 1, again: true });
+    }
+
+    fn chunk_not_opened(&self, (index, round): (u32, u32), reply: Option<Subject>) {
+        let Some(asked) = self.answers.keep(reply, &Bytes::new()) else { return };
+        let uploads = self.clone();
+        self.answers.serve(async move {
+            let answer = match uploads.ledger.decided(index, round).await {
+                Some(result) => Chunked::HaveIt(Box::new(result)),
+                None => Chunked::Wait { reason: NOT_OPENED.to_owned(), open: true },
+            };
+            uploads.answers.answer(&asked, &answer).await;
+        });
+    }
+
+    /// Gives an upload its next piece, or begins it.
+    fn give(&self, execution: Execution, id: (u32, u32), piece: Piece) {
+        let (offset, bytes) = piece.extent();
+        let given = self.writing.uploads().give(&execution, id, piece, offset, bytes);
+        let writing = self.writing.clone();
+        match given {
+            Given::Taken => {}
+            Given::TooMany(piece) => {
+                let reason = "as many uploads as may be are in progress".to_owned();
+                tokio::spawn(async move { writing.answer_wait(&piece, reason).await });
+            }
+            Given::Begins(pieces, out) => {
+                if let Some((other, (index, round))) = out {
+                    debug!(%other, "an upload makes room for another");
+                    self.disk.remove(&self.outputs.parts().part(index, round, &other));
+                }
+                tokio::spawn(async move {
+                    if writing.write(&execution, id, pieces).await == Ended::Over {
+                        writing.uploads().ended(&execution);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Decides what is kept of a CLOSE, and of the output that it may carry.
+    pub(super) fn close_arrived(
+        &self,
+        close: Option<String>,
+        reply: Option<Subject>,
+        payload: &Bytes,
+    ) {
+        let Some(close) = close.and_then(|close| decode_json::<Close>(close.as_bytes()).ok())
+        else {
+            let message = "the CLOSE is not readable".to_owned();
+            return self.answers.answer_without(reply, Closed::Mismatch { message });
+        };
+        let (carried, inline) = (payload.len(), close.came == Came::Inline);
+        if carried > limits::CHUNK_BYTES || inline && carried as u64 != close.bytes {
+            let message = format!("{carried} bytes came with a CLOSE of {}", close.bytes);
+            return self.answers.answer_without(reply, Closed::Mismatch { message });
+        }
+        let uploads = self.clone();
+        let way = self.writing.uploads().way(&close.execution, (close.index, close.round), 0);
+        if way == Way::Unknown {
+            let Some(asked) = self.answers.keep(reply, &Bytes::new()) else { return };
+            return self
+                .answers
+                .serve(async move { uploads.close_again(&asked, &close, true).await });
+        }
+        let carried = if inline { payload.clone() } else { Bytes::new() };
+        let Some(asked) = self.answers.keep(reply.clone(), &carried) else {
+            return self.answers.answer_later(reply, Closed::Reading);
+        };
+        if !self.writing.uploads().close(&close.execution) {
+            let asked = asked.without_payload();
+            return self
+                .answers
+                .serve(async move { uploads.close_again(&asked, &close, false).await });
+        }
+        self.answers.serve(async move { uploads.close(asked, close).await });
+    }
+
+    /// Answers a CLOSE that came before, or whose upload nobody opened: what is there is not touched.
+    async fn close_again(&self, asked: &Asked, close: &Close, unknown: bool) {
+        let part = self.outputs.parts().part(close.index, close.round, &close.execution);
+        if self.answer_known(asked, close, &part).await {
+            return;
+        }
+        if unknown {
+            let answer = Closed::Wait { reason: NOT_OPENED.to_owned(), open: true };
+            return self.answers.answer(asked, &answer).await;
+        }
+        // It is being written for the first one.
+        tokio::time::sleep(limits::ARRIVED_AGAIN).await;
+        self.answers.answer(asked, &Closed::Reading).await;
+    }
+
+    /// Answers a CLOSE whose task has its outcome, or whose output is being made durable; false if it is neither.
+    async fn answer_known(&self, asked: &Asked, close: &Close, part: &Path) -> bool {
+        if let Some(result) = self.ledger.decided(close.index, close.round).await {
+            self.disk.remove_first(part).await;
+            self.writing.uploads().end(&close.execution);
+            self.answers.answer(asked, &Closed::HaveIt(Box::new(result))).await;
+            return true;
+        }
+        let Some(answer) = self.durability.answer(close).await else { return false };
+        self.writing.answer_close(asked, close, part, answer).await;
+        true
+    }
+
+    async fn close(&self, mut asked: Asked, close: Close) {
+        let part = self.outputs.parts().part(close.index, close.round, &close.execution);
+        // Asked again: it was not ready then.
+        if self.durability.is_pending(&close.execution)
+            && self.answer_known(&asked, &close, &part).await
+        {
+            return;
+        }
+        if close.came == Came::Chunks {
+            // Behind its chunks: the upload's own task answers.
+            let (id, execution) = ((close.index, close.round), close.execution.clone());
+            return self.give(execution, id, Piece::close(asked, close));
+        }
+        let written = match close.came {
+            Came::Inline => self.write_inline(&close, &part, asked.take_payload()).await,
+            Came::ByPath | Came::Chunks => Ok(()),
+        };
+        asked.written();
+        let answer = match written {
+            Ok(()) => self.durability.make(&close, &part, Trust::ReadBack).await,
+            Err(NotWritten::Refused(answer)) => {
+                self.writing.uploads().end(&close.execution);
+                return self.answers.answer(&asked, &answer).await;
+            }
+            Err(NotWritten::Failed(answer)) => answer,
+        };
+        self.writing.answer_close(&asked, &close, &part, answer).await;
+    }
+
+    /// Writes an output that came with its CLOSE.
+    async fn write_inline(
+        &self,
+        close: &Close,
+        part: &Path,
+        output: Bytes,
+    ) -> Result<(), NotWritten> {
+        if let Some(reason) = self.outputs.parts().hangs() {
+            return Err(NotWritten::Refused(Closed::wait(reason)));
+        }
+        let (outputs, close, part) = (self.outputs.clone(), close.clone(), part.to_owned());
+        let written = self.disk.run_within(move || {
+            if let Some(result) = outputs.decided_already(close.index, close.round, &part) {
+                return Err(NotWritten::Refused(Closed::HaveIt(Box::new(result))));
+            }
+            if let Some(reason) = outputs.no_room_for(close.index, 0, output.len() as u64) {
+                return Err(NotWritten::Refused(Closed::wait(reason)));
+            }
+            let written = outputs.parts().write_part(&part, &output);
+            written.map_err(|error| NotWritten::Failed(outputs.not_closed(&close, &error)))
+        });
+        let timed_out = |reason| Err(NotWritten::Failed(Closed::wait(reason)));
+        written.await.unwrap_or_else(timed_out)
+    }
+}

@@ -1,0 +1,21 @@
+//! Outputs as files at their gatherer's: part files first, each with its final name when its outcome counts.
+
+mod attributes;
+mod digests;
+mod files;
+mod folder;
+mod hash;
+mod place;
+mod sync;
+mod target;
+mod waits;
+
+pub use attributes::{Attributes, Owner, apply_dir_metadata, metadata_of_folders};
+pub use files::Parts;
+pub(crate) use files::part_name;
+pub use folder::{PART_DIR, part_folder, remove_parts};
+pub use hash::hash_file;
+pub use place::{BAD_DIR, Placed};
+pub use sync::Syncer;
+pub use target::{Own, Replaced, Target, mtime_ns};
+pub(crate) use waits::UnderWay;

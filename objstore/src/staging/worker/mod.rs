@@ -1,0 +1,10 @@
+//! The worker's side of staged outputs: leave is asked for, inputs come, outputs go.
+
+mod by_path;
+mod fetch;
+mod stager;
+mod upload;
+
+pub use by_path::{Allowed, SharedFolder};
+pub use stager::{Grant, Permission, Stager};
+pub use upload::Upload;

@@ -1,0 +1,18 @@
+//! Where an output is, once it is complete.
+
+use bagpress_broker::result::TaskResult;
+
+use crate::object_ref::Info;
+
+/// Where an output is now.
+#[derive(Debug)]
+pub enum Stored {
+    /// In a durable part file.
+    Staged,
+    /// In the bag's bucket. Another execution may have written it: the same bytes.
+    Object(Box<Info>),
+    /// Nowhere: the codec stores nothing.
+    Nothing,
+    /// The task has another's outcome; this execution left nothing behind.
+    Decided(Box<TaskResult>),
+}
