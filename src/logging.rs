@@ -1,6 +1,7 @@
-//! Where logs go: one structured file a process.
+//! Where logs go: one structured file per process.
 //!
-//! A thread of its own writes it: a disk that hangs must stop nobody who only wants to say so.
+//! A thread of its own writes it: a disk that hangs stops no code that logs. tracing-appender does the same, and
+//! brings crossbeam and `time`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -17,7 +18,7 @@ use tracing_subscriber::fmt::MakeWriter;
 /// The way to the thread, once there is one.
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Starts logging to `file`, a JSON line an event; without one, warnings go to stderr.
+/// Starts logging to `file`, one JSON line per event; without one, warnings go to stderr.
 pub(crate) fn start(file: Option<&Path>) -> Result<()> {
     let open = |path| {
         let file = OpenOptions::new().create(true).append(true).open(path);
@@ -42,7 +43,7 @@ fn start_with(file: Option<File>) -> Result<()> {
         let log = Log::start(file).context("start the log's thread")?;
         subscriber.json().with_writer(LOG.get_or_init(|| log).clone()).init();
     } else {
-        // Colours are for a terminal, and for who has not said that they are not wanted.
+        // Colours are for a terminal, unless somebody said that they are not wanted.
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let ansi = io::stderr().is_terminal() && !plain;
         subscriber.with_writer(move || OneLine { ansi }).with_ansi(ansi).without_time().init();
@@ -108,9 +109,10 @@ fn write(mut file: File, said: &Receiver<Said>) {
     while let Ok(said) = said.recv() {
         match said {
             // A log that cannot be written has nobody to tell.
-            Said::Line(line) => drop(file.write_all(&line)),
-            Said::Written(written) => drop(written.send(())),
-        }
+            Said::Line(line) => file.write_all(&line).ok(),
+            // The process may have stopped waiting.
+            Said::Written(written) => written.send(()).ok(),
+        };
     }
 }
 
