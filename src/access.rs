@@ -1,19 +1,14 @@
-//! How to get in: which of what was typed and exported counts, and what is in the files.
+//! How to get in: which of the typed and exported credentials count, and what is in the files.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use bagpress_broker::quote::name;
+use bagpress_broker::quote::{self, name};
 use bagpress_broker::{Address, Login, Secret, Tls, UnfitFile};
 use bagpress_producer::{Usage, message};
-use clap::parser::ValueSource;
 
-use crate::broker_cli::{AccessArgs, BrokerAt};
-use crate::flags::parse_url;
-
-/// What does nothing where no server is named.
-pub(crate) const FLAGS: &[&str] =
-    &["creds", "nkey", "user", "password_file", "token_file", "tls_ca", "tls_cert", "tls_key"];
+use crate::cli::broker::{AccessArgs, BrokerAt};
+use crate::given::{Given, long, variable};
 
 /// Kinds of credentials, by their flags. A server takes one.
 const LOGINS: [&[&str]; 4] = [&["creds"], &["nkey"], &["user", "password_file"], &["token_file"]];
@@ -26,15 +21,12 @@ const PAIRS: [[&str; 2]; 2] = [["user", "password_file"], ["tls_cert", "tls_key"
 /// pairs.
 ///
 /// What is typed goes before what is exported; a context that is typed has its own of everything.
-pub(crate) fn settle(
-    at: &mut BrokerAt,
-    source: &dyn Fn(&str) -> Option<ValueSource>,
-) -> Result<()> {
-    let typed = |id: &&str| source(id) == Some(ValueSource::CommandLine);
+pub(crate) fn settle(at: &mut BrokerAt, given: Given<'_>) -> Result<()> {
+    let typed = |id: &&str| given.is_typed(id);
     let context_typed = at.context.is_some() && typed(&"context");
     let exported = |id: &&str| {
-        let is_dropped = context_typed && FLAGS.contains(id);
-        source(id) == Some(ValueSource::EnvVariable) && !is_dropped
+        let is_dropped = context_typed && AccessArgs::FLAGS.contains(id);
+        given.is_exported(id) && !is_dropped
     };
     let url = at.server.as_ref().map(|url| parse_url(url.reveal(), at.from)).transpose()?;
     let of_url = url.as_ref().is_some_and(Address::has_login).then_some(OF_URL);
@@ -77,15 +69,6 @@ fn two_kinds([one, other]: [String; 2]) -> anyhow::Error {
 /// The flag or variable that made a kind one.
 fn first(kind: &[&str], made: impl Fn(&&str) -> bool, named: fn(&str) -> String) -> String {
     named(kind.iter().find(|id| made(id)).unwrap_or(&kind[0]))
-}
-
-/// A flag as it is typed.
-pub(crate) fn long(id: &str) -> String {
-    format!("--{}", id.replace('_', "-"))
-}
-
-fn variable(id: &str) -> String {
-    format!("BAGPRESS_{}", id.to_uppercase())
 }
 
 impl AccessArgs {
@@ -168,4 +151,15 @@ const ANOTHER: &str = "name another file, or correct this one";
 pub(crate) fn refused(unfit: UnfitFile) -> anyhow::Error {
     let text = unfit.to_string();
     Usage::error(text, unfit.hint.unwrap_or_else(|| ANOTHER.to_owned()))
+}
+
+/// The address of a NATS server; `from` is the flag or variable that it came from.
+pub(crate) fn parse_url(url: &str, from: &str) -> Result<Address> {
+    Address::parse(url).map_err(|why| {
+        let shown = quote::name(Address::shown(url));
+        Usage::error(
+            format!("{from}: {shown} is no address of a NATS server: {}", quote::words(&why)),
+            "give one such as nats://127.0.0.1:4222; schemes are nats and tls",
+        )
+    })
 }

@@ -6,15 +6,15 @@ use anyhow::Result;
 use bagpress_broker::descriptor::DeliveryPath;
 use bagpress_broker::ids::BagId;
 use bagpress_broker::quote;
-use bagpress_broker::server::{self, Durability, Program, find_program};
+use bagpress_broker::server::{self, Program, find_program};
 use bagpress_broker::{Address, Broker, Role};
 use bagpress_producer::{RunFolder, Specification, Usage, message};
 
-use crate::access::refused;
-use crate::bag_cli::TrustArgs;
-use crate::broker_cli::{BrokerAt, DurabilityArg, LocalArgs, PatienceArgs};
+use crate::access::{parse_url, refused};
+use crate::cli::broker::{BrokerAt, LocalArgs, ReachArgs};
+use crate::cli::common::TrustArgs;
 use crate::context;
-use crate::flags::{idle_flag, parse_url};
+use crate::idle::idle_flag;
 
 /// Where a bag runs.
 pub(crate) enum At {
@@ -28,7 +28,7 @@ impl At {
     pub(crate) fn of(broker: &BrokerAt, local: &LocalArgs) -> Result<Self> {
         Ok(match address(broker)? {
             Some((address, from)) => Self::Named(address, from),
-            None => Self::Own(find_program(local.nats_server.as_deref())?),
+            None => Self::Own(find_program(local.own.nats_server.as_deref())?),
         })
     }
 }
@@ -60,13 +60,12 @@ pub(crate) trait Named {
 
 impl Named for Option<(Address, String)> {
     fn context_missing(self) -> Result<(Address, String)> {
-        self.ok_or_else(|| {
-            Usage::error(
-                "no server was named",
-                "give --server URL, --context NAME or BAGPRESS_SERVER",
-            )
-        })
+        self.ok_or_else(no_server)
     }
+}
+
+fn no_server() -> anyhow::Error {
+    Usage::error("no server was named", "give --server URL, --context NAME or BAGPRESS_SERVER")
 }
 
 /// What a BAG argument names.
@@ -109,6 +108,26 @@ impl Bag {
         }
     }
 
+    /// That no broker can be asked about it.
+    pub(crate) fn not_running(&self) -> anyhow::Error {
+        let Self::Folder(folder, _) = self else { return no_server() };
+        let path = quote::name(folder.path());
+        let server = match folder.server() {
+            Ok(server) => server,
+            Err(error) => return error,
+        };
+        match server.filter(|server| server != "local") {
+            Some(server) => Usage::error(
+                format!("{path} was run on {server}, which was not named"),
+                format!("give --server {server}, or --context NAME"),
+            ),
+            None => Usage::error(
+                format!("{path} does not run now"),
+                format!("nothing is to be stopped; `bagpress rm {path}` removes it"),
+            ),
+        }
+    }
+
     /// Whether the broker may have no streams, as the bag needs none.
     fn needs_no_streams(&self) -> bool {
         let delivery = match self {
@@ -120,14 +139,13 @@ impl Bag {
 }
 
 /// Connects to the broker that was named, or to the run's own, if it runs. Starts nothing; waits for one
-/// that is just starting.
+/// that is starting.
 pub(crate) async fn reach(
-    at: &BrokerAt,
-    patience: &PatienceArgs,
+    args: &ReachArgs,
     bag: Option<&Bag>,
     role: Role,
 ) -> Result<Option<Broker>> {
-    let named = address(at)?;
+    let named = address(&args.broker)?;
     let store = bag.and_then(Bag::folder).map(RunFolder::store).transpose()?;
     let own = || {
         server::running(store.as_deref()?).unwrap_or_else(|error| {
@@ -146,7 +164,7 @@ pub(crate) async fn reach(
         },
     };
     message(&format!("broker: {from}"));
-    let patience = patience.begin();
+    let patience = args.begin();
     let broker = patience.connect(&address, role).await?;
     if !bag.is_some_and(Bag::needs_no_streams)
         && let Err(error) = broker.unless_denied(patience.all_streams(&broker)).await
@@ -167,14 +185,5 @@ pub(crate) async fn unless_denied<T>(
     match broker {
         Some(broker) => broker.unless_denied(work).await,
         None => work.await,
-    }
-}
-
-impl From<DurabilityArg> for Durability {
-    fn from(arg: DurabilityArg) -> Self {
-        match arg {
-            DurabilityArg::Default => Self::Default,
-            DurabilityArg::Always => Self::Always,
-        }
     }
 }

@@ -8,8 +8,7 @@ use bagpress_broker::secret::check_own;
 use bagpress_broker::{Address, Login, Secret, Tls, quote};
 use bagpress_producer::Usage;
 
-use crate::access::{credentials, nkey, refused};
-use crate::flags::parse_url;
+use crate::access::{credentials, nkey, parse_url, refused};
 
 /// Reads a context. Its credentials are left alone where others are `given` in their place.
 pub(crate) fn read(name: &str, given: bool) -> Result<Address> {

@@ -1,25 +1,17 @@
 //! The command line: parses, calls one function of a crate, maps errors to exit codes.
 
 mod access;
-mod auth_cmd;
-mod bag_cli;
-mod bag_cmd;
 mod broker_at;
-mod broker_cli;
-mod broker_cmd;
 mod cli;
 mod context;
 mod exit;
 mod flags;
+mod given;
+mod idle;
 mod logging;
-mod preview_cmd;
-mod rm_cmd;
-mod run_cmd;
-mod select_cli;
 mod system;
 mod terminal;
-mod verify_cmd;
-mod worker_cmd;
+mod verbs;
 
 use std::process::ExitCode;
 
@@ -27,6 +19,7 @@ use anyhow::Context;
 use bagpress_broker::limits;
 use bagpress_broker::server::guard;
 
+use crate::cli::Verb;
 use crate::terminal::interruptible;
 
 /// A worker and a gatherer make and drop thousands of small messages a second: with the system's
@@ -64,15 +57,15 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         system::survive_file_size_limit().context("wait for signals")?;
         match cli.verb {
-            cli::Verb::Run(args) => Box::pin(run_cmd::run(args)).await,
-            cli::Verb::Submit(args) => Box::pin(interruptible(run_cmd::submit(args))).await,
-            cli::Verb::Gather(args) => Box::pin(run_cmd::gather(args)).await,
-            cli::Verb::Status(args) => Box::pin(interruptible(bag_cmd::status(args))).await,
-            cli::Verb::Cancel(args) => Box::pin(interruptible(bag_cmd::cancel(args))).await,
-            cli::Verb::Rm(args) => Box::pin(interruptible(rm_cmd::rm(args))).await,
-            cli::Verb::Verify(args) => Box::pin(interruptible(verify_cmd::verify(args))).await,
-            cli::Verb::Worker(args) => Box::pin(worker_cmd::worker(args)).await,
-            cli::Verb::Broker(args) => Box::pin(broker_cmd::broker(args)).await,
+            Verb::Run(args) => Box::pin(verbs::run::run(args)).await,
+            Verb::Submit(args) => Box::pin(interruptible(verbs::submit::submit(args))).await,
+            Verb::Gather(args) => Box::pin(verbs::run::gather(args)).await,
+            Verb::Status(args) => Box::pin(interruptible(verbs::status::status(args))).await,
+            Verb::Cancel(args) => Box::pin(interruptible(verbs::cancel::cancel(args))).await,
+            Verb::Rm(args) => Box::pin(interruptible(verbs::rm::rm(args))).await,
+            Verb::Verify(args) => Box::pin(interruptible(verbs::verify::verify(args))).await,
+            Verb::Worker(args) => Box::pin(verbs::worker::worker(args)).await,
+            Verb::Broker(args) => Box::pin(verbs::broker::broker(args)).await,
         }
     });
     // A reader thread that hangs in the file system must not keep us from ending.

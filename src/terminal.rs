@@ -1,10 +1,10 @@
-//! Who sits at the terminal: signals come from there, and data goes there.
+//! The terminal: signals come from there, and data goes there.
 
 use std::io::Write;
 
 use anyhow::{Context, Result};
 use bagpress_broker::quote;
-use bagpress_producer::Usage;
+use bagpress_producer::{Usage, message};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -46,6 +46,22 @@ pub(crate) async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> R
     }
 }
 
+/// Says what a person should know, a line each.
+pub(crate) fn notes(notes: &[String]) {
+    for note in notes {
+        message(&format!("note: {note}"));
+    }
+}
+
+/// Prints a value for a script, as JSON, or its text for a person.
+///
+/// # Errors
+///
+/// As [`print()`].
+pub(crate) fn tell<T: Serialize>(json: bool, value: &T, text: &str) -> Result<()> {
+    if json { print_json(value) } else { print(text) }
+}
+
 /// Lines of data go to stdout; a reader that left is no error. Whatever words of others are in them, no cursor is moved.
 ///
 /// # Errors
@@ -64,7 +80,7 @@ pub(crate) fn clear() -> Result<()> {
     printed(|stdout| stdout.write_all(b"\x1b[2J\x1b[H"))
 }
 
-/// A value as JSON, for a script, or for who looks at what a script would get.
+/// A value as JSON, for a script, or for a person who looks at what a script would get.
 ///
 /// # Errors
 ///

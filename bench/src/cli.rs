@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
+use bagpress_broker::descriptor::DeliveryPath;
 use bagpress_codec::{Codec, DataKind};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::drill::{Delivery, ISOLATED};
 use crate::quiet::Quiet;
 
-/// Measures Bagpress against its limits
+/// The flag that tells a drill that it has a mount namespace of its own already.
+pub(crate) const ISOLATED: &str = "isolated";
+
+/// Measure Bagpress against its limits
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -21,15 +24,15 @@ pub(crate) struct Cli {
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// What this machine can do without any distribution, in one process
+    /// Measure what this machine can do without any distribution, in one process
     Limit(LimitArgs),
-    /// Bags beside the limits, by both result paths
+    /// Compare bags with the limits, by both result paths
     Overhead(OverheadArgs),
-    /// Empty tasks a second, and the memory that they take
+    /// Measure empty tasks per second, and the memory that they take
     Noop(NoopArgs),
-    /// What the loss of a worker costs
+    /// Measure what the loss of a worker costs
     Kill(KillArgs),
-    /// Bags through a random disaster, and whether anything was lost; exit 1 if so
+    /// Run bags through random faults and check that nothing was lost; exit 1 if something was
     Drill(DrillArgs),
 }
 
@@ -56,24 +59,24 @@ pub(crate) struct BagArgs {
 /// How it is measured.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Measuring {
-    /// The bagpress program to measure [default: the one beside this program]
+    /// The bagpress program to measure [default: the one next to this program]
     #[arg(long, value_name = "PATH")]
     pub(crate) bagpress: Option<PathBuf>,
 
-    /// Runs of everything
+    /// Rounds; each runs everything once
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) runs: u32,
 
-    /// Folder below which a temporary one is made, for outputs
+    /// Folder for a temporary one, for outputs
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) dir: PathBuf,
 
     /// Longest wait for other work on the machine to pause, before and between tries of a run, such
-    /// as 60s; without it every run counts as it comes
+    /// as 60s; 0s counts every run
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     pub(crate) quiet_within: humantime::Duration,
 
-    /// File that receives every single run, a JSON line each
+    /// File for every single run, one JSON line each
     #[arg(long, value_name = "FILE")]
     pub(crate) raw: Option<PathBuf>,
 
@@ -129,7 +132,7 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) runs: u32,
 
-    /// Folder below which a temporary one is made, for outputs
+    /// Folder for a temporary one, for outputs
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) dir: PathBuf,
 
@@ -165,7 +168,7 @@ pub(crate) struct NoopArgs {
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) workers: u16,
 
-    /// A stats file for each task too
+    /// Write a stats file for each task too
     #[arg(long)]
     pub(crate) stats: bool,
 
@@ -187,13 +190,13 @@ pub(crate) struct KillArgs {
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) workers: u16,
 
-    /// A broker and workers of their own, which nobody starts again, instead of local mode
+    /// Use a broker and workers of their own, which nobody restarts, instead of local mode
     #[arg(long)]
     pub(crate) server: bool,
 
-    /// How tasks reach the workers
+    /// How tasks reach the workers: jetstream or queue-group
     #[arg(long, value_name = "WAY", default_value = "jetstream")]
-    pub(crate) delivery: Delivery,
+    pub(crate) delivery: DeliveryPath,
 
     #[command(flatten)]
     pub(crate) measuring: Measuring,
@@ -210,7 +213,7 @@ pub(crate) struct DrillArgs {
     #[arg(long, value_name = "N", conflicts_with = "minutes")]
     pub(crate) faults: Option<u32>,
 
-    /// Faults for so long, such as 10
+    /// Minutes with faults, such as 10
     #[arg(long, value_name = "M")]
     pub(crate) minutes: Option<f64>,
 
@@ -218,23 +221,23 @@ pub(crate) struct DrillArgs {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) workers: u16,
 
-    /// How tasks reach the workers, bag by bag [default: every way]
+    /// How tasks reach the workers, bag by bag: jetstream, queue-group [default: both]
     #[arg(long, value_name = "WAY", value_delimiter = ',')]
-    pub(crate) delivery: Option<Vec<Delivery>>,
+    pub(crate) delivery: Option<Vec<DeliveryPath>>,
 
-    /// The bagpress program to drill [default: the one beside this program]
+    /// The bagpress program to drill [default: the one next to this program]
     #[arg(long, value_name = "PATH")]
     pub(crate) bagpress: Option<PathBuf>,
 
-    /// Folder below which a temporary one is made, which stays if something was lost
+    /// Folder for a temporary one, which is kept if something was lost
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) dir: PathBuf,
 
-    /// Only print the faults and the first bags, a JSON line each
+    /// Only print the faults and the first bags, one JSON line each
     #[arg(long)]
     pub(crate) plan: bool,
 
-    /// No line for each bag that is good
+    /// Print no line for a good bag
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
 
@@ -242,7 +245,7 @@ pub(crate) struct DrillArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Has a mount namespace of its own already
+    /// It has a mount namespace of its own already
     #[arg(long = ISOLATED, hide = true)]
     pub(crate) isolated: bool,
 }

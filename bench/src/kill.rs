@@ -1,7 +1,6 @@
 //! The same bag with and without a worker that dies of SIGKILL when half of the tasks are done.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -16,9 +15,10 @@ use serde::Serialize;
 use crate::cli::{BagArgs, KillArgs};
 use crate::limit::temporary;
 use crate::machine::{self, Machine, ms};
+use crate::output::show;
 use crate::program::{Bagpress, run_bag};
 use crate::raw::Raw;
-use crate::show;
+use crate::server::Server;
 use crate::spread::Spread;
 use crate::table::{row, table};
 
@@ -95,11 +95,11 @@ fn one(
         None
     };
     let bag = BagArgs { tasks: args.tasks, bytes: args.bytes, codec: "zlib:6".parse()?, seed: 0 };
-    let of_cluster = cluster.as_ref().map(|cluster| &cluster.bagpress);
+    let of_cluster = cluster.as_ref().map(|cluster| cluster.server.bagpress());
     let mut command = of_cluster.unwrap_or(bagpress).run(&bag, DataKind::Random, folder, name);
-    command.args(["--delivery", args.delivery.name()]);
+    command.args(["--delivery", args.delivery.as_str()]);
     match &cluster {
-        Some(cluster) => command.args(["--server", &cluster.url]),
+        Some(cluster) => command.args(["--server", &cluster.server.url()]),
         None => command.args(["--workers", &args.workers.to_string()]),
     };
     let ledger = folder.join(name).join("staged/manifest.jsonl");
@@ -141,41 +141,26 @@ fn kill_a_worker(victim: Option<u32>, producer: u32) -> bool {
 
 /// A broker and workers in processes of their own, as on a cluster.
 struct Cluster {
-    /// The program, with the cluster's token.
-    bagpress: Bagpress,
-    url: String,
+    server: Server,
     workers: Vec<Child>,
-    broker: Child,
     store: PathBuf,
 }
 
 impl Cluster {
     fn start(bagpress: &Bagpress, folder: &Path, name: &str, workers: u16) -> Result<Self> {
         let store = folder.join(format!("{name}-store"));
-        let bagpress = bagpress.clone().with_token(store.join("token"));
-        let mut broker = bagpress.command("broker");
-        broker.arg("--store").arg(&store).args(["--listen", "127.0.0.1:-1"]);
-        let mut broker = broker.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-        let said = broker.stderr.take().context("read what the broker says")?;
-        let own = bagpress.clone();
-        let mut cluster =
-            Self { bagpress: own, url: String::new(), workers: Vec::new(), broker, store };
-        let mut lines = BufReader::new(said).lines();
-        // `broker: nats://… (store …)`; the end of the lines is the end of the broker.
-        let url = lines.find_map(|line| {
-            line.ok()?.strip_prefix("broker: ")?.split(' ').next().map(str::to_owned)
-        });
-        cluster.url = url.context("the broker did not start")?;
-        // It must never write into a pipe that nobody reads.
-        std::thread::spawn(move || lines.count());
+        let log = folder.join(format!("{name}-broker.log"));
+        let server = Server::start(bagpress.clone(), store.clone(), log)?;
+        let mut cluster = Self { server, workers: Vec::new(), store };
+        let (bagpress, url) = (cluster.server.bagpress(), cluster.server.url());
         for number in 0..workers {
             let mut worker = bagpress.command("worker");
-            worker.args(["--slots", "1", "--server", &cluster.url]);
+            worker.args(["--slots", "1", "--server", &url]);
             worker.arg("--log").arg(folder.join(format!("{name}-worker-{number}.log")));
             cluster.workers.push(quietly(&mut worker).spawn().context("start a worker")?);
         }
         let mut warm_up = bagpress.command("run");
-        warm_up.args(["--codec", "noop", "--server", &cluster.url, "--quiet", "--json", "--runs"]);
+        warm_up.args(["--codec", "noop", "--server", &url, "--quiet", "--json", "--runs"]);
         warm_up.arg(folder).args(["--name", &format!("{name}-warm-up")]);
         warm_up.args(["--tasks", &WARM_UP_TASKS.to_string()]);
         run_bag(warm_up, &folder.join("stderr"), |_, _| ())?;
@@ -190,18 +175,16 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         for worker in &mut self.workers {
-            end(worker, Signal::KILL);
+            // One of them was killed already, which is what is measured.
+            worker.kill().ok();
+            worker.wait().ok();
         }
-        // It takes its server along.
-        end(&mut self.broker, Signal::TERM);
-        drop(fs::remove_dir_all(&self.store));
+        if let Err(error) = self.server.stop() {
+            message(&format!("note: {error:#}"));
+        }
+        // What stays goes with the temporary folder around it.
+        fs::remove_dir_all(&self.store).ok();
     }
-}
-
-fn end(child: &mut Child, signal: Signal) {
-    // It was not waited for, so its number is still its own, even if it has ended by itself.
-    machine::send(child.id(), signal);
-    drop(child.wait());
 }
 
 fn quietly(command: &mut Command) -> &mut Command {

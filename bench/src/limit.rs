@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::cli::{BagArgs, Kind, LimitArgs};
 use crate::machine::{Machine, cores, ms};
-use crate::show;
+use crate::output::show;
 use crate::spread::Spread;
 use crate::table::{row, table};
 

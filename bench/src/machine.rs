@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
-/// How busy a machine of how many cores was: a number that was measured beside other work says so.
+/// How busy a machine of how many cores was: a number that was measured during other work says so.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Machine {
     pub(crate) cores: usize,
@@ -35,9 +35,24 @@ pub(crate) fn peak_rss_bytes(pid: u32) -> Option<u64> {
 
 /// The processes that a process has started.
 pub(crate) fn children(of: u32) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|&pid| parent(pid) == Some(of)).collect()
+    processes().filter(|&pid| parent(pid) == Some(of)).collect()
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Other processes with a text in their command line, each with that line.
+pub(crate) fn mentioning(text: &str) -> Vec<String> {
+    let others = processes().filter(|&pid| pid != std::process::id());
+    others
+        .filter_map(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            line.contains(text).then(|| format!("process {pid}: {}", line.trim()))
+        })
+        .collect()
 }
 
 fn parent(pid: u32) -> Option<u32> {

@@ -11,20 +11,20 @@ mod kill;
 mod limit;
 mod machine;
 mod noop;
+mod output;
 mod overhead;
 mod program;
 mod quiet;
 mod raw;
+mod retry;
+mod server;
 mod spread;
 mod table;
 
-use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::Result;
 use bagpress_producer::message;
 use clap::Parser;
-use serde::Serialize;
 
 fn main() -> ExitCode {
     if cfg!(debug_assertions) {
@@ -43,22 +43,5 @@ fn main() -> ExitCode {
             message(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Prints what was measured, for scripts or for people.
-fn show(json: bool, measured: &impl Serialize, text: &str) -> Result<()> {
-    if json {
-        print(&format!("{}\n", serde_json::to_string_pretty(measured)?))
-    } else {
-        print(text)
-    }
-}
-
-/// Data goes to stdout; a reader that left is no error.
-fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
     }
 }

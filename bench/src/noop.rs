@@ -12,9 +12,9 @@ use serde::Serialize;
 use crate::cli::NoopArgs;
 use crate::limit::temporary;
 use crate::machine::{self, Machine, ms};
+use crate::output::show;
 use crate::program::{Bagpress, run_bag};
 use crate::raw::Raw;
-use crate::show;
 use crate::spread::Spread;
 use crate::table::{row, table};
 

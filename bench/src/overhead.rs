@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use crate::cli::{Kind, OverheadArgs};
 use crate::limit::{Measured, temporary};
 use crate::machine::{Machine, ms};
+use crate::output::show;
 use crate::program::{Bagpress, Ran, bag_arguments, run, run_bag};
 use crate::raw::Raw;
-use crate::show;
 use crate::spread::Spread;
 use crate::table::{row, table};
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,15 @@ use anyhow::{Context, Result, bail, ensure};
 use bagpress_broker::server::Guard;
 use bagpress_codec::DataKind;
 use bagpress_producer::Summary;
+use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 
 use crate::cli::BagArgs;
+use crate::machine;
+use crate::retry::Retry;
+
+/// A process obeys SIGTERM within this, or is called a leftover.
+const END: Retry = Retry { every: Duration::from_millis(10), within: Duration::from_secs(30) };
 
 /// The `bagpress` program.
 #[derive(Debug, Clone)]
@@ -33,7 +39,7 @@ pub(crate) struct Ran<T> {
 }
 
 impl Bagpress {
-    /// Takes the one that was named, or the one beside this program.
+    /// Takes the one that was named, or the one next to this program.
     pub(crate) fn find(named: Option<&Path>) -> Result<Self> {
         let path = match named {
             Some(path) => path.to_owned(),
@@ -55,8 +61,7 @@ impl Bagpress {
         Self { token: Some(file), ..self }
     }
 
-    /// One of its verbs. What somebody exported for other runs is not for this one, but the server
-    /// program is.
+    /// One of its verbs. Of exported variables only that of the server program counts.
     pub(crate) fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.path);
         command.arg(verb);
@@ -127,7 +132,7 @@ pub(crate) fn run_bag<W: Send>(
     Ok((ran, watched))
 }
 
-/// Runs a program, and beside it `watch`, which gets its process id and hears of its end.
+/// Runs a program and, on another thread, `watch`, which gets its process id and hears of its end.
 fn run_watched<T: DeserializeOwned, W: Send>(
     mut command: Command,
     log: &Path,
@@ -155,4 +160,17 @@ fn run_watched<T: DeserializeOwned, W: Send>(
     let printed = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("read what {} printed", name.display()))?;
     Ok((Ran { printed, wall }, watched))
+}
+
+/// Ends a process by SIGTERM; kills it, and says so, if it does not obey.
+pub(crate) fn end(mut child: Child, what: &str) -> Result<Option<String>> {
+    // It was not waited for, so its number is still its own, even if it has ended by itself.
+    machine::send(child.id(), Signal::TERM);
+    let ended = END.until(|| Ok(child.try_wait()?), Option::is_some)?;
+    if ended.is_some() {
+        return Ok(None);
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(Some(format!("{what}, process {}, did not end within {:?}", child.id(), END.within)))
 }

@@ -17,6 +17,36 @@ async fn every_verb_has_examples() {
     }
 }
 
+/// The options that a help text has a line of.
+fn options(help: &str) -> Vec<String> {
+    let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let words = lines.map(|line| line.split_whitespace().find(|word| word.starts_with("--")));
+    words.flatten().map(|word| word.trim_end_matches(',').to_owned()).collect()
+}
+
+#[tokio::test]
+async fn short_help_has_at_most_a_dozen_options_and_long_help_has_all() {
+    let place = Place::new().await;
+    let help = async |words: &str| options(&place.run(words).await.with_code(0).stdout);
+    for verb in ["run", "submit", "gather", "status", "cancel", "rm", "verify", "worker", "broker"]
+    {
+        let short = help(&format!("{verb} -h")).await;
+        let long = help(&format!("{verb} --help")).await;
+        assert!((4..=12).contains(&short.len()), "{verb}: {short:?}");
+        assert!(short.len() + 8 <= long.len(), "{verb}: {long:?}");
+        assert!(short.iter().all(|option| long.contains(option)), "{verb}: {short:?} {long:?}");
+    }
+    let long = help("run --help").await;
+    assert!(long.len() > 40, "{long:?}");
+    for group in [
+        ["--out", "--codec", "--tasks", "--workers"],
+        ["--attempts", "--stats", "--trust-folder", "--checksum"],
+        ["--max-fails", "--token-file", "--connect-timeout", "--durability"],
+    ] {
+        assert!(group.iter().all(|flag| long.contains(&(*flag).to_owned())), "{group:?} {long:?}");
+    }
+}
+
 #[tokio::test]
 async fn help_says_what_exit_codes_mean() {
     let place = Place::new().await;

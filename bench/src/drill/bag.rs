@@ -50,7 +50,7 @@ impl Bag {
         let mut command = bagpress.guarded("run");
         command.args(["--name", &shape.name(), "--runs"]).arg(&self.runs);
         command.args(["--codec", &shape.codec.to_string(), "--results", shape.results.as_str()]);
-        command.args(["--delivery", shape.delivery.name()]);
+        command.args(["--delivery", shape.delivery.as_str()]);
         command.args(["--transfer", if shape.wire { "wire" } else { "auto" }, "--stats", "never"]);
         // Workers are killed all the time: that must not make a task a poisoned one.
         command.args(["--attempts", "1000"]);
@@ -70,6 +70,11 @@ impl Bag {
             }
         }
         command
+    }
+
+    /// The ledger of the run.
+    pub(super) fn ledger(&self) -> PathBuf {
+        self.run.join("manifest.jsonl")
     }
 
     /// The folder below which outputs become files.

@@ -1,84 +1,14 @@
-//! Looks at a bag from outside: the ledger's lines, and each output decompressed against its input.
+//! Looks at a bag from outside: each task of its ledger, and each output decompressed against its input.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use bagpress_codec::Digest;
-use serde_json::Value;
 
 use super::bag::Bag;
+use super::ledger::{LedgerLines, object_of};
 use super::nats::{At, Nats};
-
-/// Ends a line: `,"crc":"` + 8 hexadecimal digits + `"}`.
-const CRC_BYTES: usize = 8 + 8 + 2;
-
-/// A bag's ledger, read by our own rules.
-#[derive(Debug, Default)]
-pub(super) struct LedgerLines {
-    /// Outcomes by task and round, in the order of their lines.
-    pub(super) outcomes: BTreeMap<(u32, u32), Vec<Value>>,
-    /// The highest round of each task.
-    rounds: BTreeMap<u32, u32>,
-    /// Lines that are nothing.
-    pub(super) bad: u32,
-}
-
-impl LedgerLines {
-    pub(super) fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        let mut lines = Self::default();
-        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            if lines.take(line).is_none() {
-                lines.bad += 1;
-            }
-        }
-        Ok(lines)
-    }
-
-    fn take(&mut self, line: &[u8]) -> Option<()> {
-        let (body, end) = line.split_at(line.len().checked_sub(CRC_BYTES)?);
-        if end != format!(",\"crc\":\"{:08x}\"}}", crc32fast::hash(body)).as_bytes() {
-            return None;
-        }
-        let line: Value = serde_json::from_slice(line).ok()?;
-        let number = |of: &Value, key: &str| u32::try_from(of[key].as_u64()?).ok();
-        let (outcome, begun) = (&line["outcome"], &line["begun"]);
-        let of = if outcome.is_object() { outcome } else { begun };
-        let (index, round) = (number(of, "index")?, number(of, "round")?);
-        let highest = self.rounds.entry(index).or_default();
-        *highest = round.max(*highest);
-        if outcome.is_object() {
-            self.outcomes.entry((index, round)).or_default().push(outcome["outcome"].clone());
-        }
-        Some(())
-    }
-
-    /// The outcome of a task that counts.
-    pub(super) fn outcome(&self, index: u32) -> Option<&Value> {
-        let round = self.rounds.get(&index).copied().unwrap_or(0);
-        self.outcomes.get(&(index, round))?.first()
-    }
-
-    /// Tasks that are done, in order.
-    pub(super) fn done(&self) -> Vec<u32> {
-        let indices: BTreeSet<_> = self.outcomes.keys().map(|(index, _)| *index).collect();
-        let done = |index: &u32| self.outcome(*index).is_some_and(|o| o.get("done").is_some());
-        indices.into_iter().filter(done).collect()
-    }
-
-    /// Outcomes that were counted more than once.
-    fn doubled(&self) -> u64 {
-        self.outcomes.values().map(|lines| lines.len() as u64 - 1).sum()
-    }
-}
-
-/// The bucket and the name of a task's object.
-pub(super) fn object_of(outcome: &Value) -> Option<(&str, &str)> {
-    let object = &outcome["done"]["place"]["object"];
-    Some((object["bucket"].as_str()?, object["object"].as_str()?))
-}
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -110,7 +40,7 @@ impl Checked {
 ///
 /// If the server does not answer now.
 pub(super) fn check(bag: &Bag, server: &At) -> Result<Checked> {
-    let lines = LedgerLines::read(&bag.run.join("manifest.jsonl"))?;
+    let lines = LedgerLines::read(&bag.ledger())?;
     let mut checked = Checked { doubled: lines.doubled(), ..Checked::default() };
     let mut nats = None;
     for index in 0..bag.shape.tasks() {
@@ -137,7 +67,9 @@ pub(super) fn check(bag: &Bag, server: &At) -> Result<Checked> {
             found.ok_or_else(|| format!("obj://{bucket}/{object} is not there"))
         };
         match output {
-            Err(why) => drop(checked.lost.insert(index, why)),
+            Err(why) => {
+                checked.lost.insert(index, why);
+            }
             // A flipped bit need not change what the bytes decompress to.
             Ok(output) if outcome["done"]["output_digest"] != Digest::of(&output).to_string() => {
                 checked.unreadable.insert(index, "not the bytes of the ledger".to_owned());
@@ -150,18 +82,4 @@ pub(super) fn check(bag: &Bag, server: &At) -> Result<Checked> {
         }
     }
     Ok(checked)
-}
-
-/// Files that should not be there: part files, and more files set aside than were damaged.
-pub(super) fn left_over(bag: &Bag, damaged: usize) -> Vec<String> {
-    let count = |folder: &str| {
-        let entries = fs::read_dir(bag.root().join(folder)).into_iter().flatten();
-        entries.flatten().map(|entry| entry.file_name().display().to_string()).collect::<Vec<_>>()
-    };
-    let mut left = count(".bagpress-part");
-    let set_aside = count(".bad");
-    if set_aside.len() > damaged {
-        left.extend(set_aside);
-    }
-    left
 }

@@ -1,49 +1,42 @@
-//! A broker and workers in processes of their own, each behind a proxy of its own.
+//! A broker and workers in processes of their own, each worker behind a proxy of its own.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use bagpress_broker::descriptor::DeliveryPath;
 use rustix::process::Signal;
 
 use super::nats::At;
-use super::plan::Delivery;
 use super::proxy::Proxy;
 use crate::machine;
-use crate::program::Bagpress;
+use crate::program::{Bagpress, end};
+use crate::server::Server;
 
-const READY_WITHIN: Duration = Duration::from_mins(1);
-/// SIGTERM is obeyed so long before it is called a leftover.
-const END_WITHIN: Duration = Duration::from_secs(30);
-
-/// The store of the broker, in the folder of a drill.
-const STORE: &str = "store";
-
-/// The file with the token of a drill's broker.
-pub(super) fn token_in(folder: &Path) -> PathBuf {
-    folder.join(STORE).join("token")
-}
+/// A worker that ended by itself is started again after this.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// Everything that runs for all bags.
 #[derive(Debug)]
 pub(super) struct Cluster {
-    bagpress: Bagpress,
-    folder: PathBuf,
-    pub(super) port: u16,
-    broker: Option<Child>,
-    pub(super) workers: Vec<Worker>,
-    deliveries: Vec<Delivery>,
+    server: Server,
+    workers: Vec<Worker>,
     /// Processes that ended and that nobody had killed.
-    pub(super) surprises: Vec<String>,
+    surprises: Vec<String>,
 }
 
 /// A worker, started again when it has ended.
 #[derive(Debug)]
-pub(super) struct Worker {
+struct Worker {
+    number: usize,
+    /// The drill's folder, where it may read and write.
+    folder: PathBuf,
+    /// Which deliveries it serves.
+    serves: &'static str,
+    proxy: Proxy,
     child: Option<Child>,
-    pub(super) proxy: Proxy,
     /// Whether its end is ours.
     expected: bool,
     again_at: Option<Instant>,
@@ -56,96 +49,64 @@ impl Cluster {
         bagpress: Bagpress,
         folder: &Path,
         workers: usize,
-        deliveries: &[Delivery],
+        deliveries: &[DeliveryPath],
     ) -> Result<Self> {
-        fs::create_dir_all(folder.join("logs"))?;
-        let mut cluster = Self {
-            bagpress,
-            folder: folder.to_owned(),
-            port: 0,
-            broker: None,
-            workers: Vec::new(),
-            deliveries: deliveries.to_vec(),
-            surprises: Vec::new(),
+        let logs = folder.join("logs");
+        fs::create_dir_all(&logs)?;
+        let server = Server::start(bagpress, folder.join("store"), logs.join("broker.log"))?;
+        let serves = match deliveries {
+            [one] => one.as_str(),
+            _ => "both",
         };
-        cluster.start_broker("127.0.0.1:-1")?;
-        cluster.port = cluster.wait_for_port()?;
-        for _ in 0..workers {
-            let proxy = Proxy::start(cluster.port)?;
+        let workers = (0..workers).map(|number| {
+            let (proxy, folder) = (Proxy::start(server.port())?, folder.to_owned());
             let (child, expected, again_at) = (None, false, Some(Instant::now()));
-            cluster.workers.push(Worker { child, proxy, expected, again_at, starts: 0 });
-        }
+            Ok(Worker { number, folder, serves, proxy, child, expected, again_at, starts: 0 })
+        });
+        let workers = workers.collect::<Result<_>>()?;
+        let mut cluster = Self { server, workers, surprises: Vec::new() };
         cluster.tend()?;
         Ok(cluster)
     }
 
+    /// The program, with the token of the broker.
+    pub(super) fn bagpress(&self) -> &Bagpress {
+        self.server.bagpress()
+    }
+
     /// Where it is looked at from outside.
     pub(super) fn at(&self) -> At {
-        At { port: self.port, token: token_in(&self.folder) }
+        At { port: self.server.port(), token: self.server.token() }
     }
 
-    fn log(&self, name: &str) -> Result<File> {
-        let path = self.folder.join("logs").join(name);
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        file.with_context(|| format!("open {}", path.display()))
+    /// How many workers there are to be.
+    pub(super) fn workers(&self) -> usize {
+        self.workers.len()
     }
 
-    fn start_broker(&mut self, listen: &str) -> Result<()> {
-        let mut command = self.bagpress.guarded("broker");
-        command.arg("--store").arg(self.folder.join(STORE)).args(["--listen", listen]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log("broker.log")?);
-        self.broker = Some(command.spawn().context("start the broker")?);
-        Ok(())
+    /// The way of a worker to the server.
+    pub(super) fn proxy(&self, worker: usize) -> &Proxy {
+        &self.workers[worker].proxy
     }
 
-    /// `broker: nats://127.0.0.1:PORT (store …)` says that it is ready.
-    fn wait_for_port(&mut self) -> Result<u16> {
-        let since = Instant::now();
-        let log = self.folder.join("logs/broker.log");
-        loop {
-            let text = fs::read_to_string(&log).unwrap_or_default();
-            let port = text.lines().find_map(|line| {
-                let url = line.strip_prefix("broker: ")?.split(' ').next()?;
-                url.rsplit(':').next()?.parse().ok()
-            });
-            if let Some(port) = port {
-                return Ok(port);
-            }
-            ensure!(since.elapsed() < READY_WITHIN, "the broker is not ready: {text}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+    /// Signals the server itself; false if none runs.
+    pub(super) fn signal_server(&self, signal: Signal) -> bool {
+        self.server.signal(signal)
     }
 
-    /// The process of the server itself.
-    pub(super) fn server(&self) -> Option<u32> {
-        let broker = self.broker.as_ref()?.id();
-        let is_server =
-            |pid: &u32| machine::called(*pid).is_some_and(|(_, verb)| verb != "__guard");
-        machine::children(broker).into_iter().find(is_server)
-    }
-
-    /// Kills server and broker. [`restart_server`](Self::restart_server) starts them again.
-    pub(super) fn kill_server(&mut self) -> Result<()> {
-        let Some(mut broker) = self.broker.take() else { return Ok(()) };
-        for server in machine::children(broker.id()) {
-            machine::send(server, Signal::KILL);
-        }
-        machine::send(broker.id(), Signal::KILL);
-        broker.wait().context("wait for the broker").map(drop)
+    /// Kills server and broker, until [`restart_server`](Self::restart_server); false if none runs.
+    pub(super) fn kill_server(&mut self) -> Result<bool> {
+        let is_running = self.server.is_running();
+        self.server.kill()?;
+        Ok(is_running)
     }
 
     pub(super) fn restart_server(&mut self) -> Result<()> {
-        if self.broker.is_none() {
-            self.start_broker(&format!("127.0.0.1:{}", self.port))?;
-        }
-        Ok(())
+        self.server.restart()
     }
 
-    pub(super) fn broker_runs(&self) -> bool {
-        self.broker.is_some()
-    }
-
-    pub(super) fn signal_worker(&mut self, number: usize, signal: Signal) -> bool {
+    /// Signals a worker; false if it is not running.
+    pub(super) fn signal_worker(&self, number: usize, signal: Signal) -> bool {
         let child = self.workers[number].child.as_ref();
         child.is_some_and(|child| machine::send(child.id(), signal))
     }
@@ -164,53 +125,14 @@ impl Cluster {
 
     /// Starts again what has ended: to be called often.
     pub(super) fn tend(&mut self) -> Result<()> {
-        if let Some(broker) = &mut self.broker
-            && let Some(status) = broker.try_wait()?
-        {
+        if let Some(status) = self.server.ended()? {
             self.surprises.push(format!("the broker ended ({status})"));
-            self.broker = None;
-            self.restart_server()?;
+            self.server.restart()?;
         }
-        for number in 0..self.workers.len() {
-            let worker = &mut self.workers[number];
-            if let Some(child) = &mut worker.child
-                && let Some(status) = child.try_wait()?
-            {
-                worker.child = None;
-                if !worker.expected {
-                    self.surprises.push(format!("worker {number} ended ({status})"));
-                    worker.again_at = Some(Instant::now() + Duration::from_millis(200));
-                }
-            }
-            let due = worker.again_at.is_some_and(|at| at <= Instant::now());
-            if worker.child.is_none() && due {
-                self.start_worker(number)?;
-            }
+        for worker in &mut self.workers {
+            self.surprises.extend(worker.tend(self.server.bagpress())?);
         }
         Ok(())
-    }
-
-    fn start_worker(&mut self, number: usize) -> Result<()> {
-        let mut command = self.bagpress.guarded("worker");
-        let worker = &self.workers[number];
-        let name = format!("worker-{number}.{}.log", worker.starts);
-        command.args(["--slots", "1", "--server", &worker.proxy.url(), "--allow"]);
-        command.arg(&self.folder).arg("--log").arg(self.folder.join("logs").join(name));
-        self.say_delivery(&mut command);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log("workers.log")?);
-        let child = command.spawn().context("start a worker")?;
-        let worker = &mut self.workers[number];
-        (worker.child, worker.expected, worker.again_at) = (Some(child), false, None);
-        worker.starts += 1;
-        Ok(())
-    }
-
-    fn say_delivery(&self, command: &mut Command) {
-        let way = match self.deliveries.as_slice() {
-            [one] => one.name(),
-            _ => "both",
-        };
-        command.args(["--delivery", way]);
     }
 
     /// Ends everything by SIGTERM; returns what did not obey.
@@ -222,41 +144,58 @@ impl Cluster {
             machine::send(worker.id(), Signal::TERM);
         }
         for worker in workers {
-            left.extend(ends(worker, "a worker")?);
+            left.extend(end(worker, "a worker")?);
         }
-        if let Some(broker) = self.broker.take() {
-            machine::send(broker.id(), Signal::TERM);
-            left.extend(ends(broker, "the broker")?);
-        }
+        left.extend(self.server.stop()?);
         Ok(left)
     }
-}
 
-/// Waits for a process that was asked to end; kills it, and says so, if it does not.
-fn ends(mut child: Child, what: &str) -> Result<Option<String>> {
-    let since = Instant::now();
-    while since.elapsed() < END_WITHIN {
-        if child.try_wait()?.is_some() {
-            return Ok(None);
-        }
-        std::thread::sleep(Duration::from_millis(10));
+    /// What has ended by itself until now.
+    pub(super) fn take_surprises(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.surprises)
     }
-    child.kill()?;
-    child.wait()?;
-    Ok(Some(format!("{what}, process {}, did not end within {END_WITHIN:?}", child.id())))
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for worker in &mut self.workers {
-            if let Some(mut child) = worker.child.take() {
-                child.kill().ok();
-                child.wait().ok();
+impl Worker {
+    /// Starts it if it has ended and its time has come; says so if its end is a surprise.
+    fn tend(&mut self, bagpress: &Bagpress) -> Result<Option<String>> {
+        let mut surprise = None;
+        if let Some(child) = &mut self.child
+            && let Some(status) = child.try_wait()?
+        {
+            self.child = None;
+            if !self.expected {
+                surprise = Some(format!("worker {} ended ({status})", self.number));
+                self.again_at = Some(Instant::now() + AGAIN_AFTER);
             }
         }
-        // It takes its server along, however it ends.
-        if let Err(error) = self.kill_server() {
-            bagpress_producer::message(&format!("note: {error:#}"));
+        if self.child.is_none() && self.again_at.is_some_and(|at| at <= Instant::now()) {
+            self.start(bagpress)?;
+        }
+        Ok(surprise)
+    }
+
+    fn start(&mut self, bagpress: &Bagpress) -> Result<()> {
+        let logs = self.folder.join("logs");
+        let log = logs.join(format!("worker-{}.{}.log", self.number, self.starts));
+        let stderr = OpenOptions::new().create(true).append(true).open(logs.join("workers.log"));
+        let mut command = bagpress.guarded("worker");
+        command.args(["--slots", "1", "--server", &self.proxy.url(), "--delivery", self.serves]);
+        command.arg("--allow").arg(&self.folder).arg("--log").arg(log);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr.context("open a log")?);
+        let child = command.spawn().context("start a worker")?;
+        (self.child, self.expected, self.again_at) = (Some(child), false, None);
+        self.starts += 1;
+        Ok(())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended already.
+            child.kill().ok();
+            child.wait().ok();
         }
     }
 }

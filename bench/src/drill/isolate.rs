@@ -7,8 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// The flag that tells the program that it has one.
-pub(crate) const FLAG: &str = "isolated";
+use crate::cli::ISOLATED;
 
 fn unshare() -> Command {
     let mut command = Command::new("unshare");
@@ -27,7 +26,7 @@ pub(super) fn isolate() -> Result<()> {
     }
     let program = std::env::current_exe().context("find this program")?;
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let error = unshare().arg(program).args(arguments).arg(format!("--{FLAG}")).exec();
+    let error = unshare().arg(program).args(arguments).arg(format!("--{ISOLATED}")).exec();
     Err(error).context("start in a mount namespace")
 }
 

@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use data_encoding::BASE64URL;
 use serde_json::{Value, json};
 
+use super::flip::flip_bit;
+
 /// Where the server is that is looked at, and the file with its token.
 #[derive(Debug, Clone)]
 pub(super) struct At {
@@ -199,7 +201,7 @@ impl Nats {
         let mut chunks = self.chunks(bucket, &token)?;
         // A chunk that is written anew comes last, so it must be the last one.
         let Some(Stored { sequence, mut payload }) = chunks.pop() else { return Ok(false) };
-        if !super::faults::flip_bit(&mut payload, bit) {
+        if !flip_bit(&mut payload, bit) {
             return Ok(false);
         }
         self.remove(bucket, sequence)?;
@@ -217,7 +219,8 @@ impl Nats {
 
     fn remove(&mut self, bucket: &str, sequence: u64) -> Result<()> {
         let what = format!("STREAM.MSG.DELETE.OBJ_{bucket}");
-        self.api(&what, &json!({ "seq": sequence, "no_erase": true })).map(drop)
+        self.api(&what, &json!({ "seq": sequence, "no_erase": true }))?;
+        Ok(())
     }
 
     fn api_publish(&mut self, subject: &str, payload: &[u8]) -> Result<()> {

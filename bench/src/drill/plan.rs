@@ -1,30 +1,10 @@
 //! What will go wrong, and to which bags: drawn from the seed alone, never from a clock.
 
-use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_codec::{Codec, DataKind, Digest};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
-
-/// How tasks reach the workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Delivery {
-    /// Durable, through JetStream
-    Jetstream,
-    /// By a literal core NATS queue group
-    QueueGroup,
-}
-
-impl Delivery {
-    /// As the command line says it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Jetstream => "jetstream",
-            Self::QueueGroup => "queue-group",
-        }
-    }
-}
 
 /// One thing that goes wrong. Targets count modulo what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -110,7 +90,7 @@ pub(super) enum Inputs {
 pub(super) struct Shape {
     pub(super) number: u32,
     pub(super) results: ResultPath,
-    pub(super) delivery: Delivery,
+    pub(super) delivery: DeliveryPath,
     pub(super) codec: Codec,
     /// Whether outputs of an objects bag are fetched into files.
     pub(super) fetched: bool,
@@ -174,7 +154,7 @@ impl Dice {
     }
 }
 
-/// The faults, for ever.
+/// The faults, without end.
 #[derive(Debug)]
 pub(super) struct Faults {
     dice: Dice,
@@ -225,16 +205,16 @@ impl Iterator for Faults {
     }
 }
 
-/// The bags, for ever.
+/// The bags, without end.
 #[derive(Debug)]
 pub(super) struct Bags {
     dice: Dice,
     number: u32,
-    deliveries: Vec<Delivery>,
+    deliveries: Vec<DeliveryPath>,
 }
 
 impl Bags {
-    pub(super) fn new(seed: u64, deliveries: &[Delivery]) -> Self {
+    pub(super) fn new(seed: u64, deliveries: &[DeliveryPath]) -> Self {
         Self { dice: Dice::new(seed, "bags"), number: 0, deliveries: deliveries.to_vec() }
     }
 }
@@ -279,7 +259,7 @@ mod tests {
 
     use super::*;
 
-    const BOTH: [Delivery; 2] = [Delivery::Jetstream, Delivery::QueueGroup];
+    const BOTH: [DeliveryPath; 2] = [DeliveryPath::Jetstream, DeliveryPath::QueueGroup];
 
     #[test]
     fn the_same_seed_gives_the_same_faults_and_bags() {
@@ -309,7 +289,7 @@ mod tests {
     fn a_hundred_faults_have_every_kind_and_four_bags_every_way() {
         let kinds: BTreeSet<_> = Faults::new(7).take(100).map(|step| step.fault.kind()).collect();
         assert_eq!(kinds.len(), 13, "{kinds:?}");
-        let ways = Bags::new(7, &BOTH).take(4).map(|b| (b.results.as_str(), b.delivery.name()));
+        let ways = Bags::new(7, &BOTH).take(4).map(|b| (b.results.as_str(), b.delivery.as_str()));
         assert_eq!(ways.collect::<BTreeSet<_>>().len(), 4);
     }
 }

@@ -1,10 +1,10 @@
-//! What a drill came to.
+//! The verdict on each bag, and on the drill.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::Add;
 use std::path::PathBuf;
 
-use anyhow::Result;
 use serde::Serialize;
 
 use super::check::Checked;
@@ -16,41 +16,34 @@ use crate::table::{row, table};
 #[derive(Debug, Default, Clone, Serialize)]
 pub(super) struct Tally {
     /// That happened.
-    pub(super) hit: BTreeMap<&'static str, u32>,
+    hit: BTreeMap<&'static str, u32>,
     /// That this machine does not allow.
-    pub(super) left_out: BTreeMap<&'static str, u32>,
+    left_out: BTreeMap<&'static str, u32>,
     /// That found nothing to hit.
-    pub(super) missed: BTreeMap<&'static str, u32>,
+    missed: BTreeMap<&'static str, u32>,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "each ends a fault, which may fail")]
 impl Tally {
-    pub(super) fn hit(&mut self, kind: &'static str) -> Result<()> {
+    pub(super) fn hit(&mut self, kind: &'static str) {
         *self.hit.entry(kind).or_default() += 1;
-        Ok(())
     }
 
-    pub(super) fn left_out(&mut self, kind: &'static str) -> Result<()> {
+    pub(super) fn left_out(&mut self, kind: &'static str) {
         *self.left_out.entry(kind).or_default() += 1;
-        Ok(())
     }
 
-    pub(super) fn missed(&mut self, kind: &'static str) -> Result<()> {
+    pub(super) fn missed(&mut self, kind: &'static str) {
         *self.missed.entry(kind).or_default() += 1;
-        Ok(())
     }
 
-    pub(super) fn faults(&self) -> u32 {
+    fn faults(&self) -> u32 {
         self.hit.values().sum()
     }
 }
 
-/// How one bag went.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct BagReport {
-    pub(super) bag: String,
-    pub(super) way: String,
-    pub(super) tasks: u32,
+/// What is counted of a bag, and summed up over all.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+pub(super) struct Counts {
     /// Tasks without their output, though nobody had damaged it, or after it was repaired.
     pub(super) lost: u64,
     pub(super) unreadable: u64,
@@ -65,10 +58,47 @@ pub(super) struct BagReport {
     pub(super) unnoticed: u64,
     /// `verify` blames what is good.
     pub(super) false_alarms: u64,
-    /// Gatherers that ended by themselves, before the bag was complete.
-    pub(super) gave_up: u32,
     /// No progress until we gave up.
     pub(super) stuck: u64,
+    /// Gatherers that ended by themselves, before the bag was complete.
+    pub(super) gave_up: u64,
+}
+
+impl Counts {
+    fn is_good(&self) -> bool {
+        let Self { lost, unreadable, failed, doubled, unnoticed, false_alarms, stuck, .. } = self;
+        lost + unreadable + failed + doubled + unnoticed + false_alarms + stuck == 0
+    }
+}
+
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            lost: self.lost + other.lost,
+            unreadable: self.unreadable + other.unreadable,
+            failed: self.failed + other.failed,
+            doubled: self.doubled + other.doubled,
+            duplicates: self.duplicates + other.duplicates,
+            damaged: self.damaged + other.damaged,
+            healed: self.healed + other.healed,
+            unnoticed: self.unnoticed + other.unnoticed,
+            false_alarms: self.false_alarms + other.false_alarms,
+            stuck: self.stuck + other.stuck,
+            gave_up: self.gave_up + other.gave_up,
+        }
+    }
+}
+
+/// How one bag went.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct BagReport {
+    pub(super) bag: String,
+    pub(super) way: String,
+    pub(super) tasks: u32,
+    #[serde(flatten)]
+    pub(super) counts: Counts,
     pub(super) longest_stall_ms: f64,
     pub(super) took_ms: f64,
     pub(super) left_over: Vec<String>,
@@ -79,7 +109,7 @@ pub(super) struct BagReport {
 
 impl BagReport {
     pub(super) fn of(shape: &Shape) -> Self {
-        let (results, delivery) = (shape.results, shape.delivery.name());
+        let (results, delivery) = (shape.results, shape.delivery.as_str());
         let way = format!("{results}, {delivery}, {}", shape.codec);
         Self { bag: shape.name(), way, tasks: shape.tasks(), ..Self::default() }
     }
@@ -88,12 +118,18 @@ impl BagReport {
         self.notes.push(note);
     }
 
+    /// `verify` ended with this code, and the bag is good.
+    pub(super) fn false_alarm(&mut self, code: Option<i32>) {
+        self.say(format!("verify says {code:?} of a bag that is good"));
+        self.counts.false_alarms += 1;
+    }
+
     /// Counts what was found of these tasks as lost, unreadable or failed.
     pub(super) fn count(&mut self, checked: &Checked, of: impl Fn(&u32) -> bool) {
         let counts = [
-            (&mut self.lost, &checked.lost),
-            (&mut self.unreadable, &checked.unreadable),
-            (&mut self.failed, &checked.failed),
+            (&mut self.counts.lost, &checked.lost),
+            (&mut self.counts.unreadable, &checked.unreadable),
+            (&mut self.counts.failed, &checked.failed),
         ];
         for (count, found) in counts {
             for (index, why) in found.iter().filter(|(index, _)| of(index)) {
@@ -104,16 +140,7 @@ impl BagReport {
     }
 
     pub(super) fn is_good(&self) -> bool {
-        let bad = [
-            self.lost,
-            self.unreadable,
-            self.failed,
-            self.doubled,
-            self.unnoticed,
-            self.false_alarms,
-            self.stuck,
-        ];
-        bad.iter().sum::<u64>() == 0 && self.left_over.is_empty()
+        self.counts.is_good() && self.left_over.is_empty()
     }
 }
 
@@ -128,17 +155,8 @@ pub(super) struct Verdict {
     pub(super) by_kind: Tally,
     pub(super) bags: usize,
     pub(super) tasks: u64,
-    pub(super) lost: u64,
-    pub(super) doubled: u64,
-    pub(super) unreadable: u64,
-    pub(super) failed: u64,
-    pub(super) duplicates: u64,
-    pub(super) damaged: u64,
-    pub(super) healed: u64,
-    pub(super) unnoticed: u64,
-    pub(super) false_alarms: u64,
-    pub(super) stuck: u64,
-    pub(super) gave_up: u32,
+    #[serde(flatten)]
+    pub(super) counts: Counts,
     pub(super) longest_stall_ms: f64,
     /// Processes, files and messages that nobody owns any more.
     pub(super) left_over: Vec<String>,
@@ -154,7 +172,6 @@ pub(super) struct Verdict {
 impl Verdict {
     /// Sums the bags up.
     pub(super) fn of(seed: u64, workers: usize, tally: &Tally, bags: Vec<BagReport>) -> Self {
-        let sum = |field: fn(&BagReport) -> u64| bags.iter().map(field).sum();
         let mut verdict = Self {
             seed,
             machine: Machine::now(),
@@ -163,18 +180,8 @@ impl Verdict {
             faults: tally.faults(),
             by_kind: tally.clone(),
             bags: bags.len(),
-            tasks: sum(|bag| u64::from(bag.tasks)),
-            lost: sum(|bag| bag.lost),
-            doubled: sum(|bag| bag.doubled),
-            unreadable: sum(|bag| bag.unreadable),
-            failed: sum(|bag| bag.failed),
-            duplicates: sum(|bag| bag.duplicates),
-            damaged: sum(|bag| bag.damaged),
-            healed: sum(|bag| bag.healed),
-            unnoticed: sum(|bag| bag.unnoticed),
-            false_alarms: sum(|bag| bag.false_alarms),
-            stuck: sum(|bag| bag.stuck),
-            gave_up: bags.iter().map(|bag| bag.gave_up).sum(),
+            tasks: bags.iter().map(|bag| u64::from(bag.tasks)).sum(),
+            counts: bags.iter().map(|bag| bag.counts).fold(Counts::default(), Add::add),
             longest_stall_ms: bags.iter().map(|bag| bag.longest_stall_ms).fold(0.0, f64::max),
             left_over: bags.iter().flat_map(|bag| bag.left_over.clone()).collect(),
             surprises: Vec::new(),
@@ -200,20 +207,25 @@ impl Verdict {
         for (kind, count) in &self.by_kind.missed {
             line(format!("missed: {count} × {kind}: there was nothing to hit"));
         }
-        let Self { seed, faults, bags, tasks, took_s, .. } = self;
+        let Self { seed, faults, bags, tasks, took_s, counts, .. } = self;
         line(format!("seed {seed}: {faults} faults, {bags} bags, {tasks} tasks in {took_s:.0} s"));
         line(format!(
             "lost {}, doubled {}, unreadable {}, failed {}, stuck {}; duplicates {}",
-            self.lost, self.doubled, self.unreadable, self.failed, self.stuck, self.duplicates
+            counts.lost,
+            counts.doubled,
+            counts.unreadable,
+            counts.failed,
+            counts.stuck,
+            counts.duplicates
         ));
         line(format!(
             "damaged outputs {}, given back by --repair {}, not seen by verify {}, false alarms {}",
-            self.damaged, self.healed, self.unnoticed, self.false_alarms
+            counts.damaged, counts.healed, counts.unnoticed, counts.false_alarms
         ));
         line(format!(
             "longest stall {:.1} s, gatherers that gave up {}",
             self.longest_stall_ms / 1e3,
-            self.gave_up
+            counts.gave_up
         ));
         for left in &self.left_over {
             line(format!("left over: {left}"));

@@ -8,9 +8,9 @@ use bagpress_producer::run::Request;
 use bagpress_producer::{Preview, message, preview};
 
 use crate::exit::SOME_FAILED;
-use crate::terminal::{self, print_json};
+use crate::terminal::{notes, print_json, unwritable};
 
-/// Says what a run of `request` would do: a line a file on stdout, counts on stderr; or all of it as JSON.
+/// Says what a run of `request` would do: one line per file on stdout, counts on stderr; or all of it as JSON.
 pub(crate) fn show(request: &Request, json: bool) -> Result<ExitCode> {
     let found = if json {
         preview(request, None)?
@@ -24,7 +24,7 @@ pub(crate) fn show(request: &Request, json: bool) -> Result<ExitCode> {
             // A reader that left has seen enough.
             Err(error) if is_broken_pipe(&error) => return Ok(ExitCode::SUCCESS),
             Err(error) if error.is::<std::io::Error>() => {
-                return Err(terminal::unwritable(&error));
+                return Err(unwritable(&error));
             }
             found => found?,
         }
@@ -38,9 +38,7 @@ pub(crate) fn show(request: &Request, json: bool) -> Result<ExitCode> {
 }
 
 fn say(found: &Preview) {
-    for note in &found.notes {
-        message(&format!("note: {note}"));
-    }
+    notes(&found.notes);
     let mut would = vec![format!("would compress {} files, {} bytes", found.files, found.bytes)];
     if found.folders > 0 {
         would.push(format!("would make {} folders without files", found.folders));

@@ -11,19 +11,20 @@ use bagpress_broker::{Broker, Role, limits};
 use bagpress_producer::remove::{How, Removed};
 use bagpress_producer::{RunFolder, cancel, message, remove, sweep};
 
-use crate::bag_cli::RmArgs;
-use crate::bag_cmd::{not_running, tell};
 use crate::broker_at::{Bag, address, reach, unless_denied};
-use crate::flags::idle_flag;
+use crate::cli::existing::RmArgs;
+use crate::idle::idle_flag;
 use crate::logging;
+use crate::terminal::tell;
 
 pub(crate) async fn rm(mut args: RmArgs) -> Result<ExitCode> {
     logging::start(None)?;
     let Some(text) = &args.bag else { return orphans(&args).await };
-    let bag = Bag::parse(text, &args.trust)?;
+    let bag = Bag::parse(text, &args.common.trust)?;
     if args.folder_only {
-        // One that is exported is for others.
-        (args.broker.server, args.broker.context) = (None, None);
+        // An exported one is for other commands.
+        let at = &mut args.common.reach.broker;
+        (at.server, at.context) = (None, None);
     }
     let how = How { force: args.force, outputs: args.outputs, dry_run: args.dry_run };
     let removed = match &bag {
@@ -35,22 +36,22 @@ pub(crate) async fn rm(mut args: RmArgs) -> Result<ExitCode> {
                     return Err(idle_flag(flag, "with a bag's id", why));
                 }
             }
-            let broker = reach(&args.broker, &args.patience, Some(&bag), Role::Producer).await?;
-            let broker = broker.map_or_else(|| Err(not_running(&bag)), Ok)?;
+            let broker = reach(&args.common.reach, Some(&bag), Role::Producer).await?;
+            let broker = broker.map_or_else(|| Err(bag.not_running()), Ok)?;
             broker.unless_denied(remove::from_broker(&broker, id, None, how)).await?
         }
         Bag::Folder(folder, specification) => {
-            let named = address(&args.broker)?.is_some();
+            let named = address(&args.common.reach.broker)?.is_some();
             let elsewhere = folder.server()?.is_some_and(|server| server != "local");
             if elsewhere && !named && !args.folder_only {
-                return Err(not_running(&bag));
+                return Err(bag.not_running());
             }
-            let broker = reach(&args.broker, &args.patience, Some(&bag), Role::Producer).await?;
+            let broker = reach(&args.common.reach, Some(&bag), Role::Producer).await?;
             let removing = remove_run(folder, &specification.bag, broker.clone(), named, how);
             unless_denied(broker.as_ref(), removing).await?
         }
     };
-    tell(args.json, &removed, &told(&removed))?;
+    tell(args.common.json, &removed, &told(&removed))?;
     for kept in &removed.kept {
         let verb = if how.dry_run { "would keep" } else { "kept" };
         message(&format!("{verb}: {kept}"));
@@ -73,7 +74,7 @@ async fn remove_run(
     {
         cancel::cancel(broker, bag).await?;
     }
-    // Who only looks at what force would remove takes nothing from whoever gathers it.
+    // A dry run of --force takes nothing from the gatherer.
     let lock = if how.dry_run && how.force {
         None
     } else {
@@ -84,7 +85,6 @@ async fn remove_run(
         Some(broker) => Some(remove::from_broker(&broker, bag, lock.as_ref(), how).await?),
         None => None,
     };
-    // Looking at files takes its time.
     let lock = lock.filter(|_| !how.dry_run);
     let removed = remove::folder(folder, lock, how).await?;
     Ok(match on_broker {
@@ -116,24 +116,24 @@ fn told(removed: &Removed) -> String {
 
 async fn orphans(args: &RmArgs) -> Result<ExitCode> {
     let mut swept = Vec::new();
-    match reach(&args.broker, &args.patience, None, Role::Producer).await? {
+    match reach(&args.common.reach, None, Role::Producer).await? {
         Some(broker) => {
             let sweeping = sweep::broker(&broker, args.older_than.into(), args.dry_run);
             swept.extend(broker.unless_denied(sweeping).await?);
         }
         None => message("note: run folders only; --server URL sweeps a server too"),
     }
-    let runs = sweep::runs(&args.runs, args.trust.trust(), args.dry_run);
+    let runs = sweep::runs(&args.runs, args.common.trust.trust(), args.dry_run);
     let sweep::Runs { swept: of_runs, skipped } = runs.await.context("sweep the run folders")?;
     swept.extend(of_runs);
     let verb = if args.dry_run { "would remove" } else { "removed" };
     let line = |s: &sweep::Swept| format!("{verb} {}: {}\n", words(&s.named()), words(&s.why));
     let text: String = swept.iter().map(line).collect();
-    tell(args.json, &swept, &text)?;
+    tell(args.common.json, &swept, &text)?;
     for skipped in skipped {
         message(&format!("skipped: {skipped}"));
     }
-    if swept.is_empty() && !args.json {
+    if swept.is_empty() && !args.common.json {
         message("nothing to sweep");
     }
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use bagpress_broker::Address;
 use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::Pool;
 use bagpress_broker::quote::{name, words};
@@ -13,78 +14,81 @@ use bagpress_producer::local::{self, Cluster};
 use bagpress_producer::{RunFolder, Specification, Verified, message};
 
 use crate::broker_at::address;
-use crate::cli::VerifyArgs;
+use crate::cli::existing::VerifyArgs;
 use crate::exit::SOME_FAILED;
-use crate::flags::idle_flag;
+use crate::idle::idle_flag;
 use crate::logging;
-use crate::terminal::{print, print_json};
+use crate::terminal::tell;
 
 pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     logging::start(None)?;
-    let folder = RunFolder::existing(&args.folder, args.trust.trust())?;
+    let folder = RunFolder::existing(&args.folder, args.common.trust.trust())?;
     let specification = Specification::read(&folder)?;
     let only_objects = specification.results == ResultPath::Objects && !specification.has_files();
     if args.nats_server.is_some() && !only_objects {
-        let beside = "where the outputs are files";
-        return Err(idle_flag("--nats-server", beside, "it is for objects in the run's own store"));
+        let when = "where the outputs are files";
+        return Err(idle_flag("--nats-server", when, "it is for objects in the run's own store"));
     }
     // Files are read where they are.
-    let named = if only_objects { address(&args.broker)? } else { None };
-    let mut at = named.map(|(address, _)| address);
-    let mut cluster = None;
-    if at.is_none() && only_objects && folder.store()?.is_dir() {
-        let options = local::Options {
-            program: find_program(args.nats_server.as_deref())?,
-            workers: 0,
-            durability: Durability::Default,
-            pool: Pool::default(),
-            allowed: Allowed::default(),
-        };
-        let (started, _) = Box::pin(Cluster::start(&folder, &options)).await?;
-        at = Some(started.address());
-        cluster = Some(started);
-    }
-    let verified = Box::pin(bagpress_producer::verify(
-        &folder,
-        at.as_ref(),
-        &args.patience.begin(),
-        args.inputs,
-    ))
-    .await;
-    if let Some(cluster) = cluster {
+    let (at, own) = if only_objects { server(&args, &folder).await? } else { (None, None) };
+    let patience = args.common.reach.begin();
+    let verifying = bagpress_producer::verify(&folder, at.as_ref(), &patience, args.inputs);
+    let verified = Box::pin(verifying).await;
+    if let Some(cluster) = own {
         cluster.stop(true).await;
     }
     let verified = verified?;
-    if args.json {
-        print_json(&verified)?;
-    } else {
-        print(&text(&verified, args.inputs))?;
+    tell(args.common.json, &verified, &text(&verified, args.inputs))?;
+    Ok(conclude(&verified, &folder))
+}
+
+/// The server that has the objects: the one that was named, or one that is started on the run's own store.
+async fn server(
+    args: &VerifyArgs,
+    folder: &RunFolder,
+) -> Result<(Option<Address>, Option<Cluster>)> {
+    if let Some((address, _)) = address(&args.common.reach.broker)? {
+        return Ok((Some(address), None));
     }
+    if !folder.store()?.is_dir() {
+        return Ok((None, None));
+    }
+    let options = local::Options {
+        program: find_program(args.nats_server.as_deref())?,
+        workers: 0,
+        durability: Durability::Default,
+        pool: Pool::default(),
+        allowed: Allowed::default(),
+    };
+    let (cluster, _) = Box::pin(Cluster::start(folder, &options)).await?;
+    Ok((Some(cluster.address()), Some(cluster)))
+}
+
+/// Says what to do about what was found, and gives the exit code.
+fn conclude(verified: &Verified, folder: &RunFolder) -> ExitCode {
     if verified.bad_lines > 0 {
         message(&format!("note: {} lines of the ledger cannot be used", verified.bad_lines));
     }
     if verified.is_good() {
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
     if !verified.not_compared.is_empty() {
         message(
             "note: of inputs that are not what they were nobody can say what their outputs should be",
         );
     }
+    let no_repair = verified.bad.is_empty() && verified.not_of_input.is_empty();
+    let again = match (no_repair && verified.missing == 0, verified.failed) {
+        (true, 0) => return ExitCode::from(SOME_FAILED),
+        // What failed is not bad: there is nothing to repair.
+        (true, _) => "--retry-failed",
+        (false, _) => "--repair",
+    };
     if !verified.not_of_input.is_empty() {
         message("hint: what was made of something else is made again once its output is removed");
-    } else if verified.bad.is_empty() && verified.missing == 0 && verified.failed == 0 {
-        return Ok(ExitCode::from(SOME_FAILED));
     }
-    let no_repair = verified.bad.is_empty() && verified.not_of_input.is_empty();
-    let again = if no_repair && verified.missing == 0 {
-        // What failed is not bad: there is nothing to repair.
-        "--retry-failed"
-    } else {
-        "--repair"
-    };
     message(&format!("hint: bagpress gather {} {again}", name(folder.path())));
-    Ok(ExitCode::from(SOME_FAILED))
+    ExitCode::from(SOME_FAILED)
 }
 
 /// What was found, a line for each output that is not good.

@@ -13,10 +13,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker_at::{Named, address};
-use crate::broker_cli::{ServesArg, WorkerArgs};
+use crate::cli::serve::{ServesArg, WorkerArgs};
 use crate::logging;
 
-/// Allowed paths as they are behind links: whoever follows none comes to them only so.
+/// Allowed paths with links resolved: a worker that follows no links reaches them only like this.
 fn without_links<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<PathBuf>> {
     paths
         .map(|path| {

@@ -10,37 +10,37 @@ use clap::Args;
 #[command(next_help_heading = "Which files")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct SelectArgs {
-    /// Leave out what matches, as a line of a .gitignore in each INPUT: '*.tmp', '/build/', '!keep.tmp';
-    /// may be given more than once
+    /// Leave out files that match a .gitignore pattern relative to each INPUT: '*.tmp', '/build/', '!keep.tmp'; may
+    /// be given more than once
     #[arg(long, value_name = "GLOB", conflicts_with = "tasks")]
     pub(crate) exclude: Vec<String>,
 
-    /// Take the files that FILE names, a path a line; - is stdin. They keep their path below --out;
-    /// a folder in the list is made, not walked
+    /// Compress the files listed in FILE, one path per line; - is stdin. They keep their path below --out; a folder in
+    /// the list is created, not walked
     #[arg(long, value_name = "FILE", conflicts_with_all = ["inputs", "tasks"])]
     pub(crate) files_from: Option<PathBuf>,
 
-    /// A zero byte ends each path of the list, as `find -print0` writes them
+    /// Paths in the list end with a zero byte, as `find -print0` writes them
     #[arg(long, short = '0', requires = "files_from", conflicts_with = "inputs")]
     pub(crate) null: bool,
 
-    /// Leave out files that are compressed already, by what they begin with
+    /// Leave out files that are already compressed, judged by their first bytes
     #[arg(long, conflicts_with = "tasks")]
     pub(crate) skip_compressed: bool,
 
-    /// Skip files whose output is up to date, by time and size; replace outputs whose file changed
+    /// Skip files whose output is up to date, by time and size; replace outdated outputs
     #[arg(long, requires = "out", conflicts_with_all = ["overwrite", "tasks"])]
     pub(crate) update: bool,
 
-    /// Find out what is up to date by decompressing it
+    /// Decide what is up to date by decompressing it
     #[arg(long, requires = "update")]
     pub(crate) checksum: bool,
 
-    /// Replace outputs that are there
+    /// Replace existing outputs
     #[arg(long, requires = "out", conflicts_with = "tasks")]
     pub(crate) overwrite: bool,
 
-    /// Only say what would be done, a line a file; nothing is started or written
+    /// Print what would be done, one line per file; start and write nothing
     #[arg(long, conflicts_with = "tasks")]
     pub(crate) dry_run: bool,
 }

@@ -10,15 +10,16 @@ use bagpress_broker::{Broker, Role, Sizes, machine};
 use bagpress_producer::local::follow_up;
 use bagpress_producer::{Usage, message};
 
+use super::auth::auth;
 use crate::broker_at::{Named, address};
-use crate::broker_cli::{BrokerArgs, NoAuth};
+use crate::cli::serve::{BrokerArgs, NoAuth};
+use crate::logging;
 use crate::terminal::Signals;
-use crate::{auth_cmd, logging};
 
 pub(crate) async fn broker(args: BrokerArgs) -> Result<ExitCode> {
     logging::start(None)?;
     if let Some(folder) = &args.auth {
-        return auth_cmd::auth(folder, &args.account);
+        return auth(folder, &args.account);
     }
     if args.init {
         let (address, from) = address(&args.broker)?.context_missing()?;
@@ -34,10 +35,10 @@ pub(crate) async fn broker(args: BrokerArgs) -> Result<ExitCode> {
     let (public, kept) = (!is_loopback(&args.listen), args.keep_token.is_some());
     let mut signals = Signals::listen()?;
     let mut server = Server::start(server::Options {
-        program: find_program(args.nats_server.as_deref())?,
+        program: find_program(args.own.nats_server.as_deref())?,
         store: args.store,
         listen: args.listen,
-        durability: args.durability.into(),
+        durability: args.own.durability.into(),
         access,
         guard: Guard::of_this_program().context("find this program")?,
     })

@@ -1,37 +1,32 @@
-//! `bagpress status` and `cancel`.
+//! `bagpress status`.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bagpress_broker::quote::name;
 use bagpress_broker::{Broker, Role, limits, quote};
-use bagpress_producer::{RunFolder, Usage, cancel, message, status, task_status};
-use serde::Serialize;
+use bagpress_producer::{RunFolder, message, status, task_status};
 
-use crate::bag_cli::{CancelArgs, StatusArgs};
 use crate::broker_at::{Bag, Named, address, reach, unless_denied};
+use crate::cli::existing::StatusArgs;
 use crate::logging;
-use crate::terminal::{Signals, clear, print, print_json};
-
-/// Tells a script or a person, whoever is asked for.
-pub(crate) fn tell<T: Serialize>(json: bool, value: &T, text: &str) -> Result<()> {
-    if json { print_json(value) } else { print(text) }
-}
+use crate::terminal::{Signals, clear, print, print_json, tell};
 
 pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
     logging::start(None)?;
-    let bag = args.bag.as_deref().map(|bag| Bag::parse(bag, &args.trust)).transpose()?;
+    let bag = args.bag.as_deref().map(|bag| Bag::parse(bag, &args.common.trust)).transpose()?;
     if let (Some(Bag::Folder(folder, _)), true) = (&bag, args.failed) {
         // The ledger has all of it.
         return failed(&args, &task_status::failed_in_folder(folder)?);
     }
     // Looking takes no more than an observer's rights.
-    let broker = reach(&args.broker, &args.patience, bag.as_ref(), Role::Observer).await?;
+    let broker = reach(&args.common.reach, bag.as_ref(), Role::Observer).await?;
     if broker.is_none() {
         match &bag {
             Some(Bag::Folder(folder, _)) => say_where(folder)?,
-            Some(Bag::Id(_)) | None => drop(address(&args.broker)?.context_missing()?),
+            Some(Bag::Id(_)) | None => {
+                address(&args.common.reach.broker)?.context_missing()?;
+            }
         }
     }
     let broker = broker.as_ref();
@@ -41,7 +36,7 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
 async fn show(args: &StatusArgs, bag: Option<&Bag>, broker: Option<&Broker>) -> Result<ExitCode> {
     if let (Some(bag), Some(task)) = (bag, args.task) {
         let task = task_status::of_task(bag.folder(), broker, bag.id(), task).await?;
-        tell(args.json, &task, &task.to_string())?;
+        tell(args.common.json, &task, &task.to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
     if let (Some(Bag::Id(id)), Some(broker), true) = (bag, broker, args.failed) {
@@ -53,7 +48,7 @@ async fn show(args: &StatusArgs, bag: Option<&Bag>, broker: Option<&Broker>) -> 
 /// Prints failed tasks, each with its attempts.
 fn failed(args: &StatusArgs, failed: &[task_status::Task]) -> Result<ExitCode> {
     let text: String = failed.iter().map(ToString::to_string).collect();
-    tell(args.json, &failed, &text)?;
+    tell(args.common.json, &failed, &text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -80,7 +75,7 @@ async fn watch(args: &StatusArgs, bag: Option<&Bag>, broker: Option<&Broker>) ->
             }
             (_, None) => return Ok(ExitCode::SUCCESS),
         };
-        if !args.json {
+        if !args.common.json {
             if args.watch && std::io::stdout().is_terminal() {
                 clear()?;
             }
@@ -115,56 +110,4 @@ async fn of_folder(folder: &RunFolder, broker: Option<&Broker>) -> Result<status
 fn shown(bag: &status::Bag) -> Result<(String, serde_json::Value, bool)> {
     let over = matches!(bag.state.as_str(), "finished" | "cancelled" | "stopped");
     Ok((bag.to_string(), serde_json::to_value(bag)?, over))
-}
-
-pub(crate) async fn cancel(args: CancelArgs) -> Result<ExitCode> {
-    logging::start(None)?;
-    let bag = Bag::parse(&args.bag, &args.trust)?;
-    let broker = reach(&args.broker, &args.patience, Some(&bag), Role::Producer).await?;
-    let broker = broker.map_or_else(|| Err(not_running(&bag)), Ok)?;
-    let cancelled = broker.unless_denied(cancel::cancel(&broker, bag.id())).await?;
-    let text = if cancelled.cancelled {
-        format!(
-            "cancelled: {} of {} tasks were done, {} failed\n",
-            cancelled.done, cancelled.tasks, cancelled.failed
-        )
-    } else {
-        format!("{} was over before, nothing is cancelled\n", cancelled.bag)
-    };
-    tell(args.json, &cancelled, &text)?;
-    if cancelled.cancelled {
-        let folder = bag.folder().map(|folder| name(folder.path()));
-        let folder = folder.unwrap_or_else(|| "RUN_FOLDER".to_owned());
-        message(&format!(
-            "next: bagpress gather {folder} --resume, or bagpress rm {}",
-            name(&args.bag)
-        ));
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(crate) fn not_running(bag: &Bag) -> anyhow::Error {
-    match bag {
-        Bag::Folder(folder, _) => {
-            let path = name(folder.path());
-            let server = match folder.server() {
-                Ok(server) => server,
-                Err(error) => return error,
-            };
-            match server.filter(|server| server != "local") {
-                Some(server) => Usage::error(
-                    format!("{path} was run on {server}, which was not named"),
-                    format!("give --server {server}, or --context NAME"),
-                ),
-                None => Usage::error(
-                    format!("{path} does not run now"),
-                    format!("nothing is to be stopped; `bagpress rm {path}` removes it"),
-                ),
-            }
-        }
-        Bag::Id(_) => Usage::error(
-            "no server was named",
-            "give --server URL, --context NAME or BAGPRESS_SERVER",
-        ),
-    }
 }

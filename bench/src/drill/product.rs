@@ -1,0 +1,67 @@
+//! The verbs of the program under test, as a lane calls them.
+
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::bag::Bag;
+use super::remains::LOOK;
+use crate::program::Bagpress;
+
+/// The program, and the server that is named to it.
+#[derive(Debug)]
+pub(super) struct Product {
+    pub(super) bagpress: Bagpress,
+    pub(super) url: String,
+    /// Folder of logs, one for each bag.
+    pub(super) logs: PathBuf,
+}
+
+impl Product {
+    fn spawn(&self, mut command: Command, bag: &Bag) -> Result<Child> {
+        let log = self.logs.join(format!("{}.log", bag.shape.name()));
+        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        command.args(["--server", &self.url]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.spawn().context("start the program")
+    }
+
+    /// Begins a bag, or continues it with `more` flags.
+    pub(super) fn gather(&self, bag: &Bag, more: &[&str]) -> Result<Child> {
+        let mut command = if bag.run.join("bag.json").is_file() {
+            let mut command = self.bagpress.guarded("gather");
+            command.arg(&bag.run).args(more);
+            command
+        } else {
+            bag.command(&self.bagpress)
+        };
+        command.args(["--quiet", "--stall-timeout", "1h"]);
+        self.spawn(command, bag)
+    }
+
+    /// The exit code of `verify`; asked again while it blames the broker, or a bag that is good.
+    pub(super) fn verify(&self, bag: &Bag, good: bool) -> Result<Option<i32>> {
+        let verify = || {
+            let mut command = self.bagpress.guarded("verify");
+            command.arg(&bag.run);
+            Ok(self.spawn(command, bag)?.wait()?.code())
+        };
+        LOOK.until(verify, |code| match code {
+            Some(code) => *code == 0 || !good && *code < 2,
+            None => false,
+        })
+    }
+
+    /// Removes a bag and its outputs, again until its run folder is gone.
+    pub(super) fn remove(&self, bag: &Bag) -> Result<()> {
+        LOOK.run(|| {
+            let mut command = self.bagpress.guarded("rm");
+            command.arg(&bag.run).arg("--outputs");
+            self.spawn(command, bag)?.wait()?;
+            ensure!(!bag.run.exists(), "`rm {}` fails all the time", bag.run.display());
+            Ok(())
+        })
+    }
+}

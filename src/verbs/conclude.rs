@@ -1,0 +1,53 @@
+//! The end of a bag: its summary is written and printed, and what it needs no longer is removed.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::quote::name;
+use bagpress_broker::server::remove_store;
+use bagpress_producer::gather::Gathered;
+use bagpress_producer::{Cancelled, RunFolder, Summary, message, write_failed};
+
+use crate::cli::common::FollowArgs;
+use crate::exit::SOME_FAILED;
+use crate::terminal::{print, print_json};
+
+/// Sums up what was gathered.
+///
+/// # Errors
+///
+/// What ended the gathering before the bag was complete; what the disk says of the summary.
+pub(super) async fn conclude(
+    folder: &RunFolder,
+    gathered: Result<Gathered>,
+    args: &FollowArgs,
+) -> Result<ExitCode> {
+    let gathered = match gathered {
+        Ok(gathered) => gathered,
+        Err(error) => {
+            let resume = if error.is::<Cancelled>() { " --resume" } else { "" };
+            let folder = name(folder.path());
+            message(&format!("note: `bagpress gather {folder}{resume}` goes on"));
+            return Err(error);
+        }
+    };
+    let summary = Summary::of(&gathered, folder);
+    write_failed(folder, &gathered.plan)?;
+    summary.write(folder)?;
+    if gathered.plan.specification.results == ResultPath::Staged {
+        remove_store(&folder.store()?).await?;
+    }
+    let (failed, tasks) = (summary.failed, summary.tasks);
+    if args.json {
+        print_json(&summary.all_failures(&gathered))?;
+    } else {
+        print(&summary.text())?;
+    }
+    if failed > 0 {
+        message(&format!("error: {failed} of {tasks} tasks failed"));
+        message(&format!("hint: bagpress gather {} --retry-failed", name(folder.path())));
+        return Ok(ExitCode::from(SOME_FAILED));
+    }
+    Ok(ExitCode::SUCCESS)
+}

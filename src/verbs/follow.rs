@@ -1,0 +1,173 @@
+//! Follows a bag to its end, on the named broker or on a cluster of its own, until a signal ends it.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use bagpress_broker::{Address, Patience, Role};
+use bagpress_producer::gather::{Gathered, Options};
+use bagpress_producer::local::{self, Cluster};
+use bagpress_producer::open_plan;
+use bagpress_producer::{GatherLock, RunFolder, Specification, message, wait_for_streams};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::conclude::conclude;
+use crate::broker_at::At;
+use crate::cli::broker::{LocalArgs, ReachArgs};
+use crate::cli::common::FollowArgs;
+use crate::terminal::{Signals, notes};
+
+/// A bag that is to be followed, and how.
+pub(super) struct Following<'a> {
+    pub(super) folder: RunFolder,
+    pub(super) lock: GatherLock,
+    pub(super) specification: Specification,
+    pub(super) at: At,
+    pub(super) begin: Begin,
+    pub(super) follow: &'a FollowArgs,
+    pub(super) reach: &'a ReachArgs,
+    pub(super) local: &'a LocalArgs,
+}
+
+/// With which tasks it begins.
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(super) struct Begin {
+    pub(super) retry_failed: bool,
+    pub(super) repair: bool,
+    pub(super) resume: bool,
+    pub(super) fresh: bool,
+    /// Said behind the line that names the broker, which is always the first.
+    pub(super) notes: Vec<String>,
+}
+
+/// Gathers a bag, prints its summary, and returns the exit code.
+///
+/// # Errors
+///
+/// What ended the gathering before the bag was complete: [`Signalled`](crate::exit::Signalled) among others.
+pub(super) async fn follow(bag: Following<'_>, signals: &mut Signals) -> Result<ExitCode> {
+    let Following { folder, lock, specification, at, begin, follow, reach, local } = bag;
+    let lock = Arc::new(lock);
+    let Place { address, mut cluster, ended } =
+        Place::find(at, &folder, &specification, local).await?;
+    notes(&begin.notes);
+    let stop = CancellationToken::new();
+    let patience = reach.begin();
+    let options = Options {
+        stall_timeout: follow.stall_timeout.into(),
+        deadline: follow.deadline.map(Into::into),
+        max_fails: follow.max_fails,
+        retry_failed: begin.retry_failed,
+        repair: begin.repair,
+        resume: begin.resume,
+        fresh: begin.fresh,
+        progress: !follow.quiet,
+        ended,
+        stop: stop.clone(),
+    };
+    let gathering = tokio::spawn({
+        let (folder, lock) = (folder.clone(), lock.clone());
+        async move {
+            let of = (&folder, &*lock);
+            Box::pin(connect_and_gather(&address, &patience, of, specification, options)).await
+        }
+    });
+    let gathered = supervise(gathering, cluster.as_mut(), signals, &stop).await;
+    if let Some(cluster) = cluster {
+        cluster.stop(gathered.is_ok()).await;
+    }
+    let concluded = conclude(&folder, gathered, follow).await;
+    drop(lock); // only now the folder is whole
+    concluded
+}
+
+/// Where the bag runs.
+struct Place {
+    address: Address,
+    /// Its own, if no broker was named.
+    cluster: Option<Cluster>,
+    /// Process ids of its workers that have ended.
+    ended: mpsc::Receiver<u32>,
+}
+
+impl Place {
+    /// Takes the broker that was named, or starts a cluster; says which, and notes it in the run folder.
+    async fn find(
+        at: At,
+        folder: &RunFolder,
+        specification: &Specification,
+        local: &LocalArgs,
+    ) -> Result<Self> {
+        let program = match at {
+            At::Named(address, from) => {
+                message(&format!("broker: {} (from {from})", address.url()));
+                folder.note_server(Some(address.url()))?;
+                return Ok(Self { address, cluster: None, ended: mpsc::channel(1).1 });
+            }
+            At::Own(program) => program,
+        };
+        message("broker: local");
+        folder.note_server(None)?;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let options = local::Options {
+            program,
+            workers: local.workers.unwrap_or(cores),
+            durability: local.own.durability.into(),
+            pool: specification.pool.clone(),
+            allowed: specification.allowed(folder),
+        };
+        let (cluster, ended) = Box::pin(Cluster::start(folder, &options)).await?;
+        Ok(Self { address: cluster.address(), cluster: Some(cluster), ended })
+    }
+}
+
+async fn connect_and_gather(
+    address: &Address,
+    patience: &Patience,
+    (folder, lock): (&RunFolder, &GatherLock),
+    specification: Specification,
+    options: Options,
+) -> Result<Gathered> {
+    let connecting = async {
+        let broker = patience.connect(address, Role::Producer).await?;
+        broker.unless_denied(wait_for_streams(&broker, &specification, patience)).await?;
+        Ok::<_, anyhow::Error>(broker)
+    };
+    let broker = tokio::select! {
+        broker = connecting => broker?,
+        // Nothing has begun yet that would have to be put in order.
+        () = options.stop.cancelled() => bail!("stopped before the bag was begun"),
+    };
+    let plan = open_plan(folder, specification)?;
+    bagpress_producer::gather::gather(&broker, folder, lock, plan, options).await
+}
+
+/// Waits until the bag is complete, the cluster fails, or a signal arrives; the last two stop the gathering.
+async fn supervise(
+    mut gathering: JoinHandle<Result<Gathered>>,
+    cluster: Option<&mut Cluster>,
+    signals: &mut Signals,
+    stop: &CancellationToken,
+) -> Result<Gathered> {
+    let cluster_ends = async {
+        match cluster {
+            Some(cluster) => cluster.supervise().await,
+            None => std::future::pending().await,
+        }
+    };
+    let why: anyhow::Error = tokio::select! {
+        gathered = &mut gathering => return gathered.context("gather")?,
+        error = cluster_ends => error,
+        signalled = signals.received() => signalled.into(),
+    };
+    stop.cancel();
+    // The gatherer flushes its ledger. A call that hangs on a broker that is gone is not waited for.
+    let within = bagpress_broker::limits::STOP_WITHIN / 5;
+    if tokio::time::timeout(within, &mut gathering).await.is_err() {
+        gathering.abort();
+    }
+    Err(why)
+}

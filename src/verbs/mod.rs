@@ -1,0 +1,15 @@
+//! What each verb does: one file a verb, and below `run` and `submit` the steps that they share.
+
+mod auth;
+pub(crate) mod broker;
+pub(crate) mod cancel;
+mod conclude;
+mod follow;
+mod prepare;
+mod preview;
+pub(crate) mod rm;
+pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod submit;
+pub(crate) mod verify;
+pub(crate) mod worker;

@@ -1,0 +1,50 @@
+//! `bagpress run` and `gather`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bagpress_producer::run::Prepared;
+use bagpress_producer::{RunFolder, Specification};
+
+use super::follow::{Begin, Following, follow};
+use super::prepare::{LOG, dry_run, prepared, request};
+use crate::broker_at::At;
+use crate::cli::RunArgs;
+use crate::cli::existing::GatherArgs;
+use crate::logging;
+use crate::terminal::Signals;
+
+pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let RunArgs { bag, follow: follow_args, reach, local } = args;
+    let only_print = bag.select.dry_run;
+    let request = request(bag)?;
+    if only_print {
+        return dry_run(request, follow_args.json).await;
+    }
+    // Before anything is written.
+    let at = At::of(&reach.broker, &local)?;
+    let Some(prepared) = prepared(request).await? else { return Ok(ExitCode::SUCCESS) };
+    let Prepared { folder, lock, specification, fresh, notes } = *prepared;
+    let begin = Begin { fresh, notes, ..Begin::default() };
+    let (reach, local, follow_args) = (&reach, &local, &follow_args);
+    let bag =
+        Following { folder, lock, specification, at, begin, follow: follow_args, reach, local };
+    follow(bag, &mut signals).await
+}
+
+pub(crate) async fn gather(args: GatherArgs) -> Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let at = At::of(&args.reach.broker, &args.local)?;
+    let folder = RunFolder::existing(&args.folder, args.trust.trust())?;
+    let specification = Specification::read(&folder)?;
+    folder.make_inside()?;
+    let lock = folder.lock()?;
+    logging::start_in(folder.log(LOG)?)?;
+    let GatherArgs { retry_failed, repair, resume, .. } = args;
+    let begin = Begin { retry_failed, repair, resume, ..Begin::default() };
+    let (reach, local) = (&args.reach, &args.local);
+    let bag =
+        Following { folder, lock, specification, at, begin, follow: &args.follow, reach, local };
+    follow(bag, &mut signals).await
+}
