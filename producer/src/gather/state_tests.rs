@@ -48,6 +48,10 @@ impl Run {
     }
 }
 
+fn just_before(time: Duration) -> Duration {
+    time.saturating_sub(TICK)
+}
+
 fn committed() -> Traits {
     let stall_timeout = Duration::from_mins(5);
     Traits { committed: true, has_bucket: false, outputs_stay: false, stall_timeout }
@@ -79,7 +83,7 @@ fn results_are_read_behind_the_list_of_what_waits_and_only_then_is_anything_publ
     let listed = run.on(Event::Listed(waiting.clone()));
     assert_eq!(listed, [Action::ReadAgain, Action::RemakeBuckets]);
     assert!(run.state.is_reconciling() && !run.state.is_settled(1));
-    assert_eq!(run.pass(Duration::from_secs(60)), [], "a look in the middle would begin anew");
+    assert_eq!(run.pass(Duration::from_mins(1)), [], "a look in the middle would begin anew");
     assert_eq!(run.on(Event::CaughtUp), [Action::PublishMissing(waiting)]);
     assert_eq!(run.on(Event::CaughtUp), [], "once is enough");
     assert!(run.state.is_publishing());
@@ -97,14 +101,14 @@ fn a_bag_that_moves_is_left_alone() {
 #[test]
 fn a_bag_that_stands_still_is_looked_at_every_ten_seconds_unless_somebody_works() {
     let mut run = Run::followed();
-    assert_eq!(run.pass(limits::RECONCILE_AFTER - TICK), []);
+    assert_eq!(run.pass(just_before(limits::RECONCILE_AFTER)), []);
     assert_eq!(run.pass(TICK), [Action::ListWaiting]);
     run.on(Event::Listed(Bits::new(TASKS)));
     run.on(Event::CaughtUp);
     run.on(Event::Published { gave_way: false });
-    assert_eq!(run.pass(limits::RECONCILE_AFTER - TICK), [], "not twice at once");
+    assert_eq!(run.pass(just_before(limits::RECONCILE_AFTER)), [], "not twice at once");
     run.sight.running = 1;
-    assert_eq!(run.pass(Duration::from_mins(60)), [], "a long task is nothing lost");
+    assert_eq!(run.pass(Duration::from_hours(1)), [], "a long task is nothing lost");
 }
 
 #[test]
@@ -135,7 +139,7 @@ fn what_cannot_be_listed_is_tried_again_every_second_while_a_stream_is_missing()
     assert_eq!(run.pass(TICK), [Action::ListWaiting]);
     for _ in 0..3 {
         run.on(Event::NotListed { missing: true });
-        assert_eq!(run.pass(Duration::from_secs(1) - TICK), []);
+        assert_eq!(run.pass(just_before(Duration::from_secs(1))), []);
         assert_eq!(run.pass(TICK), [Action::ListWaiting]);
     }
     run.on(Event::Listed(Bits::new(TASKS)));
@@ -207,13 +211,13 @@ fn a_gatherer_that_keeps_the_tasks_looks_for_objects_alone_after_a_reconnect() {
     let forgotten = [Action::RemakeBuckets, Action::LookForObjects, Action::PublishAll];
     assert_eq!(run.pass(TICK), forgotten);
     run.on(Event::Published { gave_way: false });
-    assert_eq!(run.pass(Duration::from_secs(60)), [], "standing still loses nothing");
+    assert_eq!(run.pass(Duration::from_mins(1)), [], "standing still loses nothing");
 
     let mut run = Run::of(Traits { committed: false, ..committed() });
     run.on(Event::Begin { fresh: true });
     run.on(Event::Published { gave_way: false });
     run.sight.connects = 2;
-    assert_eq!(run.pass(Duration::from_secs(60)), []);
+    assert_eq!(run.pass(Duration::from_mins(1)), []);
 }
 
 #[test]
@@ -252,7 +256,7 @@ fn a_stalled_bag_is_given_up_when_its_time_is_over_and_nobody_works() {
     assert!(!run.pass(Duration::from_secs(30)).contains(&Action::GiveUp));
     run.on(Event::Counted);
     run.sight.running = 0;
-    assert!(!run.pass(stall_timeout - TICK).contains(&Action::GiveUp));
+    assert!(!run.pass(just_before(stall_timeout)).contains(&Action::GiveUp));
     assert!(run.pass(TICK).contains(&Action::GiveUp));
 }
 
