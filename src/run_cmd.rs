@@ -11,11 +11,11 @@ use bagpress_broker::{Address, Patience, Role};
 use bagpress_codec::Codec;
 use bagpress_producer::gather::{Gathered, Options, open_plan};
 use bagpress_producer::local::{self, Cluster};
-use bagpress_producer::run::{Generated, Preparation, Prepared, Request, prepare};
 use bagpress_producer::{
     Cancelled, GatherLock, RunFolder, Specification, Summary, Usage, message, wait_for_streams,
     write_failed,
 };
+use bagpress_producer::{Generated, Preparation, Prepared, Request, prepare};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
