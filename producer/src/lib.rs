@@ -45,17 +45,11 @@ pub mod submit;
 mod summary;
 mod upkeep;
 
-/// What `run` is called with, until its callers name it plainly.
-pub mod run {
-    pub use crate::run_folder::inputs::selection::{Existing, FilesFrom, Selected, Selection};
-    pub use crate::submit::prepare::{Preparation, Prepared, prepare};
-    pub use crate::submit::request::{Generated, Request};
-}
-
 pub use check::verify::{Verified, verify};
 pub use claim::requirements::wait_for_streams;
 pub use error::{Cancelled, Interrupted, Stalled, Unwritable, Usage, message};
 pub use run_folder::folder::RunFolder;
+pub use run_folder::inputs::selection::{Existing, FilesFrom, Selected, Selection};
 pub use run_folder::ledger::failure::Failure;
 #[cfg(feature = "testing")]
 pub use run_folder::ledger::read_back;
@@ -63,8 +57,9 @@ pub use run_folder::lock::GatherLock;
 pub use run_folder::plan::{BagPlan, open_plan};
 pub use run_folder::specification::{Data, Specification};
 pub use run_folder::trust::Trust;
-pub use status::task as task_status;
+pub use submit::prepare::{Preparation, Prepared, prepare};
 pub use submit::preview::{Preview, Refused, preview};
+pub use submit::request::{Generated, Request};
 pub use summary::Summary;
 pub use summary::failures::{Failures, write_failed};
 pub use upkeep::{cancel, remove, sweep};

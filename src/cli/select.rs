@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bagpress_producer::run::{Existing, FilesFrom, Selection};
+use bagpress_producer::{Existing, FilesFrom, Selection};
 use clap::Args;
 
 /// Which files, and what becomes of outputs that are there.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{Transfer, Verify};
 use bagpress_codec::Codec;
-use bagpress_producer::run::{Generated, Preparation, Prepared, Request, prepare};
+use bagpress_producer::{Generated, Preparation, Prepared, Request, prepare};
 use bagpress_producer::{Usage, message};
 
 use super::preview;

@@ -4,7 +4,7 @@ use std::io::{BufWriter, ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bagpress_producer::run::Request;
+use bagpress_producer::Request;
 use bagpress_producer::{Preview, message, preview};
 
 use crate::exit::SOME_FAILED;

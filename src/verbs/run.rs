@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bagpress_producer::run::Prepared;
+use bagpress_producer::Prepared;
 use bagpress_producer::{RunFolder, Specification};
 
 use super::follow::{Begin, Following, follow};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use bagpress_broker::{Broker, Role, limits, quote};
-use bagpress_producer::{RunFolder, message, status, task_status};
+use bagpress_producer::{RunFolder, message, status};
 
 use crate::broker_at::{Bag, Named, address, reach, unless_denied};
 use crate::cli::existing::StatusArgs;
@@ -17,7 +17,7 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
     let bag = args.bag.as_deref().map(|bag| Bag::parse(bag, &args.common.trust)).transpose()?;
     if let (Some(Bag::Folder(folder, _)), true) = (&bag, args.failed) {
         // The ledger has all of it.
-        return failed(&args, &task_status::failed_in_folder(folder)?);
+        return failed(&args, &status::task::failed_in_folder(folder)?);
     }
     // Looking takes no more than an observer's rights.
     let broker = reach(&args.common.reach, bag.as_ref(), Role::Observer).await?;
@@ -35,18 +35,18 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
 
 async fn show(args: &StatusArgs, bag: Option<&Bag>, broker: Option<&Broker>) -> Result<ExitCode> {
     if let (Some(bag), Some(task)) = (bag, args.task) {
-        let task = task_status::of_task(bag.folder(), broker, bag.id(), task).await?;
+        let task = status::task::of_task(bag.folder(), broker, bag.id(), task).await?;
         tell(args.common.json, &task, &task.to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
     if let (Some(Bag::Id(id)), Some(broker), true) = (bag, broker, args.failed) {
-        return failed(args, &task_status::failed_of_id(broker, id).await?);
+        return failed(args, &status::task::failed_of_id(broker, id).await?);
     }
     watch(args, bag, broker).await
 }
 
 /// Prints failed tasks, each with its attempts.
-fn failed(args: &StatusArgs, failed: &[task_status::Task]) -> Result<ExitCode> {
+fn failed(args: &StatusArgs, failed: &[status::task::Task]) -> Result<ExitCode> {
     let text: String = failed.iter().map(ToString::to_string).collect();
     tell(args.common.json, &failed, &text)?;
     Ok(ExitCode::SUCCESS)

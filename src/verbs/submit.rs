@@ -6,7 +6,7 @@ use anyhow::Result;
 use bagpress_broker::Role;
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::quote::name;
-use bagpress_producer::run::Prepared;
+use bagpress_producer::Prepared;
 use bagpress_producer::{message, wait_for_streams};
 
 use super::prepare::{dry_run, prepared, request};

@@ -35,14 +35,6 @@ impl GatherLock {
     pub(crate) fn identity(&self) -> &str {
         &self.identity
     }
-
-    /// Removes what [`RunFolder::make`] made, when the bag was refused after all: nothing that has
-    /// something in it.
-    pub(crate) fn remove_unused(self, folder: &RunFolder) {
-        // Held until the end: nobody else makes a run of this name meanwhile.
-        folder.remove(LOCK).ok();
-        folder.remove_empty();
-    }
 }
 
 impl RunFolder {
@@ -100,6 +92,15 @@ impl RunFolder {
                 locked => return locked,
             }
         }
+    }
+
+    /// Removes what [`make`](Self::make) made, when the bag was refused after all: nothing that has
+    /// something in it.
+    pub(crate) fn remove_unused(&self, lock: GatherLock) {
+        self.remove(LOCK).ok();
+        self.remove_empty();
+        // Held until now: nobody else makes a run of this name meanwhile.
+        drop(lock);
     }
 
     /// The process of this machine that gathers the run now, if one does.

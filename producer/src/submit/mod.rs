@@ -1,9 +1,9 @@
 //! A bag for somebody to gather later.
 
 mod out_folder;
-pub mod prepare;
-pub mod preview;
-pub mod request;
+pub(crate) mod prepare;
+pub(crate) mod preview;
+pub(crate) mod request;
 mod specify;
 
 use anyhow::Result;

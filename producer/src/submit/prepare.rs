@@ -67,7 +67,7 @@ pub fn prepare(request: &Request) -> Result<Preparation> {
         Err(error) => Err(error),
     };
     if fresh {
-        lock.remove_unused(&folder);
+        folder.remove_unused(lock);
     }
     if let Some(out) = new_out {
         // One that has something in it is somebody's.

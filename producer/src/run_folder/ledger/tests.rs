@@ -116,9 +116,9 @@ fn winners(ledger: &Ledger, tasks: u32) -> Vec<Option<(u32, Execution)>> {
     (0..tasks).map(winner).collect()
 }
 
-fn winner(entry: &Entry) -> Option<(u32, Execution)> {
+fn winner(entry: &Entry) -> (u32, Execution) {
     let Entry::Outcome(result) = entry else { panic!("no outcome") };
-    Some((result.round, result.execution.clone()))
+    (result.round, result.execution.clone())
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn an_outcome_is_read_from_its_line_wherever_that_is() {
     let lines = [result(2, 0, false), result(0, 0, true), result(2, 0, true), result(1, 0, false)];
     ledger.append(&lines[..1], |_| 0).unwrap();
     ledger.append(&lines[1..], |_| 0).unwrap();
-    let expected = [&lines[1], &lines[3], &lines[0]].map(winner);
+    let expected = [&lines[1], &lines[3], &lines[0]].map(|entry| Some(winner(entry)));
     assert_eq!(winners(&ledger, 3), expected);
     assert!(ledger.outcome(3, 0).is_none() && ledger.outcome(4, 0).is_none());
     drop(ledger);
@@ -138,7 +138,7 @@ fn an_outcome_is_read_from_its_line_wherever_that_is() {
     let ledger = Ledger::at(&path, 4).unwrap();
     let behind = result(3, 0, false);
     ledger.append(std::slice::from_ref(&behind), |_| 0).unwrap();
-    assert_eq!(winners(&ledger, 4)[3], winner(&behind), "behind a torn line");
+    assert_eq!(winners(&ledger, 4)[3], Some(winner(&behind)), "behind a torn line");
     assert_eq!(winners(&ledger, 3), expected);
 
     ledger.begin(&[0], &HashMap::new()).unwrap();
@@ -146,7 +146,7 @@ fn an_outcome_is_read_from_its_line_wherever_that_is() {
     let anew = [result(0, 0, false), result(0, 1, false)];
     ledger.append(&anew, |_| 0).unwrap();
     assert!(ledger.outcome(0, 2).is_none());
-    let expected = [winner(&anew[1]), winner(&lines[3]), winner(&lines[0]), winner(&behind)];
+    let expected = [&anew[1], &lines[3], &lines[0], &behind].map(|entry| Some(winner(entry)));
     assert_eq!(winners(&ledger, 4), expected, "of a new round");
     drop(ledger);
     assert_eq!(winners(&Ledger::at(&path, 4).unwrap(), 4), expected, "after that was opened again");
