@@ -244,7 +244,9 @@ fn outputs_that_vanish_spend_no_attempt_and_end_the_task_all_the_same() {
         assert_eq!(offers.next(now), None, "a disk does not mend itself at once");
         now += limits::GIVE_BACK_DELAY_MAX;
     }
-    let Some(Next::Exhausted { past, .. }) = offers.next(now) else { panic!("offered without an end") };
+    let Some(Next::Exhausted { past, .. }) = offers.next(now) else {
+        panic!("offered without an end")
+    };
     assert_eq!((past.spent, past.bytes_lost), (0, limits::BYTES_LOST_MAX));
     assert_eq!(offers.bytes_lost((0, 0), &Execution::random(), now), None);
 }
