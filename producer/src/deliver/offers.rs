@@ -387,5 +387,8 @@ impl Offers {
 }
 
 #[cfg(test)]
+#[path = "offers_played.rs"]
+mod played;
+#[cfg(test)]
 #[path = "offers_tests.rs"]
 mod tests;
