@@ -22,15 +22,16 @@ pub(crate) fn start(file: Option<&Path>) -> Result<()> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         file.with_context(|| format!("open the log {}", name(path)))
     };
-    start_with(file.map(open).transpose()?)
+    start_with(file.map(open).transpose()?);
+    Ok(())
 }
 
 /// The same, to a file that is open.
-pub(crate) fn start_in(file: File) -> Result<()> {
-    start_with(Some(file))
+pub(crate) fn start_in(file: File) {
+    start_with(Some(file));
 }
 
-fn start_with(file: Option<File>) -> Result<()> {
+fn start_with(file: Option<File>) {
     let level = if file.is_some() { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("BAGPRESS_LOG").unwrap_or_else(|_| {
         // The client's own words about lost connections repeat ours.
@@ -49,7 +50,6 @@ fn start_with(file: Option<File>) -> Result<()> {
         let ansi = io::stderr().is_terminal() && !plain;
         subscriber.with_writer(move || OneLine { ansi }).with_ansi(ansi).without_time().init();
     }
-    Ok(())
 }
 
 /// Waits until what was logged is in the file, for about a second at most: nothing answers where the disk hangs.

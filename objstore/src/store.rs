@@ -124,14 +124,13 @@ impl Store {
     ) -> Result<(Source, Option<File>), Failed> {
         let Some(share) = share else { return Ok((self.source(task)?, None)) };
         let in_place = share.input.clone().filter(|_| matches!(task.input, Input::File { .. }));
-        let open: Box<dyn FnOnce() -> Result<Source, Failed> + Send> = match in_place {
-            Some(SharedInput { path, bytes, mtime_ns, inode }) => {
-                Box::new(move || Source::file(InputFile { path, bytes, mtime_ns, inode }))
-            }
-            None => {
-                let source = self.source(task)?;
-                Box::new(move || Ok(source))
-            }
+        let open: Box<dyn FnOnce() -> Result<Source, Failed> + Send> = if let Some(input) = in_place
+        {
+            let SharedInput { path, bytes, mtime_ns, inode } = input;
+            Box::new(move || Source::file(InputFile { path, bytes, mtime_ns, inode }))
+        } else {
+            let source = self.source(task)?;
+            Box::new(move || Ok(source))
         };
         // A disk that hangs keeps a thread of its own waiting: one for both files.
         let opened = spawn_blocking(move || {

@@ -195,9 +195,8 @@ async fn lost_acknowledgements_double_no_chunk() -> Outcome {
         writer.write(data.slice(CHUNK..)).await?;
         writer.commit_or_adopt().await
     };
-    let (committed, ()) =
-        within("the writer", async { Ok(futures::future::try_join(written, release).await?) })
-            .await?;
+    let both = Box::pin(futures::future::try_join(written, release));
+    let (committed, ()) = within("the writer", async { Ok(both.await?) }).await?;
     assert!(committed.mine);
     assert_eq!(fixture.bucket.count_chunks("1-a").await?, 9);
     let mut read = Vec::new();

@@ -135,7 +135,7 @@ impl Running {
         let stored = match carried {
             Ok(carried) => {
                 let closing = carried.close(made.output_bytes, &made.output_digest);
-                self.unless_late(closing).await
+                Box::pin(self.unless_late(closing)).await
             }
             Err(error) => Err(error),
         };

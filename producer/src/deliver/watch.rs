@@ -253,10 +253,9 @@ impl Unheld {
     fn of(last: Option<&AttemptRecord>, now_us: u64) -> Self {
         let longest = u64::try_from(limits::GIVE_BACK_DELAY_MAX.as_micros()).unwrap_or(u64::MAX);
         match last {
-            None => Self::Untold,
             Some(last) if last.cause == Cause::WorkerLost => Self::Told,
             Some(last) if last.at_us.saturating_add(longest) > now_us => Self::Delayed,
-            Some(_) => Self::Untold,
+            _ => Self::Untold,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::run_folder::ledger::Key;
 /// Every worker that has said what it holds of the bag, up to [`limits::WORKERS_MAX`].
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
-    workers: HashMap<String, Worker>,
+    known: HashMap<String, Worker>,
     /// The last delivery of each task that was given back for a dead worker.
     given_back: HashMap<Key, u32>,
     lost: u64,
@@ -32,10 +32,10 @@ pub(crate) struct Worker {
 impl Workers {
     /// Notes what a worker holds.
     pub(crate) fn note(&mut self, held: Held, now: Instant) {
-        if !self.workers.contains_key(&held.worker) && self.workers.len() >= limits::WORKERS_MAX {
+        if !self.known.contains_key(&held.worker) && self.known.len() >= limits::WORKERS_MAX {
             return;
         }
-        let worker = self.workers.entry(held.worker).or_insert_with(|| Worker {
+        let worker = self.known.entry(held.worker).or_insert_with(|| Worker {
             host: held.host,
             pid: held.pid,
             held: HashMap::new(),
@@ -51,38 +51,38 @@ impl Workers {
     /// Notes that a task has its outcome, made by `worker`: nothing of it needs to be given back.
     pub(crate) fn decided(&mut self, worker: &str, key: Key) {
         self.given_back.remove(&key);
-        if let Some(worker) = self.workers.get_mut(worker) {
+        if let Some(worker) = self.known.get_mut(worker) {
             worker.held.remove(&key);
         }
     }
 
     /// How many workers hold tasks, and how many tasks.
     pub(crate) fn busy(&self) -> (usize, usize) {
-        let busy = self.workers.values().filter(|worker| !worker.held.is_empty());
+        let busy = self.known.values().filter(|worker| !worker.held.is_empty());
         busy.fold((0, 0), |(count, tasks), worker| (count + 1, tasks + worker.held.len()))
     }
 
     /// Whether a worker holds a task, in whatever round.
     pub(crate) fn is_held(&self, index: u32) -> bool {
-        self.workers.values().any(|worker| worker.held.keys().any(|(held, _)| *held == index))
+        self.known.values().any(|worker| worker.held.keys().any(|(held, _)| *held == index))
     }
 
     /// Whether a worker holds this round of a task.
     pub(crate) fn is_round_held(&self, key: Key) -> bool {
-        self.workers.values().any(|worker| worker.held.contains_key(&key))
+        self.known.values().any(|worker| worker.held.contains_key(&key))
     }
 
     /// The workers that are this process of this host.
     pub(crate) fn of_process(&self, host: &str, pid: u32) -> Vec<String> {
-        let of = self.workers.iter().filter(|(_, w)| w.pid == pid && w.host == host);
+        let of = self.known.iter().filter(|(_, w)| w.pid == pid && w.host == host);
         of.map(|(id, _)| id.clone()).collect()
     }
 
     /// The workers that are to be probed now, at most `most`, which are called probed then. Forgets those that have
     /// held nothing for a while.
     pub(crate) fn due(&mut self, most: usize, now: Instant) -> Vec<String> {
-        self.workers.retain(|_, w| !w.held.is_empty() || now - w.probed < limits::RECONCILE_AFTER);
-        let due = self.workers.iter_mut().filter(|(_, w)| {
+        self.known.retain(|_, w| !w.held.is_empty() || now - w.probed < limits::RECONCILE_AFTER);
+        let due = self.known.iter_mut().filter(|(_, w)| {
             let every = if w.suspect { limits::PROBE_AGAIN } else { limits::PROBE_EVERY };
             !w.held.is_empty() && now - w.probed >= every
         });
@@ -97,7 +97,7 @@ impl Workers {
     /// Notes how a probe ended. Whether the worker is dead: nobody answered twice in a row, with an answer of the
     /// server that nobody listens.
     pub(crate) fn probed(&mut self, worker: &str, presence: Presence) -> bool {
-        let Some(worker) = self.workers.get_mut(worker) else { return false };
+        let Some(worker) = self.known.get_mut(worker) else { return false };
         match presence {
             Presence::Gone => std::mem::replace(&mut worker.suspect, true),
             Presence::Here => {
@@ -110,7 +110,7 @@ impl Workers {
 
     /// Forgets a dead worker, and returns what was known of it.
     pub(crate) fn remove(&mut self, worker: &str) -> Option<Worker> {
-        self.workers.remove(worker)
+        self.known.remove(worker)
     }
 
     /// Counts a worker that died with tasks.
@@ -183,7 +183,7 @@ mod tests {
         workers.note(held("a", &[1], true), now);
         workers.note(held("b", &[2], true), now);
         workers.note(held("idle", &[], true), now);
-        assert_eq!(workers.due(9, now + limits::PROBE_EVERY - MS), [""; 0]);
+        assert_eq!(workers.due(9, now + limits::PROBE_EVERY.saturating_sub(MS)), [""; 0]);
         let now = now + limits::PROBE_EVERY;
         assert_eq!(workers.due(1, now).len(), 1);
         assert_eq!(workers.due(9, now).len(), 1, "each once");

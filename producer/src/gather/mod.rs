@@ -93,7 +93,7 @@ pub async fn gather(
             return Err(error);
         }
     };
-    let followed = gathering.follow(&ends).await;
+    let followed = Box::pin(gathering.follow(&ends)).await;
     let records = gathering.stop().await;
     // What the server knows of attempts goes with it, in local mode.
     // A disk that hangs is not waited for when the bag is over.

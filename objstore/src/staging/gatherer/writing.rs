@@ -62,7 +62,7 @@ pub(super) enum Ended {
 enum Step {
     Done(Incoming),
     /// The task has an outcome; there is no part file any more.
-    Decided(TaskResult),
+    Decided(Box<TaskResult>),
     /// As [`Outputs::not_written`] says.
     NotWritten(Result<Failed, String>),
 }
@@ -114,7 +114,7 @@ impl Writing {
             Step::Done(incoming) => incoming,
             Step::Decided(result) => {
                 while let Ok(piece) = pieces.try_recv() {
-                    self.answer_decided(&piece, result.clone()).await;
+                    self.answer_decided(&piece, (*result).clone()).await;
                 }
                 return Ended::Over;
             }
@@ -133,7 +133,7 @@ impl Writing {
                     incoming = match self.append(&part, &piece.asked, incoming).await {
                         Step::Done(incoming) => incoming,
                         Step::Decided(result) => {
-                            self.answer_decided(&piece, result).await;
+                            self.answer_decided(&piece, *result).await;
                             return Ended::Over;
                         }
                         Step::NotWritten(why) => {
@@ -159,7 +159,7 @@ impl Writing {
         let outputs = self.outputs.clone();
         let resumed = self.disk.run_within(move || {
             if let Some(result) = outputs.plan().decided(index, round) {
-                return Step::Decided(result);
+                return Step::Decided(Box::new(result));
             }
             match outputs.parts().resume(&path).and_then(Incoming::resume) {
                 Ok(incoming) => Step::Done(incoming),
@@ -179,7 +179,7 @@ impl Writing {
         let (before, payload) = (incoming.offset(), asked.payload().clone());
         let appended = self.disk.run_within(move || {
             if let Some(result) = outputs.decided_already(index, round, &path) {
-                return Step::Decided(result);
+                return Step::Decided(Box::new(result));
             }
             let more = payload.len() as u64;
             if let Some(reason) = outputs.no_room_for(index, before, more) {
