@@ -195,14 +195,12 @@ impl From<Error> for bagpress_broker::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::Full { bucket, why } => Self::Full { what: format!("bucket {bucket}"), why },
-            Error::Unanswered { what, cause } => Self::Lost { what, cause },
+            Error::Unanswered { what, cause } => Self::during(what).lost(cause),
             Error::NoBucket { bucket } => Self::Missing { what: format!("bucket {bucket}") },
             Error::Unfit { bucket, field, found, wanted } => {
                 Self::Unfit { what: format!("bucket {bucket}"), field, found, wanted }
             }
-            error if error.is_transient() => {
-                Self::Lost { what: "transfer an object", cause: error.to_string() }
-            }
+            error if error.is_transient() => Self::during("transfer an object").lost(error),
             error => Self::Unexpected { what: "use an object", cause: error.to_string() },
         }
     }
