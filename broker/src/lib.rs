@@ -27,14 +27,18 @@ pub mod testing;
 mod version;
 mod wire;
 
-pub use bags::{BagEvents, BagLine, BagState, Events, Found, Gatherer, Held, HeldDelivery};
+pub use bags::{
+    BagEvents, BagLine, BagState, Events, FoundLine, Gatherer, HoldingsReport, ReportedDelivery,
+};
 pub use bags::{Presence, Service, ServiceStats, Traces};
 pub use connection::{Address, Broker, Login, Patience, Role, Tls};
 pub use error::{During, Error};
 pub use group::{Desk, Heard, Reply};
-pub use group::{GivenBack, Holder, Lease, Offer, Offered, Offers, Taken, Verdict};
+pub use group::{GivenBack, Holder, Lease, Membership, Offer, Offered, Taken, Verdict};
 pub use loss::Loss;
-pub use queue::{AttemptRecord, Committed, Delivery, Followed, HandedOut, LastWord, Queue};
+pub use queue::{
+    AttemptRecord, Committed, Delivery, Followed, LastGiveBack, Queue, UnansweredTask,
+};
 pub use queue::{Received, Results, Sizes, Standing, Submitted};
 pub use secret::{Secret, UnfitFile};
 #[cfg(feature = "testing")]

@@ -6,7 +6,7 @@ use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::result::Cause;
 use bagpress_broker::samples::{bag, delivery, delivery_within, join, submit, task};
 use bagpress_broker::testing::NatsServer;
-use bagpress_broker::{AttemptRecord, Delivery, LastWord, Role, limits};
+use bagpress_broker::{AttemptRecord, Delivery, LastGiveBack, Role, limits};
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -93,12 +93,12 @@ async fn the_last_word_of_each_task_tells_how_long_it_waits() -> Outcome {
     give_back(&broker, &taken[1], Cause::GathererAbsent, 7).await?;
     give_back(&broker, &taken[2], Cause::TransferError, 0).await?;
 
-    let mut words: Vec<LastWord> = Vec::new();
-    let next = broker.last_words(&of, 0, |_, word| words.push(word)).await?;
+    let mut words: Vec<LastGiveBack> = Vec::new();
+    let next = broker.last_give_backs(&of, 0, |_, word| words.push(word)).await?;
     let word = |index: u32| words.iter().filter(move |w| w.record.index == index);
     assert_eq!(words.len(), 3, "{words:?}");
-    assert_eq!(word(0).map(LastWord::left).collect::<Vec<_>>(), [Duration::ZERO]);
-    let left = word(1).next().map(LastWord::left).unwrap_or_default();
+    assert_eq!(word(0).map(LastGiveBack::left).collect::<Vec<_>>(), [Duration::ZERO]);
+    let left = word(1).next().map(LastGiveBack::left).unwrap_or_default();
     let delay = Cause::GathererAbsent.give_back_delay(7);
     assert!(left <= delay && left + LONG / 2 > delay, "{left:?}");
     assert!(word(2).all(|w| w.left() <= limits::GIVE_BACK_DELAY), "{words:?}");
@@ -106,8 +106,9 @@ async fn the_last_word_of_each_task_tells_how_long_it_waits() -> Outcome {
     // From there on only what is new.
     give_back(&broker, &taken[2], Cause::Full, 0).await?;
     let mut news = Vec::new();
-    let end = broker.last_words(&of, next, |at, word| news.push((at, word.record.cause))).await?;
+    let end =
+        broker.last_give_backs(&of, next, |at, word| news.push((at, word.record.cause))).await?;
     assert_eq!(news, [(next, Cause::Full)]);
-    assert_eq!(broker.last_words(&of, end, |_, _| {}).await?, end);
+    assert_eq!(broker.last_give_backs(&of, end, |_, _| {}).await?, end);
     Ok(())
 }

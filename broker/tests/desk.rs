@@ -8,13 +8,13 @@ use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::Pool;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::testing::NatsServer;
-use bagpress_broker::{Desk, Heard, Holder, Offered, Offers, Role, Verdict, samples};
+use bagpress_broker::{Desk, Heard, Holder, Membership, Offered, Role, Verdict, samples};
 
 const TIMES: u32 = 200;
 const SOON: Duration = Duration::from_mins(1);
 
 /// A worker that gives everything back at once, as one with another codec version does.
-async fn give_back_everything(mut offers: Offers) {
+async fn give_back_everything(mut offers: Membership) {
     loop {
         while offers.members() < 4 {
             offers.enter().await.unwrap();
@@ -35,7 +35,7 @@ async fn a_lease_is_heard_of_before_it_is_given_back() {
         (server.broker(Role::Producer).await, server.broker(Role::Worker).await);
     let (bag, pool) = (samples::bag(), Pool::default());
     let holder = Holder { worker: "W".to_owned(), host: "h".to_owned(), pid: 1 };
-    let offers = Offers::join(&worker, &pool, holder).await.unwrap();
+    let offers = Membership::join(&worker, &pool, holder).await.unwrap();
     let giving_back = tokio::spawn(give_back_everything(offers));
     let mut desk = Desk::open(&gatherer, &bag, &pool).await.unwrap();
     let hearing = async {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bagpress_broker::descriptor::{DecodeError, TaskDescriptor};
 use bagpress_broker::ids::{Execution, TaskId};
-use bagpress_broker::{Delivery, Error, HeldDelivery, Offer};
+use bagpress_broker::{Delivery, Error, Offer, ReportedDelivery};
 
 /// One task that this worker has been given. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -57,13 +57,13 @@ impl Assignment {
     }
 
     /// What is reported of it, so that it can be given back if this worker dies.
-    pub(crate) fn reported(&self) -> HeldDelivery {
+    pub(crate) fn reported(&self) -> ReportedDelivery {
         let id = self.id();
         let reply = match self {
             Self::Pulled(delivery) => delivery.reply().to_owned(),
             Self::Offered(offer) => offer.execution().to_string(),
         };
-        HeldDelivery { index: id.index, round: id.round, delivered: self.delivered(), reply }
+        ReportedDelivery { index: id.index, round: id.round, delivered: self.delivered(), reply }
     }
 
     /// Renews the lease.

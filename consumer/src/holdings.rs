@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bagpress_broker::ids::{BagId, Execution};
-use bagpress_broker::{Broker, Held, HeldDelivery, Holder, limits};
+use bagpress_broker::{Broker, Holder, HoldingsReport, ReportedDelivery, limits};
 use tracing::debug;
 
 use crate::assignment::Assignment;
@@ -99,7 +99,7 @@ impl Holdings {
         if pulled.len() > AT_ONCE_MAX {
             return;
         }
-        let mut bags: HashMap<&BagId, Vec<HeldDelivery>> = HashMap::new();
+        let mut bags: HashMap<&BagId, Vec<ReportedDelivery>> = HashMap::new();
         for assignment in pulled {
             bags.entry(&assignment.id().bag).or_default().push(assignment.reported());
         }
@@ -122,8 +122,8 @@ impl Holdings {
     }
 
     /// Everything that is held, by bag; at most [`limits::HELD_PER_EVENT`] of each.
-    pub(crate) fn by_bag(&self) -> HashMap<String, Held> {
-        let mut bags: HashMap<String, Held> = HashMap::new();
+    pub(crate) fn by_bag(&self) -> HashMap<String, HoldingsReport> {
+        let mut bags: HashMap<String, HoldingsReport> = HashMap::new();
         for entry in self.lock().entries.values() {
             let bag = entry.assignment.id().bag.to_string();
             let held = bags.entry(bag).or_insert_with(|| self.event(Vec::new(), true));
@@ -134,18 +134,18 @@ impl Holdings {
         bags
     }
 
-    fn event(&self, deliveries: Vec<HeldDelivery>, all: bool) -> Held {
+    fn event(&self, deliveries: Vec<ReportedDelivery>, all: bool) -> HoldingsReport {
         let Holder { worker, host, pid } = self.holder.clone();
-        Held { v: limits::WIRE_VERSION, worker, host, pid, all, deliveries }
+        HoldingsReport { v: limits::WIRE_VERSION, worker, host, pid, all, deliveries }
     }
 
-    async fn report(&self, bag: &BagId, deliveries: &[HeldDelivery], all: bool) {
+    async fn report(&self, bag: &BagId, deliveries: &[ReportedDelivery], all: bool) {
         // That nothing is held is one event too.
         let nothing = deliveries.is_empty().then_some(deliveries);
         let parts = deliveries.chunks(limits::HELD_PER_EVENT).chain(nothing);
         for (number, part) in parts.enumerate() {
             let event = self.event(part.to_vec(), all && number == 0);
-            if let Err(error) = self.broker.say_held(bag, &event).await {
+            if let Err(error) = self.broker.report_held(bag, &event).await {
                 debug!(%error, "what is held was not reported");
             }
         }
@@ -184,7 +184,7 @@ impl Holdings {
     /// Reports what is held now where that has changed; a worker that leaves does so a last time, or it
     /// would be taken for dead with the deliveries that it gave back.
     pub(crate) async fn report_changes(&self) {
-        let mut bags: HashMap<BagId, Vec<HeldDelivery>>;
+        let mut bags: HashMap<BagId, Vec<ReportedDelivery>>;
         {
             let mut guard = self.lock();
             let Table { entries, reports, .. } = &mut *guard;

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use bagpress_broker::descriptor::DeliveryPath;
 use bagpress_broker::ids::{Execution, Pool};
 use bagpress_broker::limits;
-use bagpress_broker::{Broker, Delivery, Error, Holder, Offer, Offered, Offers, Queue, Received};
+use bagpress_broker::{
+    Broker, Delivery, Error, Holder, Membership, Offer, Offered, Queue, Received,
+};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
@@ -17,7 +19,7 @@ pub(crate) struct Intake {
     broker: Broker,
     pool: Pool,
     queue: Option<Queue>,
-    offers: Option<Offers>,
+    offers: Option<Membership>,
     /// Looks for the streams, while they are missing and would be served.
     finding: JoinSet<Result<Queue, Error>>,
 }
@@ -47,7 +49,7 @@ impl Intake {
         let (broker, pool, finding) = (broker.clone(), pool.clone(), JoinSet::new());
         let mut intake = Self { broker, pool, queue: None, offers: None, finding };
         if delivery != Some(DeliveryPath::Jetstream) {
-            intake.offers = Some(Offers::join(&intake.broker, &intake.pool, holder).await?);
+            intake.offers = Some(Membership::join(&intake.broker, &intake.pool, holder).await?);
         }
         if delivery == Some(DeliveryPath::QueueGroup) {
             return Ok(intake);

@@ -5,7 +5,7 @@ use std::fs;
 
 use bagpress_broker::ids::Pool;
 use bagpress_broker::result::Place as Where;
-use bagpress_broker::{Address, Broker, Error, Holder, Offer, Offered, Offers, Role, samples};
+use bagpress_broker::{Address, Broker, Error, Holder, Membership, Offer, Offered, Role, samples};
 use bagpress_codec::{DataKind, Digest};
 use bagpress_objstore::staging::{Allowed, Permission, Stager, part_folder};
 use bytes::Bytes;
@@ -77,7 +77,7 @@ async fn a_member_with_another_codec_version_leaves_the_task_to_one_that_fits() 
 }
 
 /// Waits for an offer, as an idle slot does.
-async fn next_offer(offers: &mut Offers) -> Offer {
+async fn next_offer(offers: &mut Membership) -> Offer {
     loop {
         if offers.members() == 0 {
             offers.enter().await.unwrap();
@@ -96,7 +96,7 @@ async fn an_output_whose_bytes_are_lost_behind_its_close_is_offered_again() {
     let by_hand = Broker::connect(&Address::plain(server.url()), Role::Worker).await.unwrap();
     let holder =
         Holder { worker: "by-hand".to_owned(), host: "here".to_owned(), pid: std::process::id() };
-    let mut offers = Offers::join(&by_hand, &Pool::default(), holder).await.unwrap();
+    let mut offers = Membership::join(&by_hand, &Pool::default(), holder).await.unwrap();
     let bag = format!("--tasks 1 --bytes {BYTES} --codec store --transfer wire --name t -q");
     let at = format!("--server {}", server.url());
     let run = place.spawn(&format!("run {bag} --delivery queue-group {at}"));

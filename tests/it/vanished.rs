@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bagpress_broker::ids::{Execution, Pool};
 use bagpress_broker::result::{Cause, Place as Where};
 use bagpress_broker::{
-    Broker, Committed, Holder, Offered, Offers, Queue, Verdict, limits, samples, subjects,
+    Broker, Committed, Holder, Membership, Offered, Queue, Verdict, limits, samples, subjects,
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use crate::ledger::{failure, outcomes};
 /// Says of an offered task that its output is durable, where there is none: as if a disk had eaten it.
 async fn hand_over_nothing(broker: &Broker) -> Option<Verdict> {
     let holder = Holder { worker: "W".to_owned(), host: "h".to_owned(), pid: 1 };
-    let mut offers = Offers::join(broker, &Pool::default(), holder).await.unwrap();
+    let mut offers = Membership::join(broker, &Pool::default(), holder).await.unwrap();
     let offer = loop {
         if offers.members() == 0 {
             offers.enter().await.unwrap();

@@ -8,7 +8,7 @@ use crate::{Broker, Error, bounded, limits, subjects};
 
 /// What one worker holds of a bag, so that its deliveries can be given back if it dies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct HoldingsReport {
     /// [`limits::WIRE_VERSION`].
     pub v: u32,
     /// The worker's id: its service instance.
@@ -22,12 +22,12 @@ pub struct Held {
     /// Whether this is everything that it holds of the bag; otherwise it comes on top.
     pub all: bool,
     /// The deliveries.
-    pub deliveries: Vec<HeldDelivery>,
+    pub deliveries: Vec<ReportedDelivery>,
 }
 
 /// One delivery that a worker holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldDelivery {
+pub struct ReportedDelivery {
     /// The task's place in the bag.
     #[serde(deserialize_with = "bounded::index")]
     pub index: u32,
@@ -50,13 +50,13 @@ pub struct Events {
 impl Events {
     /// Waits for the next `held` event; unreadable ones are passed over. Cancel-safe. None when the
     /// connection is closed.
-    pub async fn held(&mut self) -> Option<Held> {
+    pub async fn held(&mut self) -> Option<HoldingsReport> {
         loop {
             let message = self.subscriber.next().await?;
             if message.payload.len() > limits::MESSAGE_BYTES_MAX {
                 continue;
             }
-            if let Ok(held) = serde_json::from_slice::<Held>(&message.payload) {
+            if let Ok(held) = serde_json::from_slice::<HoldingsReport>(&message.payload) {
                 return Some(held);
             }
         }
@@ -104,7 +104,7 @@ impl Broker {
     /// # Errors
     ///
     /// [`Error::Lost`].
-    pub async fn say_cancelled(&self, bag: &BagId) -> Result<(), Error> {
+    pub async fn announce_cancelled(&self, bag: &BagId) -> Result<(), Error> {
         let subject = subjects::event(bag, subjects::CANCELLED);
         let said = self.client().publish(subject, "".into()).await;
         said.map_err(|e| Error::during("say that a bag was cancelled").lost(e))?;
@@ -128,7 +128,7 @@ impl Broker {
     /// # Errors
     ///
     /// [`Error::Lost`]: they find out after [`limits::GATHERER_ABSENT_FOR`].
-    pub async fn say_gathers(&self, bag: &BagId) -> Result<(), Error> {
+    pub async fn announce_gatherer(&self, bag: &BagId) -> Result<(), Error> {
         let subject = subjects::event(bag, subjects::GATHERS);
         let said = self.client().publish(subject, "".into()).await;
         said.map_err(|e| Error::during("say that a bag is gathered").lost(e))?;
@@ -153,7 +153,7 @@ impl Broker {
     /// # Errors
     ///
     /// [`Error::Lost`]: the next one will do.
-    pub async fn say_held(&self, bag: &BagId, held: &Held) -> Result<(), Error> {
+    pub async fn report_held(&self, bag: &BagId, held: &HoldingsReport) -> Result<(), Error> {
         let during = Error::during("say what is held");
         let payload = serde_json::to_vec(held).map_err(|e| during.lost(e))?;
         let subject = subjects::event(bag, subjects::HELD);

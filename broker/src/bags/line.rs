@@ -129,7 +129,7 @@ fn is_zero(number: &u32) -> bool {
 
 /// What there is where a bag has its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundLine {
     /// The line, if there is one that can be read.
     pub line: Option<BagLine>,
     /// Why there is something that cannot be read: junk, or the line of a later version. Whose it is nobody knows, hence
@@ -141,7 +141,7 @@ pub struct Found {
     pub removed: bool,
 }
 
-impl Found {
+impl FoundLine {
     /// Whether nothing of the bag is to be worked on any more.
     #[must_use]
     pub fn is_called_off(&self) -> bool {
@@ -155,10 +155,10 @@ impl Broker {
     /// # Errors
     ///
     /// [`Error::Lost`].
-    pub async fn find_bag(&self, bag: &BagId) -> Result<Found, Error> {
+    pub async fn find_bag(&self, bag: &BagId) -> Result<FoundLine, Error> {
         let found = self.last_with_sequence(&subjects::lines(), &subjects::line(bag)).await?;
         let (revision, payload) = found.unwrap_or_default();
-        let mut found = Found { line: None, unreadable: None, revision, removed: false };
+        let mut found = FoundLine { line: None, unreadable: None, revision, removed: false };
         if payload.is_empty() {
             found.removed = revision > 0;
             return Ok(found);
@@ -220,14 +220,14 @@ impl Broker {
     pub async fn cancel_bag(&self, bag: &BagId) -> Result<Option<BagLine>, Error> {
         let mut before = None;
         for _ in 0..crate::limits::COMMIT_TRIES {
-            let Found { line, revision, .. } = self.find_bag(bag).await?;
+            let FoundLine { line, revision, .. } = self.find_bag(bag).await?;
             let Some(line) = line else { break };
             before.get_or_insert_with(|| line.clone());
             let cancelled =
                 BagLine { state: BagState::Cancelled, eta_s: None, waits: None, ..line };
             if self.write_bag(&cancelled, revision).await?.is_some() {
                 // The line first: who misses the event finds it there.
-                self.say_cancelled(bag).await?;
+                self.announce_cancelled(bag).await?;
                 self.purge_tasks(bag).await?;
                 return Ok(before);
             }
@@ -252,7 +252,7 @@ impl Broker {
         removed += self.purge(subjects::RESULTS, &subjects::results_of(bag)).await?;
         removed += self.purge(subjects::ATTEMPTS, &subjects::attempts_of(bag)).await?;
         removed += self.purge(subjects::ATTEMPTS, &subjects::duplicates_of(bag)).await?;
-        let Found { line, revision, .. } = self.find_bag(bag).await?;
+        let FoundLine { line, revision, .. } = self.find_bag(bag).await?;
         if revision > 0 {
             self.mark_removed(bag).await?;
         }

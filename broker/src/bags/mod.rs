@@ -5,7 +5,7 @@ mod line;
 mod service;
 mod traces;
 
-pub use events::{BagEvents, Events, Held, HeldDelivery};
-pub use line::{BagLine, BagState, Found, Gatherer};
+pub use events::{BagEvents, Events, HoldingsReport, ReportedDelivery};
+pub use line::{BagLine, BagState, FoundLine, Gatherer};
 pub use service::{Presence, Service, ServiceStats};
 pub use traces::Traces;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::ids::BagId;
 use crate::{Broker, Error, bounded, limits, subjects};
 
-use super::events::Held;
+use super::events::HoldingsReport;
 
 /// What a worker says of itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ pub struct ServiceStats {
     #[serde(deserialize_with = "bounded::text")]
     pub version: String,
     /// What it holds, by bag.
-    pub held: HashMap<String, Held>,
+    pub held: HashMap<String, HoldingsReport>,
 }
 
 /// A registered service; it answers as long as this lives.

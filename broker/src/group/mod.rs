@@ -6,4 +6,4 @@ mod offer;
 
 pub use desk::{Desk, Heard, Reply};
 pub use lease::{GivenBack, Lease, Taken, Verdict};
-pub use offer::{Holder, Offer, Offered, Offers};
+pub use offer::{Holder, Membership, Offer, Offered};

@@ -30,7 +30,7 @@ pub struct Holder {
 
 /// One worker's memberships of the queue group.
 #[derive(Debug)]
-pub struct Offers {
+pub struct Membership {
     broker: Broker,
     holder: Holder,
     subject: String,
@@ -39,18 +39,18 @@ pub struct Offers {
     members: FuturesUnordered<BoxFuture<'static, Option<Message>>>,
 }
 
-/// What [`Offers`] received.
+/// What [`Membership`] received.
 #[derive(Debug)]
 pub enum Offered {
     /// An offer: take it, or say that there is no slot for it.
     Offer(Offer),
     /// The lease of this execution is over.
     Withdrawn(Execution),
-    /// A membership ended: [`Offers::members`] tells how many are left.
+    /// A membership ended: [`Membership::members`] tells how many are left.
     Nothing,
 }
 
-impl Offers {
+impl Membership {
     /// Prepares to join the group of `pool`; nobody is a member yet.
     ///
     /// # Errors

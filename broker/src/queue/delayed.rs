@@ -16,14 +16,14 @@ use super::attempts::AttemptRecord;
 
 /// The last word of a task that was given back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastWord {
+pub struct LastGiveBack {
     /// What was said.
     pub record: AttemptRecord,
     /// How long ago.
     pub age: Duration,
 }
 
-impl LastWord {
+impl LastGiveBack {
     /// For how long its task is not handed out to anybody, from the reading on.
     #[must_use]
     pub fn left(&self) -> Duration {
@@ -43,11 +43,11 @@ impl Broker {
     /// # Errors
     ///
     /// [`Error::Lost`]: read again from the same message.
-    pub async fn last_words(
+    pub async fn last_give_backs(
         &self,
         bag: &BagId,
         from: u64,
-        mut see: impl FnMut(u64, LastWord),
+        mut see: impl FnMut(u64, LastGiveBack),
     ) -> Result<u64, Error> {
         let policy = match from {
             0 => DeliverPolicy::LastPerSubject,
@@ -57,7 +57,7 @@ impl Broker {
         self.read_from(subjects::ATTEMPTS, &subjects::attempts_of(bag), policy, |message, at| {
             next = next.max(at.sequence + 1);
             if let Ok(record) = serde_json::from_slice(&message.payload) {
-                see(at.sequence, LastWord { record, age: at.age });
+                see(at.sequence, LastGiveBack { record, age: at.age });
             }
         })
         .await?;

@@ -244,7 +244,7 @@ async fn what_was_handed_out_can_be_given_back_by_who_never_saw_it() -> Outcome 
     let server = NatsServer::start().await;
     let (dead, gatherer) = (server.broker(Role::Worker).await, connect(&server).await?);
     let (bag, pool) = (bag(), Pool::default());
-    assert_eq!(gatherer.handed_out(&pool, &bag, 8).await?, []);
+    assert_eq!(gatherer.unanswered_tasks(&pool, &bag, 8).await?, []);
     for index in 0..4 {
         submit(&gatherer, &task(&bag, index, ResultPath::Staged)).await?;
     }
@@ -258,11 +258,11 @@ async fn what_was_handed_out_can_be_given_back_by_who_never_saw_it() -> Outcome 
     // The answered one is gone, once the server has written it down; the one that still waits was never handed out.
     let expected = [first.id().clone(), third.id().clone()];
     let found = eventually("the answer counts", SOON, async || {
-        let found = gatherer.handed_out(&pool, &bag, 8).await.ok()?;
+        let found = gatherer.unanswered_tasks(&pool, &bag, 8).await.ok()?;
         found.iter().map(|task| &task.id).eq(&expected).then_some(found)
     })
     .await;
-    assert_eq!(gatherer.handed_out(&pool, &bag, 1).await?, found[..1]);
+    assert_eq!(gatherer.unanswered_tasks(&pool, &bag, 1).await?, found[..1]);
 
     for task in &found {
         gatherer.nak_for(&task.reply).await?;

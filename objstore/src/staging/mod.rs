@@ -5,14 +5,12 @@
 
 mod gatherer;
 mod input;
-mod kernel;
 pub mod messages;
 mod parts;
 mod worker;
 
 pub use gatherer::{Plan, Receiver};
 pub use input::{InputFile, OpenInput};
-pub use kernel::boot_id;
 pub use parts::{
     Attributes, BAD_DIR, Own, Owner, PART_DIR, Parts, Placed, Replaced, Syncer, Target,
     apply_dir_metadata, hash_file, metadata_of_folders, mtime_ns, part_folder, remove_parts,

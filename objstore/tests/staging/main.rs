@@ -14,12 +14,13 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::client::RequestErrorKind;
 use bagpress_broker::ids::{Execution, TaskId};
+use bagpress_broker::machine::boot_id;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::testing::eventually;
 use bagpress_broker::{limits, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::staging::messages::{Chunked, OFFSET};
-use bagpress_objstore::staging::{Permission, Upload, boot_id};
+use bagpress_objstore::staging::{Permission, Upload};
 use bagpress_objstore::{StoreError, Stored};
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -247,7 +248,7 @@ async fn who_hears_that_a_bag_is_gathered_asks_again_at_once() -> Outcome {
     house.gather().await?;
     assert!(matches!(execute.open().await?, Permission::Absent), "it remembers");
 
-    house.gatherer.say_gathers(&house.bag).await?;
+    house.gatherer.announce_gatherer(&house.bag).await?;
     let heard = tokio::time::timeout(SOON, gatherings.next()).await?.ok_or("closed")?;
     assert_eq!(heard, house.bag);
     execute.stager.gathers(&heard);

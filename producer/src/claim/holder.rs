@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result};
 use bagpress_broker::ids::BagId;
-use bagpress_broker::{BagLine, Broker, Found, Gatherer, limits, subjects};
+use bagpress_broker::{BagLine, Broker, FoundLine, Gatherer, limits, subjects};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::info;
 
@@ -50,7 +50,7 @@ pub(crate) async fn expect_unheld(
 /// # Errors
 ///
 /// The broker's.
-pub(crate) async fn look(broker: &Broker, bag: &BagId) -> Result<Found> {
+pub(crate) async fn look(broker: &Broker, bag: &BagId) -> Result<FoundLine> {
     broker.find_bag(bag).await.context("look who gathers the bag")
 }
 
@@ -62,9 +62,9 @@ pub(crate) async fn look(broker: &Broker, bag: &BagId) -> Result<Found> {
 pub(crate) async fn outlast(
     broker: &Broker,
     bag: &BagId,
-    found: Found,
+    found: FoundLine,
     obstacle: Obstacle,
-) -> Result<Found> {
+) -> Result<FoundLine> {
     match obstacle {
         Obstacle::Cancelled(line) => Err(Cancelled::of(&line).into()),
         Obstacle::Unreadable => unreadable(broker, bag, found).await,
@@ -75,15 +75,15 @@ pub(crate) async fn outlast(
 /// How watching a line ended.
 enum Watched {
     /// Nobody renewed it.
-    Expired(Found),
+    Expired(FoundLine),
     /// Its holder renewed it.
     Renewed,
     /// There is another one.
-    Another(Found),
+    Another(FoundLine),
 }
 
 /// Watches a line for [`limits::GATHERER_LEASE`].
-async fn watch(broker: &Broker, bag: &BagId, before: Found) -> Result<Watched> {
+async fn watch(broker: &Broker, bag: &BagId, before: FoundLine) -> Result<Watched> {
     let deadline = Instant::now() + limits::GATHERER_LEASE;
     while Instant::now() < deadline {
         sleep(limits::RETRY_WAIT).await;
@@ -104,7 +104,7 @@ async fn watch(broker: &Broker, bag: &BagId, before: Found) -> Result<Watched> {
 /// # Errors
 ///
 /// [`Usage`] unless there is meanwhile a line that can be read, or none; that is returned.
-async fn unreadable(broker: &Broker, bag: &BagId, before: Found) -> Result<Found> {
+async fn unreadable(broker: &Broker, bag: &BagId, before: FoundLine) -> Result<FoundLine> {
     let why = before.unreadable.clone().unwrap_or_default();
     info!(%bag, why, "the bag's line cannot be read: waiting whether somebody renews it");
     match watch(broker, bag, before).await? {
@@ -130,7 +130,12 @@ async fn unreadable(broker: &Broker, bag: &BagId, before: Found) -> Result<Found
 /// # Errors
 ///
 /// [`Usage`] if it is renewed: the holder lives.
-async fn expired(broker: &Broker, bag: &BagId, before: Found, holder: &Gatherer) -> Result<Found> {
+async fn expired(
+    broker: &Broker,
+    bag: &BagId,
+    before: FoundLine,
+    holder: &Gatherer,
+) -> Result<FoundLine> {
     if holder.is_dead() {
         info!(%bag, %holder, "its process has ended, the bag is taken over");
         return Ok(unheld(before));
@@ -153,7 +158,7 @@ async fn expired(broker: &Broker, bag: &BagId, before: Found, holder: &Gatherer)
     }
 }
 
-fn unheld(found: Found) -> Found {
+fn unheld(found: FoundLine) -> FoundLine {
     let line = found.line.map(|line| BagLine { gatherer: None, ..line });
-    Found { line, ..found }
+    FoundLine { line, ..found }
 }

@@ -1,6 +1,6 @@
 //! What a bag's line, as it was found, means for its gatherer and for a process that wants to gather the bag.
 
-use bagpress_broker::{BagLine, BagState, Found, Gatherer, limits};
+use bagpress_broker::{BagLine, BagState, FoundLine, Gatherer, limits};
 use tokio::time::Instant;
 
 /// What it means for a gatherer that the bag's line is not as it wrote it.
@@ -23,7 +23,7 @@ pub(crate) enum Verdict {
 
 /// Decides what `found` means for the gatherer with the id `me`.
 pub(crate) fn verdict(
-    found: &Found,
+    found: &FoundLine,
     me: &str,
     overwritten: &mut Overwritten,
     now: Instant,
@@ -78,7 +78,7 @@ pub(crate) enum Obstacle {
 
 /// What keeps a process that holds the run folder's lock `ours` from gathering the bag; `resume`: it may go on with a
 /// cancelled one. Another gatherer with the same lock is dead.
-pub(crate) fn obstacle(found: &Found, ours: Option<&str>, resume: bool) -> Option<Obstacle> {
+pub(crate) fn obstacle(found: &FoundLine, ours: Option<&str>, resume: bool) -> Option<Obstacle> {
     if found.unreadable.is_some() {
         return Some(Obstacle::Unreadable);
     }
@@ -102,8 +102,8 @@ pub(crate) enum Change {
 }
 
 /// Compares two looks at the line of a bag that somebody gathers, or that cannot be read.
-pub(crate) fn change(before: &Found, now: &Found) -> Change {
-    let holder = |found: &Found| Some(found.line.as_ref()?.gatherer.as_ref()?.id.clone());
+pub(crate) fn change(before: &FoundLine, now: &FoundLine) -> Change {
+    let holder = |found: &FoundLine| Some(found.line.as_ref()?.gatherer.as_ref()?.id.clone());
     let same = match (holder(before), holder(now)) {
         (Some(before), Some(now)) => before == now,
         (None, None) => before.unreadable.is_some() && now.unreadable.is_some(),
@@ -135,23 +135,23 @@ mod tests {
         }
     }
 
-    fn line(state: BagState, by: Option<&str>) -> Found {
+    fn line(state: BagState, by: Option<&str>) -> FoundLine {
         let line = BagLine { gatherer: by.map(gatherer), ..samples::line(&samples::bag(), state) };
-        Found { line: Some(line), unreadable: None, revision: 7, removed: false }
+        FoundLine { line: Some(line), unreadable: None, revision: 7, removed: false }
     }
 
-    fn no_line() -> Found {
-        Found { line: None, unreadable: None, revision: 0, removed: false }
+    fn no_line() -> FoundLine {
+        FoundLine { line: None, unreadable: None, revision: 0, removed: false }
     }
 
-    fn unreadable(revision: u64) -> Found {
-        Found { unreadable: Some("junk".to_owned()), revision, ..no_line() }
+    fn unreadable(revision: u64) -> FoundLine {
+        FoundLine { unreadable: Some("junk".to_owned()), revision, ..no_line() }
     }
 
     #[test]
     fn what_a_gatherer_finds_tells_whether_the_bag_is_still_its_own() {
         let found =
-            |found: &Found| verdict(found, "me", &mut Overwritten::default(), Instant::now());
+            |found: &FoundLine| verdict(found, "me", &mut Overwritten::default(), Instant::now());
         assert_eq!(found(&no_line()), Verdict::Ours, "the broker forgot it");
         assert_eq!(found(&line(BagState::Running, Some("me"))), Verdict::Ours);
         assert_eq!(found(&line(BagState::Running, None)), Verdict::Ours);
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(other, Verdict::Taken(Some(gatherer("other"))));
         assert_eq!(found(&line(BagState::Cancelled, Some("me"))), Verdict::Cancelled);
         assert_eq!(found(&line(BagState::Cancelled, None)), Verdict::Cancelled);
-        assert_eq!(found(&Found { removed: true, ..no_line() }), Verdict::Removed);
+        assert_eq!(found(&FoundLine { removed: true, ..no_line() }), Verdict::Removed);
     }
 
     #[test]
@@ -197,7 +197,7 @@ mod tests {
     fn a_line_that_stays_as_it_is_is_told_from_one_that_is_renewed_or_changes_hands() {
         let before = line(BagState::Running, Some("a"));
         assert_eq!(change(&before, &before), Change::None);
-        assert_eq!(change(&before, &Found { revision: 8, ..before.clone() }), Change::Renewed);
+        assert_eq!(change(&before, &FoundLine { revision: 8, ..before.clone() }), Change::Renewed);
         for another in [line(BagState::Running, Some("b")), no_line(), unreadable(8)] {
             assert_eq!(change(&before, &another), Change::Another);
         }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bagpress_broker::result::{Cause, Failed, TaskResult};
-use bagpress_broker::{Broker, Desk, Heard, Held, HeldDelivery, Lease, Verdict, limits};
+use bagpress_broker::{
+    Broker, Desk, Heard, HoldingsReport, Lease, ReportedDelivery, Verdict, limits,
+};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -273,10 +275,10 @@ fn exhausted(past: &Past) -> (u32, Failed) {
     (*spent, Failed::new(Cause::CrashLimit, text))
 }
 
-fn held_event(lease: Lease) -> Held {
+fn held_event(lease: Lease) -> HoldingsReport {
     let (index, round, delivered) = (lease.index, lease.round, lease.attempt);
     let reply = lease.execution.to_string();
-    let deliveries = vec![HeldDelivery { index, round, delivered, reply }];
+    let deliveries = vec![ReportedDelivery { index, round, delivered, reply }];
     let Lease { v, worker, host, pid, .. } = lease;
-    Held { v, worker, host, pid, all: false, deliveries }
+    HoldingsReport { v, worker, host, pid, all: false, deliveries }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bagpress_broker::result::Cause;
-use bagpress_broker::{Broker, LastWord, limits};
+use bagpress_broker::{Broker, LastGiveBack, limits};
 use tracing::{debug, info};
 
 use crate::deliver::watch::Watch;
@@ -48,7 +48,7 @@ struct Delayed {
 }
 
 impl Delayed {
-    fn of(word: LastWord, now: Instant) -> Option<Self> {
+    fn of(word: LastGiveBack, now: Instant) -> Option<Self> {
         let left = word.left();
         let since = now + limits::WAKE_AFTER.saturating_sub(word.age);
         let reply = word.record.reply.filter(|_| !left.is_zero())?;
@@ -68,7 +68,7 @@ impl Delayed {
 
 impl Known {
     /// Takes in what was said of a task; whether there was a place for it.
-    fn note(&mut self, word: LastWord, now: Instant) -> bool {
+    fn note(&mut self, word: LastGiveBack, now: Instant) -> bool {
         let key = (word.record.index, word.record.round);
         match Delayed::of(word, now) {
             Some(_) if self.is_full() && !self.delayed.contains_key(&key) => return false,
@@ -126,8 +126,8 @@ impl Waker {
     }
 
     /// Tells the workers that somebody gathers the bag.
-    pub(crate) async fn say_gathers(&self) {
-        if let Err(error) = self.broker.say_gathers(&self.plan.specification.bag).await {
+    pub(crate) async fn announce_gatherer(&self) {
+        if let Err(error) = self.broker.announce_gatherer(&self.plan.specification.bag).await {
             debug!(%error, "workers find out by themselves");
         }
     }
@@ -156,7 +156,7 @@ impl Waker {
         let from = self.known().from;
         let mut left_out = None;
         let bag = &self.plan.specification.bag;
-        let reading = self.broker.last_words(bag, from, |sequence, word| {
+        let reading = self.broker.last_give_backs(bag, from, |sequence, word| {
             if !self.known().note(word, Instant::now()) {
                 left_out.get_or_insert(sequence);
             }
@@ -227,7 +227,7 @@ impl Waking {
         let (waker, connects) = (self.waker.clone(), self.waker.broker.connects());
         if std::mem::replace(&mut self.connects, connects) != connects {
             self.here_since = Instant::now();
-            tokio::spawn(async move { waker.say_gathers().await });
+            tokio::spawn(async move { waker.announce_gatherer().await });
             return;
         }
         let here = self.here_since.elapsed();
@@ -250,11 +250,11 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn word(index: u32, cause: Cause, planned: u32, age: Duration) -> LastWord {
+    fn word(index: u32, cause: Cause, planned: u32, age: Duration) -> LastGiveBack {
         let id = TaskId { bag: "t-abcdefgh".parse().unwrap(), index, round: 0 };
         let mut record = AttemptRecord::new(&id, planned, planned - 1, cause, "W");
         record.reply = Some(index.to_string());
-        LastWord { record, age }
+        LastGiveBack { record, age }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bagpress_broker::ids::{BagId, Pool, TaskId};
 use bagpress_broker::result::{Cause, TaskResult, wall_clock_us};
-use bagpress_broker::{AttemptRecord, Broker, Held, HeldDelivery, limits, machine};
+use bagpress_broker::{AttemptRecord, Broker, HoldingsReport, ReportedDelivery, limits, machine};
 use futures::future::join_all;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -108,7 +108,7 @@ impl Watch {
     }
 
     /// Notes what a worker holds.
-    pub(crate) fn note(&self, held: Held) {
+    pub(crate) fn note(&self, held: HoldingsReport) {
         self.workers().note(held, Instant::now());
     }
 
@@ -191,7 +191,8 @@ impl Watch {
                     warn!(task = %id, "handed out and held by nobody, given back");
                     let (index, round) = (id.index, id.round);
                     let who = ("unknown", "", "it was handed out, and no worker holds it");
-                    self.give_back(who, HeldDelivery { index, round, delivered: 2, reply }).await;
+                    self.give_back(who, ReportedDelivery { index, round, delivered: 2, reply })
+                        .await;
                 }
             }
         }
@@ -199,23 +200,24 @@ impl Watch {
 
     async fn unheld(&self) -> Vec<(TaskId, String)> {
         let Shared { broker, bag, pool, .. } = &*self.shared;
-        let handed_out = match broker.handed_out(pool, bag, limits::UNHELD_MAX).await {
-            Ok(handed_out) => handed_out,
+        let unanswered_tasks = match broker.unanswered_tasks(pool, bag, limits::UNHELD_MAX).await {
+            Ok(unanswered_tasks) => unanswered_tasks,
             Err(error) => {
                 debug!(%error, "handed out tasks not listed");
                 return Vec::new();
             }
         };
         let workers = self.workers();
-        let unheld =
-            handed_out.into_iter().filter(|t| !workers.is_round_held((t.id.index, t.id.round)));
+        let unheld = unanswered_tasks
+            .into_iter()
+            .filter(|t| !workers.is_round_held((t.id.index, t.id.round)));
         unheld.map(|task| (task.id, task.reply)).collect()
     }
 
     /// Gives a delivery back for worker, host and reason.
-    async fn give_back(&self, (worker, host, why): (&str, &str, &str), delivery: HeldDelivery) {
+    async fn give_back(&self, (worker, host, why): (&str, &str, &str), delivery: ReportedDelivery) {
         let Shared { broker, bag, .. } = &*self.shared;
-        let HeldDelivery { index, round, delivered, reply } = delivery;
+        let ReportedDelivery { index, round, delivered, reply } = delivery;
         let id = TaskId { bag: bag.clone(), index, round };
         let before = self.workers().note_given_back((index, round), delivered);
         if before {

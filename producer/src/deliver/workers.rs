@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use bagpress_broker::{Held, HeldDelivery, Presence, limits};
+use bagpress_broker::{HoldingsReport, Presence, ReportedDelivery, limits};
 
 use crate::run_folder::ledger::Key;
 
@@ -23,7 +23,7 @@ pub(crate) struct Workers {
 pub(crate) struct Worker {
     pub(crate) host: String,
     pub(crate) pid: u32,
-    pub(crate) held: HashMap<Key, HeldDelivery>,
+    pub(crate) held: HashMap<Key, ReportedDelivery>,
     /// Whether nobody answered its last probe.
     suspect: bool,
     probed: Instant,
@@ -31,7 +31,7 @@ pub(crate) struct Worker {
 
 impl Workers {
     /// Notes what a worker holds.
-    pub(crate) fn note(&mut self, held: Held, now: Instant) {
+    pub(crate) fn note(&mut self, held: HoldingsReport, now: Instant) {
         if !self.known.contains_key(&held.worker) && self.known.len() >= limits::WORKERS_MAX {
             return;
         }
@@ -138,8 +138,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn held(worker: &str, tasks: &[u32], all: bool) -> Held {
-        let delivery = |index: &u32| HeldDelivery {
+    fn held(worker: &str, tasks: &[u32], all: bool) -> HoldingsReport {
+        let delivery = |index: &u32| ReportedDelivery {
             index: *index,
             round: 0,
             delivered: 1,
@@ -147,7 +147,7 @@ mod tests {
         };
         let deliveries = tasks.iter().map(delivery).collect();
         let (worker, host) = (worker.to_owned(), "h".to_owned());
-        Held { v: limits::WIRE_VERSION, worker, host, pid: 7, all, deliveries }
+        HoldingsReport { v: limits::WIRE_VERSION, worker, host, pid: 7, all, deliveries }
     }
 
     #[test]

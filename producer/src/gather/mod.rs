@@ -144,7 +144,7 @@ impl Gathering {
         let listening = lease.listen(&begun_line(&plan)).await?;
         let waker = Waker::new(broker, &plan, &watch);
         if outcomes.is_committed() {
-            waker.say_gathers().await;
+            waker.announce_gatherer().await;
         }
         let files = parts.as_ref().map(|(parts, _)| parts.clone());
         let acceptor = Acceptor::new(plan.clone(), parts, bucket, stats, lease.rounds());

@@ -1,6 +1,6 @@
 //! One gatherer at a time: the lock of a run folder.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -72,8 +72,7 @@ impl RunFolder {
         file.set_len(0).context("lock the run folder")?;
         writeln!(file, "{}", std::process::id()).context("lock the run folder")?;
         let metadata = file.metadata().context("lock the run folder")?;
-        let kernel = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let identity = format!("{}/{}:{}", kernel.trim(), metadata.dev(), metadata.ino());
+        let identity = format!("{}/{}:{}", machine::boot_id(), metadata.dev(), metadata.ino());
         Ok(GatherLock { file, identity })
     }
 

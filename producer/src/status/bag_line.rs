@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use bagpress_broker::ids::BagId;
-use bagpress_broker::{BagLine, Found};
+use bagpress_broker::{BagLine, FoundLine};
 
 use crate::error::Usage;
 
@@ -19,7 +19,7 @@ pub(crate) fn unknown(bag: &BagId) -> anyhow::Error {
 /// # Errors
 ///
 /// [`Usage`] if there is none, or if it cannot be read.
-pub(crate) fn known(found: Found, bag: &BagId) -> Result<BagLine> {
+pub(crate) fn known(found: FoundLine, bag: &BagId) -> Result<BagLine> {
     match (found.line, found.unreadable) {
         (Some(line), _) => Ok(line),
         (None, Some(why)) => Err(Usage::error(

@@ -22,12 +22,12 @@ use super::open_inputs::OpenInputs;
 use super::outputs::Outputs;
 use super::plan::Plan;
 use super::uploads::Uploads;
-use crate::staging::kernel::boot_id;
 use crate::staging::messages::{
     CLOSE, CRC, FAILED, Go, InputRequest, NoRoom, OFFSET, Open, Opened, Share, SharedInput,
     read_xfer,
 };
 use crate::staging::parts::{Parts, Syncer};
+use bagpress_broker::machine::boot_id;
 
 /// Serves the uploads and inputs of one bag until it is dropped.
 #[derive(Debug)]

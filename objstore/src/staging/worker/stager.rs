@@ -15,9 +15,9 @@ use tokio::task::spawn_blocking;
 
 use super::by_path::{Allowed, Proofs, SharedFolder};
 use crate::error::StoreError;
-use crate::staging::kernel::boot_id;
 use crate::staging::messages::{Open, Opened, Share};
 use crate::staging::parts::part_name;
+use bagpress_broker::machine::boot_id;
 
 /// A worker's view of the gatherers. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use crate::{Broker, Error, subjects};
 
 /// A task that was handed out and is not answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct HandedOut {
+pub struct UnansweredTask {
     /// The task.
     pub id: TaskId,
     /// A subject on which its delivery can be answered.
@@ -25,12 +25,12 @@ impl Broker {
     /// # Errors
     ///
     /// [`Error::Lost`].
-    pub async fn handed_out(
+    pub async fn unanswered_tasks(
         &self,
         pool: &Pool,
         bag: &BagId,
         most: usize,
-    ) -> Result<Vec<HandedOut>, Error> {
+    ) -> Result<Vec<UnansweredTask>, Error> {
         let during = Error::during("list the tasks in execution");
         let durable = subjects::durable(pool);
         let consumer: Consumer<pull::Config> = self
@@ -52,7 +52,7 @@ impl Broker {
             if let Some((_, id)) = subjects::parse_task(&stored.subject) {
                 let newest = delivered.consumer_sequence;
                 let reply = ack::subject(subjects::TASKS, &durable, stored.seq, newest);
-                found.push(HandedOut { id, reply });
+                found.push(UnansweredTask { id, reply });
             }
         }
         Ok(found)
