@@ -26,7 +26,7 @@ RUN find . -name '*.rs' -not -path './target/*' -exec touch {} + \
 
 FROM debian:bookworm-slim AS runtime
 LABEL org.opencontainers.image.title="bagpress" \
-      org.opencontainers.image.description="Bag-of-tasks compression on many machines through NATS" \
+      org.opencontainers.image.description="Compress bags of tasks on many machines through NATS" \
       org.opencontainers.image.licenses="Apache-2.0"
 # Run folders and keys: a named volume that is mounted here takes over owner and mode.
 RUN install --directory --owner=65532 --group=65532 /runs \

@@ -16,7 +16,7 @@ help: ## this list
 	@awk -F ' *## ' '/^[a-z-]+:.* ## / { split($$1, target, ":"); printf "make %-12s %s\n", target[1], $$2 }' Makefile
 
 DEMO := demo-$(STAMP)
-demo: .tools/bin/nats-server ## the RFC's bag by both result paths, then a folder of real files
+demo: .tools/bin/nats-server ## a generated bag by both result paths, then a folder of real files
 	cargo build --release --locked --bin bagpress
 	target/release/bagpress run --tasks 24 --bytes 2MiB --codec zlib:6 --workers 4 --results staged --name $(DEMO)
 	target/release/bagpress run --tasks 24 --bytes 2MiB --codec zlib:6 --workers 4 --results objects --name $(DEMO)
@@ -36,7 +36,7 @@ test: .tools/bin/nats-server ## all tests that need no Go
 model: ## the explicit-state model with one crash more in every configuration; minutes and gigabytes
 	cargo test --locked --package bagpress-model --test holds -- --ignored --nocapture
 
-test-extras: .tools/bin/nats-server .tools/nats-cli-$(NATS_CLI) ## tests beside the `nats` command line; needs Go
+test-extras: .tools/bin/nats-server .tools/nats-cli-$(NATS_CLI) ## tests against the `nats` command line; needs Go
 	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo test --workspace --locked --features nats-cli --test cli_interop
 
 test-compose: engine .tools/bin/nats-server .tools/compose-$(COMPOSE) ## compose.yaml on an engine of its own; needs root, and says so
@@ -93,7 +93,7 @@ engine:
 	@touch $@
 
 BENCH := bench-$(STAMP)
-bench: .tools/bin/nats-server ## the RFC's bag by both paths, and the limits of this machine
+bench: .tools/bin/nats-server ## the bag of docs/benchmark.md by both paths, and the limits of this machine
 	cargo build --release --locked --bin bagpress
 	bench/run_staged.sh 24 2097152 4 $(BENCH)
 	bench/run_objects.sh 24 2097152 4 $(BENCH)

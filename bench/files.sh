@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Times bags of real files beside what people type today. Runs are interleaved, and a ratio is taken
+# Times bags of real files against what people type today. Runs are interleaved, and a ratio is taken
 # inside each round.
 #
 # The systems do not promise the same. `gzip` under xargs, and pigz, only write; `xargs-verified` also

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One run of the RFC's kind of bag; run_staged.sh and run_objects.sh name the result path.
+# One run of a generated bag (docs/benchmark.md); run_staged.sh and run_objects.sh name the result path.
 set -euo pipefail
 
 if [[ $# -ne 5 ]]; then

@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# As the RFC's scripts: bench/run_staged.sh TASKS BYTES WORKERS NAME
+# See docs/benchmark.md. Usage: bench/run_staged.sh TASKS BYTES WORKERS NAME
 set -euo pipefail
 exec "$(dirname "$0")/run_bag.sh" staged "$@"

@@ -147,7 +147,7 @@ fn no_use(path: &Path, why: &str) -> anyhow::Error {
 
 const ANOTHER: &str = "name another file, or correct this one";
 
-/// A file that cannot be used is for whoever named it.
+/// A file that cannot be used is a usage error.
 pub(crate) fn refused(unfit: UnfitFile) -> anyhow::Error {
     let text = unfit.to_string();
     Usage::error(text, unfit.hint.unwrap_or_else(|| ANOTHER.to_owned()))
@@ -158,7 +158,7 @@ pub(crate) fn parse_url(url: &str, from: &str) -> Result<Address> {
     Address::parse(url).map_err(|why| {
         let shown = quote::name(Address::shown(url));
         Usage::error(
-            format!("{from}: {shown} is no address of a NATS server: {}", quote::words(&why)),
+            format!("{from}: {shown} is not the address of a NATS server: {}", quote::words(&why)),
             "give one such as nats://127.0.0.1:4222; schemes are nats and tls",
         )
     })

@@ -1,4 +1,4 @@
-//! Which broker is meant, and the way to it.
+//! Which broker is meant, and how to reach it.
 
 use std::path::Path;
 
@@ -51,7 +51,7 @@ pub(crate) fn address(at: &BrokerAt) -> Result<Option<(Address, String)>> {
     Ok(Some((login.into_iter().fold(address, Address::with_login), from)))
 }
 
-/// Who types a password shows it to everybody on the machine.
+/// A typed password is visible to everybody on the machine.
 const SEEN: &str = "--server; others see its credentials in the list of processes: use --password-file or --token-file";
 
 pub(crate) trait Named {
@@ -87,7 +87,7 @@ impl Bag {
         }
         let id = text.parse().map_err(|error| {
             Usage::error(
-                format!("{} is no bag id: {error}", quote::name(text)),
+                format!("{} is not a bag id: {error}", quote::name(text)),
                 "a run folder has a slash, such as runs/NAME/staged",
             )
         })?;
@@ -122,8 +122,8 @@ impl Bag {
                 format!("give --server {server}, or --context NAME"),
             ),
             None => Usage::error(
-                format!("{path} does not run now"),
-                format!("nothing is to be stopped; `bagpress rm {path}` removes it"),
+                format!("{path} is not running"),
+                format!("there is nothing to stop; `bagpress rm {path}` removes it"),
             ),
         }
     }

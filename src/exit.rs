@@ -1,4 +1,4 @@
-//! Errors to exit codes and words.
+//! Errors to exit codes and messages.
 
 use std::process::ExitCode;
 

@@ -116,7 +116,7 @@ const RULES: &[Rule] = &[
         verbs: &["broker"],
         flags: &["keep_token"],
         idle: Idle::With(&["no_auth"]),
-        why: "no token is asked for",
+        why: "no token is required",
     },
     Rule {
         verbs: &["broker"],

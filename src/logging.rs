@@ -1,4 +1,4 @@
-//! Where logs go: one structured file a process.
+//! Where logs go: one structured file per process.
 //!
 //! A thread of its own writes it: a disk that hangs must not stop a process that only wants to say so.
 
@@ -45,7 +45,7 @@ fn start_with(file: Option<File>) {
         *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
         subscriber.json().with_writer(log).init();
     } else {
-        // Colours are for a terminal, and for who has not said that they are not wanted.
+        // Colours are for a terminal, unless NO_COLOR refuses them.
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let ansi = io::stderr().is_terminal() && !plain;
         subscriber.with_writer(move || OneLine { ansi }).with_ansi(ansi).without_time().init();

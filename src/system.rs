@@ -1,4 +1,4 @@
-//! What the system grants to this process, and how it says that there is no more.
+//! What the system grants to this process, and how it reports a limit.
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::thread::disable_transparent_huge_pages;

@@ -66,7 +66,7 @@ pub(crate) fn tell<T: Serialize>(json: bool, value: &T, text: &str) -> Result<()
 ///
 /// # Errors
 ///
-/// [`Usage`] if it cannot be written: whoever named that place can name another.
+/// [`Usage`] if it cannot be written: the user can name another place.
 pub(crate) fn print(text: &str) -> Result<()> {
     printed(|stdout| stdout.write_all(quote::lines(text).as_bytes()))
 }
@@ -127,6 +127,6 @@ fn printed(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<
 pub(crate) fn unwritable(error: &dyn std::fmt::Display) -> anyhow::Error {
     Usage::error(
         format!("stdout cannot be written: {error}"),
-        "what was done is done; print it again to a place with room",
+        "the work is done; print the result again to a place with space",
     )
 }

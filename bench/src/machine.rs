@@ -1,4 +1,4 @@
-//! What Linux says about processes and about the machine, from `/proc`.
+//! What Linux reports about processes and the machine, from `/proc`.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Tasks with nothing to do: what is left is ours. One descriptor, one result and one ack each.
+//! Tasks with nothing to do: what remains is our overhead. One descriptor, one result and one ack each.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The RFC's bag by both result paths, beside both limits.
+//! The benchmark's bag (`docs/benchmark.md`) by both result paths, compared with both limits.
 //!
 //! *Warm* is the makespan, *cold* the time of the whole process: server, workers and all. The limits
 //! run in processes of their own too, with as many threads as the bag has workers.

@@ -1,4 +1,4 @@
-//! What several measurements of one thing come to.
+//! Median, minimum and maximum of several measurements.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What can go wrong between us and a broker.
+//! Errors between us and a broker.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -98,7 +98,7 @@ pub enum Error {
     StoreInUse {
         /// The store's folder.
         path: PathBuf,
-        /// Who holds it.
+        /// Its holder.
         holder: String,
     },
     /// A folder of which others decide what is in it.
@@ -182,14 +182,14 @@ impl Error {
                 "check the address, start one with `bagpress broker`, or leave --server out to use a local one"
             }
             Self::Denied(_) => {
-                "check what it was given: --creds, --nkey, --user with --password-file, --token-file or \
-                 --context; what each role may do is in docs/roles.md, and written by `bagpress broker --auth`. \
-                 `bagpress broker` asks for another token after each start, unless it has --keep-token: \
+                "check the credentials: --creds, --nkey, --user with --password-file, --token-file or \
+                 --context; docs/roles.md lists the rights of each role, and `bagpress broker --auth` writes them. \
+                 `bagpress broker` draws a new token at each start, unless it has --keep-token: \
                  see what it printed"
             }
             Self::Untrusted { hint, .. } => hint,
             Self::NoJetStream { .. } => "start the server with -js, or use `bagpress broker`",
-            Self::Missing { .. } => "make the streams with `bagpress broker --init --server URL`",
+            Self::Missing { .. } => "create the streams with `bagpress broker --init --server URL`",
             Self::Unfit { .. } => {
                 "remove it with `nats stream rm` or `nats consumer rm`, then run `bagpress broker --init`"
             }
@@ -200,11 +200,11 @@ impl Error {
                  or name one by --nats-server PATH"
             }
             Self::NotOurs { .. } => {
-                "name a folder of your own that nobody else can write to; if you trust all that is in it: chmod -R go-rwx"
+                "name a folder of your own that nobody else can write to; if you trust its contents: chmod -R go-rwx"
             }
             Self::StoreInUse { .. } => "wait for that process to end, or stop it",
             Self::Full { .. } => {
-                "free room: remove what is no longer needed with `nats object del BUCKET` or `nats stream rm`"
+                "free space: remove what is no longer needed with `nats object del BUCKET` or `nats stream rm`"
             }
             Self::NotReady { .. }
             | Self::Io { .. }

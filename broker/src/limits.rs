@@ -13,7 +13,7 @@ pub const BAG_TASKS_MAX: u32 = 4_000_000;
 pub const INPUT_BYTES_MAX: u64 = 1 << 40;
 /// Largest output one task may have, in bytes: no codec doubles its input.
 pub const OUTPUT_BYTES_MAX: u64 = 2 * INPUT_BYTES_MAX;
-/// Highest round of a task: a person who runs it anew, or five losses, begin one.
+/// Highest round of a task: a person who runs it again, or five losses, begin one.
 pub const ROUND_MAX: u32 = 1_000_000;
 /// Longest duration and latest time since 1970 that is believed, in µs: more than a thousand years, so that a clock that
 /// was never set is no reason to refuse a result.
@@ -105,7 +105,7 @@ pub const OFFER_AGAIN: Duration = Duration::from_millis(1);
 pub const OFFER_AGAIN_BUSY: Duration = Duration::from_millis(4);
 /// Longest such wait while nobody does.
 pub const OFFER_AGAIN_MAX: Duration = Duration::from_millis(50);
-/// How long an idle slot is a member before it joins anew: a membership may be lost on its way too.
+/// How long an idle slot is a member before it joins again: a membership may be lost on its way too.
 pub const MEMBER_FOR: Duration = Duration::from_secs(5);
 /// How often a gatherer looks for leases that have run out.
 pub const LEASES_LOOKED_AT: Duration = Duration::from_millis(250);
@@ -131,7 +131,7 @@ pub const GATHERER_RENEWAL: Duration = Duration::from_secs(1);
 /// A gatherer that did not renew its lease for this long is dead: another may take the bag over.
 pub const GATHERER_LEASE: Duration = Duration::from_secs(5);
 /// How long a gatherer watches whether somebody renews what its line was overwritten with and cannot be read, before it
-/// writes it anew: shorter than who wants to take the bag over does.
+/// writes it again: shorter than the wait of a gatherer that wants to take the bag over.
 pub const OVERWRITTEN_FOR: Duration = Duration::from_secs(3);
 /// How long what says that a bag was removed outlives it: a server that is killed brings back what it had
 /// dropped, as long as its files still have it.
@@ -158,14 +158,14 @@ pub const WINDOWS_BYTES: usize = 24 * MIB;
 /// Most uploads in chunks that one gatherer has begun: who brought least makes room for who brings more.
 pub const UPLOADS_MAX: usize = 4_096;
 /// Executions that a gatherer remembers to have given leave, and of which it has no chunk yet; the last ones. An upload of
-/// another is opened anew, which works as long as no more than these are opened between an OPEN and what follows.
+/// another is opened again, which works as long as no more than these are opened between an OPEN and what follows.
 pub const OPENED_MAX: usize = 16_384;
 /// Bytes of what arrived at a gatherer and is not written, or is being answered, all senders together. A sender gets no
 /// more of it than it leaves free.
 pub const ARRIVED_BYTES: usize = 64 * MIB;
-/// What a message takes of that beside its payload: its task, its answer, its place in every list.
+/// What a message takes of that in addition to its payload: its task, its answer, its place in every list.
 pub const ARRIVED_EACH_BYTES: usize = 4 * 1024;
-/// Who is to send again because there is no such memory is told so after this time.
+/// A sender that must send again for lack of this memory is told so after this time.
 pub const ARRIVED_AGAIN: Duration = Duration::from_millis(250);
 /// An upload without a chunk for this long keeps its part file and no more; a later chunk takes it up.
 pub const UPLOAD_IDLE: Duration = Duration::from_secs(30);
@@ -173,7 +173,7 @@ pub const UPLOAD_IDLE: Duration = Duration::from_secs(30);
 pub const CLOSED_MAX: usize = 8_192;
 /// Most input files that a gatherer keeps open.
 pub const OPEN_INPUTS_MAX: usize = 64;
-/// Without progress for this long an upload is opened anew, and goes on at its offset.
+/// Without progress for this long an upload is opened again, and goes on at its offset.
 pub const UPLOAD_STALLED: Duration = Duration::from_secs(5);
 /// How long a request between worker and gatherer may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -195,7 +195,7 @@ pub const NONCE_BYTES_MAX: usize = 64;
 /// Lines of a log that wait for the disk; more are lost.
 pub const LOG_LINES_MAX: usize = 4_096;
 /// What the gatherer's disk has not done within this time makes it a disk that hangs: nobody is given leave
-/// to execute, and it is said.
+/// to execute, with a message.
 pub const DISK_HANGS_AFTER: Duration = Duration::from_secs(2);
 /// A worker that waits for the gatherer's disk is asked to come again after this time: before it takes its
 /// request for lost.
@@ -294,7 +294,7 @@ const _: () = assert!(GATHERER_RENEWAL.as_millis() * 2 < OVERWRITTEN_FOR.as_mill
 const _: () = assert!(OVERWRITTEN_FOR.as_millis() < GATHERER_LEASE.as_millis());
 const _: () = assert!(LEASE.as_millis() < GATHERER_GONE_AFTER.as_millis());
 const _: () = assert!(WAKE_AFTER.as_millis() < WAKE_LEAST.as_millis());
-// Whoever waits longer asks again.
+// After a longer wait, the request is repeated.
 const _: () = assert!(ANSWERS_REMEMBERED.as_secs() >= GET_DEADLINE.as_secs());
 const _: () = assert!(ANSWERS_REMEMBERED.as_secs() > PULL_LOST.as_secs());
 const _: () = assert!(OUTCOMES_MAX >= GATHER_BATCH);
@@ -302,7 +302,7 @@ const _: () = assert!(PULL_AHEAD_LOW.as_millis() < PULL_AHEAD_WORK.as_millis());
 const _: () = assert!(PULL_EXPIRES.as_millis() * 2 < PULL_LOST.as_millis());
 const _: () = assert!(WINDOW_MAX * CHUNK_BYTES <= WINDOWS_BYTES);
 const _: () = assert!(WINDOWS_BYTES * 2 < 64 * MIB);
-// A single sender gets half of the budget at most, and may use all windows, with what each chunk takes beside.
+// A single sender gets half of the budget at most, and may use all windows, with the overhead of each chunk.
 const _: () = assert!(
     WINDOWS_BYTES + (WINDOWS_BYTES / CHUNK_BYTES + 1) * ARRIVED_EACH_BYTES + CHUNK_BYTES
         <= ARRIVED_BYTES / 2

@@ -1,4 +1,4 @@
-//! This machine, and who lives on it.
+//! This machine and its processes.
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -27,7 +27,7 @@ pub fn processes() -> String {
     }
 }
 
-/// Whether a process of that id lives here. One of another user does too; 0 is nobody's.
+/// Whether a process of that id lives here, of any user; 0 is no process.
 #[must_use]
 pub fn lives(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else {

@@ -1,4 +1,4 @@
-//! What others have named, made safe to print: no name moves the cursor, forges a line or ends a quotation.
+//! Foreign names, made safe to print: no name moves the cursor, forges a line or ends a quotation.
 
 use std::ffi::OsStr;
 

@@ -1,4 +1,4 @@
-//! What nobody may see: passwords, tokens, seeds; and the files that they are in.
+//! Secrets: passwords, tokens, seeds, and the files that contain them.
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -99,8 +99,10 @@ fn open_own(path: &Path) -> Result<File, UnfitFile> {
             Err(unfit.with_hint(format!("chmod 600 {}", name(path))))
         }
         Some(Exposure::Owner) => {
-            let unfit =
-                UnfitFile::new(path, format!("it is another user's (uid {})", metadata.uid()));
+            let unfit = UnfitFile::new(
+                path,
+                format!("it belongs to another user (uid {})", metadata.uid()),
+            );
             let hint = format!("use a copy of your own: install -m 600 {} COPY", name(path));
             Err(unfit.with_hint(hint))
         }
@@ -114,7 +116,7 @@ pub(crate) fn open(path: &Path) -> Result<(File, Metadata), UnfitFile> {
     let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).map_err(unfit)?;
     let metadata = file.metadata().map_err(unfit)?;
     if !metadata.is_file() {
-        return Err(UnfitFile::new(path, "it is no file"));
+        return Err(UnfitFile::new(path, "it is not a file"));
     }
     Ok((file, metadata))
 }
@@ -127,11 +129,11 @@ fn read(file: File, path: &Path) -> Result<String, UnfitFile> {
         let why = format!("it has more than {} bytes", limits::SECRET_BYTES_MAX);
         return Err(UnfitFile::new(path, why));
     }
-    // What it holds instead is nobody's to see.
-    String::from_utf8(bytes).map_err(|_| UnfitFile::new(path, "it is no text"))
+    // What it contains instead may be secret.
+    String::from_utf8(bytes).map_err(|_| UnfitFile::new(path, "it is not text"))
 }
 
-/// Who else gets at a file.
+/// Who else can access a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exposure {
     /// Its group or everybody.
@@ -204,7 +206,7 @@ mod tests {
         for (bytes, why) in [
             (b"".to_vec(), "empty"),
             (b"\n".to_vec(), "empty"),
-            (b"hidden\xff".to_vec(), "no text"),
+            (b"hidden\xff".to_vec(), "not text"),
             (vec![b'x'; max + 1], "more than"),
         ] {
             let refused = Secret::read(&file(&bytes, 0o600)).unwrap_err().to_string();

@@ -36,7 +36,7 @@ async fn a_delayed_task_is_woken_at_once_also_after_a_restart() -> Outcome {
     let broker = server.broker(Role::Worker).await;
     broker.nak_for(first.reply()).await?;
     let third = delivery(&mut join(&broker).await?).await?;
-    // It writes down who has what a moment later than it says so: the second one may be forgotten.
+    // It records a delivery a moment after it answers: the second one may be forgotten.
     assert!((2..=3).contains(&third.delivered()), "{}", third.delivered());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Who gathers hears of a lease in the order in which its worker spoke.
+//! A gatherer receives the messages about a lease in the order in which its worker sent them.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails says why")]
 

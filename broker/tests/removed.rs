@@ -22,7 +22,7 @@ async fn bags(broker: &Broker) -> Outcome<Vec<BagId>> {
     Ok(bags)
 }
 
-/// A server that was killed reads its files anew: lines that were only purged came back, each in a revision
+/// A server that was killed reads its files again: lines that were only purged came back, each in a revision
 /// that a newer one had replaced.
 #[tokio::test]
 async fn lines_that_were_removed_stay_so_when_the_server_is_killed() {

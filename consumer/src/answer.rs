@@ -1,4 +1,4 @@
-//! How an attempt is answered, by either delivery. Knows the broker, who holds the task, and the drain.
+//! How an attempt is answered, by either delivery. Knows the broker, the holder of the task, and the drain.
 
 use std::time::Duration;
 
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(Count::of(1, 0).number, 1);
         assert_eq!(Count::of(4, 3).number, 1);
         assert_eq!(Count::of(4, 1).number, 3);
-        // Records outlive the stream of tasks: a task that was published again starts anew.
+        // Records outlive the stream of tasks: a task that was published again starts again.
         assert_eq!(Count::of(1, 3).number, 1);
     }
 }

@@ -99,7 +99,7 @@ impl Cancelled {
     fn cancel(&self, bag: &BagId) {
         let known = self.bags().get(bag).and_then(|cell| cell.get().cloned());
         if let Some(token) = known.filter(|token| !token.is_cancelled()) {
-            info!(%bag, "cancelled, its tasks are dropped");
+            info!(%bag, "bag cancelled, its tasks are dropped");
             token.cancel();
         }
     }

@@ -122,7 +122,7 @@ impl Intake {
             received = pulled => match received {
                 Ok(Received::Delivery(delivery)) => Ok(Incoming::Pulled(delivery)),
                 Ok(Received::Nothing) => Ok(Incoming::Nothing),
-                // Its leader may be away, which looks the same, or the store was begun anew.
+                // Its leader may be away, which looks the same, or the store was begun again.
                 Err(Error::Missing { what }) => {
                     debug!(what, "joining again");
                     self.queue = None;

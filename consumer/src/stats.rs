@@ -47,7 +47,7 @@ pub(crate) async fn register(
     counts: Arc<Counts>,
 ) -> Result<(Service, Arc<Holdings>), Error> {
     let (host, pid) = (machine::host(), std::process::id());
-    // The service answers before its id is known, and with it who holds.
+    // The service answers before its id, and so the holder, is known.
     let holdings: Arc<OnceLock<Arc<Holdings>>> = Arc::default();
     let held = holdings.clone();
     let fixed = ServiceStats {

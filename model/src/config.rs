@@ -100,7 +100,7 @@ pub enum Clause {
     HaveItByRound,
     /// An object is adopted only if it reads back.
     AdoptionChecked,
-    /// An object with other bytes stays until who counts decides.
+    /// An object with other bytes stays until the gatherer decides.
     OthersStay,
     /// A restarted gatherer finishes a round that began and is seen nowhere.
     BegunRoundFinished,

@@ -88,7 +88,7 @@ impl Steps<'_> {
                     s.workers[w].at = At::Metadata;
                 });
             }
-            return self.add(who, "finds other bytes, names its own beside them", |s| {
+            return self.add(who, "finds other bytes, and gives its own a second name", |s| {
                 s.beside[e as usize] = true;
                 made(s, w, e);
             });

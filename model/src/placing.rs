@@ -103,7 +103,7 @@ impl Steps<'_> {
         let beside = Named::Of(taken.bytes);
         if !now && self.from.beside[taken.bytes as usize] && there(beside) {
             // `Bucket::rename`: whatever has the name was never counted.
-            return self.add(who, "gives the object beside it the name", |s| {
+            return self.add(who, "gives the object with the second name the final name", |s| {
                 s.set_metadata(beside);
                 s.beside[taken.bytes as usize] = false;
             });

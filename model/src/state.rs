@@ -35,7 +35,7 @@ pub(crate) struct State {
     pub(crate) log: [u8; ROUNDS],
     pub(crate) chunks: [Bytes; EXECUTIONS],
     pub(crate) metadata: Named,
-    /// Executions whose objects have a name beside the output's, as that has other bytes.
+    /// Executions whose objects have a second name, because the output's has other bytes.
     pub(crate) beside: [bool; EXECUTIONS],
     /// What a replica that lags may still say.
     pub(crate) metadata_before: Named,

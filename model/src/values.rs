@@ -88,7 +88,7 @@ pub(crate) enum Named {
     Tombstone,
     /// The bytes of an execution.
     Of(u8),
-    /// A file of ours that holds nobody's output any more.
+    /// A file of ours that contains no current output.
     Junk,
     /// Somebody else's file.
     Strangers,

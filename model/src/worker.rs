@@ -364,7 +364,7 @@ pub(crate) fn made(s: &mut State, w: usize, bytes: u8) {
     s.workers[w].at = At::Commit;
 }
 
-/// `Store::forget`: the loser's object that has a name beside another's goes.
+/// `Store::forget`: the loser's object with a second name goes.
 pub(crate) fn forget_beside(s: &mut State, execution: u8) {
     let e = execution as usize;
     if s.beside[e] {

@@ -1,6 +1,6 @@
-//! A directory that is held, and what is beneath it: no name leads out of it, and no link is followed on the way.
+//! A held directory and what is beneath it: no name leads out of it, and no link is followed.
 //!
-//! Whoever may write into some folder of a path can have it lead elsewhere between a look and a use. What is named
+//! A user who may write into some folder of a path can have it lead elsewhere between a check and a use. What is named
 //! relative to a held directory, without links, cannot: see `openat2(2)`, `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`.
 
 use std::ffi::{OsStr, OsString};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// How often a path is followed anew whose folders are being renamed meanwhile.
+/// How often a path is followed again whose folders are being renamed meanwhile.
 const AGAIN_MAX: u32 = 64;
 /// Folders within one another that [`Dir::remove_all`] goes down: each holds a file descriptor.
 const DEPTH_MAX: u32 = 256;

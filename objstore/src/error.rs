@@ -1,4 +1,4 @@
-//! What can go wrong between a worker and the place where its output belongs.
+//! Errors between a worker and the place of its output.
 
 use bagpress_broker::result::{Cause, Failed};
 
@@ -9,10 +9,10 @@ use crate::object_ref;
 #[non_exhaustive]
 pub enum StoreError {
     /// There is no room. No attempt is spent.
-    #[error("no room: {0}")]
+    #[error("no space: {0}")]
     Full(String),
     /// Nobody gathers the bag. No attempt is spent.
-    #[error("nobody gathers the bag now")]
+    #[error("the bag has no gatherer now")]
     Absent,
     /// What was stored is not what was made.
     #[error("the output arrived changed: {0}")]

@@ -87,5 +87,5 @@ fn file_failed(error: &std::io::Error) -> Failed {
 }
 
 fn carrier_gone() -> Failed {
-    Failed::new(Cause::TransferError, "the output could not be carried away")
+    Failed::new(Cause::TransferError, "the output could not be brought to its place")
 }

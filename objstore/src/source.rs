@@ -125,7 +125,7 @@ fn fill(
                 Some(Err(failed)) => return Err(failed),
                 None => {
                     let read = before + segment.len() as u64;
-                    let text = format!("the way of the input ended after {read} bytes");
+                    let text = format!("the transfer of the input ended after {read} bytes");
                     return Err(Failed::new(Cause::TransferError, text));
                 }
             }

@@ -333,8 +333,10 @@ impl Carried {
             }
             // It may be that of an outcome which counts.
             Self::Found(info) => {
-                let text =
-                    format!("obj://{}/{} has other bytes, and their room", info.bucket, info.name);
+                let text = format!(
+                    "obj://{}/{} has other bytes and takes their space",
+                    info.bucket, info.name
+                );
                 Err(StoreError::Full(text))
             }
         }

@@ -79,11 +79,13 @@ pub fn output_failed(what: &str, error: &io::Error) -> Failed {
     Failed::new(cause, format!("{what}: {}", said(error)))
 }
 
-/// An error for people. Who follows no links is told of one in words that speak of a loop.
+/// An error for people. For a link that is not followed, the system reports a loop.
 #[must_use]
 pub fn said(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
-        Some(Errno::LOOP) => "there is a symbolic link on the way, and none is followed".to_owned(),
+        Some(Errno::LOOP) => {
+            "there is a symbolic link in its path, and links are not followed".to_owned()
+        }
         _ => error.to_string(),
     }
 }
@@ -100,7 +102,7 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// The same error once more, for another who waits for it.
+/// The same error once more, for another caller that waits for it.
 pub(crate) fn copy(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(
         || io::Error::new(error.kind(), error.to_string()),

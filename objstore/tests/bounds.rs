@@ -1,4 +1,4 @@
-//! Who has the rights of a worker, and means harm, gets no memory, no files and no places of others.
+//! A hostile client with the rights of a worker gets no memory, no files and no places of others.
 
 #[expect(dead_code, reason = "others need more of it")]
 #[path = "house/execute.rs"]
@@ -154,7 +154,7 @@ async fn a_close_by_path_of_nobody_leaves_the_part_file_of_another_alone() -> Ou
 
     assert!(matches!(answer, Closed::Wait { open: true, .. }), "{answer:?}");
     assert!(fs::read(execute.part(&house))? == output);
-    // Who it belongs to opens it again, and nothing is executed twice.
+    // Its owner opens it again, and nothing is executed twice.
     let upload = Upload::by_path(&execute.stager, &grant);
     let stored = upload.close(output.len() as u64, &Digest::of(&output)).await?;
     assert!(matches!(stored, Stored::Staged), "{stored:?}");

@@ -235,7 +235,7 @@ async fn what_a_crashed_writer_leaves_is_found_by_its_token() -> Outcome {
     let mut writer = bucket.writer("p", "2-crashed")?;
     writer.write(sample(10 * CHUNK)).await?;
     drop(writer);
-    // What was under way may still arrive.
+    // Messages in flight may still arrive.
     while bucket.count_chunks("2-crashed").await? < 10 {}
 
     let orphans = bucket.orphans().await?;
@@ -292,8 +292,8 @@ async fn more_than_the_caller_allows_is_not_read() -> Outcome {
     Ok(())
 }
 
-/// Equal tasks give equal bytes: other bytes under the name of an output are no output of ours, or one whose outcome may
-/// count. Who counts decides.
+/// Equal tasks give equal bytes: other bytes under the name of an output are no output of an earlier run, or one whose outcome may
+/// count. The gatherer decides.
 #[tokio::test]
 async fn other_bytes_are_not_adopted_and_stay_until_who_counts_decides() -> Outcome {
     let fixture = fixture().await?;

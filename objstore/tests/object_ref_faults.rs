@@ -15,7 +15,7 @@ use object_ref_support::{
 use tokio::io::AsyncReadExt;
 use tokio::time;
 
-/// Long enough for every retry, far below for ever.
+/// Long enough for every retry.
 const SOON: Duration = Duration::from_secs(5);
 
 async fn removed_chunk(context: &jetstream::Context, token: &str, number: usize) -> Outcome {
@@ -131,7 +131,7 @@ async fn who_finds_the_bucket_full_of_its_own_object_adopts_it() -> Outcome {
     assert!(matches!(error, Error::Full { .. }), "{error}");
     assert_eq!(second.adoptable().await, Some(first.info));
     assert!(bucket.orphans().await?.is_empty(), "its own chunks are gone again");
-    // One that is all under way before the bucket says so.
+    // One that is completely in flight before the bucket says so.
     let third = bucket.put("out_7.bin", "7-third", sample(6 * CHUNK)).await?;
     assert!(!third.mine && third.info.token == "7-first");
 

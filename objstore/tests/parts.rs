@@ -132,7 +132,7 @@ fn what_the_bag_did_not_make_is_never_touched_whatever_it_is() -> Outcome {
         &|| folder.occupy(b"somebody's work"),
         &|| Ok(fs::create_dir(&last)?),
         &|| Ok(std::os::unix::fs::symlink(&outside, &last)?),
-        // Who opened it would wait for ever.
+        // Opening it would wait without end.
         &|| Ok(rustix::fs::mkfifoat(rustix::fs::CWD, &last, rustix::fs::Mode::RUSR)?),
     ];
     for make in make {

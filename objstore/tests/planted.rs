@@ -1,4 +1,4 @@
-//! What a hostile gatherer, or whoever may write into a folder, gets of a worker that hands files over by path: nothing.
+//! What a hostile gatherer, or a user who may write into a folder, gets of a worker that hands files over by path: nothing.
 
 #[expect(dead_code, reason = "another test uses the rest")]
 #[path = "house/execute.rs"]
@@ -25,7 +25,7 @@ use self::execute::Execute;
 use self::house::{House, Outcome, sample};
 
 const CHUNK: usize = limits::CHUNK_BYTES;
-/// Whoever waits for a FIFO waits for ever.
+/// Waiting for a FIFO never ends.
 const SOON: Duration = Duration::from_secs(10);
 
 /// A worker that may read and write below `allowed`, and a gatherer that is played.

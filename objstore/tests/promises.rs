@@ -209,7 +209,7 @@ async fn a_second_execution_changes_nothing(way: &Way) -> Outcome {
             drop(ready);
             let (other, stored) = way.put(&second).await?;
             let Stored::Object(info) = stored else { return Err("no object".into()) };
-            // Other bytes are not adopted: they stay beside what is there until the commit decides.
+            // Other bytes are not adopted: both stay until the commit decides.
             assert_eq!(info.digest, Digest::of(&other));
             assert_ne!(info.name, subjects::output_name(11));
         }

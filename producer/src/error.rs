@@ -52,13 +52,12 @@ pub struct Unwritable(pub String);
 
 impl Unwritable {
     /// The next thing a person at a terminal should try.
-    pub const HINT: &str =
-        "see that the folder is there again and can be written to; then the bag goes on";
+    pub const HINT: &str = "restore the folder and make it writable; then the bag continues";
 }
 
 /// Somebody pressed Ctrl-C, or sent SIGTERM.
 #[derive(Debug, thiserror::Error)]
-#[error("interrupted; `bagpress gather {folder}` goes on")]
+#[error("interrupted; `bagpress gather {folder}` continues it")]
 pub struct Interrupted {
     /// The run folder.
     pub folder: String,

@@ -226,7 +226,7 @@ pub async fn follow_up(server: &mut Server, happened: Happened) -> Result<()> {
         Happened::RoomAgain => {
             server.restart().await.context("restart the server that had met a full disk")?;
             crate::error::message(&format!(
-                "note: there is room at {store} again, the server was restarted"
+                "note: there is space at {store} again, the server was restarted"
             ));
         }
     }

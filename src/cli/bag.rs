@@ -60,7 +60,7 @@ pub(crate) struct BagArgs {
     #[arg(long, value_name = "N", default_value_t = limits::ATTEMPTS_DEFAULT, help_heading = RUNNING)]
     pub(crate) attempts: u32,
 
-    /// Who decompresses every output and compares it with its input
+    /// Which process decompresses every output and compares it with its input
     #[arg(long, value_name = "WHO", default_value = "worker", help_heading = RUNNING)]
     pub(crate) verify: VerifyArg,
 
@@ -107,7 +107,7 @@ pub(crate) struct GeneratedArgs {
     pub(crate) seed: u64,
 }
 
-/// Who checks outputs.
+/// Which process checks outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum VerifyArg {
     /// The worker, while it compresses

@@ -40,7 +40,7 @@ pub(crate) struct FollowArgs {
     #[arg(long, value_name = "DURATION", default_value = "10m")]
     pub(crate) stall_timeout: humantime::Duration,
 
-    /// Give up, with exit 4, after this long, such as 2h
+    /// Give up with exit code 4 after this long, such as 2h
     #[arg(long, value_name = "DURATION")]
     pub(crate) deadline: Option<humantime::Duration>,
 

@@ -18,7 +18,7 @@ use self::common::FollowArgs;
 use self::existing::{CancelArgs, GatherArgs, RmArgs, StatusArgs, VerifyArgs};
 use self::serve::{BrokerArgs, WorkerArgs};
 
-/// Bag-of-tasks compression on many machines through NATS
+/// Compress bags of tasks on many machines through NATS
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 #[command(

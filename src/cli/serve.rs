@@ -16,7 +16,7 @@ use super::broker::{BrokerAt, OwnServerArgs, SERVER_HELP, positive};
     bagpress worker --delivery queue-group --server nats://127.0.0.1:4222")]
 #[command(mut_arg("server", |arg| arg.help(SERVER_HELP)))]
 pub(crate) struct WorkerArgs {
-    /// Tasks at a time [default: the number of cores]
+    /// Tasks executed at a time [default: the number of cores]
     #[arg(long, env = "BAGPRESS_SLOTS", value_name = "N", value_parser = positive)]
     pub(crate) slots: Option<usize>,
 
@@ -134,7 +134,7 @@ pub(crate) struct BrokerArgs {
     pub(crate) broker: BrokerAt,
 }
 
-/// Who may use a server that requires no token.
+/// Which clients may use a server that requires no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum NoAuth {
     /// Every user of this machine

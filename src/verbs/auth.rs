@@ -17,10 +17,10 @@ pub(crate) fn auth(folder: &Path, account: &Account) -> Result<ExitCode> {
     let conf = name(folder.join(CONFIGURATION));
     message(&format!("{conf}: permissions of account {account}"));
     message(&format!(
-        "next: accounts {{ include {conf:?} }} in the server's configuration, by its path from there"
+        "next: accounts {{ include {conf:?} }} in the server's configuration, by a path relative to it"
     ));
     message(
-        "then: give each process the key of its role by --nkey FILE, first `broker --init` the admin's",
+        "then: run `broker --init` with the admin's key, and give each process the key of its role, by --nkey FILE",
     );
     Ok(ExitCode::SUCCESS)
 }

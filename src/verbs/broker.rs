@@ -61,7 +61,7 @@ pub(crate) async fn broker(args: BrokerArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Who may use the server that is asked for.
+/// Who may use the requested server.
 fn access(args: &BrokerArgs) -> Result<Access> {
     match (args.no_auth, &args.keep_token) {
         (Some(NoAuth::Loopback), _) if !is_loopback(&args.listen) => Err(Usage::error(
@@ -89,7 +89,7 @@ fn is_loopback(listen: &str) -> bool {
 fn say_who_gets_in(server: &Server, public: bool, kept: bool) {
     let Some(file) = server.token_file().map(name) else {
         let who = if public { "everybody who reaches it" } else { "every user of this machine" };
-        message(&format!("warning: no token is asked for: {who} can read and write everything"));
+        message(&format!("warning: no token is required: {who} can read and write everything"));
         return;
     };
     let port = server.url().rsplit(':').next().unwrap_or_default();
@@ -100,7 +100,7 @@ fn say_who_gets_in(server: &Server, public: bool, kept: bool) {
     message(&format!("next: bagpress worker --server {url} --token-file {file}"));
     if public {
         message(
-            "note: elsewhere, with a copy of that file of mode 600; without TLS it travels in clear",
+            "note: on other machines, use a copy of that file with mode 600; without TLS it travels in clear text",
         );
     }
 }

@@ -24,7 +24,7 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<ExitCode> {
             cancelled.done, cancelled.tasks, cancelled.failed
         )
     } else {
-        format!("{} was over before, nothing is cancelled\n", cancelled.bag)
+        format!("{} was already over, nothing is cancelled\n", cancelled.bag)
     };
     tell(args.common.json, &cancelled, &text)?;
     if cancelled.cancelled {

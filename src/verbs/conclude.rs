@@ -28,7 +28,7 @@ pub(super) async fn conclude(
         Err(error) => {
             let resume = if error.is::<Cancelled>() { " --resume" } else { "" };
             let folder = name(folder.path());
-            message(&format!("note: `bagpress gather {folder}{resume}` goes on"));
+            message(&format!("note: `bagpress gather {folder}{resume}` continues it"));
             return Err(error);
         }
     };

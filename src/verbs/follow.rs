@@ -139,7 +139,7 @@ async fn connect_and_gather(
     let broker = tokio::select! {
         broker = connecting => broker?,
         // Nothing has begun yet that would have to be put in order.
-        () = options.stop.cancelled() => bail!("stopped before the bag was begun"),
+        () = options.stop.cancelled() => bail!("stopped before the bag began"),
     };
     let plan = open_plan(folder, specification)?;
     bagpress_producer::gather::gather(&broker, folder, lock, plan, options).await

@@ -13,7 +13,7 @@ use crate::cli::bag::{BagArgs, StatsArg, TransferArg, VerifyArg};
 use crate::logging;
 use crate::terminal::notes;
 
-/// Log of whoever gathers or submits.
+/// Log of the gathering or submitting process.
 pub(super) const LOG: &str = "producer.log";
 
 /// Prints what `--dry-run` would do.
@@ -21,7 +21,7 @@ pub(super) async fn dry_run(request: Request, json: bool) -> Result<ExitCode> {
     blocking(move || preview::show(&request, json)).await
 }
 
-/// Prepares a bag and starts its log; none if there is nothing to do, which is said.
+/// Prepares a bag and starts its log; none if there is nothing to do, with a message.
 pub(super) async fn prepared(request: Request) -> Result<Option<Box<Prepared>>> {
     match blocking(move || prepare(&request)).await? {
         Preparation::Bag(prepared) => {

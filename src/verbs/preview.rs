@@ -41,7 +41,7 @@ fn say(found: &Preview) {
     notes(&found.notes);
     let mut would = vec![format!("would compress {} files, {} bytes", found.files, found.bytes)];
     if found.folders > 0 {
-        would.push(format!("would make {} folders without files", found.folders));
+        would.push(format!("would create {} folders without files", found.folders));
     }
     if !found.refused.is_empty() {
         would.push(format!("{} would fail", found.refused.len()));

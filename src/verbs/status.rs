@@ -52,7 +52,7 @@ fn failed(args: &StatusArgs, failed: &[status::task::Task]) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the bag's server is, for somebody who wants to know more than the ledger says.
+/// Where the bag's server is, which knows more than the ledger.
 fn say_where(folder: &RunFolder) -> Result<()> {
     match folder.server()? {
         Some(server) if server != "local" => {

@@ -36,9 +36,9 @@ pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
     };
     broker.unless_denied(Box::pin(submitting)).await?;
     if delivery == DeliveryPath::QueueGroup {
-        message("note: nothing is offered to workers until somebody gathers this bag");
+        message("note: nothing is offered to workers until this bag is gathered");
     } else if results == ResultPath::Staged {
-        message("note: a staged bag waits until somebody gathers it");
+        message("note: a staged bag waits until it is gathered");
     }
     message(&format!("next: bagpress gather {}", name(folder.path())));
     print(&format!("{}\n", folder.path().display()))?;

@@ -73,9 +73,7 @@ fn conclude(verified: &Verified, folder: &RunFolder) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if !verified.not_compared.is_empty() {
-        message(
-            "note: of inputs that are not what they were nobody can say what their outputs should be",
-        );
+        message("note: outputs whose inputs have changed cannot be compared");
     }
     let no_repair = verified.bad.is_empty() && verified.not_of_input.is_empty();
     let again = match (no_repair && verified.missing == 0, verified.failed) {
@@ -85,7 +83,7 @@ fn conclude(verified: &Verified, folder: &RunFolder) -> ExitCode {
         (false, _) => "--repair",
     };
     if !verified.not_of_input.is_empty() {
-        message("hint: what was made of something else is made again once its output is removed");
+        message("hint: to have an output made again from its input, remove it");
     }
     message(&format!("hint: bagpress gather {} {again}", name(folder.path())));
     ExitCode::from(SOME_FAILED)

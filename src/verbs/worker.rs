@@ -22,7 +22,7 @@ fn without_links<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Pat
         .map(|path| {
             path.canonicalize().map_err(|error| {
                 Usage::error(
-                    format!("what is allowed is not there: {}: {error}", quote::name(path)),
+                    format!("an allowed path does not exist: {}: {error}", quote::name(path)),
                     "name folders that exist where the worker runs",
                 )
             })

@@ -64,7 +64,7 @@ impl Cluster {
         ended.expect_code(0).stdout
     }
 
-    /// What the engine knows about each container, those that ended as well, beside its service.
+    /// What the engine knows about each container and its service, those that ended as well.
     pub(crate) fn containers(&self) -> Vec<(String, Value)> {
         let names = self.compose("ps --all --quiet").expect_code(0).stdout;
         let words = format!("inspect {}", names.replace('\n', " "));

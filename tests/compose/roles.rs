@@ -135,7 +135,7 @@ async fn the_containers_observers_key_takes_no_task() {
     let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{durable}", subjects::TASKS);
     assert_eq!(answers(&observer, &[next], r#"{"batch":1}"#).await, [None]);
     assert_eq!(state(&admin).await, before);
-    // What waits there is nobody's any more.
+    // Nothing owns what waits there any more.
     cluster.compose("down --volumes").expect_code(0);
 }
 

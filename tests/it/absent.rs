@@ -1,4 +1,4 @@
-//! Tasks that were given back while nobody gathered their bag.
+//! Tasks that were given back while their bag had no gatherer.
 
 use std::time::{Duration, Instant};
 

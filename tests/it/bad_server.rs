@@ -59,7 +59,7 @@ async fn a_server_out_of_reach_is_named() {
     // A port that was free a moment ago.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("nats://127.0.0.1:{port}");
-    // A worker waits for its server; who asks for something does not.
+    // A worker waits for its server; the other verbs do not.
     for verb in VERBS.iter().filter(|verb| **verb != PULLER) {
         let ended = place.run(&format!("{verb} --server {url}")).await;
         expect_refusal(&ended, 3, &[&url, "no NATS server answered", "bagpress broker"]);

@@ -1,4 +1,4 @@
-//! Whatever happens to the broker, or on the way to it, bags complete, by both result paths.
+//! Bags complete, by both result paths, whatever happens to the broker or the connection to it.
 
 use std::time::{Duration, Instant};
 

@@ -50,7 +50,7 @@ async fn cancel_stops_what_is_being_compressed(delivery: &str) {
         place.run(&other).await.with_code(0);
         // Again: it says that it is over.
         let again = place.run(&format!("cancel {bag} {at}")).await.with_code(0);
-        assert!(again.stdout.contains("was over before"), "{again:?}");
+        assert!(again.stdout.contains("was already over"), "{again:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whoever dies in the middle of a bag, each of its tasks is done, and counted once.
+//! Whatever process dies during a bag, each task is done, and counted once.
 
 use std::fs;
 use std::net::TcpStream;
@@ -201,6 +201,6 @@ async fn an_unfinished_run_goes_on_by_its_own_command() {
     run.signal(Signal::TERM);
     run.ended(&place).await.with_code(143);
     let again = place.run(&format!("run {BAG} --workers 2 -q")).await.with_code(0);
-    assert!(again.stderr.contains("goes on with the unfinished run"), "{again:?}");
+    assert!(again.stderr.contains("continues the unfinished run"), "{again:?}");
     expect_each_done_once(&place.folder("t/staged"), TASKS);
 }

@@ -94,7 +94,7 @@ async fn all_failed_files_are_in_the_json_and_none_stay_when_none_fail() {
 async fn run_says_that_a_bag_goes_on_when_tasks_fail() {
     let place = Place::new().await;
     let help = place.run("run --help").await.with_code(0).stdout;
-    for word in ["A bag goes on when tasks fail", "failed.txt", "--max-fails"] {
+    for word in ["A bag continues when tasks fail", "failed.txt", "--max-fails"] {
         assert!(help.contains(word), "{help}");
     }
 }

@@ -43,7 +43,7 @@ async fn a_foreign_broker_whose_disk_filled_is_recognised_and_the_bag_goes_on_wh
     let run = place.spawn(&format!("run {BAG} -q --server {url}"));
     middle(&place, &folder).await;
     server.fill(0);
-    let says = || run.stderr().contains("answers and stores nothing").then_some(());
+    let says = || run.stderr().contains("answers but stores nothing").then_some(());
     place.until("it says that the broker stores nothing", says).await;
     assert!((outcomes(&folder).len() as u64) < TASKS, "the disk filled too late");
 

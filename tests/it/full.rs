@@ -1,4 +1,4 @@
-//! Full is not failed: a bag pauses, says so, and goes on by itself; no attempt is spent, and nothing
+//! Full is not failed: a bag pauses, says so, and continues by itself; no attempt is spent, and nothing
 //! grows meanwhile.
 
 use std::path::Path;
@@ -186,7 +186,7 @@ async fn a_bucket_full_of_what_nobody_names_is_swept_and_the_bag_goes_on() {
     let bag = specification["bag"].as_str().unwrap();
     let stream = bucket_stream(&context, &format!("OBJ_bag-{bag}")).await;
     let mut config = stream.cached_info().config.clone();
-    // Room for all outputs, and not for what dead executions left beside them.
+    // Space for all outputs, and not for what dead executions left in addition.
     config.max_bytes = 26 << 20;
     context.update_stream(config).await.unwrap();
     for number in 0..16 {

@@ -1,4 +1,4 @@
-//! A bag has one gatherer; whoever else comes is told who it is, and takes over when it is dead.
+//! A bag has one gatherer; a second one is told which, and takes over when it is dead.
 
 use std::fs;
 use std::path::Path;
@@ -79,5 +79,5 @@ async fn a_gatherer_that_died_on_the_same_folder_is_not_waited_for() {
     place.run(&format!("gather runs/t/staged -q {at}")).await.with_code(0);
     expect_each_done_once(&folder, TASKS);
     let log = fs::read_to_string(folder.join("logs/producer.log")).unwrap();
-    assert!(!log.contains("waiting whether the lease is renewed"), "{log}");
+    assert!(!log.contains("waiting to see whether the lease is renewed"), "{log}");
 }

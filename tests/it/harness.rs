@@ -50,7 +50,7 @@ impl Place {
         Self { folder, started, programs, _permit: permit }
     }
 
-    /// A place, and beside it a server with the streams.
+    /// A place, and a server with the streams.
     pub(crate) async fn with_server() -> (Self, NatsServer) {
         let (place, server) = Self::with_bare_server().await;
         let init = format!("broker --init --max-file 2GiB --server {}", server.url());
@@ -58,9 +58,9 @@ impl Place {
         (place, server)
     }
 
-    /// A place, and beside it a server without the streams.
+    /// A place, and a server without the streams.
     pub(crate) async fn with_bare_server() -> (Self, NatsServer) {
-        // In this order everywhere: who waits for a server holds no place that its owner waits for.
+        // In this order everywhere: a test that waits for a server holds no place that another test needs first.
         let place = Self::new().await;
         (place, NatsServer::start().await)
     }

@@ -1,4 +1,4 @@
-//! Help that helps.
+//! Help texts have examples and exit codes, and the broker is named first.
 
 use crate::harness::Place;
 
@@ -73,7 +73,7 @@ async fn the_broker_is_always_named_first() {
     let variable = place.finish(command).await.with_code(0);
     let named = format!("broker: {url} (from BAGPRESS_SERVER)");
     assert_eq!(variable.stderr.lines().next(), Some(&*named));
-    // Nobody's files go to a server by accident.
+    // No files go to a server by accident.
     let mut command = place.bagpress("run --tasks 2 --bytes 1KiB --workers 1");
     command.env("NATS_URL", url);
     let not_taken = place.finish(command).await.with_code(0);

@@ -1,4 +1,4 @@
-//! Who says what: a line that cannot be read is somebody's, and what is only said is looked up first.
+//! A line that cannot be read is treated as held, and a mere event is looked up first.
 
 use std::path::Path;
 use std::time::Duration;
@@ -74,7 +74,7 @@ async fn a_bag_that_a_later_version_gathers_is_left_to_it() {
         ended = gather.ended(&place) => ended.with_code(2),
         () = renewing => unreachable!(),
     };
-    assert!(refused.stderr.contains("is being gathered by somebody"), "{refused:?}");
+    assert!(refused.stderr.contains("is being gathered by a process whose line"), "{refused:?}");
     assert!(outcomes(&place.folder("t/staged")).is_empty());
 }
 

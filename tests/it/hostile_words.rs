@@ -1,4 +1,4 @@
-//! Whatever strangers say, and wherever it is shown: no cursor moves, and no line is forged.
+//! Texts from strangers move no cursor and forge no line, wherever they are shown.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;

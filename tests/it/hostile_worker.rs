@@ -1,4 +1,4 @@
-//! What a hostile worker says of tasks is believed as far as there are bytes for it, and no further.
+//! Claims of a hostile worker are believed only as far as there are bytes for them.
 
 use std::io::Write;
 
@@ -191,7 +191,7 @@ fn zlib(input: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// The result of who made an output of something else, and says so consistently.
+/// The result of a worker that made an output from something else, and says so consistently.
 fn forged(waiting: &Waiting, index: u32, input: &[u8], place: Stored) -> TaskResult {
     let mut result = waiting.done(index, &zlib(input), place);
     if let Outcome::Done(done) = &mut result.outcome {
@@ -248,7 +248,7 @@ async fn a_consistent_forgery_is_found_by_its_input() {
     assert_eq!((&json["good"], json["bad"].as_array().map(Vec::len)), (&json!(1), Some(0)));
     assert_eq!(json["not_of_input"].as_array().map(Vec::len), Some(1), "{json}");
 
-    // As the hint says: once it is gone it is made again, by who does it honestly.
+    // As the hint says: once it is gone it is made again, by an honest worker.
     std::fs::remove_file(waiting.place.folder("t/staged/results/out_0.bin")).unwrap();
     let repair = format!("gather runs/t/staged --repair -q {at}");
     waiting.place.run(&repair).await.with_code(0);
@@ -301,7 +301,7 @@ async fn a_source_that_changed_is_told_apart_from_a_forgery() {
         );
         assert!(lines[1].starts_with("not compared: ") && lines[1].contains("gone"), "{found:?}");
         assert!(lines[2].contains("0 not of their input, 2 not compared"), "{found:?}");
-        assert!(found.stderr.contains("nobody can say"), "{found:?}");
+        assert!(found.stderr.contains("cannot be compared"), "{found:?}");
         assert!(!found.stderr.contains("--repair"), "{found:?}");
     }
 }
@@ -396,5 +396,5 @@ async fn the_outcome_of_another_task_is_no_answer_and_is_not_committed() {
     let result = broker(&waiting.server).await.committed(&waiting.id(1)).await.unwrap().unwrap();
     let Outcome::Failed(failed) = result.outcome else { panic!("it was believed: {result:?}") };
     assert_eq!(failed.cause, Cause::TransferError);
-    assert!(failed.message.contains("is no answer"), "{failed:?}");
+    assert!(failed.message.contains("was not asked for"), "{failed:?}");
 }

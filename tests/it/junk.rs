@@ -1,4 +1,4 @@
-//! Junk on our subjects is answered or passed over, and never the end of a worker or of a bag.
+//! Junk on our subjects is answered or ignored, and never ends a worker or a bag.
 
 use std::fs;
 

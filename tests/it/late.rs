@@ -1,4 +1,4 @@
-//! Who is stopped, drained, restarted or comes second.
+//! Workers and gatherers that are stopped, drained, restarted or come second.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What Bagpress promises to who types `bagpress`: the real program, real servers, real deaths.
+//! What Bagpress promises its users: the real program, real servers, real deaths.
 
 #![expect(
     clippy::unwrap_used,

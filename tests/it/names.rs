@@ -1,4 +1,4 @@
-//! No name of a file, and no word of a stranger, forges a line or moves the cursor of who reads.
+//! No name of a file, and no text from a stranger, forges a line or moves the reader's cursor.
 
 use std::fs;
 use std::process::Command;

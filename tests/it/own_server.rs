@@ -130,7 +130,7 @@ async fn the_token_of_a_local_run_is_in_no_argument_and_in_no_file_that_others_c
     for name in ["token", "server.conf", "server.log", "lock"] {
         assert_eq!(mode(&store.join(name)), 0o600, "{name}");
     }
-    // Nor is it in what anybody sees who is given the run's folder.
+    // Nor is it in anything that a reader of the run's folder sees.
     for entry in WalkDir::new(&folder).into_iter().map(Result::unwrap) {
         let in_store = entry.path().starts_with(&store);
         let text = if entry.file_type().is_file() && !in_store {
@@ -238,7 +238,7 @@ async fn who_has_a_token_of_an_earlier_start_is_told_so_and_a_kept_one_stays() {
     let (_broker, url) = a_broker(&place, "").await;
     let late = format!("worker --slots 1 --server {url} --token-file kept");
     let late = place.run(&late).await.with_code(3);
-    assert!(late.stderr.contains("another token"), "{late:?}");
+    assert!(late.stderr.contains("a new token"), "{late:?}");
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn a_broker_is_open_to_everybody_only_where_that_is_said() {
     }
     for words in ["--no-auth", "--no-auth=public"] {
         let (broker, url) = a_broker(&place, words).await;
-        assert!(broker.stderr().contains("warning: no token is asked for"), "{}", broker.stderr());
+        assert!(broker.stderr().contains("warning: no token is required"), "{}", broker.stderr());
         place.run(&format!("status --server {url}")).await.with_code(0);
         broker.signal(Signal::TERM);
         broker.ended(&place).await.with_code(0);

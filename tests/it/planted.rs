@@ -41,7 +41,7 @@ async fn no_link_in_a_run_folder_is_written_through() {
         fs::create_dir_all(link.parent().unwrap()).unwrap();
         let is_folder = ["logs", "results", ".broker"].contains(&planted);
         symlink(if is_folder { place.path("home") } else { dotfile.clone() }, &link).unwrap();
-        // Who offers tasks reads what came of earlier offers.
+        // A gatherer that offers tasks reads what came of earlier offers.
         let how = if planted == "attempts.jsonl" { "--delivery queue-group" } else { "" };
         let ran = place.run(&format!("{RUN} t{number} {how}")).await;
         assert_eq!(fs::read(&dotfile).unwrap(), b"mine", "{planted}: {ran:?}");
@@ -149,12 +149,12 @@ async fn what_lies_in_the_place_of_an_output_is_neither_followed_nor_waited_for(
     fs::rename(&output, &aside).unwrap();
     symlink(&aside, &output).unwrap();
     let linked = place.run("verify runs/t/staged").await.with_code(1);
-    assert!(linked.stdout.contains("a.gz: it is no file"), "{linked:?}");
+    assert!(linked.stdout.contains("a.gz: it is not a file"), "{linked:?}");
     fs::remove_file(&output).unwrap();
     mkfifoat(CWD, &output, Mode::RUSR | Mode::WUSR).unwrap();
     let waits = place.run("verify runs/t/staged").await.with_code(1);
-    assert!(waits.stdout.contains("a.gz: it is no file"), "{waits:?}");
+    assert!(waits.stdout.contains("a.gz: it is not a file"), "{waits:?}");
     let removed = place.run("rm runs/t/staged --outputs").await.with_code(0);
-    assert!(removed.stderr.contains("a.gz: it is no file"), "{removed:?}");
+    assert!(removed.stderr.contains("a.gz: it is not a file"), "{removed:?}");
     assert!(output.exists());
 }

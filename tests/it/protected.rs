@@ -1,4 +1,4 @@
-//! Servers that ask who comes: every verb gets in by flags, variables and contexts, and shows nothing of it.
+//! Servers that require credentials: every verb logs in by flags, variables and contexts, and shows nothing of it.
 
 use std::fs;
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::harness::{Ended, Place, Running};
 use crate::keys::{Operator, certificates, write_secret};
 use crate::ledger::expect_each_done_once;
 
-/// A server that asks who comes. Its keys and configuration are in `keys`.
+/// A server that requires credentials. Its keys and configuration are in `keys`.
 pub(crate) struct Protected {
     _server: Running,
     pub(crate) url: String,

@@ -1,4 +1,4 @@
-//! The queue group: who gathers keeps the tasks, and needs nothing of the broker but its subjects.
+//! The queue group: the gatherer keeps the tasks, and needs nothing of the broker but its subjects.
 
 use std::fs;
 
@@ -40,7 +40,7 @@ async fn a_submitted_bag_waits_for_who_offers_it() {
     let at = format!("--server {}", server.url());
     let submit = format!("submit --tasks 4 --bytes 64KiB --name t --delivery queue-group {at}");
     let submitted = place.run(&submit).await.with_code(0);
-    assert!(submitted.stderr.contains("until somebody gathers"), "{submitted:?}");
+    assert!(submitted.stderr.contains("until this bag is gathered"), "{submitted:?}");
     let _worker = place.worker(&server);
     place.run(&format!("gather runs/t/staged -q {at}")).await.with_code(0);
     expect_each_done_once(&place.folder("t/staged"), 4);
@@ -139,7 +139,9 @@ async fn a_bag_that_nobody_takes_says_so() {
     let (place, server) = Place::with_server().await;
     let run = format!("run --tasks 2 --name t -q --delivery queue-group --server {}", server.url());
     let run = place.spawn(&run);
-    place.until("it says why", || run.stderr().contains("no workers listen").then_some(())).await;
+    place
+        .until("it says why", || run.stderr().contains("no workers are connected").then_some(()))
+        .await;
     let _worker = place.worker(&server);
     run.ended(&place).await.with_code(0);
 }

@@ -133,7 +133,7 @@ async fn rm_waits_for_no_lease_of_a_gatherer_whose_process_has_ended_here() {
     command.env("BAGPRESS_LOG", "info");
     let removed = place.finish(command).await.with_code(0);
     assert!(removed.stderr.contains("its process has ended"), "{removed:?}");
-    assert!(!removed.stderr.contains("waiting whether the lease is renewed"), "{removed:?}");
+    assert!(!removed.stderr.contains("waiting to see whether the lease is renewed"), "{removed:?}");
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ async fn no_error_about_an_address_shows_its_password() {
     ] {
         for verb in ["status", "run --tasks 1", "broker --init", "worker"] {
             let ended = place.run(&format!("{verb} --server {url}")).await;
-            expect_refusal(&ended, 2, &["--server", "no address of a NATS server"]);
+            expect_refusal(&ended, 2, &["--server", "not the address of a NATS server"]);
         }
     }
     // Nobody is there; and somebody who wants other words.
@@ -196,19 +196,19 @@ async fn a_file_that_holds_no_secret_of_its_kind_is_refused_and_not_shown() {
     write_secret(&place.path("keys/junk"), "hunter2");
     write_secret(&place.path("keys/empty"), "");
     for (flag, file, why) in [
-        ("--creds", "keys/junk", "no JWT"),
+        ("--creds", "keys/junk", "no user JWT"),
         ("--creds", "keys/none", "No such file"),
-        ("--nkey", "keys/junk", "no seed"),
+        ("--nkey", "keys/junk", "no nkey seed"),
         ("--token-file", "keys/empty", "empty"),
         ("--user u --password-file", "keys", "no file"),
-        ("--tls-ca", "keys/junk", "no certificate"),
+        ("--tls-ca", "keys/junk", "no PEM certificate"),
         ("--tls-ca", "keys/none", "No such file"),
         (
             "--tls-cert keys/junk --tls-key keys/client.key --tls-ca",
             "keys/ca.pem",
-            "no certificate",
+            "no PEM certificate",
         ),
-        ("--tls-cert keys/client.pem --tls-key", "keys/junk", "no private key"),
+        ("--tls-cert keys/client.pem --tls-key", "keys/junk", "no unencrypted PEM private key"),
     ] {
         for verb in ["run --tasks 1", "worker", "broker --init"] {
             let words = format!("{verb} --server nats://127.0.0.1:1 {flag} {file}");
@@ -236,7 +236,7 @@ async fn what_is_typed_goes_before_a_context_and_both_before_what_is_exported() 
     let mut command = in_context(&place, "broker --init --max-file 1GiB", &server.context);
     command.envs(junk).envs(of_tls);
     place.finish(command).await.with_code(0);
-    // A flag beside it goes before.
+    // A flag overrides it.
     let wrong = json!({ "url": server.url, "creds": "none" });
     let words = "status --user bag --password-file keys/password";
     let mut command = in_context(&place, words, &wrong);

@@ -127,7 +127,10 @@ async fn outputs_beside_their_files_are_not_compressed_by_the_next_run() {
     write(&place.path("a/other.gz"), b"somebody's, of no file here");
     place.run("run a --out . --workers 1 -q").await.with_code(0);
     let again = place.run("run a --out . --update --workers 1 -q").await.with_code(0);
-    assert!(again.stderr.contains("2 outputs of ours (a/f.gz, a/other.gz.gz)"), "{again:#?}");
+    assert!(
+        again.stderr.contains("2 outputs of earlier runs (a/f.gz, a/other.gz.gz)"),
+        "{again:#?}"
+    );
     assert_eq!(below(&place.path("a")), ["f", "f.gz", "other.gz", "other.gz.gz"]);
 }
 
@@ -249,7 +252,7 @@ async fn an_update_compresses_what_is_new_or_changed() {
         let same = inode("out/in/same.gz");
 
         let refused = place.run(&format!("run in --out out {how}")).await;
-        expect_refusal(&refused, 2, &["is there already", "--update", "--overwrite"]);
+        expect_refusal(&refused, 2, &["already exists", "--update", "--overwrite"]);
         let update = format!("{how} --update");
         let nothing = updated(&place, &update, "u1", "0 new, 0 changed, 3 up to date").await;
         assert!(nothing.stderr.contains("nothing to do") && nothing.stdout.is_empty());

@@ -34,7 +34,7 @@ async fn a_disk_that_hangs(delivery: &str, bytes: &str) {
         all["bags"][0]["waits"].as_str()?.contains("has not answered for").then_some(())
     })
     .await;
-    // By now whatever may be under way is, and nobody gets any larger.
+    // By now everything that may be in flight is, and no process grows any more.
     let everybody = [pid, workers[0].pid(), workers[1].pid()];
     assert!(everybody.iter().all(|pid| process::is_alive(*pid)), "{everybody:?}: {}", run.stderr());
     let before = everybody.map(process::peak_bytes);

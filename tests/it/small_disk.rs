@@ -10,7 +10,7 @@ use std::process::Command;
 use crate::harness::{Ended, Place, Running};
 use crate::process;
 
-/// Mounts, runs the command, and keeps what the disk held beside it. The command dies with the shell.
+/// Mounts, runs the command, and keeps the contents of the disk next to it. The command dies with the shell.
 const SCRIPT: &str = r#"
 set -e
 kind=$1 disk=$2 size=$3; shift 3
@@ -151,7 +151,7 @@ impl OnSmallDisk {
         fs::remove_file(self.disk().join("filler")).unwrap();
     }
 
-    /// Waits for its end. What was on the disk is then in a folder beside it, named `.kept`.
+    /// Waits for its end. What was on the disk is then in a folder next to it, named `.kept`.
     pub(crate) async fn ended(self, place: &Place) -> Ended {
         self.shell.ended(place).await
     }

@@ -1,4 +1,4 @@
-//! A broker that is just starting is waited for, and what is waited for is said.
+//! A broker that is just starting is waited for, with a message.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ async fn broker_worker_and_producer_may_be_started_in_any_order() {
     let _broker = place.spawn(&format!("broker --store store --listen 127.0.0.1:{port}"));
     let [gather, cancel, verify] = verbs;
     gather.ended(&place).await.with_code(0);
-    // Which of the two is first is nobody's promise.
+    // Which of the two is first is not promised.
     cancel.ended(&place).await;
     rm.ended(&place).await;
     // Nothing was gathered when it looked.
@@ -146,7 +146,7 @@ async fn a_signal_ends_the_waiting_at_once() {
     assert!(place.folder("t/staged/bag.json").is_file());
 }
 
-/// Who listens and says nothing is no server yet.
+/// A process that listens and says nothing is not a server yet.
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_said_to_be_waited_for() {
     let place = Place::new().await;

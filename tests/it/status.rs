@@ -1,4 +1,4 @@
-//! `status` tells how far a bag is, who works on it, and why it does not move.
+//! `status` shows a bag's progress, its workers, and why it waits.
 
 use std::fs;
 
@@ -46,7 +46,7 @@ async fn a_bag_without_workers_says_so() {
             .then(|| bag["why"].as_str().unwrap_or_default().to_owned())
     })
     .await;
-    assert!(why.contains("no workers listen on pool default"), "{why}");
+    assert!(why.contains("no workers are connected to pool default"), "{why}");
     let _worker = place.worker(&server);
     run.ended(&place).await.with_code(0);
     // Finished: the ledger alone tells it, with nobody to ask.
@@ -338,7 +338,9 @@ async fn one_loss(delivery: &str) {
     victim.signal(Signal::KILL);
     victim.ended(&place).await;
     // Nobody takes it for a while, in which it is looked for more than once.
-    place.until("it says why", || run.stderr().contains("no workers listen").then_some(())).await;
+    place
+        .until("it says why", || run.stderr().contains("no workers are connected").then_some(()))
+        .await;
     run.signal(Signal::TERM);
     run.ended(&place).await.with_code(143);
     let text = fs::read_to_string(folder.join("attempts.jsonl")).unwrap();

@@ -1,5 +1,5 @@
 //! An output was durable, and when it is to be counted its bytes are gone: no fault of its task, which is run
-//! again, and yet not for ever.
+//! again, up to a bound.
 
 use std::time::{Duration, Instant};
 

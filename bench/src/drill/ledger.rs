@@ -1,4 +1,4 @@
-//! A bag's ledger, read by rules of the drill's own: what it says is not believed because the product reads it so.
+//! A bag's ledger, read by rules of the drill's own: it is not trusted because the product reads it so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

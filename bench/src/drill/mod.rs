@@ -1,4 +1,4 @@
-//! A random disaster, drawn from a seed: bags run on a local cluster while processes die, disks fill,
+//! Random faults, drawn from a seed: bags run on a local cluster while processes die, disks fill,
 //! bits flip and connections break. Then every output is compared with its input.
 
 mod bag;

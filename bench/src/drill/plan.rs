@@ -1,4 +1,4 @@
-//! What will go wrong, and to which bags: drawn from the seed alone, never from a clock.
+//! Which faults hit which bags: drawn from the seed alone, never from a clock.
 
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_codec::{Codec, DataKind, Digest};

@@ -107,7 +107,7 @@ impl Broker {
     pub async fn announce_cancelled(&self, bag: &BagId) -> Result<(), Error> {
         let subject = subjects::event(bag, subjects::CANCELLED);
         let said = self.client().publish(subject, "".into()).await;
-        said.map_err(|e| Error::during("say that a bag was cancelled").lost(e))?;
+        said.map_err(|e| Error::during("announce a cancellation").lost(e))?;
         self.flush().await
     }
 
@@ -123,7 +123,7 @@ impl Broker {
         Ok(BagEvents { subscriber })
     }
 
-    /// Says that a bag is gathered from now on: whoever found nobody need not wait to ask again.
+    /// Announces that a bag is gathered from now on: workers that found no gatherer need not wait to ask again.
     ///
     /// # Errors
     ///
@@ -131,7 +131,7 @@ impl Broker {
     pub async fn announce_gatherer(&self, bag: &BagId) -> Result<(), Error> {
         let subject = subjects::event(bag, subjects::GATHERS);
         let said = self.client().publish(subject, "".into()).await;
-        said.map_err(|e| Error::during("say that a bag is gathered").lost(e))?;
+        said.map_err(|e| Error::during("announce a gatherer").lost(e))?;
         self.flush().await
     }
 
@@ -154,7 +154,7 @@ impl Broker {
     ///
     /// [`Error::Lost`]: the next one will do.
     pub async fn report_held(&self, bag: &BagId, held: &HoldingsReport) -> Result<(), Error> {
-        let during = Error::during("say what is held");
+        let during = Error::during("report what is held");
         let payload = serde_json::to_vec(held).map_err(|e| during.lost(e))?;
         let subject = subjects::event(bag, subjects::HELD);
         self.client().publish(subject, payload.into()).await.map_err(|e| during.lost(e))

@@ -1,4 +1,4 @@
-//! A line a bag in the KV bucket `bags`: which bags there are, how far they are, and who gathers each.
+//! One line per bag in the KV bucket `bags`: which bags exist, their progress, and their gatherers.
 //!
 //! The line is also the lease of the bag's one gatherer. Every write names the revision that its writer
 //! has read, so of two writers one learns that there is another.
@@ -49,7 +49,7 @@ pub struct Gatherer {
     /// Since when, µs since 1970 by its clock.
     #[serde(deserialize_with = "bounded::time_us")]
     pub since_us: u64,
-    /// Which lock file it holds: kernel, device and inode. Who holds the same one knows that this
+    /// Which lock file it holds: kernel, device and inode. A process that holds the same one knows that this
     /// gatherer is dead.
     pub lock: String,
     /// Whose process ids `pid` is one of: [`machine::processes`]. Empty if that is not known.
@@ -112,7 +112,7 @@ pub struct BagLine {
     pub eta_s: Option<u64>,
     /// Why it does not move, if its gatherer knows.
     pub waits: Option<String>,
-    /// Who gathers it.
+    /// Its gatherer.
     pub gatherer: Option<Gatherer>,
     /// The highest round that any gatherer began of any of its tasks: there is no result of a later one.
     #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "bounded::round")]
@@ -233,7 +233,7 @@ impl Broker {
             }
         }
         match before {
-            Some(_) => Err(Error::during("cancel the bag").lost("its line changes all the time")),
+            Some(_) => Err(Error::during("cancel the bag").lost("its line keeps changing")),
             None => Ok(None),
         }
     }

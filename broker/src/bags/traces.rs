@@ -1,4 +1,4 @@
-//! What a broker holds of bags, by bag: to remove one whole, and to find what nobody owns any more.
+//! What a broker holds of each bag: to remove a bag completely, and to find what no bag owns.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -41,7 +41,7 @@ impl Broker {
     ///
     /// [`Error::Lost`] or [`Error::Missing`].
     pub async fn traces(&self) -> Result<BTreeMap<BagId, Traces>, Error> {
-        let during = Error::during("look what there is");
+        let during = Error::during("list what the broker holds");
         let mut traces: BTreeMap<BagId, Traces> = BTreeMap::new();
         let streams = [
             (subjects::TASKS, subjects::TASK_ALL),

@@ -1,4 +1,4 @@
-//! Where a broker is, and how to get in: what may be shown apart from what may not.
+//! The address of a broker and the login for it, kept apart: one may be shown, the other may not.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub struct Address {
     tls: Tls,
 }
 
-/// Who we say that we are.
+/// The identity that we claim.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Login {
     /// Nobody.
@@ -30,13 +30,13 @@ pub enum Login {
         /// Its password.
         password: Secret,
     },
-    /// Whoever has the token.
+    /// Clients that know the token.
     Token(Secret),
-    /// Whoever has the token in this file, which is read for each connection: it may have a new one.
+    /// Clients that know the token in this file, which is read for each connection: it may have a new one.
     TokenFile(PathBuf),
-    /// Whoever has the seed; made by [`Login::nkey`].
+    /// A client that has the seed; made by [`Login::nkey`].
     Nkey(Secret),
-    /// Whoever has the seed of a JWT; made by [`Login::credentials`].
+    /// A client that has the seed of a JWT; made by [`Login::credentials`].
     Credentials(Secret),
 }
 
@@ -117,7 +117,7 @@ impl Address {
         &self.url
     }
 
-    /// Who we say that we are.
+    /// The identity that we claim.
     #[must_use]
     pub fn login(&self) -> &Login {
         &self.login
@@ -149,13 +149,13 @@ fn parse_one(one: &str) -> Result<(String, Login), String> {
     let address: ServerAddr = one.parse().map_err(|e: std::io::Error| e.to_string())?;
     if address.is_websocket() {
         // The client of this build would speak to it in clear.
-        return Err("there are no websockets here".to_owned());
+        return Err("websockets are not supported".to_owned());
     }
     if address.host().is_empty() {
         return Err("it has no host".to_owned());
     }
     if address.port() == 0 {
-        return Err("port 0 is none".to_owned());
+        return Err("port 0 is not a port".to_owned());
     }
     let url = address.into_inner();
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
@@ -171,11 +171,11 @@ fn parse_one(one: &str) -> Result<(String, Login), String> {
         (_, None) => one.to_owned(),
     };
     if stripped.contains(|c: char| !c.is_ascii_graphic()) {
-        return Err("it has a character that no address has".to_owned());
+        return Err("it has a character that is not allowed in an address".to_owned());
     }
     let decoded = |text: &str| {
         let text = percent_decode_str(text).decode_utf8();
-        text.map(String::from).map_err(|_| "its user or password is no text".to_owned())
+        text.map(String::from).map_err(|_| "its user or password is not UTF-8".to_owned())
     };
     let login = match (url.username(), url.password()) {
         ("", None) => Login::None,
@@ -198,7 +198,7 @@ impl Login {
     pub fn nkey(text: &Secret) -> Result<Self, &'static str> {
         let mut lines = text.reveal().lines().map(str::trim);
         let seed = lines.find(|line| nkeys::KeyPair::from_seed(line).is_ok());
-        let seed = seed.ok_or("it has no seed of an nkey")?;
+        let seed = seed.ok_or("it contains no nkey seed")?;
         Ok(Self::Nkey(Secret::new(seed.to_owned())))
     }
 
@@ -212,7 +212,7 @@ impl Login {
         let text = Secret::new(format!("{}\n", text.reveal()));
         match async_nats::ConnectOptions::with_credentials(text.reveal()) {
             Ok(_) => Ok(Self::Credentials(text)),
-            Err(_) => Err("it has no JWT of a user with its seed"),
+            Err(_) => Err("it contains no user JWT with its seed"),
         }
     }
 
@@ -240,7 +240,7 @@ impl Tls {
             let (file, _) = secret::open(path)?;
             let mut found = CertificateDer::pem_reader_iter(file);
             if !matches!(found.next(), Some(Ok(_))) {
-                return Err(UnfitFile::new(path, "it has no certificate in PEM"));
+                return Err(UnfitFile::new(path, "it contains no PEM certificate"));
             }
         }
         match &self.client {
@@ -254,7 +254,7 @@ fn check_key(path: &Path) -> Result<(), UnfitFile> {
     secret::check_own(path)?;
     match PrivateKeyDer::from_pem_file(path) {
         Ok(_) => Ok(()),
-        Err(_) => Err(UnfitFile::new(path, "it has no private key in PEM that is not encrypted")),
+        Err(_) => Err(UnfitFile::new(path, "it contains no unencrypted PEM private key")),
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn options(
         Login::Nkey(seed) => options.nkey(secret(seed)),
         Login::Credentials(text) => options.credentials(text.reveal()).map_err(|_| {
             // What is wrong with it may show it.
-            Error::Denied("the credentials have no JWT of a user with its seed".to_owned())
+            Error::Denied("the credentials contain no user JWT with its seed".to_owned())
         })?,
     })
 }

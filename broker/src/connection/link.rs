@@ -72,7 +72,7 @@ pub(super) fn on_event(event: &Event, state: &watch::Sender<Link>, denials: &Ato
         }
         // The client reports a refused publish or subscribe here and nowhere else.
         Event::ServerError(ServerError::Other(text)) if denied(text) => match refused(text) {
-            // Who asked may have waited too long, or asked before the connection was made anew.
+            // The sender of the request may have given up, or asked before the reconnect.
             Some((PUBLISH, subject)) if is_answer(&subject) => {
                 debug!(subject, "answer not permitted");
             }

@@ -55,7 +55,7 @@ impl Patience {
         })
     }
 
-    /// Asks `look` again as long as the server lacks something that whoever starts it is about to make.
+    /// Asks `look` again as long as the server lacks something that its operator is about to make.
     ///
     /// # Errors
     ///

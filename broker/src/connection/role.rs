@@ -1,6 +1,6 @@
 //! Who connects.
 
-/// Who connects: it is in the connection's name, `bagpress-<role>/<host>/<pid>`.
+/// The role of the process that connects: it is in the connection's name, `bagpress-<role>/<host>/<pid>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Submits and gathers.

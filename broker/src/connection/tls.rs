@@ -1,4 +1,4 @@
-//! What is wrong with an encrypted connection, in words that help.
+//! What is wrong with an encrypted connection, and what to do about it.
 
 use std::error::Error as _;
 
@@ -16,7 +16,7 @@ pub(super) fn trouble(error: &async_nats::ConnectError) -> Option<(String, &'sta
         }
         cause = error.source();
     }
-    of_tls.then(|| (error.to_string(), "look at the files of --tls-ca, --tls-cert and --tls-key"))
+    of_tls.then(|| (error.to_string(), "check the files of --tls-ca, --tls-cert and --tls-key"))
 }
 
 fn hint(error: &Rustls) -> &'static str {
@@ -35,10 +35,10 @@ fn hint(error: &Rustls) -> &'static str {
             | AlertDescription::UnknownCA
             | AlertDescription::CertificateUnknown
             | AlertDescription::AccessDenied,
-        ) => "name a certificate that the server believes by --tls-cert FILE and --tls-key FILE",
+        ) => "name a certificate that the server accepts by --tls-cert FILE and --tls-key FILE",
         Rustls::InvalidMessage(_) => {
             "the server may not speak TLS: then leave --tls-ca, --tls-cert and --tls-key out, and use nats://"
         }
-        _ => "look at the files of --tls-ca, --tls-cert and --tls-key, and at the server's",
+        _ => "check the files of --tls-ca, --tls-cert and --tls-key, and the server's",
     }
 }

@@ -1,4 +1,4 @@
-//! The gatherer's side of the queue group: it offers tasks, and hears from who has its leases.
+//! The gatherer's side of the queue group: it offers tasks, and receives messages from workers with leases.
 
 use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
@@ -30,7 +30,7 @@ pub struct Desk {
 pub enum Heard {
     /// An offer was taken.
     Leased(u64, Lease, Reply),
-    /// Who got an offer has other work.
+    /// The worker that got the offer has other work.
     Passed(u64),
     /// What was offered is no task to who got it.
     Refused(u64, Failed),

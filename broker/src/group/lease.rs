@@ -1,4 +1,4 @@
-//! What a gatherer and the workers that have its leases say to each other.
+//! Messages between a gatherer and the workers that hold its leases.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ pub struct Lease {
     /// Its round.
     #[serde(deserialize_with = "bounded::round")]
     pub round: u32,
-    /// Who executes it: a lease is known by this.
+    /// The execution: it identifies the lease.
     pub execution: Execution,
     /// Which attempt it is, from 1.
     pub attempt: u32,

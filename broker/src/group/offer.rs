@@ -17,7 +17,7 @@ use crate::ids::{Execution, Pool, TaskId};
 use crate::result::{Cause, Failed, TaskResult};
 use crate::{Broker, Committed, Error, limits, subjects};
 
-/// Who holds deliveries.
+/// Which worker holds deliveries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     /// The worker's id: its service instance.
@@ -118,7 +118,7 @@ async fn read(broker: &Broker, holder: &Holder, inbox: &str, message: Message) -
     let task = match TaskDescriptor::decode_any(&message.payload) {
         Ok(task) => Arc::new(task),
         Err(error) => {
-            warn!(%error, "what was offered is no task");
+            warn!(%error, "the offer is not a task");
             let failed = Failed::new(Cause::BadDescriptor, error.to_string());
             say(broker, reply, None, &Taken::Refused(failed)).await;
             return Offered::Nothing;
@@ -286,7 +286,7 @@ impl Offer {
     pub async fn give_back(&self, failed: Failed) -> Result<(), Error> {
         let back = GivenBack { lease: self.inner.lease.clone(), failed };
         let subject = subjects::give_back(&self.inner.id.bag);
-        // Nobody there: it is outstanding to whoever gathers next.
+        // No gatherer: it is outstanding to the next one.
         self.ask(subject, json(&back), limits::REQUEST_TIMEOUT).await?;
         Ok(())
     }
@@ -316,14 +316,14 @@ impl Offer {
                     return Ok(Committed::Other(other));
                 }
                 Ok(Some(Verdict::Withdrawn)) => {
-                    return Err(during.lost("the gatherer wants it anew"));
+                    return Err(during.lost("the gatherer wants it again"));
                 }
                 // An outcome of another task is no answer.
                 Ok(Some(Verdict::HaveIt(_) | Verdict::Held | Verdict::Wait { .. })) => {
                     limits::RETRY_WAIT * 4
                 }
                 Ok(None) if leaving.is_cancelled() => {
-                    return Err(during.lost("nobody gathers the bag"));
+                    return Err(during.lost("the bag has no gatherer"));
                 }
                 Ok(None) | Err(_) if self.gone() => return Err(during.lost("the gatherer is gone")),
                 Ok(None) | Err(_) => limits::RETRY_WAIT,

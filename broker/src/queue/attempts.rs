@@ -37,7 +37,7 @@ pub struct AttemptRecord {
     /// When, µs since 1970 by the writer's clock.
     #[serde(deserialize_with = "bounded::time_us")]
     pub at_us: u64,
-    /// The subject on which its delivery is answered, where it waits out a delay: who knows that the
+    /// The subject on which its delivery is answered, where it waits out a delay: a gatherer that knows that the
     /// reason is gone gives it back once more, without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,

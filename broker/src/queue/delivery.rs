@@ -148,7 +148,7 @@ impl Delivery {
     ///
     /// # Errors
     ///
-    /// [`Error::Lost`]; the lease then brings the task to somebody who finds it committed.
+    /// [`Error::Lost`]; after the lease, another worker gets the task and finds it committed.
     pub async fn ack(&self) -> Result<(), Error> {
         self.answer("+ACK".into()).await
     }
@@ -198,7 +198,7 @@ impl Broker {
     pub async fn nak_for(&self, reply: &str) -> Result<(), Error> {
         // Others told us this subject: nothing but the answer to a delivery of ours is said in our name.
         if !is_delivery(reply) {
-            tracing::warn!(reply, "no delivery is answered on this subject, nothing is said there");
+            tracing::warn!(reply, "not the ack subject of a delivery, nothing is published there");
             return Ok(());
         }
         let sent = self.client().publish(reply.to_owned(), nak(Duration::ZERO)).await;

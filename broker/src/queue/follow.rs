@@ -25,7 +25,7 @@ pub struct Followed {
 /// A bag's results, followed from the first on.
 ///
 /// A consumer of our own, named, without acks; when it is lost, or a message is missing in its
-/// sequence, it is made anew behind the last result that was seen.
+/// sequence, it is made again behind the last result that was seen.
 #[derive(Debug)]
 pub struct Results {
     broker: Broker,

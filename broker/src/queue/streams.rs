@@ -182,8 +182,8 @@ impl Broker {
         Err(Error::Full {
             what: format!("the broker's disk at {}", crate::quote::name(store)),
             why: format!(
-                "streams and buckets may hold {reserved} bytes, and there is room for {max_file} \
-                 (what they hold, and nine tenths of what is free)"
+                "streams and buckets may hold {reserved} bytes, and there is space for {max_file} \
+                 (what they hold plus nine tenths of the free space)"
             ),
         })
     }
@@ -213,7 +213,8 @@ impl Broker {
             return Error::Full { what, why };
         };
         let reserved = account.reserved_storage;
-        let why = format!("it needs {wanted} bytes beside {reserved} that are reserved: {why}");
+        let why =
+            format!("it needs {wanted} bytes in addition to {reserved} reserved bytes: {why}");
         Error::Full { what, why }
     }
 

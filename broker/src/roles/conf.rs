@@ -6,7 +6,7 @@ use super::rights::{Account, May, ROLES, Right, is_apart, rights};
 use crate::{Role, limits, subjects};
 
 const HEAD: &str = "\
-# Who may do what with Bagpress, by role. Written by `bagpress broker --auth`: public keys only, and nothing to change
+# The rights of each role of Bagpress. Written by `bagpress broker --auth`: public keys only, and nothing to change
 # by hand, as the next run writes it anew. In the server's configuration, for one or more of them:
 #
 #   accounts { include \"auth/server/auth.conf\" }

@@ -1,4 +1,4 @@
-//! A folder of keys by role, and beside them the server's configuration with their public halves.
+//! A folder of keys by role, and the server's configuration with their public halves.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -36,7 +36,7 @@ pub struct Key {
 }
 
 /// Makes the keys that are missing in `folder`, each as `<role>/<role>.nk`, and writes the configuration for all of
-/// them anew, for the account `account`.
+/// them again, for the account `account`.
 ///
 /// A key that is there is kept: remove its file to get another. Nothing is followed that is a link, and nothing is
 /// used that belongs to somebody else or that others could have changed.
@@ -105,7 +105,7 @@ impl KeyFolder {
         if let Some(text) = self.read(name).map_err(failed("read", &path))? {
             let pair = KeyPair::from_seed(text.trim()).map_err(|_| {
                 failed("read", &path)(io::Error::other(
-                    "it is no seed of an nkey; remove it to get a new one",
+                    "it is not an nkey seed; remove it to get a new one",
                 ))
             })?;
             return Ok((pair, false));

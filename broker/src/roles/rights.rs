@@ -1,4 +1,4 @@
-//! Who may do what, subject by subject: the one source of a server's configuration and of the table in the docs.
+//! The rights of each role, subject by subject: the one source of a server's configuration and of the table in the docs.
 
 use std::str::FromStr;
 
@@ -83,7 +83,7 @@ pub fn rights(role: Role) -> Vec<Right> {
     }
 }
 
-/// Whether the role has an account of its own, beside that of the bags.
+/// Whether the role has an account of its own, apart from that of the bags.
 #[must_use]
 pub fn is_apart(role: Role) -> bool {
     matches!(role, Role::Worker | Role::Observer)
@@ -97,13 +97,13 @@ fn producer() -> Vec<Right> {
         right(
             May::Ask,
             subjects::RESULT_ALL,
-            "commit the failure of a task that nobody can execute",
+            "commit the failure of a task that no worker can execute",
         ),
         right(May::Ask, subjects::ATTEMPT_ALL, "record attempts of the queue group"),
         right(May::Ask, subjects::DUPLICATE_ALL, "record executions that came too late"),
         right(May::Ask, subjects::line_all(), "write the bag's line"),
-        right(May::Ask, subjects::CANCELLED_ALL, "say that a bag was cancelled"),
-        right(May::Ask, subjects::GATHERS_ALL, "say that a bag is gathered"),
+        right(May::Ask, subjects::CANCELLED_ALL, "announce a cancellation"),
+        right(May::Ask, subjects::GATHERS_ALL, "announce a gatherer"),
         right(May::Ask, bag(subjects::open), "find out whether a bag is gathered"),
         right(May::Ask, subjects::CHUNK_ALL, "put inputs"),
         right(May::Ask, subjects::METADATA_ALL, "put inputs, remove outputs"),
@@ -119,7 +119,7 @@ fn producer() -> Vec<Right> {
         right(May::Ask, metadata(), "read objects"),
         right(May::Ask, api("STREAM.PURGE.*"), "remove a bag's messages"),
         but_ours(May::Ask, "STREAM.CREATE", "make buckets"),
-        but_ours(May::Ask, "STREAM.UPDATE", "let a bucket take more"),
+        but_ours(May::Ask, "STREAM.UPDATE", "enlarge a bucket"),
         but_ours(May::Ask, "STREAM.DELETE", "remove buckets"),
         right(May::Ask, api("CONSUMER.INFO.BAG_TASKS.*"), "check the durable"),
     ];
@@ -132,12 +132,16 @@ fn producer() -> Vec<Right> {
         ]);
     }
     rights.extend([
-        right(May::Serve, bag(subjects::uploads_of), "receive outputs, hand inputs out"),
-        right(May::Serve, bag(subjects::leases_of), "hear from those who have leases"),
-        right(May::Hear, bag(|bag| subjects::event(bag, subjects::HELD)), "know who has what"),
-        right(May::Hear, subjects::CANCELLED_ALL, "end with a bag that was cancelled"),
+        right(May::Serve, bag(subjects::uploads_of), "receive outputs, serve inputs"),
+        right(May::Serve, bag(subjects::leases_of), "receive messages from workers with leases"),
+        right(
+            May::Hear,
+            bag(|bag| subjects::event(bag, subjects::HELD)),
+            "know which worker holds what",
+        ),
+        right(May::Hear, subjects::CANCELLED_ALL, "end when a bag is cancelled"),
         inbox(Role::Producer),
-        // `status` speaks as an observer, whoever's key it is given.
+        // `status` speaks as an observer, with any key.
         inbox(Role::Observer),
     ]);
     rights
@@ -147,13 +151,13 @@ fn worker() -> Vec<Right> {
     let status = subjects::worker_status("*");
     let mut rights = vec![
         right(May::Ask, subjects::RESULT_ALL, "commit outcomes"),
-        right(May::Ask, subjects::ATTEMPT_ALL, "say why a delivery is given back"),
+        right(May::Ask, subjects::ATTEMPT_ALL, "record why a delivery is given back"),
         right(May::Ask, subjects::DUPLICATE_ALL, "record executions that came too late"),
-        right(May::Ask, bag(|bag| subjects::event(bag, subjects::HELD)), "say what it holds"),
+        right(May::Ask, bag(|bag| subjects::event(bag, subjects::HELD)), "report what it holds"),
         right(May::Ask, bag(subjects::open), "open an upload"),
         right(May::Ask, bag(|bag| subjects::chunk(bag, "*")), "upload"),
         right(May::Ask, bag(subjects::close), "close an upload"),
-        right(May::Ask, bag(subjects::no_room), "say that there is no room"),
+        right(May::Ask, bag(subjects::no_room), "report that there is no space"),
         right(May::Ask, bag(subjects::input), "read inputs"),
         right(May::Ask, bag(subjects::leases_of), "renew, give back, hand outcomes over"),
         right(May::Ask, "$JS.ACK.BAG_TASKS.*.>", "answer deliveries"),
@@ -174,7 +178,7 @@ fn worker() -> Vec<Right> {
         but_ours(May::AskMany, "DIRECT.GET", "read objects"),
         right(May::Ask, metadata(), "read objects"),
         but_ours(May::Ask, "STREAM.PURGE", "remove the chunks of an output that is not needed"),
-        right(May::Join, pool(subjects::run), "be offered tasks"),
+        right(May::Join, pool(subjects::run), "receive offers"),
         right(May::Join, status, "`nats micro`"),
         right(May::Hear, subjects::CANCELLED_ALL, "stop what was cancelled"),
         right(May::Hear, subjects::GATHERS_ALL, "ask again"),
@@ -184,7 +188,7 @@ fn worker() -> Vec<Right> {
     rights
 }
 
-/// No consumers: where a consumer delivers to is not checked, so who may make one may publish anywhere.
+/// No consumers: a consumer's delivery subject is not checked, so a role that may create one may publish anywhere.
 fn observer() -> Vec<Right> {
     let mut rights = vec![
         right(May::Ask, api("INFO"), "find JetStream"),
@@ -302,7 +306,7 @@ mod tests {
         }
     }
 
-    /// The roles that may publish to `subject`, or subscribe to it; who may do everything is left out.
+    /// The roles that may publish to `subject`, or subscribe to it; the admin, who may do everything, is left out.
     fn who(subject: &str, publishes: bool) -> Vec<&'static str> {
         let may = |role: &Role| {
             rights(*role).iter().any(|right| {

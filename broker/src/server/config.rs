@@ -29,7 +29,7 @@ pub struct Config {
     pub store: PathBuf,
     /// Whether the server is started in that folder: then nothing leads there by a path that others may change.
     pub inside: bool,
-    /// Address and port; port -1 is a free one.
+    /// Address and port; port -1 picks a free one.
     pub listen: String,
     /// When what was acknowledged is on disk.
     pub durability: Durability,
@@ -70,7 +70,7 @@ impl Config {
         let token = self.token.as_ref().map(|token| quoted(token.reveal()));
         let authorization =
             token.map_or_else(String::new, |token| format!("authorization {{ token: {token} }}\n"));
-        // Without a port for monitoring: whoever reaches that needs no token.
+        // Without a monitoring port, which requires no token.
         Ok(format!(
             "\
 server_name: \"bagpress-{name:08x}\"

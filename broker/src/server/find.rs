@@ -27,8 +27,8 @@ pub struct Program {
     pub version: String,
 }
 
-/// Finds the program: `explicit`, then `BAGPRESS_NATS_SERVER`, then `PATH`, then beside the running
-/// program, then `.tools/bin` beside or above it, if only we or root can have put it there.
+/// Finds the program: `explicit`, then `BAGPRESS_NATS_SERVER`, then `PATH`, then next to the running
+/// program, then `.tools/bin` next to or above it, if only we or root can have put it there.
 ///
 /// # Errors
 ///
@@ -103,7 +103,7 @@ fn check(path: &Path, found: &str) -> Result<Program, Error> {
     let text = say_version(&absolute).map_err(|error| unusable(&error.to_string()))?;
     let version = text.split_whitespace().last().unwrap_or_default().trim_start_matches('v');
     if !text.starts_with(NAME) || version.is_empty() {
-        return Err(unusable("it does not say that it is a nats-server"));
+        return Err(unusable("it does not identify itself as nats-server"));
     }
     if !version_at_least(version, SERVER_VERSION_MIN) {
         let place = crate::quote::name(path);
@@ -121,7 +121,7 @@ fn say_version(path: &Path) -> io::Result<String> {
         if since.elapsed() > VERSION_WITHIN {
             child.kill()?;
             child.wait()?;
-            let why = format!("it does not say its version within {VERSION_WITHIN:?}");
+            let why = format!("it does not print its version within {VERSION_WITHIN:?}");
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
         thread::sleep(Duration::from_millis(1));
@@ -212,7 +212,7 @@ mod tests {
         assert!(why.contains(&format!("{VARIABLE} names {}", missing.display())), "{why}");
         let other = fake(&folder, "other", "something else v9.9.9");
         let why = named(Some(other), None);
-        assert!(why.contains("it does not say that it is a nats-server"), "{why}");
+        assert!(why.contains("it does not identify itself as nats-server"), "{why}");
     }
 
     #[test]

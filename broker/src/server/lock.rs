@@ -1,4 +1,4 @@
-//! One server a store.
+//! One server per store.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ const FILE: &str = "lock";
 /// takes some milliseconds to end.
 const HELD_BY_THE_DYING: Duration = Duration::from_secs(1);
 
-/// Locks the store that `open` gives, and writes our process id into the lock for whoever is refused; none if it
+/// Locks the store that `open` gives, and writes our process id into the lock for processes that are refused; none if it
 /// gives none.
 ///
 /// The lock belongs to the open file. Hand a clone of it to the server, and the store stays locked until

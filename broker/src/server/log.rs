@@ -57,7 +57,7 @@ impl Log {
     fn read(&self) -> io::Result<Vec<u8>> {
         let mut file = File::open(&self.path)?;
         let end = file.metadata()?.len();
-        // A log that the server has begun anew is shorter than where we started.
+        // A log that the server has begun again is shorter than where we started.
         let start = if self.start <= end { self.start } else { 0 };
         file.seek(SeekFrom::Start(start.max(end.saturating_sub(BYTES))))?;
         let mut bytes = Vec::new();

@@ -48,7 +48,7 @@ pub struct Options {
     pub listen: String,
     /// When what it acknowledged is on disk.
     pub durability: Durability,
-    /// Who may use it.
+    /// Which clients may use it.
     pub access: Access,
     /// How it is started, so that it dies with us.
     pub guard: Guard,
@@ -249,7 +249,7 @@ async fn spawn(
         token: token.cloned(),
         extra: String::new(),
     };
-    // Before it listens: who waits for it finds what it asks for.
+    // Before it listens: a client that waits for it finds the token.
     token::leave(store, token)?;
     config.write(store)?;
     let (log, output) = Log::open(store).map_err(io("open the log", &Log::of(store)))?;
@@ -258,7 +258,7 @@ async fn spawn(
     // the server is really gone, even if we are killed.
     let input = lock.try_clone().map_err(io("lock", store.path()))?;
     let mut command = Command::from(guard.command(&program.path));
-    // Whoever owns a folder above the store may put another in its place at any moment: it is entered, not named.
+    // The owner of a folder above the store may put another in its place at any moment: it is entered, not named.
     command.current_dir(store.itself()).args(["--config", config::FILE]);
     command.stdin(input).stdout(output).stderr(more_output);
     command.kill_on_drop(true);

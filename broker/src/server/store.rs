@@ -1,4 +1,4 @@
-//! The folder of a server: ours alone. What is made in it follows no link, and nothing that was planted is
+//! The folder of a server: ours alone. Creating files in it follows no link, and nothing that was planted is
 //! written to.
 
 use std::fs::{self, DirBuilder, File};
@@ -19,7 +19,7 @@ const OWNERS: Mode = Mode::RUSR.union(Mode::WUSR);
 const OTHERS: u32 = 0o077;
 const OTHERS_WRITE: u32 = 0o022;
 
-/// A store's folder, held open: whoever renames it or puts another in its place changes nothing for us.
+/// A store's folder, held open: renaming it or putting another in its place changes nothing for us.
 #[derive(Debug)]
 pub(crate) struct Store {
     folder: OwnedFd,
@@ -68,7 +68,7 @@ impl Store {
             Ok(folder) => folder,
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP) => {
-                let why = "it is a link, or no folder".to_owned();
+                let why = "it is a link or not a folder".to_owned();
                 return Err(Error::NotOurs { path, why });
             }
             Err(error) => return Err(io("open", &path)(error.into())),
@@ -146,7 +146,7 @@ fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<
 
 /// The opened file, if it is one, has no second name, and is ours.
 fn ours_alone(opened: rustix::io::Result<OwnedFd>) -> io::Result<File> {
-    let planted = || io::Error::other("it is a link, or no file of yours: remove it");
+    let planted = || io::Error::other("it is a link or not your file: remove it");
     let file = match opened {
         Err(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => return Err(planted()),
         opened => File::from(opened?),
@@ -166,7 +166,7 @@ fn write_new(folder: impl std::os::fd::AsFd, name: &str, bytes: &[u8]) -> io::Re
 /// Makes a file that was not there, for its owner alone.
 pub(super) fn create_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return Err(io::Error::other("it has no name in UTF-8"));
+        return Err(io::Error::other("its name is not UTF-8"));
     };
     let above = path.parent().filter(|above| !above.as_os_str().is_empty());
     let folder = File::open(above.unwrap_or(Path::new(".")))?;

@@ -1,4 +1,4 @@
-//! What a server of ours asks for: a token, new at each start unless somebody keeps one.
+//! The token that a server of ours requires: new at each start unless it is kept.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use crate::{Error, Secret, limits};
 /// Name of the file with the token, in the store.
 pub(super) const FILE: &str = "token";
 
-/// Who may use a server of ours.
+/// Which clients may use a server of ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Access {
-    /// Who knows a token that is drawn at each start.
+    /// Clients that know the token that is drawn at each start.
     #[default]
     NewToken,
-    /// Who knows the token of this file, which is made if it is not there.
+    /// Clients that know the token in this file, which is created if missing.
     TokenOf(PathBuf),
     /// Everybody who reaches its port.
     Everybody,

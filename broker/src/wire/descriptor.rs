@@ -85,7 +85,7 @@ impl std::fmt::Display for DeliveryPath {
     }
 }
 
-/// Who checks that an output gives its input again.
+/// Which process checks that an output decompresses to its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verify {
@@ -164,7 +164,7 @@ pub struct TaskDescriptor {
     pub bag: BagId,
     /// Position in the bag, from 0.
     pub index: u32,
-    /// 0, and one more each time somebody runs the task anew.
+    /// 0, and one more each time somebody runs the task again.
     pub round: u32,
     /// Codec and level.
     pub codec: Codec,
@@ -174,7 +174,7 @@ pub struct TaskDescriptor {
     pub input: Input,
     /// How the output comes back.
     pub results: ResultPath,
-    /// Who checks the output.
+    /// Which process checks the output.
     #[serde(default)]
     pub verify: Verify,
     /// Whether bytes may be handed over by path.
@@ -212,7 +212,7 @@ impl TaskDescriptor {
     ///
     /// # Errors
     ///
-    /// As [`decode`](Self::decode), except that it is nobody's in particular.
+    /// As [`decode`](Self::decode), without an expected task.
     pub fn decode_any(payload: &[u8]) -> Result<Self, DecodeError> {
         let task: Self = decode_json(payload)?;
         task.check()?;

@@ -112,7 +112,7 @@ pub struct TaskId {
     pub bag: BagId,
     /// Position in the bag, from 0.
     pub index: u32,
-    /// 0, and one more each time somebody runs the task anew.
+    /// 0, and one more each time somebody runs the task again.
     pub round: u32,
 }
 

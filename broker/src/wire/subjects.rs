@@ -253,13 +253,13 @@ pub fn output_name(index: u32) -> String {
 /// Behind the name of an output: whose it is, where another object has the name and other bytes.
 pub const BESIDE: char = '~';
 
-/// Whether an object has a name beside an output's own.
+/// Whether an object has a second name, derived from an output's own.
 #[must_use]
 pub fn is_beside(object: &str) -> bool {
     object.contains(BESIDE)
 }
 
-/// Whether an object is a task's output, under its name or beside it.
+/// Whether an object is a task's output, under its name or a second name.
 #[must_use]
 pub fn is_output(object: &str, index: u32) -> bool {
     let beside = object.strip_prefix(output_name(index).as_str());

@@ -80,7 +80,7 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
             round,
             codec,
             library,
-            // Files come from who gathers, and to objects nobody need gather.
+            // Files come from the gatherer; a bag of objects needs none.
             results: match input {
                 Input::File { .. } => ResultPath::Staged,
                 _ => results,

@@ -54,7 +54,7 @@ pub(super) async fn over(told: Option<Duration>, handle: &Handle) -> Failed {
         if stopwatch.is_over(passed, handle.started(), read) {
             let allowed = allowed(told, read);
             let text = format!(
-                "it took longer than {allowed:?}, with {read} bytes of its input compressed; `worker --time-limit` gives it longer"
+                "it took longer than {allowed:?}, with {read} bytes of its input compressed; raise the limit with `worker --time-limit`"
             );
             return Failed::new(Cause::Timeout, text);
         }

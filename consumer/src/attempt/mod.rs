@@ -46,7 +46,7 @@ async fn begin(context: &Context, assignment: &Assignment, waiting: Waiting) -> 
     let Some(count) = context.answers().count(assignment).await? else { return Ok(()) };
     let at = Attempt { context, assignment, task, execution, count, cancelled };
     if count.number > at.task.attempts {
-        let text = format!("{} workers had it and none came back", count.number - 1);
+        let text = format!("{} workers were lost with it", count.number - 1);
         return at.fail(Failed::new(Cause::CrashLimit, text)).await;
     }
     let library = at.task.codec.library();
@@ -98,7 +98,7 @@ impl Attempt<'_> {
             Ok(Opened::HaveIt(result)) => Ended::Decided(result),
             Ok(Opened::Wait(reason)) => Ended::Failed(Failed::new(Cause::Full, reason)),
             Ok(Opened::Absent) => {
-                Ended::Failed(Failed::new(Cause::GathererAbsent, "nobody gathers the bag now"))
+                Ended::Failed(Failed::new(Cause::GathererAbsent, "the bag has no gatherer now"))
             }
             Ok(Opened::Refused(failed)) => Ended::Failed(failed),
             Err(error) => Ended::Failed(error.into()),

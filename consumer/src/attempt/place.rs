@@ -157,7 +157,7 @@ impl Running {
         };
         tokio::select! {
             done = waiting => done,
-            () = late => Err(StoreError::Full("the time of the execution is over".to_owned())),
+            () = late => Err(StoreError::Full("the execution has reached its time limit".to_owned())),
         }
     }
 }

@@ -59,7 +59,8 @@ pub(super) fn verdict(ended: Ended, task: &TaskDescriptor, number: u32, dropped:
             Verdict::HasOutcome { outcome, duplicate, commit }
         }
         Ended::Decided(outcome) | Ended::Beaten(outcome) => {
-            let text = format!("told of the outcome of task {}, which is no answer", outcome.id());
+            let text =
+                format!("received the outcome of task {}, which was not asked for", outcome.id());
             failure(Failed::new(Cause::TransferError, text), task, number)
         }
         Ended::Failed(_) | Ended::Unplaced(_) if dropped => Verdict::Drop,

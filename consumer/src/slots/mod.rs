@@ -1,4 +1,4 @@
-//! The slots: a thread each, which takes jobs and executes them one after another.
+//! The slots: one thread each, which executes jobs one after another.
 
 mod execute;
 mod handle;

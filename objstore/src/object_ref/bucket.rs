@@ -291,7 +291,7 @@ impl Bucket {
     pub(super) fn speed_up(&self) {
         let window = self.window();
         if window < limits::WINDOW_MAX {
-            // Whoever changed it meanwhile wins, slowing down above all.
+            // A concurrent change wins, slowing down above all.
             let order = Ordering::Relaxed;
             self.window.compare_exchange(window, window + 1, order, order).ok();
         }

@@ -1,4 +1,4 @@
-//! What can go wrong with an object.
+//! Errors about objects.
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
@@ -9,7 +9,7 @@ use bagpress_codec::Digest;
 #[non_exhaustive]
 pub enum Error {
     /// A name that no bucket, object or chunk token may have.
-    #[error("{name:?} is no name for {what}")]
+    #[error("{name:?} is not a valid name for {what}")]
     BadName {
         /// Of what.
         what: &'static str,

@@ -1,4 +1,4 @@
-//! Messages of a bucket's stream in batches, fetched ahead of whoever consumes them.
+//! Messages of a bucket's stream in batches, fetched ahead of their reader.
 
 use std::sync::Arc;
 

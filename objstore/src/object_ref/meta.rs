@@ -114,10 +114,10 @@ fn read(bucket: &str, sequence: u64, payload: &[u8]) -> Result<Lookup, String> {
         return Err("it is a link".to_owned());
     }
     let text = wire.digest.as_deref().unwrap_or_default();
-    let digest = read_digest(text).ok_or_else(|| format!("{text:?} is no SHA-256 digest"))?;
+    let digest = read_digest(text).ok_or_else(|| format!("{text:?} is not a SHA-256 digest"))?;
     let (bytes, chunks) = (wire.size as u64, wire.chunks as u64);
     if bytes > OBJECT_BYTES_MAX || chunks > bytes.max(1) {
-        return Err(format!("{bytes} bytes in {chunks} chunks is no object"));
+        return Err(format!("{bytes} bytes in {chunks} chunks is not a valid object"));
     }
     Ok(Lookup::Found(Info {
         bucket: bucket.to_owned(),

@@ -109,7 +109,7 @@ impl Bucket {
             match self.info_from_leader(name).await? {
                 Lookup::Missing => return Ok(false),
                 Lookup::Deleted { token, .. } => {
-                    // Who wrote the tombstone may have died before it purged the chunks.
+                    // The writer of the tombstone may have died before it purged the chunks.
                     self.purge_chunks(&token).await?;
                     return Ok(false);
                 }

@@ -7,12 +7,12 @@
 //!
 //! What a writer may rely on, and must do:
 //!
-//! - Chunks come first, metadata last: nobody sees half an object.
+//! - Chunks come first, metadata last: no reader sees half an object.
 //! - Metadata is create-only. A writer that finds metadata of another object [adopts](Writer::commit_or_adopt) that
 //!   object if it has the very bytes. Other bytes stay, and the own object gets
 //!   [another name](Writer::commit_beside): the gatherer decides which object has the name.
 //! - Every execution writes under a token of its own, `<index>-<execution>`, and deletes no chunk
-//!   of another token. What nobody names any more is listed by [`Bucket::orphans`].
+//!   of another token. [`Bucket::orphans`] lists chunks that no metadata names.
 //!
 //! The modules are layers: `names` and `error`; `meta`; `bucket`, with the requests that one message answers; on these
 //! `settings`, `metadata` and `fetch`; then `reader` and `list`, then `commit`, then `writer`.

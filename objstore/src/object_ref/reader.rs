@@ -35,7 +35,7 @@ impl Reader {
     }
 
     /// The next bytes of the object, never empty; `None` after the last, once size and digest
-    /// were found to be right. Whoever hands bytes out before that must be able to take them back.
+    /// were found to be right. A caller that hands bytes out before that must be able to take them back.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl Reader {
         }
         let bytes = self.bytes + last.len() as u64;
         if bytes != self.info.bytes {
-            let why = format!("it says {} bytes, and there are {bytes}", self.info.bytes);
+            let why = format!("its metadata says {} bytes, but there are {bytes}", self.info.bytes);
             return Err(Error::Malformed { bucket, object, why });
         }
         Ok(())

@@ -133,7 +133,7 @@ impl Bucket {
     ///
     /// [`Error::Unanswered`], also if the server cannot reserve that much.
     pub async fn grow_to(&self, max_bytes: u64) -> Result<(), Error> {
-        let what = "let a bucket take more";
+        let what = "enlarge a bucket";
         match self.usage().await {
             Ok(_) => {}
             Err(Error::NoBucket { .. }) => return Ok(()),

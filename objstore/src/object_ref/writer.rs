@@ -354,7 +354,7 @@ impl Writer {
         let certain = self.settle().await;
         let purged = self.bucket.purge_chunks(&self.token).await;
         match error {
-            // Only who knows that nothing is left or will come may write the token again.
+            // The token may be written again only if nothing of it is left or will come.
             Error::Full { why, .. } if !certain || purged.is_err() => {
                 Error::Unanswered { what: WHAT, cause: why }
             }

@@ -60,7 +60,7 @@ impl OpenInput {
         let Some(file) = opened.map_err(|error| input.failed(&error))? else {
             let path = quote::name(&input.path);
             let text = format!(
-                "{path} is no file, or behind a symbolic link; a run anew takes what is there"
+                "{path} is not a file, or is behind a symbolic link; a new run takes what is there"
             );
             return Err(Failed::new(Cause::InputUnreadable, text));
         };
@@ -68,7 +68,7 @@ impl OpenInput {
         let sized = input.bytes > 0 && metadata.blocks() > 0;
         let opened = Self { file, input, sized };
         if metadata.ino() != opened.input.inode || !opened.same(&metadata) {
-            return Err(opened.input.changed("its size, time or inode is another"));
+            return Err(opened.input.changed("its size, time or inode differs"));
         }
         Ok(opened)
     }
@@ -104,11 +104,11 @@ impl OpenInput {
         // After the read: what was read before a change is what the bag was made of.
         let metadata = self.file.metadata().map_err(|error| self.input.failed(&error))?;
         if !self.same(&metadata) {
-            return Err(self.input.changed("its size or time is another"));
+            return Err(self.input.changed("its size or time differs"));
         }
         let end = offset + filled as u64;
         if self.sized && (end > self.input.bytes || ended && end < self.input.bytes) {
-            return Err(self.input.changed("its size is another"));
+            return Err(self.input.changed("its size differs"));
         }
         if end > limits::INPUT_BYTES_MAX {
             let text = format!("{} does not end", quote::name(&self.input.path));

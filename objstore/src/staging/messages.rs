@@ -17,7 +17,7 @@ pub const CRC: &str = "Bag-Crc32";
 /// Header of an input chunk that is none: [`Failed`] in JSON.
 pub const FAILED: &str = "Bag-Failed";
 
-/// "I am about to execute this task." An upload exists only after it, and only at the gatherer that heard it: who is told
+/// "I am about to execute this task." An upload exists only after it, and only at the gatherer that received it: a worker that is told
 /// to `open` says the same OPEN again, and goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
@@ -29,7 +29,7 @@ pub struct Open {
     /// Its round.
     #[serde(deserialize_with = "bounded::round")]
     pub round: u32,
-    /// Who is about to execute it.
+    /// The execution that is about to begin.
     pub execution: Execution,
     /// Whether the worker may hand files over by path; then the boot id of its machine.
     pub by_path: Option<String>,
@@ -69,7 +69,7 @@ pub struct Go {
 pub struct Share {
     /// A file in it.
     pub nonce_file: PathBuf,
-    /// What that file holds: who reads the same, sees the same folder.
+    /// What that file contains: a worker that reads the same sees the same folder.
     pub nonce: String,
     /// Where the output is to be written.
     pub part: PathBuf,

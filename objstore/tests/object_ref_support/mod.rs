@@ -66,7 +66,7 @@ impl Fixture {
     }
 }
 
-/// Ends a test that waits for ever.
+/// Ends a test that waits too long.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     match time::timeout(Duration::from_secs(40), future).await {
         Ok(outcome) => outcome,

@@ -201,7 +201,7 @@ async fn an_upload_in_which_the_decision_falls_ends_with_it_and_leaves_nothing()
     let winner = Execute::new(&house, 0).result(&output);
     house.ledger.decide(&winner);
 
-    // Whoever makes the output may finish it: he is told afterwards.
+    // The execution that makes the output may finish it: it is told afterwards.
     for piece in pieces {
         sender.send(piece).await?;
     }
@@ -351,7 +351,7 @@ async fn all_windows_together_stay_below_their_bound() -> Outcome {
         let window = sent(&house, &next, 0, &chunk).await?;
         windows.push((next, window));
         let under_way: usize = windows.iter().map(|(_, window)| window).sum();
-        // Who begins has one at least; who began before him learns of it with his next chunk.
+        // An upload that begins has one at least; earlier ones learn of it with their next chunk.
         let late = windows.len().saturating_sub(MOST / limits::WINDOW_MAX);
         assert!(under_way <= MOST + late, "{windows:?}");
     }

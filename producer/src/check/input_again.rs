@@ -1,4 +1,4 @@
-//! What a task's input is: made or read anew, and not taken from what a worker said.
+//! A task's input, generated or read again instead of taken from what a worker said.
 
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_codec::{Digest, Generator, Hasher, SEGMENT_BYTES};

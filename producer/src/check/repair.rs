@@ -80,7 +80,7 @@ pub(crate) fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
         outputs => Some(outputs.with_context(|| format!("open {}", quote::name(root)))?),
     };
     let hash = |path: &Path| match &outputs {
-        // What is no file is nobody's to call bad: it may lead to one that is sound.
+        // Something that is not a file is not called bad: it may lead to a sound file.
         Some(outputs) => hash_file(outputs, path),
         None => Err(io::ErrorKind::NotFound.into()),
     };
@@ -93,7 +93,7 @@ pub(crate) fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(error).with_context(|| {
                     format!(
-                        "read {}; if nobody can, move it away and repair again",
+                        "make {} readable, or move it away; then repair again",
                         quote::name(root.join(&path))
                     )
                 }),
@@ -127,7 +127,7 @@ pub(crate) async fn broken_objects(plan: BagPlan, bucket: Bucket) -> Result<Vec<
     Ok(broken)
 }
 
-/// Whether a task's object reads back. Who does not know must not say no: what is not sound is removed, and its
+/// Whether a task's object reads back. Where that is unknown, never say no: an unsound object is removed, and its
 /// input may be gone.
 async fn is_sound(bucket: &Bucket, index: u32, digest: &Digest) -> Result<bool, Error> {
     let name = subjects::output_name(index);

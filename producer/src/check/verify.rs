@@ -70,7 +70,7 @@ enum Flaw {
 
 type Checked = Result<(), Flaw>;
 
-/// Compares what an output decompresses to, as `done` has it, with its input made or read anew: a worker that lies about
+/// Compares what an output decompresses to, as `done` has it, with its input made or read again: a worker that lies about
 /// one lies about the other too.
 fn compare(plan: &BagPlan, index: u32, done: &Done) -> Checked {
     let input = input_again::digest_of(plan, index);
@@ -81,7 +81,9 @@ fn compare(plan: &BagPlan, index: u32, done: &Done) -> Checked {
     let (other, size) = (done.input_digest, done.input_bytes);
     if plan.input(index).is_ok_and(|file| file.bytes == 0) {
         // As below `/proc`: it is another one whenever it is read.
-        return Err(Flaw::NotCompared("its input has no size, and may be made up".to_owned()));
+        return Err(Flaw::NotCompared(
+            "its input has no size, and may differ at each read".to_owned(),
+        ));
     }
     Err(Flaw::NotOfInput(format!(
         "it was made of {size} bytes, {other}; its input has {bytes}, {digest}"
@@ -89,7 +91,7 @@ fn compare(plan: &BagPlan, index: u32, done: &Done) -> Checked {
 }
 
 /// Verifies a run: its outputs against the ledger's digests, by decompressing each, and, with `inputs`, by comparing that
-/// with its input, which is made or read anew.
+/// with its input, which is made or read again.
 ///
 /// Outputs that are objects only are read from the broker at `address`, or refused without one.
 ///
@@ -195,10 +197,10 @@ fn files(
 ///
 /// # Errors
 ///
-/// What the system said; that it is no file.
+/// What the system said; that it is not a file.
 pub(crate) fn open_output(root: &Dir, target: &Path) -> io::Result<File> {
     let file = root.file(target)?;
-    file.ok_or_else(|| io::Error::other("it is no file"))
+    file.ok_or_else(|| io::Error::other("it is not a file"))
 }
 
 pub(crate) fn check_file(codec: &Codec, file: &File, done: &Done) -> Result<(), String> {
@@ -268,7 +270,7 @@ fn check(
     }
     decoder.finish().map_err(|error| error.to_string())?;
     if input.finish() != done.input_digest || input_bytes != done.input_bytes {
-        return Err("it decompresses to something else than its input".to_owned());
+        return Err("it does not decompress to its input".to_owned());
     }
     Ok(())
 }

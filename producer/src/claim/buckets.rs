@@ -38,7 +38,7 @@ pub(crate) async fn output_bucket(broker: &Broker, plan: &BagPlan) -> Result<Buc
         &specification.bag,
     );
     let bucket = Box::pin(bucket).await;
-    bucket.with_context(|| format!("make the bag's bucket; it needs {needed} bytes at most"))
+    bucket.with_context(|| format!("create the bag's bucket; it needs at most {needed} bytes"))
 }
 
 /// The bag's input bucket, made if it is not there.

@@ -51,7 +51,7 @@ pub(crate) async fn expect_unheld(
 ///
 /// The broker's.
 pub(crate) async fn look(broker: &Broker, bag: &BagId) -> Result<FoundLine> {
-    broker.find_bag(bag).await.context("look who gathers the bag")
+    broker.find_bag(bag).await.context("look up the bag's gatherer")
 }
 
 /// Waits for the end of what keeps us from gathering a bag, and returns the line that is there then.
@@ -89,7 +89,7 @@ async fn watch(broker: &Broker, bag: &BagId, before: FoundLine) -> Result<Watche
         sleep(limits::RETRY_WAIT).await;
         // A broker that does not answer must not make a lease look expired.
         let found = timeout_at(deadline + limits::GATHERER_LEASE, broker.find_bag(bag)).await;
-        let found = found.context("look who gathers the bag")??;
+        let found = found.context("look up the bag's gatherer")??;
         match change(&before, &found) {
             Change::None => {}
             Change::Renewed => return Ok(Watched::Renewed),
@@ -106,19 +106,19 @@ async fn watch(broker: &Broker, bag: &BagId, before: FoundLine) -> Result<Watche
 /// [`Usage`] unless there is meanwhile a line that can be read, or none; that is returned.
 async fn unreadable(broker: &Broker, bag: &BagId, before: FoundLine) -> Result<FoundLine> {
     let why = before.unreadable.clone().unwrap_or_default();
-    info!(%bag, why, "the bag's line cannot be read: waiting whether somebody renews it");
+    info!(%bag, why, "the bag's line cannot be read: waiting to see whether it is renewed");
     match watch(broker, bag, before).await? {
         Watched::Another(found) => Ok(found),
         Watched::Renewed => Err(Usage::error(
             format!(
-                "bag {bag} is being gathered by somebody whose line this version cannot read: {why}"
+                "bag {bag} is being gathered by a process whose line this version cannot read: {why}"
             ),
             "wait for it, or use the version of bagpress that gathers it",
         )),
         Watched::Expired(_) => Err(Usage::error(
             format!("the line of bag {bag} cannot be read, and nobody renews it: {why}"),
             format!(
-                "use the version of bagpress that wrote it; if nobody gathers the bag, remove the line with `nats kv del {} {bag}`",
+                "use the version of bagpress that wrote it; if the bag has no gatherer, remove the line with `nats kv del {} {bag}`",
                 subjects::BAGS
             ),
         )),
@@ -140,7 +140,7 @@ async fn expired(
         info!(%bag, %holder, "its process has ended, the bag is taken over");
         return Ok(unheld(before));
     }
-    info!(%bag, %holder, "somebody gathers the bag, or did: waiting whether the lease is renewed");
+    info!(%bag, %holder, "the bag has or had a gatherer: waiting to see whether the lease is renewed");
     match watch(broker, bag, before).await? {
         Watched::Another(found) => Ok(found),
         Watched::Renewed => {
@@ -148,7 +148,7 @@ async fn expired(
                 .map_or_else(|_| "an unknown time".to_owned(), |at| format!("{at:.0}"));
             Err(Usage::error(
                 format!("bag {bag} is being gathered by {holder}, since {since}"),
-                "wait for it, or stop it; `bagpress status` shows how far it is",
+                "wait for it, or stop it; `bagpress status` shows its progress",
             ))
         }
         Watched::Expired(found) => {

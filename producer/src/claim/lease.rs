@@ -261,7 +261,7 @@ impl Keeper {
             // Where there are no lines, none says that another has it.
             Ok(()) | Err(Error::Missing { .. }) => self.is_held(),
             Err(error) => {
-                debug!(%error, "nobody says whether the bag is still ours");
+                debug!(%error, "no confirmation that the bag is still ours");
                 false
             }
         }
@@ -278,7 +278,9 @@ impl Keeper {
             let found = self.broker.find_bag(&line.bag).await?;
             match verdict(&found, &self.me.id, &mut self.overwritten, Instant::now()) {
                 Verdict::Ours => {}
-                Verdict::Junk(why) => warn!(why, "the bag's line was junk, it is written anew"),
+                Verdict::Junk(why) => {
+                    warn!(why, "the bag's line was unreadable, it is written again")
+                }
                 Verdict::Unknown(why) => {
                     let text = format!("it was overwritten with what cannot be read: {why}");
                     return Err(Error::lost("write the bag's line")(&text));
@@ -303,7 +305,7 @@ impl Keeper {
             revision = found.revision;
             self.revision = Some(revision);
         }
-        Err(Error::lost("write the bag's line")(&"it changes all the time"))
+        Err(Error::lost("write the bag's line")(&"it keeps changing"))
     }
 }
 
@@ -333,8 +335,10 @@ impl LeaseEnd {
             Self::Taken(by) => {
                 let by = by.map_or_else(|| "somebody else".to_owned(), |by| by.to_string());
                 Usage::error(
-                    format!("the bag was taken over by {by}, as this process was silent too long"),
-                    "let it gather the bag; look with `bagpress status`",
+                    format!(
+                        "the bag was taken over by {by}, because this process was silent for too long"
+                    ),
+                    "let that process gather the bag; `bagpress status` shows its progress",
                 )
             }
         }

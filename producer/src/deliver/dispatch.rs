@@ -271,7 +271,7 @@ fn exhausted(past: &Past) -> (u32, Failed) {
     if *bytes_lost >= limits::BYTES_LOST_MAX {
         return (spent + 1, too_often(*bytes_lost));
     }
-    let text = format!("{spent} workers had it and none came back");
+    let text = format!("{spent} workers were lost with it");
     (*spent, Failed::new(Cause::CrashLimit, text))
 }
 

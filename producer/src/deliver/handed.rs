@@ -52,6 +52,6 @@ pub(crate) fn failure(
 /// What a task fails with whose bytes vanished `times` times.
 pub(crate) fn too_often(times: u32) -> Failed {
     let text =
-        format!("{times} outcomes came, and each time bytes had vanished or were not as it said");
+        format!("{times} outcomes arrived, and each time the bytes were gone or did not match");
     Failed::new(Cause::BytesLost, text)
 }

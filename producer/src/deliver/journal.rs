@@ -104,7 +104,7 @@ impl Journal {
         let delivered = result.attempt.saturating_add(planned);
         let (id, cause) = (result.id(), Cause::BytesLost);
         let record = AttemptRecord::new(&id, delivered, planned, cause, &result.worker);
-        let message = "its output was not there any more when it was to get its name".to_owned();
+        let message = "its output was gone before it got its name".to_owned();
         self.note_of(result, AttemptRecord { message, ..record });
     }
 

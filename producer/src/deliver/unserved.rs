@@ -1,4 +1,4 @@
-//! Why a bag that could move does not.
+//! Why a bag waits.
 
 use bagpress_broker::ServiceStats;
 use bagpress_broker::ids::Pool;
@@ -6,7 +6,7 @@ use bagpress_broker::ids::Pool;
 /// What there is to say of workers that could take a bag's tasks, and have none.
 pub(crate) fn idle(workers: &[(String, ServiceStats)], pool: &Pool) -> String {
     let listen = workers.iter().filter(|(_, worker)| worker.pool == pool.as_str()).count();
-    format!("{listen} workers listen, none has a task of this bag")
+    format!("{listen} workers connected, all busy with other bags")
 }
 
 /// Why none of the workers that answered can take a bag's tasks, unless one can.
@@ -19,14 +19,14 @@ pub(crate) fn unserved(
     let of_pool: Vec<_> = workers.iter().filter(|(_, w)| w.pool == pool.as_str()).collect();
     if of_pool.is_empty() {
         return Some(format!(
-            "no workers listen on pool {pool}; start some with `bagpress worker`"
+            "no workers are connected to pool {pool}; start some with `bagpress worker`"
         ));
     }
     let wanted = format!("{codec}={library}");
     let fits = |w: &ServiceStats| w.any_codec_version || w.codecs.contains(&wanted);
     (!of_pool.iter().any(|(_, worker)| fits(worker))).then(|| {
         format!(
-            "{} workers listen, none has {library} for {codec}; update them, or start one with \
+            "{} workers connected, none has {library} for {codec}; update them, or start one with \
              `bagpress worker --any-codec-version`",
             of_pool.len()
         )
@@ -52,11 +52,11 @@ mod tests {
             let unserved = unserved(workers, &pool, "zlib", "zlib-rs/2");
             unserved.unwrap_or_else(|| idle(workers, &pool))
         };
-        assert!(why(&[]).contains("no workers listen on pool default"));
-        assert!(why(&[worker("other", "zlib-rs/2", false)]).contains("no workers listen"));
+        assert!(why(&[]).contains("no workers are connected to pool default"));
+        assert!(why(&[worker("other", "zlib-rs/2", false)]).contains("no workers are connected"));
         let old = worker("default", "zlib-rs/1", false);
         assert!(why(std::slice::from_ref(&old)).contains("none has zlib-rs/2"));
-        assert!(why(&[old, worker("default", "", true)]).contains("none has a task"));
-        assert!(why(&[worker("default", "zlib-rs/2", false)]).contains("none has a task"));
+        assert!(why(&[old, worker("default", "", true)]).contains("all busy with other bags"));
+        assert!(why(&[worker("default", "zlib-rs/2", false)]).contains("all busy with other bags"));
     }
 }

@@ -188,7 +188,7 @@ impl Watch {
                 Unheld::Delayed => {}
                 Unheld::Told => self.nak(&id, &reply).await,
                 Unheld::Untold => {
-                    warn!(task = %id, "handed out and held by nobody, given back");
+                    warn!(task = %id, "handed out and held by no worker, given back");
                     let (index, round) = (id.index, id.round);
                     let who = ("unknown", "", "it was handed out, and no worker holds it");
                     self.give_back(who, ReportedDelivery { index, round, delivered: 2, reply })

@@ -47,7 +47,7 @@ pub(crate) struct Accepted {
     pub(crate) lost: Vec<u32>,
     /// Of tasks whose worker found no input where we had put one: a new round puts it again.
     pub(crate) lost_inputs: Vec<u32>,
-    /// Of rounds that the ledger did not know before the others were accepted, or for which there was no room beside
+    /// Of rounds that the ledger did not know before the others were accepted, or for which there was no space next to
     /// them: accept them next.
     pub(crate) later: Vec<Followed>,
     /// Where files of the bag's own are now that had an output's name and were not what they should be.
@@ -128,7 +128,7 @@ impl Acceptor {
             }
             match followed.result {
                 Ok(result) if let Some(why) = misfit(specification, &result) => {
-                    warn!(index, why, "a result cannot be right, task is run again");
+                    warn!(index, why, "implausible result, task is run again");
                     accepted.lost.push(index);
                 }
                 Ok(result) if lost_its_input(specification, &result) => {
@@ -170,7 +170,7 @@ impl Acceptor {
             *entry = round.min(*entry);
         }
         let begun: Vec<Key> = lowest.into_iter().collect();
-        info!(tasks = begun.len(), "results of rounds that were not begun here");
+        info!(tasks = begun.len(), "results of rounds that no gatherer began");
         let writing = ledger.clone();
         spawn_blocking(move || writing.begin_rounds(&begun, &HashMap::new())).await??;
         let (later, now) = later.into_iter().partition(unknown);

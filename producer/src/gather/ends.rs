@@ -10,7 +10,7 @@ use crate::error::Interrupted;
 use crate::error::Stalled;
 use crate::gather::options::Options;
 
-/// Whoever may end it. Cheap to clone.
+/// What may end it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Ends {
     broker: Broker,

@@ -102,7 +102,7 @@ impl Executor {
                 let missing = matches!(error, bagpress_broker::Error::Missing { .. });
                 if missing {
                     let hint = error.hint().unwrap_or_default();
-                    let why = format!("{error}; {hint}, the bag goes on by itself");
+                    let why = format!("{error}; {hint}, the bag then continues by itself");
                     self.reporter.obstacles().missing = Some(why);
                 }
                 Ok(Event::NotListed { missing })
@@ -221,7 +221,7 @@ impl Executor {
                 Err(stopped) => return Err(stopped).context("begin rounds"),
             }
         };
-        // Whoever gathers elsewhere next believes no result of a round that the line does not know.
+        // The next gatherer elsewhere believes no result of a round that the line does not know.
         self.reporter.renew(state);
         let mut renewed = Instant::now();
         for (index, _) in begun {
@@ -253,7 +253,7 @@ impl Executor {
                     self.reporter.obstacles().uncounted = None;
                     for aside in &accepted.aside {
                         self.reporter.progress().tell(&format!(
-                            "an output of this bag was not as the bag wrote it, and is {} now",
+                            "an output of this bag had been altered, and is now {}",
                             quote::name(aside)
                         ));
                     }

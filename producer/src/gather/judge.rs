@@ -14,7 +14,7 @@ use crate::run_folder::specification::{Data, Specification};
 pub(crate) fn misfit(specification: &Specification, result: &TaskResult) -> Option<&'static str> {
     let done = result.done()?;
     if !result.fits(&specification.codec, specification.results) {
-        return Some("its output is where none of this bag can be");
+        return Some("its output is at a place where outputs of this bag cannot be");
     }
     if let Data::Generated { bytes, .. } = specification.data
         && done.input_bytes != bytes
@@ -22,7 +22,7 @@ pub(crate) fn misfit(specification: &Specification, result: &TaskResult) -> Opti
         return Some("its input has another size");
     }
     let most = specification.codec.output_bytes_max(done.input_bytes);
-    (done.output_bytes > most).then_some("its output is larger than any of its codec")
+    (done.output_bytes > most).then_some("its output exceeds the bound of its codec")
 }
 
 /// Whether a worker found no input where we had put one, which the next round does again. What became of a

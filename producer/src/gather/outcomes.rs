@@ -1,4 +1,4 @@
-//! Where outcomes come from: committed in the stream, or handed over by who has a lease.
+//! Where outcomes come from: committed in the stream, or sent by workers with leases.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(crate) enum Outcomes {
     Committed(Results),
     /// Results that wait for our verdict.
     Handed {
-        /// Who offers the tasks.
+        /// Offers the tasks.
         dispatch: Dispatch,
         /// What came back.
         receiver: mpsc::Receiver<Handed>,
@@ -73,7 +73,7 @@ impl Outcomes {
         }
     }
 
-    /// What is known here alone of attempts that came to nothing: no disk had room for it.
+    /// Failed attempts that are known only here, because no disk had space for them.
     pub(crate) fn records(&self) -> Vec<AttemptRecord> {
         match self {
             Self::Committed(_) => Vec::new(),

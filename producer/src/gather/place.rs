@@ -65,7 +65,7 @@ impl Placing {
                 return Ok(());
             }
             Ok(Placed::Taken) => {
-                let text = format!("{} is there, and this bag did not make it", name());
+                let text = format!("{} exists, and was not made by this bag", name());
                 Some(Failed::new(Cause::OutputExists, text))
             }
             Err(error) if parts.trouble(&error) == Trouble::Own => {

@@ -1,4 +1,4 @@
-//! What a person sees while a bag runs: a bar on a terminal, plain lines elsewhere.
+//! Progress while a bag runs: a bar on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};

@@ -12,7 +12,7 @@ pub(crate) struct LocalFacts {
     pub(crate) disk: Option<String>,
     /// Outcomes came that cannot be counted yet.
     pub(crate) uncounted: Option<String>,
-    /// The broker answers and stores nothing.
+    /// The broker answers but stores nothing.
     pub(crate) stores_nothing: bool,
     /// Publishing waits.
     pub(crate) publishing: Option<String>,
@@ -30,22 +30,24 @@ pub(crate) struct LocalFacts {
 
 /// Why the bag waits, if that is known here.
 pub(crate) fn known(known: &LocalFacts) -> Option<String> {
-    let by_itself = |why: &String| format!("{why}; the bag goes on by itself");
-    let disk = known.disk.as_ref().map(|why| format!("{why}, the bag goes on by itself"));
+    let by_itself = |why: &String| format!("{why}; the bag then continues by itself");
+    let disk = known.disk.as_ref().map(|why| format!("{why}, the bag then continues by itself"));
     let url = &known.url;
     disk.or_else(|| known.uncounted.as_ref().map(by_itself))
         .or_else(|| {
             known.stores_nothing.then(|| {
                 format!(
-                    "the broker at {url} answers and stores nothing, as one that met a full disk \
-                     does; free some space there and restart it, the bag goes on by itself"
+                    "the broker at {url} answers but stores nothing, as one that met a full disk \
+                     does; free some space there and restart it, the bag then continues by itself"
                 )
             })
         })
         .or_else(|| known.publishing.clone())
         .or_else(|| {
             let full = known.bucket.as_ref();
-            full.map(|why| format!("{why}; what nobody names is purged, the bag goes on by itself"))
+            full.map(|why| {
+                format!("{why}; unreferenced chunks are purged, the bag then continues by itself")
+            })
         })
         .or_else(|| known.missing.clone())
         .or_else(|| {
@@ -64,7 +66,7 @@ pub(crate) struct RemoteFacts {
     pub(crate) results_full: Option<String>,
     /// Workers that report tasks of the bag, and how many.
     pub(crate) busy: (usize, usize),
-    /// Who answered; asked only if none of them is busy.
+    /// Workers that answered; asked only if none of them is busy.
     pub(crate) workers: Result<Vec<(String, ServiceStats)>, String>,
     /// Tasks that wait out a delay.
     pub(crate) delayed: Option<String>,
@@ -73,10 +75,10 @@ pub(crate) struct RemoteFacts {
 /// Why a bag waits of which nothing is known here.
 pub(crate) fn told(told: &RemoteFacts, specification: &Specification) -> String {
     if let Some(why) = &told.results_full {
-        return format!("{why}; make room there, the bag goes on by itself");
+        return format!("{why}; free space there, the bag then continues by itself");
     }
     if let (workers, running @ 1..) = told.busy {
-        return format!("{running} tasks are with {workers} workers");
+        return format!("{running} tasks are running on {workers} workers");
     }
     let workers = match &told.workers {
         Ok(workers) => workers,
@@ -131,11 +133,11 @@ mod tests {
             mend(&mut all);
         }
         let expected = [
-            "the disk hangs, the bag goes on by itself",
-            "out: disk full; the bag goes on by itself",
-            "the broker at nats://b answers and stores nothing",
+            "the disk hangs, the bag then continues by itself",
+            "out: disk full; the bag then continues by itself",
+            "the broker at nats://b answers but stores nothing",
             "publish: timed out",
-            "bucket b is full; what nobody names is purged",
+            "bucket b is full; unreferenced chunks are purged",
             "no stream BAG_TASKS",
             "the broker at nats://b is out of reach, reconnecting",
             "every output is read back",

@@ -67,10 +67,9 @@ async fn vanished(sources: &Sources, reporter: &mut Reporter, state: &State) -> 
     let looked = reporter.while_renewing(state, looking).await?;
     let gone = looked.context("look for the outputs")??;
     if !gone.is_empty() {
-        reporter.progress().tell(&format!(
-            "{} outputs that were done are not there any more, and are made again",
-            gone.len()
-        ));
+        reporter
+            .progress()
+            .tell(&format!("{} finished outputs no longer exist, and are made again", gone.len()));
     }
     Ok(gone)
 }
@@ -93,7 +92,7 @@ async fn broken(
     let rebuilt = reporter.while_renewing(state, rebuilding).await?;
     let tasks = rebuilt.context("rebuild the ledger")??;
     if tasks > 0 {
-        info!(tasks, "ledger lines rebuilt from outputs that give their inputs again");
+        info!(tasks, "ledger lines rebuilt from outputs that decompress to their inputs");
         message(&format!("note: {tasks} ledger lines rebuilt from their outputs"));
     }
     let plan = sources.plan.clone();

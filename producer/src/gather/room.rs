@@ -1,4 +1,4 @@
-//! A bucket without room: what nobody will ever name is taken out of it.
+//! A full bucket: chunks that no metadata will ever name are purged.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ impl Room {
             return;
         }
         if let Err(error) = self.purge(bucket, watch).await {
-            debug!(%error, "bucket not looked after now");
+            debug!(%error, "bucket not checked now");
         }
         self.looked = Instant::now();
     }
@@ -63,7 +63,7 @@ impl Room {
         let orphans: HashSet<String> = orphans.filter(|token| unheld(token)).collect();
         for token in orphans.intersection(&self.orphans) {
             bucket.purge_chunks(token).await?;
-            info!(token, "chunks that nobody names purged, the bucket is full");
+            info!(token, "unreferenced chunks purged, the bucket is full");
         }
         self.orphans = orphans;
         Ok(())

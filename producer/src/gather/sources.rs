@@ -22,6 +22,6 @@ pub(crate) struct Sources {
     pub(crate) publisher: Publisher,
     /// Where outputs become files, if they do.
     pub(crate) parts: Option<Arc<Parts>>,
-    /// Who serves uploads and inputs, if anybody asks for them.
+    /// Serves uploads and inputs, if the bag needs them.
     pub(crate) receiver: Option<Arc<Receiver>>,
 }

@@ -314,7 +314,7 @@ impl State {
     }
 
     /// Whether the bag may have been lost to another gatherer: this process was stopped for as long as a lease lasts. What
-    /// was removed with the bag must not be made anew before the broker was asked.
+    /// was removed with the bag must not be made again before the broker was asked.
     pub(crate) fn must_ask_whose_it_is(&self, now: Instant) -> bool {
         now - self.last_ours >= limits::GATHERER_LEASE
     }

@@ -83,7 +83,7 @@ fn results_are_read_behind_the_list_of_what_waits_and_only_then_is_anything_publ
     let listed = run.on(Event::Listed(waiting.clone()));
     assert_eq!(listed, [Action::ReadAgain, Action::RemakeBuckets]);
     assert!(run.state.is_reconciling() && !run.state.is_settled(1));
-    assert_eq!(run.pass(Duration::from_mins(1)), [], "a look in the middle would begin anew");
+    assert_eq!(run.pass(Duration::from_mins(1)), [], "a look in the middle would begin again");
     assert_eq!(run.on(Event::CaughtUp), [Action::PublishMissing(waiting)]);
     assert_eq!(run.on(Event::CaughtUp), [], "once is enough");
     assert!(run.state.is_publishing());

@@ -86,7 +86,7 @@ impl RunFolder {
         self.held().metadata(Path::new(inside)).is_ok_and(|found| found.is_file())
     }
 
-    /// Makes a file anew, whatever had its name.
+    /// Makes a file again, whatever had its name.
     ///
     /// # Errors
     ///

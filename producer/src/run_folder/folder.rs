@@ -46,7 +46,7 @@ pub(crate) const LOGS: &str = "logs";
 /// The store of the run's own server.
 pub(crate) const STORE: &str = ".broker";
 
-/// Mode of the folders above a run's own, where they are not there: who may enter sees the names of runs.
+/// Mode of the folders above a run's own, if missing: users who may enter see the names of runs.
 const ABOVE_MODE: u32 = 0o755;
 
 /// `runs/<name>/<staged|objects>/`, held.
@@ -259,7 +259,10 @@ impl RunFolder {
 
     pub(crate) fn no_file(&self, inside: &str) -> anyhow::Error {
         Usage::error(
-            format!("{} is no file: in a run folder no link is followed", name(self.at(inside))),
+            format!(
+                "{} is not a file: links in a run folder are not followed",
+                name(self.at(inside))
+            ),
             "remove it, or put the file itself in its place",
         )
     }
@@ -299,8 +302,8 @@ fn cannot_be_made(folder: &Path, error: &io::Error) -> anyhow::Error {
 fn no_run(path: &Path) -> anyhow::Error {
     let inside = ["staged", "objects"].iter().find(|p| path.join(p).join(SPECIFICATION).is_file());
     let hint = inside.map_or_else(
-        || "name the folder that holds bag.json, such as runs/NAME/staged".to_owned(),
+        || "name the folder that contains bag.json, such as runs/NAME/staged".to_owned(),
         |inside| format!("did you mean {}?", name(path.join(inside))),
     );
-    Usage::error(format!("{} is no run folder: it has no bag.json", name(path)), hint)
+    Usage::error(format!("{} is not a run folder: it has no bag.json", name(path)), hint)
 }

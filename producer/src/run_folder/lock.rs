@@ -136,7 +136,7 @@ mod tests {
         let folder = RunFolder::make(place.path(), &run, ResultPath::Staged, Trust::Ours).unwrap();
         let ours = std::process::id();
         // As a killed gatherer leaves it, whose id we have got.
-        fs::write(folder.path().join(".lock"), format!("{ours}\n")).unwrap();
+        std::fs::write(folder.path().join(".lock"), format!("{ours}\n")).unwrap();
         assert_eq!(folder.gatherer(), None);
         let lock = folder.lock().unwrap();
         assert_eq!(folder.gatherer(), Some(ours));

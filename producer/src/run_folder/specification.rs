@@ -40,7 +40,7 @@ pub struct Specification {
     pub delivery: DeliveryPath,
     /// How the outputs come back.
     pub results: ResultPath,
-    /// Who checks them.
+    /// Which process checks them.
     pub verify: Verify,
     /// Whether files may be handed over by path.
     pub transfer: Transfer,
@@ -124,11 +124,11 @@ impl Specification {
         if let Some(out) = read.out.as_ref().filter(|out| below_root(out).is_err()) {
             return Err(Usage::error(
                 format!(
-                    "{}: the outputs' folder {} is no absolute path",
+                    "{}: the outputs' folder {} is not an absolute path",
                     quote::name(&path),
                     quote::name(out)
                 ),
-                "it is written when a run is made; make the run anew",
+                "it is written when a run is created; create the run again",
             ));
         }
         Ok(read)

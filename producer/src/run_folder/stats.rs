@@ -1,4 +1,4 @@
-//! The RFC's stats files.
+//! `stats_N.json`, as in the comparison that `docs/benchmark.md` describes.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,7 +8,7 @@ use bagpress_objstore::beneath::Dir;
 use serde_json::json;
 use tracing::info;
 
-/// The RFC's `stats_N.json`. Never synced: the ledger has it all.
+/// `stats_N.json` of one task. Never synced: the ledger has everything in it.
 pub(crate) fn write_stats(folder: &Dir, codec: &str, result: &TaskResult) {
     let times = &result.times;
     #[expect(clippy::cast_precision_loss, reason = "a label for people")]
@@ -43,7 +43,7 @@ pub(crate) fn write_stats(folder: &Dir, codec: &str, result: &TaskResult) {
     }
 }
 
-/// Writes a file anew: whatever had its name is not written through.
+/// Writes a file again: whatever had its name is not written through.
 fn write(folder: &Dir, name: &Path, text: &str) -> io::Result<()> {
     folder.remove_file(name)?;
     folder.create(name)?.write_all(text.as_bytes())

@@ -1,4 +1,4 @@
-//! Whose run folders are believed. What one says is what we do: which files are read, written and removed.
+//! Whose run folders are trusted: a run folder decides which files are read, written and removed.
 
 use std::io;
 use std::path::Path;
@@ -41,7 +41,7 @@ fn doubt(owner: u32, mode: u32, us: u32) -> Option<Doubt> {
 }
 
 /// Whether others may put something else in the place of what is in a folder of this mode. The sticky bit binds everybody
-/// but the folder's owner, who is to be us or root.
+/// but the folder's owner, which must be us or root.
 fn lets_others_rename(owner: u32, mode: u32, us: u32) -> bool {
     mode & EVERYBODY_WRITES != 0 && (mode & STICKY == 0 || ![0, us].contains(&owner))
 }
@@ -61,19 +61,15 @@ impl Trust {
         match doubt(opened.st_uid, opened.st_mode & 0o7777, us) {
             None => Ok(()),
             Some(Doubt::Owner(owner)) => Err(Usage::error(
+                format!("{path} belongs to user {owner}, and this is user {us}: it is not trusted"),
                 format!(
-                    "{path} is user {owner}'s, and this is user {us}: what it says is not believed"
-                ),
-                format!(
-                    "a run folder says what is written and removed: look into it, then {insist}, or make a run of \
+                    "a run folder decides what is written and removed: check its contents, then {insist}, or make a run of \
                      your own"
                 ),
             )),
             Some(Doubt::Mode(mode)) => Err(Usage::error(
-                format!(
-                    "others can write to {path} (mode {mode:04o}): what it says is not believed"
-                ),
-                format!("see that it says what you mean, then chmod -R go-w {path}, or {insist}"),
+                format!("others can write to {path} (mode {mode:04o}): it is not trusted"),
+                format!("check its contents, then chmod -R go-w {path}, or {insist}"),
             )),
         }
     }

@@ -1,4 +1,4 @@
-//! How far bags are, who works on them, and why one does not move.
+//! Progress of bags, their workers, and why a bag waits.
 
 pub(crate) mod bag_line;
 pub mod task;
@@ -178,12 +178,14 @@ fn why(line: &BagLine, running: u64, workers: &[(String, ServiceStats)]) -> Opti
     match line.state {
         BagState::Finished => return None,
         BagState::Cancelled => {
-            return Some("it was cancelled; `bagpress gather --resume` goes on".to_owned());
+            return Some("it was cancelled; `bagpress gather --resume` continues it".to_owned());
         }
         BagState::Submitting | BagState::Running => {}
     }
     if line.gatherer.is_none() {
-        return Some("nobody gathers it; `bagpress gather` with its run folder goes on".to_owned());
+        return Some(
+            "it has no gatherer; `bagpress gather` with its run folder continues it".to_owned(),
+        );
     }
     let silent = Duration::from_micros(wall_clock_us().saturating_sub(line.updated_us));
     if silent > limits::GATHERER_LEASE * 2 {
@@ -252,7 +254,7 @@ pub async fn of_folder(folder: &RunFolder, broker: Option<&Broker>) -> Result<Ba
         }
         _ if state == "stopped" => {
             view.why = Some(format!(
-                "`bagpress gather {}` goes on",
+                "`bagpress gather {}` continues it",
                 bagpress_broker::quote::name(folder.path())
             ));
         }

@@ -1,4 +1,4 @@
-//! What became of single tasks: every attempt that is known of, from the broker, the run folder, or both.
+//! The history of single tasks: every known attempt, from the broker, the run folder, or both.
 
 use std::collections::BTreeMap;
 

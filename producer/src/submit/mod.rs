@@ -1,4 +1,4 @@
-//! A bag for somebody to gather later.
+//! Submitting a bag that is gathered later.
 
 mod out_folder;
 pub(crate) mod prepare;

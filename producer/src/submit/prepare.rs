@@ -1,4 +1,4 @@
-//! From what a user asks for to a specification in a run folder.
+//! Turns a user's request into a specification in a run folder.
 
 use std::path::Path;
 
@@ -120,7 +120,7 @@ fn go_on(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
         let hint = if finished {
             format!("choose another --name, or remove {path}")
         } else {
-            format!("`bagpress gather {path}` goes on with that bag; or choose another --name")
+            format!("`bagpress gather {path}` continues that bag; or choose another --name")
         };
         let taken = format!("the name {name} is taken by {state} bag, {}", before.bag);
         Usage::error(taken, hint)
@@ -144,7 +144,7 @@ fn go_on(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
     if finished {
         return Err(taken("a finished"));
     }
-    notes.push(format!("goes on with the unfinished run {path}"));
+    notes.push(format!("continues the unfinished run {path}"));
     Ok(Made { specification: Some(before), notes })
 }
 

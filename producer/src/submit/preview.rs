@@ -118,7 +118,7 @@ impl Sink for Lines<'_> {
         match &self.out {
             Some(out) => {
                 let folder = quote::name(out.join(&entry.target));
-                self.line(&format!("{folder}/ is made"))
+                self.line(&format!("{folder}/ is created"))
             }
             None => Ok(()),
         }

@@ -45,7 +45,7 @@ pub struct Request {
     pub pool: Pool,
     /// Attempts of each task.
     pub attempts: u32,
-    /// Who checks the outputs.
+    /// Which process checks the outputs.
     pub verify: Verify,
     /// Whether files may be handed over by path.
     pub transfer: Transfer,

@@ -1,4 +1,4 @@
-//! The RFC's table, and where the time went.
+//! The summary of a run, and where the time went.
 
 pub(crate) mod failures;
 
@@ -50,7 +50,7 @@ pub struct Summary {
     pub given_back: BTreeMap<Cause, u64>,
     /// First publish to last outcome counted, in ms.
     pub makespan_ms: f64,
-    /// Mean execute time of a task, in ms: the RFC's `total_ms`.
+    /// Mean execute time of a task, in ms.
     pub total_ms_mean: f64,
     /// Half of the tasks took no longer, in ms.
     pub total_ms_p50: f64,
@@ -60,7 +60,7 @@ pub struct Summary {
     pub input_bytes: u64,
     /// Output bytes of the tasks done.
     pub output_bytes: u64,
-    /// The RFC's "compression ratio".
+    /// Output bytes divided by input bytes.
     pub output_per_input: f64,
     /// Whether every output was decompressed and gave its input again.
     pub verified: bool,

@@ -34,9 +34,9 @@ impl Disk {
         work: impl FnOnce(&mut UnderWay) -> T + Send + 'static,
     ) -> Result<T, String> {
         let turn = self.turns.clone().acquire_owned().await;
-        // Only now: whoever waits for a turn does not wait for the disk.
+        // Only now: waiting for a turn is not waiting for the disk.
         let mut under_way = self.parts.begin();
-        // Back with what was done, so that the thread is idle before whoever is next looks for one.
+        // Back with what was done, so that the thread is idle before the next job looks for one.
         let working = spawn_blocking(move || {
             let done = work(&mut under_way);
             drop(under_way);

@@ -1,4 +1,4 @@
-//! Memory for what arrives at a gatherer: one budget, in bytes, shared out among those who send.
+//! Memory for what arrives at a gatherer: one budget, in bytes, shared among the senders.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -30,13 +30,13 @@ pub(super) struct Charge {
 
 /// Whether a sender who has `of_sender` of the `of_all` bytes that are taken may have `more`: as long as it then has no
 /// more than what is still free. So of *n* who send as much as they can each gets an equal share, and as much as each
-/// of them has stays free for who comes next.
+/// of them has stays free for the next sender.
 fn admits(of_all: usize, of_sender: usize, more: usize) -> bool {
     of_sender.saturating_add(more) <= limits::ARRIVED_BYTES.saturating_sub(of_all)
 }
 
 impl MemoryBudget {
-    /// Takes room for a message with `bytes` of payload from whoever has this inbox; none if that is too much now.
+    /// Takes space for a message with `bytes` of payload from the sender with this inbox; none if that is too much now.
     pub(super) fn take(&self, inbox: &str, bytes: usize) -> Option<Charge> {
         // A connection's answers differ in the last token only.
         let sender =

@@ -7,7 +7,7 @@ use bagpress_broker::ids::Execution;
 use bagpress_broker::limits;
 use tokio::sync::mpsc;
 
-/// Uploads that were opened. Both lists are bounded; who falls out of one opens anew, or executes again.
+/// Uploads that were opened. Both lists are bounded; an upload that falls out of one is opened again, or executed again.
 #[derive(Debug)]
 pub(super) struct OpenUploads<P> {
     opened: HashMap<Execution, Opened>,
@@ -194,7 +194,7 @@ impl<P> OpenUploads<P> {
         self.begun.remove(execution);
     }
 
-    /// The same if nobody writes it: what came while it ended has begun anew.
+    /// The same if nobody writes it: what came while it ended has begun again.
     pub(super) fn ended(&mut self, execution: &Execution) {
         if self.begun.get(execution).is_some_and(|begun| begun.pieces.is_closed()) {
             self.begun.remove(execution);

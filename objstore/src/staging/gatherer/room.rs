@@ -9,7 +9,7 @@ use bagpress_broker::{limits, quote};
 
 use crate::staging::parts::Parts;
 
-/// Who found no room, and why nothing can be written at all.
+/// Tasks that found no space, and why nothing can be written at all.
 #[derive(Debug, Default)]
 pub(super) struct Room(Mutex<Noted>);
 
@@ -74,7 +74,7 @@ impl Room {
         let need = noted.needs.get(&index).filter(|need| need.bytes > bytes).cloned();
         drop(noted);
         match need {
-            // What has come of it already takes room too: only who begins has to wait for all of it.
+            // What has arrived of it takes space already: only a task that begins must wait for all of it.
             Some(need) if bytes == 0 => need.unmet(parts).or_else(|| parts.full(bytes)),
             _ => parts.full(bytes),
         }
@@ -99,7 +99,7 @@ impl Room {
     pub(super) fn full_after_all(&self, parts: &Parts) {
         let root = quote::name(parts.root());
         let why = format!(
-            "disk full: {root} takes no more although bytes are free; its files, or somebody's quota, are used up"
+            "disk full: {root} accepts no more data although bytes are free; its inodes or a quota are used up"
         );
         let mut noted = self.lock();
         noted.full_at = Some(Instant::now());

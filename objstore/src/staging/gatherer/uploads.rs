@@ -20,7 +20,7 @@ use super::outputs::Outputs;
 use super::writing::{Ended, Piece, Writing};
 use crate::staging::messages::{Came, Chunked, Close, Closed};
 
-const NOT_OPENED: &str = "nobody opened this upload here, or it was given up for others";
+const NOT_OPENED: &str = "this upload is not open here, or was dropped in favour of others";
 
 /// The uploads of one bag. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -122,7 +122,7 @@ impl Uploads {
             }
             Given::Begins(pieces, out) => {
                 if let Some((other, (index, round))) = out {
-                    debug!(%other, "an upload makes room for another");
+                    debug!(%other, "an upload is dropped in favour of another");
                     self.disk.remove(&self.outputs.parts().part(index, round, &other));
                 }
                 tokio::spawn(async move {

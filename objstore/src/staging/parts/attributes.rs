@@ -1,4 +1,4 @@
-//! What an output takes from the file that it was made from: mode, time, and who may see it. Never more than that file's.
+//! What an output takes from its source: mode, time and owner. It is never more open than its source.
 
 use std::io;
 use std::os::fd::AsFd;

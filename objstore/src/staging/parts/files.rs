@@ -55,7 +55,7 @@ impl Parts {
         let nonce = random_base32::<15>();
         private.remove_file(Path::new(NONCE))?;
         let mut file = private.create(Path::new(NONCE))?;
-        // What we make is ours, whoever that is to this file system: over a network it need not be our own number.
+        // What we make is ours, under whatever owner this file system shows: over a network it need not be our own number.
         if file.metadata()?.uid() != private.itself()?.metadata()?.uid() {
             return Err(Errno::PERM.into());
         }

@@ -57,7 +57,7 @@ pub(super) fn private_folder(root: &Dir, bag: &BagId) -> io::Result<Dir> {
     };
     let itself = private.itself()?;
     if itself.metadata()?.mode() & 0o777 != 0o700 {
-        // A file system without modes says by itself who may enter.
+        // A file system without modes decides by itself who may enter.
         rustix::fs::fchmod(&itself, rustix::fs::Mode::RWXU).or_else(unless_refused)?;
     }
     Ok(private)

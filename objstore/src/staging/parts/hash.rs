@@ -14,7 +14,7 @@ use crate::beneath::Dir;
 ///
 /// What the system said; that it is something else.
 pub fn hash_file(dir: &Dir, path: &Path) -> io::Result<(Digest, u64)> {
-    let file = dir.file(path)?.ok_or_else(|| io::Error::other("it is no file"))?;
+    let file = dir.file(path)?.ok_or_else(|| io::Error::other("it is not a file"))?;
     hash(file, || {})
 }
 

@@ -52,7 +52,7 @@ impl Parts {
     ) -> io::Result<Placed> {
         let part = part_name(id.index, id.round, execution);
         let (part, last) = (Path::new(&part), target.path.as_path());
-        // Nobody writes to it any more, and who makes a file read-only may not be able to write to it again.
+        // Nothing writes to it any more, and a file that was made read-only may not be writable again.
         match self.apply_metadata(part, target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let there = match self.outputs().file(last) {
@@ -166,7 +166,7 @@ impl Parts {
                     self.private().remove_file(part)?;
                 } else if let Err(error) = rename(RenameFlags::EXCHANGE) {
                     let aside = self.set_aside(self.private(), part)?;
-                    tracing::warn!(%error, aside = %aside.display(), "another file came and could not be given back");
+                    tracing::warn!(%error, aside = %aside.display(), "another file appeared and could not be put back");
                     return Ok(Placed::Instead(aside));
                 } else {
                     return Ok(Placed::Taken);
@@ -176,7 +176,7 @@ impl Parts {
         Ok(Placed::Named)
     }
 
-    /// Removes a part file whose output has its name already. Who was killed in the middle of an exchange may have left
+    /// Removes a part file whose output has its name already. A gatherer that was killed during an exchange may have left
     /// another file there, which is moved aside unless it was to be replaced.
     fn discard(&self, part: &Path, target: &Target, digest: &Digest) -> io::Result<()> {
         let replaced = |metadata: &fs::Metadata| target.replaces.is_some_and(|r| r.is(metadata));

@@ -60,7 +60,7 @@ fn run(parts: &Parts, mut requests: mpsc::Receiver<oneshot::Sender<io::Result<()
         };
         for request in batch {
             let copy = synced.as_ref().copied().map_err(trouble::copy);
-            // Whoever asked may be gone; then nobody needs the answer.
+            // The caller may be gone; then the answer is not needed.
             request.send(copy).ok();
         }
     }

@@ -148,7 +148,7 @@ fn allowed_folder<'share>(allowed: &Allowed, share: &'share Share) -> Option<&'s
     (readable && one_folder && is_below(path, &allowed.write)).then_some(path)
 }
 
-/// Whether a path leads below one of the roots, as far as its text tells; who opens it follows no link.
+/// Whether a path leads below one of the roots, as far as its text tells; opening it follows no link.
 fn is_below(path: &Path, roots: &[PathBuf]) -> bool {
     below_root(path).is_ok() && roots.iter().any(|root| path.starts_with(root))
 }

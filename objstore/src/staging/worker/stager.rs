@@ -58,7 +58,7 @@ pub enum Permission {
 pub struct Grant {
     /// The task.
     pub id: TaskId,
-    /// Who executes it.
+    /// The execution.
     pub execution: Execution,
     /// Chunks that may be in flight at a time.
     pub window: usize,

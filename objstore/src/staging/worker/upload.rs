@@ -56,7 +56,12 @@ impl Upload {
             let payload = serde_json::to_vec(&no_room).unwrap_or_default();
             let client = self.stager.client();
             let said = client.publish(subjects::no_room(&self.id.bag), payload.into()).await;
-            tracing::debug!(ok = said.is_ok(), index, bytes, "the gatherer is told of no room");
+            tracing::debug!(
+                ok = said.is_ok(),
+                index,
+                bytes,
+                "the gatherer is told that there is no space"
+            );
         }
     }
 
@@ -210,7 +215,7 @@ impl Stager {
                     tokio::time::sleep(limits::RETRY_WAIT / 8).await;
                 }
                 Chunked::Next { offset: next, .. } if next < wanted && reopened > 0 => {
-                    let text = "the gatherer gave this upload up for others".to_owned();
+                    let text = "the gatherer dropped this upload in favour of others".to_owned();
                     return Err(StoreError::Full(text));
                 }
                 Chunked::Wait { open: true, .. } if reopened < limits::GET_RETRIES => {

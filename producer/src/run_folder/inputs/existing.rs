@@ -107,7 +107,7 @@ impl Outputs {
         }
         if self.existing == Existing::Refuse {
             return Err(Usage::error(
-                format!("the output {} is there already", quote::name(&output)),
+                format!("the output {} already exists", quote::name(&output)),
                 "--update skips what is up to date and replaces what changed, --overwrite replaces \
                  all; or choose an empty --out DIR",
             ));
@@ -126,9 +126,7 @@ impl Outputs {
         let update = matches!(self.existing, Existing::Update { .. });
         let in_the_way = in_the_way.or_else(|| {
             let strange = update && !self.looks_made(&output).unwrap_or(false);
-            strange.then_some(
-                "it is no output of this codec; --overwrite replaces whatever file is there",
-            )
+            strange.then_some("it is not an output of this codec; --overwrite replaces any file")
         });
         Ok(match (in_the_way, self.existing) {
             (Some(why), _) => Verdict::Refused(refused(Cause::OutputExists, &output, why)),

@@ -29,7 +29,7 @@ pub(super) fn read(finder: &mut Finder<'_>, from: &FilesFrom) -> Result<()> {
     let unreadable = |error: &io::Error| {
         Usage::error(
             format!("the list {} cannot be read: {error}", quote::name(&from.path)),
-            "give a file with a path a line, or - for stdin",
+            "give a file with one path per line, or - for stdin",
         )
     };
     let mut reader: Box<dyn BufRead> = if from.path.as_os_str() == "-" {
@@ -76,7 +76,7 @@ impl Listed<'_, '_> {
     fn bad(&self, why: &str) -> anyhow::Error {
         Usage::error(
             format!("line {} of the list {}: {why}", self.number, quote::name(&self.from.path)),
-            "name each file once, by a path without .., a line each; with -0, a zero byte behind each",
+            "name each file once, by a path without .., one per line; with -0, each followed by a zero byte",
         )
     }
 
@@ -104,7 +104,8 @@ impl Listed<'_, '_> {
                 return Ok(());
             }
             Some(_) => {
-                let why = format!("{} would have the output of another", quote::name(shown));
+                let why =
+                    format!("{} would have the same output as another file", quote::name(shown));
                 return Err(self.bad(&why));
             }
         }

@@ -12,7 +12,7 @@ use super::InputEntry;
 use super::folders::FolderEntry;
 use crate::run_folder::folder::{FOLDERS, INPUTS, RunFolder};
 
-/// Who is told what was found.
+/// Receives what was found.
 pub(crate) trait Sink {
     /// A task; `shown` is the file as its user called it.
     fn file(&mut self, shown: &Path, entry: &InputEntry) -> Result<()>;

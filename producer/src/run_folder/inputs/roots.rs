@@ -79,10 +79,10 @@ pub(crate) fn check_roots(paths: &[PathBuf], out: Option<&Path>) -> Result<()> {
         if there.is_dir() && out == Some(Identity::of(&there)) {
             return Err(Usage::error(
                 format!(
-                    "{} is the folder of the outputs, too: they would become inputs",
+                    "{} is also the folder of the outputs, which would become inputs",
                     quote::name(path)
                 ),
-                "choose another --out DIR, such as one in it: it is left out of what is compressed",
+                "choose another --out DIR; one inside it is left out of the inputs",
             ));
         }
         if let Some(other) = targets.insert(last_component(path)?, path) {

@@ -62,7 +62,7 @@ impl Kind {
             Self::PartFolder => ["folder of part files", "folders of part files"],
             Self::RunFolder => ["run folder", "run folders"],
             Self::OutFolder => ["output folder", "output folders"],
-            Self::Ours => ["output of ours", "outputs of ours"],
+            Self::Ours => ["output of an earlier run", "outputs of earlier runs"],
             Self::Excluded => ["excluded", "excluded"],
             Self::Compressed => ["compressed already", "compressed already"],
             Self::Twice => ["named twice", "named twice"],

@@ -172,7 +172,7 @@ fn runs_are_no_inputs_and_what_only_looks_like_one_is() {
     let (found, kept) = plainly(std::slice::from_ref(&doc));
     assert_eq!((found.files, found.skipped.of(Kind::RunFolder)), (5, 2));
     assert!(kept.targets().contains(&&b"doc/elsewhere/bag.json"[..]));
-    // Who names one wants it.
+    // A file that was named explicitly is wanted.
     assert_eq!(plainly(&[doc.join("runs/t/staged")]).0.files, 2);
 }
 

@@ -9,7 +9,7 @@ use super::line::{Entry, InputNow, Key};
 use super::rounds::Rounds;
 use super::tally::Tally;
 
-/// What is counted so far: 8 bytes and 2 bits a task, and more of the few that were begun anew.
+/// What is counted so far: 8 bytes and 2 bits a task, and more of the few that were begun again.
 #[derive(Debug)]
 pub(super) struct Counted {
     rounds: Rounds,

@@ -32,7 +32,7 @@ pub struct BadLine {
 
 impl LedgerFile {
     /// Reads every line of a ledger that was opened to append to it into `see`, with the byte at which the line begins, and
-    /// returns the lines that cannot be used: they are skipped, never believed, and what they said is found out anew.
+    /// returns the lines that cannot be used: they are skipped, never believed, and what they said is found out again.
     /// `path` is what it is called.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ pub(crate) type Key = (u32, u32);
 pub(crate) enum Entry {
     /// A task's round has an outcome. It is the one that counts.
     Outcome(Arc<TaskResult>),
-    /// A task is run anew: what an earlier round said no longer counts.
+    /// A task is run again: what an earlier round said no longer counts.
     Begun {
         /// The task's place in its bag.
         #[serde(deserialize_with = "bounded::index")]

@@ -34,7 +34,7 @@ pub fn manifest_line(text: &[u8]) -> bool {
     true
 }
 
-/// The line, with its end, by which a gatherer begins a round of a task: all that one leaves who dies
+/// The line, with its end, by which a gatherer begins a round of a task: all that a gatherer leaves that dies
 /// right behind it.
 #[must_use]
 pub fn begun_line(index: u32, round: u32) -> Vec<u8> {

@@ -63,7 +63,7 @@ pub async fn from_broker(
     Ok(removed)
 }
 
-/// Waits until nobody gathers the bag and no worker holds a task of it.
+/// Waits until the bag has no gatherer and no worker holds a task of it.
 async fn released(broker: &Broker, bag: &BagId) -> Result<()> {
     let deadline = Instant::now() + limits::RELEASED_WITHIN;
     loop {
@@ -87,7 +87,7 @@ async fn released(broker: &Broker, bag: &BagId) -> Result<()> {
             }
             return Err(Usage::error(
                 format!("the bag is still held by {}", holders.join(", ")),
-                "stop them, or wait until they are done, and remove it again",
+                "stop them, or wait until they are done; then remove it again",
             ));
         }
         sleep(limits::RETRY_WAIT).await;

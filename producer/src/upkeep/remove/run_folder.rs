@@ -56,7 +56,7 @@ fn expect_unused(folder: &RunFolder, how: How) -> Result<()> {
     match server::running(&store)? {
         Some(at) if !how.force => Err(Usage::error(
             format!("the store {} is in use by the server at {}", name(store), at.url()),
-            "wait for its end, or stop it",
+            "wait until it ends, or stop it",
         )),
         _ => Ok(()),
     }

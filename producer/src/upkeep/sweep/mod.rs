@@ -1,4 +1,4 @@
-//! Sweeping what no bag owns. In doubt it stays: each thing is named with the reason why it goes.
+//! Sweeping what no bag owns. In doubt it stays; each removal is named with its reason.
 
 mod on_broker;
 mod run_folders;
