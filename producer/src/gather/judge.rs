@@ -134,9 +134,9 @@ mod tests {
         let most = bag.codec.output_bytes_max(1_000);
         assert_eq!(misfit(&bag, &done(1_000, most, Place::Staged)), None);
         let large = misfit(&bag, &done(1_000, most + 1, Place::Staged)).unwrap();
-        assert!(large.contains("larger than any"), "{large}");
+        assert!(large.contains("exceeds the bound"), "{large}");
         let nowhere = misfit(&bag, &done(1_000, 900, Place::Nothing)).unwrap();
-        assert!(nowhere.contains("none of this bag"), "{nowhere}");
+        assert!(nowhere.contains("outputs of this bag"), "{nowhere}");
     }
 
     #[test]
