@@ -62,7 +62,7 @@ pub(super) enum Ended {
 enum Step {
     Done(Incoming),
     /// The task has an outcome; there is no part file any more.
-    Decided(TaskResult),
+    Decided(Box<TaskResult>),
     /// As [`Outputs::not_written`] says.
     NotWritten(Result<Failed, String>),
 }
@@ -159,7 +159,7 @@ impl Writing {
         let outputs = self.outputs.clone();
         let resumed = self.disk.run_within(move || {
             if let Some(result) = outputs.plan().decided(index, round) {
-                return Step::Decided(result);
+                return Step::Decided(Box::new(result));
             }
             match outputs.parts().resume(&path).and_then(Incoming::resume) {
                 Ok(incoming) => Step::Done(incoming),
@@ -179,7 +179,7 @@ impl Writing {
         let (before, payload) = (incoming.offset(), asked.payload().clone());
         let appended = self.disk.run_within(move || {
             if let Some(result) = outputs.decided_already(index, round, &path) {
-                return Step::Decided(result);
+                return Step::Decided(Box::new(result));
             }
             let more = payload.len() as u64;
             if let Some(reason) = outputs.no_room_for(index, before, more) {
@@ -197,7 +197,7 @@ impl Writing {
         if let Some(result) = self.ledger.decided(close.index, close.round).await {
             drop(incoming);
             self.disk.remove_first(part).await;
-            return self.answer_decided(piece, result).await;
+            return self.answer_decided(piece, Box::new(result)).await;
         }
         let answer = match incoming.finish(close.bytes, &close.digest) {
             Ok(()) => self.durability.make(close, part, Trust::Whole).await,
@@ -238,8 +238,7 @@ impl Writing {
         Ended::Over
     }
 
-    async fn answer_decided(&self, piece: &Piece, result: TaskResult) {
-        let result = Box::new(result);
+    async fn answer_decided(&self, piece: &Piece, result: Box<TaskResult>) {
         match &piece.what {
             What::Chunk(_) => self.answers.answer(&piece.asked, &Chunked::HaveIt(result)).await,
             What::Close(_) => self.answers.answer(&piece.asked, &Closed::HaveIt(result)).await,
