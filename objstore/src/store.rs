@@ -57,6 +57,9 @@ pub struct Ready {
     pub output: Output,
 }
 
+/// Opens an input, on a thread that may wait.
+type OpenSource = Box<dyn FnOnce() -> Result<Source, Failed> + Send>;
+
 impl Store {
     /// Uses the connection of `broker` for bytes; hands files over by path where that is `allowed`.
     #[must_use]
@@ -124,9 +127,8 @@ impl Store {
     ) -> Result<(Source, Option<File>), Failed> {
         let Some(share) = share else { return Ok((self.source(task)?, None)) };
         let in_place = share.input.clone().filter(|_| matches!(task.input, Input::File { .. }));
-        let open: Box<dyn FnOnce() -> Result<Source, Failed> + Send> = if let Some(input) = in_place
+        let open: OpenSource = if let Some(SharedInput { path, bytes, mtime_ns, inode }) = in_place
         {
-            let SharedInput { path, bytes, mtime_ns, inode } = input;
             Box::new(move || Source::file(InputFile { path, bytes, mtime_ns, inode }))
         } else {
             let source = self.source(task)?;

@@ -193,7 +193,7 @@ async fn lost_acknowledgements_double_no_chunk() -> Outcome {
     };
     let written = async {
         writer.write(data.slice(CHUNK..)).await?;
-        writer.commit_or_adopt().await
+        Box::pin(writer.commit_or_adopt()).await
     };
     let both = Box::pin(futures::future::try_join(written, release));
     let (committed, ()) = within("the writer", async { Ok(both.await?) }).await?;

@@ -197,7 +197,7 @@ impl Writing {
         if let Some(result) = self.ledger.decided(close.index, close.round).await {
             drop(incoming);
             self.disk.remove_first(part).await;
-            return self.answer_decided(piece, result).await;
+            return self.answer_decided(piece, Box::new(result)).await;
         }
         let answer = match incoming.finish(close.bytes, &close.digest) {
             Ok(()) => self.durability.make(close, part, Trust::Whole).await,
@@ -238,8 +238,7 @@ impl Writing {
         Ended::Over
     }
 
-    async fn answer_decided(&self, piece: &Piece, result: TaskResult) {
-        let result = Box::new(result);
+    async fn answer_decided(&self, piece: &Piece, result: Box<TaskResult>) {
         match &piece.what {
             What::Chunk(_) => self.answers.answer(&piece.asked, &Chunked::HaveIt(result)).await,
             What::Close(_) => self.answers.answer(&piece.asked, &Closed::HaveIt(result)).await,
