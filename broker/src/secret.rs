@@ -213,7 +213,7 @@ mod tests {
             assert!(refused.contains(why) && !refused.contains("hidden"), "{refused}");
         }
         let refused = Secret::read(Path::new("/dev/null")).unwrap_err().to_string();
-        assert!(refused.contains("no file"), "{refused}");
+        assert!(refused.contains("not a file"), "{refused}");
         let open = file(b"x", 0o644);
         let refused = Secret::read(&open).unwrap_err();
         assert!(refused.to_string().contains("mode 0644"), "{refused}");

@@ -182,5 +182,5 @@ async fn a_column_ends_before_its_value_begins() {
     let at = format!("--server {}", server.url());
     place.run(&format!("submit --tasks 2 --bytes 1KiB --name t {at}")).await.with_code(0);
     let status = place.run(&format!("status runs/t/staged {at}")).await.with_code(0);
-    assert!(status.stdout.contains("\nwhy it waits  nobody gathers it"), "{status:?}");
+    assert!(status.stdout.contains("\nwhy it waits  it has no gatherer"), "{status:?}");
 }

@@ -155,7 +155,7 @@ async fn an_output_that_cannot_be_read_is_not_called_bad() {
     let (output, kept) = (folder.join("results/out_5.bin"), folder.join("kept"));
     fs::rename(&output, &kept).unwrap();
     std::os::unix::fs::symlink("out_5.bin", &output).unwrap();
-    refused(&place, &folder, "results/out_5.bin; if nobody can, move it away").await;
+    refused(&place, &folder, "results/out_5.bin readable, or move it away").await;
     fs::rename(&kept, &output).unwrap();
     place.run("verify runs/t/staged").await.with_code(0);
 }

@@ -185,7 +185,7 @@ async fn a_file_of_secrets_of_another_user_is_refused() {
         let command = place.unprivileged(&words);
         fs::set_permissions(place.path(file), fs::Permissions::from_mode(0o644)).unwrap();
         chown(place.path(file), Some(12_345), None).unwrap();
-        expect_refusal(&place.finish(command).await, 2, &[file, "another user's (uid 12345)"]);
+        expect_refusal(&place.finish(command).await, 2, &[file, "another user (uid 12345)"]);
     }
 }
 
@@ -200,7 +200,7 @@ async fn a_file_that_holds_no_secret_of_its_kind_is_refused_and_not_shown() {
         ("--creds", "keys/none", "No such file"),
         ("--nkey", "keys/junk", "no nkey seed"),
         ("--token-file", "keys/empty", "empty"),
-        ("--user u --password-file", "keys", "no file"),
+        ("--user u --password-file", "keys", "not a file"),
         ("--tls-ca", "keys/junk", "no PEM certificate"),
         ("--tls-ca", "keys/none", "No such file"),
         (

@@ -71,7 +71,7 @@ async fn a_strangers_run_folder_is_refused_by_every_verb_and_nothing_of_it_is_do
     chown(&folder, NOBODY);
     for verb in VERBS {
         let refused = place.run(verb).await;
-        let words = ["runs/t/staged is user 65534's, and this is user 0", "--trust-folder"];
+        let words = ["runs/t/staged belongs to user 65534, and this is user 0", "--trust-folder"];
         expect_refusal(&refused, 2, &words);
         assert!(!place.path("home/.bash_login_evil.gz").exists(), "{verb}: {refused:?}");
         assert!(folder.join("bag.json").is_file() && !folder.join("manifest.jsonl").exists());
@@ -97,7 +97,7 @@ async fn roots_run_folder_is_refused_for_others_too() {
         chmod(entry.path(), if entry.file_type().is_dir() { 0o755 } else { 0o644 });
     }
     let refused = place.finish(place.as_nobody(gather)).await;
-    expect_refusal(&refused, 2, &["is user 0's, and this is user 65534", "--trust-folder"]);
+    expect_refusal(&refused, 2, &["belongs to user 0, and this is user 65534", "--trust-folder"]);
     let status = place.as_nobody("status runs/t/staged --trust-folder");
     let status = place.finish(status).await.with_code(0);
     assert!(status.stdout.contains("finished"), "{status:?}");
@@ -230,6 +230,6 @@ async fn where_everybody_can_put_another_run_folder_none_is_made_or_read() {
     fs::create_dir(place.path("runs/u")).unwrap();
     chmod(&place.path("runs/u"), 0o755);
     chown(&place.path("runs/u"), NOBODY);
-    expect_refusal(&place.run(again).await, 2, &["runs/u is user 65534's"]);
+    expect_refusal(&place.run(again).await, 2, &["runs/u belongs to user 65534"]);
     assert_eq!(fs::read_dir(place.path("runs/u")).unwrap().count(), 0);
 }

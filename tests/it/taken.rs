@@ -115,7 +115,7 @@ async fn a_bag_that_goes_on_makes_outputs_again_that_are_gone() {
         // As if it had ended early.
         fs::remove_file(place.path(&run).join("summary.json")).unwrap();
         let went_on = place.run(&format!("gather {run} -q")).await.with_code(0);
-        assert!(went_on.stderr.contains("1 outputs that were done are not there"), "{went_on:?}");
+        assert!(went_on.stderr.contains("1 finished outputs no longer exist"), "{went_on:?}");
         for name in ["a", "b"] {
             assert_eq!(content(&place.path("out/in").join(format!("{name}.gz"))), name.as_bytes());
         }

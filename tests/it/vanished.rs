@@ -92,7 +92,7 @@ fn summary(ended: &Ended) -> Value {
 fn expect_failed_of_lost_bytes(place: &Place, results: &str) {
     let (cause, message) = failure(&place.folder(&format!("t/{results}")), 0);
     assert_eq!(cause, "bytes-lost");
-    assert!(message.contains("vanished"), "{message}");
+    assert!(message.contains("the bytes were gone"), "{message}");
 }
 
 #[tokio::test]
