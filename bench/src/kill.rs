@@ -13,12 +13,11 @@ use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::cli::{BagArgs, KillArgs};
-use crate::limit::temporary;
 use crate::machine::{self, Machine, ms};
 use crate::output::show;
 use crate::program::{Bagpress, run_bag};
-use crate::raw::Raw;
 use crate::server::Server;
+use crate::session::Session;
 use crate::spread::Spread;
 use crate::table::{row, table};
 
@@ -50,20 +49,15 @@ struct Report {
 }
 
 pub(crate) fn kill(args: &KillArgs) -> Result<()> {
-    let bagpress = Bagpress::find(args.measuring.bagpress.as_deref())?;
-    let folder = temporary(&args.measuring.dir)?;
-    let mut raw = Raw::open(args.measuring.raw.as_deref())?;
+    let mut session = Session::begin("kill", &args.measuring)?;
     let mut makespans: [Vec<f64>; 2] = Default::default();
     for round in 0..args.measuring.runs {
         message(&format!("round {} of {}", round + 1, args.measuring.runs));
         let order = if round % 2 == 0 { [false, true] } else { [true, false] };
         for killed in order {
             let name = format!("kill-{}-{round}", if killed { "with" } else { "without" });
-            let (run, others) = args
-                .measuring
-                .quiet()
-                .run(|| one(args, &bagpress, folder.path(), &name, killed))?;
-            raw.write("kill", round, &run, others)?;
+            let run = session
+                .measure(round, |bagpress, folder| one(args, bagpress, folder, &name, killed))?;
             makespans[usize::from(killed)].push(run.makespan_ms);
         }
     }

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use bagpress_codec::{Codec, DataKind, Generator, Hasher, SEGMENT_BYTES, Verifier};
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
 use crate::cli::{BagArgs, Kind, LimitArgs};
 use crate::machine::{Machine, cores, ms};
 use crate::output::show;
+use crate::session::temporary;
 use crate::spread::Spread;
 use crate::table::{row, table};
 
@@ -171,10 +171,4 @@ impl Bag {
         std::hint::black_box((input.finish(), output.finish()));
         Ok(output_bytes + part.len() as u64)
     }
-}
-
-/// A folder that goes when it is dropped.
-pub(crate) fn temporary(below: &Path) -> Result<TempDir> {
-    let made = tempfile::Builder::new().prefix("bagpress-bench-").tempdir_in(below);
-    made.with_context(|| format!("make a temporary folder in {}", below.display()))
 }

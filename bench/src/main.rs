@@ -15,9 +15,9 @@ mod output;
 mod overhead;
 mod program;
 mod quiet;
-mod raw;
 mod retry;
 mod server;
+mod session;
 mod spread;
 mod table;
 

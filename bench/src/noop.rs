@@ -10,11 +10,10 @@ use bagpress_producer::message;
 use serde::Serialize;
 
 use crate::cli::NoopArgs;
-use crate::limit::temporary;
 use crate::machine::{self, Machine, ms};
 use crate::output::show;
 use crate::program::{Bagpress, run_bag};
-use crate::raw::Raw;
+use crate::session::Session;
 use crate::spread::Spread;
 use crate::table::{row, table};
 
@@ -52,18 +51,16 @@ struct Report {
 }
 
 pub(crate) fn noop(args: &NoopArgs) -> Result<()> {
-    let bagpress = Bagpress::find(args.measuring.bagpress.as_deref())?;
-    let folder = temporary(&args.measuring.dir)?;
-    let mut raw = Raw::open(args.measuring.raw.as_deref())?;
+    let mut session = Session::begin("noop", &args.measuring)?;
     let mut runs = Vec::new();
     for round in 0..args.measuring.runs {
         for &tasks in &args.tasks {
             message(&format!("round {}: {tasks} tasks", round + 1));
             let name = format!("noop-{tasks}-{round}");
-            let (run, others) =
-                args.measuring.quiet().run(|| one(args, &bagpress, folder.path(), &name, tasks))?;
-            raw.write("noop", round, &run, others)?;
-            runs.push(run);
+            runs.push(
+                session
+                    .measure(round, |bagpress, folder| one(args, bagpress, folder, &name, tasks))?,
+            );
         }
     }
     let rows = args.tasks.iter().map(|&tasks| sum_up(&runs, tasks)).collect();

@@ -3,20 +3,20 @@
 //! *Warm* is the makespan, *cold* the time of the whole process: server, workers and all. The limits
 //! run in processes of their own too, with as many threads as the bag has workers.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use bagpress_codec::DataKind;
 use bagpress_producer::{Summary, message};
 use serde::Serialize;
-use tempfile::TempDir;
 
 use crate::cli::{Kind, OverheadArgs};
-use crate::limit::{Measured, temporary};
+use crate::limit::Measured;
 use crate::machine::{Machine, ms};
 use crate::output::show;
 use crate::program::{Bagpress, Ran, bag_arguments, run, run_bag};
-use crate::raw::Raw;
+use crate::session::Session;
 use crate::spread::Spread;
 use crate::table::{row, table};
 
@@ -55,9 +55,7 @@ struct Report {
 }
 
 pub(crate) fn overhead(args: &OverheadArgs) -> Result<()> {
-    let bagpress = Bagpress::find(args.measuring.bagpress.as_deref())?;
-    let folder = temporary(&args.measuring.dir)?;
-    let mut raw = Raw::open(args.measuring.raw.as_deref())?;
+    let mut session = Session::begin("overhead", &args.measuring)?;
     let mut runs = Vec::new();
     for round in 0..args.measuring.runs {
         message(&format!("round {} of {}", round + 1, args.measuring.runs));
@@ -68,12 +66,9 @@ pub(crate) fn overhead(args: &OverheadArgs) -> Result<()> {
                 for place in 0..SYSTEMS.len() {
                     let system = SYSTEMS[(first + place) % SYSTEMS.len()];
                     let name = format!("{system}-{data}-{workers}-{round}");
-                    let (run, others) = args
-                        .measuring
-                        .quiet()
-                        .run(|| one(args, &bagpress, &folder, system, data, workers, &name))?;
-                    raw.write("overhead", round, &run, others)?;
-                    runs.push(run);
+                    runs.push(session.measure(round, |bagpress, folder| {
+                        one(args, bagpress, folder, system, data, workers, &name)
+                    })?);
                 }
             }
         }
@@ -93,26 +88,26 @@ pub(crate) fn overhead(args: &OverheadArgs) -> Result<()> {
 fn one(
     args: &OverheadArgs,
     bagpress: &Bagpress,
-    folder: &TempDir,
+    folder: &Path,
     system: &'static str,
     data: DataKind,
     workers: u16,
     name: &str,
 ) -> Result<Run> {
-    let log = folder.path().join("stderr");
+    let log = folder.join("stderr");
     let kind = [Kind::CodecLimit, Kind::Limit].into_iter().find(|kind| kind.name() == system);
     let (makespan_ms, wall, summary) = if let Some(kind) = kind {
         let mut command = Command::new(std::env::current_exe().context("find this program")?);
-        command.arg("limit").args(bag_arguments(&args.bag, data)).arg("--dir").arg(folder.path());
+        command.arg("limit").args(bag_arguments(&args.bag, data)).arg("--dir").arg(folder);
         command.args(["--only", kind.name(), "--threads", &workers.to_string(), "--json"]);
         let Ran { printed, wall } = run::<serde_json::Value>(command, &log)?;
         let measured: Measured = serde_json::from_value(printed[kind.name()].clone())?;
         (Spread::of(&measured.makespans_ms).median, wall, None)
     } else {
-        let mut command = bagpress.run(&args.bag, data, folder.path(), name);
+        let mut command = bagpress.run(&args.bag, data, folder, name);
         command.args(["--results", system, "--workers", &workers.to_string()]);
         let (Ran { printed, wall }, ()) = run_bag(command, &log, |_, _| ())?;
-        std::fs::remove_dir_all(folder.path().join(name))?;
+        std::fs::remove_dir_all(folder.join(name))?;
         (printed.makespan_ms, wall, Some(Box::new(printed)))
     };
     Ok(Run { system, data, workers, makespan_ms, wall_ms: ms(wall), summary })
