@@ -54,14 +54,23 @@ impl Cluster {
         let logs = folder.join("logs");
         fs::create_dir_all(&logs)?;
         let server = Server::start(bagpress, folder.join("store"), logs.join("broker.log"))?;
-        let serves = match deliveries {
+        let delivery = match deliveries {
             [one] => one.as_str(),
             _ => "both",
         };
         let workers = (0..workers).map(|number| {
             let (proxy, folder) = (Proxy::start(server.port())?, folder.to_owned());
             let (child, expected, again_at) = (None, false, Some(Instant::now()));
-            Ok(Worker { number, folder, serves, proxy, child, expected, again_at, starts: 0 })
+            Ok(Worker {
+                number,
+                folder,
+                serves: delivery,
+                proxy,
+                child,
+                expected,
+                again_at,
+                starts: 0,
+            })
         });
         let workers = workers.collect::<Result<_>>()?;
         let mut cluster = Self { server, workers, surprises: Vec::new() };

@@ -279,7 +279,7 @@ impl Keeper {
             match verdict(&found, &self.me.id, &mut self.overwritten, Instant::now()) {
                 Verdict::Ours => {}
                 Verdict::Junk(why) => {
-                    warn!(why, "the bag's line was unreadable, it is written again")
+                    warn!(why, "the bag's line was unreadable, it is written again");
                 }
                 Verdict::Unknown(why) => {
                     let text = format!("it was overwritten with what cannot be read: {why}");

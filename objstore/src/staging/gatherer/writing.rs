@@ -114,7 +114,7 @@ impl Writing {
             Step::Done(incoming) => incoming,
             Step::Decided(result) => {
                 while let Ok(piece) = pieces.try_recv() {
-                    self.answer_decided(&piece, (*result).clone()).await;
+                    self.answer_decided(&piece, result.clone()).await;
                 }
                 return Ended::Over;
             }
@@ -133,7 +133,7 @@ impl Writing {
                     incoming = match self.append(&part, &piece.asked, incoming).await {
                         Step::Done(incoming) => incoming,
                         Step::Decided(result) => {
-                            self.answer_decided(&piece, *result).await;
+                            self.answer_decided(&piece, result).await;
                             return Ended::Over;
                         }
                         Step::NotWritten(why) => {
