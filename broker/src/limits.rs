@@ -144,8 +144,6 @@ pub const RELEASED_WITHIN: Duration = Duration::from_secs(10);
 pub const WORKERS_ANSWER_WITHIN: Duration = Duration::from_millis(300);
 /// Give-backs that a run folder keeps when its server is gone.
 pub const ATTEMPTS_FILE_MAX: usize = 100_000;
-/// What nobody owns is swept only when it was last written longer ago than this.
-pub const ORPHAN_AGE: Duration = Duration::from_hours(1);
 /// Most workers a gatherer keeps track of.
 pub const WORKERS_MAX: usize = 10_000;
 
@@ -173,8 +171,6 @@ pub const UPLOAD_IDLE: Duration = Duration::from_secs(30);
 pub const CLOSED_MAX: usize = 8_192;
 /// Most input files that a gatherer keeps open.
 pub const OPEN_INPUTS_MAX: usize = 64;
-/// Without progress for this long an upload is opened again, and goes on at its offset.
-pub const UPLOAD_STALLED: Duration = Duration::from_secs(5);
 /// How long a request between worker and gatherer may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server remembers, between two accounts, where many answers to one request go: it cannot know which is
@@ -251,8 +247,6 @@ pub const RESPAWNS_MAX: u32 = 3;
 pub const QUIET_NOTICE: Duration = Duration::from_secs(3);
 /// Without an outcome for this long, a bag is reconciled.
 pub const RECONCILE_AFTER: Duration = Duration::from_secs(10);
-/// Without an outcome for this long, `run` and `gather` give up.
-pub const STALL_TIMEOUT_DEFAULT: Duration = Duration::from_mins(10);
 /// Generated bags up to this size get a `stats_N.json` for each task.
 pub const STATS_FILES_MAX: u32 = 10_000;
 

@@ -35,7 +35,7 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// The codecs there are, for help texts.
+    /// The codecs there are, for help texts and for what workers say that they have.
     pub fn all() -> impl Iterator<Item = &'static CodecInfo> {
         REGISTRY.iter().map(|entry| &entry.info)
     }
@@ -66,7 +66,7 @@ impl Codec {
     /// linked: a test holds the constant against `Cargo.lock`.
     #[must_use]
     pub fn library(&self) -> String {
-        self.entry.library.to_owned()
+        self.entry.info.library.to_owned()
     }
 
     /// Whether the codec throws its input away (noop): there is an outcome, but never an output.

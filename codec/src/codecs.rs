@@ -11,4 +11,10 @@ mod zlib;
 use crate::entry::Entry;
 
 /// Every codec there is, in the order that help texts list them.
-pub(crate) static REGISTRY: [&Entry; 4] = [&zlib::ENTRY, &gzip::ENTRY, &store::ENTRY, &noop::ENTRY];
+#[rustfmt::skip]
+pub(crate) static REGISTRY: &[&Entry] = &[
+    &zlib::ENTRY,
+    &gzip::ENTRY,
+    &store::ENTRY,
+    &noop::ENTRY,
+];

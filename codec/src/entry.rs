@@ -8,8 +8,6 @@ use crate::stream::{Decoder, Encoder};
 pub(crate) struct Entry {
     /// What help texts show.
     pub(crate) info: CodecInfo,
-    /// Library, version and our framing's revision.
-    pub(crate) library: &'static str,
     /// Whether its output is nothing, whatever the input.
     pub(crate) stores_nothing: bool,
     /// The most output bytes for so many input bytes.
@@ -20,7 +18,7 @@ pub(crate) struct Entry {
     pub(crate) decoder: fn() -> Box<dyn Decoder>,
 }
 
-/// What a help text says about a codec.
+/// What a help text and a worker say about a codec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CodecInfo {
@@ -30,6 +28,8 @@ pub struct CodecInfo {
     pub levels: Option<Levels>,
     /// What the name of an output file gets, with its dot; may be empty.
     pub extension: &'static str,
+    /// Library, version and our framing's revision.
+    pub library: &'static str,
     /// One line, no full stop.
     pub summary: &'static str,
 }

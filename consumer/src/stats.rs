@@ -81,7 +81,5 @@ pub(crate) async fn register(
 }
 
 fn libraries() -> Vec<String> {
-    let codecs =
-        ["zlib:6", "gzip:6", "store", "noop"].iter().filter_map(|c| c.parse::<Codec>().ok());
-    codecs.map(|codec| format!("{}={}", codec.name(), codec.library())).collect()
+    Codec::all().map(|codec| format!("{}={}", codec.name, codec.library)).collect()
 }

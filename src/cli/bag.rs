@@ -27,8 +27,7 @@ pub(crate) struct BagArgs {
     #[arg(long, short = 'o', value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Codec and level: zlib:0 to zlib:9, gzip:0 to gzip:9, store, noop [default: gzip:6 for files, zlib:6 for generated bags]
-    #[arg(long, short = 'c', value_name = "CODEC")]
+    #[arg(long, short = 'c', value_name = "CODEC", help = codec_help(), long_help = codec_long_help())]
     pub(crate) codec: Option<Codec>,
 
     /// How outputs come back: staged (files) or objects (references)
@@ -132,4 +131,15 @@ pub(crate) enum StatsArg {
     Always,
     /// For none
     Never,
+}
+
+fn codec_help() -> String {
+    let codecs: Vec<_> = Codec::all().map(ToString::to_string).collect();
+    let codecs = codecs.join(", ");
+    format!("Codec and level: {codecs} [default: gzip:6 for files, zlib:6 for generated bags]")
+}
+
+fn codec_long_help() -> String {
+    let codecs = Codec::all().map(|codec| format!("\n- {codec}: {}", codec.summary));
+    format!("{}\n{}", codec_help(), codecs.collect::<String>())
 }

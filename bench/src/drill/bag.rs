@@ -98,11 +98,7 @@ impl Bag {
     }
 
     fn extension(&self) -> &'static str {
-        match self.shape.codec.to_string().split(':').next() {
-            Some("gzip") => ".gz",
-            Some("zlib") => ".zz",
-            _ => "",
-        }
+        self.shape.codec.extension()
     }
 
     /// The input of a task.

@@ -151,13 +151,7 @@ impl State {
     /// Takes in what happened at `now`, and says what to do, in this order.
     pub(crate) fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
         match event {
-            Event::Begin { fresh } if fresh => self.publish_all(),
-            Event::Begin { .. } if self.traits.committed => vec![Action::ListWaiting],
-            Event::Begin { .. } => {
-                let mut actions = vec![Action::LookForObjects];
-                actions.append(&mut self.publish_all());
-                actions
-            }
+            Event::Begin { fresh } => self.begin(fresh, now),
             Event::Tick(sight) => self.tick(sight, now),
             Event::Counted => {
                 self.last_outcome = now;
@@ -186,6 +180,20 @@ impl State {
                 Vec::new()
             }
         }
+    }
+
+    /// Outputs may have been read back for an hour before: the patience of the user begins now.
+    fn begin(&mut self, fresh: bool, now: Instant) -> Vec<Action> {
+        (self.last_outcome, self.looked) = (now, now);
+        if self.traits.committed && !fresh {
+            return vec![Action::ListWaiting];
+        }
+        let mut actions = Vec::new();
+        if !fresh {
+            actions.push(Action::LookForObjects);
+        }
+        actions.append(&mut self.publish_all());
+        actions
     }
 
     fn publish_all(&mut self) -> Vec<Action> {

@@ -261,6 +261,17 @@ fn a_stalled_bag_is_given_up_when_its_time_is_over_and_nobody_works() {
 }
 
 #[test]
+fn the_time_for_which_outputs_were_read_back_is_no_stall() {
+    let mut run = Run::of(committed());
+    run.now += run.state.stall_timeout() * 2;
+    run.on(Event::Begin { fresh: false });
+    run.on(Event::Listed(Bits::new(TASKS)));
+    run.on(Event::CaughtUp);
+    assert!(!run.pass(Duration::from_mins(4)).contains(&Action::GiveUp));
+    assert!(run.pass(Duration::from_mins(2)).contains(&Action::GiveUp));
+}
+
+#[test]
 fn deliveries_that_no_worker_reports_are_looked_for_once_a_second_while_the_bag_is_still() {
     let mut run = Run::followed();
     let looks = |run: &mut Run, running| {
