@@ -30,7 +30,7 @@
 //! | `upkeep` | bags cancelled, removed, swept | `status`, `claim` |
 //! | `local` | a server and workers of our own, for one run | `run_folder` |
 //!
-//! No room uses one below it, and no module one that uses it.
+//! A module uses only modules of its own room and of rooms above it in this table; there are no circles.
 
 mod check;
 mod claim;

@@ -36,7 +36,7 @@ pub(crate) struct CommonArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Following the bag")]
 pub(crate) struct FollowArgs {
-    /// Give up, with exit 4, after this long without progress, such as 10m
+    /// Give up with exit code 4 if for this long no task ends and none runs, such as 10m
     #[arg(long, value_name = "DURATION", default_value = "10m")]
     pub(crate) stall_timeout: humantime::Duration,
 

@@ -22,7 +22,7 @@ use self::serve::{BrokerArgs, WorkerArgs};
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 all tasks done, 1 some failed, 2 usage, 3 broker, 4 stalled, \
+    after_help = "Exit codes: 0 all tasks done, 1 some failed, 2 usage, 3 broker, 4 stalled, past its deadline or over --max-fails, \
                         130 SIGINT, 143 SIGTERM"
 )]
 pub(crate) struct Cli {
