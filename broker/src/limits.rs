@@ -190,6 +190,8 @@ pub const PART_FOLDER_WITHIN: Duration = Duration::from_secs(10);
 pub const NONCE_BYTES_MAX: usize = 64;
 /// Lines of a log that wait for the disk; more are lost.
 pub const LOG_LINES_MAX: usize = 4_096;
+/// How long a process that ends waits for the last lines of its log.
+pub const LOG_WAIT: Duration = Duration::from_secs(1);
 /// What the gatherer's disk has not done within this time makes it a disk that hangs: nobody is given leave
 /// to execute, with a message.
 pub const DISK_HANGS_AFTER: Duration = Duration::from_secs(2);

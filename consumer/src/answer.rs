@@ -1,4 +1,4 @@
-//! How an attempt is answered, by either delivery. Knows the broker, the holder of the task, and the drain.
+//! Commits results, and answers deliveries: ack, nak, term, or a reply to an offer.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a worker counts, and what it says of itself when it is asked.
+//! Counters of a worker, and the NATS micro service that reports them with its codecs and its tasks.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};

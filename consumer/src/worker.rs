@@ -1,4 +1,5 @@
-//! A worker: joins the queue group, takes as much as its slots can execute, and drains when told to.
+//! The worker's main loop: connects, receives tasks from the stream or the queue group, starts an attempt for each,
+//! drains on a signal.
 
 use std::path::PathBuf;
 use std::sync::Arc;

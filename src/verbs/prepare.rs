@@ -25,7 +25,7 @@ pub(super) async fn dry_run(request: Request, json: bool) -> Result<ExitCode> {
 pub(super) async fn prepared(request: Request) -> Result<Option<Box<Prepared>>> {
     match blocking(move || prepare(&request)).await? {
         Preparation::Bag(prepared) => {
-            logging::start_in(prepared.folder.log(LOG)?);
+            logging::start_in(prepared.folder.log(LOG)?)?;
             Ok(Some(prepared))
         }
         Preparation::NothingToDo(said) => {

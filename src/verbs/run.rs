@@ -40,7 +40,7 @@ pub(crate) async fn gather(args: GatherArgs) -> Result<ExitCode> {
     let specification = Specification::read(&folder)?;
     folder.make_inside()?;
     let lock = folder.lock()?;
-    logging::start_in(folder.log(LOG)?);
+    logging::start_in(folder.log(LOG)?)?;
     let GatherArgs { retry_failed, repair, resume, .. } = args;
     let begin = Begin { retry_failed, repair, resume, ..Begin::default() };
     let (reach, local) = (&args.reach, &args.local);

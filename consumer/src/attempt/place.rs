@@ -1,4 +1,4 @@
-//! Executes a task that may be executed, and brings its output to its place meanwhile.
+//! Runs a task in a slot and uploads its output meanwhile; stops on time limit, drain or cancellation.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

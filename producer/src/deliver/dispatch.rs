@@ -1,4 +1,4 @@
-//! The queue group's gatherer at work: it offers tasks, gives leases, and hands outcomes on.
+//! The queue group's loop: offers tasks, answers lease messages, hands outcomes to `gather`.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -141,10 +141,9 @@ impl Journal {
             });
         }
         let mut unwritten = self.kept.unwritten();
-        if unwritten.len() >= limits::ATTEMPTS_FILE_MAX {
-            return;
+        if unwritten.len() < limits::ATTEMPTS_FILE_MAX {
+            unwritten.push(record);
         }
-        unwritten.push(record);
         if let Some(writer) = &self.writer
             && !writer.is_closed()
         {

@@ -1,4 +1,4 @@
-//! The offers of a bag together with their journal, for the tasks of ours that share them.
+//! `Offers` and `Journal` under one lock, shared by the dispatcher, the watch and the loop that counts.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

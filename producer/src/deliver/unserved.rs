@@ -1,4 +1,4 @@
-//! Why a bag waits.
+//! Whether connected workers can run a bag: right pool, right codec library; what is said if none can.
 
 use bagpress_broker::ServiceStats;
 use bagpress_broker::ids::Pool;

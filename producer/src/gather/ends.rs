@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use crate::claim::lease::{BagLease, LeaseEnd};
 use crate::error::Interrupted;
 use crate::error::Stalled;
-use crate::gather::options::Options;
 
 /// What may end it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -36,12 +35,13 @@ impl Ends {
     pub(crate) fn new(
         broker: &Broker,
         lease: &BagLease,
-        options: &Options,
+        stop: CancellationToken,
+        deadline: Option<Duration>,
         began: Instant,
     ) -> Self {
-        let deadline = options.deadline.and_then(|most| Some((began.checked_add(most)?, most)));
+        let deadline = deadline.and_then(|most| Some((began.checked_add(most)?, most)));
         let (broker, lease) = (broker.clone(), lease.clone());
-        Self { broker, lease, stop: options.stop.clone(), deadline }
+        Self { broker, lease, stop, deadline }
     }
 
     /// Resolves when it is to end.

@@ -169,7 +169,7 @@ impl Executor {
         let unwanted = |index| !waiting.get(index) && !ledger.is_decided(index);
         self.sources.publisher.free_stored(unwanted).await;
         self.publish(false, move |index| !waiting.get(index));
-        Ok(event)
+        Ok(event.or(Some(Event::PublishesMissing)))
     }
 
     /// Begins the rounds of tasks whose bytes vanished, unless others were begun meanwhile.

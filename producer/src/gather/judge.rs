@@ -1,4 +1,4 @@
-//! What a committed result may say: no worker is believed what the bag itself knows better.
+//! Rejects results that the specification shows to be impossible: place, input size, output bound.
 
 use std::sync::Arc;
 

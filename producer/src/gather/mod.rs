@@ -84,7 +84,7 @@ pub async fn gather(
     } else {
         BagLease::of_the_lock_alone(broker, lock)
     };
-    let (begun, ends) = (begun_line(&plan), Ends::new(broker, &lease, &options, Instant::now()));
+    let (begun, stop, deadline) = (begun_line(&plan), options.stop.clone(), options.deadline);
     let mut gathering = match Gathering::start(broker, folder, plan, options, lease.clone()).await {
         Ok(gathering) => gathering,
         Err(error) => {
@@ -93,6 +93,7 @@ pub async fn gather(
             return Err(error);
         }
     };
+    let ends = Ends::new(broker, &lease, stop, deadline, Instant::now());
     let followed = Box::pin(gathering.follow(&ends)).await;
     let records = gathering.stop().await;
     // What the server knows of attempts goes with it, in local mode.

@@ -1,4 +1,4 @@
-//! What a gathering opens before it begins, and closes at its end.
+//! Opens outputs, upload receiver and source of outcomes; removes the part files at the end.
 
 use std::sync::Arc;
 
@@ -46,7 +46,10 @@ impl Outputs {
         if serves {
             let folder = match &parts {
                 Some(parts) => parts.clone(),
-                None => Arc::new(Parts::open(&folder.results(), &specification.bag)?),
+                None => {
+                    let (place, bag) = (folder.results(), specification.bag.clone());
+                    Arc::new(spawn_blocking(move || Parts::open(&place, &bag)).await??)
+                }
             };
             let plan = Arc::new(plan.clone());
             let started = Receiver::start(broker, &specification.bag, folder, plan).await?;
@@ -134,6 +137,13 @@ pub(crate) async fn close(parts: Arc<Parts>) -> Result<()> {
         ));
     }
     // Files that were open for workers are being closed just now.
-    let removed = Retry::unbounded().run(async || parts.remove(), is_too_many).await;
+    let remove = || {
+        let parts = parts.clone();
+        async move {
+            let removing = spawn_blocking(move || parts.remove());
+            removing.await.unwrap_or_else(|stopped| Err(stopped.into()))
+        }
+    };
+    let removed = Retry::unbounded().run(remove, is_too_many).await;
     removed.context("remove the part files")
 }

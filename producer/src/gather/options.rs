@@ -1,4 +1,4 @@
-//! How a bag is followed, and what that came to.
+//! Parameters and return value of `gather`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

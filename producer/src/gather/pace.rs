@@ -36,12 +36,12 @@ impl Pace {
     }
 
     /// How long the rest of `tasks` takes if the next ones take as long as those since the beginning; none if nothing was
-    /// decided since, or nothing is left.
+    /// decided since.
     #[expect(clippy::cast_precision_loss, reason = "an estimate for people")]
     pub(crate) fn eta(&self, decided: u64, tasks: u64, now: Instant) -> Option<Duration> {
         let new = decided.saturating_sub(self.decided_before);
         let left = tasks.saturating_sub(decided);
-        if new == 0 || left == 0 {
+        if new == 0 {
             return None;
         }
         let seconds = self.seconds(now) * left as f64 / new as f64;
@@ -61,6 +61,6 @@ mod tests {
         assert_eq!(pace.bytes_per_s(9_000, now), 2_000);
         assert_eq!(pace.eta(10, 100, now), None);
         assert_eq!(pace.eta(12, 100, now), Some(Duration::from_secs(4 * 88 / 2)));
-        assert_eq!(pace.eta(100, 100, now), None);
+        assert_eq!(pace.eta(100, 100, now), Some(Duration::ZERO));
     }
 }

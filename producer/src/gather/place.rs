@@ -1,4 +1,4 @@
-//! Outputs get their final names, or it is found out why they cannot have them.
+//! Renames part files to their final names; a name that is taken or cannot be written becomes a failure.
 
 use std::io;
 use std::path::PathBuf;

@@ -83,7 +83,9 @@ impl Reporter {
         BagLine {
             state: bag_is,
             workers_lost: self.sources.watch.lost(),
-            eta_s: eta.filter(|_| bag_is != BagState::Cancelled).map(|eta| eta.as_secs()),
+            eta_s: eta
+                .filter(|eta| !eta.is_zero() && bag_is != BagState::Cancelled)
+                .map(|eta| eta.as_secs()),
             waits: self.waits.clone(),
             ..line_of(plan, self.pace.bytes_per_s(bytes, now))
         }

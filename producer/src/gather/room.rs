@@ -1,4 +1,7 @@
-//! A full bucket: chunks that no metadata will ever name are purged.
+//! When the output bucket is nearly full, purges chunks without metadata whose task no worker reports.
+//!
+//! The drill and users need it: a worker that is killed while it writes leaves chunks, and a bucket has space for the outputs of
+//! its bag and little more.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

@@ -65,6 +65,8 @@ pub(crate) enum Event {
     CaughtUp,
     /// Nobody can say now whether the objects of done tasks are there.
     ObjectsUnknown,
+    /// What is missing is being published; to find out what that is may have taken long.
+    PublishesMissing,
     /// Both buckets were there, or were made, with this connection.
     BucketsSeen { connects: u64 },
     /// Publishing ended; `gave_way`: with tasks that are not published.
@@ -166,7 +168,11 @@ impl State {
                 self.missing |= missing;
                 self.look_again(now)
             }
-            Event::CaughtUp => self.caught_up(now),
+            Event::CaughtUp => self.caught_up(),
+            Event::PublishesMissing => {
+                self.looked = now;
+                Vec::new()
+            }
             Event::ObjectsUnknown => self.look_again(now),
             Event::BucketsSeen { connects } => {
                 self.buckets_seen = connects;
@@ -206,12 +212,9 @@ impl State {
         Vec::new()
     }
 
-    fn caught_up(&mut self, now: Instant) -> Vec<Action> {
+    fn caught_up(&mut self) -> Vec<Action> {
         match std::mem::replace(&mut self.phase, Phase::Publishing) {
-            Phase::Reconciling(waiting) => {
-                self.looked = now;
-                vec![Action::PublishMissing(waiting)]
-            }
+            Phase::Reconciling(waiting) => vec![Action::PublishMissing(waiting)],
             before => {
                 self.phase = before;
                 Vec::new()

@@ -1,4 +1,4 @@
-//! Behind the CLOSE of an output: it is read back and made durable, however large it is.
+//! After CLOSE: hashes the part file if needed, syncs it, and answers.
 
 use std::collections::HashMap;
 use std::io;

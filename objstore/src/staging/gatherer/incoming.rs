@@ -1,4 +1,4 @@
-//! One output while it arrives in chunks.
+//! A part file that is being written, with its digest and offset so far.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -1,4 +1,4 @@
-//! Which uploads there are: each was opened, and those that have begun have a part file.
+//! A bounded table of uploads: opened, receiving, closing; which one gives way when it is full.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;

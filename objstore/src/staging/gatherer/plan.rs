@@ -1,4 +1,4 @@
-//! What a gatherer's receiver must know of its bag.
+//! `Plan`: what the receiver asks of a bag (outcomes, targets, inputs); the producer implements it.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! The gatherer's side: opens, chunks, closes and inputs of one bag, served from one subscription.
+//! Subscribes to the requests of one bag's workers, routes each, and decides what an OPEN is answered.
 
 use std::path::Path;
 use std::sync::Arc;

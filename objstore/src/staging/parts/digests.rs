@@ -1,4 +1,4 @@
-//! Digests of part files that are complete, until they get their name.
+//! Remembered digests of part files.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Digests of files.
+//! SHA-256 of files.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,4 +1,4 @@
-//! What a disk was asked for and has not done: one that hangs is asked for nothing more.
+//! Which disk operations have begun and not ended: a disk that hangs is found out.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! An input comes from the gatherer, in windowed chunks.
+//! Fetches an input in chunks.
 
 use async_nats::HeaderMap;
 use bagpress_broker::ids::TaskId;

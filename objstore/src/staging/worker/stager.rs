@@ -1,4 +1,4 @@
-//! The worker's side: a bag's gatherer is asked for leave to execute a task.
+//! The worker's side: sends OPEN, and proves which folders it shares with the gatherer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

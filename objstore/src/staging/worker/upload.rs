@@ -1,4 +1,4 @@
-//! An output goes to the gatherer: chunks under its window, and the CLOSE behind them.
+//! Sends an output in chunks, then CLOSE.
 
 use async_nats::HeaderMap;
 use bagpress_broker::ids::{Execution, TaskId};

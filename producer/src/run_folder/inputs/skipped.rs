@@ -52,7 +52,15 @@ impl Kind {
         }
     }
 
-    /// Its name, of one and of more.
+    /// Its name for scripts, which stays.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Ours => "outputs of ours",
+            kind => kind.words()[1],
+        }
+    }
+
+    /// Its name for people, of one and of more.
     fn words(self) -> [&'static str; 2] {
         match self {
             Self::SymbolicLink => ["symbolic link", "symbolic links"],
@@ -98,7 +106,7 @@ impl Skipped {
 
     /// Counts by kind, for scripts.
     pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
-        self.kinds.iter().map(|(kind, (count, _))| (kind.words()[1], *count)).collect()
+        self.kinds.iter().map(|(kind, (count, _))| (kind.key(), *count)).collect()
     }
 }
 
