@@ -44,12 +44,11 @@ impl Outputs {
             && (parts.is_some() || plan.inputs.is_some());
         let mut receiver = None;
         if serves {
-            let folder = match &parts {
-                Some(parts) => parts.clone(),
-                None => {
-                    let (place, bag) = (folder.results(), specification.bag.clone());
-                    Arc::new(spawn_blocking(move || Parts::open(&place, &bag)).await??)
-                }
+            let folder = if let Some(parts) = &parts {
+                parts.clone()
+            } else {
+                let (place, bag) = (folder.results(), specification.bag.clone());
+                Arc::new(spawn_blocking(move || Parts::open(&place, &bag)).await??)
             };
             let plan = Arc::new(plan.clone());
             let started = Receiver::start(broker, &specification.bag, folder, plan).await?;
