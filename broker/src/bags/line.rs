@@ -242,7 +242,7 @@ impl Broker {
     ///
     /// In place of the line stands, for [`limits::REMOVED_FOR`](crate::limits::REMOVED_FOR), what KV
     /// buckets call a purge marker: every client takes it for no line, and a server that is killed keeps
-    /// it. Of a line that was only purged such a server brings an older revision back (ADR 0051).
+    /// it. Of a line that was only purged such a server brings an older revision back (ADR 0015).
     ///
     /// # Errors
     ///

@@ -3,7 +3,7 @@
 //! A server lets the sender of a request choose where the answer goes, whatever that sender may publish to: with the right to ask
 //! anything of JetStream comes everything that an answer can do, such as to delete a stream. Only an account stops
 //! that. So workers and observers have an account each, and what they may say to that of the bags is imported, right
-//! by right; an answer comes back to their own account and to nowhere else (ADR 0102).
+//! by right; an answer comes back to their own account and to nowhere else (ADR 0024).
 
 mod conf;
 mod keys;

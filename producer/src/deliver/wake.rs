@@ -1,8 +1,8 @@
 //! Wakes tasks that were given back with a delay, once its reason is gone.
 //!
 //! A worker that finds no gatherer, or no space, returns the task with a delay of up to one minute. Without this, a bag
-//! whose gatherer is started again stands still for that minute (ADR 0060, `tests/it/absent.rs`); a shorter delay would
-//! have a large bag delivered over and over again while nobody gathers it (ADR 0117).
+//! whose gatherer is started again stands still for that minute (ADR 0016, `tests/it/absent.rs`); a shorter delay would
+//! have a large bag delivered over and over again while nobody gathers it (ADR 0035).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

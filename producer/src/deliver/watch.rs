@@ -169,7 +169,7 @@ impl Watch {
     /// A killed worker shall cost its bag no lease of 10 s (`tests/it/death.rs`; the fault drill kills workers all the
     /// time). Short tasks arrive many at a time: these are not announced, and are over before the next report, so of a
     /// worker that dies with them nothing is known. Nor does anybody report what the server sent to a dead worker before
-    /// it saw the connection end. See ADR 0117.
+    /// it saw the connection end. See ADR 0035.
     ///
     /// Looks twice, so that a live worker has the time to report. The task of one that has not by then is executed twice,
     /// which costs work and nothing else.
