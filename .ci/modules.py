@@ -121,7 +121,7 @@ class Crate:
 
 
 def circles(edges):
-    """Groups of modules that use each other, by Tarjan's algorithm (SIAM J. Comput. 1, 1972)."""
+    """Groups of modules that use each other, by Tarjan's algorithm (SIAM Journal on Computing 1, 1972)."""
     order, low, stack, found = {}, {}, [], []
 
     def visit(module):
