@@ -47,7 +47,7 @@ impl Retry {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::bail;
+    use anyhow::{bail, ensure};
 
     use super::*;
 
@@ -56,9 +56,10 @@ mod tests {
         let (mut tries, every) = (0, Duration::from_millis(1));
         let mut next = || {
             tries += 1;
-            if tries < 3 { bail!("try {tries}") } else { Ok(tries) }
+            ensure!(tries >= 3, "try {tries}");
+            Ok(tries)
         };
-        let patient = Retry { every, within: Duration::from_secs(60) };
+        let patient = Retry { every, within: Duration::from_mins(1) };
         assert_eq!(patient.run(&mut next).unwrap(), 3);
         assert_eq!(patient.until(&mut next, |tries| *tries > 5).unwrap(), 6);
         let once = Retry { every, within: Duration::ZERO };
