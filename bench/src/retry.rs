@@ -47,7 +47,7 @@ impl Retry {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::bail;
+    use anyhow::{bail, ensure};
 
     use super::*;
 
@@ -56,9 +56,7 @@ mod tests {
         let (mut tries, every) = (0, Duration::from_millis(1));
         let mut next = || {
             tries += 1;
-            if tries < 3 {
-                bail!("try {tries}");
-            }
+            ensure!(tries >= 3, "try {tries}");
             Ok(tries)
         };
         let patient = Retry { every, within: Duration::from_mins(1) };

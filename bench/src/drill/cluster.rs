@@ -33,8 +33,8 @@ struct Worker {
     number: usize,
     /// The drill's folder, where it may read and write.
     folder: PathBuf,
-    /// Which deliveries it serves.
-    serves: &'static str,
+    /// Which deliveries it serves, as the command line says it.
+    way: &'static str,
     proxy: Proxy,
     child: Option<Child>,
     /// Whether its end is ours.
@@ -54,23 +54,14 @@ impl Cluster {
         let logs = folder.join("logs");
         fs::create_dir_all(&logs)?;
         let server = Server::start(bagpress, folder.join("store"), logs.join("broker.log"))?;
-        let delivery = match deliveries {
+        let way = match deliveries {
             [one] => one.as_str(),
             _ => "both",
         };
         let workers = (0..workers).map(|number| {
             let (proxy, folder) = (Proxy::start(server.port())?, folder.to_owned());
             let (child, expected, again_at) = (None, false, Some(Instant::now()));
-            Ok(Worker {
-                number,
-                folder,
-                serves: delivery,
-                proxy,
-                child,
-                expected,
-                again_at,
-                starts: 0,
-            })
+            Ok(Worker { number, folder, way, proxy, child, expected, again_at, starts: 0 })
         });
         let workers = workers.collect::<Result<_>>()?;
         let mut cluster = Self { server, workers, surprises: Vec::new() };
@@ -189,7 +180,7 @@ impl Worker {
         let log = logs.join(format!("worker-{}.{}.log", self.number, self.starts));
         let stderr = OpenOptions::new().create(true).append(true).open(logs.join("workers.log"));
         let mut command = bagpress.guarded("worker");
-        command.args(["--slots", "1", "--server", &self.proxy.url(), "--delivery", self.serves]);
+        command.args(["--slots", "1", "--server", &self.proxy.url(), "--delivery", self.way]);
         command.arg("--allow").arg(&self.folder).arg("--log").arg(log);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr.context("open a log")?);
         let child = command.spawn().context("start a worker")?;

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::process::Signal;
 
@@ -64,20 +64,20 @@ impl<'a> Injector<'a> {
         self.wait(Duration::from_millis(u64::from(step.gap_ms)))?;
         let since = Instant::now();
         let kind = step.fault.kind();
-        loop {
+        let injected = loop {
             match self.inject(&step.fault) {
-                Ok(Hit::Yes) => tally.hit(kind),
-                Ok(Hit::Never) => tally.left_out(kind),
                 // The server may be away, a file may be renamed this moment.
-                Ok(Hit::NotYet) | Err(_) if since.elapsed() < TARGET_WITHIN => {
-                    self.wait(LOOK_EVERY)?;
-                    continue;
-                }
-                Ok(Hit::NotYet) => tally.missed(kind),
-                Err(error) => return Err(error.context(format!("fault {step:?}"))),
+                Ok(Hit::NotYet) | Err(_) if since.elapsed() < TARGET_WITHIN => {}
+                injected => break injected,
             }
-            return Ok(());
+            self.wait(LOOK_EVERY)?;
+        };
+        match injected.with_context(|| format!("fault {step:?}"))? {
+            Hit::Yes => tally.hit(kind),
+            Hit::NotYet => tally.missed(kind),
+            Hit::Never => tally.left_out(kind),
         }
+        Ok(())
     }
 
     /// Lets time pass: faults end, what died is started again.
@@ -107,7 +107,11 @@ impl<'a> Injector<'a> {
         self.cluster.tend()
     }
 
-    fn later(&mut self, ms: u32, end: End) -> Hit {
+    /// Lets a fault that has `hit` something end after a while.
+    fn until(&mut self, hit: bool, ms: u32, end: End) -> Hit {
+        if !hit {
+            return Hit::NotYet;
+        }
         // A second fault of the same kind goes on until its own end.
         self.ends.retain(|(_, other)| *other != end);
         self.ends.push((Instant::now() + Duration::from_millis(u64::from(ms)), end));
@@ -140,7 +144,6 @@ impl<'a> Injector<'a> {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "a flat table: an arm a fault")]
     fn inject(&mut self, fault: &Fault) -> Result<Hit> {
         let workers = self.cluster.workers();
         let worker_of = |worker: u32| worker as usize % workers;
@@ -155,47 +158,40 @@ impl<'a> Injector<'a> {
             }
             Fault::WorkerStop { worker, ms } => {
                 let worker = worker_of(worker);
-                if !self.cluster.signal_worker(worker, Signal::STOP) {
-                    return Ok(Hit::NotYet);
-                }
-                self.later(ms, End::Worker(worker))
+                let stopped = self.cluster.signal_worker(worker, Signal::STOP);
+                self.until(stopped, ms, End::Worker(worker))
             }
             Fault::ProducerKill { lane, again_ms } => {
                 hit(self.first(lane, |victim| Ok(victim.kill(ms(again_ms))))?.is_some())
             }
             Fault::ProducerStop { lane, ms } => {
                 let stopped = self.first(lane, |victim| Ok(victim.signal(Signal::STOP)))?;
-                let Some(lane) = stopped else { return Ok(Hit::NotYet) };
-                self.later(ms, End::Producer(lane))
+                stopped.map_or(Hit::NotYet, |lane| self.until(true, ms, End::Producer(lane)))
             }
             Fault::ServerKill { down_ms } => {
-                if !self.cluster.kill_server()? {
-                    return Ok(Hit::NotYet);
-                }
-                self.later(down_ms, End::ServerStarts)
+                let killed = self.cluster.kill_server()?;
+                self.until(killed, down_ms, End::ServerStarts)
             }
             Fault::ServerStop { ms } => {
-                if !self.cluster.signal_server(Signal::STOP) {
-                    return Ok(Hit::NotYet);
-                }
-                self.later(ms, End::ServerGoesOn)
+                let stopped = self.cluster.signal_server(Signal::STOP);
+                self.until(stopped, ms, End::ServerGoesOn)
             }
             Fault::DiskFull { left_bytes, ms } => {
                 let Some(disk) = &self.disk else { return Ok(Hit::Never) };
                 fill(disk, u64::from(left_bytes))?;
-                self.later(ms, End::Disk)
+                self.until(true, ms, End::Disk)
             }
             Fault::OutputFlip { lane, nth, bit } => {
-                hit(self.damage(lane, nth, |nats, place| match place {
+                self.damage(lane, nth, |nats, place| match place {
                     Place::File(path) => flip_in_file(path, bit),
                     Place::Object { bucket, name } => nats()?.flip(bucket, name, bit),
-                })?)
+                })?
             }
             Fault::OutputLoss { lane, nth } => {
-                hit(self.damage(lane, nth, |nats, place| match place {
+                self.damage(lane, nth, |nats, place| match place {
                     Place::File(path) => remove(path),
                     Place::Object { bucket, name } => nats()?.lose(bucket, name),
-                })?)
+                })?
             }
             Fault::LedgerFlip { lane, bit } => {
                 hit(self.first(lane, |victim| victim.flip_ledger(bit))?.is_some())
@@ -207,7 +203,7 @@ impl<'a> Injector<'a> {
             Fault::ConnectionDelay { client, delay_ms, ms } => {
                 let client = client_of(client);
                 self.proxy(client).delay(delay_ms);
-                self.later(ms, End::Delay(client))
+                self.until(true, ms, End::Delay(client))
             }
         })
     }
@@ -233,12 +229,12 @@ impl<'a> Injector<'a> {
         lane: u32,
         nth: u32,
         damage: impl Fn(&dyn Fn() -> Result<Nats>, &Place) -> Result<bool>,
-    ) -> Result<bool> {
+    ) -> Result<Hit> {
         let server = self.cluster.at();
         let nats = || Nats::connect(&server);
         let damaged =
             self.first(lane, |victim| victim.damage(nth, |place| damage(&nats, place)))?;
-        Ok(damaged.is_some())
+        Ok(hit(damaged.is_some()))
     }
 }
 
