@@ -227,6 +227,8 @@ pub const SUBMIT_WINDOW: usize = 1_000;
 pub const GATHER_BATCH: usize = 512;
 /// How long a call that met a passing fault waits before it tries again.
 pub const RETRY_WAIT: Duration = Duration::from_millis(250);
+/// How long streams are tried to be made while the server does not answer in time.
+pub const STREAMS_MADE_WITHIN: Duration = Duration::from_secs(20);
 /// How many times a commit is tried while the broker does not answer.
 pub const COMMIT_TRIES: u32 = 40;
 /// How long a command waits for a server to answer its first connect.

@@ -144,6 +144,7 @@ impl<'a> Injector<'a> {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a flat table: an arm a fault")]
     fn inject(&mut self, fault: &Fault) -> Result<Hit> {
         let workers = self.cluster.workers();
         let worker_of = |worker: u32| worker as usize % workers;

@@ -9,6 +9,7 @@ use async_nats::jetstream::{ErrorCode, context, stream};
 use futures::TryStreamExt;
 
 use crate::ids::Pool;
+use crate::retry::Retry;
 use crate::{Broker, Error, Loss, limits, subjects};
 
 const SCHEMA: (&str, &str) = ("bag.schema", "1");
@@ -129,14 +130,20 @@ fn durable(pool: &Pool) -> consumer::pull::Config {
 }
 
 impl Broker {
-    /// Makes what is missing of the streams, the durable of `pool` and the KV bucket, and checks the
-    /// rest. Safe to call again, by several at once.
+    /// Makes what is missing of the streams, the durable of `pool` and the KV bucket, and checks the rest. Safe to call again.
     ///
     /// # Errors
     ///
     /// [`Error::NoJetStream`], [`Error::Unfit`] when something of that name has other settings,
     /// [`Error::Full`] when the server has no room for the streams.
     pub async fn ensure(&self, pool: &Pool, sizes: Sizes) -> Result<(), Error> {
+        // A cluster that has just elected its leader, or is busy, may not answer the first time.
+        let slow = |error: &Error| matches!(error, Error::Lost { loss: Loss::Timeout, .. });
+        let once = || Box::pin(self.ensure_once(pool, sizes));
+        Retry::within(limits::STREAMS_MADE_WITHIN).run(once, slow).await
+    }
+
+    async fn ensure_once(&self, pool: &Pool, sizes: Sizes) -> Result<(), Error> {
         self.check_jetstream().await?;
         let make = |config: Config| async move {
             let name = config.name.clone();

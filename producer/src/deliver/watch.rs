@@ -186,7 +186,12 @@ impl Watch {
             let Ok(last) = self.shared.broker.last_attempt(&id).await else { continue };
             match Unheld::of(last.as_ref(), wall_clock_us()) {
                 Unheld::Delayed => {}
-                Unheld::Told => self.nak(&id, &reply).await,
+                Unheld::Told => {
+                    let once = self.workers().may_give_back_again((id.index, id.round));
+                    if once {
+                        self.nak(&id, &reply).await;
+                    }
+                }
                 Unheld::Untold => {
                     warn!(task = %id, "handed out and held by no worker, given back");
                     let (index, round) = (id.index, id.round);

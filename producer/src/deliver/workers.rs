@@ -2,7 +2,7 @@
 //!
 //! Without a clock and without a wire: what happened, and when, comes in from outside.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use bagpress_broker::{HoldingsReport, Presence, ReportedDelivery, limits};
@@ -15,6 +15,9 @@ pub(crate) struct Workers {
     known: HashMap<String, Worker>,
     /// The last delivery of each task that was given back for a dead worker.
     given_back: HashMap<Key, u32>,
+    /// Tasks whose told loss was given back once more. Each time is a delivery that counts as lost: a worker that is slow to
+    /// report would soon have spent every attempt of its tasks.
+    again: HashSet<Key>,
     lost: u64,
 }
 
@@ -45,12 +48,17 @@ impl Workers {
         if held.all {
             worker.held.clear();
         }
-        worker.held.extend(held.deliveries.into_iter().map(|d| ((d.index, d.round), d)));
+        for delivery in held.deliveries {
+            let key = (delivery.index, delivery.round);
+            self.again.remove(&key);
+            worker.held.insert(key, delivery);
+        }
     }
 
     /// Notes that a task has its outcome, made by `worker`: nothing of it needs to be given back.
     pub(crate) fn decided(&mut self, worker: &str, key: Key) {
         self.given_back.remove(&key);
+        self.again.remove(&key);
         if let Some(worker) = self.known.get_mut(worker) {
             worker.held.remove(&key);
         }
@@ -123,6 +131,12 @@ impl Workers {
         self.lost
     }
 
+    /// Whether a task whose loss is told may be given back once more: the server may have sent it to the dead worker again
+    /// before it saw its connection end. Once only, until a worker reports it; what is lost after that is left to its lease.
+    pub(crate) fn may_give_back_again(&mut self, key: Key) -> bool {
+        self.again.insert(key)
+    }
+
     /// Notes that a delivery is given back for a dead worker. Whether it was before: a late word of a worker that is
     /// buried already names it again.
     pub(crate) fn note_given_back(&mut self, key: Key, delivered: u32) -> bool {
@@ -193,6 +207,17 @@ mod tests {
         workers.due(9, now + limits::RECONCILE_AFTER);
         assert_eq!(workers.of_process("h", 7).len(), 2, "one that holds nothing is forgotten");
         assert_eq!(workers.of_process("other", 7).len(), 0);
+    }
+
+    #[test]
+    fn a_told_loss_is_given_back_once_more_until_a_worker_reports_the_task() {
+        let (mut workers, now) = (Workers::default(), Instant::now());
+        assert!(workers.may_give_back_again((1, 0)));
+        assert!(!workers.may_give_back_again((1, 0)) && workers.may_give_back_again((2, 0)));
+        workers.note(held("a", &[1], false), now);
+        assert!(workers.may_give_back_again((1, 0)));
+        workers.decided("a", (1, 0));
+        assert!(workers.may_give_back_again((1, 0)));
     }
 
     #[test]
