@@ -1,6 +1,6 @@
 //! Follows a bag until every task has an outcome.
 //!
-//! One loop turns what happens into events; [`state`] decides, without I/O, what is done about them; here it is done.
+//! One loop turns what happens into events; `state.rs` decides, without I/O, what is done about them; here it is done.
 
 mod accept;
 #[cfg(test)]
