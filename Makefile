@@ -27,8 +27,9 @@ demo: .tools/bin/nats-server ## a generated bag by both result paths, then a fol
 	done
 	@echo "docs: $$(find docs -type f | wc -l) files, and gzip -d gives each of them again"
 
-# Tests wait more than they compute: for leases, for reconnects. One for each of two cores takes half as long again.
-export RUST_TEST_THREADS ?= 6
+# Tests wait more than they compute: for leases, for reconnects. More than two for each of two cores, and what is promised within seconds is
+# late.
+export RUST_TEST_THREADS ?= 4
 
 test: .tools/bin/nats-server ## all tests that need no Go
 	cargo test --workspace --locked
