@@ -58,7 +58,7 @@ impl Steps<'_> {
         });
     }
 
-    /// `Gathering::rerun`: `--retry-failed` and `--repair`, where the user wants them.
+    /// `Executor::rerun`: `--retry-failed` and `--repair`, where the user wants them.
     fn rerun(&mut self, who: Who) {
         let folder = *self.from.folder();
         let next = if self.config.queue_group() { Gathers::Loop } else { Gathers::ReadWaiting };
@@ -84,7 +84,7 @@ impl Steps<'_> {
         }
     }
 
-    /// `Gathering::begin_reconcile`: what waits is read first, results after.
+    /// `Executor::list_waiting`: what waits is read first, results after.
     fn read_waiting(&mut self, who: Who) {
         let round = self.from.folder().round as usize;
         let waits = if self.config.lacks(Clause::SubjectByRound) {
@@ -103,7 +103,7 @@ impl Steps<'_> {
         });
     }
 
-    /// `Gathering::follow`, `take` and `complete`.
+    /// `Gathering::follow`, `Gathering::take` and `Gathering::is_complete`.
     fn follow(&mut self, who: Who) {
         let gatherer = self.from.gatherer;
         let decided = self.from.folder().outcome.is();
@@ -132,7 +132,7 @@ impl Steps<'_> {
                 }
             });
         }
-        // `Gathering::check`: a bag that stands still is reconciled. Nothing but what a broker forgot
+        // `State::tick`: a bag that stands still is reconciled. Nothing but what a broker forgot
         // may need it.
         if self.from.forgot && gatherer.waited.is_none() && !decided {
             self.add(who, "reconciles, as the bag stands still", |s| {
@@ -213,7 +213,7 @@ impl Steps<'_> {
         });
     }
 
-    /// `Gathering::run_again`: the old object goes, by the sequence that was read.
+    /// `Executor::begin_again`: the old object goes, by the sequence that was read.
     fn read_old(&mut self, who: Who) {
         let first = self.config.lacks(Clause::BeginBeforeRemove) && self.from.gatherer.starting;
         let read = self.from.metadata;

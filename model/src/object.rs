@@ -76,7 +76,7 @@ impl Steps<'_> {
         }
     }
 
-    /// `Sealed::create_or_adopt`: adopt the very bytes, replace what does not read back, leave other bytes.
+    /// `Sealed::commit`: adopt the very bytes, replace what does not read back, leave other bytes.
     pub(crate) fn read_back(&mut self, w: usize, worker: Worker, who: Who) {
         let Named::Of(t) = worker.saw else { return };
         let unchecked = self.config.lacks(Clause::AdoptionChecked);

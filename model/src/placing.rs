@@ -69,7 +69,7 @@ impl Steps<'_> {
         });
     }
 
-    /// `Placed::Taken`: `accept::fails` makes a failure of what was committed.
+    /// `Placed::Taken`: `place::fails` makes a failure of what was committed.
     fn taken(&mut self, who: Who) {
         let own = self.from.folder().last != Named::Strangers;
         let early = self.config.lacks(Clause::SweepAfterLine);
@@ -88,7 +88,7 @@ impl Steps<'_> {
         });
     }
 
-    /// `Acceptor::fetch`: metadata by direct get, and the number of chunks.
+    /// `fetch::fetch`: metadata by direct get, and the number of chunks.
     pub(crate) fn check_object(&mut self, who: Who) {
         let taken = self.from.gatherer.taken;
         let there = |named: Named| match named {

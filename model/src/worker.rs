@@ -92,7 +92,7 @@ impl Steps<'_> {
         self.add(who, "begins", |s| s.workers[w].at = next);
     }
 
-    /// OPEN: `staging::client::Stager::open`, answered by `staging::receiver::Shared::open`.
+    /// OPEN: `Stager::open`, answered by `Service::open`.
     fn open(&mut self, w: usize, worker: Worker, who: Who) {
         let Some(f) = self.from.serving() else {
             return self.planned(w, who, "OPEN: nobody gathers, gives back");
@@ -224,7 +224,7 @@ impl Steps<'_> {
         });
     }
 
-    /// CLOSE: `Upload::close`, answered by `Shared::close` and `Shared::upload`.
+    /// CLOSE: `Upload::close`, answered by `Writing::close`.
     fn close(&mut self, w: usize, worker: Worker, who: Who) {
         let e = worker.execution as usize;
         let Some(f) = self.from.serving() else {
