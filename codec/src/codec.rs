@@ -59,6 +59,13 @@ impl Codec {
         self.entry.info.extension
     }
 
+    /// Whether a file that begins with these two bytes may be an output of this codec; always, for one that has no
+    /// format of its own.
+    #[must_use]
+    pub fn may_begin_with(&self, begin: &[u8; 2]) -> bool {
+        (self.entry.may_begin_with)(begin)
+    }
+
     /// The library that makes the bytes, its version, and the revision of our own framing, such as
     /// `zlib-rs/0.6.8+1`.
     ///

@@ -12,6 +12,8 @@ pub(crate) struct Entry {
     pub(crate) stores_nothing: bool,
     /// The most output bytes for so many input bytes.
     pub(crate) output_bytes_max: fn(u64) -> u64,
+    /// Whether an output may begin with these bytes.
+    pub(crate) may_begin_with: fn(&[u8; 2]) -> bool,
     /// Makes an encoder of a level, which is in the range that `info` gives.
     pub(crate) encoder: fn(u32) -> Box<dyn Encoder>,
     /// Makes a decoder.

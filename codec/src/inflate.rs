@@ -11,7 +11,7 @@ const WINDOW_BITS: u8 = 15;
 const GZIP_MAGIC: u8 = 0x1f;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// Before the end of a stream or of a gzip member.
     Inside,
     /// After one. A gzip file may continue with another member.
@@ -25,7 +25,7 @@ pub(crate) struct Inflater {
     /// Whether another stream may follow the first one.
     members: bool,
     inner: Decompress,
-    state: Place,
+    state: Position,
 }
 
 impl Inflater {
@@ -39,7 +39,7 @@ impl Inflater {
     }
 
     fn new(format: &'static str, members: bool, begin: fn() -> Decompress) -> Self {
-        Self { format, begin, members, inner: begin(), state: Place::Inside }
+        Self { format, begin, members, inner: begin(), state: Position::Inside }
     }
 
     /// Begins the next member, if what follows an ended one may be that.
@@ -48,14 +48,14 @@ impl Inflater {
             return Err(Error::TrailingBytes { format: self.format });
         }
         self.inner = (self.begin)();
-        self.state = Place::Inside;
+        self.state = Position::Inside;
         Ok(())
     }
 }
 
 impl Decoder for Inflater {
     fn read_into(&mut self, input: &[u8], output: &mut [u8]) -> Result<Progress, Error> {
-        if self.state == Place::Ended {
+        if self.state == Position::Ended {
             match input.first() {
                 Some(next) => self.continue_with(*next)?,
                 None => return Ok(Progress { consumed: 0, produced: 0 }),
@@ -70,7 +70,7 @@ impl Decoder for Inflater {
                 }
             })?;
         if status == Status::StreamEnd {
-            self.state = Place::Ended;
+            self.state = Position::Ended;
         }
         Ok(Progress {
             consumed: bytes(self.inner.total_in() - total_in),
@@ -80,8 +80,8 @@ impl Decoder for Inflater {
 
     fn finish(&mut self) -> Result<(), Error> {
         match self.state {
-            Place::Ended => Ok(()),
-            Place::Inside => Err(Error::EndedEarly { format: self.format }),
+            Position::Ended => Ok(()),
+            Position::Inside => Err(Error::EndedEarly { format: self.format }),
         }
     }
 }

@@ -109,6 +109,25 @@ fn output_of_another_input_is_a_mismatch() {
 }
 
 #[test]
+fn what_an_output_may_begin_with_is_how_every_output_begins() {
+    for info in Codec::all() {
+        let levels = info.levels.map_or(0..=0, |levels| levels.min..=levels.max);
+        for level in levels {
+            let name = info
+                .levels
+                .map_or_else(|| info.name.to_owned(), |_| format!("{}:{level}", info.name));
+            let codec = codec(&name);
+            let output = whole(&codec, b"two bytes and more");
+            let Some(begin) = output.first_chunk::<2>() else { continue }; // it stores nothing
+            assert!(codec.may_begin_with(begin), "{name}: {begin:02x?}");
+            if !codec.extension().is_empty() {
+                assert!(!codec.may_begin_with(b"PK"), "{name}: a zip archive");
+            }
+        }
+    }
+}
+
+#[test]
 fn verifier_demands_the_end() {
     for codec in ["zlib:6", "gzip:6"].map(codec) {
         let (body, end) = compress(&codec, INPUT);

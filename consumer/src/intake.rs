@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bagpress_broker::descriptor::DeliveryPath;
 use bagpress_broker::ids::{Execution, Pool};
 use bagpress_broker::limits;
+use bagpress_broker::retry::Retry;
 use bagpress_broker::{
     Broker, Delivery, Error, Holder, Membership, Offer, Offered, Queue, Received,
 };
@@ -183,22 +184,16 @@ pub(crate) async fn wait_for_streams(
 ) -> Result<(), Error> {
     let since = Instant::now();
     let mut said = None::<Instant>;
-    loop {
-        let error = match broker.require(pool).await {
-            Ok(()) => return Ok(()),
-            Err(error @ Error::Missing { .. }) => {
-                if most.is_some_and(|most| since.elapsed() >= most) {
-                    return Err(error);
-                }
-                error
-            }
-            Err(error) if error.is_transient() => error,
-            Err(error) => return Err(error),
+    let passes = |error: &Error| {
+        let passes = match error {
+            Error::Missing { .. } => most.is_none_or(|most| since.elapsed() < most),
+            error => error.is_transient(),
         };
-        if said.is_none_or(|at| at.elapsed() >= limits::RECONCILE_AFTER) {
+        if passes && said.is_none_or(|at| at.elapsed() >= limits::RECONCILE_AFTER) {
             said = Some(Instant::now());
             warn!(%error, hint = error.hint().unwrap_or_default(), "waiting for the broker's streams");
         }
-        tokio::time::sleep(limits::RETRY_WAIT).await;
-    }
+        passes
+    };
+    Retry::unbounded().run(|| broker.require(pool), passes).await
 }

@@ -1,4 +1,4 @@
-//! What becomes of a committed result's bytes: `Placing::place` of `producer/src/gather/place.rs`, `objstore/src/staging/parts/place.rs`
+//! What becomes of a committed result's bytes: `Placing::place` of `producer/src/gather/naming.rs`, `objstore/src/staging/parts/place.rs`
 //! and `producer/src/gather/fetch.rs`.
 
 use crate::broken::Broken;
@@ -69,7 +69,7 @@ impl Steps<'_> {
         });
     }
 
-    /// `Placed::Taken`: `place::fails` makes a failure of what was committed.
+    /// `Placed::Taken`: `naming::fails` makes a failure of what was committed.
     fn taken(&mut self, who: Who) {
         let own = self.from.folder().last != Named::Strangers;
         let early = self.config.lacks(Clause::SweepAfterLine);

@@ -51,8 +51,8 @@ pub(super) struct Begin {
 pub(super) async fn follow(bag: Following<'_>, signals: &mut Signals) -> Result<ExitCode> {
     let Following { folder, lock, specification, at, begin, follow, reach, local } = bag;
     let lock = Arc::new(lock);
-    let Place { address, mut cluster, ended } =
-        Place::find(at, &folder, &specification, local).await?;
+    let BrokerInUse { address, mut cluster, ended } =
+        BrokerInUse::find(at, &folder, &specification, local).await?;
     notes(&begin.notes);
     let stop = CancellationToken::new();
     let patience = reach.begin();
@@ -85,7 +85,7 @@ pub(super) async fn follow(bag: Following<'_>, signals: &mut Signals) -> Result<
 }
 
 /// Where the bag runs.
-struct Place {
+struct BrokerInUse {
     address: Address,
     /// Its own, if no broker was named.
     cluster: Option<Cluster>,
@@ -93,7 +93,7 @@ struct Place {
     ended: mpsc::Receiver<u32>,
 }
 
-impl Place {
+impl BrokerInUse {
     /// Takes the broker that was named, or starts a cluster; says which, and notes it in the run folder.
     async fn find(
         at: At,

@@ -13,8 +13,8 @@ use super::flip::{flip_in_file, remove};
 use super::nats::Nats;
 use super::plan::{Fault, Step};
 use super::proxy::Proxy;
-use super::verdict::Tally;
-use super::victim::{Place, Victim};
+use super::report::Tally;
+use super::victim::{OutputAt, Victim};
 
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long a fault waits for something that it can hit.
@@ -184,14 +184,14 @@ impl<'a> Injector<'a> {
             }
             Fault::OutputFlip { lane, nth, bit } => {
                 self.damage(lane, nth, |nats, place| match place {
-                    Place::File(path) => flip_in_file(path, bit),
-                    Place::Object { bucket, name } => nats()?.flip(bucket, name, bit),
+                    OutputAt::File(path) => flip_in_file(path, bit),
+                    OutputAt::Object { bucket, name } => nats()?.flip(bucket, name, bit),
                 })?
             }
             Fault::OutputLoss { lane, nth } => {
                 self.damage(lane, nth, |nats, place| match place {
-                    Place::File(path) => remove(path),
-                    Place::Object { bucket, name } => nats()?.lose(bucket, name),
+                    OutputAt::File(path) => remove(path),
+                    OutputAt::Object { bucket, name } => nats()?.lose(bucket, name),
                 })?
             }
             Fault::LedgerFlip { lane, bit } => {
@@ -229,7 +229,7 @@ impl<'a> Injector<'a> {
         &self,
         lane: u32,
         nth: u32,
-        damage: impl Fn(&dyn Fn() -> Result<Nats>, &Place) -> Result<bool>,
+        damage: impl Fn(&dyn Fn() -> Result<Nats>, &OutputAt) -> Result<bool>,
     ) -> Result<Hit> {
         let server = self.cluster.at();
         let nats = || Nats::connect(&server);

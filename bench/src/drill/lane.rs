@@ -14,7 +14,7 @@ use super::nats::At;
 use super::plan::Shape;
 use super::product::Product;
 use super::remains;
-use super::verdict::BagReport;
+use super::report::BagReport;
 use super::victim::{Damages, Victim};
 use crate::machine;
 use crate::program::Bagpress;

@@ -6,17 +6,17 @@ mod check;
 mod cluster;
 mod faults;
 mod flip;
+mod folder;
 mod gatherer;
 mod isolate;
 mod lane;
 mod ledger;
 mod nats;
-mod place;
 mod plan;
 mod product;
 mod proxy;
 mod remains;
-mod verdict;
+mod report;
 mod victim;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -30,10 +30,10 @@ use bagpress_producer::message;
 
 use self::cluster::Cluster;
 use self::faults::Injector;
+use self::folder::DrillFolder;
 use self::lane::Lane;
-use self::place::Place;
 use self::plan::{Bags, Faults};
-use self::verdict::{BagReport, Tally, Verdict};
+use self::report::{BagReport, DrillReport, Tally};
 use self::victim::Victim;
 use crate::cli::DrillArgs;
 use crate::machine;
@@ -55,7 +55,7 @@ pub(crate) fn drill(args: &DrillArgs) -> Result<()> {
     }
     let bagpress = Bagpress::find(args.bagpress.as_deref())?;
     let deliveries = deliveries(args);
-    let place = Place::make(&args.dir, args.isolated)?;
+    let place = DrillFolder::make(&args.dir, args.isolated)?;
     let began = Instant::now();
     let mut verdict = Drill { args, bagpress, deliveries, place: &place }.run()?;
     verdict.took_s = began.elapsed().as_secs_f64();
@@ -93,17 +93,17 @@ struct Drill<'a> {
     args: &'a DrillArgs,
     bagpress: Bagpress,
     deliveries: Vec<DeliveryPath>,
-    place: &'a Place,
+    place: &'a DrillFolder,
 }
 
 impl Drill<'_> {
-    fn run(&self) -> Result<Verdict> {
+    fn run(&self) -> Result<DrillReport> {
         let (folder, workers) = (self.place.path(), usize::from(self.args.workers));
         let mut cluster = Cluster::start(self.bagpress.clone(), folder, workers, &self.deliveries)?;
         let victims: Vec<_> =
             (0..LANES).map(|_| Victim::new(cluster.at().port)).collect::<Result<_>>()?;
         let (tally, bags) = self.disaster(&mut cluster, &victims)?;
-        let mut verdict = Verdict::of(self.args.seed, workers, &tally, bags);
+        let mut verdict = DrillReport::of(self.args.seed, workers, &tally, bags);
         if verdict.good {
             let left = remains::at_server(cluster.bagpress(), &self.place.runs(), &cluster.at())?;
             verdict.left_over.extend(left);

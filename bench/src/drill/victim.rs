@@ -56,7 +56,7 @@ impl Damages {
 }
 
 /// Where a finished output is.
-pub(super) enum Place {
+pub(super) enum OutputAt {
     File(PathBuf),
     Object { bucket: String, name: String },
 }
@@ -158,7 +158,7 @@ impl Victim {
     pub(super) fn damage(
         &self,
         nth: u32,
-        damage: impl FnOnce(&Place) -> Result<bool>,
+        damage: impl FnOnce(&OutputAt) -> Result<bool>,
     ) -> Result<bool> {
         let mut exposed = self.lock();
         let Some(exposed) = exposed.as_mut().filter(|exposed| exposed.open) else {
@@ -184,11 +184,11 @@ impl Exposed {
     }
 }
 
-fn place_of(bag: &Bag, index: u32, lines: &LedgerLines) -> Result<Place> {
+fn place_of(bag: &Bag, index: u32, lines: &LedgerLines) -> Result<OutputAt> {
     if bag.shape.has_files() {
-        return Ok(Place::File(bag.files(index)?.0));
+        return Ok(OutputAt::File(bag.files(index)?.0));
     }
     let object = lines.outcome(index).and_then(object_of);
     let (bucket, name) = object.context("a result without its object")?;
-    Ok(Place::Object { bucket: bucket.to_owned(), name: name.to_owned() })
+    Ok(OutputAt::Object { bucket: bucket.to_owned(), name: name.to_owned() })
 }

@@ -14,6 +14,7 @@ pub(crate) static ENTRY: Entry = Entry {
     },
     stores_nothing: false,
     output_bytes_max,
+    may_begin_with: |begin| begin == &[0x1f, 0x8b],
     encoder: |level| Box::new(DeflateEncoder::new(level, Gzip::default())),
     decoder: || Box::new(Inflater::gzip()),
 };

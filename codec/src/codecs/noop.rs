@@ -14,6 +14,7 @@ pub(crate) static ENTRY: Entry = Entry {
     },
     stores_nothing: true,
     output_bytes_max: |_| 0,
+    may_begin_with: |_| true,
     encoder: |_| Box::new(Noop),
     decoder: || Box::new(Noop),
 };

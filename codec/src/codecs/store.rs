@@ -14,6 +14,7 @@ pub(crate) static ENTRY: Entry = Entry {
     },
     stores_nothing: false,
     output_bytes_max: |input_bytes| input_bytes,
+    may_begin_with: |_| true,
     encoder: |_| Box::new(Store),
     decoder: || Box::new(Store),
 };

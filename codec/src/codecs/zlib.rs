@@ -16,6 +16,8 @@ pub(crate) static ENTRY: Entry = Entry {
     },
     stores_nothing: false,
     output_bytes_max,
+    // CM 8 (deflate), and FCHECK.
+    may_begin_with: |begin| begin[0] & 0x0f == 8 && u16::from_be_bytes(*begin).is_multiple_of(31),
     encoder: |level| Box::new(DeflateEncoder::new(level, Zlib { adler: Adler32::new() })),
     decoder: || Box::new(Inflater::zlib()),
 };

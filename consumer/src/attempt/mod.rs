@@ -2,8 +2,8 @@
 
 mod conclude;
 mod limit;
-mod place;
-mod verdict;
+mod next_step;
+mod run;
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use bagpress_objstore::{Opened, Ready, Stored};
 use tracing::{debug, info, warn};
 
 use self::conclude::{Answer, conclude};
-use self::verdict::{Ended, Verdict, is_final, verdict};
+use self::next_step::{Ended, NextStep, is_final, next_step};
 use crate::answer::Count;
 use crate::assignment::Assignment;
 use crate::cancelled::Watched;
@@ -93,7 +93,7 @@ impl Attempt<'_> {
             Ok(Opened::Go(ready)) => {
                 let (context, task) = (self.context, &self.task);
                 let dropped = self.dropped();
-                Box::pin(place::execute_in_slot(context, task, *ready, waiting, dropped)).await
+                Box::pin(run::execute_in_slot(context, task, *ready, waiting, dropped)).await
             }
             Ok(Opened::HaveIt(result)) => Ended::Decided(result),
             Ok(Opened::Wait(reason)) => Ended::Failed(Failed::new(Cause::Full, reason)),
@@ -104,8 +104,8 @@ impl Attempt<'_> {
             Err(error) => Ended::Failed(error.into()),
         };
         let answers = self.context.answers();
-        match verdict(ended, &self.task, self.count.number, self.is_dropped()) {
-            Verdict::Done(made, stored, transfer) => {
+        match next_step(ended, &self.task, self.count.number, self.is_dropped()) {
+            NextStep::Done(made, stored, transfer) => {
                 let times = Times {
                     queue_us,
                     transfer_us: micros(transfer),
@@ -114,7 +114,7 @@ impl Attempt<'_> {
                 };
                 self.done(&made, stored, times).await
             }
-            Verdict::HasOutcome { outcome, duplicate, commit } => {
+            NextStep::HasOutcome { outcome, duplicate, commit } => {
                 if duplicate {
                     let winner = Some(&outcome.execution);
                     answers.record_duplicate(self.assignment, &self.execution, winner).await?;
@@ -124,10 +124,10 @@ impl Attempt<'_> {
                 }
                 conclude(self.context, self.assignment, &outcome, Answer::Ack).await
             }
-            Verdict::Fail(failed) => self.fail(failed).await,
-            Verdict::AskBroker(failed) => self.unplaced(failed).await,
-            Verdict::GiveBack(failed) => self.give_back(failed).await,
-            Verdict::Drop => {
+            NextStep::Fail(failed) => self.fail(failed).await,
+            NextStep::AskBroker(failed) => self.unplaced(failed).await,
+            NextStep::GiveBack(failed) => self.give_back(failed).await,
+            NextStep::Drop => {
                 debug!("the bag was cancelled, or the lease is over");
                 answers.discard(self.assignment, "cancelled").await
             }
@@ -166,7 +166,7 @@ impl Attempt<'_> {
     }
 
     fn execute_here(&self, ready: Ready, waiting: Waiting) -> Ended {
-        let ended = place::execute_here(self.context, &self.task, ready);
+        let ended = run::execute_here(self.context, &self.task, ready);
         drop(waiting);
         if self.assignment.is_offered() {
             // Its slot is idle again, long before the outcome is counted.

@@ -11,10 +11,10 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{self, Context};
 use bagpress_broker::limits;
+use bagpress_broker::retry::Retry;
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time;
 
 use super::error::Error;
 use super::meta::{Info, Lookup};
@@ -22,6 +22,8 @@ use super::names;
 
 /// Unit in which bytes of reads in flight are counted.
 const READ_UNIT: usize = 1024;
+/// How a message is asked for again.
+const GET_AGAIN: Retry = Retry::times(limits::GET_RETRIES + 1).growing();
 const ASK_STATE: &str = "ask for a bucket's state";
 
 /// An object bucket in the format of ADR-20: the stream `OBJ_<name>`. Cheap to clone.
@@ -206,29 +208,24 @@ impl Bucket {
     ) -> Result<Option<Message>, Error> {
         let what = "read from a bucket's leader";
         let stream = self.stream(what).await?;
-        let mut tried = 0;
-        loop {
+        let once = async || {
             let get = stream.raw_message_builder();
             let got = match sequence {
                 Some(sequence) => get.sequence(sequence).next_by_subject(subject),
                 None => get.last_by_subject(subject),
             };
-            let error = match got.send().await {
-                Ok(got) => return Ok(Some(got.into())),
+            match got.send().await {
+                Ok(got) => Ok(Some(got.into())),
                 Err(error) => match error.kind() {
-                    RawMessageErrorKind::NoMessageFound => return Ok(None),
+                    RawMessageErrorKind::NoMessageFound => Ok(None),
                     RawMessageErrorKind::JetStream(answer) => {
-                        Error::answered(what, &self.name, &answer)
+                        Err(Error::answered(what, &self.name, &answer))
                     }
-                    _ => Error::unanswered(what, &error),
+                    _ => Err(Error::unanswered(what, &error)),
                 },
-            };
-            if !error.is_transient() || tried == limits::GET_RETRIES {
-                return Err(error);
             }
-            tried += 1;
-            time::sleep(limits::RETRY_WAIT * tried).await;
-        }
+        };
+        GET_AGAIN.run(once, Error::is_transient).await
     }
 
     /// As [`Self::message_from_leader`], from any server that has the stream.
@@ -239,22 +236,21 @@ impl Bucket {
     ) -> Result<Option<Message>, Error> {
         let what = "read from a bucket";
         let stream = self.stream(what).await?;
-        let mut tried = 0;
-        loop {
+        let once = async || {
             let get = stream.direct_get_builder();
             let got = match sequence {
                 Some(sequence) => get.sequence(sequence).next_by_subject(subject),
                 None => get.last_by_subject(subject),
             };
             match got.send().await {
-                Ok(got) => return Ok(Some(got.into())),
-                Err(error) if error.kind() == DirectGetErrorKind::NotFound => return Ok(None),
-                Err(error) if tried == limits::GET_RETRIES => {
-                    return Err(self.gone_or(Error::unanswered(what, &error)).await);
-                }
-                Err(_) => tried += 1,
+                Ok(got) => Ok(Some(got.into())),
+                Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
             }
-            time::sleep(limits::RETRY_WAIT * tried).await;
+        };
+        match GET_AGAIN.run(once, |_| true).await {
+            Ok(found) => Ok(found),
+            Err(error) => Err(self.gone_or(Error::unanswered(what, &error)).await),
         }
     }
 

@@ -9,7 +9,7 @@ use bagpress_broker::{BagLine, Broker, FoundLine, Gatherer, limits, subjects};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::info;
 
-use crate::claim::verdict::{Change, Obstacle, change, obstacle};
+use crate::claim::finding::{Change, Obstacle, change, obstacle};
 use crate::error::{Cancelled, Usage};
 use crate::run_folder::lock::GatherLock;
 

@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::claim::finding::{Finding, Overwritten, finding, obstacle};
 use crate::claim::holder;
-use crate::claim::verdict::{Overwritten, Verdict, obstacle, verdict};
 use crate::error::{Cancelled, Usage};
 use crate::run_folder::lock::GatherLock;
 
@@ -276,16 +276,16 @@ impl Keeper {
                 return Ok(());
             }
             let found = self.broker.find_bag(&line.bag).await?;
-            match verdict(&found, &self.me.id, &mut self.overwritten, Instant::now()) {
-                Verdict::Ours => {}
-                Verdict::Junk(why) => {
+            match finding(&found, &self.me.id, &mut self.overwritten, Instant::now()) {
+                Finding::Ours => {}
+                Finding::Junk(why) => {
                     warn!(why, "the bag's line was unreadable, it is written again");
                 }
-                Verdict::Unknown(why) => {
+                Finding::Unknown(why) => {
                     let text = format!("it was overwritten with what cannot be read: {why}");
                     return Err(Error::lost("write the bag's line")(&text));
                 }
-                Verdict::Cancelled => {
+                Finding::Cancelled => {
                     self.standing.send_replace(Standing::Cancelled);
                     if line.state != BagState::Cancelled {
                         self.revision = Some(found.revision);
@@ -293,11 +293,11 @@ impl Keeper {
                     }
                 }
                 // The revision stays as it is: what is there must not be written over.
-                Verdict::Removed => {
+                Finding::Removed => {
                     self.standing.send_replace(Standing::Cancelled);
                     return Ok(());
                 }
-                Verdict::Taken(by) => {
+                Finding::Taken(by) => {
                     self.standing.send_replace(Standing::Taken(by));
                     return Ok(());
                 }

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::error::Unwritable;
 use crate::gather::fetch::{Fate, fetch};
 use crate::gather::judge::{by_its_name, key_of, lost_its_input, misfit};
-use crate::gather::place::{Placing, fails};
+use crate::gather::naming::{Placing, fails};
 use crate::gather::stats_writer::StatsWriter;
 use crate::run_folder::ledger::Key;
 use crate::run_folder::ledger::line::Entry;

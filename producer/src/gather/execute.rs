@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 use crate::claim::buckets::output_bucket;
 use crate::error::Cancelled;
 use crate::gather::accept::{Accepted, Acceptor};
+use crate::gather::outcomes::Outcomes;
 use crate::gather::reconcile::{Sound, forgotten_objects, remove_object, waiting_tasks};
 use crate::gather::report::Reporter;
 use crate::gather::rerun::Rerun;
@@ -46,7 +47,12 @@ impl Executor {
     /// # Errors
     ///
     /// [`Stalled`](crate::Stalled), or what cannot be cured by waiting.
-    pub(crate) async fn execute(&mut self, action: Action, state: &State) -> Result<Option<Event>> {
+    pub(crate) async fn execute(
+        &mut self,
+        action: Action,
+        state: &State,
+        outcomes: &mut Outcomes,
+    ) -> Result<Option<Event>> {
         match action {
             Action::ListWaiting => return self.list_waiting(state).await.map(Some),
             Action::LookForObjects => return Ok(self.look_for_objects(state).await?.1),
@@ -65,8 +71,7 @@ impl Executor {
             }
             Action::Renew => self.reporter.renew(state),
             Action::GiveUp => return Err(self.reporter.stalled(state).await),
-            // Outcomes are read by the loop.
-            Action::ReadAgain => {}
+            Action::ReadAgain => outcomes.restart().await,
         }
         Ok(None)
     }

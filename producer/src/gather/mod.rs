@@ -9,11 +9,11 @@ mod ends;
 mod execute;
 mod fetch;
 mod judge;
+mod naming;
 mod open;
 mod options;
 mod outcomes;
 mod pace;
-mod place;
 mod progress;
 mod reasons;
 mod reconcile;
@@ -255,13 +255,7 @@ impl Gathering {
     async fn act(&mut self, actions: Vec<Action>) -> Result<()> {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
-            let event = match action {
-                Action::ReadAgain => {
-                    self.outcomes.restart().await;
-                    None
-                }
-                action => self.executor.execute(action, &self.state).await?,
-            };
+            let event = self.executor.execute(action, &self.state, &mut self.outcomes).await?;
             if let Some(event) = event {
                 actions.extend(self.state.on(event, Instant::now()));
             }

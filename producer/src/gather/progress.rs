@@ -15,7 +15,7 @@ const NOTICE_EVERY: Duration = Duration::from_secs(10);
 
 /// What there is to show.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen {
+pub(crate) struct Figures {
     pub(crate) decided: u64,
     pub(crate) failed: u64,
     /// Input bytes of the tasks done.
@@ -58,7 +58,7 @@ impl Progress {
         }
     }
 
-    pub(crate) fn update(&mut self, seen: &Seen) {
+    pub(crate) fn update(&mut self, seen: &Figures) {
         if let Some(bar) = &self.bar {
             bar.set_position(seen.decided);
             bar.set_message(text(seen));
@@ -101,8 +101,8 @@ impl Progress {
     }
 }
 
-fn text(seen: &Seen) -> String {
-    let Seen { failed, bytes, bytes_per_s, workers, eta, .. } = *seen;
+fn text(seen: &Figures) -> String {
+    let Figures { failed, bytes, bytes_per_s, workers, eta, .. } = *seen;
     let failed = if failed > 0 { format!("  {failed} failed") } else { String::new() };
     let eta =
         eta.map_or_else(|| "unknown".to_owned(), |eta| humantime::format_duration(eta).to_string());

@@ -10,7 +10,7 @@ use bagpress_broker::{BagLine, BagState, limits, subjects};
 use crate::claim::line::line_of;
 use crate::error::Stalled;
 use crate::gather::pace::Pace;
-use crate::gather::progress::{Progress, Seen};
+use crate::gather::progress::{Figures, Progress};
 use crate::gather::reasons::{self, LocalFacts, RemoteFacts};
 use crate::gather::sources::Sources;
 use crate::gather::state::State;
@@ -109,7 +109,7 @@ impl Reporter {
             plan.ledger.tally(|tally| (tally.decided(), tally.failed, tally.input_bytes));
         let eta = self.pace.eta(decided, u64::from(plan.specification.tasks), now);
         let bytes_per_s = self.pace.bytes_per_s(bytes, now);
-        self.progress.update(&Seen { decided, failed, bytes, bytes_per_s, workers, eta });
+        self.progress.update(&Figures { decided, failed, bytes, bytes_per_s, workers, eta });
         let quiet = state.quiet(now);
         if quiet < limits::QUIET_NOTICE {
             self.waits = None;

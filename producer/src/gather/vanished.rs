@@ -10,10 +10,10 @@ use crate::deliver::handed::too_often;
 
 /// How often that happened to a task, as far as this gatherer has seen.
 #[derive(Debug, Default)]
-pub(crate) struct Vanished(HashMap<u32, Seen>);
+pub(crate) struct Vanished(HashMap<u32, VanishedTask>);
 
 #[derive(Debug)]
-struct Seen {
+struct VanishedTask {
     /// The last round whose bytes vanished: its result may be read again before the next one begins.
     round: u32,
     times: u32,
@@ -25,10 +25,10 @@ impl Vanished {
     /// Notes that the bytes of a task's outcome in `round` are not there. A new round begins when [`due`](Self::due) says
     /// so; what the task fails with if this happened too often.
     pub(crate) fn note(&mut self, index: u32, round: u32, now: Instant) -> Option<Failed> {
-        let seen = self.0.entry(index).or_insert(Seen { round, times: 0, due: None });
+        let seen = self.0.entry(index).or_insert(VanishedTask { round, times: 0, due: None });
         if seen.times == 0 || round > seen.round {
             let delay = Cause::BytesLost.give_back_delay(seen.times);
-            *seen = Seen { round, times: seen.times + 1, due: Some(now + delay) };
+            *seen = VanishedTask { round, times: seen.times + 1, due: Some(now + delay) };
         }
         (seen.times >= limits::BYTES_LOST_MAX).then(|| too_often(seen.times))
     }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::result::{Cause, Failed};
+use bagpress_broker::retry::Retry;
 use bagpress_broker::{Broker, Error, limits};
 use bagpress_objstore::object_ref::{self, Bucket};
 use bagpress_objstore::staging::InputFile;
@@ -194,18 +195,13 @@ impl Publisher {
             let task = Offerable { key: (index, round), descriptor: task.encode().into() };
             return hand_in.offer(task).await;
         }
-        loop {
-            self.shared.first.get_or_init(Instant::now);
-            let sent = self.shared.broker.submit(&specification.pool, &task, message_id).await;
-            let stored = match sent {
-                Ok(ack) => ack.await,
-                Err(error) => Err(error),
-            };
-            match stored {
-                Ok(_) => return self.set_waiting_if_set(),
-                Err(error) => self.pause(&error).await,
-            }
-        }
+        self.shared.first.get_or_init(Instant::now);
+        let submit = async || {
+            self.shared.broker.submit(&specification.pool, &task, message_id).await?.await?;
+            Ok(())
+        };
+        self.persist(submit).await;
+        self.set_waiting_if_set();
     }
 
     fn set_waiting_if_set(&self) {
@@ -215,12 +211,16 @@ impl Publisher {
         }
     }
 
-    async fn pause(&self, error: &Error) {
-        if self.waiting().is_none() {
-            info!(%error, "publishing waits");
-        }
-        self.set_waiting(Some(error.to_string()));
-        tokio::time::sleep(limits::RETRY_WAIT).await;
+    /// Sends until the broker has it, and says meanwhile what is waited for.
+    async fn persist<Sent: Future<Output = Result<(), Error>>>(&self, send: impl FnMut() -> Sent) {
+        let waits = |error: &Error| {
+            if self.waiting().is_none() {
+                info!(%error, "publishing waits");
+            }
+            self.set_waiting(Some(error.to_string()));
+            true
+        };
+        Retry::unbounded().run(send, waits).await.ok(); // every error is waited out
     }
 
     /// Puts a file into the input bucket, where it has its `share` of the window.
@@ -234,25 +234,26 @@ impl Publisher {
         let chunks = (entry.bytes / limits::CHUNK_BYTES as u64 + 1).min(limits::WINDOW_MAX as u64);
         let chunks = u32::try_from(chunks).unwrap_or(u32::MAX);
         let _in_flight = self.shared.chunks.acquire_many(chunks).await;
-        let info = loop {
-            match put_file(bucket, index, InputFile::from(entry.clone())).await {
-                Ok(info) => break info,
-                Err(NotPut::Input(failed)) if failed.cause.is_transient() => {
-                    self.set_waiting(Some(failed.message));
-                    tokio::time::sleep(limits::RETRY_WAIT).await;
+        let passes = |error: &NotPut| match error {
+            NotPut::Input(failed) => {
+                let passes = failed.cause.is_transient();
+                if passes {
+                    self.set_waiting(Some(failed.message.clone()));
                 }
-                Err(NotPut::Input(failed)) => return Err(failed),
-                Err(NotPut::Bucket(error)) => {
-                    self.set_waiting(Some(error.to_string()));
-                    let gone = matches!(error, object_ref::Error::NoBucket { .. });
-                    self.shared.inputs_gone.fetch_or(gone, Relaxed);
-                    if !error.is_transient() && !gone {
-                        return Err(Failed::new(Cause::TransferError, error.to_string()));
-                    }
-                    tokio::time::sleep(limits::RETRY_WAIT).await;
-                }
+                passes
+            }
+            NotPut::Bucket(error) => {
+                self.set_waiting(Some(error.to_string()));
+                let gone = matches!(error, object_ref::Error::NoBucket { .. });
+                self.shared.inputs_gone.fetch_or(gone, Relaxed);
+                error.is_transient() || gone
             }
         };
+        let put = || put_file(bucket, index, InputFile::from(entry.clone()));
+        let info = Retry::unbounded().run(put, passes).await.map_err(|error| match error {
+            NotPut::Input(failed) => failed,
+            NotPut::Bucket(error) => Failed::new(Cause::TransferError, error.to_string()),
+        })?;
         self.set_waiting_if_set();
         self.shared.window.note(index, info, share);
         if self.shared.plan.ledger.is_decided(index) {
@@ -318,8 +319,6 @@ impl Publisher {
         if let Some(hand_in) = &self.shared.hand_in {
             return hand_in.fail(result).await;
         }
-        while let Err(error) = self.shared.broker.commit(&result).await {
-            self.pause(&error).await;
-        }
+        self.persist(async || self.shared.broker.commit(&result).await.map(drop)).await;
     }
 }

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bagpress_broker::machine;
 use bagpress_broker::quote::name;
-use bagpress_broker::{limits, machine};
+use bagpress_broker::retry::Retry;
 
 use crate::error::Usage;
 use crate::run_folder::folder::{LOCK, RunFolder};
@@ -82,15 +83,7 @@ impl RunFolder {
     ///
     /// As [`lock`](Self::lock).
     pub async fn lock_within(&self, patience: Duration) -> Result<GatherLock> {
-        let deadline = tokio::time::Instant::now() + patience;
-        loop {
-            match self.lock() {
-                Err(_) if tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(limits::RETRY_WAIT).await;
-                }
-                locked => return locked,
-            }
-        }
+        Retry::within(patience).run(async || self.lock(), |_| true).await
     }
 
     /// Removes what [`make`](Self::make) made, when the bag was refused after all: nothing that has

@@ -120,7 +120,7 @@ pub async fn of_task(
     bag: &BagId,
     index: u32,
 ) -> Result<Task> {
-    let mut seen = Seen::default();
+    let mut seen = TaskHistory::default();
     if let Some(folder) = folder {
         seen.look_into(folder, index)?;
     }
@@ -132,7 +132,7 @@ pub async fn of_task(
             state = Some(where_is(broker, bag, index).await?);
         }
     }
-    let Seen { tasks, attempts, outcome } = seen;
+    let TaskHistory { tasks, attempts, outcome } = seen;
     if let Some(tasks) = tasks.filter(|tasks| index >= *tasks) {
         return Err(Usage::error(
             format!("bag {bag} has no task {index}"),
@@ -146,14 +146,14 @@ pub async fn of_task(
 
 /// What is known of one task so far.
 #[derive(Default)]
-struct Seen {
+struct TaskHistory {
     /// How many tasks its bag has.
     tasks: Option<u32>,
     attempts: Vec<Attempt>,
     outcome: Option<TaskResult>,
 }
 
-impl Seen {
+impl TaskHistory {
     fn look_into(&mut self, folder: &RunFolder, index: u32) -> Result<()> {
         let tasks = Specification::read(folder)?.tasks;
         self.tasks = Some(tasks);

@@ -36,7 +36,7 @@ pub(crate) struct Outputs {
 
 /// What becomes of a file.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum Comparison {
     /// Its output is a new file.
     New,
     /// Its output replaces this one.
@@ -87,23 +87,28 @@ impl Outputs {
     /// # Errors
     ///
     /// [`Usage`] if the name is taken and nothing was said about that.
-    pub(crate) fn judge(&self, path: &Path, target: &Path, metadata: &Metadata) -> Result<Verdict> {
+    pub(crate) fn judge(
+        &self,
+        path: &Path,
+        target: &Path,
+        metadata: &Metadata,
+    ) -> Result<Comparison> {
         let name = self.name_of(target);
         let output = self.root.join(&name);
         if self.is_too_long(&name, &output) {
             let why = io::Error::from(rustix::io::Errno::NAMETOOLONG).to_string();
-            return Ok(Verdict::Refused(refused(Cause::OutputUnwritable, &output, &why)));
+            return Ok(Comparison::Refused(refused(Cause::OutputUnwritable, &output, &why)));
         }
         let there = match output.symlink_metadata() {
             Ok(there) => there,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Verdict::New),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Comparison::New),
             Err(error) => {
                 let failed = refused(Cause::OutputUnwritable, &output, &error.to_string());
-                return Ok(Verdict::Refused(failed));
+                return Ok(Comparison::Refused(failed));
             }
         };
         if self.goes_on {
-            return Ok(Verdict::New);
+            return Ok(Comparison::New);
         }
         if self.existing == Existing::Refuse {
             return Err(Usage::error(
@@ -129,13 +134,13 @@ impl Outputs {
             strange.then_some("it is not an output of this codec; --overwrite replaces any file")
         });
         Ok(match (in_the_way, self.existing) {
-            (Some(why), _) => Verdict::Refused(refused(Cause::OutputExists, &output, why)),
+            (Some(why), _) => Comparison::Refused(refused(Cause::OutputExists, &output, why)),
             (None, Existing::Update { checksum })
                 if self.is_up_to_date(checksum, (path, metadata), (&output, &there)) =>
             {
-                Verdict::UpToDate
+                Comparison::UpToDate
             }
-            (None, _) => Verdict::Changed(Replaced {
+            (None, _) => Comparison::Changed(Replaced {
                 bytes: there.len(),
                 mtime_ns: mtime_ns(&there),
                 inode: there.ino(),
@@ -146,17 +151,15 @@ impl Outputs {
     /// Whether a file begins as an output of the codec does, as far as its format has a beginning: what an update replaces
     /// was made by somebody who compressed that file before.
     fn looks_made(&self, output: &Path) -> io::Result<bool> {
-        let mut begin = Vec::new();
-        File::open(output)?.take(2).read_to_end(&mut begin)?;
-        Ok(match (self.codec.extension(), &begin[..]) {
-            (".gz", begin) => begin == [0x1f, 0x8b],
-            (".zz", [first, second]) => {
-                first & 0x0f == 8
-                    && (u16::from(*first) << 8 | u16::from(*second)).is_multiple_of(31)
-            }
-            (".zz", _) => false,
-            _ => true,
-        })
+        if self.codec.extension().is_empty() {
+            return Ok(true); // a copy begins as anything may
+        }
+        let mut begin = [0; 2];
+        match File::open(output)?.read_exact(&mut begin) {
+            Ok(()) => Ok(self.codec.may_begin_with(&begin)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn is_too_long(&self, name: &Path, output: &Path) -> bool {

@@ -11,7 +11,7 @@ use bagpress_objstore::staging::{Owner, mtime_ns};
 
 use super::InputEntry;
 use super::compressed::is_compressed;
-use super::existing::{Outputs, Verdict};
+use super::existing::{Comparison, Outputs};
 use super::folders::FolderEntry;
 use super::left_out::{LeftOut, Why};
 use super::lists::Sink;
@@ -164,16 +164,16 @@ impl<'a> Finder<'a> {
         match &self.outputs {
             None => {}
             Some(outputs) => match outputs.judge(path, target, metadata)? {
-                Verdict::New => self.found.selected.new += 1,
-                Verdict::Changed(before) => {
+                Comparison::New => self.found.selected.new += 1,
+                Comparison::Changed(before) => {
                     self.found.selected.changed += 1;
                     entry.replaces = Some(before);
                 }
-                Verdict::UpToDate => {
+                Comparison::UpToDate => {
                     self.found.selected.up_to_date += 1;
                     return Ok(());
                 }
-                Verdict::Refused(failed) => entry.refused = Some(failed),
+                Comparison::Refused(failed) => entry.refused = Some(failed),
             },
         }
         self.add(shown, &entry)

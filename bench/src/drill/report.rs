@@ -146,7 +146,7 @@ impl BagReport {
 
 /// How the drill went.
 #[derive(Debug, Serialize)]
-pub(super) struct Verdict {
+pub(super) struct DrillReport {
     pub(super) seed: u64,
     pub(super) machine: Machine,
     pub(super) took_s: f64,
@@ -169,10 +169,10 @@ pub(super) struct Verdict {
     pub(super) bad_bags: Vec<BagReport>,
 }
 
-impl Verdict {
+impl DrillReport {
     /// Sums the bags up.
     pub(super) fn of(seed: u64, workers: usize, tally: &Tally, bags: Vec<BagReport>) -> Self {
-        let mut verdict = Self {
+        let mut report = Self {
             seed,
             machine: Machine::now(),
             took_s: 0.0,
@@ -189,8 +189,8 @@ impl Verdict {
             kept: None,
             bad_bags: Vec::new(),
         };
-        verdict.bad_bags = bags.into_iter().filter(|bag| !bag.is_good()).collect();
-        verdict
+        report.bad_bags = bags.into_iter().filter(|bag| !bag.is_good()).collect();
+        report
     }
 
     pub(super) fn text(&self) -> String {

@@ -25,7 +25,7 @@ pub(super) enum Ended {
 
 /// What follows from it.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum NextStep {
     /// The outcome is the output.
     Done(Made, Stored, Duration),
     /// The task has this outcome, which the broker may have forgotten.
@@ -49,31 +49,36 @@ pub(super) enum Verdict {
 }
 
 /// Decides about attempt `number` of a task; `dropped`: its bag was cancelled, or its lease is over.
-pub(super) fn verdict(ended: Ended, task: &TaskDescriptor, number: u32, dropped: bool) -> Verdict {
+pub(super) fn next_step(
+    ended: Ended,
+    task: &TaskDescriptor,
+    number: u32,
+    dropped: bool,
+) -> NextStep {
     let duplicate = matches!(ended, Ended::Beaten(_));
     match ended {
         // What is durable counts all the same.
-        Ended::Made(made, stored, transfer) => Verdict::Done(made, stored, transfer),
+        Ended::Made(made, stored, transfer) => NextStep::Done(made, stored, transfer),
         Ended::Decided(outcome) | Ended::Beaten(outcome) if is_answer(&outcome, task) => {
             let commit = outcome.round == task.round;
-            Verdict::HasOutcome { outcome, duplicate, commit }
+            NextStep::HasOutcome { outcome, duplicate, commit }
         }
         Ended::Decided(outcome) | Ended::Beaten(outcome) => {
             let text =
                 format!("received the outcome of task {}, which was not asked for", outcome.id());
             failure(Failed::new(Cause::TransferError, text), task, number)
         }
-        Ended::Failed(_) | Ended::Unplaced(_) if dropped => Verdict::Drop,
-        Ended::Unplaced(failed) => Verdict::AskBroker(failed),
+        Ended::Failed(_) | Ended::Unplaced(_) if dropped => NextStep::Drop,
+        Ended::Unplaced(failed) => NextStep::AskBroker(failed),
         Ended::Failed(failed) => failure(failed, task, number),
     }
 }
 
-fn failure(failed: Failed, task: &TaskDescriptor, number: u32) -> Verdict {
+fn failure(failed: Failed, task: &TaskDescriptor, number: u32) -> NextStep {
     if is_final(failed.cause, task, number) {
-        Verdict::Fail(failed)
+        NextStep::Fail(failed)
     } else {
-        Verdict::GiveBack(failed)
+        NextStep::GiveBack(failed)
     }
 }
 
@@ -126,25 +131,25 @@ mod tests {
     fn an_attempt_that_may_succeed_later_is_given_back_until_the_last() {
         let (task, cause) = (task(), Cause::TransferError);
         for number in 1..3 {
-            let verdict = verdict(Ended::Failed(failed(cause)), &task, number, false);
-            assert!(matches!(verdict, Verdict::GiveBack(_)), "{verdict:?}");
+            let next_step = next_step(Ended::Failed(failed(cause)), &task, number, false);
+            assert!(matches!(next_step, NextStep::GiveBack(_)), "{next_step:?}");
         }
-        let verdict = verdict(Ended::Failed(failed(cause)), &task, 3, false);
-        assert!(matches!(verdict, Verdict::Fail(_)), "{verdict:?}");
+        let next_step = next_step(Ended::Failed(failed(cause)), &task, 3, false);
+        assert!(matches!(next_step, NextStep::Fail(_)), "{next_step:?}");
     }
 
     #[test]
     fn a_planned_give_back_is_never_the_last_attempt() {
         for cause in [Cause::Full, Cause::GathererAbsent, Cause::Drain, Cause::CodecVersion] {
-            let verdict = verdict(Ended::Failed(failed(cause)), &task(), u32::MAX, false);
-            assert!(matches!(verdict, Verdict::GiveBack(_)), "{verdict:?}");
+            let next_step = next_step(Ended::Failed(failed(cause)), &task(), u32::MAX, false);
+            assert!(matches!(next_step, NextStep::GiveBack(_)), "{next_step:?}");
         }
     }
 
     #[test]
     fn what_can_never_succeed_fails_at_the_first_attempt() {
-        let verdict = verdict(Ended::Failed(failed(Cause::InputMissing)), &task(), 1, false);
-        assert!(matches!(verdict, Verdict::Fail(_)), "{verdict:?}");
+        let next_step = next_step(Ended::Failed(failed(Cause::InputMissing)), &task(), 1, false);
+        assert!(matches!(next_step, NextStep::Fail(_)), "{next_step:?}");
     }
 
     #[test]
@@ -155,29 +160,29 @@ mod tests {
             Ended::Failed(failed(Cause::Full)),
             Ended::Unplaced(failed(Cause::TransferError)),
         ] {
-            let verdict = verdict(ended, &task, 1, true);
-            assert!(matches!(verdict, Verdict::Drop), "{verdict:?}");
+            let next_step = next_step(ended, &task, 1, true);
+            assert!(matches!(next_step, NextStep::Drop), "{next_step:?}");
         }
-        assert!(matches!(verdict(made(), &task, 1, true), Verdict::Done(..)));
+        assert!(matches!(next_step(made(), &task, 1, true), NextStep::Done(..)));
         let decided = Ended::Decided(outcome(&task.id()));
-        let verdict = verdict(decided, &task, 1, true);
-        assert!(matches!(verdict, Verdict::HasOutcome { .. }), "{verdict:?}");
+        let next_step = next_step(decided, &task, 1, true);
+        assert!(matches!(next_step, NextStep::HasOutcome { .. }), "{next_step:?}");
     }
 
     #[test]
     fn an_output_that_did_not_get_to_its_place_may_be_that_of_a_bag_that_is_over() {
         let ended = Ended::Unplaced(failed(Cause::GathererAbsent));
-        assert!(matches!(verdict(ended, &task(), 3, false), Verdict::AskBroker(_)));
+        assert!(matches!(next_step(ended, &task(), 3, false), NextStep::AskBroker(_)));
     }
 
     #[test]
     fn the_outcome_that_a_task_has_is_committed_again_and_a_late_execution_is_a_duplicate() {
         let task = task();
         let verdicts = [Ended::Decided, Ended::Beaten]
-            .map(|ended| verdict(ended(outcome(&task.id())), &task, 1, false));
+            .map(|ended| next_step(ended(outcome(&task.id())), &task, 1, false));
         let [
-            Verdict::HasOutcome { duplicate: false, commit: true, .. },
-            Verdict::HasOutcome { duplicate: true, commit: true, .. },
+            NextStep::HasOutcome { duplicate: false, commit: true, .. },
+            NextStep::HasOutcome { duplicate: true, commit: true, .. },
         ] = verdicts
         else {
             panic!("{verdicts:?}")
@@ -188,8 +193,8 @@ mod tests {
     fn the_outcome_of_a_later_round_is_not_committed_for_this_one() {
         let task = task();
         let later = TaskId { round: task.round + 1, ..task.id() };
-        let verdict = verdict(Ended::Decided(outcome(&later)), &task, 1, false);
-        assert!(matches!(verdict, Verdict::HasOutcome { commit: false, .. }), "{verdict:?}");
+        let next_step = next_step(Ended::Decided(outcome(&later)), &task, 1, false);
+        assert!(matches!(next_step, NextStep::HasOutcome { commit: false, .. }), "{next_step:?}");
     }
 
     #[test]
@@ -197,15 +202,15 @@ mod tests {
         let task = task();
         let other = TaskId { index: task.index + 1, ..task.id() };
         for ended in [Ended::Decided(outcome(&other)), Ended::Beaten(outcome(&other))] {
-            let verdict = verdict(ended, &task, 1, false);
-            let Verdict::GiveBack(failed) = verdict else { panic!("{verdict:?}") };
+            let next_step = next_step(ended, &task, 1, false);
+            let NextStep::GiveBack(failed) = next_step else { panic!("{next_step:?}") };
             assert_eq!(failed.cause, Cause::TransferError);
         }
         // An output in a bucket is none of a bag whose outputs are staged.
         let bucket = "bucket".to_owned();
         let place = Place::Object { bucket, object: "out_7.bin".to_owned(), chunks: 1 };
         let elsewhere = samples::done(&task.id(), &Execution::random(), b"output", place);
-        let verdict = verdict(Ended::Decided(Box::new(elsewhere)), &task, 3, false);
-        assert!(matches!(verdict, Verdict::Fail(_)), "{verdict:?}");
+        let next_step = next_step(Ended::Decided(Box::new(elsewhere)), &task, 3, false);
+        assert!(matches!(next_step, NextStep::Fail(_)), "{next_step:?}");
     }
 }

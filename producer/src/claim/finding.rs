@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 /// What it means for a gatherer that the bag's line is not as it wrote it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Finding {
     /// The bag is still ours and the line is to be written again: the broker forgot it, or our last write arrived and
     /// its answer did not.
     Ours,
@@ -22,24 +22,24 @@ pub(crate) enum Verdict {
 }
 
 /// Decides what `found` means for the gatherer with the id `me`.
-pub(crate) fn verdict(
+pub(crate) fn finding(
     found: &FoundLine,
     me: &str,
     overwritten: &mut Overwritten,
     now: Instant,
-) -> Verdict {
+) -> Finding {
     if found.removed {
-        return Verdict::Removed;
+        return Finding::Removed;
     }
     if let Some(why) = &found.unreadable {
-        return overwritten.verdict(found.revision, why, now);
+        return overwritten.finding(found.revision, why, now);
     }
     match &found.line {
         Some(there) if there.gatherer.as_ref().is_some_and(|gatherer| gatherer.id != me) => {
-            Verdict::Taken(there.gatherer.clone())
+            Finding::Taken(there.gatherer.clone())
         }
-        Some(there) if there.state == BagState::Cancelled => Verdict::Cancelled,
-        None | Some(_) => Verdict::Ours,
+        Some(there) if there.state == BagState::Cancelled => Finding::Cancelled,
+        None | Some(_) => Finding::Ours,
     }
 }
 
@@ -49,17 +49,17 @@ pub(crate) struct Overwritten(Option<(u64, Instant)>);
 
 impl Overwritten {
     /// A gatherer of a later version renews its line as we renew ours; junk stays as it is.
-    fn verdict(&mut self, revision: u64, why: &str, now: Instant) -> Verdict {
+    fn finding(&mut self, revision: u64, why: &str, now: Instant) -> Finding {
         match self.0 {
-            Some((before, _)) if before != revision => Verdict::Taken(None),
+            Some((before, _)) if before != revision => Finding::Taken(None),
             Some((_, since)) if now - since >= limits::OVERWRITTEN_FOR => {
                 self.0 = None;
-                Verdict::Junk(why.to_owned())
+                Finding::Junk(why.to_owned())
             }
-            Some(_) => Verdict::Unknown(why.to_owned()),
+            Some(_) => Finding::Unknown(why.to_owned()),
             None => {
                 self.0 = Some((revision, now));
-                Verdict::Unknown(why.to_owned())
+                Finding::Unknown(why.to_owned())
             }
         }
     }
@@ -151,31 +151,31 @@ mod tests {
     #[test]
     fn what_a_gatherer_finds_tells_whether_the_bag_is_still_its_own() {
         let found =
-            |found: &FoundLine| verdict(found, "me", &mut Overwritten::default(), Instant::now());
-        assert_eq!(found(&no_line()), Verdict::Ours, "the broker forgot it");
-        assert_eq!(found(&line(BagState::Running, Some("me"))), Verdict::Ours);
-        assert_eq!(found(&line(BagState::Running, None)), Verdict::Ours);
+            |found: &FoundLine| finding(found, "me", &mut Overwritten::default(), Instant::now());
+        assert_eq!(found(&no_line()), Finding::Ours, "the broker forgot it");
+        assert_eq!(found(&line(BagState::Running, Some("me"))), Finding::Ours);
+        assert_eq!(found(&line(BagState::Running, None)), Finding::Ours);
         let other = found(&line(BagState::Running, Some("other")));
-        assert_eq!(other, Verdict::Taken(Some(gatherer("other"))));
+        assert_eq!(other, Finding::Taken(Some(gatherer("other"))));
         let other = found(&line(BagState::Cancelled, Some("other")));
-        assert_eq!(other, Verdict::Taken(Some(gatherer("other"))));
-        assert_eq!(found(&line(BagState::Cancelled, Some("me"))), Verdict::Cancelled);
-        assert_eq!(found(&line(BagState::Cancelled, None)), Verdict::Cancelled);
-        assert_eq!(found(&FoundLine { removed: true, ..no_line() }), Verdict::Removed);
+        assert_eq!(other, Finding::Taken(Some(gatherer("other"))));
+        assert_eq!(found(&line(BagState::Cancelled, Some("me"))), Finding::Cancelled);
+        assert_eq!(found(&line(BagState::Cancelled, None)), Finding::Cancelled);
+        assert_eq!(found(&FoundLine { removed: true, ..no_line() }), Finding::Removed);
     }
 
     #[test]
     fn a_line_that_cannot_be_read_is_somebody_elses_if_it_is_renewed_and_junk_if_not() {
         let (mut overwritten, now) = (Overwritten::default(), Instant::now());
-        let mut found = |revision, now| verdict(&unreadable(revision), "me", &mut overwritten, now);
-        let unknown = Verdict::Unknown("junk".to_owned());
+        let mut found = |revision, now| finding(&unreadable(revision), "me", &mut overwritten, now);
+        let unknown = Finding::Unknown("junk".to_owned());
         assert_eq!(found(3, now), unknown);
         let soon = now + limits::OVERWRITTEN_FOR - Duration::from_millis(1);
         assert_eq!(found(3, soon), unknown);
-        assert_eq!(found(3, now + limits::OVERWRITTEN_FOR), Verdict::Junk("junk".to_owned()));
+        assert_eq!(found(3, now + limits::OVERWRITTEN_FOR), Finding::Junk("junk".to_owned()));
         // It was written over, and comes again.
         assert_eq!(found(5, now + limits::OVERWRITTEN_FOR), unknown);
-        assert_eq!(found(6, now + limits::OVERWRITTEN_FOR), Verdict::Taken(None));
+        assert_eq!(found(6, now + limits::OVERWRITTEN_FOR), Finding::Taken(None));
     }
 
     #[test]

@@ -13,13 +13,13 @@ use super::isolate;
 const DISK_BYTES: u64 = 512 << 20;
 
 /// Where a drill happens: a temporary folder, with a disk in it that can be filled.
-pub(super) struct Place {
+pub(super) struct DrillFolder {
     folder: Option<TempDir>,
     path: PathBuf,
     disk: Option<PathBuf>,
 }
 
-impl Place {
+impl DrillFolder {
     pub(super) fn make(dir: &Path, isolated: bool) -> Result<Self> {
         let dir = dir.canonicalize().with_context(|| format!("find {}", dir.display()))?;
         let folder = TempDir::with_prefix_in("drill-", dir).context("make a folder")?;
@@ -69,7 +69,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for DrillFolder {
     fn drop(&mut self) {
         if let Err(error) = self.unmount() {
             message(&format!("note: {error:#}"));

@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::limit;
-use super::verdict::Ended;
+use super::next_step::Ended;
 use crate::context::Context;
 use crate::slots::{Handle, Job, Made, Scratch, Waiting, execute};
 
