@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures the most private memory that `bagpress run` and any of its workers take for N small files, by every way. Ways are
-# interleaved.
+# Measures the most private memory that `bagpress run`, any of its workers and its nats-server take for N small files, by every
+# way. Ways are interleaved.
 set -euo pipefail
 
 if [[ $# -eq 0 || $1 == -* ]]; then
@@ -60,7 +60,7 @@ def children(pid):
 def measure(program, files, way, folder):
     command = [program, "run", os.path.join(folder, str(files)), "--out", os.path.join(folder, "out"),
                "--runs", os.path.join(folder, "runs"), "--quiet", *WAYS[way]]
-    own = threads = worker = 0
+    own = threads = worker = server = 0
     began = time.monotonic()
     with open(os.path.join(folder, "log"), "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -69,7 +69,9 @@ def measure(program, files, way, folder):
             own, threads = max(own, memory), max(threads, count)
             for child in children(process.pid):
                 memory, _, name = status(child)
-                if not name.startswith("nats"):
+                if name.startswith("nats"):
+                    server = max(server, memory)
+                else:
                     worker = max(worker, memory)
             time.sleep(0.01)
     seconds = time.monotonic() - began
@@ -79,7 +81,7 @@ def measure(program, files, way, folder):
     for made in ("out", "runs"):
         shutil.rmtree(os.path.join(folder, made))
     return {"files": files, "way": way, "kB": own, "threads": threads, "worker_kB": worker,
-            "seconds": round(seconds, 2)}
+            "server_kB": server, "seconds": round(seconds, 2)}
 
 
 def make(folder, files):
@@ -104,12 +106,13 @@ with tempfile.TemporaryDirectory(prefix="bagpress-bench-", dir=".") as folder:
                     with open(os.environ["RAW"], "a") as raw:
                         raw.write(json.dumps({"verb": "memory", **measured[-1]}) + "\n")
 
-row = "{:>8}  {:<9}{:>12}{:>9}{:>14}{:>10}".format
-print(row("files", "way", "MiB private", "threads", "worker's MiB", "seconds"))
+row = "{:>8}  {:<9}{:>12}{:>9}{:>14}{:>14}{:>10}".format
+print(row("files", "way", "MiB private", "threads", "worker's MiB", "server's MiB", "seconds"))
 for count in counts:
     for way in WAYS:
         of = [m for m in measured if m["files"] == count and m["way"] == way]
         middle = lambda key: median(m[key] for m in of)
         print(row(count, way, f"{middle('kB') / 1024:.1f}", f"{middle('threads'):.0f}",
-                  f"{middle('worker_kB') / 1024:.1f}", f"{middle('seconds'):.1f}"))
+                  f"{middle('worker_kB') / 1024:.1f}", f"{middle('server_kB') / 1024:.1f}",
+                  f"{middle('seconds'):.1f}"))
 PYTHON

@@ -95,6 +95,10 @@ pub const HELD_PER_EVENT: usize = 256;
 
 /// How often a worker that serves the queue group meanwhile looks for the streams.
 pub const STREAMS_LOOKED_FOR: Duration = Duration::from_secs(1);
+/// How long it looks for them all the time first: a local run starts its workers while it makes the streams.
+pub const STREAMS_SOON: Duration = Duration::from_secs(2);
+/// How often it looks meanwhile.
+pub const STREAMS_SOON_EVERY: Duration = Duration::from_millis(10);
 /// How long an offer waits for its answer; about 1 in 4,000 vanishes between a membership's SUB and UNSUB.
 pub const OFFER_ANSWERED_WITHIN: Duration = Duration::from_millis(100);
 /// Most offers of one gatherer in flight.
@@ -252,7 +256,7 @@ pub const QUIET_NOTICE: Duration = Duration::from_secs(3);
 /// Without an outcome for this long, a bag is reconciled.
 pub const RECONCILE_AFTER: Duration = Duration::from_secs(10);
 /// Generated bags up to this size get a `stats_N.json` for each task.
-pub const STATS_FILES_MAX: u32 = 10_000;
+pub const STATS_FILES_MAX: u32 = 1_000;
 
 /// Bytes that the stream of waiting tasks may hold.
 pub const TASKS_BYTES: i64 = 4 << 30;

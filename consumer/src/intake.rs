@@ -57,10 +57,7 @@ impl Intake {
         }
         match intake.broker.require(&intake.pool).await {
             Ok(()) => intake.queue = Some(Queue::join(&intake.broker, &intake.pool).await?),
-            Err(error) if delivery.is_none() && may_come(&error) => {
-                warn!(%error, "serves the queue group only, until there are streams");
-                intake.find();
-            }
+            Err(error) if delivery.is_none() && may_come(&error) => intake.find(),
             Err(error) => return Err(error),
         }
         Ok(intake)
@@ -73,11 +70,15 @@ impl Intake {
             if alone {
                 wait_for_streams(&broker, &pool, None).await?;
             } else {
-                while let Err(error) = broker.require(&pool).await {
-                    if !may_come(&error) {
-                        return Err(error);
+                let look = || broker.require(&pool);
+                let soon = Retry::within(limits::STREAMS_SOON).every(limits::STREAMS_SOON_EVERY);
+                match soon.run(look, may_come).await {
+                    Err(error) if may_come(&error) => {
+                        warn!(%error, "serves the queue group only, until there are streams");
+                        let later = Retry::unbounded().every(limits::STREAMS_LOOKED_FOR);
+                        later.run(look, may_come).await?;
                     }
-                    tokio::time::sleep(limits::STREAMS_LOOKED_FOR).await;
+                    found => found?,
                 }
             }
             Queue::join(&broker, &pool).await

@@ -51,7 +51,7 @@ struct Worker {
 }
 
 impl Cluster {
-    /// Starts a server on the run's `.broker/`, makes the streams, and starts the workers. The process
+    /// Starts a server on the run's `.broker/` and the workers, and makes the streams. The process
     /// ids of workers that end come out of the channel.
     ///
     /// # Errors
@@ -71,13 +71,6 @@ impl Cluster {
             guard: guard.clone(),
         })
         .await?;
-        let broker = Broker::connect(&server.address(), Role::Admin).await?;
-        let sizes = Sizes { max_file: Some(server::max_file(server.store())), replicas: 1 };
-        Box::pin(broker.ensure(&options.pool, sizes)).await?;
-        if options.workers > 0 {
-            // A command that only reads the run fills no disk.
-            broker.check_room(server::max_file(server.store()), server.store()).await?;
-        }
         let (ended, receiver) = mpsc::channel(64);
         let mut cluster = Self {
             server,
@@ -92,7 +85,21 @@ impl Cluster {
             let child = cluster.spawn(number)?;
             cluster.workers.push(Worker { child: Some(child), starts: 1 });
         }
+        // While the workers start: they look for the streams until these are there.
+        cluster.make_streams(options).await?;
         Ok((cluster, receiver))
+    }
+
+    async fn make_streams(&self, options: &Options) -> Result<()> {
+        let store = self.server.store();
+        let broker = Broker::connect(&self.address(), Role::Admin).await?;
+        let sizes = Sizes { max_file: Some(server::max_file(store)), replicas: 1 };
+        Box::pin(broker.ensure(&options.pool, sizes)).await?;
+        if options.workers > 0 {
+            // A command that only reads the run fills no disk.
+            broker.check_room(server::max_file(store), store).await?;
+        }
+        Ok(())
     }
 
     /// Where the server is.

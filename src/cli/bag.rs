@@ -42,7 +42,7 @@ pub(crate) struct BagArgs {
     #[arg(long, help_heading = OUTPUTS)]
     pub(crate) keep_inputs: bool,
 
-    /// Write stats_N.json files [default: for generated bags of up to 10,000 tasks]
+    /// Write stats_N.json files [default: for generated bags of up to 1,000 tasks]
     #[arg(long, value_name = "WHEN", help_heading = OUTPUTS)]
     pub(crate) stats: Option<StatsArg>,
 

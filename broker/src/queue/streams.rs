@@ -243,10 +243,11 @@ impl Broker {
     pub async fn require(&self, pool: &Pool) -> Result<(), Error> {
         self.check_jetstream().await?;
         let sizes = Sizes::default();
-        for config in [tasks(sizes), results(sizes), attempts(sizes)] {
+        let look = |config: Config| async move {
             let found = self.stream(&config.name).await?;
-            check(&found.cached_info().config, &config)?;
-        }
+            check(&found.cached_info().config, &config)
+        };
+        futures::try_join!(look(tasks(sizes)), look(results(sizes)), look(attempts(sizes)))?;
         let durable: consumer::Consumer<consumer::pull::Config> = self
             .jetstream()
             .get_consumer_from_stream(subjects::durable(pool), subjects::TASKS)

@@ -228,7 +228,7 @@ impl Gathering {
             self.executor.reporter().obstacles().bucket = self.room.full().map(str::to_owned);
         }
         if self.outcomes.is_committed() {
-            self.wake_delayed();
+            self.wake_delayed().await;
         }
         let misses_inputs = ours && self.sources.publisher.misses_inputs();
         let connects = self.sources.broker.connects();
@@ -236,13 +236,15 @@ impl Gathering {
     }
 
     /// Tasks that wait out a delay are woken, unless something is known to be full.
-    fn wake_delayed(&mut self) {
+    async fn wake_delayed(&mut self) {
         let quiet = self.state.quiet(Instant::now());
-        let full =
-            || self.sources.receiver.as_ref().is_some_and(|receiver| receiver.waiting().is_some());
         // While the bag moves nobody need know, and to ask may take as long as the disk does.
-        let still = quiet >= Duration::from_secs(1) && self.executor.reporter().hangs().is_none();
-        let room = still && self.room.full().is_none() && !full();
+        let mut room = quiet >= Duration::from_secs(1)
+            && self.executor.reporter().hangs().is_none()
+            && self.room.full().is_none();
+        if room && let Some(receiver) = &self.sources.receiver {
+            room = receiver.waiting().await.is_none();
+        }
         self.waking.look(quiet, room);
     }
 

@@ -137,10 +137,13 @@ impl Reporter {
 
     async fn reason(&self, busy: (usize, usize)) -> String {
         let Sources { broker, plan, lease, waker, publisher, receiver, .. } = &self.sources;
-        let waiting = || receiver.as_ref().and_then(|receiver| receiver.waiting());
+        let disk = match (self.hangs(), receiver) {
+            (None, Some(receiver)) => receiver.waiting().await,
+            (hangs, _) => hangs,
+        };
         let obstacles = &self.obstacles;
         let mut known = LocalFacts {
-            disk: self.hangs().or_else(waiting),
+            disk,
             uncounted: obstacles.uncounted.clone(),
             stores_nothing: false,
             publishing: publisher.waiting(),

@@ -145,7 +145,7 @@ impl Publisher {
         wanted: impl Fn(u32) -> bool,
     ) -> Result<()> {
         let specification = self.shared.plan.specification.clone();
-        let mut list = self.shared.plan.inputs.as_ref().map(|inputs| inputs.entries());
+        let mut list = self.shared.plan.inputs.as_ref().map(|inputs| inputs.stream());
         let most =
             if self.shared.inputs.is_some() { limits::OBJECTS_PUT } else { limits::SUBMIT_WINDOW };
         let mut under_way = FuturesUnordered::new();
@@ -153,7 +153,7 @@ impl Publisher {
         for index in 0..specification.tasks {
             let entry = match &mut list {
                 Some(list) => {
-                    let entry = list.next().context("the list of inputs is too short")??;
+                    let entry = list.recv().await.context("the list of inputs is too short")??;
                     Some(self.shared.plan.now(index, entry))
                 }
                 None => None,

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::answers::{Answers, Asked};
@@ -88,10 +89,21 @@ impl Receiver {
         Ok(Self { service, serving })
     }
 
-    /// Why uploads are being asked to wait, if they are. Asks the disk.
-    #[must_use]
-    pub fn waiting(&self) -> Option<String> {
-        self.service.outputs.waiting()
+    /// Why uploads are being asked to wait, if they are. Asks the disk, for [`limits::DISK_WAIT`] at most: that it does
+    /// not answer is a reason too.
+    pub async fn waiting(&self) -> Option<String> {
+        let outputs = self.service.outputs.clone();
+        // Noted, so that a disk that hangs is asked no more.
+        let under_way = self.parts().begin();
+        let asking = spawn_blocking(move || {
+            let why = outputs.waiting();
+            drop(under_way);
+            why
+        });
+        match timeout(limits::DISK_WAIT, asking).await {
+            Ok(asked) => asked.unwrap_or_else(|panicked| Some(panicked.to_string())),
+            Err(_) => Some(self.parts().unanswered(limits::DISK_WAIT)),
+        }
     }
 
     /// Why nothing can be written to the outputs' folder any more, if a worker asked in vain.

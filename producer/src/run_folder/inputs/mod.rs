@@ -34,11 +34,15 @@ use bagpress_objstore::beneath::inside;
 use bagpress_objstore::staging::{Owner, Replaced};
 use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 use crate::run_folder::from_start::FromStart;
 
 /// Every so many lines the place of one is remembered: 500 KB for a million files.
 const STRIDE: u32 = 16;
+/// Entries that are read before they are wanted.
+const READ_AHEAD: usize = 256;
 
 /// One file of a bag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,8 +156,17 @@ impl InputList {
         serde_json::from_slice(line).map_err(io::Error::other)
     }
 
+    /// All files, in order, read by a thread of their own.
+    pub(crate) fn stream(&self) -> mpsc::Receiver<io::Result<InputEntry>> {
+        let (entries, receiver) = mpsc::channel(READ_AHEAD);
+        let mut list = self.entries();
+        // Ends early when nobody wants the rest.
+        spawn_blocking(move || list.all(|entry| entries.blocking_send(entry).is_ok()));
+        receiver
+    }
+
     /// All files, in order.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = io::Result<InputEntry>> + use<> {
+    fn entries(&self) -> impl Iterator<Item = io::Result<InputEntry>> + use<> {
         let reader = BufReader::with_capacity(64 * 1024, FromStart::of(self.file.clone()));
         reader.lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::other))
     }
