@@ -68,6 +68,7 @@ impl Cluster {
             listen: "127.0.0.1:-1".to_owned(),
             durability: options.durability,
             access: Access::NewToken,
+            memory: Some(limits::LOCAL_SERVER_MEMORY),
             guard: guard.clone(),
         })
         .await?;

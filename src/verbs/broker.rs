@@ -40,6 +40,8 @@ pub(crate) async fn broker(args: BrokerArgs) -> Result<ExitCode> {
         listen: args.listen,
         durability: args.own.durability.into(),
         access,
+        // It may serve many bags: whoever starts it knows the machine.
+        memory: None,
         guard: Guard::of_this_program().context("find this program")?,
     })
     .await?;

@@ -37,6 +37,9 @@ const DISK_FULL: u64 = 1 << 20;
 /// What it writes then, if its log has room.
 const NO_SPACE: &str = "no space left on device";
 
+/// The variable that says how much memory a Go program shall take: its soft limit (package `runtime`).
+const MEMORY: &str = "GOMEMLIMIT";
+
 /// How a server is supervised.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -50,6 +53,9 @@ pub struct Options {
     pub durability: Durability,
     /// Which clients may use it.
     pub access: Access,
+    /// How many bytes its garbage collector keeps it to, if it can; none leaves that to the server. `GOMEMLIMIT` in the
+    /// environment overrides it.
+    pub memory: Option<u64>,
     /// How it is started, so that it dies with us.
     pub guard: Guard,
 }
@@ -261,6 +267,9 @@ async fn spawn(
     // The owner of a folder above the store may put another in its place at any moment: it is entered, not named.
     command.current_dir(store.itself()).args(["--config", config::FILE]);
     command.stdin(input).stdout(output).stderr(more_output);
+    if let Some(bytes) = options.memory.filter(|_| std::env::var_os(MEMORY).is_none()) {
+        command.env(MEMORY, bytes.to_string());
+    }
     command.kill_on_drop(true);
     let mut child = command.spawn().map_err(io("start", &guard.executable))?;
     match ready::ready(&mut child, &store.itself(), token, &log).await {

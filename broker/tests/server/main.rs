@@ -63,6 +63,7 @@ impl Place {
             listen: "127.0.0.1:-1".to_owned(),
             durability: Durability::Default,
             access: Access::NewToken,
+            memory: None,
             guard: self.guard.clone(),
         }
     }
@@ -112,6 +113,17 @@ async fn a_server_that_was_started_answers_at_its_url() {
     assert_eq!(server.store(), place.path("store"));
     context(&server).await.query_account().await.unwrap();
     assert!(fs::read_to_string(server.log_path()).unwrap().contains("Server is ready"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_is_told_how_much_memory_it_may_take() {
+    let place = Place::new();
+    let memory = Some(128 << 20);
+    let server = start(Options { memory, ..place.options("store") }).await.unwrap();
+    let environment = fs::read(format!("/proc/{}/environ", server.pid())).unwrap();
+    let told = environment.split(|byte| *byte == 0).any(|of| of == b"GOMEMLIMIT=134217728");
+    assert!(told || std::env::var_os("GOMEMLIMIT").is_some(), "what is exported counts");
     server.stop().await;
 }
 
