@@ -17,10 +17,10 @@ const SOON: Duration = Duration::from_mins(1);
 async fn give_back_everything(mut offers: Membership) {
     loop {
         while offers.members() < 4 {
-            offers.enter().await.unwrap();
+            offers.enter(1).await.unwrap();
         }
         if let Offered::Offer(offer) = offers.receive().await {
-            offer.take().await;
+            offer.take(0).await;
             let failed = Failed::new(Cause::CodecVersion, "another");
             tokio::spawn(async move { offer.give_back(failed).await });
         }

@@ -1,5 +1,7 @@
 //! Offers and leases in any order of events: no task is lost, and none has two leases.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::tests::{lease, table};

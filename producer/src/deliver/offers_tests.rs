@@ -1,5 +1,7 @@
 //! Offers and leases, step by step, on a clock of the test's own.
 
+use std::time::Duration;
+
 use bagpress_broker::ids::Execution;
 
 use super::*;
@@ -16,6 +18,7 @@ pub(super) fn lease(key: Key, worker: &str, attempt: u32) -> Lease {
         worker: worker.to_owned(),
         host: "h".to_owned(),
         pid: 1,
+        more: None,
     }
 }
 
@@ -47,7 +50,7 @@ fn more_is_offered_as_more_is_taken_and_nothing_while_nobody_is_idle() {
     assert!(offers.taken(second, lease((1, 0), "b", 1), now));
     offers.nobody(third, now);
     assert_eq!(offers.next(now), None);
-    assert!(!offers.wants(now));
+    assert_eq!(offers.wants(now), 0);
     // Somebody may have become idle unseen.
     let again = offers.look_at(now);
     assert!(again > now && again <= now + limits::OFFER_AGAIN_BUSY);
