@@ -160,7 +160,11 @@ mod tests {
         assert_eq!(window.offers(limits::OFFERS_MAX, now), 0);
         window.taken("a", None);
         window.worker_lost("b");
-        assert_eq!(window.offers(limits::OFFERS_MAX / 2, now), 3, "as much credit as there was, and two");
+        assert_eq!(
+            window.offers(limits::OFFERS_MAX / 2, now),
+            3,
+            "as much credit as there was, and two"
+        );
     }
 
     #[test]
