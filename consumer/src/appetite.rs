@@ -54,28 +54,28 @@ mod tests {
     #[test]
     fn an_idle_worker_takes_an_offer_and_requests_a_delivery_for_each_slot() {
         let appetite = Appetite::of(&load(0, 0, 4), 0);
-        assert_eq!((appetite.memberships(0), appetite.request(0)), (4, 4));
+        assert_eq!((appetite.offers(false), appetite.request(0)), (4, 4));
     }
 
     #[test]
     fn what_waits_for_a_slot_counts_against_both() {
         let appetite = Appetite::of(&load(2, 1, 3), 3);
-        assert_eq!((appetite.memberships(0), appetite.request(0)), (1, 2));
+        assert_eq!((appetite.offers(false), appetite.request(0)), (1, 2));
     }
 
     #[test]
     fn a_busy_worker_takes_nothing() {
         let appetite = Appetite::of(&load(4, 0, 0), 4);
-        assert_eq!((appetite.memberships(0), appetite.request(0)), (0, 0));
+        assert_eq!((appetite.offers(false), appetite.request(0)), (0, 0));
     }
 
     #[test]
     fn outcomes_that_nobody_commits_end_its_appetite() {
         let most = 4 * (limits::UNCOMMITTED_MAX + limits::PULL_AHEAD_MAX);
         let almost = Appetite::of(&load(0, 0, 100), most - 1);
-        assert_eq!((almost.memberships(0), almost.request(0)), (1, 1));
+        assert_eq!((almost.offers(false), almost.request(0)), (1, 1));
         let full = Appetite::of(&load(0, 0, 100), most + 1);
-        assert_eq!((full.memberships(0), full.request(0)), (0, 0));
+        assert_eq!((full.offers(false), full.request(0)), (0, 0));
     }
 
     #[test]

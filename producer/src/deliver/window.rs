@@ -40,7 +40,7 @@ impl Window {
             // What is unanswered brings credit with its answer, if it is not overtaken by a lease.
             None => unanswered == 0,
         };
-        if self.credit == 0 && due {
+        if self.credit == 0 && self.known(unanswered) == 0 && due {
             self.probe_at = None;
             self.credit = 1;
         }
