@@ -35,7 +35,7 @@ fn worker(server: &NatsServer) -> Options {
 fn task(bag: &BagId, index: u64, bytes: u64) -> Bytes {
     let input = Input::Generate { data: DataKind::Zeros, seed: 0, bytes };
     let codec: bagpress_codec::Codec = "noop".parse().unwrap();
-    let library = codec.library().to_owned();
+    let library = codec.library();
     let index = u32::try_from(index).unwrap();
     let task = samples::task(bag, index, ResultPath::Objects);
     TaskDescriptor { input, codec, library, ..task }.encode().into()
@@ -52,16 +52,16 @@ async fn next(desk: &mut Desk) -> Heard {
 /// Offers short tasks, one after the other, until the worker would take `most` more; then it has their outcomes counted.
 async fn until_it_takes(most: u32, desk: &mut Desk, bag: &BagId) {
     let (mut taken, mut counted) = (0, 0);
-    let mut takes = false;
-    while !takes || counted < taken {
-        if !takes {
+    let mut is_over = false;
+    while !is_over || counted < taken {
+        if !is_over {
             desk.offer(taken, 1, task(bag, taken, SHORT)).await.unwrap();
         }
         loop {
             match next(desk).await {
                 Heard::Leased(_, lease, _) => {
                     taken += 1;
-                    takes = lease.more >= Some(most);
+                    is_over = lease.more >= Some(most);
                 }
                 Heard::Outcome(result, reply) => {
                     assert!(result.done().is_some(), "{result:?}");
