@@ -109,7 +109,7 @@ pub const OFFER_AGAIN: Duration = Duration::from_millis(1);
 pub const OFFER_AGAIN_BUSY: Duration = Duration::from_millis(4);
 /// Longest such wait while nobody does.
 pub const OFFER_AGAIN_MAX: Duration = Duration::from_millis(50);
-/// How long an idle slot is a member before it joins again: a membership may be lost on its way too.
+/// How long a worker is a member without an offer before it joins again: a membership may be lost on its way too.
 pub const MEMBER_FOR: Duration = Duration::from_secs(5);
 /// How often a gatherer looks for leases that have run out.
 pub const LEASES_LOOKED_AT: Duration = Duration::from_millis(250);

@@ -23,9 +23,16 @@ impl Appetite {
         }
     }
 
-    /// Slots with nothing to do and nothing at hand: each may get one offer.
-    pub(crate) fn idle(self) -> usize {
-        self.idle
+    /// How many more offers of a bag can be taken. Of one whose tasks may take a different time than those before, which
+    /// is not `known`, only idle slots take any.
+    pub(crate) fn offers(self, known: bool) -> usize {
+        if known { self.ahead } else { self.idle.min(self.ahead) }
+    }
+
+    /// How many more offers to ask for, with `members` that may come already. A slot with nothing to do and nothing at
+    /// hand does not wait until more are worth it.
+    pub(crate) fn memberships(self, members: usize) -> usize {
+        self.request(members).max(self.idle.saturating_sub(members))
     }
 
     /// How many deliveries to request of the stream, when `outstanding` are requested already. Few
@@ -47,28 +54,46 @@ mod tests {
     #[test]
     fn an_idle_worker_takes_an_offer_and_requests_a_delivery_for_each_slot() {
         let appetite = Appetite::of(&load(0, 0, 4), 0);
-        assert_eq!((appetite.idle(), appetite.request(0)), (4, 4));
+        assert_eq!((appetite.offers(false), appetite.request(0)), (4, 4));
     }
 
     #[test]
     fn what_waits_for_a_slot_counts_against_both() {
         let appetite = Appetite::of(&load(2, 1, 3), 3);
-        assert_eq!((appetite.idle(), appetite.request(0)), (1, 2));
+        assert_eq!((appetite.offers(false), appetite.request(0)), (1, 2));
     }
 
     #[test]
     fn a_busy_worker_takes_nothing() {
         let appetite = Appetite::of(&load(4, 0, 0), 4);
-        assert_eq!((appetite.idle(), appetite.request(0)), (0, 0));
+        assert_eq!((appetite.offers(false), appetite.request(0)), (0, 0));
     }
 
     #[test]
     fn outcomes_that_nobody_commits_end_its_appetite() {
         let most = 4 * (limits::UNCOMMITTED_MAX + limits::PULL_AHEAD_MAX);
         let almost = Appetite::of(&load(0, 0, 100), most - 1);
-        assert_eq!((almost.idle(), almost.request(0)), (1, 1));
+        assert_eq!((almost.offers(false), almost.request(0)), (1, 1));
         let full = Appetite::of(&load(0, 0, 100), most + 1);
-        assert_eq!((full.idle(), full.request(0)), (0, 0));
+        assert_eq!((full.offers(false), full.request(0)), (0, 0));
+    }
+
+    #[test]
+    fn offers_of_a_bag_whose_pace_is_not_known_are_for_idle_slots() {
+        let appetite = Appetite::of(&load(3, 0, 100), 3);
+        assert_eq!((appetite.offers(true), appetite.offers(false)), (100, 1));
+        let busy = Appetite::of(&load(4, 1, 100), 5);
+        assert_eq!((busy.offers(true), busy.offers(false)), (99, 0));
+        let long = Appetite::of(&load(4, 0, 0), 4);
+        assert_eq!((long.offers(true), long.offers(false)), (0, 0));
+    }
+
+    #[test]
+    fn an_idle_slot_is_a_member_at_once_and_more_are_when_many_are_missing() {
+        let appetite = Appetite::of(&load(0, 0, 4), 0);
+        assert_eq!((appetite.memberships(3), appetite.memberships(4)), (1, 0));
+        let short = Appetite::of(&load(4, 0, 100), 0);
+        assert_eq!((short.memberships(60), short.memberships(50)), (0, 50));
     }
 
     #[test]

@@ -85,11 +85,17 @@ impl Intake {
         });
     }
 
+    /// How many offers may come without being asked for again.
+    pub(crate) fn members(&self) -> usize {
+        self.offers.as_ref().map_or(0, Membership::members)
+    }
+
     /// Asks for as much as there is an appetite for.
     pub(crate) async fn ask(&mut self, appetite: Appetite) -> Result<(), Error> {
         if let Some(offers) = &mut self.offers {
-            for _ in offers.members()..appetite.idle() {
-                offers.enter().await?;
+            let members = appetite.memberships(offers.members());
+            if members > 0 {
+                offers.enter(members).await?;
             }
         }
         let Some(queue) = &mut self.queue else { return Ok(()) };
@@ -157,10 +163,12 @@ impl Intake {
         self.queue.as_mut()?.ready()
     }
 
-    /// Leaves, and returns the deliveries that still arrived: give them back. An offer that comes too
-    /// late gets no answer, and is made again.
+    /// Leaves, and returns the deliveries that still arrived: give them back. Offers that have arrived are left to
+    /// others; one that comes too late gets no answer, and is made again.
     pub(crate) async fn leave(self) -> Vec<Delivery> {
-        drop(self.offers);
+        if let Some(offers) = self.offers {
+            offers.leave().await;
+        }
         match self.queue {
             Some(queue) => queue.leave().await,
             None => Vec::new(),

@@ -1,11 +1,13 @@
 //! The worker's main loop: connects, receives tasks from the stream or the queue group, starts an attempt for each,
 //! drains on a signal.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bagpress_broker::descriptor::DeliveryPath;
+use bagpress_broker::ids::BagId;
 use bagpress_broker::{Broker, Delivery, Error, Offer, Role, limits};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -82,6 +84,7 @@ async fn serve(
         holdings: holdings.clone(),
         intake,
         attempts: JoinSet::new(),
+        paced: HashSet::new(),
         idle_exit: options.idle_exit,
         last_delivery: Instant::now(),
     };
@@ -105,7 +108,9 @@ struct Worker {
     context: Arc<Context>,
     holdings: Arc<Holdings>,
     intake: Intake,
-    attempts: JoinSet<()>,
+    attempts: JoinSet<BagId>,
+    /// Bags of which an attempt has ended here: how long their tasks take is known.
+    paced: HashSet<BagId>,
     idle_exit: Option<Duration>,
     last_delivery: Instant,
 }
@@ -129,7 +134,7 @@ impl Worker {
             tokio::select! {
                 incoming = self.intake.receive() => self.take(incoming?).await,
                 () = context.slots().changed() => {}
-                Some(ended) = self.attempts.join_next() => warn_if_panicked(ended),
+                Some(ended) = self.attempts.join_next() => self.note_ended(ended),
                 () = sleep => {
                     let idle = idle_until.is_some_and(|at| Instant::now() >= at);
                     if idle && self.holdings.len() == 0 {
@@ -171,15 +176,33 @@ impl Worker {
 
     async fn take_offered(&mut self, offer: Offer) {
         self.last_delivery = Instant::now();
-        let load = self.context.slots().load(self.last_delivery);
-        // The slot that was idle may have got a delivery of the stream meanwhile.
-        if Appetite::of(&load, self.holdings.len()).idle() == 0 {
+        let known = self.paced.contains(&offer.id().bag);
+        // Its slots may have got deliveries of the stream meanwhile, or tasks turned out to be longer.
+        if self.appetite().offers(known) == 0 {
             return offer.pass().await;
         }
         let assignment = Assignment::Offered(offer.clone());
         let holding = self.holdings.hold(&assignment);
         self.begin(assignment, holding);
-        offer.take().await;
+        let more = self.appetite().offers(known).min(self.intake.members());
+        offer.take(more).await;
+    }
+
+    fn appetite(&self) -> Appetite {
+        Appetite::of(&self.context.slots().load(Instant::now()), self.holdings.len())
+    }
+
+    fn note_ended(&mut self, ended: Result<BagId, JoinError>) {
+        match ended {
+            Ok(bag) if self.paced.contains(&bag) => {}
+            Ok(bag) => {
+                if self.paced.len() >= limits::BAGS_REMEMBERED {
+                    self.paced.clear();
+                }
+                self.paced.insert(bag);
+            }
+            Err(error) => warn!(%error, "attempt left to its lease"),
+        }
     }
 
     fn begin(&mut self, assignment: Assignment, holding: Holding) {
@@ -188,6 +211,7 @@ impl Worker {
         self.attempts.spawn(async move {
             attempt(&context, &assignment, waiting).await;
             drop(holding);
+            assignment.id().bag.clone()
         });
     }
 
@@ -205,15 +229,11 @@ impl Worker {
         };
         let finishing = async {
             while let Some(ended) = attempts.join_next().await {
-                warn_if_panicked(ended);
+                if let Err(error) = ended {
+                    warn!(%error, "attempt left to its lease");
+                }
             }
         };
         tokio::join!(leaving, finishing);
-    }
-}
-
-fn warn_if_panicked(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
-        warn!(%error, "attempt left to its lease");
     }
 }

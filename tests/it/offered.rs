@@ -80,7 +80,7 @@ async fn a_member_with_another_codec_version_leaves_the_task_to_one_that_fits() 
 async fn next_offer(offers: &mut Membership) -> Offer {
     loop {
         if offers.members() == 0 {
-            offers.enter().await.unwrap();
+            offers.enter(1).await.unwrap();
         }
         if let Offered::Offer(offer) = offers.receive().await {
             return offer;
@@ -101,7 +101,7 @@ async fn an_output_whose_bytes_are_lost_behind_its_close_is_offered_again() {
     let at = format!("--server {}", server.url());
     let run = place.spawn(&format!("run {bag} --delivery queue-group {at}"));
     let offer = next_offer(&mut offers).await;
-    offer.take().await;
+    offer.take(0).await;
 
     let output = generated(DataKind::Random, 0, BYTES);
     let stager = Stager::new(&by_hand, Allowed::default());

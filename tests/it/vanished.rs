@@ -21,13 +21,13 @@ async fn hand_over_nothing(broker: &Broker) -> Option<Verdict> {
     let mut offers = Membership::join(broker, &Pool::default(), holder).await.unwrap();
     let offer = loop {
         if offers.members() == 0 {
-            offers.enter().await.unwrap();
+            offers.enter(1).await.unwrap();
         }
         if let Offered::Offer(offer) = offers.receive().await {
             break offer;
         }
     };
-    offer.take().await;
+    offer.take(0).await;
     let result = samples::done(offer.id(), offer.execution(), b"eaten", Where::Staged);
     let subject = subjects::outcome(&offer.id().bag);
     let answer = broker.client_handle().request(subject, result.encode().into()).await.ok()?;

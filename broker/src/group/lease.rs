@@ -32,6 +32,9 @@ pub struct Lease {
     pub host: String,
     /// Its process id there.
     pub pid: u32,
+    /// In the answer to an offer: how many more offers this worker would take at once. Older workers do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<u32>,
 }
 
 impl Lease {
@@ -97,6 +100,7 @@ mod tests {
             worker: "W".to_owned(),
             host: "h".to_owned(),
             pid: 42,
+            more: None,
         }
     }
 
@@ -104,6 +108,8 @@ mod tests {
     fn wire_format_is_pinned() {
         let text = |taken: &Taken| serde_json::to_string(taken).unwrap();
         insta::assert_snapshot!(text(&Taken::Lease(lease())), @r#"{"lease":{"v":1,"index":7,"round":0,"execution":"0123456789abcdef01234567","attempt":1,"worker":"W","host":"h","pid":42}}"#);
+        let more = Taken::Lease(Lease { more: Some(63), ..lease() });
+        insta::assert_snapshot!(text(&more), @r#"{"lease":{"v":1,"index":7,"round":0,"execution":"0123456789abcdef01234567","attempt":1,"worker":"W","host":"h","pid":42,"more":63}}"#);
         insta::assert_snapshot!(text(&Taken::Busy), @r#""busy""#);
         let refused = Taken::Refused(Failed::new(Cause::BadDescriptor, "junk"));
         insta::assert_snapshot!(text(&refused), @r#"{"refused":{"cause":"bad-descriptor","message":"junk"}}"#);

@@ -1,4 +1,4 @@
-//! The queue group: a gatherer's desk offers tasks, idle slots take them, and a lease says who has which.
+//! The queue group: a gatherer's desk offers tasks, workers take them, and a lease says who has which.
 
 mod desk;
 mod lease;

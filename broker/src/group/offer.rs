@@ -1,4 +1,4 @@
-//! The worker's side of the queue group: idle slots are members, for one offer each.
+//! The worker's side of the queue group: it is a member for as many offers as it has work for.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,7 +36,26 @@ pub struct Membership {
     subject: String,
     inbox: String,
     withdrawals: Subscriber,
-    members: FuturesUnordered<BoxFuture<'static, Option<Message>>>,
+    joined: FuturesUnordered<BoxFuture<'static, (Joined, Option<Message>)>>,
+    /// How many offers may come through them.
+    members: usize,
+}
+
+/// A subscription, and how many messages it ends after.
+#[derive(Debug)]
+struct Joined {
+    subscriber: Subscriber,
+    left: usize,
+}
+
+impl Joined {
+    /// Waits for a message; none if nothing more comes, or nothing came for [`limits::MEMBER_FOR`]: the server may have
+    /// lost the subscription.
+    async fn next(mut self) -> (Self, Option<Message>) {
+        let next = tokio::time::timeout(limits::MEMBER_FOR, self.subscriber.next());
+        let message = next.await.ok().flatten();
+        (self, message)
+    }
 }
 
 /// What [`Membership`] received.
@@ -65,49 +84,69 @@ impl Membership {
             subject: subjects::run(pool),
             inbox,
             withdrawals: withdrawals.map_err(|e| Error::during("join the queue group").lost(e))?,
-            members: FuturesUnordered::new(),
+            joined: FuturesUnordered::new(),
+            members: 0,
         })
     }
 
-    /// How many members wait for an offer.
+    /// How many more offers may come.
     #[must_use]
     pub fn members(&self) -> usize {
-        self.members.len()
+        self.members
     }
 
-    /// Adds one member: it gets one offer, and is no member any more.
+    /// Joins for `members` more offers: with the last of them this ends by itself.
     ///
     /// # Errors
     ///
     /// [`Error::Lost`].
-    pub async fn enter(&mut self) -> Result<(), Error> {
+    pub async fn enter(&mut self, members: usize) -> Result<(), Error> {
         let during = Error::during("join the queue group");
         let group = subjects::QUEUE_GROUP.to_owned();
         let client = self.broker.client();
-        let member = client.queue_subscribe(self.subject.clone(), group).await;
-        let mut member = member.map_err(|e| during.lost(e))?;
-        member.unsubscribe_after(1).await.map_err(|e| during.lost(e))?;
-        let waiting = async move {
-            let next = tokio::time::timeout(limits::MEMBER_FOR, member.next());
-            next.await.ok().flatten()
-        };
-        self.members.push(waiting.boxed());
+        let subscriber = client.queue_subscribe(self.subject.clone(), group).await;
+        let mut subscriber = subscriber.map_err(|e| during.lost(e))?;
+        subscriber.unsubscribe_after(members as u64).await.map_err(|e| during.lost(e))?;
+        self.joined.push(Joined { subscriber, left: members }.next().boxed());
+        self.members += members;
         Ok(())
     }
 
     /// Waits for an offer, a withdrawal, or the end of a membership. Cancel-safe.
     pub async fn receive(&mut self) -> Offered {
-        let Self { broker, holder, inbox, withdrawals, members, .. } = self;
-        tokio::select! {
-            message = withdrawals.next() => match message {
-                Some(message) => withdrawn(&message).map_or(Offered::Nothing, Offered::Withdrawn),
+        let message = tokio::select! {
+            message = self.withdrawals.next() => match message {
+                Some(message) => {
+                    return withdrawn(&message).map_or(Offered::Nothing, Offered::Withdrawn);
+                }
                 None => std::future::pending().await,
             },
-            Some(message) = members.next() => match message {
-                Some(message) => read(broker, holder, inbox, message).await,
-                None => Offered::Nothing,
-            },
+            Some((joined, message)) = self.joined.next() => self.note(joined, message),
+        };
+        match message {
+            Some(message) => read(&self.broker, &self.holder, &self.inbox, message).await,
+            None => Offered::Nothing,
         }
+    }
+
+    /// Leaves. What still comes is left to others at once, as far as it can be heard of: an offer that got lost on its
+    /// way is made again.
+    pub async fn leave(mut self) {
+        while let Some((joined, message)) = self.joined.next().now_or_never().flatten() {
+            if let Some(reply) = self.note(joined, message).and_then(|message| message.reply) {
+                say(&self.broker, reply, None, &Taken::Busy).await;
+            }
+        }
+    }
+
+    fn note(&mut self, mut joined: Joined, message: Option<Message>) -> Option<Message> {
+        let over = if message.is_some() { 1 } else { joined.left };
+        self.members = self.members.saturating_sub(over);
+        joined.left -= over;
+        if joined.left > 0 {
+            self.joined.push(joined.next().boxed());
+        }
+        message
     }
 }
 
@@ -127,7 +166,7 @@ async fn read(broker: &Broker, holder: &Holder, inbox: &str, message: Message) -
     let Holder { worker, host, pid } = holder.clone();
     let (index, round, execution) = (task.index, task.round, Execution::random());
     let v = limits::WIRE_VERSION;
-    let lease = Lease { v, index, round, execution, attempt, worker, host, pid };
+    let lease = Lease { v, index, round, execution, attempt, worker, host, pid, more: None };
     Offered::Offer(Offer {
         inner: Arc::new(Inner {
             broker: broker.clone(),
@@ -206,9 +245,10 @@ impl Offer {
         self.inner.lease.attempt
     }
 
-    /// Takes it: from now on there is a lease.
-    pub async fn take(&self) {
-        let taken = Taken::Lease(self.inner.lease.clone());
+    /// Takes it: from now on there is a lease. Says that its worker would take so many `more` at once.
+    pub async fn take(&self, more: usize) {
+        let more = Some(u32::try_from(more).unwrap_or(u32::MAX));
+        let taken = Taken::Lease(Lease { more, ..self.inner.lease.clone() });
         let (reply, inbox) = (self.inner.reply.clone(), self.inner.withdrawals.clone());
         say(&self.inner.broker, reply, Some(inbox), &taken).await;
     }

@@ -3,11 +3,14 @@
 //! A delivery that waits at a worker cannot be executed by an idle one, so a worker holds next to
 //! nothing: one delivery a free slot, and one more for a slot that will be free before an answer could
 //! come. Only tasks that are shorter than that are held in numbers, worth
-//! [`limits::PULL_AHEAD_WORK`] at most.
+//! [`limits::PULL_AHEAD_WORK`] at most, and for a slot only whose task has not turned out to be longer.
 
 use std::time::{Duration, Instant};
 
 use bagpress_broker::limits;
+
+/// A task that has run for so long is none of those that are held in numbers.
+const LONG: Duration = limits::PULL_AHEAD_LOW.saturating_mul(2);
 
 /// What the slots are doing, and how long a task takes.
 #[derive(Debug)]
@@ -53,7 +56,9 @@ impl Pace {
         }
         let depth = limits::PULL_AHEAD_WORK.as_nanos() / estimate.as_nanos().max(1);
         let depth = usize::try_from(depth).unwrap_or(usize::MAX);
-        self.running.len() * depth.clamp(1, limits::PULL_AHEAD_MAX)
+        let long = |since: &&Instant| now.saturating_duration_since(**since) >= LONG;
+        let long = self.running.iter().flatten().filter(long).count();
+        (self.running.len() - long) * depth.clamp(1, limits::PULL_AHEAD_MAX)
     }
 
     /// When [`wanted`](Self::wanted) may next grow by the mere passing of time.
@@ -97,6 +102,16 @@ mod tests {
     fn short_tasks_are_held_in_numbers_worth_fifty_milliseconds() {
         assert_eq!(pace(1, 2 * MS).0.wanted(Instant::now()), 25);
         assert_eq!(pace(1, MS / 100).0.wanted(Instant::now()), limits::PULL_AHEAD_MAX);
+    }
+
+    #[test]
+    fn nothing_is_held_for_a_slot_whose_task_turns_out_to_be_long() {
+        let (mut pace, now) = pace(2, 2 * MS);
+        pace.started(0, now);
+        assert_eq!(pace.wanted(now + 7 * MS), 50);
+        assert_eq!(pace.wanted(now + 8 * MS), 25);
+        pace.started(1, now + 8 * MS);
+        assert_eq!(pace.wanted(now + 16 * MS), 0);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::run_folder::ledger::Key;
 use crate::run_folder::plan::BagPlan;
 
 /// Tasks that wait to be taken into the table.
-const HANDED_IN: usize = 16;
+const HANDED_IN: usize = 64;
 /// What is heard in a row before the offers are looked at.
 const HEARD: usize = 64;
 
@@ -143,15 +143,23 @@ impl Serving {
                         self.hear(heard).await;
                     }
                 }
-                Some(task) = handed_in.recv(), if wants && up => {
-                    if self.plan.ledger.is_open(task.key) {
-                        self.table.lock().add(task.key, task.descriptor, Instant::now());
+                Some(task) = handed_in.recv(), if wants > 0 && up => {
+                    self.take_in(task);
+                    for _ in 1..wants {
+                        let Ok(task) = handed_in.try_recv() else { break };
+                        self.take_in(task);
                     }
                 }
                 () = self.table.changed() => {}
                 () = self.table.settled(), if !settled => {}
                 () = tokio::time::sleep_until(look_at.into()) => self.look(),
             }
+        }
+    }
+
+    fn take_in(&self, task: Offerable) {
+        if self.plan.ledger.is_open(task.key) {
+            self.table.lock().add(task.key, task.descriptor, Instant::now());
         }
     }
 

@@ -191,6 +191,7 @@ mod tests {
             worker: "w".to_owned(),
             host: "h".to_owned(),
             pid: 1,
+            more: None,
         }
     }
 

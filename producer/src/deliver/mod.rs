@@ -8,4 +8,5 @@ pub(crate) mod table;
 pub(crate) mod unserved;
 pub(crate) mod wake;
 pub(crate) mod watch;
+mod window;
 mod workers;

@@ -3,13 +3,14 @@
 //! A table without a clock and without a wire: what happened, and when, comes in from outside.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bagpress_broker::ids::Execution;
 use bagpress_broker::result::Cause;
 use bagpress_broker::{Lease, limits};
 use bytes::Bytes;
 
+use crate::deliver::window::Window;
 use crate::run_folder::attempts::Past;
 use crate::run_folder::ledger::Key;
 
@@ -25,10 +26,7 @@ pub(crate) struct Offers {
     /// Offers that wait for their answer, by number: oldest first.
     unanswered: BTreeMap<u64, (Key, Instant)>,
     number: u64,
-    /// Offers that may be made now: about as many as there are idle slots.
-    credit: usize,
-    pause: Duration,
-    probe_at: Option<Instant>,
+    window: Window,
     /// When a task of the bag was done: not every member is of another version.
     last_done: Option<Instant>,
 }
@@ -77,9 +75,7 @@ impl Offers {
             waiting: BTreeSet::new(),
             unanswered: BTreeMap::new(),
             number: 0,
-            credit: 1,
-            pause: Duration::ZERO,
-            probe_at: None,
+            window: Window::new(),
             last_done: None,
         }
     }
@@ -97,23 +93,16 @@ impl Offers {
         self.waiting.insert((now, key));
     }
 
-    fn may_offer(&mut self, now: Instant) -> bool {
-        let due = match self.probe_at {
-            Some(at) => at <= now,
-            // What is unanswered brings credit with its answer, if it is not overtaken by a lease.
-            None => self.unanswered.is_empty(),
-        };
-        if self.credit == 0 && due {
-            self.probe_at = None;
-            self.credit = 1;
-        }
-        self.credit > 0 && self.unanswered.len() < limits::OFFERS_MAX
+    /// How many offers may be made now.
+    fn window(&mut self, now: Instant) -> usize {
+        self.window.offers(self.unanswered.len(), now)
     }
 
-    /// Whether a new task could be offered at once.
-    pub(crate) fn wants(&mut self, now: Instant) -> bool {
-        let due = self.waiting.first().is_some_and(|(at, _)| *at <= now);
-        !due && self.may_offer(now)
+    /// How many new tasks could be offered at once.
+    pub(crate) fn wants(&mut self, now: Instant) -> usize {
+        let window = self.window(now);
+        let due = self.waiting.iter().take(window).take_while(|(at, _)| *at <= now).count();
+        window - due
     }
 
     /// What to do next, if there is anything.
@@ -130,7 +119,7 @@ impl Offers {
                 self.remove(key);
                 return Some(Next::Exhausted { key, past });
             }
-            if !self.may_offer(now) {
+            if self.window(now) == 0 {
                 return None;
             }
             self.waiting.pop_first();
@@ -140,7 +129,7 @@ impl Offers {
                 continue;
             };
             self.number += 1;
-            self.credit -= 1;
+            self.window.offered(self.unanswered.len());
             task.state = State::Offered(self.number);
             self.unanswered.insert(self.number, (key, now));
             let attempt = task.past.spent + 1;
@@ -152,16 +141,14 @@ impl Offers {
     pub(crate) fn look_at(&self, now: Instant) -> Instant {
         let answers = self.unanswered.values().next();
         let answers = answers.map(|(_, since)| *since + limits::OFFER_ANSWERED_WITHIN);
-        let offers = match self.probe_at {
-            _ if self.credit > 0 => self.waiting.first().map(|(at, _)| *at),
-            probe_at => probe_at,
+        let unanswered = self.unanswered.len();
+        let offers = if self.window.is_open(unanswered) {
+            self.waiting.first().map(|(at, _)| *at)
+        } else {
+            self.window.opens_at(unanswered)
         };
         let soon = [answers, offers].into_iter().flatten().min();
         soon.unwrap_or(now + limits::LEASES_LOOKED_AT).min(now + limits::LEASES_LOOKED_AT)
-    }
-
-    fn more_credit(&mut self, more: usize) {
-        self.credit = (self.credit + more).min(limits::OFFERS_MAX);
     }
 
     /// Puts a task back, to be offered after `delay`.
@@ -239,16 +226,14 @@ impl Offers {
     /// An offer was taken.
     pub(crate) fn taken(&mut self, number: u64, lease: Lease, now: Instant) -> bool {
         self.unanswered.remove(&number);
-        // Where one slot was idle there may be another.
-        self.more_credit(2);
-        self.pause = Duration::ZERO;
+        self.window.taken(&lease.worker, lease.more);
         self.hold(lease, now)
     }
 
     /// An offer came to a slot that had got other work.
     pub(crate) fn passed(&mut self, number: u64, now: Instant) {
         if let Some((key, _)) = self.unanswered.get(&number).copied() {
-            self.more_credit(1);
+            self.window.not_taken();
             self.wait(key, now);
         }
     }
@@ -256,7 +241,7 @@ impl Offers {
     /// What was offered is no task to a worker. Which, if it is not with another meanwhile.
     pub(crate) fn refused(&mut self, number: u64) -> Option<Key> {
         let (key, _) = self.unanswered.get(&number).copied()?;
-        self.more_credit(1);
+        self.window.not_taken();
         self.remove(key);
         Some(key)
     }
@@ -266,17 +251,12 @@ impl Offers {
         if let Some((key, _)) = self.unanswered.get(&number).copied() {
             self.wait(key, now);
         }
-        let busy = self.leases() > 0;
-        let most = if busy { limits::OFFER_AGAIN_BUSY } else { limits::OFFER_AGAIN_MAX };
-        self.credit = 0;
-        self.pause = (self.pause * 2).clamp(limits::OFFER_AGAIN, most);
-        self.probe_at = Some(now + self.pause);
+        self.window.nobody(self.leases() > 0, now);
     }
 
     /// A slot became idle a moment ago.
     pub(crate) fn idle(&mut self) {
-        self.more_credit(1);
-        self.pause = Duration::ZERO;
+        self.window.idle(self.unanswered.len());
     }
 
     /// A worker gave its lease back; offered again after a while that depends on why. How many planned
@@ -360,6 +340,7 @@ impl Offers {
 
     /// A worker died.
     pub(crate) fn worker_lost(&mut self, worker: &str, now: Instant) -> Vec<LostLease> {
+        self.window.worker_lost(worker);
         self.lose(|lease, _| lease.worker == worker, now)
     }
 
@@ -375,7 +356,7 @@ impl Offers {
             && vanished(*since)
         {
             let key = *key;
-            self.more_credit(1);
+            self.window.not_taken();
             self.wait(key, now);
         }
     }

@@ -1,5 +1,7 @@
 //! Offers and leases in any order of events: no task is lost, and none has two leases.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::tests::{lease, table};
@@ -9,7 +11,8 @@ use super::*;
 #[derive(Debug, Clone, Copy)]
 enum Event {
     Next,
-    Take(usize),
+    /// With how many more its worker would take.
+    Take(usize, Option<u32>),
     Nobody(usize),
     Pass(usize),
     Late(u32),
@@ -23,7 +26,7 @@ enum Event {
 fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => Just(Event::Next),
-        3 => (0usize..4).prop_map(Event::Take),
+        3 => (0usize..4, proptest::option::of(0u32..4)).prop_map(|(at, more)| Event::Take(at, more)),
         1 => (0usize..4).prop_map(Event::Nobody),
         1 => (0usize..4).prop_map(Event::Pass),
         1 => (0u32..5).prop_map(Event::Late),
@@ -61,7 +64,7 @@ impl Played {
         let (now, there) = (self.now, self.numbers.len());
         match event {
             Event::Next => self.next()?,
-            Event::Take(at) if at < there => self.take(at)?,
+            Event::Take(at, more) if at < there => self.take(at, more)?,
             Event::Nobody(at) if at < there => self.offers.nobody(self.numbers.remove(at).0, now),
             Event::Pass(at) if at < there => self.offers.passed(self.numbers.remove(at).0, now),
             Event::Late(index) if !self.decided.contains(&(index, 0)) => self.late(index)?,
@@ -89,7 +92,7 @@ impl Played {
                 self.offers.vanish(self.now);
             }
             // There is no such offer, or no such task any more.
-            Event::Take(_) | Event::Nobody(_) | Event::Pass(_) | Event::Late(_) => {}
+            Event::Take(..) | Event::Nobody(_) | Event::Pass(_) | Event::Late(_) => {}
         }
         prop_assert_eq!(self.offers.leases(), self.holders.len());
         Ok(())
@@ -105,10 +108,10 @@ impl Played {
         Ok(())
     }
 
-    fn take(&mut self, at: usize) -> Result<(), TestCaseError> {
+    fn take(&mut self, at: usize, more: Option<u32>) -> Result<(), TestCaseError> {
         let (number, key) = self.numbers.remove(at);
         if !self.decided.contains(&key) {
-            let lease = lease(key, &key.0.to_string(), 1);
+            let lease = Lease { more, ..lease(key, &key.0.to_string(), 1) };
             if self.offers.taken(number, lease.clone(), self.now) {
                 prop_assert!(self.holders.insert(key, lease).is_none(), "two leases");
             }

@@ -1,5 +1,7 @@
 //! Offers and leases, step by step, on a clock of the test's own.
 
+use std::time::Duration;
+
 use bagpress_broker::ids::Execution;
 
 use super::*;
@@ -16,6 +18,7 @@ pub(super) fn lease(key: Key, worker: &str, attempt: u32) -> Lease {
         worker: worker.to_owned(),
         host: "h".to_owned(),
         pid: 1,
+        more: None,
     }
 }
 
@@ -47,7 +50,7 @@ fn more_is_offered_as_more_is_taken_and_nothing_while_nobody_is_idle() {
     assert!(offers.taken(second, lease((1, 0), "b", 1), now));
     offers.nobody(third, now);
     assert_eq!(offers.next(now), None);
-    assert!(!offers.wants(now));
+    assert_eq!(offers.wants(now), 0);
     // Somebody may have become idle unseen.
     let again = offers.look_at(now);
     assert!(again > now && again <= now + limits::OFFER_AGAIN_BUSY);
@@ -56,6 +59,30 @@ fn more_is_offered_as_more_is_taken_and_nothing_while_nobody_is_idle() {
     // Or seen.
     offers.idle();
     assert!(offered(&mut offers, again).is_some());
+}
+
+#[test]
+fn as_many_are_offered_at_a_time_as_a_worker_said_it_would_take() {
+    let (mut offers, now) = table(20);
+    let (first, _) = offered(&mut offers, now).unwrap();
+    let more = |key, more| Lease { more: Some(more), ..lease(key, "a", 1) };
+    assert!(offers.taken(first, more((0, 0), 5), now));
+    let numbers: Vec<_> = std::iter::from_fn(|| offered(&mut offers, now)).collect();
+    assert_eq!(numbers.len(), 5);
+    // It got one more, and four are on their way to it.
+    assert!(offers.taken(numbers[0].0, more((1, 0), 4), now));
+    assert_eq!((offers.next(now), offers.wants(now)), (None, 0));
+    // It joined for three more.
+    assert!(offers.taken(numbers[1].0, more((2, 0), 6), now));
+    assert_eq!(std::iter::from_fn(|| offered(&mut offers, now)).count(), 3);
+    // It got other work.
+    offers.passed(numbers[2].0, now);
+    assert_eq!(std::iter::from_fn(|| offered(&mut offers, now)).count(), 1);
+    // It is dead: those that were on their way to it are tried elsewhere, one after the other at first.
+    offers.worker_lost("a", now);
+    let later = now + limits::OFFER_ANSWERED_WITHIN;
+    offers.vanish(later);
+    assert!(offered(&mut offers, later).is_some());
 }
 
 #[test]
