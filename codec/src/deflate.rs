@@ -5,16 +5,21 @@
 //! window is the uncompressed history, which is the same either way, and the flush left no bits
 //! behind in the compressor, so it never notices. Thus an output is bounded however badly a level
 //! expands, with no more memory than one segment's.
+//!
+//! A segment in which a look finds nothing to win is stored without that attempt (ADR 0036). The compressor knows
+//! nothing of it, so what it knew of the stream before is forgotten: no distance may reach back over what it did not
+//! see. Level 0 stores everything, and `full` deflates everything.
 
 use flate2::{Compress, Compression, FlushCompress};
 
 use crate::Error;
 use crate::entry::Levels;
+use crate::incompressible::Probe;
 use crate::stream::Encoder;
 
 /// The library that deflates, held against `Cargo.lock` by a test, and the revision of what this
-/// file makes of it: raise it when an output changes a byte.
-pub(crate) const LIBRARY: &str = "zlib-rs/0.6.8+1";
+/// file makes of it: raise it when an output changes a byte. With `full` the outputs are those of revision 1.
+pub(crate) const LIBRARY: &str = "zlib-rs/0.6.8+2";
 
 /// zlib's levels.
 pub(crate) const LEVELS: Levels = Levels { min: 0, max: 9, default: 6 };
@@ -26,8 +31,8 @@ const STORED_HEADER_BYTES: usize = 5;
 /// A last block with fixed codes and nothing but its end in it.
 const FINAL_BLOCK: [u8; 2] = [0x03, 0x00];
 
-/// What a format puts around a deflate stream.
-pub(crate) trait Framing: Send {
+/// What a format puts around a deflate stream. The default is that of a new stream.
+pub(crate) trait Framing: Send + Default {
     /// The format's name, for errors.
     const FORMAT: &'static str;
     /// Appends the header.
@@ -48,15 +53,36 @@ enum Stage {
 pub(crate) struct DeflateEncoder<F> {
     level: u32,
     framing: F,
-    /// None at level 0, which is stored blocks and nothing else.
+    /// Decides which segments are stored unread; none where all are stored (level 0) or all deflated (`full`).
+    probe: Option<Probe>,
+    /// Made for the first segment that is deflated: it is larger than many inputs.
     deflate: Option<Compress>,
+    /// Whether `deflate` knows something that the end of the stream is not: it begins anew before it is used.
+    stale: bool,
     state: Stage,
 }
 
 impl<F: Framing> DeflateEncoder<F> {
-    pub(crate) fn new(level: u32, framing: F) -> Self {
-        let deflate = (level > 0).then(|| Compress::new(Compression::new(level), false));
-        Self { level, framing, deflate, state: Stage::New }
+    pub(crate) fn new(level: u32, full: bool) -> Self {
+        let probe = (level > 0 && !full).then(Probe::new);
+        let (framing, state) = (F::default(), Stage::New);
+        Self { level, framing, probe, deflate: None, stale: false, state }
+    }
+
+    /// Whether the segment shall be stored unread.
+    fn skips(&mut self, input: &[u8]) -> bool {
+        self.level == 0 || self.probe.as_mut().is_some_and(|probe| probe.skips(input))
+    }
+
+    /// The compressor, which knows what this stream had since the last segment that was skipped.
+    fn compressor(&mut self) -> &mut Compress {
+        if std::mem::take(&mut self.stale)
+            && let Some(deflate) = &mut self.deflate
+        {
+            deflate.reset();
+        }
+        let new = || Compress::new(Compression::new(self.level), false);
+        self.deflate.get_or_insert_with(new)
     }
 
     /// Writes the header if nothing was written yet.
@@ -80,16 +106,18 @@ impl<F: Framing> Encoder for DeflateEncoder<F> {
             return Ok(());
         }
         self.framing.update(input);
-        let start = output.len();
-        if let Some(deflate) = &mut self.deflate {
-            deflate_segment(deflate, input, output)
-                .map_err(|reason| Error::Encoder { format: F::FORMAT, reason })?;
-            if output.len() - start <= stored_bytes(input.len()) {
-                return Ok(());
-            }
-            output.truncate(start);
+        if self.skips(input) {
+            self.stale = true;
+            store_segment(input, output);
+            return Ok(());
         }
-        store_segment(input, output);
+        let start = output.len();
+        deflate_segment(self.compressor(), input, output)
+            .map_err(|reason| Error::Encoder { format: F::FORMAT, reason })?;
+        if output.len() - start > stored_bytes(input.len()) {
+            output.truncate(start);
+            store_segment(input, output);
+        }
         Ok(())
     }
 
@@ -99,6 +127,15 @@ impl<F: Framing> Encoder for DeflateEncoder<F> {
         self.framing.trailer(output);
         self.state = Stage::Finished;
         Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.framing = F::default();
+        if let Some(probe) = &mut self.probe {
+            probe.reset();
+        }
+        self.stale = true;
+        self.state = Stage::New;
     }
 }
 

@@ -34,6 +34,10 @@ pub trait Encoder: Send {
     ///
     /// [`Error::Finished`] if called twice.
     fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), Error>;
+
+    /// Begins another stream, whose bytes will be those of a new encoder, in the memory of this one. Wherever the last
+    /// stream was; but after an error or a panic of this encoder make a new one.
+    fn reset(&mut self);
 }
 
 /// How far one call of [`Decoder::read_into`] got.
@@ -67,6 +71,10 @@ pub trait Decoder: Send {
     ///
     /// [`Error::EndedEarly`] if there should have been more.
     fn finish(&mut self) -> Result<(), Error>;
+
+    /// Begins another stream, as a new decoder would. Wherever the last stream was; but after an error or a panic of
+    /// this decoder make a new one.
+    fn reset(&mut self);
 
     /// As [`read_into`](Self::read_into), but appends to `output`, and at most `output_bytes_max`
     /// bytes. Returns the bytes of `input` consumed.

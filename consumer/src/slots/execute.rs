@@ -4,26 +4,28 @@ use std::time::{Duration, Instant};
 
 use bagpress_broker::descriptor::{TaskDescriptor, Verify};
 use bagpress_broker::result::{Cause, Failed, Times};
-use bagpress_codec::{Digest, Hasher, SEGMENT_BYTES, Verifier};
+use bagpress_codec::{Digest, Hasher, Reuse, SEGMENT_BYTES};
 use bagpress_objstore::{Sink, Source};
 
 use super::handle::Handle;
 
-/// Buffers that a slot keeps from task to task.
+/// What a slot keeps from task to task: buffers, and what made the last output.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     segment: Vec<u8>,
     part: Vec<u8>,
+    reuse: Reuse,
 }
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        Self { segment: Vec::with_capacity(SEGMENT_BYTES), part: Vec::with_capacity(SEGMENT_BYTES) }
+        let buffer = || Vec::with_capacity(SEGMENT_BYTES);
+        Self { segment: buffer(), part: buffer(), reuse: Reuse::default() }
     }
 
     /// For an empty task: takes no memory before there is a byte.
     pub(crate) fn empty() -> Self {
-        Self { segment: Vec::new(), part: Vec::new() }
+        Self { segment: Vec::new(), part: Vec::new(), reuse: Reuse::default() }
     }
 }
 
@@ -53,11 +55,12 @@ pub(crate) fn execute(
     let began = Instant::now();
     let mut clock = Clock::default();
     let verify = task.verify == Verify::Worker;
-    let mut encoder = task.codec.encoder();
-    let mut verifier = verify.then(|| Verifier::new(&task.codec));
     let (mut input, mut output) = (Hasher::new(), Hasher::new());
     let (mut input_bytes, mut output_bytes) = (0, 0);
-    let Scratch { segment, part } = scratch;
+    let Scratch { segment, part, reuse } = scratch;
+    // They are here, and come back at the end: an error or a panic drops them.
+    let mut encoder = reuse.encoder(&task.codec);
+    let mut verifier = verify.then(|| reuse.verifier(&task.codec));
     loop {
         if handle.is_stopped() {
             return Err(Failed::new(Cause::Timeout, "it was stopped"));
@@ -90,6 +93,7 @@ pub(crate) fn execute(
     if let Some(verifier) = &mut verifier {
         verifier.finish(part).map_err(because(Cause::VerifyFailed))?;
     }
+    reuse.keep(&task.codec, encoder, verifier);
     output.update(part);
     output_bytes += part.len() as u64;
     let most = task.codec.output_bytes_max(input_bytes);
