@@ -64,7 +64,7 @@ pub(crate) struct DeflateEncoder<F> {
 
 impl<F: Framing> DeflateEncoder<F> {
     pub(crate) fn new(level: u32, full: bool) -> Self {
-        let probe = (level > 0 && !full).then(Probe::new);
+        let probe = (level > 0 && !full).then(Probe::default);
         let (framing, state) = (F::default(), Stage::New);
         Self { level, framing, probe, deflate: None, stale: false, state }
     }

@@ -45,26 +45,35 @@ const WEIGHTS: [u64; 20] =
 /// The same for longer ones.
 const WEIGHT_LONG: u64 = 17;
 
-/// Looks at the segments of one stream, in order.
-pub(crate) struct Probe {
+/// Looks at the segments of one stream, in order, as the encoders of zlib and gzip do for themselves.
+///
+/// # Examples
+///
+/// ```
+/// use bagpress_codec::{DataKind, Generator, Probe, SEGMENT_BYTES};
+///
+/// let (mut probe, mut segment) = (Probe::default(), vec![0; SEGMENT_BYTES]);
+/// assert!(!probe.skips(&segment));
+/// Generator::new(DataKind::Random, 0, 0, SEGMENT_BYTES as u64).fill(&mut segment);
+/// assert!(probe.skips(&segment));
+/// ```
+#[derive(Debug, Default)]
+pub struct Probe {
     /// The end of what the compressor knows: the history that the next segment may refer to.
     history: Vec<u8>,
     words: Words,
 }
 
 impl Probe {
-    pub(crate) fn new() -> Self {
-        Self { history: Vec::new(), words: Words(Vec::new()) }
-    }
-
     /// Begins a new stream.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.history.clear();
     }
 
     /// Whether deflate would save less than a two-hundredth of `segment`, as far as this can tell. The caller must then
     /// store it and let the compressor forget what was before; otherwise it must deflate it.
-    pub(crate) fn skips(&mut self, segment: &[u8]) -> bool {
+    #[must_use]
+    pub fn skips(&mut self, segment: &[u8]) -> bool {
         let skips = segment.len() >= SEGMENT_BYTES_MIN && self.finds_nothing(segment);
         if skips {
             self.history.clear();
@@ -129,9 +138,10 @@ fn block_bits_saved(block: &[u8], stride: usize) -> u64 {
 }
 
 /// Where an anchor's word was last seen, by the hash of the word.
+#[derive(Debug, Default)]
 struct Words(Vec<Seen>);
 
-#[derive(Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Seen {
     word: u32,
     /// From [`WINDOW_BYTES`] before the segment on, plus one; 0 is nowhere.
@@ -171,7 +181,7 @@ impl Words {
         let slot = word.wrapping_mul(0x9e37_79b1) >> (32 - TABLE_BITS);
         #[expect(
             clippy::cast_possible_truncation,
-            reason = "a segment has less than 4 GiB: see the caller"
+            reason = "what is beyond 4 GiB is not found, which costs only size"
         )]
         let seen = Seen { word, place: place as u32 + 1 };
         std::mem::replace(&mut self.0[slot as usize], seen)
@@ -202,8 +212,8 @@ fn extend(
     at - behind.take_while(|(a, b)| a == b).count()..at + ahead
 }
 
-/// Calls `visit` with the place and the word of each anchor, until it returns false. An anchor is a byte below 32; the
-/// few at the end of `bytes` are left out.
+/// Calls `visit` with the place and the word of each anchor, until it returns false. An anchor is a byte that is a
+/// multiple of eight: noise, text and zeros all have some. The few at the end of `bytes` are left out.
 fn for_each_anchor(bytes: &[u8], mut visit: impl FnMut(usize, u32) -> bool) {
     let mut start = 0;
     while let Some(step) = bytes[start..].first_chunk::<{ STEP_BYTES + WORD_BYTES }>() {
@@ -221,13 +231,13 @@ fn for_each_anchor(bytes: &[u8], mut visit: impl FnMut(usize, u32) -> bool) {
     }
 }
 
-/// Sets a bit for each of the first 64 bytes whose upper three bits are zero, eight bytes at a time.
+/// Sets a bit for each of the first 64 bytes whose lower three bits are zero, eight bytes at a time.
 fn anchors(step: &[u8; STEP_BYTES + WORD_BYTES]) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let (eights, _) = step.as_chunks::<8>();
     (0..).zip(&eights[..STEP_BYTES / 8]).fold(0, |anchors, (index, eight)| {
         let eight = u64::from_le_bytes(*eight);
-        let zero = !((eight >> 5) | (eight >> 6) | (eight >> 7)) & ONES;
+        let zero = !(eight | (eight >> 1) | (eight >> 2)) & ONES;
         // The multiplication gathers the lowest bit of each byte in the highest byte.
         anchors | (zero.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * index)
     })

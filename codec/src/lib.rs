@@ -55,6 +55,7 @@ pub use digest::{Digest, Hasher};
 pub use entry::{CodecInfo, Levels};
 pub use error::Error;
 pub use generator::{DataKind, Generator};
+pub use incompressible::Probe;
 pub use reuse::Reuse;
 pub use stream::{Decoder, Encoder, Progress, SEGMENT_BYTES};
 pub use verifier::Verifier;
