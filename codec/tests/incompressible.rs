@@ -101,7 +101,7 @@ fn noise_becomes_stored_blocks_at_every_level() {
 #[test]
 fn full_makes_what_revision_1_made() {
     for (name, input) in inputs() {
-        for level in 0..=9 {
+        for level in [0, 1, 2, 4, 6, 9] {
             let full = compress(&format!("zlib:{level},full"), &input);
             assert!(full == revision_1(level, &input), "{name}, level {level}");
         }
@@ -215,28 +215,24 @@ fn a_reset_encoder_and_verifier_are_as_new_ones_wherever_they_were() {
     for text in ["zlib:1", "zlib:6", "zlib:9", "zlib:0", "zlib:6,full", "gzip:6", "store", "noop"] {
         let codec: Codec = text.parse().unwrap();
         let (mut encoder, mut verifier) = (codec.encoder(), Verifier::new(&codec));
-        for finished in [true, false] {
-            for (_, before) in inputs() {
-                // The same input again is what a leaked window would show.
-                for (name, input) in inputs().into_iter().skip(1).chain([("again", before.clone())])
-                {
-                    encoder.reset();
-                    verifier.reset();
-                    let mut output = Vec::new();
-                    for segment in input.chunks(SEGMENT_BYTES) {
-                        let start = output.len();
-                        encoder.write(segment, &mut output).unwrap();
-                        verifier.check(segment, &output[start..]).unwrap();
-                    }
-                    let start = output.len();
-                    if finished {
-                        encoder.finish(&mut output).unwrap();
-                        verifier.finish(&output[start..]).unwrap();
-                        assert!(output == compress(text, &input), "{text}, {name}");
-                    } else {
-                        assert!(compress(text, &input).starts_with(&output), "{text}, {name}");
-                    }
-                }
+        // Each input twice: the second time it is what a leaked window would show. Every other stream is not finished.
+        for (finished, (name, input)) in
+            inputs().into_iter().flat_map(|input| [(true, input.clone()), (false, input)])
+        {
+            encoder.reset();
+            verifier.reset();
+            let (mut output, expected) = (Vec::new(), compress(text, &input));
+            for segment in input.chunks(SEGMENT_BYTES) {
+                let start = output.len();
+                encoder.write(segment, &mut output).unwrap();
+                verifier.check(segment, &output[start..]).unwrap();
+            }
+            assert!(expected.starts_with(&output), "{text}, {name}");
+            if finished {
+                let start = output.len();
+                encoder.finish(&mut output).unwrap();
+                verifier.finish(&output[start..]).unwrap();
+                assert!(output == expected, "{text}, {name}");
             }
         }
     }

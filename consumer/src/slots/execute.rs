@@ -147,3 +147,43 @@ impl Clock {
 pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use bagpress_broker::descriptor::{Input, ResultPath};
+    use bagpress_broker::samples;
+    use bagpress_codec::{Codec, DataKind, Generator};
+
+    use super::*;
+
+    fn run(codec: &str, data: DataKind, scratch: &mut Scratch, stops: bool) -> Option<Made> {
+        let bytes = SEGMENT_BYTES as u64 + 1000;
+        let input = Input::Generate { data, seed: 0, bytes };
+        let codec: Codec = codec.parse().unwrap();
+        let task = samples::task(&samples::bag(), 0, ResultPath::Objects);
+        let task = TaskDescriptor { input, codec, verify: Verify::Worker, ..task };
+        let source = Source::generated(Generator::new(data, 0, 0, bytes), bytes);
+        let handle = Handle::default();
+        if stops {
+            handle.stop();
+        }
+        execute(&task, source, Sink::Nothing, scratch, &handle).ok()
+    }
+
+    #[test]
+    fn what_a_slot_keeps_changes_no_output_and_is_dropped_after_an_error() {
+        let mut scratch = Scratch::new();
+        for codec in ["zlib:6", "zlib:6", "gzip:1", "zlib:6,full", "zlib:6", "noop"] {
+            for data in DataKind::ALL {
+                for stops in [false, true, false] {
+                    let made = run(codec, data, &mut scratch, stops);
+                    let kept = format!("{:?}", scratch.reuse).contains("Some");
+                    assert_eq!((made.is_some(), kept), (!stops, !stops), "{codec} {data}");
+                    let Some(made) = made else { continue };
+                    let anew = run(codec, data, &mut Scratch::new(), false).unwrap();
+                    assert_eq!(made.output_digest, anew.output_digest, "{codec} {data}");
+                }
+            }
+        }
+    }
+}
