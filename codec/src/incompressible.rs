@@ -85,9 +85,10 @@ impl Probe {
 
     fn finds_nothing(&mut self, segment: &[u8]) -> bool {
         let worthwhile_bits = segment.len() as u64 * 8 / WORTHWHILE_PART;
-        match worthwhile_bits.checked_sub(code_bits_saved(segment, worthwhile_bits)) {
-            None | Some(0) => false,
-            Some(wanted_bits) => !self.words.repetitions_save(&self.history, segment, wanted_bits),
+        let saved_bits = code_bits_saved(segment, worthwhile_bits);
+        saved_bits < worthwhile_bits && {
+            let wanted_bits = worthwhile_bits - saved_bits;
+            !self.words.repetitions_save(&self.history, segment, wanted_bits)
         }
     }
 
