@@ -34,6 +34,8 @@ pub(crate) enum Verb {
     Kill(KillArgs),
     /// Run bags through random faults and check that nothing was lost; exit 1 if something was
     Drill(DrillArgs),
+    /// Compare the sizes of files with and without the look for what cannot shrink
+    Incompressible(IncompressibleArgs),
 }
 
 /// The bag that is compressed.
@@ -89,6 +91,25 @@ impl Measuring {
     pub(crate) fn quiet(&self) -> Quiet {
         Quiet { wait_max: self.quiet_within.into() }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IncompressibleArgs {
+    /// Folders, whose files are read, and theirs; symbolic links inside are left out
+    #[arg(value_name = "DIR", required = true)]
+    pub(crate) folders: Vec<PathBuf>,
+
+    /// Codec and level, without `,full`
+    #[arg(long, value_name = "CODEC", default_value = "zlib:6")]
+    pub(crate) codec: Codec,
+
+    /// Read at most so much of the files with one ending, such as 60MB [default: all]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) per_ending: Option<ByteSize>,
+
+    /// Print a JSON line for each file, and one with the sums
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Which of the limits.

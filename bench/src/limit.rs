@@ -126,12 +126,11 @@ impl Bag {
         loop {
             part.clear();
             let bytes = generator.fill(segment);
-            if bytes == 0 {
-                encoder.finish(part)?;
-                return Ok(output_bytes + part.len() as u64);
-            }
-            encoder.write(&segment[..bytes], part)?;
+            let ends = encoder.encode(&segment[..bytes], part)?;
             output_bytes += part.len() as u64;
+            if ends {
+                return Ok(output_bytes);
+            }
         }
     }
 
@@ -152,23 +151,20 @@ impl Bag {
         loop {
             part.clear();
             let bytes = generator.fill(segment);
-            if bytes == 0 {
-                break;
-            }
             let segment = &segment[..bytes];
-            encoder.write(segment, part)?;
+            let ends = encoder.encode(segment, part)?;
             input.update(segment);
             output.update(part);
             verifier.check(segment, part)?;
             file.write_all(part)?;
             output_bytes += part.len() as u64;
+            if ends {
+                break;
+            }
         }
-        encoder.finish(part)?;
-        verifier.finish(part)?;
-        output.update(part);
-        file.write_all(part)?;
+        verifier.finish(&[])?;
         file.sync_all()?;
         std::hint::black_box((input.finish(), output.finish()));
-        Ok(output_bytes + part.len() as u64)
+        Ok(output_bytes)
     }
 }

@@ -7,6 +7,7 @@
 
 mod cli;
 mod drill;
+mod incompressible;
 mod kill;
 mod limit;
 mod machine;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         cli::Verb::Noop(args) => noop::noop(&args),
         cli::Verb::Kill(args) => kill::kill(&args),
         cli::Verb::Drill(args) => drill::drill(&args),
+        cli::Verb::Incompressible(args) => incompressible::incompressible(&args),
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,

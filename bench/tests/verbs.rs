@@ -110,6 +110,48 @@ fn kill_kills_a_worker_in_the_middle() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn incompressible_compares_each_file_and_adds_up() -> Result<()> {
+    let folder = TempDir::new()?;
+    std::fs::create_dir(folder.path().join("below"))?;
+    let noise = |bytes: usize| -> Vec<u8> {
+        let next = |state: &mut u64| {
+            *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            Some((*state >> 56) as u8)
+        };
+        (0..bytes).scan(7, |state, _| next(state)).collect()
+    };
+    std::fs::write(folder.path().join("noise"), noise(300_000))?;
+    std::fs::write(folder.path().join("below/text.txt"), "a line\n".repeat(20_000))?;
+    std::os::unix::fs::symlink("noise", folder.path().join("link"))?;
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bagpress-bench"));
+        command.arg("incompressible").arg(folder.path()).args(arguments).output()
+    };
+    let output = run(&["--json"])?;
+    ensure!(output.status.success(), "{output:?}");
+    let lines = String::from_utf8(output.stdout)?;
+    let lines: Vec<Value> = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let (sums, files) = lines.split_last().context("nothing was printed")?;
+    assert_eq!(files.len(), 2, "the link is left out: {files:?}");
+    for file in files {
+        let name = file["file"].as_str().context("no name")?;
+        let skipped = if name.ends_with("noise") { 300_000 } else { 0 };
+        assert_eq!(file["skipped_bytes"], skipped, "{file}");
+    }
+    let sum = |key: &str| files.iter().filter_map(|file| file[key].as_u64()).sum::<u64>();
+    for key in ["bytes", "skipped_bytes", "with_bytes", "without_bytes"] {
+        assert_eq!(sums[key], sum(key), "{key}");
+    }
+    assert!(positive(&sums["look_ns_per_byte"]) && positive(&sums["compress_without_s"]), "{sums}");
+    assert_eq!(sums["large_files"], 2);
+    let text = String::from_utf8(run(&["--per-ending", "200kB"])?.stdout)?;
+    assert!(text.contains("1 files, 140000 B"), "{text}");
+    let refused = String::from_utf8(run(&["--codec", "zlib:6,full"])?.stderr)?;
+    assert!(refused.contains("leave `,full` out"), "{refused}");
+    Ok(())
+}
+
 /// The drill's own output, and its exit code.
 fn drill(program: &Path, folder: &TempDir, arguments: &str) -> Result<(Value, Option<i32>)> {
     let output = Command::new(env!("CARGO_BIN_EXE_bagpress-bench"))

@@ -1,4 +1,4 @@
-//! A codec by name: the text `name:level`, looked up in the registry.
+//! A codec by name: the text `name:level` or `name:level,full`, looked up in the registry.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -11,7 +11,12 @@ use crate::codecs::REGISTRY;
 use crate::entry::{CodecInfo, Entry};
 use crate::stream::{Decoder, Encoder, SEGMENT_BYTES};
 
-/// A codec with its parameter, such as `gzip:6`.
+/// The switch of a codec that compresses every segment.
+const FULL: &str = "full";
+/// As it ends a codec's text.
+const FULL_SUFFIX: &str = ",full";
+
+/// A codec with its parameters, such as `gzip:6` or `gzip:6,full`.
 ///
 /// # Examples
 ///
@@ -32,6 +37,8 @@ pub struct Codec {
     entry: &'static Entry,
     /// In the entry's range; none for a codec without levels.
     level: Option<u32>,
+    /// False for a codec that does not take it.
+    full: bool,
 }
 
 impl Codec {
@@ -52,6 +59,13 @@ impl Codec {
         self.level
     }
 
+    /// Whether every segment is compressed, also one in which a look finds nothing to win (`,full`): for comparisons
+    /// that shall do the same work. Always false for a codec that never stores a segment unread.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
     /// What the name of an output file gets, with its dot: `.zz` for zlib, `.gz` for gzip, nothing
     /// for the others.
     #[must_use]
@@ -67,10 +81,12 @@ impl Codec {
     }
 
     /// The library that makes the bytes, its version, and the revision of our own framing, such as
-    /// `zlib-rs/0.6.8+1`.
+    /// `zlib-rs/0.6.8,libdeflate/1.26.1+2`.
     ///
-    /// Equal text promises equal output for equal input and level. The version is the one that is
-    /// linked: a test holds the constant against `Cargo.lock`.
+    /// Equal text promises equal output for equal input and an equal codec: its name, its level and whether it is
+    /// [full](Self::is_full). So `zlib:6` and `zlib:6,full` have the same text, as `zlib:6` and `zlib:9` have, though
+    /// their outputs differ. With `full` they are those that revision 1 made. The version is the one that is linked: a
+    /// test holds the constant against `Cargo.lock`.
     #[must_use]
     pub fn library(&self) -> String {
         self.entry.info.library.to_owned()
@@ -95,7 +111,7 @@ impl Codec {
     /// Begins to compress a stream.
     #[must_use]
     pub fn encoder(&self) -> Box<dyn Encoder> {
-        (self.entry.encoder)(self.level.unwrap_or_default())
+        (self.entry.encoder)(self.level.unwrap_or_default(), self.full)
     }
 
     /// Begins to decompress a stream; any level's, and any maker's.
@@ -107,7 +123,7 @@ impl Codec {
 
 impl PartialEq for Codec {
     fn eq(&self, other: &Self) -> bool {
-        (self.name(), self.level) == (other.name(), other.level)
+        (self.name(), self.level, self.full) == (other.name(), other.level, other.full)
     }
 }
 
@@ -115,16 +131,15 @@ impl Eq for Codec {}
 
 impl Hash for Codec {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.name(), self.level).hash(state);
+        (self.name(), self.level, self.full).hash(state);
     }
 }
 
 impl fmt::Display for Codec {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.level {
-            Some(level) => formatter.pad(&format!("{}:{level}", self.name())),
-            None => formatter.pad(self.name()),
-        }
+        let level = self.level.map(|level| format!(":{level}")).unwrap_or_default();
+        let full = if self.full { FULL_SUFFIX } else { "" };
+        formatter.pad(&format!("{}{level}{full}", self.name()))
     }
 }
 
@@ -138,16 +153,33 @@ impl FromStr for Codec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let (name, level) = match text.split_once(':') {
-            Some((name, level)) => (name, Some(level)),
-            None => (text, None),
-        };
+        let (text, switch) = split_once(text, ',');
+        let (name, level) = split_once(text, ':');
         let entry = REGISTRY.iter().find(|entry| entry.info.name == name).ok_or_else(|| {
             let known: Vec<_> = Self::all().map(|info| info.name).collect();
             Error::UnknownCodec { name: name.to_owned(), known: known.join(", ") }
         })?;
-        Ok(Self { entry, level: parse_level(&entry.info, level)? })
+        Ok(Self {
+            entry,
+            level: parse_level(&entry.info, level)?,
+            full: parse_switch(&entry.info, switch)?,
+        })
     }
+}
+
+fn split_once(text: &str, separator: char) -> (&str, Option<&str>) {
+    text.split_once(separator).map_or((text, None), |(front, back)| (front, Some(back)))
+}
+
+fn parse_switch(info: &CodecInfo, switch: Option<&str>) -> Result<bool, Error> {
+    let hint = match switch {
+        None => return Ok(false),
+        Some(FULL) if info.takes_full => return Ok(true),
+        Some(FULL) => "it has no look that could be left out",
+        Some(_) if info.takes_full => "only `,full` may follow",
+        Some(_) => "nothing may follow its name",
+    };
+    Err(Error::BadSwitch { codec: info.name, switch: switch.unwrap_or_default().to_owned(), hint })
 }
 
 fn parse_level(info: &CodecInfo, level: Option<&str>) -> Result<Option<u32>, Error> {
@@ -182,6 +214,22 @@ impl TryFrom<String> for Codec {
 impl From<Codec> for String {
     fn from(codec: Codec) -> Self {
         codec.to_string()
+    }
+}
+
+/// Compresses a whole input that is in memory, to the bytes that a worker makes of it.
+///
+/// # Errors
+///
+/// [`Error::Encoder`].
+pub fn compress_all(codec: &Codec, input: &[u8]) -> Result<Vec<u8>, Error> {
+    let (mut encoder, mut output, mut rest) = (codec.encoder(), Vec::new(), input);
+    loop {
+        let (segment, behind) = rest.split_at(rest.len().min(SEGMENT_BYTES));
+        if encoder.encode(segment, &mut output)? {
+            return Ok(output);
+        }
+        rest = behind;
     }
 }
 
@@ -227,6 +275,10 @@ mod tests {
                 let codec: Codec = text.parse().unwrap();
                 assert_eq!(codec.to_string(), text);
                 assert_eq!(codec.level(), Some(level));
+                let full: Codec = format!("{text},full").parse().unwrap();
+                assert_eq!(full.to_string(), format!("{text},full"));
+                assert_eq!((full.level(), full.is_full()), (Some(level), true));
+                assert!(!codec.is_full() && codec != full);
             }
         }
     }
@@ -235,6 +287,7 @@ mod tests {
     fn a_name_without_a_level_means_six() {
         assert_eq!("zlib".parse::<Codec>(), "zlib:6".parse());
         assert_eq!("gzip".parse::<Codec>(), "gzip:6".parse());
+        assert_eq!("gzip,full".parse::<Codec>().unwrap().to_string(), "gzip:6,full");
     }
 
     #[test]
@@ -245,25 +298,51 @@ mod tests {
         assert_eq!(refusal("zlib:06"), "level 06 of zlib is out of range: 0 to 9");
         assert_eq!(refusal("lzma"), "unknown codec `lzma`: known are zlib, gzip, store, noop");
         assert_eq!(refusal("store:3"), "codec store takes no level, but was given `3`");
+        assert_eq!(refusal("zlib:10,full"), "level 10 of zlib is out of range: 0 to 9");
+        assert_eq!(refusal("zlib:6,fast"), "codec zlib takes no `,fast`: only `,full` may follow");
+        assert_eq!(refusal("zlib:6,"), "codec zlib takes no `,`: only `,full` may follow");
+        assert_eq!(
+            refusal("gzip,full,full"),
+            "codec gzip takes no `,full,full`: only `,full` may follow"
+        );
+        for name in ["store", "noop"] {
+            assert_eq!(
+                refusal(&format!("{name},full")),
+                format!("codec {name} takes no `,full`: it has no look that could be left out")
+            );
+        }
+        assert_eq!(refusal("store,x"), "codec store takes no `,x`: nothing may follow its name");
+    }
+
+    #[test]
+    fn full_is_part_of_what_makes_codecs_equal() {
+        let codecs: Vec<Codec> =
+            ["zlib:6", "zlib:6,full", "gzip:6,full"].map(|text| text.parse().unwrap()).into();
+        let set: std::collections::HashSet<_> = codecs.iter().chain(&codecs).collect();
+        assert_eq!(set.len(), 3);
     }
 
     #[test]
     fn help_lists_names_and_ranges() {
         let help: Vec<_> = Codec::all().map(ToString::to_string).collect();
-        assert_eq!(help, ["zlib:0..9", "gzip:0..9", "store", "noop"]);
+        assert_eq!(help, ["zlib:0..9[,full]", "gzip:0..9[,full]", "store", "noop"]);
     }
 
     #[test]
     fn library_is_the_one_that_is_linked() {
         let lock = include_str!("../../Cargo.lock");
-        let version = lock
-            .split("[[package]]")
-            .find(|package| package.contains("name = \"zlib-rs\""))
-            .and_then(|package| package.split("version = \"").nth(1))
-            .and_then(|rest| rest.split('"').next())
-            .unwrap();
+        let version = |name: &str| {
+            let name = format!("name = \"{name}\"");
+            lock.split("[[package]]")
+                .find(|package| package.contains(&name))
+                .and_then(|package| package.split("version = \"").nth(1))
+                .and_then(|rest| rest.split('"').next())
+                .unwrap()
+        };
         let library = "zlib".parse::<Codec>().unwrap().library();
-        assert_eq!(library.split('+').next().unwrap(), format!("zlib-rs/{version}"));
+        let linked =
+            format!("zlib-rs/{},libdeflate/{}", version("zlib-rs"), version("libdeflate-sys"));
+        assert_eq!(library.split('+').next().unwrap(), linked);
     }
 
     #[test]
@@ -276,6 +355,8 @@ mod tests {
             Codec::deserialize(text)
         };
         assert_eq!(read("gzip:9").unwrap(), "gzip:9".parse().unwrap());
+        assert!(read("gzip:9,full").unwrap().is_full());
+        assert!(read("noop,full").unwrap_err().to_string().contains("takes no `,full`"));
         assert!(read("zlib:10").unwrap_err().to_string().contains("out of range: 0 to 9"));
     }
 }

@@ -14,8 +14,8 @@ pub(crate) struct Entry {
     pub(crate) output_bytes_max: fn(u64) -> u64,
     /// Whether an output may begin with these bytes.
     pub(crate) may_begin_with: fn(&[u8; 2]) -> bool,
-    /// Makes an encoder of a level, which is in the range that `info` gives.
-    pub(crate) encoder: fn(u32) -> Box<dyn Encoder>,
+    /// Makes an encoder of a level, which is in the range that `info` gives, and of `full`, if `info` takes that.
+    pub(crate) encoder: fn(u32, bool) -> Box<dyn Encoder>,
     /// Makes a decoder.
     pub(crate) decoder: fn() -> Box<dyn Decoder>,
 }
@@ -28,6 +28,8 @@ pub struct CodecInfo {
     pub name: &'static str,
     /// The levels it takes, or nothing.
     pub levels: Option<Levels>,
+    /// Whether it takes `,full`: it stores segments unread that a look finds incompressible, unless it is told not to.
+    pub takes_full: bool,
     /// What the name of an output file gets, with its dot; may be empty.
     pub extension: &'static str,
     /// Library, version and our framing's revision.
@@ -48,11 +50,12 @@ pub struct Levels {
 }
 
 impl fmt::Display for CodecInfo {
-    /// Writes `zlib:0..9`, or the bare name of a codec without levels.
+    /// Writes `zlib:0..9[,full]`, or the bare name of a codec without levels.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.levels {
-            Some(levels) => write!(formatter, "{}:{}..{}", self.name, levels.min, levels.max),
-            None => formatter.write_str(self.name),
+        formatter.write_str(self.name)?;
+        if let Some(levels) = self.levels {
+            write!(formatter, ":{}..{}", levels.min, levels.max)?;
         }
+        formatter.write_str(if self.takes_full { "[,full]" } else { "" })
     }
 }

@@ -36,6 +36,16 @@ pub enum Error {
         /// The level as it was given.
         level: String,
     },
+    /// What follows the comma is not `full`, or the codec has nothing to do with it.
+    #[error("codec {codec} takes no `,{switch}`: {hint}")]
+    BadSwitch {
+        /// The codec's name.
+        codec: &'static str,
+        /// What follows the comma.
+        switch: String,
+        /// What would do.
+        hint: &'static str,
+    },
     /// The bytes are not a stream of the codec: its structure or its checksum is wrong.
     #[error("corrupt {format} stream: {reason}")]
     Corrupt {

@@ -84,6 +84,12 @@ impl Decoder for Inflater {
             Position::Inside => Err(Error::EndedEarly { format: self.format }),
         }
     }
+
+    fn reset(&mut self) {
+        // For gzip this makes a new state: zlib-rs cannot reset to it.
+        self.inner.reset(true);
+        self.state = Position::Inside;
+    }
 }
 
 /// What one call moved; never more than the slices it was given.

@@ -14,23 +14,26 @@
 //! # Examples
 //!
 //! ```
-//! use bagpress_codec::{Codec, SEGMENT_BYTES, Verifier, decompress_all};
+//! use bagpress_codec::{Codec, SEGMENT_BYTES, Verifier, compress_all, decompress_all};
 //!
 //! let codec: Codec = "gzip:6".parse()?;
 //! let input = b"the same bytes, again and again and again".repeat(20_000);
 //! let mut encoder = codec.encoder();
 //! let mut verifier = Verifier::new(&codec);
 //! let (mut file, mut part) = (Vec::new(), Vec::new());
-//! for segment in input.chunks(SEGMENT_BYTES) {
+//! let mut rest = &input[..];
+//! loop {
+//!     let segment;
+//!     (segment, rest) = rest.split_at(rest.len().min(SEGMENT_BYTES));
 //!     part.clear();
-//!     encoder.write(segment, &mut part)?;
+//!     let ends = encoder.encode(segment, &mut part)?;
 //!     verifier.check(segment, &part)?;
 //!     file.extend_from_slice(&part);
+//!     if ends {
+//!         break;
+//!     }
 //! }
-//! part.clear();
-//! encoder.finish(&mut part)?;
-//! verifier.finish(&part)?;
-//! file.extend_from_slice(&part);
+//! verifier.finish(&[])?;
 //! assert_eq!(decompress_all(&codec, &file)?, input);
 //! # Ok::<(), bagpress_codec::Error>(())
 //! ```
@@ -42,16 +45,20 @@ mod digest;
 mod entry;
 mod error;
 mod generator;
+mod incompressible;
 mod inflate;
 mod keystream;
+mod reuse;
 mod stream;
 mod text;
 mod verifier;
 
-pub use codec::{Codec, decompress_all};
+pub use codec::{Codec, compress_all, decompress_all};
 pub use digest::{Digest, Hasher};
 pub use entry::{CodecInfo, Levels};
 pub use error::Error;
 pub use generator::{DataKind, Generator};
+pub use incompressible::Probe;
+pub use reuse::Reuse;
 pub use stream::{Decoder, Encoder, Progress, SEGMENT_BYTES};
 pub use verifier::Verifier;

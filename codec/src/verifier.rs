@@ -67,4 +67,10 @@ impl Verifier {
         self.check(&[], output)?;
         self.decoder.finish()
     }
+
+    /// Begins another stream of the same codec, as a new verifier would. After an error make a new one.
+    pub fn reset(&mut self) {
+        self.decoder.reset();
+        self.verified_bytes = 0;
+    }
 }

@@ -25,10 +25,10 @@ fn pipe(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
-/// More than a segment, with a part that only stored blocks can hold.
+/// More than a segment of each kind, in an order in which segments are deflated, stored unread, and deflated again.
 fn input() -> Vec<u8> {
     let mut input = Vec::new();
-    for kind in [DataKind::Text, DataKind::Random, DataKind::Zeros] {
+    for kind in [DataKind::Text, DataKind::Random, DataKind::Random, DataKind::Zeros] {
         let start = input.len();
         input.resize(start + SEGMENT_BYTES + 1, 0);
         Generator::new(kind, 3, 1, SEGMENT_BYTES as u64 + 1).fill(&mut input[start..]);
@@ -67,7 +67,9 @@ fn python_opens_our_zlib_and_gzip() {
         open_all = {'zlib': zlib.decompress, 'gzip': gzip.decompress}[sys.argv[1]]\n\
         print('sha256:' + hashlib.sha256(open_all(sys.stdin.buffer.read())).hexdigest())";
     for input in [input(), vec![]] {
-        for codec in ["zlib:0", "zlib:1", "zlib:6", "zlib:9", "gzip:6"] {
+        for codec in
+            ["zlib:0", "zlib:1", "zlib:6", "zlib:9", "gzip:6", "zlib:6,full", "gzip:6,full"]
+        {
             let name = &codec[..4];
             let digest = pipe("python3", &["-c", script, name], &compress(codec, &input));
             let digest = String::from_utf8(digest).unwrap();

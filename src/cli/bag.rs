@@ -141,5 +141,9 @@ fn codec_help() -> String {
 
 fn codec_long_help() -> String {
     let codecs = Codec::all().map(|codec| format!("\n- {codec}: {}", codec.summary));
-    format!("{}\n{}", codec_help(), codecs.collect::<String>())
+    format!(
+        "{}\n{}\nzlib and gzip store what a look finds incompressible; with `,full` they try to compress it",
+        codec_help(),
+        codecs.collect::<String>()
+    )
 }

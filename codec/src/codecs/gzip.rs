@@ -8,6 +8,7 @@ pub(crate) static ENTRY: Entry = Entry {
     info: CodecInfo {
         name: "gzip",
         levels: Some(LEVELS),
+        takes_full: true,
         extension: ".gz",
         library: LIBRARY,
         summary: "deflate with a CRC-32, as gzip -d opens",
@@ -15,7 +16,7 @@ pub(crate) static ENTRY: Entry = Entry {
     stores_nothing: false,
     output_bytes_max,
     may_begin_with: |begin| begin == &[0x1f, 0x8b],
-    encoder: |level| Box::new(DeflateEncoder::new(level, Gzip::default())),
+    encoder: |level, full| Box::new(DeflateEncoder::<Gzip>::new(level, full)),
     decoder: || Box::new(Inflater::gzip()),
 };
 

@@ -8,6 +8,7 @@ pub(crate) static ENTRY: Entry = Entry {
     info: CodecInfo {
         name: "noop",
         levels: None,
+        takes_full: false,
         extension: "",
         library: "noop/1",
         summary: "stores nothing, to measure what a task costs without its work",
@@ -15,7 +16,7 @@ pub(crate) static ENTRY: Entry = Entry {
     stores_nothing: true,
     output_bytes_max: |_| 0,
     may_begin_with: |_| true,
-    encoder: |_| Box::new(Noop),
+    encoder: |_, _| Box::new(Noop),
     decoder: || Box::new(Noop),
 };
 
@@ -29,6 +30,8 @@ impl Encoder for Noop {
     fn finish(&mut self, _output: &mut Vec<u8>) -> Result<(), Error> {
         Ok(())
     }
+
+    fn reset(&mut self) {}
 }
 
 impl Decoder for Noop {
@@ -43,4 +46,6 @@ impl Decoder for Noop {
     fn finish(&mut self) -> Result<(), Error> {
         Ok(())
     }
+
+    fn reset(&mut self) {}
 }

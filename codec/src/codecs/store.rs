@@ -8,6 +8,7 @@ pub(crate) static ENTRY: Entry = Entry {
     info: CodecInfo {
         name: "store",
         levels: None,
+        takes_full: false,
         extension: "",
         library: "store/1",
         summary: "copies its input unchanged",
@@ -15,7 +16,7 @@ pub(crate) static ENTRY: Entry = Entry {
     stores_nothing: false,
     output_bytes_max: |input_bytes| input_bytes,
     may_begin_with: |_| true,
-    encoder: |_| Box::new(Store),
+    encoder: |_, _| Box::new(Store),
     decoder: || Box::new(Store),
 };
 
@@ -30,6 +31,8 @@ impl Encoder for Store {
     fn finish(&mut self, _output: &mut Vec<u8>) -> Result<(), Error> {
         Ok(())
     }
+
+    fn reset(&mut self) {}
 }
 
 impl Decoder for Store {
@@ -42,4 +45,6 @@ impl Decoder for Store {
     fn finish(&mut self) -> Result<(), Error> {
         Ok(())
     }
+
+    fn reset(&mut self) {}
 }

@@ -10,6 +10,7 @@ pub(crate) static ENTRY: Entry = Entry {
     info: CodecInfo {
         name: "zlib",
         levels: Some(LEVELS),
+        takes_full: true,
         extension: ".zz",
         library: LIBRARY,
         summary: "deflate with an Adler-32, as Python's zlib.decompress opens",
@@ -18,13 +19,14 @@ pub(crate) static ENTRY: Entry = Entry {
     output_bytes_max,
     // CM 8 (deflate), and FCHECK.
     may_begin_with: |begin| begin[0] & 0x0f == 8 && u16::from_be_bytes(*begin).is_multiple_of(31),
-    encoder: |level| Box::new(DeflateEncoder::new(level, Zlib { adler: Adler32::new() })),
+    encoder: |level, full| Box::new(DeflateEncoder::<Zlib>::new(level, full)),
     decoder: || Box::new(Inflater::zlib()),
 };
 
 /// CM 8 (deflate) and CINFO 7 (a window of 32 KiB).
 const CMF: u8 = 0x78;
 
+#[derive(Default)]
 struct Zlib {
     adler: Adler32,
 }
@@ -63,7 +65,7 @@ mod tests {
     fn header_is_zlibs_at_every_level() {
         let header = |level| {
             let mut output = Vec::new();
-            Zlib { adler: Adler32::new() }.header(level, &mut output);
+            Zlib::default().header(level, &mut output);
             output
         };
         assert_eq!(header(1), [0x78, 0x01]);

@@ -4,26 +4,28 @@ use std::time::{Duration, Instant};
 
 use bagpress_broker::descriptor::{TaskDescriptor, Verify};
 use bagpress_broker::result::{Cause, Failed, Times};
-use bagpress_codec::{Digest, Hasher, SEGMENT_BYTES, Verifier};
+use bagpress_codec::{Digest, Hasher, Reuse, SEGMENT_BYTES};
 use bagpress_objstore::{Sink, Source};
 
 use super::handle::Handle;
 
-/// Buffers that a slot keeps from task to task.
+/// What a slot keeps from task to task: buffers, and what made the last output.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     segment: Vec<u8>,
     part: Vec<u8>,
+    reuse: Reuse,
 }
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        Self { segment: Vec::with_capacity(SEGMENT_BYTES), part: Vec::with_capacity(SEGMENT_BYTES) }
+        let buffer = || Vec::with_capacity(SEGMENT_BYTES);
+        Self { segment: buffer(), part: buffer(), reuse: Reuse::default() }
     }
 
     /// For an empty task: takes no memory before there is a byte.
     pub(crate) fn empty() -> Self {
-        Self { segment: Vec::new(), part: Vec::new() }
+        Self { segment: Vec::new(), part: Vec::new(), reuse: Reuse::default() }
     }
 }
 
@@ -53,22 +55,20 @@ pub(crate) fn execute(
     let began = Instant::now();
     let mut clock = Clock::default();
     let verify = task.verify == Verify::Worker;
-    let mut encoder = task.codec.encoder();
-    let mut verifier = verify.then(|| Verifier::new(&task.codec));
     let (mut input, mut output) = (Hasher::new(), Hasher::new());
     let (mut input_bytes, mut output_bytes) = (0, 0);
-    let Scratch { segment, part } = scratch;
+    let Scratch { segment, part, reuse } = scratch;
+    // They are here, and come back at the end: an error or a panic drops them.
+    let mut encoder = reuse.encoder(&task.codec);
+    let mut verifier = verify.then(|| reuse.verifier(&task.codec));
     loop {
         if handle.is_stopped() {
             return Err(Failed::new(Cause::Timeout, "it was stopped"));
         }
         clock.lap(|c| &mut c.input, || source.next(segment))?;
-        if segment.is_empty() {
-            break;
-        }
         part.clear();
-        clock
-            .lap(|c| &mut c.compress, || encoder.write(segment, part))
+        let ends = clock
+            .lap(|c| &mut c.compress, || encoder.encode(segment, part))
             .map_err(because(Cause::CodecError))?;
         clock
             .lap(
@@ -76,22 +76,21 @@ pub(crate) fn execute(
                 || {
                     input.update(segment);
                     output.update(part);
-                    verifier.as_mut().map_or(Ok(()), |verifier| verifier.check(segment, part))
+                    let Some(verifier) = &mut verifier else { return Ok(()) };
+                    verifier.check(segment, part)?;
+                    if ends { verifier.finish(&[]) } else { Ok(()) }
                 },
             )
             .map_err(because(Cause::VerifyFailed))?;
         input_bytes += segment.len() as u64;
         output_bytes += part.len() as u64;
-        sink.write(part)?;
         handle.set_read(input_bytes);
+        if ends {
+            break;
+        }
+        sink.write(part)?;
     }
-    part.clear();
-    encoder.finish(part).map_err(because(Cause::CodecError))?;
-    if let Some(verifier) = &mut verifier {
-        verifier.finish(part).map_err(because(Cause::VerifyFailed))?;
-    }
-    output.update(part);
-    output_bytes += part.len() as u64;
+    reuse.keep(&task.codec, encoder, verifier);
     let most = task.codec.output_bytes_max(input_bytes);
     if output_bytes > most {
         let text = format!("{output_bytes} bytes from {input_bytes}; at most {most}");
@@ -142,4 +141,44 @@ impl Clock {
 /// Whole microseconds.
 pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use bagpress_broker::descriptor::{Input, ResultPath};
+    use bagpress_broker::samples;
+    use bagpress_codec::{Codec, DataKind, Generator};
+
+    use super::*;
+
+    fn run(codec: &str, data: DataKind, scratch: &mut Scratch, stops: bool) -> Option<Made> {
+        let bytes = SEGMENT_BYTES as u64 + 1000;
+        let input = Input::Generate { data, seed: 0, bytes };
+        let codec: Codec = codec.parse().unwrap();
+        let task = samples::task(&samples::bag(), 0, ResultPath::Objects);
+        let task = TaskDescriptor { input, codec, verify: Verify::Worker, ..task };
+        let source = Source::generated(Generator::new(data, 0, 0, bytes), bytes);
+        let handle = Handle::default();
+        if stops {
+            handle.stop();
+        }
+        execute(&task, source, Sink::Nothing, scratch, &handle).ok()
+    }
+
+    #[test]
+    fn what_a_slot_keeps_changes_no_output_and_is_dropped_after_an_error() {
+        let mut scratch = Scratch::new();
+        for codec in ["zlib:6", "zlib:6", "gzip:1", "zlib:6,full", "zlib:6", "noop"] {
+            for data in DataKind::ALL {
+                for stops in [false, true, false] {
+                    let made = run(codec, data, &mut scratch, stops);
+                    let kept = format!("{:?}", scratch.reuse).contains("Some");
+                    assert_eq!((made.is_some(), kept), (!stops, !stops), "{codec} {data}");
+                    let Some(made) = made else { continue };
+                    let anew = run(codec, data, &mut Scratch::new(), false).unwrap();
+                    assert_eq!(made.output_digest, anew.output_digest, "{codec} {data}");
+                }
+            }
+        }
+    }
 }
