@@ -2,6 +2,7 @@
 //! without it (`,full`).
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -128,7 +129,7 @@ fn chosen(folders: &[PathBuf], per_ending: Option<u64>) -> Result<Vec<PathBuf>> 
     });
     let mut taken = BTreeMap::new();
     files.retain(|(file, bytes)| {
-        let ending = file.extension().map(|ending| ending.to_ascii_lowercase());
+        let ending = file.extension().map(OsStr::to_ascii_lowercase);
         let sum: &mut u64 = taken.entry(ending).or_default();
         let fits = *bytes > 0 && per_ending.is_none_or(|most| *sum + bytes <= most);
         *sum += if fits { *bytes } else { 0 };

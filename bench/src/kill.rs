@@ -88,7 +88,8 @@ fn one(
     } else {
         None
     };
-    let bag = BagArgs { tasks: args.tasks, bytes: args.bytes, codec: "zlib:6".parse()?, seed: 0 };
+    let bag =
+        BagArgs { tasks: args.tasks, bytes: args.bytes, codec: "zlib:6,full".parse()?, seed: 0 };
     let of_cluster = cluster.as_ref().map(|cluster| cluster.server.bagpress());
     let mut command = of_cluster.unwrap_or(bagpress).run(&bag, DataKind::Random, folder, name);
     command.args(["--delivery", args.delivery.as_str()]);

@@ -59,7 +59,7 @@ pub(crate) struct DeflateEncoder<F> {
     shortcuts: Option<Shortcuts>,
     /// Made for the first segment that is deflated: it is larger than many inputs.
     deflate: Option<Compress>,
-    /// Whether `deflate` knows something that the end of the stream is not: it begins anew before it is used.
+    /// Whether the stream has bytes that `deflate` did not see, or begins anew: then it is reset before its next use.
     stale: bool,
     state: Stage,
 }

@@ -8,6 +8,9 @@ use proptest::prelude::*;
 
 const WINDOW_BYTES: usize = 32 * 1024;
 
+/// Makes bytes of a seed.
+type Make = fn(u64) -> Vec<u8>;
+
 fn generate(kind: DataKind, seed: u64, bytes: usize) -> Vec<u8> {
     let mut buffer = vec![0; bytes];
     assert_eq!(Generator::new(kind, seed, 0, bytes as u64).fill(&mut buffer), bytes);
@@ -179,7 +182,7 @@ fn a_repetition_across_the_border_of_segments_is_found() {
 
 #[test]
 fn little_that_shrinks_in_much_noise_is_found() {
-    let cases: [(&str, fn(u64) -> Vec<u8>, usize); 4] = [
+    let cases: [(&str, Make, usize); 4] = [
         ("zeros", |_| vec![0; 500], 16_000),
         ("text", |seed| text(seed, 3000), 30_000),
         ("a copy", |_| noise(99, 400), 12_000),
@@ -194,8 +197,8 @@ fn little_that_shrinks_in_much_noise_is_found() {
         }
         let (output, full) = (compress("zlib:6", &input), compress("zlib:6,full", &input));
         assert!(full.len() < input.len(), "{name}: there is something to win");
-        let growth = (output.len() - full.len()) as f64 / full.len() as f64;
-        assert!(growth < 0.005, "{name}: {growth}");
+        let grew = output.len() - full.len();
+        assert!(grew < full.len() / 200, "{name}: by {grew} B");
     }
 }
 
