@@ -10,6 +10,7 @@ compressed by Python's zlib, as people do. A bag is over when the driver has fet
 import ctypes
 import json
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -31,7 +32,8 @@ def import_ray():
     # Its workers are processes of their own, and import the same packages.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TOOLS / "ray"), os.environ.get("PYTHONPATH")]))
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is said to anybody outside
-    os.environ["RAY_DISABLE_IMPORT_WARNING"] = "1"
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else it writes one into the home folder
     sys.path.insert(0, str(TOOLS / "ray"))
     try:
         import ray
