@@ -27,7 +27,7 @@ dirs=()
 for dir; do dirs+=("$(cd "$dir" && pwd -P)"); done
 temporary=$(mktemp -d -p "$PWD" bagpress-bench-XXXXXX)
 trap 'rm -rf "$temporary"' EXIT
-raw=${RAW:-$temporary/raw}
+raw=$(realpath -m "${RAW:-$temporary/raw}")
 : >"$raw"
 
 systems=(staged objects xargs xargs-verified)
@@ -62,8 +62,9 @@ once() { # SYSTEM; in the folder that has the tree
 tree=$temporary/tree
 for dir in "${dirs[@]}"; do
 	mkdir -p "$tree$dir"
+	# A file with two names would be refused as well.
 	(cd "$dir" && find . -type f -regextype posix-extended -not -regex '.*(\.|-|_)(gz|z|Z|tgz|taz)' -print0 |
-		cpio --quiet -0 -pdm "$tree$dir") 2>/dev/null || true
+		tar --create --null --files-from=- --hard-dereference) | tar --extract --no-same-owner --directory="$tree$dir"
 done
 files=$(find "$tree" -type f | wc -l)
 bytes=$(find "$tree" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum + 0 }')
