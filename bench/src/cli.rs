@@ -178,7 +178,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "2,4", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) workers: Vec<u16>,
 
-    /// Systems, such as staged,work_queue,ray [default: all]
+    /// Systems, such as staged,ray [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) systems: Vec<String>,
 
@@ -192,7 +192,7 @@ pub(crate) struct CompareArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PeerArgs {
-    /// The system, such as work_queue
+    /// The system, such as ray
     #[arg(value_name = "SYSTEM")]
     pub(crate) system: String,
 

@@ -98,7 +98,8 @@ impl Peer {
         let ran = run::<Printed>(command, &folder.join(self.log()))?;
         let Printed { makespan_ms, extra_ms, mut tasks } = ran.printed;
         if tasks.is_empty() && results.join("stats_0.json").is_file() {
-            tasks = (0..case.bag.tasks).map(|index| stats(&results, index)).collect::<Result<_>>()?;
+            tasks =
+                (0..case.bag.tasks).map(|index| stats(&results, index)).collect::<Result<_>>()?;
         }
         Ok(PeerRun { makespan_ms, cold_ms: ms(ran.wall) - extra_ms, tasks })
     }
@@ -106,11 +107,7 @@ impl Peer {
     /// The command as anybody can repeat it, without a path of this machine.
     pub(crate) fn shown(&self, case: &Case<'_>) -> Result<String> {
         let pairs = variables(case)?.map(|(name, value)| format!("{name}={value}"));
-        Ok(format!(
-            "{} FOLDER=DIR INPUTS=DIR bench/peers/{} run",
-            pairs.join(" "),
-            self.kind.file
-        ))
+        Ok(format!("{} FOLDER=DIR INPUTS=DIR bench/peers/{} run", pairs.join(" "), self.kind.file))
     }
 
     fn log(&self) -> String {

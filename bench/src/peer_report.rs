@@ -5,8 +5,8 @@ use std::fs;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cli::PeerArgs;
-use crate::outputs::{Expected, write_inputs};
 use crate::output::print;
+use crate::outputs::{Expected, write_inputs};
 use crate::peer::{Case, Peer, PeerRun, TaskStats};
 use crate::session::temporary;
 use crate::systems::{Way, named};
@@ -43,7 +43,10 @@ fn text(args: &PeerArgs, ran: &PeerRun) -> Vec<Vec<String>> {
     let mut rows = vec![
         row!["bag", format!("{name}  ({}, {system})", bag.codec)],
         row!["makespan", format!("{:.0} ms", ran.makespan_ms)],
-        row!["completed", format!("{0}/{0}, failed: 0, every output checked afterwards", bag.tasks)],
+        row![
+            "completed",
+            format!("{0}/{0}, failed: 0, every output checked afterwards", bag.tasks)
+        ],
     ];
     if !ran.tasks.is_empty() {
         let mut total: Vec<_> = ran.tasks.iter().map(|task| task.total_ms).collect();
@@ -71,8 +74,8 @@ mod tests {
 
     #[test]
     fn a_percentile_is_a_value_that_so_many_do_not_exceed() {
-        let sorted: Vec<_> = (1..=20).map(f64::from).collect();
-        assert_eq!([percentile(&sorted, 50), percentile(&sorted, 95)], [10.0, 19.0]);
-        assert_eq!([percentile(&[7.0], 50), percentile(&[7.0], 95)], [7.0, 7.0]);
+        let of = |values: &[f64]| [50, 95].map(|percent| percentile(values, percent).to_string());
+        assert_eq!(of(&(1..=20).map(f64::from).collect::<Vec<_>>()), ["10", "19"]);
+        assert_eq!(of(&[7.0]), ["7", "7"]);
     }
 }

@@ -64,7 +64,10 @@ impl Session {
     }
 
     fn write(&mut self, line: &str) -> Result<()> {
-        self.raw.as_mut().map_or(Ok(()), |file| writeln!(file, "{line}")).context("write a raw line")
+        self.raw
+            .as_mut()
+            .map_or(Ok(()), |file| writeln!(file, "{line}"))
+            .context("write a raw line")
     }
 
     /// Measures one run, in a round, in quiet; gives it the program and the folder.

@@ -67,7 +67,8 @@ fn raw_lines_say_machine_versions_and_commands_and_no_path() -> Result<()> {
     let at = folder.path().to_str().context("a path in ASCII")?;
     let raw = folder.path().join("raw");
     let arguments = ["--tasks", "3", "--bytes", "5000", "--workers", "2", "--json", "--dir", at];
-    let mut all = vec!["compare", "--systems", "pigz,codec-limit", "--raw", raw.to_str().context("ASCII")?];
+    let mut all =
+        vec!["compare", "--systems", "pigz,codec-limit", "--raw", raw.to_str().context("ASCII")?];
     all.extend(arguments);
     let output = bench(&all, peers.path())?;
     ensure!(output.status.success(), "{}", said(&output));
@@ -83,11 +84,17 @@ fn raw_lines_say_machine_versions_and_commands_and_no_path() -> Result<()> {
     assert_eq!(order, ["codec-limit", "pigz", "pigz", "codec-limit"], "rounds are interleaved");
     for run in runs {
         assert_eq!((&run["verb"], &run["workers"]), (&"compare".into(), &2.into()));
-        assert!(run["makespan_ms"].as_f64() > Some(0.0) && run["cold_ms"].as_f64() > Some(0.0), "{run}");
+        assert!(
+            run["makespan_ms"].as_f64() > Some(0.0) && run["cold_ms"].as_f64() > Some(0.0),
+            "{run}"
+        );
         assert!(run["others_busy"].is_number() && run["load_1min"].is_number(), "{run}");
     }
     let command = runs[1]["command"].as_str().context("no command")?;
-    assert!(command.starts_with("TASKS=3 BYTES=5000 WORKERS=2 LEVEL=6 DATA=random KEY="), "{command}");
+    assert!(
+        command.starts_with("TASKS=3 BYTES=5000 WORKERS=2 LEVEL=6 DATA=random KEY="),
+        "{command}"
+    );
     assert!(command.ends_with("BAGS=2 FOLDER=DIR INPUTS=DIR bench/peers/pigz.sh run"), "{command}");
     assert_eq!(fs::read_dir(folder.path())?.count(), 1, "only the raw file stays");
     Ok(())
@@ -97,7 +104,8 @@ fn raw_lines_say_machine_versions_and_commands_and_no_path() -> Result<()> {
 fn an_output_of_another_input_ends_the_comparison() -> Result<()> {
     let (peers, folder) = (stand_in("b'x'")?, TempDir::new()?);
     let at = folder.path().to_str().context("a path in ASCII")?;
-    let arguments = ["compare", "--systems", "pigz", "--tasks", "2", "--bytes", "5000", "--dir", at];
+    let arguments =
+        ["compare", "--systems", "pigz", "--tasks", "2", "--bytes", "5000", "--dir", at];
     let output = bench(&arguments, peers.path())?;
     let said = said(&output);
     assert!(!output.status.success(), "{said}");
@@ -109,11 +117,15 @@ fn an_output_of_another_input_ends_the_comparison() -> Result<()> {
 fn a_peer_that_is_not_installed_is_said_with_what_installs_it() -> Result<()> {
     let (_folder, peers) = uninstalled()?;
     for system in ["pool", "xargs", "work_queue", "ray"] {
-        for arguments in [vec!["compare", "--systems", system], vec!["peer", system, "--name", "t"]] {
+        for arguments in [vec!["compare", "--systems", system], vec!["peer", system, "--name", "t"]]
+        {
             let output = bench(&arguments, &peers)?;
             let said = said(&output);
             assert!(!output.status.success() && output.stdout.is_empty(), "{system}: {said}");
-            assert!(said.contains("`make bench-peers`") && said.contains(" here"), "{system}: {said}");
+            assert!(
+                said.contains("`make bench-peers`") && said.contains(" here"),
+                "{system}: {said}"
+            );
         }
     }
     Ok(())
@@ -123,7 +135,10 @@ fn a_peer_that_is_not_installed_is_said_with_what_installs_it() -> Result<()> {
 fn a_system_that_there_is_not_is_said_with_those_there_are() -> Result<()> {
     let output = bench(&["compare", "--systems", "staged,daks"], Path::new("nowhere"))?;
     let said = said(&output);
-    assert!(said.contains("no system is named \"daks\"; there are codec-limit, limit, staged"), "{said}");
+    assert!(
+        said.contains("no system is named \"daks\"; there are codec-limit, limit, staged"),
+        "{said}"
+    );
     let output = bench(&["peer", "staged", "--name", "t"], Path::new("nowhere"))?;
     assert!(String::from_utf8_lossy(&output.stderr).contains("staged is no peer"), "{output:?}");
     Ok(())

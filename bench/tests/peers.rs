@@ -25,9 +25,13 @@ fn every_peer_makes_outputs_of_the_inputs_that_ours_are_of() -> Result<()> {
             let output = command.args(["--data", data, "--runs"]).arg(folder.path()).output()?;
             let said = String::from_utf8_lossy(&output.stderr);
             ensure!(output.status.success(), "{peer}, {data}: {said}");
-            let summary = std::fs::read_to_string(folder.path().join("t").join(peer).join("summary.txt"))?;
+            let summary =
+                std::fs::read_to_string(folder.path().join("t").join(peer).join("summary.txt"))?;
             assert_eq!(summary.as_bytes(), output.stdout);
-            assert!(summary.contains("completed  ") && summary.contains("3/3, failed: 0"), "{summary}");
+            assert!(
+                summary.contains("completed  ") && summary.contains("3/3, failed: 0"),
+                "{summary}"
+            );
         }
     }
     Ok(())
@@ -39,7 +43,8 @@ fn what_a_peer_leaves_is_what_the_rfc_names() -> Result<()> {
     for (peer, artefacts) in [
         (
             "work_queue",
-            &["logs/manager.log", "logs/worker_0.log", "logs/worker_1.log", "results/stats_2.json"][..],
+            &["logs/manager.log", "logs/worker_0.log", "logs/worker_1.log", "results/stats_2.json"]
+                [..],
         ),
         ("ray", &["ray.log", "ray_results.json"]),
     ] {
