@@ -69,10 +69,12 @@ fn what_a_peer_leaves_is_what_the_rfc_names() -> Result<()> {
 fn peers_are_compared_in_one_table() -> Result<()> {
     let folder = TempDir::new()?;
     let raw = folder.path().join("raw");
-    let arguments = ["compare", "--json", "--runs", "1", "--workers", "2", "--bagpress"];
+    let arguments = ["compare", "--json", "--runs", "1", "--workers", "2"];
     // Peers alone: none of ours runs, so any file stands for it.
     let mut command = bench(&arguments);
-    command.arg(env!("CARGO_BIN_EXE_bagpress-bench")).args(["--systems", &PEERS.join(",")]);
+    command
+        .args(["--bagpress", env!("CARGO_BIN_EXE_bagpress-bench")])
+        .args(["--systems", &PEERS.join(",")]);
     command.arg("--dir").arg(folder.path()).arg("--raw").arg(&raw);
     let output = command.output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
