@@ -120,13 +120,8 @@ fn about(args: &CompareArgs, systems: &[&'static System]) -> Result<About> {
     for system in systems {
         if let Way::Peer(kind) = system.way {
             let found = Peer::find(&args.peers, kind)?.versions();
-            let rest = "leave it out with --systems";
-            let said = || {
-                format!(
-                    "{} is not installed: `make bench-peers` installs it, or {rest}",
-                    system.name
-                )
-            };
+            let said =
+                || format!("ask for the version of {} (--systems leaves it out)", system.name);
             versions.insert(system.name, found.with_context(said)?);
         }
     }

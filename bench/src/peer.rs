@@ -82,9 +82,10 @@ impl Peer {
         let output = command.arg("version").stdin(Stdio::null()).output();
         let output = output.with_context(|| format!("start {}", self.program.display()))?;
         if !output.status.success() {
+            // Its error and its hint are lines at a terminal; here they are one.
             let said = String::from_utf8_lossy(&output.stderr);
-            let said = said.trim_end();
-            bail!("{}", said.strip_prefix("error: ").unwrap_or(said));
+            let said = said.trim_end().replace("\nhint: ", "; ");
+            bail!("{}", said.strip_prefix("error: ").unwrap_or(&said));
         }
         Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
     }
