@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-disk soak model test-extras test-compose engine lint tools tools-cli bench drill fuzz hooks clean
+.PHONY: help demo test test-disk soak model test-extras test-compose test-peers engine lint tools tools-cli bench bench-peers drill fuzz hooks clean
 
 NATS_CLI := v0.5.0
 COMPOSE := v2.40.3
@@ -99,6 +99,17 @@ bench: .tools/bin/nats-server ## the bag of docs/benchmark.md by both paths, and
 	bench/run_staged.sh 24 2097152 4 $(BENCH)
 	bench/run_objects.sh 24 2097152 4 $(BENCH)
 	cargo run --release --locked --package bagpress-bench --bin bagpress-bench -- limit
+
+bench-peers: .tools/ray/.installed ## what `bagpress-bench compare` needs: Work Queue, Ray, pigz, zstd; says what needs root
+	bench/peers/install.sh
+
+# 260 MB, of which nothing else has a use.
+.tools/ray/.installed: tools.lock
+	.ci/install-tools ray
+	@touch $@
+
+test-peers: .tools/bin/nats-server bench-peers ## a short bag by every peer of the comparison
+	cargo test --locked --package bagpress-bench --features peers --test peers
 
 DRILL_FAULTS ?= 1000
 DRILL_SEED ?= 7

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Times bags of real files against what people type today. Runs are interleaved, and a ratio is taken
-# inside each round.
+# Times bags of real files against what people type today. Runs are interleaved, and a ratio is taken inside each round.
 #
-# The systems do not promise the same. `gzip` under xargs, and pigz, only write; `xargs-verified` also
-# decompresses each output and syncs the disk once, as bagpress does for each output before it counts
-# it. `bagpress` includes the start and the end of its server and workers.
+# The systems do not promise the same. `gzip` under xargs, pigz and zstd only write; `xargs-verified` also decompresses each output
+# and syncs the disk once, as bagpress does for each output before it counts it. `bagpress` includes the start and the end of its
+# server and workers.
 set -euo pipefail
 
 if [[ $# -eq 0 || $1 == -* ]]; then
@@ -13,8 +12,8 @@ usage: bench/files.sh DIR...
 
   bench/files.sh /usr/share/doc /usr/lib/python3
 
-ROUNDS=N (3) and WORKERS=N (the number of cores) in the environment change how it is measured, RAW=FILE
-receives every single time. A temporary folder is made in the current one.
+Regular files are copied into a temporary folder in the current one, but for those that gzip refuses by their name (.gz and such).
+ROUNDS=N (3) and WORKERS=N (the number of cores) in the environment change how it is measured, RAW=FILE receives every single time.
 USAGE
 	exit 2
 fi
@@ -24,81 +23,101 @@ rounds=${ROUNDS:-3} workers=${WORKERS:-$(nproc)}
 if [[ ! -x $here/target/release/bagpress ]]; then
 	(cd "$here" && cargo build --release --locked --bin bagpress)
 fi
+dirs=()
+for dir; do dirs+=("$(cd "$dir" && pwd -P)"); done
 temporary=$(mktemp -d -p "$PWD" bagpress-bench-XXXXXX)
 trap 'rm -rf "$temporary"' EXIT
-raw=${RAW:-$temporary/raw}
+raw=$(realpath -m "${RAW:-$temporary/raw}")
 : >"$raw"
 
 systems=(staged objects xargs xargs-verified)
-if command -v pigz >/dev/null; then systems+=(pigz); fi
+versions=("$("$here/target/release/bagpress" --version)" "$(gzip --version | head -n 1)")
+for system in pigz zstd; do
+	if command -v "$system" >/dev/null; then
+		systems+=("$system")
+		versions+=("$("$system" --version 2>&1)")
+	else
+		echo "note: no $system here, so it has no row; \`make bench-peers\` names what is missing" >&2
+	fi
+done
 
-bagpress() { # RESULTS OUT DIR...
-	local results=$1 out=$2
-	shift 2
-	"$here/target/release/bagpress" run "$@" --codec gzip:6 --results "$results" --out "$out" \
-		--workers "$workers" --runs "$temporary/runs" --name files --quiet \
-		>"$temporary/stdout" 2>"$temporary/stderr" || {
-		cat "$temporary/stderr" >&2
+# SYSTEM: what is typed, in the folder that has the tree. Everything but bagpress writes beside the inputs, into a copy of its own.
+declare -A commands=(
+	[staged]='bagpress run tree --codec gzip:6 --results staged --out packed --workers $WORKERS --quiet'
+	[objects]='bagpress run tree --codec gzip:6 --results objects --out packed --workers $WORKERS --quiet'
+	[xargs]='find tree -type f -print0 | xargs -0 -P $WORKERS -n 100 gzip -6 -k'
+	[xargs-verified]='find tree -type f -print0 | xargs -0 -P $WORKERS -n 100 bash -c '\''gzip -6 -k -- "$@" && gzip -t -- "${@/%/.gz}"'\'' each && sync -f tree'
+	[pigz]='pigz -6 -k -r -p $WORKERS tree'
+	[zstd]='zstd -q -r -3 -T$WORKERS tree'
+)
+
+once() { # SYSTEM; in the folder that has the tree
+	PATH=$here/target/release:$PATH WORKERS=$workers bash -c "set -euo pipefail; ${commands[$1]}" \
+		>../stdout 2>../stderr || {
+		cat ../stderr >&2
 		return 1
 	}
-	rm -rf "$temporary/runs"
 }
 
-each() { # PROGRAM OUT DIR...: the program gets names, and OUT in the environment
-	local program=$1 out=$2 dir
-	shift 2
-	for dir; do
-		(
-			cd "$dir/.."
-			base=$(basename "$dir")
-			find "$base" -type d -printf "$out/%p\0" | xargs -0 mkdir -p
-			find "$base" -type f -print0 | OUT=$out xargs -0 -P "$workers" -n 32 bash -c "$program" each
-		)
-	done
-}
+tree=$temporary/tree
+for dir in "${dirs[@]}"; do
+	mkdir -p "$tree$dir"
+	# A file with two names would be refused as well.
+	(cd "$dir" && find . -type f -regextype posix-extended -not -regex '.*(\.|-|_)(gz|z|Z|tgz|taz)' -print0 |
+		tar --create --null --files-from=- --hard-dereference) | tar --extract --no-same-owner --directory="$tree$dir"
+done
+files=$(find "$tree" -type f | wc -l)
+bytes=$(find "$tree" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum + 0 }')
+load() { cut -d' ' -f1 /proc/loadavg; }
+echo "$files files, $((bytes >> 20)) MiB, $workers at a time, $rounds rounds, load $(load)"
+python3 - "$files" "$bytes" "$workers" "${versions[@]}" >>"$raw" <<'PYTHON'
+"""Prints what all runs have in common."""
+import json
+import os
+import platform
+import sys
 
-once() { # SYSTEM OUT DIR...
-	local system=$1 out=$2
-	shift 2
-	case $system in
-		staged | objects) bagpress "$system" "$out" "$@" ;;
-		xargs) each 'for f; do gzip -6 -c -- "$f" >"$OUT/$f.gz"; done' "$out" "$@" ;;
-		xargs-verified)
-			each 'for f; do gzip -6 -c -- "$f" >"$OUT/$f.gz" && gzip -t "$OUT/$f.gz" || exit 255; done' \
-				"$out" "$@"
-			sync -f "$out"
-			;;
-		# It has threads for the parts of a large file, and here one process for each core too; it refuses
-		# names that end with .gz, so it reads from stdin.
-		pigz) each 'for f; do pigz -6 <"$f" >"$OUT/$f.gz"; done' "$out" "$@" ;;
-	esac
-}
-
-dirs=()
-for dir; do dirs+=("$(cd "$dir" && pwd -P)"); done
-files=$(find "${dirs[@]}" -type f | wc -l)
-bytes=$(find "${dirs[@]}" -type f -exec cat {} + | wc -c) # which also brings them into memory
-echo "$files files, $((bytes >> 20)) MiB, $workers at a time, $rounds rounds, load $(cut -d' ' -f1 /proc/loadavg)"
+with open("/proc/cpuinfo") as lines:
+    cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+print(json.dumps({
+    "verb": "files",
+    "platform": {"cpu": cpu, "cores": os.cpu_count(), "memory_mib": memory, "kernel": platform.release()},
+    "versions": sys.argv[4:],
+    "files": int(sys.argv[1]),
+    "input_bytes": int(sys.argv[2]),
+    "workers": int(sys.argv[3]),
+}))
+PYTHON
 
 for ((round = 0; round < rounds; round++)); do
 	for ((place = 0; place < ${#systems[@]}; place++)); do
 		system=${systems[(round + place) % ${#systems[@]}]} # nobody is always first
 		# Outputs are kept to the end: ext4 looks for inodes that were freed a moment ago one by one.
-		out=$temporary/$system.$round
-		mkdir "$out"
-		sync -f "$out" # what the one before has left to write is not this one's
+		run=$temporary/$system.$round
+		mkdir "$run"
+		if [[ $system == staged || $system == objects ]]; then
+			ln -s "$tree" "$run/tree"
+			below=packed
+		else
+			cp -r "$tree" "$run/tree"
+			below=tree
+		fi
+		sync -f "$run" # what the one before has left to write is not this one's
+		cd "$run"
 		began=$EPOCHREALTIME
-		once "$system" "$out" "${dirs[@]}"
+		once "$system"
 		ended=$EPOCHREALTIME
-		made=$(find "$out" -type f | wc -l)
-		size=$(find "$out" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum + 0 }')
-		if [[ $made -ne $files ]]; then
-			echo "error: $system made $made outputs of $files files" >&2
+		cd "$temporary"
+		made=$(find "$run/$below" -type f \( -name '*.gz' -o -name '*.zst' \) -printf '%s\n' |
+			awk '{ count++; sum += $1 } END { print count + 0, sum + 0 }')
+		if [[ ${made% *} -ne $files ]]; then
+			echo "error: $system made ${made% *} outputs of $files files" >&2
 			exit 1
 		fi
-		printf '{"verb":"files","system":"%s","round":%d,"wall_ms":%d,"output_bytes":%d,"load_1min":%s}\n' \
-			"$system" "$round" $(((${ended/./} - ${began/./}) / 1000)) "$size" \
-			"$(cut -d' ' -f1 /proc/loadavg)" >>"$raw"
+		printf '{"verb":"files","system":"%s","round":%d,"wall_ms":%d,"output_bytes":%d,"load_1min":%s,"command":"%s"}\n' \
+			"$system" "$round" $(((${ended/[.,]/} - ${began/[.,]/}) / 1000)) "${made#* }" "$(load)" \
+			"$(sed 's/["\\]/\\&/g' <<<"${commands[$system]//'$WORKERS'/$workers}")" >>"$raw"
 	done
 done
 
@@ -109,7 +128,7 @@ import sys
 from statistics import median
 
 with open(sys.argv[1]) as lines:
-    runs = [json.loads(line) for line in lines]
+    runs = [run for run in map(json.loads, lines) if "system" in run]
 
 
 def times(system):

@@ -22,6 +22,37 @@ impl Machine {
     }
 }
 
+/// What a machine is, as far as a number depends on it; nothing that names it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Platform {
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) memory_mib: u64,
+    pub(crate) kernel: String,
+    pub(crate) system: String,
+}
+
+impl Platform {
+    pub(crate) fn now() -> Self {
+        let value = |path: &str, name: &str, between: char| {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let pairs = text.lines().filter_map(|line| line.split_once(between));
+            let found = pairs.into_iter().find(|(key, _)| key.trim() == name);
+            found.map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
+        };
+        let memory = value("/proc/meminfo", "MemTotal", ':');
+        let kib = memory.strip_suffix(" kB").and_then(|kib| kib.parse::<u64>().ok());
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            cpu: value("/proc/cpuinfo", "model name", ':'),
+            cores: cores(),
+            memory_mib: kib.unwrap_or(0) / 1024,
+            kernel: kernel.trim().to_owned(),
+            system: value("/etc/os-release", "PRETTY_NAME", '=').trim_matches('"').to_owned(),
+        }
+    }
+}
+
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -1,11 +1,12 @@
-//! Measures Bagpress: against what this machine can do, with nothing to do, and with a worker that
-//! dies.
+//! Measures Bagpress: against what this machine can do, against its peers, with nothing to do, and with a
+//! worker that dies.
 //!
 //! Runs of what is compared are interleaved, and a ratio is taken inside each round, so a machine
 //! that is busy for a while is busy for both sides. Every number comes with its minimum, maximum and
 //! count.
 
 mod cli;
+mod compare;
 mod drill;
 mod incompressible;
 mod kill;
@@ -13,13 +14,17 @@ mod limit;
 mod machine;
 mod noop;
 mod output;
+mod outputs;
 mod overhead;
+mod peer;
+mod peer_report;
 mod program;
 mod quiet;
 mod retry;
 mod server;
 mod session;
 mod spread;
+mod systems;
 mod table;
 
 use std::process::ExitCode;
@@ -34,6 +39,8 @@ fn main() -> ExitCode {
     let ran = match cli::Cli::parse().verb {
         cli::Verb::Limit(args) => limit::limit(&args),
         cli::Verb::Overhead(args) => overhead::overhead(&args),
+        cli::Verb::Compare(args) => compare::compare(&args),
+        cli::Verb::Peer(args) => peer_report::peer(&args),
         cli::Verb::Noop(args) => noop::noop(&args),
         cli::Verb::Kill(args) => kill::kill(&args),
         cli::Verb::Drill(args) => drill::drill(&args),

@@ -51,6 +51,25 @@ impl Session {
         })
     }
 
+    /// Writes a raw line about all runs that follow.
+    pub(crate) fn note(&mut self, about: &impl Serialize) -> Result<()> {
+        #[derive(Serialize)]
+        struct Note<'a, T> {
+            verb: &'a str,
+            #[serde(flatten)]
+            about: &'a T,
+        }
+        let line = serde_json::to_string(&Note { verb: self.verb, about })?;
+        self.write(&line)
+    }
+
+    fn write(&mut self, line: &str) -> Result<()> {
+        self.raw
+            .as_mut()
+            .map_or(Ok(()), |file| writeln!(file, "{line}"))
+            .context("write a raw line")
+    }
+
     /// Measures one run, in a round, in quiet; gives it the program and the folder.
     pub(crate) fn measure<T: Serialize>(
         &mut self,
@@ -58,11 +77,9 @@ impl Session {
         mut run: impl FnMut(&Bagpress, &Path) -> Result<T>,
     ) -> Result<T> {
         let (ran, others_busy) = self.quiet.run(|| run(&self.bagpress, self.folder.path()))?;
-        if let Some(file) = &mut self.raw {
-            let (verb, machine, run) = (self.verb, Machine::now(), &ran);
-            let line = serde_json::to_string(&Line { verb, round, others_busy, machine, run })?;
-            writeln!(file, "{line}").context("write a raw line")?;
-        }
+        let (verb, machine, run) = (self.verb, Machine::now(), &ran);
+        let line = serde_json::to_string(&Line { verb, round, others_busy, machine, run })?;
+        self.write(&line)?;
         Ok(ran)
     }
 }

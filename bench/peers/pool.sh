@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The in-process limit of the peers: their payload in a thread pool.
+. "$(dirname "$0")/common.sh"
+pool=$built/pool
+need "$pool"
+
+case ${1:-} in
+	version) zlib_version ;;
+	run) exec "$pool" "$TASKS" "$BYTES" "$WORKERS" "$LEVEL" "$DATA" "$KEY" "$BAGS" "$FOLDER" ;;
+	*) usage ;;
+esac

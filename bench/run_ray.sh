@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# See docs/benchmark.md. Usage: bench/run_ray.sh TASKS BYTES WORKERS NAME
+set -euo pipefail
+exec "$(dirname "$0")/run_peer.sh" ray "$@"
