@@ -97,7 +97,7 @@ pub const HELD_PER_EVENT: usize = 256;
 pub const STREAMS_LOOKED_FOR: Duration = Duration::from_secs(1);
 /// How long it looks for them all the time first: a local run starts its workers while it makes the streams.
 pub const STREAMS_SOON: Duration = Duration::from_secs(2);
-/// How often it looks meanwhile.
+/// After how long it looks again then, and each time so much later: twenty looks in all.
 pub const STREAMS_SOON_EVERY: Duration = Duration::from_millis(10);
 /// How long an offer waits for its answer; about 1 in 4,000 vanishes between a membership's SUB and UNSUB.
 pub const OFFER_ANSWERED_WITHIN: Duration = Duration::from_millis(100);

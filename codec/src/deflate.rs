@@ -98,8 +98,9 @@ impl<F: Framing> DeflateEncoder<F> {
 
     /// Appends the whole stream of `input`, its last block included.
     fn deflate_whole(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Error> {
-        let Some(shortcuts) = &mut self.shortcuts else { return Ok(()) };
         let failed = |reason: String| Error::Encoder { format: F::FORMAT, reason };
+        let none = || failed("nothing is deflated whole".to_owned());
+        let shortcuts = self.shortcuts.as_mut().ok_or_else(none)?;
         let whole = match &mut shortcuts.whole {
             Some(whole) => whole,
             none => {

@@ -102,7 +102,7 @@ fn text_is_no_larger_than_segment_by_segment() {
 
 /// Workers of one library version must agree. When this changes, so must the revision in `LIBRARY`.
 #[test]
-fn output_bytes_are_pinned() {
+fn short_outputs_are_pinned() {
     let input = generate(DataKind::Text, 100_000);
     let table: Vec<_> = ["zlib:1", "zlib:6", "zlib:9", "gzip:6"]
         .iter()

@@ -9,6 +9,19 @@ use crate::slots::Load;
 pub(crate) struct Appetite {
     ahead: usize,
     idle: usize,
+    /// Whether tasks are so short that they are held in numbers, and one more can be.
+    short: bool,
+}
+
+/// What is known here of how long the tasks of a bag take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Experience {
+    /// One has been executed.
+    Executed,
+    /// The first ones are held.
+    Held,
+    /// There was none.
+    None,
 }
 
 impl Appetite {
@@ -20,13 +33,19 @@ impl Appetite {
         Self {
             ahead: load.wanted.saturating_sub(load.waiting).min(room),
             idle: load.slots.saturating_sub(load.running + load.waiting).min(room),
+            short: load.wanted > load.slots && room > 0,
         }
     }
 
-    /// How many more offers of a bag can be taken. Of one whose tasks may take a different time than those before, which
-    /// is not `known`, only idle slots take any.
-    pub(crate) fn offers(self, known: bool) -> usize {
-        if known { self.ahead } else { self.idle.min(self.ahead) }
+    /// How many more offers of a bag can be taken. Those whose tasks may take a different time than those before are for
+    /// idle slots; but where another bag's short tasks keep all slots busy, a new bag gets one task in, and then its share.
+    pub(crate) fn offers(self, experience: Experience) -> usize {
+        let idle = self.idle.min(self.ahead);
+        match experience {
+            Experience::Executed => self.ahead,
+            Experience::Held => idle,
+            Experience::None => idle.max(usize::from(self.short)),
+        }
     }
 
     /// How many more offers to ask for, with `members` that may come already. A slot with nothing to do and nothing at
@@ -54,38 +73,50 @@ mod tests {
     #[test]
     fn an_idle_worker_takes_an_offer_and_requests_a_delivery_for_each_slot() {
         let appetite = Appetite::of(&load(0, 0, 4), 0);
-        assert_eq!((appetite.offers(false), appetite.request(0)), (4, 4));
+        assert_eq!((appetite.offers(Experience::Held), appetite.request(0)), (4, 4));
     }
 
     #[test]
     fn what_waits_for_a_slot_counts_against_both() {
         let appetite = Appetite::of(&load(2, 1, 3), 3);
-        assert_eq!((appetite.offers(false), appetite.request(0)), (1, 2));
+        assert_eq!((appetite.offers(Experience::Held), appetite.request(0)), (1, 2));
     }
 
     #[test]
     fn a_busy_worker_takes_nothing() {
         let appetite = Appetite::of(&load(4, 0, 0), 4);
-        assert_eq!((appetite.offers(false), appetite.request(0)), (0, 0));
+        assert_eq!((appetite.offers(Experience::Held), appetite.request(0)), (0, 0));
     }
 
     #[test]
     fn outcomes_that_nobody_commits_end_its_appetite() {
         let most = 4 * (limits::UNCOMMITTED_MAX + limits::PULL_AHEAD_MAX);
         let almost = Appetite::of(&load(0, 0, 100), most - 1);
-        assert_eq!((almost.offers(false), almost.request(0)), (1, 1));
+        assert_eq!((almost.offers(Experience::Held), almost.request(0)), (1, 1));
         let full = Appetite::of(&load(0, 0, 100), most + 1);
-        assert_eq!((full.offers(false), full.request(0)), (0, 0));
+        assert_eq!((full.offers(Experience::Held), full.request(0)), (0, 0));
     }
 
     #[test]
     fn offers_of_a_bag_whose_pace_is_not_known_are_for_idle_slots() {
         let appetite = Appetite::of(&load(3, 0, 100), 3);
-        assert_eq!((appetite.offers(true), appetite.offers(false)), (100, 1));
+        assert_eq!(
+            (appetite.offers(Experience::Executed), appetite.offers(Experience::Held)),
+            (100, 1)
+        );
         let busy = Appetite::of(&load(4, 1, 100), 5);
-        assert_eq!((busy.offers(true), busy.offers(false)), (99, 0));
+        assert_eq!((busy.offers(Experience::Executed), busy.offers(Experience::Held)), (99, 0));
         let long = Appetite::of(&load(4, 0, 0), 4);
-        assert_eq!((long.offers(true), long.offers(false)), (0, 0));
+        assert_eq!((long.offers(Experience::Executed), long.offers(Experience::Held)), (0, 0));
+    }
+
+    #[test]
+    fn a_new_bag_gets_one_task_in_where_short_ones_keep_every_slot_busy() {
+        let full = Appetite::of(&load(4, 100, 100), 104);
+        assert_eq!((full.offers(Experience::Executed), full.offers(Experience::Held)), (0, 0));
+        assert_eq!(full.offers(Experience::None), 1);
+        let long = Appetite::of(&load(4, 0, 1), 4);
+        assert_eq!(long.offers(Experience::None), 0, "it would wait for longer");
     }
 
     #[test]

@@ -71,7 +71,8 @@ impl Intake {
                 wait_for_streams(&broker, &pool, None).await?;
             } else {
                 let look = || broker.require(&pool);
-                let soon = Retry::within(limits::STREAMS_SOON).every(limits::STREAMS_SOON_EVERY);
+                let soon =
+                    Retry::within(limits::STREAMS_SOON).every(limits::STREAMS_SOON_EVERY).growing();
                 match soon.run(look, may_come).await {
                     Err(error) if may_come(&error) => {
                         warn!(%error, "serves the queue group only, until there are streams");

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::appetite::Appetite;
+use crate::appetite::{Appetite, Experience};
 use crate::assignment::Assignment;
 use crate::attempt::attempt;
 use crate::context::Context;
@@ -85,6 +85,7 @@ async fn serve(
         intake,
         attempts: JoinSet::new(),
         paced: HashSet::new(),
+        tried: HashSet::new(),
         idle_exit: options.idle_exit,
         last_delivery: Instant::now(),
     };
@@ -108,9 +109,11 @@ struct Worker {
     context: Arc<Context>,
     holdings: Arc<Holdings>,
     intake: Intake,
-    attempts: JoinSet<BagId>,
-    /// Bags of which an attempt has ended here: how long their tasks take is known.
+    attempts: JoinSet<(BagId, bool)>,
+    /// Bags of which a task was executed here: how long their tasks take is known.
     paced: HashSet<BagId>,
+    /// Bags of which the first tasks are held.
+    tried: HashSet<BagId>,
     idle_exit: Option<Duration>,
     last_delivery: Instant,
 }
@@ -176,32 +179,49 @@ impl Worker {
 
     async fn take_offered(&mut self, offer: Offer) {
         self.last_delivery = Instant::now();
-        let known = self.paced.contains(&offer.id().bag);
+        let bag = &offer.id().bag;
         // Its slots may have got deliveries of the stream meanwhile, or tasks turned out to be longer.
-        if self.appetite().offers(known) == 0 {
+        if self.appetite().offers(self.experience(bag)) == 0 {
             return offer.pass().await;
+        }
+        if self.experience(bag) == Experience::None {
+            self.tried.insert(bag.clone());
         }
         let assignment = Assignment::Offered(offer.clone());
         let holding = self.holdings.hold(&assignment);
         self.begin(assignment, holding);
-        let more = self.appetite().offers(known).min(self.intake.members());
+        let more = self.appetite().offers(self.experience(bag)).min(self.intake.members());
         offer.take(more).await;
+    }
+
+    fn experience(&self, bag: &BagId) -> Experience {
+        match (self.paced.contains(bag), self.tried.contains(bag)) {
+            (true, _) => Experience::Executed,
+            (false, true) => Experience::Held,
+            (false, false) => Experience::None,
+        }
     }
 
     fn appetite(&self) -> Appetite {
         Appetite::of(&self.context.slots().load(Instant::now()), self.holdings.len())
     }
 
-    fn note_ended(&mut self, ended: Result<BagId, JoinError>) {
+    fn note_ended(&mut self, ended: Result<(BagId, bool), JoinError>) {
         match ended {
-            Ok(bag) if self.paced.contains(&bag) => {}
-            Ok(bag) => {
-                if self.paced.len() >= limits::BAGS_REMEMBERED {
-                    self.paced.clear();
+            Ok((bag, executed)) => {
+                self.tried.remove(&bag);
+                if executed && !self.paced.contains(&bag) {
+                    if self.paced.len() >= limits::BAGS_REMEMBERED {
+                        self.paced.clear();
+                    }
+                    self.paced.insert(bag);
                 }
-                self.paced.insert(bag);
             }
-            Err(error) => warn!(%error, "attempt left to its lease"),
+            Err(error) => {
+                warn!(%error, "attempt left to its lease");
+                // Of which bag it was is lost with it.
+                self.tried.clear();
+            }
         }
     }
 
@@ -209,9 +229,9 @@ impl Worker {
         let context = self.context.clone();
         let waiting = context.slots().waiting();
         self.attempts.spawn(async move {
-            attempt(&context, &assignment, waiting).await;
+            let executed = attempt(&context, &assignment, waiting).await;
             drop(holding);
-            assignment.id().bag.clone()
+            (assignment.id().bag.clone(), executed)
         });
     }
 

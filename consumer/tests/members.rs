@@ -87,20 +87,23 @@ async fn short_tasks_are_taken_in_numbers_and_of_a_bag_that_is_new_an_idle_slot_
     let running = tokio::spawn(Box::pin(running));
     let (short, long) = (samples::bag(), samples::bag());
     let mut desk_of_short = desk(&gatherer, &short).await;
-    until_it_takes(8, &mut desk_of_short, &short).await;
+    let short_enough = until_it_takes(8, &mut desk_of_short, &short);
+    tokio::time::timeout(SOON, short_enough).await.unwrap();
 
     let mut desk_of_long = desk(&gatherer, &long).await;
     for number in 0..4 {
         desk_of_long.offer(number, 1, task(&long, number, LONG)).await.unwrap();
     }
-    let mut passed = Vec::new();
+    // Two subscriptions may bring them in another order.
+    let (mut leased, mut passed) = (Vec::new(), Vec::new());
     for _ in 0..4 {
         match next(&mut desk_of_long).await {
-            Heard::Leased(number, lease, _) => assert_eq!((number, lease.more), (0, Some(0))),
+            Heard::Leased(number, lease, _) => leased.push((number, lease.more)),
             Heard::Passed(number) => passed.push(number),
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(passed, [1, 2, 3]);
+    assert!(matches!(leased[..], [(_, Some(0))]), "{leased:?}");
+    assert_eq!(passed.len(), 3);
     running.abort();
 }

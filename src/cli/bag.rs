@@ -47,7 +47,7 @@ pub(crate) struct BagArgs {
     pub(crate) stats: Option<StatsArg>,
 
     /// How tasks reach workers: jetstream (the broker keeps them) or queue-group (the gatherer keeps them and
-    /// offers them to idle slots; needs no JetStream with staged results)
+    /// offers them to workers; needs no JetStream with staged results)
     #[arg(long, value_name = "HOW", default_value = "jetstream", help_heading = RUNNING)]
     pub(crate) delivery: DeliveryPath,
 

@@ -65,7 +65,7 @@ pub(crate) struct WorkerArgs {
 pub(crate) enum ServesArg {
     /// It pulls from the stream
     Jetstream,
-    /// Its idle slots are members of the queue group
+    /// It is a member of the queue group, for as many tasks as it can take
     QueueGroup,
     /// Both; only the queue group while there are no streams
     Both,

@@ -133,7 +133,8 @@ async fn connect_and_gather(
 ) -> Result<Gathered> {
     let connecting = async {
         let broker = patience.connect(address, Role::Producer).await?;
-        broker.unless_denied(wait_for_streams(&broker, &specification, patience)).await?;
+        let streams = wait_for_streams(&broker, &specification, patience);
+        broker.unless_denied(Box::pin(streams)).await?;
         Ok::<_, anyhow::Error>(broker)
     };
     let broker = tokio::select! {

@@ -225,7 +225,15 @@ impl Iterator for Bags {
     fn next(&mut self) -> Option<Shape> {
         let dice = &mut self.dice;
         let seed = dice.number();
-        let codec = dice.pick(&["zlib:6", "zlib:9", "zlib:1", "gzip:6", "gzip:9", "store"]);
+        let codec = dice.pick(&[
+            "zlib:6",
+            "zlib:6,full",
+            "zlib:9",
+            "zlib:1",
+            "gzip:6",
+            "gzip:9,full",
+            "store",
+        ]);
         let inputs = if dice.one_in(3) {
             Inputs::Files { seed, files: dice.between(60, 150) }
         } else {

@@ -34,7 +34,7 @@ pub enum Heard {
     Passed(u64),
     /// What was offered is no task to who got it.
     Refused(u64, Failed),
-    /// No slot is idle.
+    /// No worker is a member now.
     Nobody(u64),
     /// A lease is renewed.
     Renewal(Lease, Reply),

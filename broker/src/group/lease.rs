@@ -51,7 +51,7 @@ impl Lease {
 pub enum Taken {
     /// It is executed.
     Lease(Lease),
-    /// The slot got other work meanwhile: offer it to another.
+    /// The worker has no slot for it now: offer it to another.
     Busy,
     /// It is no task.
     Refused(Failed),

@@ -243,9 +243,8 @@ impl Broker {
     pub async fn require(&self, pool: &Pool) -> Result<(), Error> {
         self.check_jetstream().await?;
         let sizes = Sizes::default();
-        let look = |config: Config| async move {
-            let found = self.stream(&config.name).await?;
-            check(&found.cached_info().config, &config)
+        let look = async |config: Config| {
+            check(&self.stream(&config.name).await?.cached_info().config, &config)
         };
         futures::try_join!(look(tasks(sizes)), look(results(sizes)), look(attempts(sizes)))?;
         let durable: consumer::Consumer<consumer::pull::Config> = self

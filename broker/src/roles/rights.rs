@@ -93,7 +93,7 @@ fn producer() -> Vec<Right> {
     let streams = [subjects::RESULTS, subjects::ATTEMPTS, &subjects::lines()].map(str::to_owned);
     let mut rights = vec![
         right(May::Ask, subjects::TASK_ALL, "submit tasks"),
-        right(May::Ask, pool(subjects::run), "offer tasks to idle slots"),
+        right(May::Ask, pool(subjects::run), "offer tasks to workers"),
         right(
             May::Ask,
             subjects::RESULT_ALL,

@@ -53,7 +53,7 @@ pub enum DeliveryPath {
     /// They wait in a stream, from which workers pull.
     #[default]
     Jetstream,
-    /// The gatherer keeps them and offers them to idle slots, members of a core queue group.
+    /// The gatherer keeps them and offers them to workers, members of a core queue group.
     QueueGroup,
 }
 

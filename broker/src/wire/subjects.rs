@@ -196,7 +196,7 @@ pub fn input(bag: &BagId) -> String {
     format!("bag.up.{bag}.input")
 }
 
-/// Where a pool's tasks are offered to its idle slots.
+/// Where a pool's tasks are offered to its workers.
 #[must_use]
 pub fn run(pool: &Pool) -> String {
     format!("bag.run.{pool}")

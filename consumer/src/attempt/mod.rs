@@ -22,37 +22,45 @@ use crate::cancelled::Watched;
 use crate::context::Context;
 use crate::slots::{Made, Waiting, micros};
 
-/// Executes one assignment and answers how it went.
+/// Executes one assignment and answers how it went; whether it was executed, so that it says how long its bag's tasks take.
 #[tracing::instrument(level = "debug", skip_all, fields(bag = %assignment.id().bag, task = assignment.id().index, round = assignment.id().round))]
-pub(crate) async fn attempt(context: &Context, assignment: &Assignment, waiting: Waiting) {
-    if let Err(error) = begin(context, assignment, waiting).await {
+pub(crate) async fn attempt(context: &Context, assignment: &Assignment, waiting: Waiting) -> bool {
+    begin(context, assignment, waiting).await.unwrap_or_else(|error| {
         // The lease brings the task to a worker that finds out what became of it.
         warn!(task = %assignment.id(), error = %error, "attempt left to its lease");
-    }
+        false
+    })
 }
 
 /// Attempts a task that can be read, is not cancelled, has no outcome, and attempts left.
-async fn begin(context: &Context, assignment: &Assignment, waiting: Waiting) -> Result<(), Error> {
+async fn begin(
+    context: &Context,
+    assignment: &Assignment,
+    waiting: Waiting,
+) -> Result<bool, Error> {
     let execution = assignment.execution();
+    let not_executed = |()| false;
     let task = match assignment.task() {
         Ok(task) => task,
-        Err(error) => return unreadable(context, assignment, &execution, &error).await,
+        Err(error) => {
+            return unreadable(context, assignment, &execution, &error).await.map(not_executed);
+        }
     };
     let cancelled = context.cancelled().of(&task.bag).await;
     if cancelled.is_cancelled() {
         debug!("the bag was cancelled");
-        return context.answers().discard(assignment, "cancelled").await;
+        return context.answers().discard(assignment, "cancelled").await.map(not_executed);
     }
-    let Some(count) = context.answers().count(assignment).await? else { return Ok(()) };
+    let Some(count) = context.answers().count(assignment).await? else { return Ok(false) };
     let at = Attempt { context, assignment, task, execution, count, cancelled };
     if count.number > at.task.attempts {
         let text = format!("{} workers were lost with it", count.number - 1);
-        return at.fail(Failed::new(Cause::CrashLimit, text)).await;
+        return at.fail(Failed::new(Cause::CrashLimit, text)).await.map(not_executed);
     }
     let library = at.task.codec.library();
     if at.task.library != library && !context.any_codec_version() {
         let text = format!("the task wants {}, this worker has {library}", at.task.library);
-        return at.give_back(Failed::new(Cause::CodecVersion, text)).await;
+        return at.give_back(Failed::new(Cause::CodecVersion, text)).await.map(not_executed);
     }
     at.run(waiting).await
 }
@@ -86,7 +94,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn run(self, waiting: Waiting) -> Result<(), Error> {
+    async fn run(self, waiting: Waiting) -> Result<bool, Error> {
         let queue_us = wall_clock_us().saturating_sub(self.task.published_us);
         let ended = match self.context.store().open(&self.task, &self.execution).await {
             Ok(Opened::Go(ready)) if self.is_empty() => self.execute_here(*ready, waiting),
@@ -103,6 +111,12 @@ impl Attempt<'_> {
             Ok(Opened::Refused(failed)) => Ended::Failed(failed),
             Err(error) => Ended::Failed(error.into()),
         };
+        let executed = ended.was_executed();
+        self.follow(ended, queue_us).await.map(|()| executed)
+    }
+
+    /// Does what the end of the execution means for the task.
+    async fn follow(self, ended: Ended, queue_us: u64) -> Result<(), Error> {
         let answers = self.context.answers();
         match next_step(ended, &self.task, self.count.number, self.is_dropped()) {
             NextStep::Done(made, stored, transfer) => {

@@ -23,6 +23,13 @@ pub(super) enum Ended {
     Failed(Failed),
 }
 
+impl Ended {
+    /// Whether a slot had the task to its end.
+    pub(super) fn was_executed(&self) -> bool {
+        matches!(self, Self::Made(..) | Self::Beaten(_) | Self::Unplaced(_))
+    }
+}
+
 /// What follows from it.
 #[derive(Debug)]
 pub(super) enum NextStep {

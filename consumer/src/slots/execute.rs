@@ -86,6 +86,10 @@ pub(crate) fn execute(
         output_bytes += part.len() as u64;
         handle.set_read(input_bytes);
         if ends {
+            // A segment that is short in the middle would end the output there, and verify all the same.
+            if !source.has_ended() {
+                return Err(Failed::new(Cause::TransferError, "its input stopped in the middle"));
+            }
             break;
         }
         sink.write(part)?;
@@ -151,8 +155,15 @@ mod tests {
 
     use super::*;
 
-    fn run(codec: &str, data: DataKind, scratch: &mut Scratch, stops: bool) -> Option<Made> {
-        let bytes = SEGMENT_BYTES as u64 + 1000;
+    const SIZES: [u64; 5] =
+        [0, 5000, SEGMENT_BYTES as u64 - 1, SEGMENT_BYTES as u64, SEGMENT_BYTES as u64 + 1000];
+
+    fn run(
+        codec: &str,
+        (data, bytes): (DataKind, u64),
+        scratch: &mut Scratch,
+        stops: bool,
+    ) -> Option<Made> {
         let input = Input::Generate { data, seed: 0, bytes };
         let codec: Codec = codec.parse().unwrap();
         let task = samples::task(&samples::bag(), 0, ResultPath::Objects);
@@ -169,14 +180,17 @@ mod tests {
     fn what_a_slot_keeps_changes_no_output_and_is_dropped_after_an_error() {
         let mut scratch = Scratch::new();
         for codec in ["zlib:6", "zlib:6", "gzip:1", "zlib:6,full", "zlib:6", "noop"] {
-            for data in DataKind::ALL {
+            let inputs =
+                DataKind::ALL.into_iter().flat_map(|data| SIZES.map(|bytes| (data, bytes)));
+            for input in inputs {
                 for stops in [false, true, false] {
-                    let made = run(codec, data, &mut scratch, stops);
+                    let made = run(codec, input, &mut scratch, stops);
                     let kept = format!("{:?}", scratch.reuse).contains("Some");
-                    assert_eq!((made.is_some(), kept), (!stops, !stops), "{codec} {data}");
+                    assert_eq!((made.is_some(), kept), (!stops, !stops), "{codec} {input:?}");
                     let Some(made) = made else { continue };
-                    let anew = run(codec, data, &mut Scratch::new(), false).unwrap();
-                    assert_eq!(made.output_digest, anew.output_digest, "{codec} {data}");
+                    let anew = run(codec, input, &mut Scratch::new(), false).unwrap();
+                    assert_eq!(made.output_digest, anew.output_digest, "{codec} {input:?}");
+                    assert_eq!(made.input_bytes, input.1);
                 }
             }
         }

@@ -233,7 +233,7 @@ impl Offers {
     /// An offer came to a slot that had got other work.
     pub(crate) fn passed(&mut self, number: u64, now: Instant) {
         if let Some((key, _)) = self.unanswered.get(&number).copied() {
-            self.window.not_taken();
+            self.window.passed(now);
             self.wait(key, now);
         }
     }

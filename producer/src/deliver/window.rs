@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use bagpress_broker::limits;
 
+/// So many offers in a row may be left to others before there is a pause.
+const PASSED_MAX: u32 = 2;
+
 /// What is known of who would take an offer.
 ///
 /// A worker that takes one says how many more it would take. Whatever is unanswered then may be on its way to it, so
@@ -19,6 +22,8 @@ pub(crate) struct Window {
     room: HashMap<String, usize>,
     /// Their sum.
     heard: usize,
+    /// Offers in a row that workers left to others.
+    passed: u32,
     pause: Duration,
     probe_at: Option<Instant>,
 }
@@ -26,7 +31,7 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn new() -> Self {
         let (room, pause) = (HashMap::new(), Duration::ZERO);
-        Self { credit: 1, room, heard: 0, pause, probe_at: None }
+        Self { credit: 1, room, heard: 0, passed: 0, pause, probe_at: None }
     }
 
     fn known(&self, unanswered: usize) -> usize {
@@ -77,6 +82,7 @@ impl Window {
             // Where one slot was idle there may be another.
             self.more_credit(2);
         }
+        self.passed = 0;
         self.pause = Duration::ZERO;
     }
 
@@ -97,6 +103,16 @@ impl Window {
     pub(crate) fn worker_lost(&mut self, worker: &str) {
         self.note_room(worker, 0);
         self.room.remove(worker);
+    }
+
+    /// A worker left an offer to others. The next one may take it; but where several do, none has a slot for this bag now.
+    pub(crate) fn passed(&mut self, now: Instant) {
+        self.passed = self.passed.saturating_add(1);
+        if self.passed > PASSED_MAX {
+            self.nobody(true, now);
+        } else {
+            self.not_taken();
+        }
     }
 
     /// An offer was not taken by the worker that got it, or came to none: there is less room than was said.
@@ -181,6 +197,28 @@ mod tests {
         assert!(again > now && again <= now + limits::OFFER_AGAIN_BUSY);
         window.taken("a", Some(10));
         assert_eq!((window.offers(3, now), window.opens_at(3)), (7, None));
+    }
+
+    #[test]
+    fn offers_that_every_worker_leaves_to_others_are_made_with_pauses() {
+        let (mut window, now) = (Window::new(), Instant::now());
+        for _ in 0..PASSED_MAX {
+            window.offered(0);
+            window.passed(now);
+            assert_eq!(window.offers(0, now), 1, "another may take it");
+        }
+        let mut pauses = Vec::new();
+        for _ in 0..4 {
+            window.offered(0);
+            window.passed(now);
+            let at = window.opens_at(0).unwrap();
+            pauses.push(at - now);
+            assert_eq!((window.offers(0, now), window.offers(0, at)), (0, 1));
+        }
+        assert!(pauses.is_sorted() && pauses[3] == limits::OFFER_AGAIN_BUSY, "{pauses:?}");
+        window.taken("a", None);
+        window.passed(now);
+        assert!(window.is_open(0), "it begins anew");
     }
 
     #[test]
