@@ -126,11 +126,12 @@ impl Bag {
         loop {
             part.clear();
             let bytes = generator.fill(segment);
-            let ends = encoder.encode(&segment[..bytes], part)?;
-            output_bytes += part.len() as u64;
-            if ends {
-                return Ok(output_bytes);
+            if bytes == 0 {
+                encoder.finish(part)?;
+                return Ok(output_bytes + part.len() as u64);
             }
+            encoder.write(&segment[..bytes], part)?;
+            output_bytes += part.len() as u64;
         }
     }
 
@@ -151,20 +152,23 @@ impl Bag {
         loop {
             part.clear();
             let bytes = generator.fill(segment);
+            if bytes == 0 {
+                break;
+            }
             let segment = &segment[..bytes];
-            let ends = encoder.encode(segment, part)?;
+            encoder.write(segment, part)?;
             input.update(segment);
             output.update(part);
             verifier.check(segment, part)?;
             file.write_all(part)?;
             output_bytes += part.len() as u64;
-            if ends {
-                break;
-            }
         }
-        verifier.finish(&[])?;
+        encoder.finish(part)?;
+        verifier.finish(part)?;
+        output.update(part);
+        file.write_all(part)?;
         file.sync_all()?;
         std::hint::black_box((input.finish(), output.finish()));
-        Ok(output_bytes)
+        Ok(output_bytes + part.len() as u64)
     }
 }

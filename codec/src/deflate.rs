@@ -1,7 +1,6 @@
 //! The encoder that zlib and gzip share: deflate (RFC 1951) that never expands.
 //!
-//! An input that is shorter than a segment is encoded by libdeflate, which is faster but must have all of it. Of any other,
-//! one raw deflate stream by zlib-rs. Each segment ends with a sync flush, hence on a byte. Where a
+//! One raw deflate stream by zlib-rs. Each segment ends with a sync flush, hence on a byte. Where a
 //! segment came out larger than in stored blocks, it is replaced by stored blocks: a decoder's
 //! window is the uncompressed history, which is the same either way, and the flush left no bits
 //! behind in the compressor, so it never notices. Thus an output is bounded however badly a level
@@ -12,16 +11,15 @@
 //! see. Level 0 stores everything, and `full` deflates everything.
 
 use flate2::{Compress, Compression, FlushCompress};
-use libdeflater::{CompressionLvl, Compressor};
 
 use crate::Error;
 use crate::entry::Levels;
 use crate::incompressible::Probe;
 use crate::stream::Encoder;
 
-/// The libraries that deflate, held against `Cargo.lock` by a test, and the revision of what this
+/// The library that deflates, held against `Cargo.lock` by a test, and the revision of what this
 /// file makes of it: raise it when an output changes a byte. With `full` the outputs are those of revision 1.
-pub(crate) const LIBRARY: &str = "zlib-rs/0.6.8,libdeflate/1.26.1+2";
+pub(crate) const LIBRARY: &str = "zlib-rs/0.6.8+2";
 
 /// zlib's levels.
 pub(crate) const LEVELS: Levels = Levels { min: 0, max: 9, default: 6 };
@@ -55,8 +53,8 @@ enum Stage {
 pub(crate) struct DeflateEncoder<F> {
     level: u32,
     framing: F,
-    /// None at level 0, where everything is stored, and with `full`.
-    shortcuts: Option<Shortcuts>,
+    /// Decides which segments are stored unread; none where all are stored (level 0) or all deflated (`full`).
+    probe: Option<Probe>,
     /// Made for the first segment that is deflated: it is larger than many inputs.
     deflate: Option<Compress>,
     /// Whether the stream has bytes that `deflate` did not see, or begins anew: then it is reset before its next use.
@@ -64,25 +62,16 @@ pub(crate) struct DeflateEncoder<F> {
     state: Stage,
 }
 
-/// What is quicker than to deflate a stream segment by segment.
-#[derive(Default)]
-struct Shortcuts {
-    /// Decides which segments are stored unread.
-    probe: Probe,
-    /// Deflates inputs that are shorter than a segment; made for the first one.
-    whole: Option<Compressor>,
-}
-
 impl<F: Framing> DeflateEncoder<F> {
     pub(crate) fn new(level: u32, full: bool) -> Self {
-        let shortcuts = (level > 0 && !full).then(Shortcuts::default);
+        let probe = (level > 0 && !full).then(Probe::default);
         let (framing, state) = (F::default(), Stage::New);
-        Self { level, framing, shortcuts, deflate: None, stale: false, state }
+        Self { level, framing, probe, deflate: None, stale: false, state }
     }
 
     /// Whether the segment shall be stored unread.
     fn skips(&mut self, input: &[u8]) -> bool {
-        self.level == 0 || self.shortcuts.as_mut().is_some_and(|s| s.probe.skips(input))
+        self.level == 0 || self.probe.as_mut().is_some_and(|probe| probe.skips(input))
     }
 
     /// The compressor, which knows what this stream had since the last segment that was skipped.
@@ -94,32 +83,6 @@ impl<F: Framing> DeflateEncoder<F> {
         }
         let new = || Compress::new(Compression::new(self.level), false);
         self.deflate.get_or_insert_with(new)
-    }
-
-    /// Appends the whole stream of `input`, its last block included.
-    fn deflate_whole(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Error> {
-        let failed = |reason: String| Error::Encoder { format: F::FORMAT, reason };
-        let none = || failed("nothing is deflated whole".to_owned());
-        let shortcuts = self.shortcuts.as_mut().ok_or_else(none)?;
-        let whole = match &mut shortcuts.whole {
-            Some(whole) => whole,
-            none => {
-                let level = i32::try_from(self.level).map_err(|error| failed(error.to_string()))?;
-                let level = CompressionLvl::new(level).map_err(|e| failed(format!("{e:?}")))?;
-                none.insert(Compressor::new(level))
-            }
-        };
-        let start = output.len();
-        output.resize(start + whole.deflate_compress_bound(input.len()), 0);
-        let bytes = whole.deflate_compress(input, &mut output[start..]);
-        output.truncate(start + bytes.map_err(|error| failed(error.to_string()))?);
-        Ok(())
-    }
-
-    /// Appends the trailer.
-    fn end(&mut self, output: &mut Vec<u8>) {
-        self.framing.trailer(output);
-        self.state = Stage::Finished;
     }
 
     /// Writes the header if nothing was written yet.
@@ -158,38 +121,18 @@ impl<F: Framing> Encoder for DeflateEncoder<F> {
         Ok(())
     }
 
-    fn write_last(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Error> {
-        if self.state != Stage::New || self.shortcuts.is_none() {
-            self.write(input, output)?;
-            return self.finish(output);
-        }
-        self.open(output)?;
-        self.framing.update(input);
-        let start = output.len();
-        let skipped = self.skips(input);
-        if !skipped {
-            self.deflate_whole(input, output)?;
-        }
-        if skipped || output.len() - start > stored_bytes(input.len()) + FINAL_BLOCK.len() {
-            output.truncate(start);
-            store_segment(input, output);
-            output.extend_from_slice(&FINAL_BLOCK);
-        }
-        self.end(output);
-        Ok(())
-    }
-
     fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), Error> {
         self.open(output)?;
         output.extend_from_slice(&FINAL_BLOCK);
-        self.end(output);
+        self.framing.trailer(output);
+        self.state = Stage::Finished;
         Ok(())
     }
 
     fn reset(&mut self) {
         self.framing = F::default();
-        if let Some(shortcuts) = &mut self.shortcuts {
-            shortcuts.probe.reset();
+        if let Some(probe) = &mut self.probe {
+            probe.reset();
         }
         self.stale = true;
         self.state = Stage::New;

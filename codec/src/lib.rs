@@ -14,26 +14,23 @@
 //! # Examples
 //!
 //! ```
-//! use bagpress_codec::{Codec, SEGMENT_BYTES, Verifier, compress_all, decompress_all};
+//! use bagpress_codec::{Codec, SEGMENT_BYTES, Verifier, decompress_all};
 //!
 //! let codec: Codec = "gzip:6".parse()?;
 //! let input = b"the same bytes, again and again and again".repeat(20_000);
 //! let mut encoder = codec.encoder();
 //! let mut verifier = Verifier::new(&codec);
 //! let (mut file, mut part) = (Vec::new(), Vec::new());
-//! let mut rest = &input[..];
-//! loop {
-//!     let segment;
-//!     (segment, rest) = rest.split_at(rest.len().min(SEGMENT_BYTES));
+//! for segment in input.chunks(SEGMENT_BYTES) {
 //!     part.clear();
-//!     let ends = encoder.encode(segment, &mut part)?;
+//!     encoder.write(segment, &mut part)?;
 //!     verifier.check(segment, &part)?;
 //!     file.extend_from_slice(&part);
-//!     if ends {
-//!         break;
-//!     }
 //! }
-//! verifier.finish(&[])?;
+//! part.clear();
+//! encoder.finish(&mut part)?;
+//! verifier.finish(&part)?;
+//! file.extend_from_slice(&part);
 //! assert_eq!(decompress_all(&codec, &file)?, input);
 //! # Ok::<(), bagpress_codec::Error>(())
 //! ```
@@ -53,7 +50,7 @@ mod stream;
 mod text;
 mod verifier;
 
-pub use codec::{Codec, compress_all, decompress_all};
+pub use codec::{Codec, decompress_all};
 pub use digest::{Digest, Hasher};
 pub use entry::{CodecInfo, Levels};
 pub use error::Error;

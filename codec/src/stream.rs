@@ -10,29 +10,13 @@ use crate::Error;
 /// speak of (a few bytes), and small enough to stay in a core's second-level cache.
 pub const SEGMENT_BYTES: usize = 256 * 1024;
 
-/// Compresses one stream, segment by segment; [`encode`](Encoder::encode) is how.
+/// Compresses one stream, segment by segment.
 ///
 /// What is appended is a pure function of the codec and the segments: neither the output's
 /// capacity nor the machine changes a byte. Cut at [`SEGMENT_BYTES`], it is thus a pure function of
 /// codec and input. The bound [`Codec::output_bytes_max`](crate::Codec::output_bytes_max) is promised for that cut as well; smaller
 /// segments stay valid and bounded by 5 bytes for each, but not by that number.
 pub trait Encoder: Send {
-    /// Encodes the next segment of a stream that is cut at [`SEGMENT_BYTES`]: a shorter one, which may be empty, is the
-    /// last and ends the stream. Returns whether it did.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`write`](Self::write).
-    fn encode(&mut self, segment: &[u8], output: &mut Vec<u8>) -> Result<bool, Error> {
-        let ends = segment.len() < SEGMENT_BYTES;
-        if ends {
-            self.write_last(segment, output)?;
-        } else {
-            self.write(segment, output)?;
-        }
-        Ok(ends)
-    }
-
     /// Encodes one segment, of any length; callers give [`SEGMENT_BYTES`], and less only at the end.
     ///
     /// When it returns, everything needed to decode this segment has been appended to `output`.
@@ -43,19 +27,6 @@ pub trait Encoder: Send {
     /// [`Error::Finished`] after [`finish`](Self::finish), and [`Error::Encoder`] if the library
     /// fails. `output` may then have grown by a part that is of no use.
     fn write(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Error>;
-
-    /// Encodes a segment that is shorter than [`SEGMENT_BYTES`], and ends the stream as [`finish`](Self::finish) does.
-    ///
-    /// An input that is in this segment from its first byte on may be encoded by another library, which needs the whole
-    /// of it at once.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`write`](Self::write).
-    fn write_last(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Error> {
-        self.write(input, output)?;
-        self.finish(output)
-    }
 
     /// Ends the stream: appends the trailer, and the header too if nothing was written.
     ///

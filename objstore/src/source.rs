@@ -83,12 +83,6 @@ impl Source {
         Self { read: 0, ended: false, from }
     }
 
-    /// Whether the last segment was read. One that ends with a whole segment may say so only behind an empty one.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.ended
-    }
-
     /// Reads the next segment into `segment`: [`SEGMENT_BYTES`], fewer only at the end, none behind it.
     ///
     /// # Errors

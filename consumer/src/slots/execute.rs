@@ -66,9 +66,12 @@ pub(crate) fn execute(
             return Err(Failed::new(Cause::Timeout, "it was stopped"));
         }
         clock.lap(|c| &mut c.input, || source.next(segment))?;
+        if segment.is_empty() {
+            break;
+        }
         part.clear();
-        let ends = clock
-            .lap(|c| &mut c.compress, || encoder.encode(segment, part))
+        clock
+            .lap(|c| &mut c.compress, || encoder.write(segment, part))
             .map_err(because(Cause::CodecError))?;
         clock
             .lap(
@@ -76,25 +79,23 @@ pub(crate) fn execute(
                 || {
                     input.update(segment);
                     output.update(part);
-                    let Some(verifier) = &mut verifier else { return Ok(()) };
-                    verifier.check(segment, part)?;
-                    if ends { verifier.finish(&[]) } else { Ok(()) }
+                    verifier.as_mut().map_or(Ok(()), |verifier| verifier.check(segment, part))
                 },
             )
             .map_err(because(Cause::VerifyFailed))?;
         input_bytes += segment.len() as u64;
         output_bytes += part.len() as u64;
-        handle.set_read(input_bytes);
-        if ends {
-            // A segment that is short in the middle would end the output there, and verify all the same.
-            if !source.has_ended() {
-                return Err(Failed::new(Cause::TransferError, "its input stopped in the middle"));
-            }
-            break;
-        }
         sink.write(part)?;
+        handle.set_read(input_bytes);
+    }
+    part.clear();
+    encoder.finish(part).map_err(because(Cause::CodecError))?;
+    if let Some(verifier) = &mut verifier {
+        verifier.finish(part).map_err(because(Cause::VerifyFailed))?;
     }
     reuse.keep(&task.codec, encoder, verifier);
+    output.update(part);
+    output_bytes += part.len() as u64;
     let most = task.codec.output_bytes_max(input_bytes);
     if output_bytes > most {
         let text = format!("{output_bytes} bytes from {input_bytes}; at most {most}");
