@@ -53,7 +53,9 @@ async fn children(place: &Place, run: &Running, workers: usize) -> Vec<Child> {
 async fn a_local_worker_that_is_killed(delivery: &str) {
     let place = Place::new().await;
     let folder = place.folder("t/staged");
-    let run = place.spawn(&format!("run {BAG} --workers 4 -q --delivery {delivery}"));
+    // Long enough that the worker that is started again has something to do.
+    let (bag, tasks) = (BAG.replace("--tasks 24", "--tasks 72"), 72);
+    let run = place.spawn(&format!("run {bag} --workers 4 -q --delivery {delivery}"));
     let children = children(&place, &run, 4).await;
     middle(&place, &folder).await;
     let victim = children.iter().find(|child| child.is_worker()).unwrap();
@@ -62,7 +64,7 @@ async fn a_local_worker_that_is_killed(delivery: &str) {
     let ended = run.ended(&place).await.with_code(0);
     expect_no_lease_was_waited_for(&folder);
     assert!(ended.stderr.contains("ended (signal: 9"), "{ended:?}");
-    expect_each_done_once(&folder, TASKS);
+    expect_each_done_once(&folder, tasks);
     place.run("verify runs/t/staged").await.with_code(0);
     let starts = |log: &Path| fs::read_to_string(log).unwrap().matches("worker started").count();
     let logs = (0..4).map(|n| folder.join(format!("logs/worker_{n}.log")));

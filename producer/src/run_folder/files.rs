@@ -13,6 +13,9 @@ use rustix::fs::{OFlags, RenameFlags, fcntl_setfl, fstat};
 
 use crate::run_folder::folder::{LOGS, RunFolder, is_no_file};
 
+/// How often a file that others make and remove at the same time is opened again.
+const RACES_MAX: usize = 16;
+
 impl RunFolder {
     /// Opens a file of it that says what is done; none if it is not there.
     ///
@@ -63,10 +66,17 @@ impl RunFolder {
 
     fn append_to(&self, inside: &str) -> Result<File> {
         let path = Path::new(inside);
-        let opened = match self.held().write(path) {
+        let once = || match self.held().write(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.held().create(path),
             opened => opened,
         };
+        // Another process may make or remove it between the two steps.
+        let raced = |opened: &io::Result<File>| {
+            let kind = opened.as_ref().err().map(io::Error::kind);
+            matches!(kind, Some(io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound))
+        };
+        let tries = std::iter::repeat_with(once).take(RACES_MAX);
+        let opened = tries.skip_while(raced).next().unwrap_or_else(once);
         let file = match opened {
             Err(error) if is_no_file(&error) => return Err(self.no_file(inside)),
             opened => opened.with_context(|| format!("write {}", name(self.at(inside))))?,

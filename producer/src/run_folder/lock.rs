@@ -122,11 +122,37 @@ mod tests {
     use super::*;
     use crate::run_folder::trust::Trust;
 
+    fn make(place: &Path) -> RunFolder {
+        let run = "t".parse().unwrap();
+        RunFolder::make(place, &run, ResultPath::Staged, Trust::Ours).unwrap()
+    }
+
+    #[test]
+    fn who_comes_at_the_same_time_gets_the_lock_or_is_told_who_has_it() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = make(place.path());
+        let locks = || {
+            for _ in 0..300 {
+                match folder.lock() {
+                    // As a run that is refused does.
+                    Ok(_lock) => folder.remove(LOCK).unwrap(),
+                    Err(error) => {
+                        assert!(error.to_string().contains("is being gathered"), "{error:#}")
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(locks);
+            }
+        });
+    }
+
     #[test]
     fn a_process_that_got_the_id_of_a_killed_gatherer_is_none() {
         let place = tempfile::tempdir().unwrap();
-        let run = "t".parse().unwrap();
-        let folder = RunFolder::make(place.path(), &run, ResultPath::Staged, Trust::Ours).unwrap();
+        let folder = make(place.path());
         let ours = std::process::id();
         // As a killed gatherer leaves it, whose id we have got.
         std::fs::write(folder.path().join(".lock"), format!("{ours}\n")).unwrap();
