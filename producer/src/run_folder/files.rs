@@ -71,12 +71,12 @@ impl RunFolder {
             opened => opened,
         };
         // Another process may make or remove it between the two steps.
-        let raced = |opened: &io::Result<File>| {
+        let settled = |opened: &io::Result<File>| {
             let kind = opened.as_ref().err().map(io::Error::kind);
-            matches!(kind, Some(io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound))
+            !matches!(kind, Some(io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound))
         };
-        let tries = std::iter::repeat_with(once).take(RACES_MAX);
-        let opened = tries.skip_while(raced).next().unwrap_or_else(once);
+        let mut tries = std::iter::repeat_with(once).take(RACES_MAX);
+        let opened = tries.find(settled).unwrap_or_else(once);
         let file = match opened {
             Err(error) if is_no_file(&error) => return Err(self.no_file(inside)),
             opened => opened.with_context(|| format!("write {}", name(self.at(inside))))?,

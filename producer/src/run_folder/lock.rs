@@ -137,7 +137,7 @@ mod tests {
                     // As a run that is refused does.
                     Ok(_lock) => folder.remove(LOCK).unwrap(),
                     Err(error) => {
-                        assert!(error.to_string().contains("is being gathered"), "{error:#}")
+                        assert!(error.to_string().contains("is being gathered"), "{error:#}");
                     }
                 }
             }
