@@ -37,7 +37,8 @@ fn seeds() -> Vec<String> {
     HAS.iter().map(|(_, role)| seed(role)).collect()
 }
 
-/// All that can be said of the streams and the durable, but the time.
+/// All that can be said of the streams and the durable, but the time, and how many requests of workers wait: these run out and
+/// are made again.
 async fn state(admin: &Client) -> Vec<Value> {
     let durable = subjects::durable(&Pool::default());
     let mut state = Vec::new();
@@ -50,7 +51,9 @@ async fn state(admin: &Client) -> Vec<Value> {
         for subject in asked {
             let answer = admin.request(subject, "".into()).await.unwrap();
             let mut answer: Value = serde_json::from_slice(&answer.payload).unwrap();
-            answer.as_object_mut().unwrap().remove("ts");
+            let fields = answer.as_object_mut().unwrap();
+            fields.remove("ts");
+            fields.remove("num_waiting");
             state.push(answer);
         }
     }
