@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
 
-use bagpress_codec::{Codec, DataKind, Generator, Reuse, SEGMENT_BYTES, Verifier, decompress_all};
+use bagpress_codec::{
+    Codec, DataKind, Encoder, Generator, Reuse, SEGMENT_BYTES, Verifier, decompress_all,
+};
 use flate2::{Compress, Compression, FlushCompress};
 use proptest::prelude::*;
 
@@ -32,7 +34,17 @@ fn compress(codec: &str, input: &[u8]) -> Vec<u8> {
 
 fn compress_in(codec: &str, input: &[u8], segment_bytes: usize) -> Vec<u8> {
     let codec: Codec = codec.parse().unwrap();
-    let (mut encoder, mut verifier, mut output) = (codec.encoder(), Verifier::new(&codec), vec![]);
+    stream(&mut *codec.encoder(), &mut Verifier::new(&codec), input, segment_bytes)
+}
+
+/// One whole stream by these two.
+fn stream(
+    encoder: &mut dyn Encoder,
+    verifier: &mut Verifier,
+    input: &[u8],
+    segment_bytes: usize,
+) -> Vec<u8> {
+    let mut output = Vec::new();
     for segment in input.chunks(segment_bytes) {
         let start = output.len();
         encoder.write(segment, &mut output).unwrap();
@@ -252,15 +264,7 @@ fn what_is_kept_is_used_for_the_same_codec_only_and_once() {
     for codec in &codecs {
         for (name, input) in inputs() {
             let (mut encoder, mut verifier) = (reuse.encoder(codec), reuse.verifier(codec));
-            let mut output = Vec::new();
-            for segment in input.chunks(SEGMENT_BYTES) {
-                let start = output.len();
-                encoder.write(segment, &mut output).unwrap();
-                verifier.check(segment, &output[start..]).unwrap();
-            }
-            let start = output.len();
-            encoder.finish(&mut output).unwrap();
-            verifier.finish(&output[start..]).unwrap();
+            let output = stream(&mut *encoder, &mut verifier, &input, SEGMENT_BYTES);
             assert!(output == compress(&codec.to_string(), &input), "{codec}, {name}");
             reuse.keep(codec, encoder, Some(verifier));
         }
@@ -283,12 +287,7 @@ fn after_an_error_or_a_panic_the_next_stream_begins_with_new_state() {
         assert_eq!(interrupted.is_err(), panics);
         assert!(format!("{reuse:?}").contains("encoder: None, verifier: None"), "{reuse:?}");
         let (mut encoder, mut verifier) = (reuse.encoder(&codec), reuse.verifier(&codec));
-        let mut output = Vec::new();
-        encoder.write(&input, &mut output).unwrap();
-        verifier.check(&input, &output).unwrap();
-        let start = output.len();
-        encoder.finish(&mut output).unwrap();
-        verifier.finish(&output[start..]).unwrap();
+        let output = stream(&mut *encoder, &mut verifier, &input, SEGMENT_BYTES);
         assert!(output == compress("gzip:6", &input));
         reuse.keep(&codec, encoder, Some(verifier));
     }

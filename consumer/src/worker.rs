@@ -179,18 +179,19 @@ impl Worker {
 
     async fn take_offered(&mut self, offer: Offer) {
         self.last_delivery = Instant::now();
-        let bag = &offer.id().bag;
+        let mut experience = self.experience(&offer.id().bag);
         // Its slots may have got deliveries of the stream meanwhile, or tasks turned out to be longer.
-        if self.appetite().offers(self.experience(bag)) == 0 {
+        if self.appetite().offers(experience) == 0 {
             return offer.pass().await;
         }
-        if self.experience(bag) == Experience::None {
-            self.tried.insert(bag.clone());
+        if experience == Experience::None {
+            self.tried.insert(offer.id().bag.clone());
+            experience = Experience::Held;
         }
         let assignment = Assignment::Offered(offer.clone());
         let holding = self.holdings.hold(&assignment);
         self.begin(assignment, holding);
-        let more = self.appetite().offers(self.experience(bag)).min(self.intake.members());
+        let more = self.appetite().offers(experience).min(self.intake.members());
         offer.take(more).await;
     }
 
