@@ -176,10 +176,13 @@ impl Bag {
         Ok(())
     }
 
-    /// Copies the run folder, for somebody to look at.
+    /// Copies the run folder, the outputs and the inputs, for somebody to look at.
     pub(super) fn keep(&self, into: &Path) -> Result<()> {
         let mut copy = std::process::Command::new("cp");
-        copy.arg("-a").arg(&self.run).arg(into);
+        let folders = [Some(&self.run), self.out.as_ref(), self.tree.as_ref()];
+        copy.arg("-a")
+            .args(folders.into_iter().flatten().filter(|folder| folder.exists()))
+            .arg(into);
         anyhow::ensure!(copy.status()?.success(), "cp failed");
         Ok(())
     }

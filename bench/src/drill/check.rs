@@ -1,6 +1,6 @@
 //! Looks at a bag from outside: each task of its ledger, and each output decompressed against its input.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Context, Result};
@@ -9,6 +9,7 @@ use bagpress_codec::Digest;
 use super::bag::Bag;
 use super::ledger::{LedgerLines, object_of};
 use super::nats::{At, Nats};
+use super::victim::Damages;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub(super) struct Checked {
     pub(super) unreadable: BTreeMap<u32, String>,
     /// Tasks that the product calls failed, with its words.
     pub(super) failed: BTreeMap<u32, String>,
+    /// Tasks that failed because of a file with the name of their output.
+    pub(super) names_taken: BTreeSet<u32>,
     pub(super) doubled: u64,
 }
 
@@ -31,6 +34,15 @@ impl Checked {
     pub(super) fn bad(&self) -> BTreeMap<u32, String> {
         let all = [&self.lost, &self.unreadable, &self.failed].into_iter().flatten();
         all.map(|(index, why)| (*index, why.clone())).collect()
+    }
+
+    /// Takes out the tasks that rightly fail: of these, the product has to leave the file with the output's name as it is.
+    pub(super) fn take_disowned(&mut self, damages: &Damages) -> BTreeSet<u32> {
+        let taken = std::mem::take(&mut self.names_taken);
+        let disowned: BTreeSet<_> =
+            taken.into_iter().filter(|index| damages.disown(*index)).collect();
+        self.failed.retain(|index, _| !disowned.contains(index));
+        disowned
     }
 }
 
@@ -50,6 +62,9 @@ pub(super) fn check(bag: &Bag, server: &At) -> Result<Checked> {
         };
         if outcome.get("done").is_none() {
             checked.failed.insert(index, outcome["failed"].to_string());
+            if outcome["failed"]["cause"] == "output-exists" {
+                checked.names_taken.insert(index);
+            }
             continue;
         }
         let output = if bag.shape.has_files() {
@@ -82,4 +97,19 @@ pub(super) fn check(bag: &Bag, server: &At) -> Result<Checked> {
         }
     }
     Ok(checked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_task_that_was_damaged_in_its_output_and_its_line_may_find_its_name_taken() {
+        let failed = [1, 2, 3, 4].map(|index| (index, "failed".to_owned())).into();
+        let mut checked = Checked { failed, names_taken: [1, 2, 3].into(), ..Checked::default() };
+        let damages =
+            Damages { outputs: [1, 2, 4].into(), ledger_flips: 2, forgotten: [1, 3, 4].into() };
+        assert_eq!(checked.take_disowned(&damages), [1].into());
+        assert_eq!(checked.failed.into_keys().collect::<Vec<_>>(), [2, 3, 4]);
+    }
 }

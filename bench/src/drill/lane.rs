@@ -57,7 +57,7 @@ impl<'a> Lane<'a> {
         report.took_ms = machine::ms(since.elapsed());
         judged?;
         if report.is_good() {
-            report.left_over = self.forget(&bag)?;
+            report.left_over = self.forget(&bag, report.counts.disowned)?;
         }
         if !report.is_good() {
             let kept = self.kept.join(bag.shape.name());
@@ -124,18 +124,20 @@ impl<'a> Lane<'a> {
         let bad = first.bad();
         report.counts.damaged += bad.len() as u64;
         let repaired = self.gather(bag, &["--repair", "--retry-failed"], report)?;
-        let second = self.check(bag)?;
+        let mut second = self.check(bag)?;
+        let disowned = second.take_disowned(damages);
+        report.counts.disowned = disowned.len() as u64;
         report.counts.doubled = report.counts.doubled.max(second.doubled);
         // What was counted as lost may be there now: it was lost all the same, and once.
         report.count(&second, |index| !bad.contains_key(index) || damages.explain(*index));
         if second.is_good() {
-            report.counts.healed += bad.len() as u64;
-            let code = self.product.verify(bag, true)?;
-            if code.is_some_and(|code| code != 0) {
+            report.counts.healed += (bad.len() - disowned.len()) as u64;
+            let code = self.product.verify(bag, disowned.is_empty())?;
+            if disowned.is_empty() && code.is_some_and(|code| code != 0) {
                 report.false_alarm(code);
             }
         }
-        if complete && !repaired {
+        if complete && !repaired && disowned.is_empty() {
             report.say("not complete after --repair".to_owned());
             report.counts.stuck += 1;
         }
@@ -147,8 +149,8 @@ impl<'a> Lane<'a> {
         remains::LOOK.run(|| check(bag, &self.server))
     }
 
-    /// Removes the bag by `rm`; returns what is still there of it.
-    fn forget(&self, bag: &Bag) -> Result<Vec<String>> {
+    /// Removes the bag by `rm`; returns what is still there of it. The files that the product disowned are to stay.
+    fn forget(&self, bag: &Bag, disowned: u64) -> Result<Vec<String>> {
         let text = fs::read(bag.run.join("bag.json")).context("read bag.json")?;
         let specification: Value = serde_json::from_slice(&text).context("read bag.json")?;
         let id = specification["bag"].as_str().context("a bag without an id")?.to_owned();
@@ -156,7 +158,10 @@ impl<'a> Lane<'a> {
         ensure!(ran == meant, "{id} ran by {ran}, and was to run by {meant}");
         self.product.remove(bag)?;
         let mut left = remains::streams(&self.server, &id)?;
-        left.extend(bag.outputs_left()?);
+        let outputs = bag.outputs_left()?;
+        if outputs.len() as u64 != disowned {
+            left.push(format!("{disowned} outputs were to stay, and these did: {outputs:?}"));
+        }
         Ok(left)
     }
 }

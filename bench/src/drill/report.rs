@@ -56,6 +56,8 @@ pub(super) struct Counts {
     pub(super) damaged: u64,
     pub(super) healed: u64,
     pub(super) unnoticed: u64,
+    /// Damaged outputs that nobody can know for the bag's, as the ledger's line was damaged as well: they stay.
+    pub(super) disowned: u64,
     /// `verify` blames what is good.
     pub(super) false_alarms: u64,
     /// No progress until we gave up.
@@ -84,6 +86,7 @@ impl Add for Counts {
             damaged: self.damaged + other.damaged,
             healed: self.healed + other.healed,
             unnoticed: self.unnoticed + other.unnoticed,
+            disowned: self.disowned + other.disowned,
             false_alarms: self.false_alarms + other.false_alarms,
             stuck: self.stuck + other.stuck,
             gave_up: self.gave_up + other.gave_up,
@@ -219,8 +222,8 @@ impl DrillReport {
             counts.duplicates
         ));
         line(format!(
-            "damaged outputs {}, given back by --repair {}, not seen by verify {}, false alarms {}",
-            counts.damaged, counts.healed, counts.unnoticed, counts.false_alarms
+            "damaged outputs {}, given back by --repair {}, disowned {}, not seen by verify {}, false alarms {}",
+            counts.damaged, counts.healed, counts.disowned, counts.unnoticed, counts.false_alarms
         ));
         line(format!(
             "longest stall {:.1} s, gatherers that gave up {}",

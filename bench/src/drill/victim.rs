@@ -41,6 +41,8 @@ pub(super) struct Damages {
     /// Tasks, by their outputs.
     pub(super) outputs: BTreeSet<u32>,
     pub(super) ledger_flips: u32,
+    /// Tasks whose line of the ledger a flip made unreadable.
+    pub(super) forgotten: BTreeSet<u32>,
 }
 
 impl Damages {
@@ -52,6 +54,11 @@ impl Damages {
     /// Whether it can be their work that a task is not as it should be.
     pub(super) fn explain(&self, index: u32) -> bool {
         self.ledger_flips > 0 || self.outputs.contains(&index)
+    }
+
+    /// Whether nothing says any more that a task's output is the bag's: neither its line nor its digest.
+    pub(super) fn disown(&self, index: u32) -> bool {
+        self.forgotten.contains(&index) && self.outputs.contains(&index)
     }
 }
 
@@ -149,8 +156,13 @@ impl Victim {
         let Some(exposed) = exposed.as_mut().filter(|exposed| exposed.open) else {
             return Ok(false);
         };
-        let flipped = flip_in_file(&exposed.bag.ledger(), bit)?;
+        let ledger = exposed.bag.ledger();
+        let done = || LedgerLines::read(&ledger).unwrap_or_default().done();
+        let before = done();
+        let flipped = flip_in_file(&ledger, bit)?;
         exposed.damages.ledger_flips += u32::from(flipped);
+        let after: BTreeSet<_> = done().into_iter().collect();
+        exposed.damages.forgotten.extend(before.into_iter().filter(|index| !after.contains(index)));
         Ok(flipped)
     }
 
