@@ -1,5 +1,7 @@
 //! This machine and its processes.
 
+use std::sync::LazyLock;
+
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
@@ -11,9 +13,12 @@ pub fn host() -> String {
 
 /// Which run of which kernel this is: equal for all that share a file system cache. Empty if that cannot be told.
 #[must_use]
-pub fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    id.map_or_else(|_| String::new(), |id| id.trim().to_owned())
+pub fn boot_id() -> &'static str {
+    static ID: LazyLock<String> = LazyLock::new(|| {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        id.map_or_else(|_| String::new(), |id| id.trim().to_owned())
+    });
+    &ID
 }
 
 /// Which processes our ids are of: kernel, since its start, and namespace. Empty if that cannot be told.

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 
 /// How often a path is followed again whose folders are being renamed meanwhile.
@@ -104,6 +104,26 @@ impl Dir {
         let (dir, name) = self.parent(path)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         File::from(rustix::fs::openat(&dir, name, flags, Mode::empty())?).metadata()
+    }
+
+    /// The same but for when it was made, in one call of the system.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let (dir, name) = self.parent(path)?;
+        Ok(rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Whose this directory is.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn owner(&self) -> io::Result<(Uid, Gid)> {
+        let stat = rustix::fs::fstat(&self.0)?;
+        Ok((Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid)))
     }
 
     /// Makes a directory, for its owner alone.

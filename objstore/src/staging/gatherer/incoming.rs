@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 
 use bagpress_codec::{Digest, Hasher};
 
+use crate::staging::parts::PIECE_BYTES;
+
 /// A part file that grows, and the digest of what it holds.
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -17,7 +19,7 @@ impl Incoming {
     /// Takes up a part file where it ends.
     pub(super) fn resume(mut file: File) -> io::Result<Self> {
         let (mut hasher, mut offset) = (Hasher::new(), 0);
-        let mut buffer = vec![0; 64 * 1024];
+        let mut buffer = [0; PIECE_BYTES];
         loop {
             let read = file.read(&mut buffer)?;
             if read == 0 {

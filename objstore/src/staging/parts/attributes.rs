@@ -55,9 +55,9 @@ fn mode_of_copy(mode: u32, same_group: bool) -> u32 {
 ///
 /// What the system said of mode and time. Another owner than ours only root can give, and another group only its members.
 pub(super) fn apply_metadata(dir: &Dir, name: &Path, attributes: &Attributes) -> io::Result<()> {
-    let found = dir.metadata(name)?;
+    let found = dir.stat(name)?;
     let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-    let mine = Owner::of(&found);
+    let mine = Owner { uid: found.st_uid, gid: found.st_gid };
     let same_group = own(mine, attributes.owner, |uid, gid| {
         rustix::fs::chownat(dir.as_fd(), name, uid, gid, nofollow)
     });

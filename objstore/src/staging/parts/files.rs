@@ -10,7 +10,7 @@ use std::time::Duration;
 use bagpress_broker::ids::{BagId, Execution, random_base32};
 use bagpress_broker::{limits, quote};
 use bagpress_codec::Digest;
-use rustix::fs::Access;
+use rustix::fs::{Access, FileType};
 use rustix::io::Errno;
 
 use super::digests::Digests;
@@ -56,7 +56,7 @@ impl Parts {
         private.remove_file(Path::new(NONCE))?;
         let mut file = private.create(Path::new(NONCE))?;
         // What we make is ours, under whatever owner this file system shows: over a network it need not be our own number.
-        if file.metadata()?.uid() != private.itself()?.metadata()?.uid() {
+        if file.metadata()?.uid() != private.owner()?.0.as_raw() {
             return Err(Errno::PERM.into());
         }
         file.write_all(nonce.as_bytes())?;
@@ -164,8 +164,13 @@ impl Parts {
     ) -> io::Result<bool> {
         let name = part_name(index, round, execution);
         let part = Path::new(&name);
-        match self.private.metadata(part) {
-            Ok(metadata) if !metadata.is_file() || metadata.len() != bytes => return Ok(false),
+        match self.private.stat(part) {
+            Ok(found)
+                if !FileType::from_raw_mode(found.st_mode).is_file()
+                    || found.st_size.cast_unsigned() != bytes =>
+            {
+                return Ok(false);
+            }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
             Err(error) => return Err(error),

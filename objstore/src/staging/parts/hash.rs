@@ -8,6 +8,9 @@ use bagpress_codec::{Digest, Hasher};
 
 use crate::beneath::Dir;
 
+/// On the stack: most files are small, and a buffer from the heap costs more than their digest.
+pub(crate) const PIECE_BYTES: usize = 16 * 1024;
+
 /// Digest and size of a regular file beneath a directory.
 ///
 /// # Errors
@@ -26,7 +29,7 @@ pub(super) fn digest_of(file: File) -> io::Result<Digest> {
 /// Digest and size of an open file, from its start; `goes_on` is called again and again meanwhile.
 pub(super) fn hash(mut file: File, mut goes_on: impl FnMut()) -> io::Result<(Digest, u64)> {
     let (mut hasher, mut bytes) = (Hasher::new(), 0);
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = [0; PIECE_BYTES];
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {

@@ -14,6 +14,7 @@ pub use attributes::{Attributes, Owner, apply_dir_metadata, metadata_of_folders}
 pub use files::Parts;
 pub(crate) use files::part_name;
 pub use folder::{PART_DIR, part_folder, remove_parts};
+pub(crate) use hash::PIECE_BYTES;
 pub use hash::hash_file;
 pub use place::{BAD_DIR, Placed};
 pub use sync::Syncer;

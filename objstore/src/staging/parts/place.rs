@@ -214,7 +214,7 @@ impl Parts {
     pub fn apply_metadata(&self, part: &Path, target: &Target) -> io::Result<()> {
         let part = name_of(part)?;
         let Some(attributes) = &target.attributes else {
-            return self.private().metadata(part).map(drop);
+            return self.private().stat(part).map(drop);
         };
         match apply_metadata(self.private(), part, attributes) {
             Err(error) if is_unsupported(&error) => {

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use bagpress_broker::{limits, quote};
-use rustix::fs::{Gid, Uid};
 use rustix::process::geteuid;
 use tracing::debug;
 
@@ -66,10 +65,9 @@ impl SharedFolder {
     /// What the system said; `EEXIST` if anything has its name.
     pub fn create_part(&self) -> io::Result<File> {
         let file = self.folder.create(self.part_name())?;
-        let (made, around) = (file.metadata()?, self.folder.itself()?.metadata()?);
-        if made.uid() != around.uid() {
+        let (uid, gid) = self.folder.owner()?;
+        if file.metadata()?.uid() != uid.as_raw() {
             // A worker of root's, or of a user with rights of the folder's own: the gatherer is to read it.
-            let (uid, gid) = (Uid::from_raw(around.uid()), Gid::from_raw(around.gid()));
             if let Err(error) = rustix::fs::fchown(&file, Some(uid), Some(gid)) {
                 self.remove_part();
                 return Err(error.into());

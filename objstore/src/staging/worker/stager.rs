@@ -31,7 +31,6 @@ pub struct Stager {
 struct Known {
     /// Where files may be handed over by path.
     allowed: Allowed,
-    boot_id: String,
     /// Folders that were proved to be seen by their gatherer, too.
     proofs: Proofs,
     /// When a bag's gatherer was last found absent.
@@ -74,12 +73,7 @@ impl Stager {
     /// Uses `broker`'s connection; hands files over by path where that is `allowed`.
     #[must_use]
     pub fn new(broker: &Broker, allowed: Allowed) -> Self {
-        let known = Known {
-            allowed,
-            boot_id: boot_id(),
-            proofs: Proofs::default(),
-            absent: Mutex::default(),
-        };
+        let known = Known { allowed, proofs: Proofs::default(), absent: Mutex::default() };
         Self { broker: broker.clone(), known: Arc::new(known) }
     }
 
@@ -102,7 +96,7 @@ impl Stager {
             index: id.index,
             round: id.round,
             execution: execution.clone(),
-            by_path: (by_path && self.known.allowed.anything()).then(|| self.known.boot_id.clone()),
+            by_path: (by_path && self.known.allowed.anything()).then(|| boot_id().to_owned()),
         };
         let Some(opened) = self.ask::<Opened>(&id.bag, subjects::open(&id.bag), &open).await?
         else {

@@ -26,7 +26,7 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bagpress_broker::quote;
 use bagpress_broker::result::Failed;
@@ -41,6 +41,9 @@ use crate::run_folder::from_start::FromStart;
 
 /// Every so many lines the place of one is remembered: 500 KB for a million files.
 const STRIDE: u32 = 16;
+/// Blocks of so many lines that are kept as they were read: tasks that run at the same time lie close together, and each is
+/// looked up several times.
+const BLOCKS_KEPT: usize = 16;
 /// Entries that are read before they are wanted.
 const READ_AHEAD: usize = 256;
 
@@ -112,6 +115,15 @@ pub struct InputList {
     file: Arc<File>,
     /// Where every [`STRIDE`]th line begins, and where the last one ends.
     places: Vec<u64>,
+    /// Each at its number modulo [`BLOCKS_KEPT`].
+    kept: [Mutex<Option<Block>>; BLOCKS_KEPT],
+}
+
+/// [`STRIDE`] lines of the list, and which.
+#[derive(Debug, Clone)]
+struct Block {
+    number: usize,
+    lines: Arc<[u8]>,
 }
 
 impl InputList {
@@ -130,7 +142,7 @@ impl InputList {
             let read = reader.read_until(b'\n', &mut buffer)?;
             if read == 0 {
                 places.push(at);
-                return Ok(Self { file, places });
+                return Ok(Self { file, places, kept: Default::default() });
             }
             if line % STRIDE == 0 {
                 places.push(at);
@@ -147,13 +159,26 @@ impl InputList {
     /// If there is none, or the list cannot be read.
     pub fn get(&self, index: u32) -> io::Result<InputEntry> {
         let none = || io::Error::other(format!("the list has no file {index}"));
-        let at = (index / STRIDE) as usize;
-        let [from, to] = self.places.get(at..at + 2).ok_or_else(none)? else { return Err(none()) };
-        let mut block = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
-        self.file.read_exact_at(&mut block, *from)?;
+        let block = self.block((index / STRIDE) as usize)?.ok_or_else(none)?;
         let line = block.split(|byte| *byte == b'\n').nth((index % STRIDE) as usize);
         let line = line.filter(|line| !line.is_empty()).ok_or_else(none)?;
         serde_json::from_slice(line).map_err(io::Error::other)
+    }
+
+    /// A block's lines; none behind the last one.
+    fn block(&self, number: usize) -> io::Result<Option<Arc<[u8]>>> {
+        let kept =
+            || self.kept[number % BLOCKS_KEPT].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(block) = kept().as_ref().filter(|block| block.number == number) {
+            return Ok(Some(block.lines.clone()));
+        }
+        let Some([from, to]) = self.places.get(number..number + 2) else { return Ok(None) };
+        let mut lines = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
+        self.file.read_exact_at(&mut lines, *from)?;
+        let block = Block { number, lines: lines.into() };
+        let lines = block.lines.clone();
+        *kept() = Some(block);
+        Ok(Some(lines))
     }
 
     /// All files, in order, read by a thread of their own.
