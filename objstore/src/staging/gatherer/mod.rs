@@ -12,6 +12,7 @@ mod outputs;
 mod plan;
 mod receiver;
 mod room;
+mod serving;
 mod uploads;
 mod writing;
 

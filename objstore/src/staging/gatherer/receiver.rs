@@ -22,6 +22,7 @@ use super::ledger_reader::LedgerReader;
 use super::open_inputs::OpenInputs;
 use super::outputs::Outputs;
 use super::plan::Plan;
+use super::serving::Serving;
 use super::uploads::Uploads;
 use crate::staging::messages::{
     CLOSE, CRC, FAILED, Go, InputRequest, NoRoom, OFFSET, Open, Opened, Share, SharedInput,
@@ -45,15 +46,12 @@ impl Drop for Receiver {
 
 #[derive(Debug)]
 struct Service {
-    outputs: Arc<Outputs>,
-    ledger: LedgerReader,
+    serving: Serving,
     inputs: Arc<OpenInputs>,
     /// What may wait for the disk of the inputs, which may be another one.
     input_turns: Semaphore,
-    disk: Disk,
     syncer: Syncer,
     uploads: Uploads,
-    answers: Answers,
 }
 
 impl Receiver {
@@ -92,7 +90,7 @@ impl Receiver {
     /// Why uploads are being asked to wait, if they are. Asks the disk, for [`limits::DISK_WAIT`] at most: that it does
     /// not answer is a reason too.
     pub async fn waiting(&self) -> Option<String> {
-        let outputs = self.service.outputs.clone();
+        let outputs = self.service.serving.outputs.clone();
         // Noted, so that a disk that hangs is asked no more.
         let under_way = self.parts().begin();
         let asking = spawn_blocking(move || {
@@ -109,18 +107,18 @@ impl Receiver {
     /// Why nothing can be written to the outputs' folder any more, if a worker asked in vain.
     #[must_use]
     pub fn gone(&self) -> Option<String> {
-        self.service.outputs.gone()
+        self.service.serving.outputs.gone()
     }
 
     /// Notes that a task has its outcome.
     pub fn decided(&self, index: u32) {
-        self.service.outputs.decided(index);
+        self.service.serving.outputs.decided(index);
     }
 
     /// Where uploads go.
     #[must_use]
     pub fn parts(&self) -> &Arc<Parts> {
-        self.service.outputs.parts()
+        self.service.serving.outputs.parts()
     }
 
     /// The syncer of the outputs' file system.
@@ -136,15 +134,11 @@ impl Service {
         let (disk, answers) = (Disk::new(parts.clone()), Answers::new(broker.client().clone()));
         let outputs = Arc::new(Outputs::new(parts, plan, inputs.clone()));
         let durability = Durability::new(outputs.clone(), disk.clone(), syncer.clone());
-        let uploads = Uploads::new(
-            outputs.clone(),
-            ledger.clone(),
-            disk.clone(),
-            Arc::new(durability),
-            answers.clone(),
-        );
+        let durability = Arc::new(durability);
+        let serving = Serving { outputs, ledger, disk, durability, answers };
+        let uploads = Uploads::new(serving.clone());
         let input_turns = Semaphore::new(limits::file_threads());
-        Self { outputs, ledger, inputs, input_turns, disk, syncer, uploads, answers }
+        Self { serving, inputs, input_turns, syncer, uploads }
     }
 
     /// Decides what is kept of a message. Does not wait, and reads nothing.
@@ -168,13 +162,13 @@ impl Service {
             return debug!(subject = %message.subject, "longer than a message is");
         }
         // No more is kept of a sender that has this much in flight; it asks again.
-        let Some(asked) = self.answers.keep(reply, payload) else { return };
+        let Some(asked) = self.serving.answers.keep(reply, payload) else { return };
         let (service, kind) = (self.clone(), what.to_owned());
-        self.answers.serve(async move {
+        self.serving.answers.serve(async move {
             match kind.as_str() {
                 "open" => {
                     let opened = service.open(&asked).await;
-                    service.answers.answer(&asked, &opened).await;
+                    service.serving.answers.answer(&asked, &opened).await;
                 }
                 "input" => service.input(&asked).await,
                 _ => service.no_room(&asked).await,
@@ -190,15 +184,15 @@ impl Service {
             }
         };
         // A disk that hangs is not asked. The ledger may be on another one.
-        if let Some(reason) = self.outputs.parts().hangs() {
-            return match self.ledger.decided(open.index, open.round).await {
+        if let Some(reason) = self.serving.outputs.parts().hangs() {
+            return match self.serving.ledger.decided(open.index, open.round).await {
                 Some(result) => Opened::HaveIt(Box::new(result)),
                 None => Opened::Wait { reason },
             };
         }
         let (execution, id) = (open.execution.clone(), (open.index, open.round));
-        let outputs = self.outputs.clone();
-        let looked = self.disk.run_within(move || look(&outputs, &open));
+        let outputs = self.serving.outputs.clone();
+        let looked = self.serving.disk.run_within(move || look(&outputs, &open));
         let opened = looked.await.unwrap_or_else(|reason| Opened::Wait { reason });
         if matches!(opened, Opened::Go(_)) {
             self.uploads.open(&execution, id);
@@ -210,7 +204,7 @@ impl Service {
         let Ok(request) = decode_json::<InputRequest>(asked.payload()) else { return };
         // Until it is sent: what waits for the connection takes memory too.
         let _turn = self.input_turns.acquire().await;
-        let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
+        let (inputs, outputs) = (self.inputs.clone(), self.serving.outputs.clone());
         let read = spawn_blocking(move || {
             let unreadable = |e: std::io::Error| Failed::new(Cause::InputUnreadable, e.to_string());
             let input = outputs.plan().input(request.index).map_err(unreadable)?;
@@ -229,8 +223,8 @@ impl Service {
                 Bytes::new()
             }
         };
-        self.answers.send(asked, headers, payload).await;
-        self.answers.flush().await;
+        self.serving.answers.send(asked, headers, payload).await;
+        self.serving.answers.flush().await;
     }
 
     /// Notes that an output that was written by path found no room.
@@ -239,8 +233,8 @@ impl Service {
             Ok(full) => full,
             Err(error) => return debug!(%error, "not readable"),
         };
-        let outputs = self.outputs.clone();
-        let noted = self.disk.run(move |_| {
+        let outputs = self.serving.outputs.clone();
+        let noted = self.serving.disk.run(move |_| {
             let plan = outputs.plan();
             if plan.target(full.index).is_ok() && plan.decided(full.index, full.round).is_none() {
                 outputs.was_full(full.index, full.bytes);

@@ -1,7 +1,6 @@
 //! What becomes of each chunk and each CLOSE that arrives: decided at once, served in turns.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use async_nats::Subject;
 use bagpress_broker::descriptor::decode_json;
@@ -11,12 +10,10 @@ use bagpress_broker::result::{Cause, Failed};
 use bytes::Bytes;
 use tracing::debug;
 
-use super::answers::{Answers, Asked};
-use super::disk::Disk;
-use super::durability::{Durability, Trust};
-use super::ledger_reader::LedgerReader;
+use super::answers::Asked;
+use super::durability::Trust;
 use super::open_uploads::{Given, Way};
-use super::outputs::Outputs;
+use super::serving::Serving;
 use super::writing::{Ended, Piece, Writing};
 use crate::staging::messages::{Came, Chunked, Close, Closed};
 
@@ -25,11 +22,7 @@ const NOT_OPENED: &str = "this upload is not open here, or was dropped in favour
 /// The uploads of one bag. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Uploads {
-    outputs: Arc<Outputs>,
-    ledger: LedgerReader,
-    disk: Disk,
-    durability: Arc<Durability>,
-    answers: Answers,
+    serving: Serving,
     writing: Writing,
 }
 
@@ -42,21 +35,8 @@ enum NotWritten {
 }
 
 impl Uploads {
-    pub(super) fn new(
-        outputs: Arc<Outputs>,
-        ledger: LedgerReader,
-        disk: Disk,
-        durability: Arc<Durability>,
-        answers: Answers,
-    ) -> Self {
-        let writing = Writing::new(
-            outputs.clone(),
-            ledger.clone(),
-            disk.clone(),
-            durability.clone(),
-            answers.clone(),
-        );
-        Self { outputs, ledger, disk, durability, answers, writing }
+    pub(super) fn new(serving: Serving) -> Self {
+        Self { writing: Writing::new(serving.clone()), serving }
     }
 
     /// Notes that an execution of (index, round) has leave.
@@ -76,7 +56,7 @@ impl Uploads {
         if payload.len() > limits::CHUNK_BYTES {
             let text = format!("a chunk of {} bytes", payload.len());
             let failed = Failed::new(Cause::TransferError, text);
-            return self.answers.answer_without(reply, Chunked::Refused(failed));
+            return self.serving.answers.answer_without(reply, Chunked::Refused(failed));
         }
         let way = self.writing.uploads().way(&execution, id, offset);
         match way {
@@ -84,7 +64,7 @@ impl Uploads {
             Way::Again => return self.ask_again(reply, &execution),
             Way::Unknown => return self.chunk_not_opened(id, reply),
         }
-        let Some(asked) = self.answers.keep(reply.clone(), payload) else {
+        let Some(asked) = self.serving.answers.keep(reply.clone(), payload) else {
             self.writing.uploads().again(&execution, offset);
             return self.ask_again(reply, &execution);
         };
@@ -94,18 +74,18 @@ impl Uploads {
     /// Asks for a chunk again.
     fn ask_again(&self, reply: Option<Subject>, execution: &Execution) {
         let offset = self.writing.uploads().arrived(execution);
-        self.answers.answer_later(reply, Chunked::Next { offset, window: 1, again: true });
+        self.serving.answers.answer_later(reply, Chunked::Next { offset, window: 1, again: true });
     }
 
     fn chunk_not_opened(&self, (index, round): (u32, u32), reply: Option<Subject>) {
-        let Some(asked) = self.answers.keep(reply, &Bytes::new()) else { return };
+        let Some(asked) = self.serving.answers.keep(reply, &Bytes::new()) else { return };
         let uploads = self.clone();
-        self.answers.serve(async move {
-            let answer = match uploads.ledger.decided(index, round).await {
+        self.serving.answers.serve(async move {
+            let answer = match uploads.serving.ledger.decided(index, round).await {
                 Some(result) => Chunked::HaveIt(Box::new(result)),
                 None => Chunked::Wait { reason: NOT_OPENED.to_owned(), open: true },
             };
-            uploads.answers.answer(&asked, &answer).await;
+            uploads.serving.answers.answer(&asked, &answer).await;
         });
     }
 
@@ -123,7 +103,9 @@ impl Uploads {
             Given::Begins(pieces, out) => {
                 if let Some((other, (index, round))) = out {
                     debug!(%other, "an upload is dropped in favour of another");
-                    self.disk.remove(&self.outputs.parts().part(index, round, &other));
+                    self.serving
+                        .disk
+                        .remove(&self.serving.outputs.parts().part(index, round, &other));
                 }
                 tokio::spawn(async move {
                     if writing.write(&execution, id, pieces).await == Ended::Over {
@@ -144,66 +126,68 @@ impl Uploads {
         let Some(close) = close.and_then(|close| decode_json::<Close>(close.as_bytes()).ok())
         else {
             let message = "the CLOSE is not readable".to_owned();
-            return self.answers.answer_without(reply, Closed::Mismatch { message });
+            return self.serving.answers.answer_without(reply, Closed::Mismatch { message });
         };
         let (carried, inline) = (payload.len(), close.came == Came::Inline);
         if carried > limits::CHUNK_BYTES || inline && carried as u64 != close.bytes {
             let message = format!("{carried} bytes came with a CLOSE of {}", close.bytes);
-            return self.answers.answer_without(reply, Closed::Mismatch { message });
+            return self.serving.answers.answer_without(reply, Closed::Mismatch { message });
         }
         let uploads = self.clone();
         let way = self.writing.uploads().way(&close.execution, (close.index, close.round), 0);
         if way == Way::Unknown {
-            let Some(asked) = self.answers.keep(reply, &Bytes::new()) else { return };
+            let Some(asked) = self.serving.answers.keep(reply, &Bytes::new()) else { return };
             return self
+                .serving
                 .answers
                 .serve(async move { uploads.close_again(&asked, &close, true).await });
         }
         let carried = if inline { payload.clone() } else { Bytes::new() };
-        let Some(asked) = self.answers.keep(reply.clone(), &carried) else {
-            return self.answers.answer_later(reply, Closed::Reading);
+        let Some(asked) = self.serving.answers.keep(reply.clone(), &carried) else {
+            return self.serving.answers.answer_later(reply, Closed::Reading);
         };
         if !self.writing.uploads().close(&close.execution) {
             let asked = asked.without_payload();
             return self
+                .serving
                 .answers
                 .serve(async move { uploads.close_again(&asked, &close, false).await });
         }
-        self.answers.serve(async move { uploads.close(asked, close).await });
+        self.serving.answers.serve(async move { uploads.close(asked, close).await });
     }
 
     /// Answers a CLOSE that came before, or whose upload nobody opened: what is there is not touched.
     async fn close_again(&self, asked: &Asked, close: &Close, unknown: bool) {
-        let part = self.outputs.parts().part(close.index, close.round, &close.execution);
+        let part = self.serving.outputs.parts().part(close.index, close.round, &close.execution);
         if self.answer_known(asked, close, &part).await {
             return;
         }
         if unknown {
             let answer = Closed::Wait { reason: NOT_OPENED.to_owned(), open: true };
-            return self.answers.answer(asked, &answer).await;
+            return self.serving.answers.answer(asked, &answer).await;
         }
         // It is being written for the first one.
         tokio::time::sleep(limits::ARRIVED_AGAIN).await;
-        self.answers.answer(asked, &Closed::Reading).await;
+        self.serving.answers.answer(asked, &Closed::Reading).await;
     }
 
     /// Answers a CLOSE whose task has its outcome, or whose output is being made durable; false if it is neither.
     async fn answer_known(&self, asked: &Asked, close: &Close, part: &Path) -> bool {
-        if let Some(result) = self.ledger.decided(close.index, close.round).await {
-            self.disk.remove_first(part).await;
+        if let Some(result) = self.serving.ledger.decided(close.index, close.round).await {
+            self.serving.disk.remove_first(part).await;
             self.writing.uploads().end(&close.execution);
-            self.answers.answer(asked, &Closed::HaveIt(Box::new(result))).await;
+            self.serving.answers.answer(asked, &Closed::HaveIt(Box::new(result))).await;
             return true;
         }
-        let Some(answer) = self.durability.answer(close).await else { return false };
+        let Some(answer) = self.serving.durability.answer(close).await else { return false };
         self.writing.answer_close(asked, close, part, answer).await;
         true
     }
 
     async fn close(&self, mut asked: Asked, close: Close) {
-        let part = self.outputs.parts().part(close.index, close.round, &close.execution);
+        let part = self.serving.outputs.parts().part(close.index, close.round, &close.execution);
         // Asked again: it was not ready then.
-        if self.durability.is_pending(&close.execution)
+        if self.serving.durability.is_pending(&close.execution)
             && self.answer_known(&asked, &close, &part).await
         {
             return;
@@ -219,10 +203,10 @@ impl Uploads {
         };
         asked.written();
         let answer = match written {
-            Ok(()) => self.durability.make(&close, &part, Trust::ReadBack).await,
+            Ok(()) => self.serving.durability.make(&close, &part, Trust::ReadBack).await,
             Err(NotWritten::Refused(answer)) => {
                 self.writing.uploads().end(&close.execution);
-                return self.answers.answer(&asked, &answer).await;
+                return self.serving.answers.answer(&asked, &answer).await;
             }
             Err(NotWritten::Failed(answer)) => answer,
         };
@@ -236,11 +220,11 @@ impl Uploads {
         part: &Path,
         output: Bytes,
     ) -> Result<(), NotWritten> {
-        if let Some(reason) = self.outputs.parts().hangs() {
+        if let Some(reason) = self.serving.outputs.parts().hangs() {
             return Err(NotWritten::Refused(Closed::wait(reason)));
         }
-        let (outputs, close, part) = (self.outputs.clone(), close.clone(), part.to_owned());
-        let written = self.disk.run_within(move || {
+        let (outputs, close, part) = (self.serving.outputs.clone(), close.clone(), part.to_owned());
+        let written = self.serving.disk.run_within(move || {
             if let Some(result) = outputs.decided_already(close.index, close.round, &part) {
                 return Err(NotWritten::Refused(Closed::HaveIt(Box::new(result))));
             }

@@ -9,13 +9,11 @@ use bagpress_broker::result::{Failed, TaskResult};
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use super::answers::{Answers, Asked};
-use super::disk::Disk;
-use super::durability::{Durability, Trust};
+use super::answers::Asked;
+use super::durability::Trust;
 use super::incoming::Incoming;
-use super::ledger_reader::LedgerReader;
 use super::open_uploads::OpenUploads;
-use super::outputs::Outputs;
+use super::serving::Serving;
 use crate::staging::messages::{Chunked, Close, Closed};
 
 /// A chunk of an upload, or the CLOSE behind its chunks.
@@ -77,24 +75,14 @@ struct PartOf {
 /// What writes uploads. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Writing {
-    outputs: Arc<Outputs>,
-    ledger: LedgerReader,
-    disk: Disk,
-    durability: Arc<Durability>,
-    answers: Answers,
+    serving: Serving,
     uploads: Arc<Mutex<OpenUploads<Piece>>>,
 }
 
 impl Writing {
-    pub(super) fn new(
-        outputs: Arc<Outputs>,
-        ledger: LedgerReader,
-        disk: Disk,
-        durability: Arc<Durability>,
-        answers: Answers,
-    ) -> Self {
+    pub(super) fn new(serving: Serving) -> Self {
         let uploads = Arc::new(Mutex::new(OpenUploads::new(uploads_max())));
-        Self { outputs, ledger, disk, durability, answers, uploads }
+        Self { serving, uploads }
     }
 
     pub(super) fn uploads(&self) -> MutexGuard<'_, OpenUploads<Piece>> {
@@ -108,8 +96,11 @@ impl Writing {
         (index, round): (u32, u32),
         mut pieces: mpsc::Receiver<Piece>,
     ) -> Ended {
-        let part =
-            PartOf { index, round, path: self.outputs.parts().part(index, round, execution) };
+        let part = PartOf {
+            index,
+            round,
+            path: self.serving.outputs.parts().part(index, round, execution),
+        };
         let mut incoming = match self.resume(&part).await {
             Step::Done(incoming) => incoming,
             Step::Decided(result) => {
@@ -146,7 +137,7 @@ impl Writing {
             let offset = incoming.offset();
             let window = self.uploads().window(execution, offset);
             let next = Chunked::Next { offset, window, again: false };
-            self.answers.answer(&piece.asked, &next).await;
+            self.serving.answers.answer(&piece.asked, &next).await;
         }
         Ended::Idle
     }
@@ -156,8 +147,8 @@ impl Writing {
     async fn resume(&self, part: &PartOf) -> Step {
         let PartOf { index, round, path } = part;
         let (index, round, path) = (*index, *round, path.clone());
-        let outputs = self.outputs.clone();
-        let resumed = self.disk.run_within(move || {
+        let outputs = self.serving.outputs.clone();
+        let resumed = self.serving.disk.run_within(move || {
             if let Some(result) = outputs.plan().decided(index, round) {
                 return Step::Decided(Box::new(result));
             }
@@ -170,14 +161,14 @@ impl Writing {
     }
 
     async fn append(&self, part: &PartOf, asked: &Asked, incoming: Incoming) -> Step {
-        if let Some(reason) = self.outputs.parts().hangs() {
+        if let Some(reason) = self.serving.outputs.parts().hangs() {
             return Step::NotWritten(Err(reason));
         }
         let PartOf { index, round, path } = part;
         let (index, round, path) = (*index, *round, path.clone());
-        let outputs = self.outputs.clone();
+        let outputs = self.serving.outputs.clone();
         let (before, payload) = (incoming.offset(), asked.payload().clone());
-        let appended = self.disk.run_within(move || {
+        let appended = self.serving.disk.run_within(move || {
             if let Some(result) = outputs.decided_already(index, round, &path) {
                 return Step::Decided(Box::new(result));
             }
@@ -194,13 +185,13 @@ impl Writing {
     }
 
     async fn close(&self, piece: &Piece, close: &Close, part: &Path, incoming: Incoming) {
-        if let Some(result) = self.ledger.decided(close.index, close.round).await {
+        if let Some(result) = self.serving.ledger.decided(close.index, close.round).await {
             drop(incoming);
-            self.disk.remove_first(part).await;
+            self.serving.disk.remove_first(part).await;
             return self.answer_decided(piece, Box::new(result)).await;
         }
         let answer = match incoming.finish(close.bytes, &close.digest) {
-            Ok(()) => self.durability.make(close, part, Trust::Whole).await,
+            Ok(()) => self.serving.durability.make(close, part, Trust::Whole).await,
             Err(message) => Closed::Mismatch { message },
         };
         self.answer_close(&piece.asked, close, part, answer).await;
@@ -217,20 +208,20 @@ impl Writing {
     ) {
         if !matches!(&answer, Closed::Durable | Closed::Reading) {
             debug!(?answer, "an upload was turned away");
-            self.disk.remove(part);
+            self.serving.disk.remove(part);
         }
         if answer == Closed::Reading {
             self.uploads().close_comes_again(&close.execution);
         } else {
             self.uploads().end(&close.execution);
         }
-        self.answers.answer(asked, &answer).await;
+        self.serving.answers.answer(asked, &answer).await;
     }
 
     /// Ends an upload that could not be written: its worker is to come again later, or never. It will come as another
     /// execution: what this one left would only take the room that is missing.
     async fn give_up(&self, piece: &Piece, part: &Path, why: Result<Failed, String>) -> Ended {
-        self.disk.remove(part);
+        self.serving.disk.remove(part);
         match why {
             Ok(failed) => self.answer_refused(piece, failed).await,
             Err(reason) => self.answer_wait(piece, reason).await,
@@ -240,8 +231,12 @@ impl Writing {
 
     async fn answer_decided(&self, piece: &Piece, result: Box<TaskResult>) {
         match &piece.what {
-            What::Chunk(_) => self.answers.answer(&piece.asked, &Chunked::HaveIt(result)).await,
-            What::Close(_) => self.answers.answer(&piece.asked, &Closed::HaveIt(result)).await,
+            What::Chunk(_) => {
+                self.serving.answers.answer(&piece.asked, &Chunked::HaveIt(result)).await
+            }
+            What::Close(_) => {
+                self.serving.answers.answer(&piece.asked, &Closed::HaveIt(result)).await
+            }
         }
     }
 
@@ -250,16 +245,22 @@ impl Writing {
         match &piece.what {
             What::Chunk(_) => {
                 let wait = Chunked::Wait { reason, open: false };
-                self.answers.answer(&piece.asked, &wait).await;
+                self.serving.answers.answer(&piece.asked, &wait).await;
             }
-            What::Close(_) => self.answers.answer(&piece.asked, &Closed::wait(reason)).await,
+            What::Close(_) => {
+                self.serving.answers.answer(&piece.asked, &Closed::wait(reason)).await
+            }
         }
     }
 
     async fn answer_refused(&self, piece: &Piece, failed: Failed) {
         match &piece.what {
-            What::Chunk(_) => self.answers.answer(&piece.asked, &Chunked::Refused(failed)).await,
-            What::Close(_) => self.answers.answer(&piece.asked, &Closed::Refused(failed)).await,
+            What::Chunk(_) => {
+                self.serving.answers.answer(&piece.asked, &Chunked::Refused(failed)).await
+            }
+            What::Close(_) => {
+                self.serving.answers.answer(&piece.asked, &Closed::Refused(failed)).await
+            }
         }
     }
 }
