@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use bagpress_broker::Error as BrokerError;
+use bagpress_objstore::object_ref::Error as ObjectError;
 use bagpress_producer::{Cancelled, Interrupted, Stalled, Unwritable, Usage, message};
 
 /// Some tasks failed, or some outputs are bad.
@@ -44,6 +45,10 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         usage
             .or(unwritable)
             .or_else(|| cause.downcast_ref::<BrokerError>()?.hint().map(str::to_owned))
+            .or_else(|| match cause.downcast_ref::<ObjectError>()? {
+                ObjectError::Full { .. } => Some(BrokerError::SPACE.to_owned()),
+                _ => None,
+            })
     })
 }
 

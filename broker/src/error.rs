@@ -148,6 +148,10 @@ pub enum Error {
 }
 
 impl Error {
+    /// What to try when a stream or a bucket has no space, or there is none for it.
+    pub const SPACE: &'static str = "free space on the server's disk, or remove what is no longer needed with `nats object del BUCKET` or \
+         `nats stream rm`; a server that `run` starts has its store in the run folder: choose another disk with --runs DIR";
+
     /// Says what is being done, for [`During::lost`].
     #[must_use]
     pub const fn during(what: &'static str) -> During {
@@ -203,9 +207,7 @@ impl Error {
                 "name a folder of your own that nobody else can write to; if you trust its contents: chmod -R go-rwx"
             }
             Self::StoreInUse { .. } => "wait for that process to end, or stop it",
-            Self::Full { .. } => {
-                "free space: remove what is no longer needed with `nats object del BUCKET` or `nats stream rm`"
-            }
+            Self::Full { .. } => Self::SPACE,
             Self::NotReady { .. }
             | Self::Io { .. }
             | Self::Lost { .. }

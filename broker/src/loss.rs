@@ -81,6 +81,10 @@ impl Loss {
             ErrorCode::CLUSTER_NO_PEERS if answer.to_string().contains("insufficient storage") => {
                 Self::NoSpace
             }
+            // A disk that is full from the start; of the reasons of this code, too, only the description tells.
+            ErrorCode::STREAM_CREATE if answer.to_string().contains("error creating store") => {
+                Self::NoSpace
+            }
             ErrorCode::BAD_REQUEST
             | ErrorCode::INVALID_JSON
             | ErrorCode::STREAM_INVALID_CONFIG

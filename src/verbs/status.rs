@@ -58,7 +58,7 @@ fn say_where(folder: &RunFolder) -> Result<()> {
         Some(server) if server != "local" => {
             message(&format!("note: from the run folder alone; --server {server} tells more"));
         }
-        _ => message("note: from the run folder alone, its server is not running"),
+        _ => message("note: the run's server is not running; this is what the run folder says"),
     }
     Ok(())
 }

@@ -305,5 +305,10 @@ fn no_run(path: &Path) -> anyhow::Error {
         || "name the folder that contains bag.json, such as runs/NAME/staged".to_owned(),
         |inside| format!("did you mean {}?", name(path.join(inside))),
     );
-    Usage::error(format!("{} is not a run folder: it has no bag.json", name(path)), hint)
+    let text = if path.is_dir() {
+        format!("{} is not a run folder: it has no bag.json", name(path))
+    } else {
+        format!("there is no folder {}", name(path))
+    };
+    Usage::error(text, hint)
 }

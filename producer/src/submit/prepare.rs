@@ -118,7 +118,7 @@ fn go_on(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
     let path = quote::name(folder.path());
     let taken = |state: &str| {
         let hint = if finished {
-            format!("choose another --name, or remove {path}")
+            format!("leave --name out or choose another, or remove {path}")
         } else {
             format!("`bagpress gather {path}` continues that bag; or choose another --name")
         };
