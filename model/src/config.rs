@@ -1,5 +1,14 @@
 //! What is explored: the dimensions and bounds of each configuration, and the clauses of the design.
 
+/// What a bag consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bag {
+    /// One task.
+    Task,
+    /// Two files that are delivered as a pack.
+    Pack,
+}
+
 /// How tasks reach workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
@@ -51,6 +60,8 @@ pub struct Faults {
 pub struct Config {
     /// What it is called in reports.
     pub name: &'static str,
+    /// What the bag consists of.
+    pub bag: Bag,
     /// How tasks reach workers.
     pub delivery: Delivery,
     /// How outputs come back.
@@ -144,9 +155,15 @@ pub enum Clause {
     OnlyNamedMovesAside,
     /// Other part files of a task go after its line, when nobody can need them any more.
     SweepAfterLine,
+    /// A file that the result of its pack leaves open begins its next round.
+    OpenOfPackBegun,
+    /// A pack is delivered while any of its files is open, not only the first.
+    RestOfPackDelivered,
+    /// *Have it* is said of a pack when every file of it is decided.
+    HaveItOfWholePack,
 }
 
-const NO: Faults = Faults {
+pub(crate) const NO: Faults = Faults {
     worker_crashes: 0,
     gatherer_crashes: 0,
     early: 0,
@@ -160,8 +177,9 @@ const NO: Faults = Faults {
     strangers: 0,
 };
 
-const STAGED: Config = Config {
+pub(crate) const STAGED: Config = Config {
     name: "",
+    bag: Bag::Task,
     delivery: Delivery::JetStream,
     path: Path::Staged,
     auto: false,
@@ -177,7 +195,7 @@ const OBJECTS: Config = Config { path: Path::Objects, ..STAGED };
 
 const CRASHES: Faults = Faults { worker_crashes: 1, gatherer_crashes: 1, early: 1, ..NO };
 
-/// Every configuration, small enough for each run of the tests.
+/// Every configuration of one task, small enough for each run of the tests.
 pub const SMALL: &[Config] = &[
     Config {
         name: "staged: crashes, early redelivery, full disk",
@@ -370,14 +388,3 @@ pub const SMALL: &[Config] = &[
         ..OBJECTS
     },
 ];
-
-/// The configuration of [`SMALL`] whose name is `name`.
-///
-/// # Panics
-///
-/// If there is none.
-#[must_use]
-#[expect(clippy::expect_used, reason = "a misspelt name is a mistake of the test")]
-pub fn named(name: &str) -> Config {
-    *SMALL.iter().find(|config| config.name == name).expect("a configuration of that name")
-}

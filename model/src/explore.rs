@@ -4,10 +4,35 @@ use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use crate::broken::Broken;
-use crate::config::Config;
-use crate::process::Gathers;
-use crate::state::State;
-use crate::trace::{Step, Steps, Violation};
+use crate::trace::{Step, Violation};
+
+/// What is explored.
+pub(crate) trait System {
+    /// Everything, in its canonical form.
+    type State: Copy + Eq + Hash;
+
+    /// A fresh bag.
+    fn first(&self) -> Self::State;
+
+    /// Every step that anybody can make.
+    fn steps(&self, from: &Self::State) -> Vec<(Step, Self::State)>;
+
+    /// What stands of a state.
+    fn stands(&self, state: &Self::State) -> Stands;
+}
+
+/// How a state stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stands {
+    /// The bag goes on.
+    UnderWay,
+    /// The bag has ended.
+    Ended,
+    /// A round beyond the bound would have begun.
+    Cut,
+    /// A property does not hold.
+    Broken(Broken),
+}
 
 /// What an exploration found.
 #[derive(Debug, Clone)]
@@ -26,32 +51,32 @@ pub struct Report {
     pub violation: Option<Violation>,
 }
 
-/// Visits every state that `config` can reach.
-#[must_use]
-pub fn explore(config: &Config) -> Report {
+/// Visits every state that `system` can reach.
+pub(crate) fn search<S: System>(system: &S) -> Report {
     let began = Instant::now();
-    let mut graph = Graph::new(State::first(config));
+    let mut graph = Graph::new(system.first());
     let mut cut = 0;
     let mut wrong = None;
     let mut next = 0;
     while next < graph.states.len() && wrong.is_none() {
         let from = graph.states[next];
-        if from.cut {
-            cut += 1;
+        let stands = system.stands(&from);
+        if stands != Stands::UnderWay {
             graph.ended.push(next);
+        }
+        if stands == Stands::Cut {
+            cut += 1;
         } else {
-            if from.gatherer.at == Gathers::Finished {
-                graph.ended.push(next);
-            }
-            for (_, to) in steps(config, from) {
+            for (_, to) in system.steps(&from) {
                 let at = graph.visit(to, next);
                 graph.edges.push((index(next), index(at)));
-                if let (Some(broken), None) = (to.broken, &wrong) {
+                if let (Stands::Broken(broken), None) = (system.stands(&to), &wrong) {
                     wrong = Some((at, broken));
                 }
             }
         }
         next += 1;
+        if next % 200_000 == 0 {}
     }
     let wrong = wrong.or_else(|| graph.first_stuck().map(|at| (at, Broken::Stuck)));
     Report {
@@ -59,28 +84,9 @@ pub fn explore(config: &Config) -> Report {
         steps: graph.edges.len(),
         depth: graph.way(graph.states.len() - 1).len(),
         cut,
-        violation: wrong.map(|(at, broken)| Violation::new(broken, &graph.trace(config, at))),
+        violation: wrong.map(|(at, broken)| Violation::new(broken, &graph.trace(system, at))),
         took: began.elapsed(),
     }
-}
-
-/// Every step that anybody can make.
-fn steps(config: &Config, from: State) -> Vec<(Step, State)> {
-    let mut steps = Steps::new(config, from);
-    for w in 0..from.workers.len() {
-        // Two idle workers are alike.
-        if w == 0 || from.workers[w] != from.workers[0] {
-            steps.deliver(w);
-            steps.worker(w);
-        }
-    }
-    steps.gatherer();
-    steps.leases();
-    steps.crashes();
-    steps.forgets();
-    steps.flips();
-    steps.strangers();
-    steps.out
 }
 
 fn index(at: usize) -> u32 {
@@ -88,8 +94,8 @@ fn index(at: usize) -> u32 {
 }
 
 /// States, who was before each, and where to find one.
-struct Graph {
-    states: Vec<State>,
+struct Graph<S> {
+    states: Vec<S>,
     before: Vec<u32>,
     edges: Vec<(u32, u32)>,
     ended: Vec<usize>,
@@ -97,8 +103,8 @@ struct Graph {
     table: Vec<u32>,
 }
 
-impl Graph {
-    fn new(first: State) -> Self {
+impl<S: Copy + Eq + Hash> Graph<S> {
+    fn new(first: S) -> Self {
         let mut graph = Self {
             states: Vec::new(),
             before: Vec::new(),
@@ -106,18 +112,18 @@ impl Graph {
             ended: Vec::new(),
             table: vec![0; 1 << 16],
         };
-        graph.visit(first.canonical(), 0);
+        graph.visit(first, 0);
         graph
     }
 
-    fn slot(&self, state: &State) -> usize {
+    fn slot(&self, state: &S) -> usize {
         let mut hasher = Words::default();
         state.hash(&mut hasher);
         usize::try_from(hasher.finish() >> 16).unwrap_or(0) & (self.table.len() - 1)
     }
 
     /// The state's place; it is new if nobody came by before.
-    fn visit(&mut self, state: State, from: usize) -> usize {
+    fn visit(&mut self, state: S, from: usize) -> usize {
         if self.states.len() * 2 >= self.table.len() {
             self.grow();
         }
@@ -188,12 +194,12 @@ impl Graph {
         way
     }
 
-    fn trace(&self, config: &Config, at: usize) -> Vec<Step> {
+    fn trace(&self, system: &impl System<State = S>, at: usize) -> Vec<Step> {
         let mut from = 0;
         let mut trace = Vec::new();
         for at in self.way(at) {
             let to = self.states[at];
-            let step = steps(config, self.states[from]).into_iter().find(|(_, s)| *s == to);
+            let step = system.steps(&self.states[from]).into_iter().find(|(_, s)| *s == to);
             trace.extend(step.map(|(step, _)| step));
             from = at;
         }

@@ -68,7 +68,7 @@ pub(crate) fn sound(config: &Config, state: &State, folder: &Folder) -> bool {
 
 /// Whether the faults of a configuration can spend all attempts of a task. A crash and a lease that
 /// runs out spend one, and so does a failed attempt; whatever is planned does not.
-fn may_fail(config: &Config) -> bool {
+pub(crate) fn may_fail(config: &Config) -> bool {
     let faults = &config.faults;
     // A broker may forget that a task was acked, or why it was given back.
     let spent = faults.worker_crashes

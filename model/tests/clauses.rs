@@ -174,3 +174,34 @@ fn part_files_removed_before_the_line_fail_attempts_that_the_task_still_needs() 
         breaks(Clause::SweepAfterLine, config, FAILED);
     }
 }
+
+#[test]
+fn files_that_a_pack_leaves_open_are_run_by_nobody_else() {
+    for config in [
+        "pack: gatherer killed, early redelivery",
+        "queue group, pack: gatherer killed, early lease end",
+    ] {
+        breaks(Clause::OpenOfPackBegun, config, STUCK);
+    }
+}
+
+#[test]
+fn a_decided_first_file_must_not_keep_the_others_of_its_pack_from_being_delivered() {
+    for config in [
+        "pack: a broker that forgets, gatherer killed",
+        "queue group, pack: gatherer killed, early lease end",
+    ] {
+        breaks(Clause::RestOfPackDelivered, config, STUCK);
+    }
+}
+
+#[test]
+fn have_it_for_one_file_of_a_pack_takes_the_others_away() {
+    let config = "pack: a broker that forgets, gatherer killed";
+    breaks(Clause::HaveItOfWholePack, config, STUCK);
+}
+
+#[test]
+fn a_result_of_a_pack_written_over_is_another_than_was_counted() {
+    breaks(Clause::CommitByCompare, "pack: gatherer killed, early redelivery", OTHER);
+}

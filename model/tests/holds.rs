@@ -2,11 +2,15 @@
 
 #![expect(clippy::print_stderr, reason = "states explored are what one wants to see")]
 
-use bagpress_model::{Config, Delivery, Path, SMALL, explore};
+use bagpress_model::{Config, Delivery, PACKS, Path, SMALL, explore};
 
-/// Explores every configuration that `wanted` names, and prints what that came to.
+/// Explores every configuration of one task that `wanted` names, and prints what that came to.
 fn holds(wanted: impl Fn(&Config) -> bool) {
-    for config in SMALL.iter().filter(|config| wanted(config)) {
+    all_hold(SMALL.iter().filter(|config| wanted(config)));
+}
+
+fn all_hold<'a>(configs: impl Iterator<Item = &'a Config>) {
+    for config in configs {
         let report = explore(config);
         eprintln!(
             "{:>8} states, {:>8} steps, {:>3} deep, {:>5} ms: {}",
@@ -37,6 +41,11 @@ fn every_object_gets_one_outcome_and_no_bag_is_stuck() {
 #[test]
 fn every_offered_task_gets_one_outcome_and_no_bag_is_stuck() {
     holds(|config| config.delivery == Delivery::QueueGroup);
+}
+
+#[test]
+fn every_file_of_a_pack_gets_one_outcome_and_no_bag_is_stuck() {
+    all_hold(PACKS.iter());
 }
 
 /// `make model`: with optimization for two minutes, and with some gigabytes.
