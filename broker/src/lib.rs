@@ -44,4 +44,4 @@ pub use secret::{Secret, UnfitFile};
 #[cfg(feature = "testing")]
 pub use testing::{read_back, samples};
 pub use version::{SERVER_VERSION_MIN, version_at_least};
-pub use wire::{bounded, descriptor, ids, result, subjects};
+pub use wire::{bounded, descriptor, ids, pack, result, subjects};

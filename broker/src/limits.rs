@@ -28,6 +28,17 @@ pub const FAILURE_BYTES_MAX: usize = 1024;
 /// libraries. With all of them, each byte escaped, a result that carries its descriptor is a message.
 pub const TEXT_BYTES_MAX: usize = 1024;
 
+/// Most files of one pack: their results are one message.
+pub const PACK_FILES_MAX: u32 = 64;
+/// Most input bytes of one pack: its outputs are one chunk, whatever the codec makes of them.
+pub const PACK_BYTES_MAX: u64 = 448 * 1024;
+/// A bag has at least so many packs, by files and by bytes, before they get that large: all workers are to have some.
+pub const PACKS_MIN: u32 = 256;
+/// How many times a pack is attempted before its files are run alone.
+pub const PACK_ATTEMPTS: u32 = 2;
+/// Longest message of a failure of one file of a pack, in bytes.
+pub const MEMBER_MESSAGE_BYTES_MAX: usize = 96;
+
 /// Most slots one worker may have.
 pub const SLOTS_MAX: usize = 1024;
 /// How long a worker holds a delivery before the broker hands it to another.
@@ -117,6 +128,9 @@ pub const LEASES_LOOKED_AT: Duration = Duration::from_millis(250);
 pub const GATHERER_GONE_AFTER: Duration = Duration::from_secs(30);
 /// Outcomes that a gatherer has received and not yet counted.
 pub const OUTCOMES_MAX: usize = 4_096;
+
+/// Files of packs among them.
+pub const OUTCOME_FILES_MAX: usize = 4 * OUTCOMES_MAX;
 
 /// How often the gatherer probes each busy worker.
 pub const PROBE_EVERY: Duration = Duration::from_millis(100);
@@ -229,6 +243,8 @@ pub const INPUT_WINDOW_BYTES: u64 = 256 * 1024 * 1024;
 pub const SUBMIT_WINDOW: usize = 1_000;
 /// Results that a gatherer takes in one go.
 pub const GATHER_BATCH: usize = 512;
+/// Bytes of results that it takes in one go: those of packs are long.
+pub const GATHER_BATCH_BYTES: usize = 4 * MIB;
 /// How long a call that met a passing fault waits before it tries again.
 pub const RETRY_WAIT: Duration = Duration::from_millis(250);
 /// How long streams are tried to be made while the server does not answer in time.
@@ -316,6 +332,12 @@ const _: () = assert!(
 const _: () = assert!(UPLOADS_MAX * ARRIVED_EACH_BYTES <= ARRIVED_BYTES / 2);
 const _: () = assert!(CHUNK_BYTES < MIB);
 const _: () = assert!(6 * (8 * TEXT_BYTES_MAX + FAILURE_BYTES_MAX) + 4096 < MESSAGE_BYTES_MAX);
+// The result of a pack: two texts, and for each file two digests and three numbers, or a printable message.
+const _: () = assert!(
+    6 * 2 * TEXT_BYTES_MAX + PACK_FILES_MAX as usize * (2 * MEMBER_MESSAGE_BYTES_MAX + 280) + 4096
+        < MESSAGE_BYTES_MAX
+);
+const _: () = assert!(2 * PACK_BYTES_MAX < 2 * CHUNK_BYTES as u64 - 128 * PACK_FILES_MAX as u64);
 // What a gatherer itself may take to read a large output back is within the time of the task.
 const _: () = assert!(TASK_BYTES_PER_SECOND_MIN <= DISK_BYTES_PER_SECOND_MIN);
 const _: () = assert!(DISK_WAIT.as_millis() * 2 < TASK_TIME_BASE.as_millis());

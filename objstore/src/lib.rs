@@ -31,6 +31,7 @@
 pub mod beneath;
 mod error;
 pub mod object_ref;
+mod pack;
 #[cfg(feature = "testing")]
 pub mod read_back;
 mod sink;
@@ -41,6 +42,7 @@ mod stored;
 mod trouble;
 
 pub use error::StoreError;
+pub use pack::{OpenFile, PackOutputs, PackReady};
 pub use sink::Sink;
 pub use source::{Fetched, Source};
 pub use store::{Carried, Opened, Output, Ready, Store};

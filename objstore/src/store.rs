@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 
 use crate::error::input_failed;
 use crate::object_ref::Bucket;
+use crate::pack::PackReady;
 use crate::sink::Sink;
 use crate::source::{Fetched, Source};
 use crate::staging::messages::SharedInput;
@@ -36,6 +37,8 @@ pub struct Store {
 pub enum Opened {
     /// It may.
     Go(Box<Ready>),
+    /// Execute this pack.
+    Pack(Box<PackReady>),
     /// Its round has an outcome already; commit that.
     HaveIt(Box<TaskResult>),
     /// There is no room now: give back, no attempt is spent.
@@ -103,6 +106,11 @@ impl Store {
                 Permission::Absent => return Ok(Opened::Absent),
                 Permission::Refused(failed) => return Ok(Opened::Refused(failed)),
             }
+        }
+        if let (Some(pack), Some(grant)) = (task.pack, &grant) {
+            let source = |one: TaskDescriptor| self.source(&one);
+            let ready = PackReady::new(&self.stager, task, pack, grant.clone(), source);
+            return Ok(Opened::Pack(Box::new(ready)));
         }
         let share = grant.as_ref().and_then(|grant| grant.share.clone());
         let opened = self.input_and_part(task, share, staged).await;

@@ -65,6 +65,7 @@ fn closing(execution: &Execution, index: u32, came: Came, bytes: &[u8]) -> Close
         bytes: bytes.len() as u64,
         digest: Digest::of(bytes),
         came,
+        files: Vec::new(),
     }
 }
 

@@ -35,7 +35,14 @@ async fn who_closes_asks_again_for_as_long_as_the_output_is_being_read() -> Outc
         Some(())
     });
     let stager = Stager::new(&worker, Allowed::default());
-    let grant = Grant { id, execution: Execution::random(), window: 1, share: None };
+    let grant = Grant {
+        id,
+        execution: Execution::random(),
+        window: 1,
+        share: None,
+        decided: Vec::new(),
+        inputs: Vec::new(),
+    };
     let (sender, chunks) = mpsc::channel(1);
     drop(sender);
     let stored = stager.upload(&grant, chunks).await?.close(0, &Digest::of(b"")).await?;

@@ -60,6 +60,7 @@ impl Played {
             part: self.path("allowed/parts/any name"),
             same_kernel: true,
             input: None,
+            inputs: Vec::new(),
         }
     }
 
@@ -71,7 +72,8 @@ impl Played {
         let execute = Execute::below(&self.house, 0, &[&self.path("allowed")]);
         let answering = async {
             let open = opens.next().await.ok_or("no OPEN")?;
-            let go = Opened::Go(Go { window: 1, offset: 0, share: Some(share) });
+            let go =
+                Opened::Go(Go { window: 1, offset: 0, share: Some(share), decided: Vec::new() });
             client.publish(open.reply.ok_or("no reply")?, serde_json::to_vec(&go)?.into()).await?;
             Outcome::Ok(())
         };

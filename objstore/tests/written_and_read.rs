@@ -11,8 +11,10 @@ use std::path::PathBuf;
 use bagpress_broker::descriptor::decode_json;
 use bagpress_broker::limits;
 use bagpress_objstore::staging::messages::{
-    Came, Chunked, Close, Closed, Go, InputRequest, NoRoom, Open, Opened, Share, SharedInput,
+    Came, Chunked, Close, Closed, ClosedFile, Go, InputRequest, NoRoom, Open, Opened, Share,
+    SharedInput,
 };
+use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -43,8 +45,10 @@ fn open() -> impl Strategy<Value = Open> {
 
 fn close() -> impl Strategy<Value = Close> {
     let came = select(vec![Came::Inline, Came::Chunks, Came::ByPath]);
-    (task(), size(), execution(), digest(), came).prop_map(
-        |((index, round), bytes, execution, digest, came)| Close {
+    let file = (size(), digest()).prop_map(|(bytes, digest)| ClosedFile { bytes, digest });
+    let files = vec(option::of(file), 0..=64);
+    (task(), size(), execution(), digest(), came, files).prop_map(
+        |((index, round), bytes, execution, digest, came, files)| Close {
             v: V,
             index,
             round,
@@ -52,6 +56,7 @@ fn close() -> impl Strategy<Value = Close> {
             bytes,
             digest,
             came,
+            files,
         },
     )
 }
@@ -75,23 +80,30 @@ fn no_room() -> impl Strategy<Value = NoRoom> {
 }
 
 fn share() -> impl Strategy<Value = Share> {
-    let input = (path(), any::<(u64, i64, u64)>())
-        .prop_map(|(path, (bytes, mtime_ns, inode))| SharedInput { path, bytes, mtime_ns, inode });
-    (path(), text(), path(), any::<bool>(), option::of(input)).prop_map(
-        |(nonce_file, nonce, part, same_kernel, input)| Share {
+    let input = || {
+        (path(), any::<(u64, i64, u64)>()).prop_map(|(path, (bytes, mtime_ns, inode))| {
+            SharedInput { path, bytes, mtime_ns, inode }
+        })
+    };
+    let inputs = vec(option::of(input()), 0..4);
+    (path(), text(), path(), any::<bool>(), option::of(input()), inputs).prop_map(
+        |(nonce_file, nonce, part, same_kernel, input, inputs)| Share {
             nonce_file,
             nonce,
             part,
             same_kernel,
             input,
+            inputs,
         },
     )
 }
 
 fn opened() -> impl Strategy<Value = Opened> {
-    let go = (any::<usize>(), size(), option::of(share()));
+    let go = (any::<usize>(), size(), option::of(share()), vec(0..64_u32, 0..=64));
     prop_oneof![
-        go.prop_map(|(window, offset, share)| Opened::Go(Go { window, offset, share })),
+        go.prop_map(|(window, offset, share, decided)| {
+            Opened::Go(Go { window, offset, share, decided })
+        }),
         result().prop_map(|result| Opened::HaveIt(Box::new(result))),
         text().prop_map(|reason| Opened::Wait { reason }),
         failed().prop_map(Opened::Refused),

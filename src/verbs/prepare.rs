@@ -76,6 +76,7 @@ pub(super) fn request(bag: BagArgs) -> Result<Request> {
             TransferArg::Wire => Transfer::Wire,
         },
         stats: bag.stats.map(|stats| stats == StatsArg::Always),
+        pack: bag.pack,
     })
 }
 

@@ -42,6 +42,7 @@ mod memory;
 mod names;
 mod offered;
 mod own_server;
+mod packs;
 mod planted;
 mod process;
 mod protected;

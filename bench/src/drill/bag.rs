@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use bagpress_broker::descriptor::ResultPath;
 use bagpress_codec::Generator;
 use flate2::read::{GzDecoder, ZlibDecoder};
 use serde_json::Value;
@@ -32,7 +33,7 @@ impl Bag {
         let name = shape.name();
         let run = runs.join(&name).join(shape.results.as_str());
         let tree = match shape.inputs {
-            Inputs::Files { seed, files } => {
+            Inputs::Files { seed, files, .. } => {
                 let tree = inputs.join(&name);
                 make_tree(&tree, seed, files)
                     .with_context(|| format!("make {}", tree.display()))?;
@@ -62,7 +63,10 @@ impl Bag {
                     command.arg("--get");
                 }
             }
-            Inputs::Files { .. } => {
+            Inputs::Files { pack, .. } => {
+                if shape.results == ResultPath::Staged {
+                    command.args(["--pack", &pack.to_string()]);
+                }
                 command.args(&self.tree);
                 if let Some(out) = &self.out {
                     command.arg("--out").arg(out);

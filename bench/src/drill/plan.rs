@@ -82,6 +82,8 @@ pub(super) enum Inputs {
     Files {
         seed: u64,
         files: u32,
+        /// Most files that are delivered together.
+        pack: u32,
     },
 }
 
@@ -235,7 +237,11 @@ impl Iterator for Bags {
             "store",
         ]);
         let inputs = if dice.one_in(3) {
-            Inputs::Files { seed, files: dice.between(60, 150) }
+            Inputs::Files {
+                seed,
+                files: dice.between(60, 150),
+                pack: dice.pick(&[1, 2, 5, 16, 64]),
+            }
         } else {
             let data = dice.pick(&[DataKind::Random, DataKind::Text, DataKind::Text]);
             let data = if dice.one_in(8) { DataKind::Zeros } else { data };

@@ -130,7 +130,8 @@ impl Broker {
     }
 
     /// The committed results of one task, or of all tasks of a bag, by any round, oldest first; those that
-    /// cannot be read are passed over.
+    /// cannot be read are passed over. Of a pack come the results of its files that have one; of one file only if the pack begins
+    /// with it.
     ///
     /// # Errors
     ///
@@ -146,9 +147,12 @@ impl Broker {
             |index| subjects::results_of_task(bag, index),
         );
         self.read_all(subjects::RESULTS, &filter, |payload| {
-            if let Ok(result) = TaskResult::decode(payload) {
-                see(result);
+            let Ok(result) = TaskResult::decode(payload) else { return };
+            if result.members.is_empty() {
+                return see(result);
             }
+            let members = (0..limits::PACK_FILES_MAX).filter_map(|place| result.member(place));
+            members.filter(|of| index.is_none_or(|index| of.index == index)).for_each(&mut see);
         })
         .await
     }

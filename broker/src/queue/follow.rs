@@ -77,10 +77,11 @@ impl Results {
         if pull.outstanding() < limits::GATHER_BATCH {
             pull.request(limits::GATHER_BATCH).await?;
         }
-        let mut pulled = Some(pull.next().await);
+        let (mut pulled, mut bytes) = (Some(pull.next().await), 0);
         while let Some(now) = pulled {
             match now {
                 Pulled::Message(message) => {
+                    bytes += message.payload.len();
                     if !self.take(&message, &mut batch) {
                         self.pull = None;
                         return Ok(batch);
@@ -92,7 +93,7 @@ impl Results {
                     return Ok(batch);
                 }
             }
-            let more = batch.len() < limits::GATHER_BATCH;
+            let more = batch.len() < limits::GATHER_BATCH && bytes < limits::GATHER_BATCH_BYTES;
             pulled = self.pull.as_mut().filter(|_| more).and_then(Pull::ready);
         }
         Ok(batch)

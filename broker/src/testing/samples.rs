@@ -39,6 +39,7 @@ pub fn task(bag: &BagId, index: u32, results: ResultPath) -> TaskDescriptor {
         codec,
         library: codec.library(),
         input: Input::Generate { data: DataKind::Text, seed: 0, bytes: 100_000 },
+        pack: None,
         results,
         verify: Verify::Worker,
         transfer: Transfer::Wire,
@@ -98,6 +99,7 @@ pub fn done(id: &TaskId, execution: &Execution, output: &[u8], place: Place) -> 
         times: Times::default(),
         descriptor: None,
         file: None,
+        members: Vec::new(),
     }
 }
 

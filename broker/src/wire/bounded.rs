@@ -72,6 +72,36 @@ pub fn message<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     no_longer(from, limits::FAILURE_BYTES_MAX)
 }
 
+/// How many files a pack has, 2 to [`limits::PACK_FILES_MAX`].
+///
+/// # Errors
+///
+/// The deserializer's.
+pub fn pack_files<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let files = u32::deserialize(from)?;
+    if (2..=limits::PACK_FILES_MAX).contains(&files) {
+        return Ok(files);
+    }
+    let max = limits::PACK_FILES_MAX;
+    Err(D::Error::custom(format_args!("a pack of {files} files; 2 to {max}")))
+}
+
+/// A list with one place for each file of a pack.
+///
+/// # Errors
+///
+/// The deserializer's: it is longer than a pack can be.
+pub fn each_file<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
+    let all = Vec::<T>::deserialize(from)?;
+    if all.len() <= limits::PACK_FILES_MAX as usize {
+        return Ok(all);
+    }
+    let (files, max) = (all.len(), limits::PACK_FILES_MAX);
+    Err(D::Error::custom(format_args!("a pack of {files} files; at most {max}")))
+}
+
 fn at_most<'de, D, T>(from: D, what: &str, max: &T) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

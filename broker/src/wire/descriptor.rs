@@ -4,7 +4,7 @@ use bagpress_codec::{Codec, DataKind};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BagId, TaskId};
-use crate::limits;
+use crate::{bounded, limits};
 
 pub use super::decode::{DecodeError, decode_json};
 
@@ -152,6 +152,17 @@ impl Input {
     }
 }
 
+/// What of a descriptor says that it is a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pack {
+    /// How many files, at least 2 and at most [`limits::PACK_FILES_MAX`].
+    #[serde(deserialize_with = "bounded::pack_files")]
+    pub files: u32,
+}
+
+/// Revision of packs, in the text of [`TaskDescriptor::library`].
+const PACKS: &str = "packs/1";
+
 /// One task: take an input, compress it, hand the output over.
 ///
 /// Equal descriptors give byte-identical output on every worker, so a task may be executed more than
@@ -170,8 +181,11 @@ pub struct TaskDescriptor {
     pub codec: Codec,
     /// The codec's library and its version: another one could make other bytes.
     pub library: String,
-    /// Where the uncompressed bytes come from.
+    /// Where the uncompressed bytes come from; of a pack, all of them.
     pub input: Input,
+    /// Whether more files than this one are delivered with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack: Option<Pack>,
     /// How the output comes back.
     pub results: ResultPath,
     /// Which process checks the output.
@@ -191,6 +205,17 @@ impl TaskDescriptor {
     #[must_use]
     pub fn id(&self) -> TaskId {
         TaskId { bag: self.bag.clone(), index: self.index, round: self.round }
+    }
+
+    /// The library that a worker must have: it names the revision of packs too, so that a worker that knows none of them
+    /// gives one back.
+    #[must_use]
+    pub fn library_of(codec: &Codec, pack: Option<Pack>) -> String {
+        let library = codec.library();
+        match pack {
+            Some(_) => format!("{library}, {PACKS}"),
+            None => library,
+        }
     }
 
     /// Reads the descriptor of task `id` from the payload of a message.
@@ -259,6 +284,16 @@ impl TaskDescriptor {
             let max = limits::ATTEMPTS_MAX;
             return Err(DecodeError::Bounds(format!("{} attempts; 1 to {max}", self.attempts)));
         }
+        if let Some(pack) = self.pack {
+            let last = u64::from(self.index) + u64::from(pack.files);
+            let is_one = self.round == 0
+                && matches!(self.input, Input::File { bytes, .. } if bytes <= limits::PACK_BYTES_MAX)
+                && last <= u64::from(limits::BAG_TASKS_MAX);
+            if !is_one {
+                let text = "a pack that is none: it has files of round 0, which fit in one chunk";
+                return Err(DecodeError::Bounds(text.to_owned()));
+            }
+        }
         if matches!(self.input, Input::File { .. }) && self.results == ResultPath::Objects {
             let text = "a file input with results in objects: it must come by reference";
             return Err(DecodeError::Bounds(text.to_owned()));
@@ -290,6 +325,7 @@ mod tests {
             codec: "zlib:6".parse().unwrap(),
             library: "zlib-rs/0".to_owned(),
             input: Input::Generate { data: DataKind::Random, seed: 0, bytes: 2 << 20 },
+            pack: None,
             results: ResultPath::Staged,
             verify: Verify::Worker,
             transfer: Transfer::Auto,

@@ -6,5 +6,6 @@ pub(crate) mod cause;
 pub(crate) mod decode;
 pub mod descriptor;
 pub mod ids;
+pub mod pack;
 pub mod result;
 pub mod subjects;

@@ -75,6 +75,17 @@ pub struct Times {
     pub made_us: u64,
 }
 
+impl Times {
+    /// Adds what another execution of the same delivery took in its slot.
+    pub fn add(&mut self, other: &Self) {
+        let Self { input_us, compress_us, verify_us, execute_us, .. } = other;
+        self.input_us += input_us;
+        self.compress_us += compress_us;
+        self.verify_us += verify_us;
+        self.execute_us += execute_us;
+    }
+}
+
 /// A task that was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
@@ -148,6 +159,13 @@ pub struct TaskResult {
     /// The file that got the output's name: only the gatherer knows, and its ledger says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileId>,
+    /// Of a pack: what became of each of its files, in order, where it has an outcome now. Then nothing counts but this.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::each_file"
+    )]
+    pub members: Vec<Option<Outcome>>,
 }
 
 /// Which file it is, on its file system: another one of the same name is never the same, nor is one that got the same
@@ -175,6 +193,12 @@ impl TaskResult {
     #[must_use]
     pub fn id(&self) -> TaskId {
         TaskId { bag: self.bag.clone(), index: self.index, round: self.round }
+    }
+
+    /// The same within its bag: index and round.
+    #[must_use]
+    pub fn key(&self) -> (u32, u32) {
+        (self.index, self.round)
     }
 
     /// Whether this decides about the round of `id`: it is the outcome of that round, or of a later one of that task.
@@ -273,6 +297,7 @@ mod tests {
             times: Times::default(),
             descriptor: None,
             file: None,
+            members: Vec::new(),
         };
         let payload = result.encode();
         assert_eq!(TaskResult::decode(&payload).unwrap(), result);

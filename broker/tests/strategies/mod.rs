@@ -1,11 +1,12 @@
 //! Everything that travels, at random: for the tests of every crate that what is written reads back.
 
-use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor, Transfer, Verify};
+use bagpress_broker::descriptor::{Input, Pack, ResultPath, TaskDescriptor, Transfer, Verify};
 use bagpress_broker::ids::{BagId, Execution, random_base32};
 use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Done, Failed, FileId, Outcome, Place, TaskResult, Times};
 use bagpress_codec::{Codec, DataKind, Digest};
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -68,11 +69,12 @@ fn input() -> impl Strategy<Value = Input> {
 pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
     let which = (bag(), 0..limits::BAG_TASKS_MAX, 0..=limits::ROUND_MAX);
     let what = (codec(), text(), input(), results());
-    let how = (any::<bool>(), any::<bool>(), 1..=limits::ATTEMPTS_MAX, time());
+    let pack = option::of((2..=limits::PACK_FILES_MAX).prop_map(|files| Pack { files }));
+    let how = (any::<bool>(), any::<bool>(), 1..=limits::ATTEMPTS_MAX, time(), pack);
     (which, what, how).prop_map(|(which, what, how)| {
         let (bag, index, round) = which;
         let (codec, library, input, results) = what;
-        let (checked, auto, attempts, published_us) = how;
+        let (checked, auto, attempts, published_us, pack) = how;
         TaskDescriptor {
             v: limits::WIRE_VERSION,
             bag,
@@ -85,6 +87,11 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
                 Input::File { .. } => ResultPath::Staged,
                 _ => results,
             },
+            pack: pack.filter(|_| {
+                round == 0
+                    && matches!(input, Input::File { bytes, .. } if bytes <= limits::PACK_BYTES_MAX)
+                    && index < limits::BAG_TASKS_MAX - limits::PACK_FILES_MAX
+            }),
             input,
             verify: if checked { Verify::Worker } else { Verify::None },
             transfer: if auto { Transfer::Auto } else { Transfer::Wire },
@@ -144,20 +151,24 @@ fn times() -> impl Strategy<Value = Times> {
 /// Results of any task, with its descriptor or without.
 pub(crate) fn result() -> impl Strategy<Value = TaskResult> {
     let who = (execution(), any::<u32>(), text(), text());
-    (descriptor(), any::<bool>(), who, outcome(), times()).prop_map(
-        |(task, carries, (execution, attempt, worker, host), outcome, times)| TaskResult {
-            v: limits::WIRE_VERSION,
-            bag: task.bag.clone(),
-            index: task.index,
-            round: task.round,
-            execution,
-            attempt,
-            worker,
-            host,
-            outcome,
-            times,
-            descriptor: carries.then(|| Box::new(task)),
-            file: carries.then_some(FileId { inode: 3, born_ns: 1_764_000_000_000_000_000 }),
+    let members = vec(option::of(outcome()), 0..4);
+    (descriptor(), any::<bool>(), who, (outcome(), members), times()).prop_map(
+        |(task, carries, (execution, attempt, worker, host), (outcome, members), times)| {
+            TaskResult {
+                v: limits::WIRE_VERSION,
+                bag: task.bag.clone(),
+                index: task.index,
+                round: task.round,
+                execution,
+                attempt,
+                worker,
+                host,
+                outcome,
+                times,
+                descriptor: carries.then(|| Box::new(task)),
+                file: carries.then_some(FileId { inode: 3, born_ns: 1_764_000_000_000_000_000 }),
+                members,
+            }
         },
     )
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use bagpress_broker::descriptor::{DecodeError, Input, ResultPath, TaskDescriptor};
 use bagpress_broker::ids::Execution;
-use bagpress_broker::result::{Cause, Done, Failed, Outcome, Place, Times, wall_clock_us};
+use bagpress_broker::pack;
+use bagpress_broker::result::{Cause, Failed, Outcome, Place, Times, wall_clock_us};
 use bagpress_broker::{Error, Standing};
 use bagpress_objstore::{Opened, Ready, Stored};
 use tracing::{debug, info, warn};
@@ -57,7 +58,7 @@ async fn begin(
         let text = format!("{} workers were lost with it", count.number - 1);
         return at.fail(Failed::new(Cause::CrashLimit, text)).await.map(not_executed);
     }
-    let library = at.task.codec.library();
+    let library = TaskDescriptor::library_of(&at.task.codec, at.task.pack);
     if at.task.library != library && !context.any_codec_version() {
         let text = format!("the task wants {}, this worker has {library}", at.task.library);
         return at.give_back(Failed::new(Cause::CodecVersion, text)).await.map(not_executed);
@@ -103,6 +104,10 @@ impl Attempt<'_> {
                 let dropped = self.dropped();
                 Box::pin(run::execute_in_slot(context, task, *ready, waiting, dropped)).await
             }
+            Ok(Opened::Pack(ready)) => {
+                let (context, task, dropped) = (self.context, &self.task, self.dropped());
+                Box::pin(run::execute_pack_in_slot(context, task, *ready, waiting, dropped)).await
+            }
             Ok(Opened::HaveIt(result)) => Ended::Decided(result),
             Ok(Opened::Wait(reason)) => Ended::Failed(Failed::new(Cause::Full, reason)),
             Ok(Opened::Absent) => {
@@ -128,6 +133,7 @@ impl Attempt<'_> {
                 };
                 self.done(&made, stored, times).await
             }
+            NextStep::Pack(files, transfer) => self.pack(&files, queue_us, micros(transfer)).await,
             NextStep::HasOutcome { outcome, duplicate, commit } => {
                 if duplicate {
                     let winner = Some(&outcome.execution);
@@ -198,15 +204,8 @@ impl Attempt<'_> {
             Stored::Nothing => Place::Nothing,
             Stored::Staged | Stored::Decided(_) => Place::Staged,
         };
-        let (output_bytes, output_digest) = (made.output_bytes, made.output_digest);
-        let done = Done {
-            input_bytes: made.input_bytes,
-            input_digest: made.input_digest,
-            output_bytes,
-            output_digest,
-            place,
-            verified: made.verified,
-        };
+        let done = made.at(place);
+        let output_bytes = done.output_bytes;
         let (id, number, outcome) = (self.assignment.id(), self.count.number, Outcome::Done(done));
         let mut result = self.context.answers().result(id, &self.execution, number, outcome);
         result.times = times;
@@ -218,12 +217,46 @@ impl Attempt<'_> {
         conclude(self.context, self.assignment, &result, Answer::Ack).await
     }
 
+    /// Commits what came of the files of a pack. Files that another attempt may do better stay open, and are run alone.
+    async fn pack(
+        self,
+        files: &[Option<Result<Made, Failed>>],
+        queue_us: u64,
+        transfer_us: u64,
+    ) -> Result<(), Error> {
+        let outcome = |made: &Result<Made, Failed>| match made {
+            Ok(made) => Outcome::Done(made.at(Place::Staged)),
+            Err(failed) => Outcome::Failed(pack::cut(failed.clone())),
+        };
+        let outcomes: Vec<_> = files.iter().map(|made| made.as_ref().map(outcome)).collect();
+        // For people: it does not count.
+        let first = outcomes.iter().flatten().next().cloned();
+        let text = "every file of the pack had its outcome";
+        let none = || Outcome::Failed(Failed::new(Cause::TransferError, text));
+        let (id, number) = (self.assignment.id(), self.count.number);
+        let first = first.unwrap_or_else(none);
+        let mut result = self.context.answers().result(id, &self.execution, number, first);
+        result.times = Times { queue_us, transfer_us, ..result.times };
+        for made in files.iter().flatten().flatten() {
+            result.times.add(&made.times);
+            self.context.counts().done(made.input_bytes, made.output_bytes);
+        }
+        result.members =
+            outcomes.into_iter().map(|outcome| outcome.filter(pack::decides)).collect();
+        debug!(files = files.len(), execute_us = result.times.execute_us, "pack executed");
+        conclude(self.context, self.assignment, &result, Answer::Ack).await
+    }
+
     async fn fail(self, failed: Failed) -> Result<(), Error> {
         let (id, number) = (self.assignment.id(), self.count.number);
         info!(task = %id, cause = %failed.cause, error = %failed.message, attempt = number, "task failed");
         self.context.counts().failed();
         let outcome = Outcome::Failed(failed);
-        let result = self.context.answers().result(id, &self.execution, number, outcome);
+        let mut result = self.context.answers().result(id, &self.execution, number, outcome);
+        if let Some(pack) = self.task.pack {
+            // It fails none of its files: each is run alone.
+            result.members = vec![None; pack.files as usize];
+        }
         conclude(self.context, self.assignment, &result, Answer::Term).await
     }
 

@@ -6,13 +6,16 @@ use bagpress_broker::descriptor::TaskDescriptor;
 use bagpress_broker::result::{Cause, Failed, TaskResult};
 use bagpress_objstore::Stored;
 
-use crate::slots::Made;
+use crate::slots::{Made, MadeFiles};
 
 /// How an execution ended.
 #[derive(Debug)]
 pub(super) enum Ended {
     /// The output is at its place, which took so long after it was made.
     Made(Made, Stored, Duration),
+    /// Of a pack: what came of each file, but for those that had their outcome; what there is of outputs is at its place,
+    /// which took so long.
+    Pack(MadeFiles, Duration),
     /// It was executed, and its round has another's outcome.
     Beaten(Box<TaskResult>),
     /// It was executed, at least in part, and its output did not get to its place.
@@ -26,7 +29,7 @@ pub(super) enum Ended {
 impl Ended {
     /// Whether a slot had the task to its end.
     pub(super) fn was_executed(&self) -> bool {
-        matches!(self, Self::Made(..) | Self::Beaten(_) | Self::Unplaced(_))
+        matches!(self, Self::Made(..) | Self::Pack(..) | Self::Beaten(_) | Self::Unplaced(_))
     }
 }
 
@@ -35,6 +38,8 @@ impl Ended {
 pub(super) enum NextStep {
     /// The outcome is the output.
     Done(Made, Stored, Duration),
+    /// The outcome is what came of each file of the pack.
+    Pack(MadeFiles, Duration),
     /// The task has this outcome, which the broker may have forgotten.
     HasOutcome {
         /// Which.
@@ -66,6 +71,7 @@ pub(super) fn next_step(
     match ended {
         // What is durable counts all the same.
         Ended::Made(made, stored, transfer) => NextStep::Done(made, stored, transfer),
+        Ended::Pack(files, transfer) => NextStep::Pack(files, transfer),
         Ended::Decided(outcome) | Ended::Beaten(outcome) if is_answer(&outcome, task) => {
             let commit = outcome.round == task.round;
             NextStep::HasOutcome { outcome, duplicate, commit }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bagpress_broker::descriptor::TaskDescriptor;
 use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
-use bagpress_objstore::{Carried, Output, Ready, StoreError, Stored};
+use bagpress_objstore::{Carried, Output, PackOutputs, PackReady, Ready, StoreError, Stored};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::limit;
 use super::next_step::Ended;
 use crate::context::Context;
-use crate::slots::{Handle, Job, Made, Scratch, Waiting, execute};
+use crate::slots::{Handle, Job, Made, MadeFiles, Scratch, Waiting, execute, execute_pack};
 
 /// Executes an empty task where it stands: to wake a slot would take longer than the work.
 pub(super) fn execute_here(context: &Context, task: &TaskDescriptor, ready: Ready) -> Ended {
@@ -41,33 +41,48 @@ pub(super) async fn execute_in_slot(
     let Ok(_memory) = context.memory_for_output(task.input.bytes()).await else {
         return Ended::Failed(Failed::new(Cause::Drain, "the worker is ending"));
     };
-    let (sender, made) = oneshot::channel();
     let running = Running {
         handle: Arc::default(),
-        fetching: source.fetching(),
+        fetching: source.fetching().into_iter().collect(),
         time_over: CancellationToken::new(),
     };
-    let (task, handle) = (task.clone(), running.handle.clone());
-    context.slots().submit(Job { task, source, sink, handle, made: sender, waiting });
+    let task = task.clone();
+    let work =
+        move |scratch: &mut Scratch, handle: &Handle| execute(&task, source, sink, scratch, handle);
+    let (job, made) = Job::new(running.handle.clone(), waiting, work);
+    context.slots().submit(job);
     let made = running.made(made, context.drain().cancelled(), dropped);
-    let mut placing = std::pin::pin!(running.place(made, output));
-    let late = tokio::select! {
-        ended = &mut placing => return ended,
-        late = limit::over(context.time_limit(), &running.handle) => late,
+    running.end_in_time(context, running.place(made, output)).await
+}
+
+/// The same of a pack, whose files are executed one after another and closed together.
+pub(super) async fn execute_pack_in_slot(
+    context: &Context,
+    task: &Arc<TaskDescriptor>,
+    ready: PackReady,
+    waiting: Waiting,
+    dropped: impl Future<Output = ()>,
+) -> Ended {
+    let PackReady { files, outputs, fetching } = ready;
+    let Ok(_memory) = context.memory_for_output(task.input.bytes()).await else {
+        return Ended::Failed(Failed::new(Cause::Drain, "the worker is ending"));
     };
-    running.stop();
-    running.time_over.cancel();
-    match placing.await {
-        Ended::Failed(_) | Ended::Unplaced(_) => Ended::Unplaced(late),
-        in_time => in_time,
-    }
+    let time_over = CancellationToken::new();
+    let running = Running { handle: Arc::default(), fetching, time_over };
+    let task = task.clone();
+    let work =
+        move |scratch: &mut Scratch, handle: &Handle| execute_pack(&task, files, scratch, handle);
+    let (job, made) = Job::new(running.handle.clone(), waiting, work);
+    context.slots().submit(job);
+    let made = running.made(made, context.drain().cancelled(), dropped);
+    running.end_in_time(context, running.place_pack(made, outputs)).await
 }
 
 /// A task in a slot, and what ends it.
 struct Running {
     handle: Arc<Handle>,
     /// Of its input.
-    fetching: Option<AbortHandle>,
+    fetching: Vec<AbortHandle>,
     time_over: CancellationToken,
 }
 
@@ -75,18 +90,31 @@ impl Running {
     /// Ends it at its next segment, and lets it wait for no more input.
     fn stop(&self) {
         self.handle.stop();
-        if let Some(fetching) = &self.fetching {
-            fetching.abort();
+        self.fetching.iter().for_each(AbortHandle::abort);
+    }
+
+    /// Waits until the output is at its place, or the time is over.
+    async fn end_in_time(&self, context: &Context, placing: impl Future<Output = Ended>) -> Ended {
+        let mut placing = std::pin::pin!(placing);
+        let late = tokio::select! {
+            ended = &mut placing => return ended,
+            late = limit::over(context.time_limit(), &self.handle) => late,
+        };
+        self.stop();
+        self.time_over.cancel();
+        match placing.await {
+            Ended::Failed(_) | Ended::Unplaced(_) => Ended::Unplaced(late),
+            in_time => in_time,
         }
     }
 
     /// Waits for the slot; takes the job back if the worker drains before it has started.
-    async fn made(
+    async fn made<T>(
         &self,
-        mut made: oneshot::Receiver<Result<Made, Failed>>,
+        mut made: oneshot::Receiver<Result<T, Failed>>,
         draining: impl Future<Output = ()>,
         dropping: impl Future<Output = ()>,
-    ) -> Result<Made, Failed> {
+    ) -> Result<T, Failed> {
         let mut draining = std::pin::pin!(draining);
         let mut dropping = std::pin::pin!(dropping);
         let (mut drained, mut dropped) = (false, false);
@@ -146,6 +174,36 @@ impl Running {
         }
     }
 
+    /// Waits for the outputs of a pack, and brings them to their place.
+    async fn place_pack(
+        &self,
+        made: impl Future<Output = Result<MadeFiles, Failed>>,
+        outputs: PackOutputs,
+    ) -> Ended {
+        let files = match made.await {
+            Ok(files) => files,
+            Err(failed) => {
+                outputs.abandon();
+                return Ended::Failed(failed);
+            }
+        };
+        let executed = Instant::now();
+        let done = |made: &Option<Result<Made, Failed>>| match made {
+            Some(Ok(made)) => Some((made.output_bytes, made.output_digest)),
+            Some(Err(_)) | None => None,
+        };
+        let done: Vec<_> = files.iter().map(done).collect();
+        if done.iter().all(Option::is_none) {
+            outputs.abandon();
+            return Ended::Pack(files, Duration::ZERO);
+        }
+        match Box::pin(self.unless_late(outputs.close(&done))).await {
+            Ok(Stored::Decided(result)) => Ended::Beaten(result),
+            Ok(_) => Ended::Pack(files, executed.elapsed()),
+            Err(error) => Ended::Unplaced(error.into()),
+        }
+    }
+
     /// Waits for the other side. When the time is over only as long as one answer may take: a slot waits for it.
     async fn unless_late<T>(
         &self,
@@ -183,12 +241,12 @@ mod tests {
 
     fn running() -> Running {
         let time_over = CancellationToken::new();
-        Running { handle: Arc::default(), fetching: None, time_over }
+        Running { handle: Arc::default(), fetching: Vec::new(), time_over }
     }
 
     #[tokio::test]
     async fn a_job_that_has_not_started_is_taken_back_when_the_worker_drains() {
-        let (running, (_slot, made)) = (running(), oneshot::channel());
+        let (running, (_slot, made)) = (running(), oneshot::channel::<Result<Made, Failed>>());
         let failed = running.made(made, ready(()), pending()).await.unwrap_err();
         assert_eq!(failed.cause, Cause::Drain);
         // Taken back once: no slot will start it.
@@ -197,14 +255,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_that_has_not_started_is_taken_back_when_nobody_waits_for_it() {
-        let (running, (_slot, made)) = (running(), oneshot::channel());
+        let (running, (_slot, made)) = (running(), oneshot::channel::<Result<Made, Failed>>());
         let failed = running.made(made, pending(), ready(())).await.unwrap_err();
         assert_eq!(failed.cause, Cause::Cancelled);
     }
 
     #[tokio::test]
     async fn a_slot_that_died_gives_its_task_back() {
-        let (running, (slot, made)) = (running(), oneshot::channel());
+        let (running, (slot, made)) = (running(), oneshot::channel::<Result<Made, Failed>>());
         drop(slot);
         let failed = running.made(made, pending(), pending()).await.unwrap_err();
         assert!(failed.cause.is_planned());

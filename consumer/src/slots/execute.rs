@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use bagpress_broker::descriptor::{TaskDescriptor, Verify};
-use bagpress_broker::result::{Cause, Failed, Times};
+use bagpress_broker::result::{Cause, Done, Failed, Place, Times};
 use bagpress_codec::{Digest, Hasher, Reuse, SEGMENT_BYTES};
-use bagpress_objstore::{Sink, Source};
+use bagpress_objstore::{OpenFile, Sink, Source};
 
 use super::handle::Handle;
 
@@ -111,6 +111,45 @@ pub(crate) fn execute(
         verified: verify,
         times: clock.times(began.elapsed()),
     })
+}
+
+impl Made {
+    /// What is told of it, once it is at its place.
+    pub(crate) fn at(&self, place: Place) -> Done {
+        Done {
+            input_bytes: self.input_bytes,
+            input_digest: self.input_digest,
+            output_bytes: self.output_bytes,
+            output_digest: self.output_digest,
+            place,
+            verified: self.verified,
+        }
+    }
+}
+
+/// What came of the files of a pack, in order; nothing of those that were decided before.
+pub(crate) type MadeFiles = Vec<Option<Result<Made, Failed>>>;
+
+/// Executes the files of a pack, one after another. One that fails keeps no other from being executed, unless the pack is to be
+/// given back for it: it was stopped, or there is no space.
+///
+/// # Errors
+///
+/// Why the pack is to be given back.
+pub(crate) fn execute_pack(
+    task: &TaskDescriptor,
+    files: Vec<Option<OpenFile>>,
+    scratch: &mut Scratch,
+    handle: &Handle,
+) -> Result<MadeFiles, Failed> {
+    let each = files.into_iter().map(|open| {
+        let Some(open) = open else { return Ok(None) };
+        match open().and_then(|(source, sink)| execute(task, source, sink, scratch, handle)) {
+            Err(failed) if failed.cause.is_planned() || handle.is_stopped() => Err(failed),
+            made => Ok(Some(made)),
+        }
+    });
+    each.collect()
 }
 
 fn because<E: std::fmt::Display>(cause: Cause) -> impl Fn(E) -> Failed {

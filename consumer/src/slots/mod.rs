@@ -10,24 +10,44 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use bagpress_broker::descriptor::TaskDescriptor;
 use bagpress_broker::result::{Cause, Failed};
-use bagpress_objstore::{Sink, Source};
 use tokio::sync::{Notify, oneshot};
 
-pub(crate) use self::execute::{Made, Scratch, execute, micros};
+pub(crate) use self::execute::{Made, MadeFiles, Scratch, execute, execute_pack, micros};
 pub(crate) use self::handle::Handle;
 use self::pace::Pace;
 
 /// One execution that waits for a slot.
-#[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) task: Arc<TaskDescriptor>,
-    pub(crate) source: Source,
-    pub(crate) sink: Sink,
-    pub(crate) handle: Arc<Handle>,
-    pub(crate) made: oneshot::Sender<Result<Made, Failed>>,
-    pub(crate) waiting: Waiting,
+    work: Work,
+    handle: Arc<Handle>,
+    waiting: Waiting,
+}
+
+/// Executes, with what the slot keeps.
+type Work = Box<dyn FnOnce(&mut Scratch, &Handle) -> Tell + Send>;
+/// Tells an attempt how its execution ended.
+type Tell = Box<dyn FnOnce()>;
+
+impl Job {
+    /// What `execute` returns comes out of the receiver; nothing, if the job is taken back.
+    pub(crate) fn new<T: Send + 'static>(
+        handle: Arc<Handle>,
+        waiting: Waiting,
+        execute: impl FnOnce(&mut Scratch, &Handle) -> Result<T, Failed> + Send + 'static,
+    ) -> (Self, oneshot::Receiver<Result<T, Failed>>) {
+        let (sender, made) = oneshot::channel();
+        let work = move |scratch: &mut Scratch, handle: &Handle| {
+            let executed = catch_unwind(AssertUnwindSafe(|| execute(scratch, handle)));
+            let executed = executed.unwrap_or_else(|panic| {
+                *scratch = Scratch::new();
+                Err(Failed::new(Cause::CodecError, format!("panicked: {}", text(panic.as_ref()))))
+            });
+            // Fails if its attempt has given up: it wants no answer.
+            Box::new(move || drop(sender.send(executed))) as Tell
+        };
+        (Self { work: Box::new(work), handle, waiting }, made)
+    }
 }
 
 /// What the slots have to do at one moment.
@@ -151,21 +171,15 @@ fn run(slot: usize, jobs: &Mutex<mpsc::Receiver<Job>>, occupancy: &Occupancy) {
     };
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { task, source, sink, handle, made, waiting }) = job else { return };
+        let Ok(Job { work, handle, waiting }) = job else { return };
         if !handle.start() {
             continue;
         }
         drop(waiting);
         tell(Pace::started);
-        let executed =
-            catch_unwind(AssertUnwindSafe(|| execute(&task, source, sink, &mut scratch, &handle)));
-        let executed = executed.unwrap_or_else(|panic| {
-            scratch = Scratch::new();
-            Err(Failed::new(Cause::CodecError, format!("panicked: {}", text(panic.as_ref()))))
-        });
+        let tell_attempt = work(&mut scratch, &handle);
         tell(Pace::ended);
-        // Fails if its attempt has given up: it wants no answer.
-        made.send(executed).ok();
+        tell_attempt();
     }
 }
 
@@ -176,9 +190,10 @@ fn text(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use bagpress_broker::descriptor::{Input, ResultPath};
+    use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor};
     use bagpress_broker::samples;
     use bagpress_codec::{DataKind, Generator};
+    use bagpress_objstore::{Sink, Source};
 
     use super::*;
 
@@ -186,15 +201,17 @@ mod tests {
 
     /// A job that reads `bytes` and stores nothing.
     fn job(slots: &Slots, bytes: u64) -> (Job, Arc<Handle>, Answer) {
-        let (made, answer) = oneshot::channel();
         let handle = Arc::new(Handle::default());
         let input = Input::Generate { data: DataKind::Zeros, seed: 0, bytes };
         let codec = "noop".parse().unwrap();
         let task = samples::task(&samples::bag(), 0, ResultPath::Objects);
-        let task = Arc::new(TaskDescriptor { input, codec, ..task });
+        let task = TaskDescriptor { input, codec, ..task };
         let source = Source::generated(Generator::new(DataKind::Zeros, 0, 0, bytes), bytes);
-        let (sink, waiting) = (Sink::Nothing, slots.waiting());
-        (Job { task, source, sink, handle: handle.clone(), made, waiting }, handle, answer)
+        let work = move |scratch: &mut Scratch, handle: &Handle| {
+            execute(&task, source, Sink::Nothing, scratch, handle)
+        };
+        let (job, answer) = Job::new(handle.clone(), slots.waiting(), work);
+        (job, handle, answer)
     }
 
     fn until(what: impl Fn() -> bool) {

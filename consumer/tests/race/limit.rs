@@ -42,7 +42,12 @@ async fn stretches(race: &mut Race) -> Outcome<JoinHandle<()>> {
                 let (mut headers, payload) = (HeaderMap::new(), vec![7; limits::CHUNK_BYTES]);
                 let json = |answer: serde_json::Result<Vec<u8>>| answer.map(Bytes::from).ok();
                 let payload = if opens {
-                    json(serde_json::to_vec(&Opened::Go(Go { window: 1, offset: 0, share: None })))
+                    json(serde_json::to_vec(&Opened::Go(Go {
+                        window: 1,
+                        offset: 0,
+                        share: None,
+                        decided: Vec::new(),
+                    })))
                 } else if reads {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     headers.insert(CRC, format!("{:08x}", crc32fast::hash(&payload)));

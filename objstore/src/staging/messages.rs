@@ -62,6 +62,13 @@ pub struct Go {
     pub offset: u64,
     /// How to hand files over by path.
     pub share: Option<Share>,
+    /// Of a pack: places of files that have their outcome.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::each_file"
+    )]
+    pub decided: Vec<u32>,
 }
 
 /// A folder that worker and gatherer may both see.
@@ -77,6 +84,13 @@ pub struct Share {
     pub same_kernel: bool,
     /// The input, if it is a file.
     pub input: Option<SharedInput>,
+    /// Of a pack: the input of each file that is open.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::each_file"
+    )]
+    pub inputs: Vec<Option<SharedInput>>,
 }
 
 /// A file that worker and gatherer may both see.
@@ -146,6 +160,39 @@ pub struct Close {
     pub digest: Digest,
     /// How it came.
     pub came: Came,
+    /// Of a pack: the output of each file that has one. The digest above is then nobody's, and the size that of all.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::each_file"
+    )]
+    pub files: Vec<Option<ClosedFile>>,
+}
+
+/// An output of a pack that is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedFile {
+    /// Its size.
+    #[serde(deserialize_with = "bounded::output_bytes")]
+    pub bytes: u64,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+impl Close {
+    /// Every output that it closes: of a pack, those of its files, each as if it were closed by itself.
+    pub(crate) fn each(&self) -> Vec<Self> {
+        if self.files.is_empty() {
+            return vec![self.clone()];
+        }
+        let each = (self.index..).zip(&self.files);
+        let closed = |(index, file): (u32, &Option<ClosedFile>)| {
+            let ClosedFile { bytes, digest } = (*file)?;
+            let (execution, files) = (self.execution.clone(), Vec::new());
+            Some(Self { index, execution, bytes, digest, files, ..*self })
+        };
+        each.filter_map(closed).collect()
+    }
 }
 
 /// How an output came.

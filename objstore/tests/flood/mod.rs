@@ -81,6 +81,7 @@ impl Hostile {
             bytes: bytes.len() as u64,
             digest: Digest::of(b"something else"),
             came: Came::Inline,
+            files: Vec::new(),
         };
         let header = format!("Bag-Close: {}", serde_json::to_string(&close)?);
         self.publish(&subjects::close(&self.bag), &header, bytes)

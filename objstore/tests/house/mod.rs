@@ -60,6 +60,14 @@ impl Plan for Ledger {
         self.decided.lock().unwrap_or_else(PoisonError::into_inner).get(&(index, round)).cloned()
     }
 
+    fn files(&self, _: u32, _: u32) -> u32 {
+        1
+    }
+
+    fn is_file_decided(&self, index: u32, round: u32) -> bool {
+        self.decided(index, round).is_some()
+    }
+
     fn target(&self, index: u32) -> io::Result<Target> {
         if index < 100 { Ok(target(index)) } else { Err(io::Error::other("100 tasks")) }
     }

@@ -80,6 +80,7 @@ fn result(plan: &BagPlan, index: u32, done: Done, file: Option<FileId>) -> TaskR
         outcome: Outcome::Done(done),
         times: Times { made_us: wall_clock_us(), ..Times::default() },
         descriptor: None,
+        members: Vec::new(),
         file,
     }
 }

@@ -8,7 +8,7 @@ use bagpress_broker::{
     Broker, Desk, Heard, HoldingsReport, Lease, ReportedDelivery, Verdict, limits,
 };
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, info, warn};
 
 use crate::deliver::handed::{Handed, failure, too_often};
@@ -47,7 +47,7 @@ impl HandIn {
 
     /// Hands in the failure of a task that no worker can do anything for; waits while many outcomes are not counted.
     pub(crate) async fn fail(&self, result: TaskResult) {
-        let handed = Handed { result: Arc::new(result), reply: None };
+        let handed = Handed { result: Arc::new(result), reply: None, share: None };
         // Fails only when nobody gathers any more.
         self.outcomes.send(handed).await.ok();
     }
@@ -90,6 +90,7 @@ impl Dispatch {
             table: table.clone(),
             watch,
             outcomes: outcomes.clone(),
+            files: Arc::new(Semaphore::new(limits::OUTCOME_FILES_MAX)),
             believed_since: now,
             looked: now,
         };
@@ -114,6 +115,8 @@ struct Serving {
     table: Arc<Table>,
     watch: Watch,
     outcomes: mpsc::Sender<Handed>,
+    /// Files of packs whose outcomes are not counted.
+    files: Arc<Semaphore>,
     /// Since when we have been here and connected: a lease that was not renewed since is not our fault.
     believed_since: Instant,
     looked: Instant,
@@ -158,7 +161,7 @@ impl Serving {
     }
 
     fn take_in(&self, task: Offerable) {
-        if self.plan.ledger.is_open(task.key) {
+        if self.plan.is_open(task.key) {
             self.table.lock().add(task.key, task.descriptor, Instant::now());
         }
     }
@@ -210,7 +213,7 @@ impl Serving {
         let now = Instant::now();
         match heard {
             Heard::Leased(number, lease, reply) => {
-                let known = self.plan.ledger.is_open((lease.index, lease.round));
+                let known = self.plan.is_open((lease.index, lease.round));
                 let held = self.table.lock().taken(number, lease.clone(), now);
                 if known && held {
                     self.watch.note(held_event(lease));
@@ -231,7 +234,7 @@ impl Serving {
             }
             Heard::Nobody(number) => self.table.lock().nobody(number, now),
             Heard::Renewal(lease, reply) => {
-                let held = self.plan.ledger.is_open((lease.index, lease.round))
+                let held = self.plan.is_open((lease.index, lease.round))
                     && self.table.lock().hold(lease.clone(), now);
                 if held {
                     self.watch.note(held_event(lease));
@@ -246,7 +249,7 @@ impl Serving {
             }
             Heard::Outcome(result, reply) => {
                 self.table.lock().idle();
-                let handed = Handed { result: Arc::from(result), reply: Some(reply) };
+                let handed = Handed { result: Arc::from(result), reply: Some(reply), share: None };
                 self.hand_on(handed).await;
             }
         }
@@ -255,11 +258,19 @@ impl Serving {
     async fn fail(&self, (index, round): Key, attempt: u32, failed: Failed) {
         let bag = &self.plan.specification.bag;
         let result = failure(bag, (index, round), attempt, failed);
-        self.hand_on(Handed { result: Arc::new(result), reply: None }).await;
+        self.hand_on(Handed { result: Arc::new(result), reply: None, share: None }).await;
     }
 
     /// Never waits: leases must be renewed while no outcome can be counted.
-    async fn hand_on(&self, handed: Handed) {
+    async fn hand_on(&self, mut handed: Handed) {
+        if handed.reply.is_some() {
+            let files = u32::try_from(handed.result.members.len()).unwrap_or(u32::MAX);
+            let Ok(share) = self.files.clone().try_acquire_many_owned(files) else {
+                let reason = format!("{} outcomes are not counted yet", limits::OUTCOME_FILES_MAX);
+                return handed.answer(&Verdict::Wait { reason }).await;
+            };
+            handed.share = Some(Arc::new(share));
+        }
         if let Err(mpsc::error::TrySendError::Full(handed)) = self.outcomes.try_send(handed) {
             if handed.reply.is_none() {
                 // Ours, and rare: nobody would send it again.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bagpress_broker::ids::{BagId, Execution};
 use bagpress_broker::result::{Cause, Failed, Outcome, TaskResult, Times, wall_clock_us};
 use bagpress_broker::{Reply, Verdict, limits};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::run_folder::ledger::Key;
 
@@ -16,6 +17,8 @@ pub(crate) const PRODUCER: &str = "producer";
 pub(crate) struct Handed {
     pub(crate) result: Arc<TaskResult>,
     pub(crate) reply: Option<Reply>,
+    /// Its share of the files that may wait.
+    pub(crate) share: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Handed {
@@ -46,6 +49,7 @@ pub(crate) fn failure(
         times: Times { made_us: wall_clock_us(), ..Times::default() },
         descriptor: None,
         file: None,
+        members: Vec::new(),
     }
 }
 

@@ -167,7 +167,7 @@ impl Waker {
     }
 
     async fn wake(&self, room: bool) -> usize {
-        let is_open = |key| self.plan.ledger.is_open(key);
+        let is_open = |key| self.plan.is_open(key);
         let is_held = |(index, _): Key| self.watch.is_held(index);
         let due = self.known().due(room, is_open, is_held, Instant::now());
         for reply in &due {

@@ -54,6 +54,7 @@ fn result(index: u32, round: u32, fails: bool, attempt: u32) -> Arc<TaskResult> 
         times: Times { execute_us: 100 + u64::from(index), ..Times::default() },
         descriptor: None,
         file: None,
+        members: Vec::new(),
     })
 }
 
@@ -77,6 +78,7 @@ fn specification() -> Specification {
         get: false,
         keep_inputs: false,
         stats: false,
+        pack: None,
         created_us: 0,
         selection: None,
     }
@@ -158,6 +160,7 @@ fn acceptor(folder: &tempfile::TempDir, parts: &Arc<Parts>) -> (BagPlan, Accepto
     let ledger = Ledger::at(&folder.path().join("manifest.jsonl"), TASKS).unwrap();
     assert!(ledger.bad_lines().is_empty());
     let plan = BagPlan {
+        extents: None,
         specification: Arc::new(specification()),
         inputs: None,
         ledger: Arc::new(ledger),

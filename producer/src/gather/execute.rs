@@ -87,12 +87,9 @@ impl Executor {
 
     /// Publishes, meanwhile, what is not decided and `wanted`.
     fn publish(&mut self, message_id: bool, wanted: impl Fn(u32) -> bool + Send + Sync + 'static) {
-        let (publisher, ledger) =
-            (self.sources.publisher.clone(), self.sources.plan.ledger.clone());
-        self.publishing = Some(tokio::spawn(async move {
-            let wanted = |index| !ledger.is_decided(index) && wanted(index);
-            publisher.publish(message_id, wanted).await
-        }));
+        let publisher = self.sources.publisher.clone();
+        self.publishing =
+            Some(tokio::spawn(async move { publisher.publish(message_id, wanted).await }));
     }
 
     async fn list_waiting(&mut self, state: &State) -> Result<Event> {

@@ -84,6 +84,7 @@ mod tests {
             get: false,
             keep_inputs: false,
             stats: false,
+            pack: None,
             created_us: 0,
             selection: None,
         }
@@ -114,6 +115,7 @@ mod tests {
             times: Times::default(),
             descriptor: None,
             file: None,
+            members: Vec::new(),
         }
     }
 

@@ -23,6 +23,7 @@ mod room;
 mod sources;
 mod state;
 mod stats_writer;
+mod unpack;
 mod vanished;
 
 use std::collections::{HashSet, VecDeque};
@@ -31,8 +32,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bagpress_broker::result::TaskResult;
-use bagpress_broker::{AttemptRecord, BagState, Broker, Followed, Verdict, limits};
-use bagpress_objstore::staging::Plan as _;
+use bagpress_broker::{AttemptRecord, BagState, Broker, Followed, limits};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
@@ -56,6 +56,7 @@ use crate::gather::room::Room;
 use crate::gather::sources::Sources;
 use crate::gather::state::{Action, Event, Sight, State, Traits};
 use crate::gather::stats_writer::StatsWriter;
+use crate::gather::unpack::{Unpacked, split_off, unpack};
 use crate::publish::Publisher;
 use crate::run_folder::attempts::{self, History};
 use crate::run_folder::folder::{RunFolder, SUMMARY};
@@ -277,11 +278,14 @@ impl Gathering {
         Ok(())
     }
 
-    async fn take_committed(&mut self, mut waiting: Vec<Followed>) -> Result<()> {
+    async fn take_committed(&mut self, batch: Vec<Followed>) -> Result<()> {
+        let Unpacked { results: mut waiting, open } = unpack(&self.sources.plan, batch.into_iter());
+        waiting.extend(self.begin_later(open).await);
         while !waiting.is_empty() {
+            let rest = split_off(&mut waiting);
             let mut accepted = self.executor.accept(waiting, &self.state).await?;
             accepted.lost.append(&mut accepted.lost_inputs);
-            waiting = accepted.later;
+            waiting = [accepted.later, rest].concat();
             waiting.extend(self.begin_later(accepted.lost).await);
             self.counted(&accepted.counted).await?;
         }
@@ -291,27 +295,29 @@ impl Gathering {
     /// Decides about outcomes that wait for it, and says so once the ledger has them.
     async fn take_handed(&mut self, batch: Vec<Handed>) -> Result<()> {
         let followed = |handed: &Handed| Followed { result: Ok(handed.result.clone()), bytes: 0 };
-        let mut waiting: Vec<_> = batch.iter().map(followed).collect();
-        let (mut lost, mut counted) = (HashSet::new(), HashSet::new());
+        let plan = self.sources.plan.clone();
+        // Whatever of a pack does not count is run again alone: the pack itself is over.
+        let packs = batch.iter().filter(|handed| plan.is_open_pack(handed.result.key()));
+        let mut counted: HashSet<_> = packs.map(|pack| pack.result.execution.clone()).collect();
+        let Unpacked { results: mut waiting, open } = unpack(&plan, batch.iter().map(followed));
+        waiting.extend(self.begin_later(open).await);
+        let mut lost = HashSet::new();
         while !waiting.is_empty() {
+            let rest = split_off(&mut waiting);
             let accepted = self.executor.accept(waiting, &self.state).await?;
-            lost.extend(accepted.lost);
+            lost.extend(&accepted.lost);
             lost.extend(&accepted.lost_inputs);
             self.outcomes.withdraw(&accepted.lost_inputs, &batch);
-            waiting = accepted.later;
-            waiting.extend(self.begin_later(accepted.lost_inputs).await);
+            // No offer brings one file of a pack again.
+            let of_packs = accepted.lost.into_iter().filter(|index| plan.is_of_a_pack(*index));
+            let again = of_packs.chain(accepted.lost_inputs).collect();
+            waiting = [accepted.later, rest].concat();
+            waiting.extend(self.begin_later(again).await);
             counted.extend(accepted.counted.iter().map(|result| result.execution.clone()));
             self.counted(&accepted.counted).await?;
         }
         for handed in batch {
-            let (index, round) = (handed.result.index, handed.result.round);
-            let verdict = if counted.contains(&handed.result.execution) {
-                Verdict::Counted
-            } else if lost.contains(&index) {
-                Verdict::Withdrawn
-            } else {
-                verdict(&handed, self.sources.plan.decided(index, round))
-            };
+            let verdict = verdict(&handed, &counted, &lost, &plan);
             self.outcomes.note(&handed, &verdict, self.sources.parts.as_ref());
             handed.answer(&verdict).await;
         }
@@ -326,15 +332,12 @@ impl Gathering {
     async fn begin_later(&mut self, lost: Vec<u32>) -> Vec<Followed> {
         self.sources.publisher.free_inputs(lost.iter().copied()).await;
         let (bag, now) = (&self.sources.plan.specification.bag, Instant::now());
-        let mut failures = Vec::new();
-        for index in lost {
+        let failures = lost.into_iter().filter_map(|index| {
             let key = (index, self.sources.plan.ledger.round(index));
-            if let Some(failed) = self.state.lost(key, now) {
-                let result = Arc::new(failure(bag, key, 1, failed));
-                failures.push(Followed { result: Ok(result), bytes: 0 });
-            }
-        }
-        failures
+            let failed = self.state.lost(key, now)?;
+            Some(Followed { result: Ok(Arc::new(failure(bag, key, 1, failed))), bytes: 0 })
+        });
+        failures.collect()
     }
 
     async fn counted(&mut self, counted: &[Arc<TaskResult>]) -> Result<()> {

@@ -111,7 +111,7 @@ impl OutcomeSource {
             let outcomes = Outcomes::Committed(Results::of(broker, bag));
             return Ok(Self { outcomes, hand_in: None, watch, watching });
         }
-        let (file, past) = attempts::past(folder, |key| plan.ledger.is_open(key))?;
+        let (file, past) = attempts::past(folder, |key| plan.is_open(key))?;
         let told = lease.is_written().then(|| broker.clone());
         let journal = Journal::new(bag, told, file);
         let table = Arc::new(Table::new(specification.attempts, past, journal));

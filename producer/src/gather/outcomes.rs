@@ -3,15 +3,16 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bagpress_broker::result::TaskResult;
+use bagpress_broker::ids::Execution;
 use bagpress_broker::{AttemptRecord, Error, Followed, Results, Verdict, limits};
-use bagpress_objstore::staging::Parts;
+use bagpress_objstore::staging::{Parts, Plan as _};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tracing::{debug, info};
 
 use crate::deliver::dispatch::Dispatch;
 use crate::deliver::handed::Handed;
+use crate::run_folder::plan::BagPlan;
 
 /// The source of a bag's outcomes.
 #[derive(Debug)]
@@ -126,11 +127,15 @@ impl Outcomes {
                 table.duplicate(result, winner);
                 if let Some(parts) = parts {
                     let (parts, under_way) = (parts.clone(), parts.begin());
-                    let part = parts.part(result.index, result.round, &result.execution);
+                    let (result, files) = (result.clone(), u32::try_from(result.members.len()));
                     spawn_blocking(move || {
                         let _under_way = under_way;
-                        let removed = parts.remove_part(&part);
-                        debug!(ok = removed.is_ok(), "part file of a duplicate removed");
+                        for place in 0..files.unwrap_or(0).max(1) {
+                            let index = result.index.saturating_add(place);
+                            let part = parts.part(index, result.round, &result.execution);
+                            let removed = parts.remove_part(&part);
+                            debug!(ok = removed.is_ok(), index, "part file of a duplicate removed");
+                        }
                     });
                 }
             }
@@ -140,9 +145,21 @@ impl Outcomes {
     }
 }
 
-/// What there is to say of an outcome that was not counted just now; `decided`: the one that counts.
-pub(crate) fn verdict(handed: &Handed, decided: Option<TaskResult>) -> Verdict {
-    match decided {
+/// What there is to say of an outcome, once those executions were counted, and the bytes of those tasks were not there.
+pub(crate) fn verdict(
+    handed: &Handed,
+    counted: &HashSet<Execution>,
+    lost: &HashSet<u32>,
+    plan: &BagPlan,
+) -> Verdict {
+    let (index, round) = handed.result.key();
+    if counted.contains(&handed.result.execution) {
+        return Verdict::Counted;
+    }
+    if lost.contains(&index) {
+        return Verdict::Withdrawn;
+    }
+    match plan.decided(index, round) {
         // Its answer was lost, and it asks again.
         Some(line) if line.execution == handed.result.execution => Verdict::Counted,
         Some(line) => Verdict::HaveIt(Box::new(line)),

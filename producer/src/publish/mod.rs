@@ -1,5 +1,6 @@
 //! Publishes the tasks of a bag: each into the queue, or to the gatherer that offers it, after its input.
 
+mod forming;
 mod input;
 mod window;
 
@@ -8,12 +9,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::descriptor::{ResultPath, TaskDescriptor};
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::retry::Retry;
 use bagpress_broker::{Broker, Error, limits};
 use bagpress_objstore::object_ref::{self, Bucket};
-use bagpress_objstore::staging::InputFile;
+use bagpress_objstore::staging::{InputFile, Plan as _};
 use futures::future::BoxFuture;
 use futures::stream::{self, FuturesUnordered};
 use futures::{FutureExt, StreamExt};
@@ -23,6 +24,7 @@ use tracing::{info, warn};
 use crate::claim::buckets::input_bucket;
 use crate::deliver::dispatch::{HandIn, Offerable};
 use crate::deliver::handed::failure;
+use crate::publish::forming::Forming;
 use crate::publish::input::{NotPut, put_file, remove_input};
 use crate::publish::window::{Share, Window};
 use crate::run_folder::inputs::InputEntry;
@@ -53,6 +55,14 @@ struct Shared {
     inputs_gone: AtomicBool,
     first: OnceLock<Instant>,
     waiting: Mutex<Option<String>>,
+}
+
+/// What is sent next.
+#[derive(Debug)]
+enum Next {
+    /// A task: index, round, and its file if it has one.
+    Task(u32, u32, Option<InputEntry>),
+    Pack(Forming),
 }
 
 impl Publisher {
@@ -133,8 +143,8 @@ impl Publisher {
         self.shared.window.gave_way()
     }
 
-    /// Publishes every task for which `wanted` is true, in order, at most [`limits::SUBMIT_WINDOW`] at
-    /// a time; waits while the queue is full. Ends before the last one when it is to [give way](Self::give_way).
+    /// Publishes every task that is not decided and for which `wanted` is true, in order, at most [`limits::SUBMIT_WINDOW`] at
+    /// a time, and packs by their first files; waits while the queue is full. Ends before the last one when it is to [give way](Self::give_way).
     ///
     /// # Errors
     ///
@@ -150,7 +160,8 @@ impl Publisher {
             if self.shared.inputs.is_some() { limits::OBJECTS_PUT } else { limits::SUBMIT_WINDOW };
         let mut under_way = FuturesUnordered::new();
         self.shared.window.open();
-        for index in 0..specification.tasks {
+        let mut forming = None;
+        'tasks: for index in 0..specification.tasks {
             let entry = match &mut list {
                 Some(list) => {
                     let entry = list.recv().await.context("the list of inputs is too short")??;
@@ -158,20 +169,53 @@ impl Publisher {
                 }
                 None => None,
             };
-            if !wanted(index) {
-                continue;
+            for next in self.next(index, entry, &mut forming, &wanted).into_iter().flatten() {
+                if under_way.len() >= most {
+                    under_way.next().await;
+                }
+                if self.gave_way() {
+                    break 'tasks;
+                }
+                under_way.push(self.send(next, message_id));
             }
-            if under_way.len() >= most {
-                under_way.next().await;
-            }
-            if self.gave_way() {
-                break;
-            }
-            let round = self.shared.plan.ledger.round(index);
-            under_way.push(self.one(index, round, entry, message_id));
         }
         while under_way.next().await.is_some() {}
         Ok(())
+    }
+
+    /// What is to be sent once this file was looked at.
+    fn next(
+        &self,
+        index: u32,
+        entry: Option<InputEntry>,
+        forming: &mut Option<Forming>,
+        wanted: impl Fn(u32) -> bool,
+    ) -> [Option<Next>; 2] {
+        let plan = &self.shared.plan;
+        let files = plan.files(index, 0);
+        if let Some(first) = entry.as_ref().filter(|_| files > 1) {
+            *forming = Some(Forming::new(index, first.clone(), files, wanted(index)));
+        }
+        let is_open = !plan.ledger.is_decided(index) && wanted(index);
+        let (round, mut task) = (plan.ledger.round(index), None);
+        match (forming.as_mut().filter(|_| round == 0), &entry) {
+            (Some(pack), Some(entry)) if is_open => pack.take(entry.bytes),
+            (None, _) if is_open => task = Some(Next::Task(index, round, entry)),
+            _ => {}
+        }
+        let pack = forming.take_if(|pack| pack.ends_with(index)).filter(Forming::is_wanted);
+        [task, pack.map(Next::Pack)]
+    }
+
+    async fn send(&self, next: Next, message_id: bool) {
+        match next {
+            Next::Task(index, round, entry) => self.one(index, round, entry, message_id).await,
+            Next::Pack(Forming { first, entry, files, bytes, .. }) => {
+                let specification = &self.shared.plan.specification;
+                let task = specification.pack_descriptor(first, &entry, files, bytes);
+                self.deliver(&task, message_id).await;
+            }
+        }
     }
 
     async fn one(&self, index: u32, round: u32, entry: Option<InputEntry>, message_id: bool) {
@@ -189,15 +233,19 @@ impl Publisher {
                 return Box::pin(self.fail(index, round, failed)).await;
             }
         }
-        let task = specification.descriptor(index, round, entry.as_ref());
-        if let Some(hand_in) = &self.shared.hand_in {
-            self.shared.first.get_or_init(Instant::now);
-            let task = Offerable { key: (index, round), descriptor: task.encode().into() };
-            return hand_in.offer(task).await;
-        }
+        self.deliver(&specification.descriptor(index, round, entry.as_ref()), message_id).await;
+    }
+
+    /// Brings a descriptor into the queue, or to who offers it.
+    async fn deliver(&self, task: &TaskDescriptor, message_id: bool) {
         self.shared.first.get_or_init(Instant::now);
+        if let Some(hand_in) = &self.shared.hand_in {
+            let key = (task.index, task.round);
+            return hand_in.offer(Offerable { key, descriptor: task.encode().into() }).await;
+        }
+        let pool = &self.shared.plan.specification.pool;
         let submit = async || {
-            self.shared.broker.submit(&specification.pool, &task, message_id).await?.await?;
+            self.shared.broker.submit(pool, task, message_id).await?.await?;
             Ok(())
         };
         self.persist(submit).await;

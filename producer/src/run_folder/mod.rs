@@ -2,6 +2,7 @@
 
 pub(crate) mod attempts;
 mod bag_server;
+pub(crate) mod extents;
 mod files;
 pub(crate) mod folder;
 pub(crate) mod from_start;

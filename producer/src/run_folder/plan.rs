@@ -10,10 +10,11 @@ use bagpress_broker::result::TaskResult;
 use bagpress_objstore::staging::{Attributes, InputFile, Own, Plan, Target};
 use tracing::warn;
 
+use crate::run_folder::extents::Extents;
 use crate::run_folder::folder::{INPUTS, MANIFEST, RunFolder};
 use crate::run_folder::inputs::{InputEntry, InputList};
-use crate::run_folder::ledger::Ledger;
 use crate::run_folder::ledger::line::InputNow;
+use crate::run_folder::ledger::{Key, Ledger};
 use crate::run_folder::specification::{Data, Specification};
 
 /// Specification, list of inputs and ledger of one run.
@@ -25,6 +26,8 @@ pub struct BagPlan {
     pub inputs: Option<Arc<InputList>>,
     /// The ledger.
     pub ledger: Arc<Ledger>,
+    /// Which files are delivered together, if any are.
+    pub(crate) extents: Option<Arc<Extents>>,
 }
 
 /// Opens a run's plan.
@@ -48,7 +51,17 @@ pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<Bag
     for bad in ledger.bad_lines() {
         warn!(line = bad.number, why = bad.why, "ledger line skipped");
     }
-    Ok(BagPlan { specification: Arc::new(specification), inputs, ledger: Arc::new(ledger) })
+    let extents = match (specification.pack, &inputs) {
+        (Some(size), Some(list)) => {
+            let extents = Extents::of(size, specification.tasks, list.packable());
+            Some(Arc::new(
+                extents.with_context(|| format!("read {}", quote::name(folder.at(INPUTS))))?,
+            ))
+        }
+        _ => None,
+    };
+    let (specification, ledger) = (Arc::new(specification), Arc::new(ledger));
+    Ok(BagPlan { specification, inputs, ledger, extents })
 }
 
 impl BagPlan {
@@ -84,11 +97,41 @@ impl BagPlan {
             }
         }
     }
+
+    /// Whether a file is delivered with others, in the round that counts.
+    pub(crate) fn is_of_a_pack(&self, index: u32) -> bool {
+        let alone = |extents: &Extents| extents.begins(index) && extents.files(index) == 1;
+        let in_pack = self.extents.as_ref().is_some_and(|extents| !alone(extents));
+        in_pack && self.ledger.round(index) == 0
+    }
+
+    /// Whether a pack is delivered by this name of which any file has no outcome.
+    pub(crate) fn is_open_pack(&self, key: Key) -> bool {
+        self.files(key.0, key.1) > 1 && self.is_open(key)
+    }
+
+    /// Whether something that is delivered by this name would count: the outcome of a task, or of any file of a pack.
+    pub(crate) fn is_open(&self, (index, round): Key) -> bool {
+        let mut files = index..index + self.files(index, round);
+        files.any(|file| self.ledger.is_open((file, round)))
+    }
 }
 
 impl Plan for BagPlan {
     fn decided(&self, index: u32, round: u32) -> Option<TaskResult> {
-        self.ledger.outcome(index, round)
+        let mut files = index..index + self.files(index, round);
+        files
+            .all(|file| self.is_file_decided(file, round))
+            .then(|| self.ledger.outcome(index, round))?
+    }
+
+    fn files(&self, index: u32, round: u32) -> u32 {
+        let extents = self.extents.as_ref().filter(|_| round == 0);
+        extents.map_or(1, |extents| extents.files(index))
+    }
+
+    fn is_file_decided(&self, index: u32, round: u32) -> bool {
+        !self.ledger.is_open((index, round))
     }
 
     fn target(&self, index: u32) -> io::Result<Target> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{
-    DeliveryPath, Input, ResultPath, TaskDescriptor, Transfer, Verify,
+    DeliveryPath, Input, Pack, ResultPath, TaskDescriptor, Transfer, Verify,
 };
 use bagpress_broker::ids::{BagId, Pool, RunName};
 use bagpress_broker::result::wall_clock_us;
@@ -15,6 +15,7 @@ use bagpress_objstore::staging::{Allowed, Attributes, InputFile, Own, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Usage;
+use crate::run_folder::extents::PackSize;
 use crate::run_folder::folder::{RunFolder, SPECIFICATION};
 use crate::run_folder::inputs::roots::Roots;
 use crate::run_folder::inputs::selection::Selected;
@@ -60,6 +61,9 @@ pub struct Specification {
     pub keep_inputs: bool,
     /// Whether `stats_N.json` files are written.
     pub stats: bool,
+    /// How large its packs may be; none: each file is delivered by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack: Option<PackSize>,
     /// When the bag was made, µs since 1970.
     pub created_us: u64,
     /// What its files were to the outputs that were there, if that was asked for.
@@ -145,11 +149,11 @@ impl Specification {
         folder.write_durably(SPECIFICATION, &text)
     }
 
-    /// Whether `other` describes the same work: all but id, name and time.
+    /// Whether `other` describes the same work: all but id, time, and how files are delivered.
     #[must_use]
     pub fn same_bag(&self, other: &Self) -> bool {
-        let (bag, created_us) = (self.bag.clone(), self.created_us);
-        let mut other = Self { bag, created_us, ..other.clone() };
+        let (bag, pack, created_us) = (self.bag.clone(), self.pack, self.created_us);
+        let mut other = Self { bag, pack, created_us, ..other.clone() };
         // What is read follows from the list, and is not in every `bag.json`.
         if let (Data::Files { roots, .. }, Data::Files { roots: of_other, .. }) =
             (&self.data, &mut other.data)
@@ -188,11 +192,31 @@ impl Specification {
             codec: self.codec,
             library: self.library.clone(),
             input,
+            pack: None,
             results: self.results,
             verify: self.verify,
             transfer: self.transfer,
             attempts: self.attempts,
             published_us: wall_clock_us(),
+        }
+    }
+
+    /// The descriptor of a pack of so many files, which `first` begins, and of so many bytes.
+    #[must_use]
+    pub fn pack_descriptor(
+        &self,
+        index: u32,
+        first: &InputEntry,
+        files: u32,
+        bytes: u64,
+    ) -> TaskDescriptor {
+        let (one, pack) = (self.descriptor(index, 0, Some(first)), Some(Pack { files }));
+        TaskDescriptor {
+            input: Input::File { name: shown(&first.path), bytes },
+            library: TaskDescriptor::library_of(&self.codec, pack),
+            attempts: self.attempts.min(limits::PACK_ATTEMPTS),
+            pack,
+            ..one
         }
     }
 

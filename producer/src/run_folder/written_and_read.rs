@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use self::strategies::{bag, codec, digest, result, results, text};
+use crate::run_folder::extents::PackSize;
 use crate::run_folder::folder::RunFolder;
 use crate::run_folder::inputs::roots::Roots;
 use crate::run_folder::ledger::line::{Entry, InputNow, decode, encode};
@@ -94,6 +95,7 @@ fn specification() -> impl Strategy<Value = Specification> {
             get,
             keep_inputs,
             stats,
+            pack: keep_inputs.then_some(PackSize { files: attempts, bytes: input_bytes }),
             created_us,
             selection: None,
         }

@@ -51,6 +51,8 @@ pub struct Request {
     pub transfer: Transfer,
     /// Whether `stats_N.json` files are written; the default depends on the bag.
     pub stats: Option<bool>,
+    /// How many small files are delivered together, at most; the default depends on the bag.
+    pub pack: Option<u32>,
 }
 
 /// A generated bag.
@@ -140,6 +142,20 @@ pub(crate) fn check(request: &Request) -> Result<()> {
         return Err(Usage::error(
             format!("{} attempts: 1 to {} are possible", request.attempts, limits::ATTEMPTS_MAX),
             "choose another --attempts",
+        ));
+    }
+    let packs = request.pack.is_some_and(|files| files > 1);
+    let nothing = request.codec()?.stores_nothing();
+    if packs && (request.generated.is_some() || request.results == ResultPath::Objects || nothing) {
+        return Err(Usage::error(
+            "packs are made of files, with staged results and a codec that stores them",
+            "leave --pack out; each task is then delivered by itself",
+        ));
+    }
+    if request.pack.is_some_and(|files| !(1..=limits::PACK_FILES_MAX).contains(&files)) {
+        return Err(Usage::error(
+            format!("packs of that many files: 1 to {} are possible", limits::PACK_FILES_MAX),
+            "choose another --pack; 1 delivers each file by itself",
         ));
     }
     Ok(())

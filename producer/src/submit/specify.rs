@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::{BagId, RunName};
 use bagpress_broker::limits;
 use bagpress_broker::result::wall_clock_us;
 use bagpress_codec::Digest;
 
+use crate::run_folder::extents::PackSize;
 use crate::run_folder::inputs::finder::Found;
 use crate::run_folder::specification::{Data, Specification};
 use crate::submit::request::{Generated, Request};
@@ -36,6 +38,9 @@ pub(crate) fn specify(
         ),
         (None, None) => anyhow::bail!("a bag of files needs its list"),
     };
+    let is_packed =
+        files.is_some() && request.results == ResultPath::Staged && !codec.stores_nothing();
+    let pack = PackSize::of(request.pack, tasks, input_bytes).filter(|_| is_packed);
     let stats_by_default = request.generated.is_some() && tasks <= limits::STATS_FILES_MAX;
     Ok(Specification {
         v: limits::WIRE_VERSION,
@@ -56,6 +61,7 @@ pub(crate) fn specify(
         get: request.get,
         keep_inputs: request.keep_inputs,
         stats: request.stats.unwrap_or(stats_by_default),
+        pack,
         created_us: wall_clock_us(),
         selection: files.filter(|_| request.selects()).map(|(found, _)| found.selected),
     })

@@ -110,14 +110,15 @@ impl Durability {
 
     async fn make_now(&self, close: &Close, part: &Path, trust: Trust) -> Closed {
         if trust == Trust::ReadBack
-            && let Err(closed) = self.read_back(close, part).await
+            && let Err(closed) = self.read_back(close).await
         {
             return closed;
         }
         match self.syncer.sync().await {
             Ok(()) => {
-                let Close { index, round, execution, digest, .. } = close;
-                self.outputs.parts().note_closed(*index, *round, execution, *digest);
+                for Close { index, round, execution, digest, .. } in close.each() {
+                    self.outputs.parts().note_closed(index, round, &execution, digest);
+                }
                 Closed::Durable
             }
             Err(error) => {
@@ -130,20 +131,24 @@ impl Durability {
         }
     }
 
-    /// Reads a part file, unless the task has its outcome: then it is removed.
-    async fn read_back(&self, close: &Close, part: &Path) -> Result<(), Closed> {
+    /// Reads the part files, unless the task has its outcome: then they are removed.
+    async fn read_back(&self, close: &Close) -> Result<(), Closed> {
         // Few at a time: the turns of the disk are also those of small outputs, which take no time.
         let large = close.bytes >= limits::LARGE_OUTPUT_BYTES;
         let _turn = if large { self.large.acquire().await.ok() } else { None };
-        let (outputs, close, part) = (self.outputs.clone(), close.clone(), part.to_owned());
+        let (outputs, close) = (self.outputs.clone(), close.clone());
         let read = self.disk.run(move |under_way| {
-            if let Some(result) = outputs.decided_already(close.index, close.round, &part) {
+            if let Some(result) = outputs.closed_already(&close) {
                 return Err(Closed::HaveIt(Box::new(result)));
             }
-            let found = outputs.parts().hash_part(&part, || under_way.goes_on());
-            found
-                .and_then(|found| check(&close, found))
-                .map_err(|error| outputs.not_closed(&close, &error))
+            for one in close.each() {
+                let part = outputs.parts().part(one.index, one.round, &one.execution);
+                let found = outputs.parts().hash_part(&part, || under_way.goes_on());
+                found
+                    .and_then(|found| check(&one, found))
+                    .map_err(|error| outputs.not_closed(&one, &error))?;
+            }
+            Ok(())
         });
         read.await.unwrap_or_else(|reason| Err(Closed::wait(reason)))
     }

@@ -2,7 +2,7 @@
 //! called on threads that may wait for it.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bagpress_broker::quote;
@@ -47,6 +47,21 @@ impl Outputs {
         let result = self.plan.decided(index, round)?;
         self.parts.remove_decided(part);
         Some(result)
+    }
+
+    /// The outcome of what is being closed, if it has one: then its part files are removed.
+    pub(super) fn closed_already(&self, close: &Close) -> Option<TaskResult> {
+        let result = self.plan.decided(close.index, close.round)?;
+        for part in self.parts_of(close) {
+            self.parts.remove_decided(&part);
+        }
+        Some(result)
+    }
+
+    /// The part files of all that is being closed.
+    pub(super) fn parts_of(&self, close: &Close) -> Vec<PathBuf> {
+        let each = close.each();
+        each.iter().map(|one| self.parts.part(one.index, one.round, &one.execution)).collect()
     }
 
     /// Why uploads are being asked to wait, if they are.

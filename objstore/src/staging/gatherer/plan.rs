@@ -8,8 +8,13 @@ use bagpress_broker::result::TaskResult;
 
 /// A bag, as its run folder has it. All of it may read files, and is called on threads that may wait for a disk.
 pub trait Plan: std::fmt::Debug + Send + Sync + 'static {
-    /// The outcome of a task, if its round, or a later one, has one in the ledger.
+    /// The outcome of a task, if its round, or a later one, has one in the ledger: of a pack that of its first file, once every
+    /// file has one.
     fn decided(&self, index: u32, round: u32) -> Option<TaskResult>;
+    /// How many files are delivered by this name: one, but for a pack.
+    fn files(&self, index: u32, round: u32) -> u32;
+    /// Whether a file needs no execution in this round. Asks no disk.
+    fn is_file_decided(&self, index: u32, round: u32) -> bool;
     /// Where a task's output belongs.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ use super::outputs::Outputs;
 use super::plan::Plan;
 use super::serving::Serving;
 use super::uploads::Uploads;
+use crate::staging::input::InputFile;
 use crate::staging::messages::{
     CLOSE, CRC, FAILED, Go, InputRequest, NoRoom, OFFSET, Open, Opened, Share, SharedInput,
     read_xfer,
@@ -259,23 +260,39 @@ fn look(outputs: &Outputs, open: &Open) -> Opened {
         let text = format!("no such task: {error}");
         return Opened::Refused(Failed::new(Cause::BadDescriptor, text));
     }
+    let files = plan.files(open.index, open.round);
     let part = parts.part(open.index, open.round, &open.execution);
     let offset = part.metadata().map_or(0, |metadata| metadata.len());
+    let decided: Vec<_> = (0..files)
+        .filter(|place| files > 1 && plan.is_file_decided(open.index + place, open.round))
+        .collect();
     // A message holds text: where a path is none, the bytes travel.
     let is_text = |path: &Path| path.to_str().is_some();
     let by_path = plan.by_path() && is_text(&part);
     let share = open.by_path.as_ref().filter(|_| by_path).map(|boot| {
         let (nonce_file, nonce) = parts.nonce();
-        let input = plan.input(open.index).ok().filter(|file| is_text(&file.path));
-        let input = input.map(|file| SharedInput {
-            path: file.path,
-            bytes: file.bytes,
-            mtime_ns: file.mtime_ns,
-            inode: file.inode,
-        });
+        let input = |index| {
+            let input = plan.input(index).ok().filter(|file| is_text(&file.path))?;
+            let InputFile { path, bytes, mtime_ns, inode } = input;
+            Some(SharedInput { path, bytes, mtime_ns, inode })
+        };
+        let of_pack =
+            |place| if decided.contains(&place) { None } else { input(open.index + place) };
+        let inputs = if files > 1 { (0..files).map(of_pack).collect() } else { Vec::new() };
+        let input = if files > 1 { None } else { input(open.index) };
         let (nonce, same_kernel) = (nonce.to_owned(), *boot == boot_id());
-        Share { nonce_file, nonce, part, same_kernel, input }
+        Share { nonce_file, nonce, part, same_kernel, input, inputs }
     });
     // How many upload at the same time is known when the first chunk is there.
-    Opened::Go(Go { window: 1, offset, share })
+    let go = Go { window: 1, offset, share, decided };
+    Opened::Go(without_share_if_too_long(go))
+}
+
+/// The paths of a pack may be more than a message holds: then its files travel.
+fn without_share_if_too_long(go: Go) -> Go {
+    let has_paths = go.share.as_ref().is_some_and(|share| !share.inputs.is_empty());
+    let fits = |go: &Go| {
+        serde_json::to_vec(go).is_ok_and(|json| json.len() < limits::MESSAGE_BYTES_MAX / 2)
+    };
+    if has_paths && !fits(&go) { Go { share: None, ..go } } else { go }
 }

@@ -1,7 +1,5 @@
 //! What becomes of each chunk and each CLOSE that arrives: decided at once, served in turns.
 
-use std::path::Path;
-
 use async_nats::Subject;
 use bagpress_broker::descriptor::decode_json;
 use bagpress_broker::ids::Execution;
@@ -158,8 +156,7 @@ impl Uploads {
 
     /// Answers a CLOSE that came before, or whose upload nobody opened: what is there is not touched.
     async fn close_again(&self, asked: &Asked, close: &Close, unknown: bool) {
-        let part = self.serving.outputs.parts().part(close.index, close.round, &close.execution);
-        if self.answer_known(asked, close, &part).await {
+        if self.answer_known(asked, close).await {
             return;
         }
         if unknown {
@@ -172,15 +169,17 @@ impl Uploads {
     }
 
     /// Answers a CLOSE whose task has its outcome, or whose output is being made durable; false if it is neither.
-    async fn answer_known(&self, asked: &Asked, close: &Close, part: &Path) -> bool {
+    async fn answer_known(&self, asked: &Asked, close: &Close) -> bool {
         if let Some(result) = self.serving.ledger.decided(close.index, close.round).await {
-            self.serving.disk.remove_first(part).await;
+            for part in self.serving.outputs.parts_of(close) {
+                self.serving.disk.remove_first(&part).await;
+            }
             self.writing.uploads().end(&close.execution);
             self.serving.answers.answer(asked, &Closed::HaveIt(Box::new(result))).await;
             return true;
         }
         let Some(answer) = self.serving.durability.answer(close).await else { return false };
-        self.writing.answer_close(asked, close, part, answer).await;
+        self.writing.answer_close(asked, close, answer).await;
         true
     }
 
@@ -188,7 +187,7 @@ impl Uploads {
         let part = self.serving.outputs.parts().part(close.index, close.round, &close.execution);
         // Asked again: it was not ready then.
         if self.serving.durability.is_pending(&close.execution)
-            && self.answer_known(&asked, &close, &part).await
+            && self.answer_known(&asked, &close).await
         {
             return;
         }
@@ -198,7 +197,7 @@ impl Uploads {
             return self.give(execution, id, Piece::close(asked, close));
         }
         let written = match close.came {
-            Came::Inline => self.write_inline(&close, &part, asked.take_payload()).await,
+            Came::Inline => self.write_inline(&close, asked.take_payload()).await,
             Came::ByPath | Came::Chunks => Ok(()),
         };
         asked.written();
@@ -210,29 +209,30 @@ impl Uploads {
             }
             Err(NotWritten::Failed(answer)) => answer,
         };
-        self.writing.answer_close(&asked, &close, &part, answer).await;
+        self.writing.answer_close(&asked, &close, answer).await;
     }
 
     /// Writes an output that came with its CLOSE.
-    async fn write_inline(
-        &self,
-        close: &Close,
-        part: &Path,
-        output: Bytes,
-    ) -> Result<(), NotWritten> {
+    async fn write_inline(&self, close: &Close, output: Bytes) -> Result<(), NotWritten> {
         if let Some(reason) = self.serving.outputs.parts().hangs() {
             return Err(NotWritten::Refused(Closed::wait(reason)));
         }
-        let (outputs, close, part) = (self.serving.outputs.clone(), close.clone(), part.to_owned());
+        let (outputs, close) = (self.serving.outputs.clone(), close.clone());
         let written = self.serving.disk.run_within(move || {
-            if let Some(result) = outputs.decided_already(close.index, close.round, &part) {
+            if let Some(result) = outputs.closed_already(&close) {
                 return Err(NotWritten::Refused(Closed::HaveIt(Box::new(result))));
             }
             if let Some(reason) = outputs.no_room_for(close.index, 0, output.len() as u64) {
                 return Err(NotWritten::Refused(Closed::wait(reason)));
             }
-            let written = outputs.parts().write_part(&part, &output);
-            written.map_err(|error| NotWritten::Failed(outputs.not_closed(&close, &error)))
+            let mut rest = output;
+            for one in close.each() {
+                let part = outputs.parts().part(one.index, one.round, &one.execution);
+                let bytes = usize::try_from(one.bytes).unwrap_or(usize::MAX).min(rest.len());
+                let written = outputs.parts().write_part(&part, &rest.split_to(bytes));
+                written.map_err(|error| NotWritten::Failed(outputs.not_closed(&one, &error)))?;
+            }
+            Ok(())
         });
         let timed_out = |reason| Err(NotWritten::Failed(Closed::wait(reason)));
         written.await.unwrap_or_else(timed_out)

@@ -194,21 +194,17 @@ impl Writing {
             Ok(()) => self.serving.durability.make(close, part, Trust::Whole).await,
             Err(message) => Closed::Mismatch { message },
         };
-        self.answer_close(&piece.asked, close, part, answer).await;
+        self.answer_close(&piece.asked, close, answer).await;
     }
 
     /// Answers a CLOSE. What it was for is over then, unless it is still being read; and if it is not durable, its part
     /// file is removed.
-    pub(super) async fn answer_close(
-        &self,
-        asked: &Asked,
-        close: &Close,
-        part: &Path,
-        answer: Closed,
-    ) {
+    pub(super) async fn answer_close(&self, asked: &Asked, close: &Close, answer: Closed) {
         if !matches!(&answer, Closed::Durable | Closed::Reading) {
             debug!(?answer, "an upload was turned away");
-            self.serving.disk.remove(part);
+            for part in self.serving.outputs.parts_of(close) {
+                self.serving.disk.remove(&part);
+            }
         }
         if answer == Closed::Reading {
             self.uploads().close_comes_again(&close.execution);
@@ -232,10 +228,10 @@ impl Writing {
     async fn answer_decided(&self, piece: &Piece, result: Box<TaskResult>) {
         match &piece.what {
             What::Chunk(_) => {
-                self.serving.answers.answer(&piece.asked, &Chunked::HaveIt(result)).await
+                self.serving.answers.answer(&piece.asked, &Chunked::HaveIt(result)).await;
             }
             What::Close(_) => {
-                self.serving.answers.answer(&piece.asked, &Closed::HaveIt(result)).await
+                self.serving.answers.answer(&piece.asked, &Closed::HaveIt(result)).await;
             }
         }
     }
@@ -248,7 +244,7 @@ impl Writing {
                 self.serving.answers.answer(&piece.asked, &wait).await;
             }
             What::Close(_) => {
-                self.serving.answers.answer(&piece.asked, &Closed::wait(reason)).await
+                self.serving.answers.answer(&piece.asked, &Closed::wait(reason)).await;
             }
         }
     }
@@ -256,10 +252,10 @@ impl Writing {
     async fn answer_refused(&self, piece: &Piece, failed: Failed) {
         match &piece.what {
             What::Chunk(_) => {
-                self.serving.answers.answer(&piece.asked, &Chunked::Refused(failed)).await
+                self.serving.answers.answer(&piece.asked, &Chunked::Refused(failed)).await;
             }
             What::Close(_) => {
-                self.serving.answers.answer(&piece.asked, &Closed::Refused(failed)).await
+                self.serving.answers.answer(&piece.asked, &Closed::Refused(failed)).await;
             }
         }
     }

@@ -7,12 +7,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use bagpress_broker::ids::Execution;
 use bagpress_broker::{limits, quote};
 use rustix::process::geteuid;
 use tracing::debug;
 
 use crate::beneath::{Dir, below_root};
 use crate::staging::messages::{Share, SharedInput};
+use crate::staging::parts::part_name;
 
 /// Where a worker may read inputs and write outputs in place. Nowhere, unless it is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,6 +56,12 @@ impl SharedFolder {
         Self { folder, part: path.join(part), same_kernel, input }
     }
 
+    /// The same folder, with the part file of another execution.
+    pub(crate) fn with_part(&self, index: u32, round: u32, execution: &Execution) -> Self {
+        let part = self.part.with_file_name(part_name(index, round, execution));
+        Self { part, ..self.clone() }
+    }
+
     fn part_name(&self) -> &Path {
         self.part.file_name().map_or(Path::new(""), Path::new)
     }
@@ -77,7 +85,7 @@ impl SharedFolder {
     }
 
     /// Removes the part file, as far as that can be done; how many bytes it had.
-    pub(super) fn remove_part(&self) -> u64 {
+    pub(crate) fn remove_part(&self) -> u64 {
         let name = self.part_name();
         let bytes = self.folder.metadata(name).map_or(0, |metadata| metadata.len());
         if let Err(error) = self.folder.remove_file(name) {
@@ -141,7 +149,8 @@ impl Proofs {
 /// messages; a worker gives it its own name.
 fn allowed_folder<'share>(allowed: &Allowed, share: &'share Share) -> Option<&'share Path> {
     let path = share.part.parent()?;
-    let readable = share.input.as_ref().is_none_or(|input| is_below(&input.path, &allowed.read));
+    let mut inputs = share.input.iter().chain(share.inputs.iter().flatten());
+    let readable = inputs.all(|input| is_below(&input.path, &allowed.read));
     let one_folder = share.nonce_file.parent() == Some(path);
     (readable && one_folder && is_below(path, &allowed.write)).then_some(path)
 }

@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 
 use super::by_path::{Allowed, Proofs, SharedFolder};
 use crate::error::StoreError;
-use crate::staging::messages::{Open, Opened, Share};
+use crate::staging::messages::{Open, Opened, Share, SharedInput};
 use crate::staging::parts::part_name;
 use bagpress_broker::machine::boot_id;
 
@@ -63,6 +63,10 @@ pub struct Grant {
     pub window: usize,
     /// A folder that both see, proved.
     pub share: Option<SharedFolder>,
+    /// Of a pack: places of files that have their outcome.
+    pub decided: Vec<u32>,
+    /// Of a pack: files that both see.
+    pub inputs: Vec<Option<SharedInput>>,
 }
 
 impl Stager {
@@ -104,8 +108,10 @@ impl Stager {
         };
         Ok(match opened {
             Opened::Go(go) => {
+                let mut inputs = Vec::new();
                 let share = match go.share {
                     Some(share) => {
+                        inputs.clone_from(&share.inputs);
                         self.proved(share, part_name(id.index, id.round, execution)).await
                     }
                     None => None,
@@ -116,6 +122,8 @@ impl Stager {
                     execution: execution.clone(),
                     window,
                     share,
+                    decided: go.decided,
+                    inputs,
                 })
             }
             Opened::HaveIt(result) => Permission::HaveIt(result),

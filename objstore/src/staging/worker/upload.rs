@@ -87,16 +87,32 @@ impl Upload {
             bytes,
             digest: *digest,
             came,
+            files: Vec::new(),
         };
-        let header = serde_json::to_string(&close).map_err(|e| StoreError::lost("close", &e))?;
-        let payload = self.inline.unwrap_or_default();
+        self.stager.close(&self.id, &close, self.inline.unwrap_or_default()).await
+    }
+}
+
+impl Stager {
+    /// Ends an upload: what it closes is durable afterwards, or the task has another's outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: transient. After a lost answer the part file may be there; it is swept.
+    pub(crate) async fn close(
+        &self,
+        id: &TaskId,
+        close: &Close,
+        payload: Bytes,
+    ) -> Result<Stored, StoreError> {
+        let header = serde_json::to_string(close).map_err(|e| StoreError::lost("close", &e))?;
         let (mut tries, mut reopened) = (0, 0);
         loop {
             tries += 1;
             let mut headers = HeaderMap::new();
             headers.insert(CLOSE, header.as_str());
-            let subject = subjects::close(&self.id.bag);
-            let sent = self.stager.request(&self.id.bag, subject, headers, payload.clone()).await;
+            let subject = subjects::close(&id.bag);
+            let sent = self.request(&id.bag, subject, headers, payload.clone()).await;
             return match sent {
                 Ok(Some(message)) => match read_answer::<Closed>(&message)? {
                     Closed::Durable => Ok(Stored::Staged),
@@ -108,7 +124,7 @@ impl Upload {
                     Closed::Mismatch { message } => Err(StoreError::Digest(message)),
                     Closed::Wait { open: true, .. } if reopened < limits::GET_RETRIES => {
                         reopened += 1;
-                        self.stager.open_again(&self.id, &self.execution).await?;
+                        self.open_again(id, &close.execution).await?;
                         continue;
                     }
                     Closed::Wait { reason, .. } => Err(StoreError::Full(reason)),
@@ -120,9 +136,7 @@ impl Upload {
             };
         }
     }
-}
 
-impl Stager {
     /// Sends an output's chunks, as they come out of `chunks`, under the gatherer's window.
     ///
     /// An output of one chunk is kept for [`close`](Upload::close), to travel with it.

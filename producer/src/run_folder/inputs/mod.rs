@@ -33,10 +33,12 @@ use bagpress_broker::result::Failed;
 use bagpress_objstore::beneath::inside;
 use bagpress_objstore::staging::{Owner, Replaced};
 use data_encoding::BASE64;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use crate::run_folder::extents::Packable;
 use crate::run_folder::from_start::FromStart;
 
 /// Every so many lines the place of one is remembered: 500 KB for a million files.
@@ -188,6 +190,22 @@ impl InputList {
         // Ends early when nobody wants the rest.
         spawn_blocking(move || list.all(|entry| entries.blocking_send(entry).is_ok()));
         receiver
+    }
+
+    /// What of all files decides which are delivered together, in order.
+    pub(crate) fn packable(&self) -> impl Iterator<Item = io::Result<Packable>> + use<> {
+        #[derive(Deserialize)]
+        struct Line {
+            bytes: u64,
+            refused: Option<IgnoredAny>,
+        }
+        let reader = BufReader::with_capacity(256 * 1024, FromStart::of(self.file.clone()));
+        reader.split(b'\n').map(|line| {
+            // A line that is damaged damages no pack: its file is by itself.
+            let damaged = Line { bytes: 0, refused: Some(IgnoredAny) };
+            let Line { bytes, refused } = serde_json::from_slice(&line?).unwrap_or(damaged);
+            Ok(Packable { bytes, refused: refused.is_some() })
+        })
     }
 
     /// All files, in order.

@@ -91,6 +91,7 @@ mod tests {
             times: Times::default(),
             descriptor: None,
             file: None,
+            members: Vec::new(),
         }))
     }
 

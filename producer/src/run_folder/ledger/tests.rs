@@ -39,6 +39,7 @@ fn result(index: u32, round: u32, fails: bool) -> Entry {
         times: Times { execute_us: 100, ..Times::default() },
         descriptor: None,
         file: None,
+        members: Vec::new(),
     }))
 }
 

@@ -1,0 +1,159 @@
+//! A pack at its worker: its files, opened one after another by the slot that compresses them, and their outputs.
+
+use std::io;
+
+use bagpress_broker::descriptor::{Pack, TaskDescriptor, Transfer};
+use bagpress_broker::ids::{Execution, TaskId};
+use bagpress_broker::limits;
+use bagpress_broker::result::{Cause, Failed};
+use bagpress_codec::Digest;
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::StoreError;
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::staging::messages::{Came, Close, ClosedFile, SharedInput};
+use crate::staging::{Grant, InputFile, SharedFolder, Stager};
+use crate::stored::Stored;
+
+/// Opens one file of a pack and its output. Blocks: it belongs to the thread that compresses.
+pub type OpenFile = Box<dyn FnOnce() -> Result<(Source, Sink), Failed> + Send>;
+
+/// Leave to execute a pack.
+pub struct PackReady {
+    /// How each of its files is opened; none of those that have their outcome.
+    pub files: Vec<Option<OpenFile>>,
+    /// Where the outputs go.
+    pub outputs: PackOutputs,
+    /// What fetches inputs that are not read in place.
+    pub fetching: Vec<AbortHandle>,
+}
+
+impl std::fmt::Debug for PackReady {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PackReady").field("files", &self.files.len()).finish_non_exhaustive()
+    }
+}
+
+/// The outputs of a pack, until they are closed.
+#[derive(Debug)]
+pub struct PackOutputs {
+    stager: Stager,
+    id: TaskId,
+    execution: Execution,
+    /// The folder of the part files, if this side writes them.
+    share: Option<SharedFolder>,
+    /// Where they arrive otherwise.
+    held: Vec<Option<mpsc::Receiver<Bytes>>>,
+}
+
+impl PackReady {
+    pub(crate) fn new(
+        stager: &Stager,
+        task: &TaskDescriptor,
+        pack: Pack,
+        grant: Grant,
+        source: impl Fn(TaskDescriptor) -> Result<Source, Failed>,
+    ) -> Self {
+        let Grant { id, execution, share, decided, mut inputs, .. } = grant;
+        inputs.resize(pack.files as usize, None);
+        let share = share.filter(|_| task.transfer == Transfer::Auto);
+        let (mut files, mut held, mut fetching) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, input) in (0..pack.files).zip(inputs) {
+            let index = id.index + place;
+            let (mut receiver, mut file): (_, Option<OpenFile>) = (None, None);
+            if !decided.contains(&place) {
+                file = Some(match (&share, input) {
+                    (Some(share), Some(input)) => {
+                        by_path(share.with_part(index, id.round, &execution), input)
+                    }
+                    (None, _) => {
+                        let (sender, chunks) = mpsc::channel(1);
+                        receiver = Some(chunks);
+                        let one = TaskDescriptor { index, pack: None, ..task.clone() };
+                        let source = source(one);
+                        fetching.extend(source.as_ref().ok().and_then(Source::fetching));
+                        Box::new(move || Ok((source?, Sink::chunks(sender))))
+                    }
+                    // Its gatherer knows no path of it that a message could hold.
+                    (Some(_), None) => {
+                        let text = "it has no path that its worker could be told";
+                        Box::new(move || Err(Failed::new(Cause::TransferError, text)))
+                    }
+                });
+            }
+            files.push(file);
+            held.push(receiver);
+        }
+        let stager = stager.clone();
+        Self { files, outputs: PackOutputs { stager, id, execution, share, held }, fetching }
+    }
+}
+
+fn by_path(share: SharedFolder, input: SharedInput) -> OpenFile {
+    Box::new(move || {
+        let SharedInput { path, bytes, mtime_ns, inode } = input;
+        let source = Source::file(InputFile { path, bytes, mtime_ns, inode })?;
+        let file = share.create_part().map_err(|error| not_made(&error))?;
+        Ok((source, Sink::File { file, sync: !share.same_kernel }))
+    })
+}
+
+/// What this worker cannot do there its gatherer may: then the file is left open, and comes over the wire when it is run alone.
+fn not_made(error: &io::Error) -> Failed {
+    let failed = crate::output_failed("make the part file", error);
+    if failed.cause.is_planned() {
+        failed
+    } else {
+        Failed { cause: Cause::TransferError, ..failed }
+    }
+}
+
+impl PackOutputs {
+    /// Makes the outputs durable of which `made` has size and digest; nothing is left of the others.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: transient. After a lost answer the part files may be there; they are swept.
+    pub async fn close(mut self, made: &[Option<(u64, Digest)>]) -> Result<Stored, StoreError> {
+        let mut payload = BytesMut::new();
+        for (place, chunks) in self.held.iter_mut().enumerate() {
+            let (Some(chunks), true) = (chunks, made.get(place).is_some_and(Option::is_some))
+            else {
+                continue;
+            };
+            while let Ok(chunk) = chunks.try_recv() {
+                payload.extend_from_slice(&chunk);
+            }
+        }
+        self.remove_where(|place| made.get(place).is_none_or(Option::is_none));
+        let of =
+            |made: &Option<(u64, Digest)>| made.map(|(bytes, digest)| ClosedFile { bytes, digest });
+        let close = Close {
+            v: limits::WIRE_VERSION,
+            index: self.id.index,
+            round: self.id.round,
+            execution: self.execution.clone(),
+            bytes: made.iter().flatten().map(|(bytes, _)| bytes).sum(),
+            digest: Digest::of(b""),
+            came: if self.share.is_some() { Came::ByPath } else { Came::Inline },
+            files: made.iter().map(of).collect(),
+        };
+        self.stager.close(&self.id, &close, payload.freeze()).await
+    }
+
+    /// Gives up what was written and never closed.
+    pub fn abandon(self) {
+        self.remove_where(|_| true);
+    }
+
+    fn remove_where(&self, unwanted: impl Fn(usize) -> bool) {
+        let Some(share) = &self.share else { return };
+        for place in (0..self.held.len()).filter(|place| unwanted(*place)) {
+            let index = self.id.index + u32::try_from(place).unwrap_or(u32::MAX);
+            share.with_part(index, self.id.round, &self.execution).remove_part();
+        }
+    }
+}

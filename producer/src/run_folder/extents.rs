@@ -1,0 +1,132 @@
+//! Which consecutive files are delivered together: a pure function of the list of inputs and of how large packs may be.
+
+use std::io;
+
+use bagpress_broker::limits;
+use serde::{Deserialize, Serialize};
+
+use crate::run_folder::ledger::Bits;
+
+/// How large the packs of a bag may be, as `bag.json` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackSize {
+    /// Files, at most [`limits::PACK_FILES_MAX`].
+    pub files: u32,
+    /// Bytes of input, at most [`limits::PACK_BYTES_MAX`].
+    pub bytes: u64,
+}
+
+impl PackSize {
+    /// For a bag of so many files and bytes. With `wanted`, packs have up to so many files; otherwise the bag is divided into
+    /// [`limits::PACKS_MIN`] packs at least. None if that leaves one file each.
+    pub(crate) fn of(wanted: Option<u32>, files: u32, bytes: u64) -> Option<Self> {
+        let (most_files, most_bytes) = match wanted {
+            Some(wanted) => (wanted, limits::PACK_BYTES_MAX),
+            None => (files / limits::PACKS_MIN, bytes / u64::from(limits::PACKS_MIN)),
+        };
+        let files = most_files.min(limits::PACK_FILES_MAX);
+        let bytes = most_bytes.min(limits::PACK_BYTES_MAX);
+        (files > 1).then_some(Self { files, bytes })
+    }
+}
+
+/// A file, as far as packs are concerned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Packable {
+    pub(crate) bytes: u64,
+    /// Whether it is not delivered at all.
+    pub(crate) refused: bool,
+}
+
+/// Which files begin a delivery.
+#[derive(Debug)]
+pub(crate) struct Extents {
+    begins: Bits,
+    tasks: u32,
+}
+
+impl Extents {
+    /// Divides the files of a bag.
+    ///
+    /// # Errors
+    ///
+    /// That of the list.
+    pub(crate) fn of(
+        size: PackSize,
+        tasks: u32,
+        files: impl Iterator<Item = io::Result<Packable>>,
+    ) -> io::Result<Self> {
+        let mut begins = Bits::new(tasks);
+        let (mut in_pack, mut bytes) = (0, 0_u64);
+        let (most, most_bytes) =
+            (size.files.min(limits::PACK_FILES_MAX), size.bytes.min(limits::PACK_BYTES_MAX));
+        for (index, file) in (0..tasks).zip(files) {
+            let file = file?;
+            let alone = file.refused || file.bytes > most_bytes;
+            bytes = bytes.saturating_add(file.bytes);
+            if in_pack == 0 || alone || in_pack == most || bytes > most_bytes {
+                begins.set(index, true);
+                (in_pack, bytes) = (0, file.bytes);
+            }
+            in_pack = if alone { 0 } else { in_pack + 1 };
+        }
+        Ok(Self { begins, tasks })
+    }
+
+    /// How many files are delivered with the one at `index`, that one included: of a pack that begins before it, none but it.
+    pub(crate) fn files(&self, index: u32) -> u32 {
+        if !self.begins.get(index) {
+            return 1;
+        }
+        let others = (index + 1..self.tasks).take(limits::PACK_FILES_MAX as usize);
+        1 + u32::try_from(others.take_while(|other| !self.begins.get(*other)).count()).unwrap_or(0)
+    }
+
+    /// Whether a delivery begins with this file.
+    pub(crate) fn begins(&self, index: u32) -> bool {
+        self.begins.get(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn divided(size: (u32, u64), files: &[(u64, bool)]) -> Vec<u32> {
+        let size = PackSize { files: size.0, bytes: size.1 };
+        let list = files.iter().map(|&(bytes, refused)| Ok(Packable { bytes, refused }));
+        let tasks = u32::try_from(files.len()).unwrap();
+        let extents = Extents::of(size, tasks, list).unwrap();
+        let begins: Vec<_> = (0..tasks).filter(|index| extents.begins(*index)).collect();
+        let each: Vec<_> = begins.iter().map(|index| extents.files(*index)).collect();
+        assert_eq!(each.iter().sum::<u32>(), tasks, "each file is delivered once");
+        each
+    }
+
+    #[test]
+    fn packs_end_at_so_many_files_or_bytes() {
+        let small = [(1, false); 7];
+        assert_eq!(divided((3, 100), &small), [3, 3, 1]);
+        assert_eq!(divided((64, 3), &small), [3, 3, 1]);
+        assert_eq!(divided((64, 1000), &small), [7]);
+        assert_eq!(divided((u32::MAX, u64::MAX), &[(0, false); 130]), [64, 64, 2]);
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_or_not_delivered_is_alone() {
+        let files =
+            [(1, false), (1, false), (99, false), (1, false), (1, true), (1, false), (1, false)];
+        assert_eq!(divided((64, 10), &files), [2, 1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_small_bag_is_divided_so_that_every_worker_gets_some_and_a_wish_is_followed() {
+        assert_eq!(PackSize::of(None, 511, 1 << 30), None);
+        assert_eq!(PackSize::of(None, 512, 512 * 100), Some(PackSize { files: 2, bytes: 200 }));
+        let largest = PackSize { files: limits::PACK_FILES_MAX, bytes: limits::PACK_BYTES_MAX };
+        assert_eq!(PackSize::of(None, 4_000_000, u64::MAX), Some(largest));
+        assert_eq!(PackSize::of(Some(1), 1_000_000, 1 << 40), None);
+        let wanted = PackSize { files: 10, bytes: limits::PACK_BYTES_MAX };
+        assert_eq!(PackSize::of(Some(10), 12, 12), Some(wanted));
+    }
+}

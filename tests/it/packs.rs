@@ -1,0 +1,191 @@
+//! Small files that are delivered together: each has its own outcome, whatever becomes of the others.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::death::DELIVERIES;
+use crate::files::write;
+use crate::harness::Place;
+use crate::ledger::{expect_each_done_once, failure, outcomes};
+use crate::process::{self, Child};
+use crate::taken::content;
+
+const TRANSFERS: [&str; 2] = ["auto", "wire"];
+
+fn ways() -> impl Iterator<Item = String> {
+    DELIVERIES.into_iter().flat_map(|delivery| {
+        TRANSFERS.map(|transfer| format!("--delivery {delivery} --transfer {transfer}"))
+    })
+}
+
+/// Files of `in/`, with what is in each: some are empty, and one is too large for a pack.
+fn some_files(place: &Place, files: usize) -> Vec<(String, Vec<u8>)> {
+    let bytes = |number: usize| match number % 10 {
+        0 => Vec::new(),
+        7 if number == 17 => vec![7; 600 * 1024],
+        _ => format!("file {number} ").repeat(number * 7).into_bytes(),
+    };
+    let all = (0..files).map(|number| (format!("in/{}/f {number:04}", number % 3), bytes(number)));
+    let all: Vec<_> = all.collect();
+    for (name, bytes) in &all {
+        write(&place.path(name), bytes);
+    }
+    all
+}
+
+fn expect_all(place: &Place, files: &[(String, Vec<u8>)]) {
+    for (name, bytes) in files {
+        assert_eq!(&content(&place.path(&format!("out/{name}.gz"))), bytes, "{name}");
+    }
+}
+
+/// How many executions the outcomes of a run are of.
+fn executions(place: &Place) -> usize {
+    let outcomes = outcomes(&place.folder("t/staged"));
+    outcomes
+        .iter()
+        .map(|o| o["execution"].as_str().unwrap().to_owned())
+        .collect::<BTreeSet<_>>()
+        .len()
+}
+
+#[tokio::test]
+async fn every_file_of_a_pack_is_done_once_by_every_way() {
+    for how in ways() {
+        let place = Place::new().await;
+        let files = some_files(&place, 60);
+        let run = format!("run in --out out --name t -q --pack 8 --workers 2 {how}");
+        place.run(&run).await.with_code(0);
+        expect_each_done_once(&place.folder("t/staged"), 60);
+        expect_all(&place, &files);
+        // Eight at a time, but for the large one.
+        assert!((8..=12).contains(&executions(&place)), "{how}: {}", executions(&place));
+        place.run("verify runs/t/staged").await.with_code(0);
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_a_pack_that_changed_or_is_gone_fails_alone_and_runs_again_alone() {
+    for how in ways() {
+        let (place, server) = Place::with_server().await;
+        let files = some_files(&place, 24);
+        let at = format!("--server {}", server.url());
+        place.run(&format!("submit in --out out --name t --pack 8 {how} {at}")).await.with_code(0);
+        let list = fs::read_to_string(place.folder("t/staged/inputs.jsonl")).unwrap();
+        let paths = list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let paths: Vec<_> = paths.map(|line| line["path"].as_str().unwrap().to_owned()).collect();
+        let before = fs::read(&paths[3]).unwrap();
+        fs::remove_file(&paths[3]).unwrap();
+        fs::write(&paths[12], "it is another one now").unwrap();
+        let _worker = place.spawn(&format!("worker --slots 1 --allow / {at}"));
+        place.run(&format!("gather runs/t/staged -q {at}")).await.with_code(1);
+        let folder = place.folder("t/staged");
+        assert_eq!(failure(&folder, 3).0, "input-missing", "{how}");
+        assert_eq!(failure(&folder, 12).0, "input-changed", "{how}");
+        let done = outcomes(&folder).iter().filter(|o| o["outcome"].get("done").is_some()).count();
+        assert_eq!(done, 22, "{how}");
+        fs::write(&paths[3], before).unwrap();
+        place.run(&format!("gather runs/t/staged -q --retry-failed {at}")).await.with_code(0);
+        let again: Vec<_> = outcomes(&folder).into_iter().filter(|o| o["round"] == 1).collect();
+        assert_eq!(again.len(), 2, "{how}");
+        assert_eq!(again.iter().map(|o| o["execution"].as_str()).collect::<BTreeSet<_>>().len(), 2);
+        place.run(&format!("verify runs/t/staged {at}")).await.with_code(0);
+        drop(files);
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_fails_one_file_of_its_pack() {
+    for how in ways() {
+        let (place, server) = Place::with_server().await;
+        let files = some_files(&place, 24);
+        let at = format!("--server {}", server.url());
+        place.run(&format!("submit in --out out --name t --pack 8 {how} {at}")).await.with_code(0);
+        let taken = place.path(&format!("out/{}.gz", files[5].0));
+        write(&taken, b"somebody else's");
+        let _worker = place.spawn(&format!("worker --slots 1 --allow / {at}"));
+        place.run(&format!("gather runs/t/staged -q {at}")).await.with_code(1);
+        let failed = outcomes(&place.folder("t/staged"))
+            .into_iter()
+            .filter(|o| o["outcome"].get("failed").is_some());
+        let causes: Vec<_> = failed.map(|o| o["outcome"]["failed"]["cause"].clone()).collect();
+        assert_eq!(causes, ["output-exists"], "{how}");
+        assert_eq!(fs::read(&taken).unwrap(), b"somebody else's");
+        for (name, bytes) in
+            files.iter().enumerate().filter(|(at, _)| *at != 5).map(|(_, file)| file)
+        {
+            assert_eq!(&content(&place.path(&format!("out/{name}.gz"))), bytes, "{how}: {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_dies_in_the_middle_of_packs_loses_none_of_their_files() {
+    for how in ways() {
+        let place = Place::new().await;
+        let files = some_files(&place, 1200);
+        let folder = place.folder("t/staged");
+        let words = format!("in --out out --name t -q --pack 16 --workers 2 {how}");
+        let run = place.spawn(&format!("run {words}"));
+        place.until("it is in its middle", || (outcomes(&folder).len() >= 32).then_some(())).await;
+        let children = process::children(run.pid());
+        let worker = children.iter().find(|child| Child::is_worker(child)).unwrap();
+        process::signal(worker.pid, Signal::KILL);
+        run.ended(&place).await.with_code(0);
+        expect_each_done_once(&folder, 1200);
+        expect_all(&place, &files);
+    }
+}
+
+#[tokio::test]
+async fn a_gatherer_that_dies_in_the_middle_of_packs_is_continued() {
+    for how in ways() {
+        let (place, server) = Place::with_server().await;
+        let files = some_files(&place, 1200);
+        let folder = place.folder("t/staged");
+        let at = format!("--server {}", server.url());
+        let _worker = place.spawn(&format!("worker --slots 1 --allow / {at}"));
+        let run = place.spawn(&format!("run in --out out --name t -q --pack 16 {how} {at}"));
+        place.until("it is in its middle", || (outcomes(&folder).len() >= 32).then_some(())).await;
+        run.signal(Signal::KILL);
+        drop(run);
+        place.run(&format!("gather runs/t/staged -q {at}")).await.with_code(0);
+        expect_each_done_once(&folder, 1200);
+        expect_all(&place, &files);
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_continued_with_the_packs_that_it_began_with() {
+    let (place, server) = Place::with_server().await;
+    let files = some_files(&place, 24);
+    let bag = format!("in --out out --name t --server {}", server.url());
+    place.run(&format!("submit {bag} --pack 1")).await.with_code(0);
+    let _worker = place.spawn(&format!("worker --slots 1 --allow / --server {}", server.url()));
+    let ended = place.run(&format!("run {bag} -q --pack 8")).await.with_code(0);
+    assert!(ended.stderr.contains("continues the unfinished run"), "{ended:?}");
+    expect_all(&place, &files);
+    assert_eq!(executions(&place), 24);
+}
+
+#[tokio::test]
+async fn packs_are_of_files_and_of_at_most_64() {
+    let place = Place::new().await;
+    write(&place.path("in/a"), b"a");
+    for (words, says) in [
+        ("run in --out out --pack 65", "1 to 64 are possible"),
+        ("run in --out out --pack 0", "1 to 64 are possible"),
+        ("run --tasks 8 --bytes 1KiB --pack 4", "packs are made of files"),
+        ("run in --results objects --pack 4", "packs are made of files"),
+        ("run in --out out --codec noop --pack 4", "packs are made of files"),
+    ] {
+        let ended = place.run(words).await.with_code(2);
+        assert!(ended.stderr.contains(says), "{words}: {ended:?}");
+    }
+    place.run("run in --out out --name t -q --pack 1 --workers 1").await.with_code(0);
+    let bag = fs::read_to_string(place.folder("t/staged/bag.json")).unwrap();
+    assert!(!bag.contains("\"pack\""), "{bag}");
+}
