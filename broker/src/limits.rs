@@ -187,6 +187,8 @@ pub const ARRIVED_AGAIN: Duration = Duration::from_millis(250);
 pub const UPLOAD_IDLE: Duration = Duration::from_secs(30);
 /// Outputs that arrived and have no name yet, of which a gatherer remembers what it read: the others are read again.
 pub const CLOSED_MAX: usize = 8_192;
+/// Chunks of inputs that one worker asks for at a time.
+pub const INPUTS_ASKED_MAX: usize = 256;
 /// Most input files that a gatherer keeps open.
 pub const OPEN_INPUTS_MAX: usize = 64;
 /// How long a request between worker and gatherer may take.

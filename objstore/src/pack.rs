@@ -1,6 +1,8 @@
 //! A pack at its worker: its files, opened one after another by the slot that compresses them, and their outputs.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use bagpress_broker::descriptor::{Pack, TaskDescriptor, Transfer};
 use bagpress_broker::ids::{Execution, TaskId};
@@ -8,7 +10,7 @@ use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_codec::Digest;
 use bytes::{Bytes, BytesMut};
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use crate::StoreError;
@@ -46,7 +48,7 @@ pub struct PackOutputs {
     /// The folder of the part files, if this side writes them.
     share: Option<SharedFolder>,
     /// Where they arrive otherwise.
-    held: Vec<Option<mpsc::Receiver<Bytes>>>,
+    held: Vec<Option<oneshot::Receiver<Bytes>>>,
 }
 
 impl PackReady {
@@ -60,6 +62,7 @@ impl PackReady {
         let Grant { id, execution, share, decided, mut inputs, .. } = grant;
         inputs.resize(pack.files as usize, None);
         let share = share.filter(|_| task.transfer == Transfer::Auto);
+        let room = Arc::new(AtomicUsize::new(limits::CHUNK_BYTES));
         let (mut files, mut held, mut fetching) = (Vec::new(), Vec::new(), Vec::new());
         for (place, input) in (0..pack.files).zip(inputs) {
             let index = id.index + place;
@@ -70,12 +73,12 @@ impl PackReady {
                         by_path(share.with_part(index, id.round, &execution), input)
                     }
                     (None, _) => {
-                        let (sender, chunks) = mpsc::channel(1);
-                        receiver = Some(chunks);
+                        let (sink, output) = Sink::whole(room.clone());
+                        receiver = Some(output);
                         let one = TaskDescriptor { index, pack: None, ..task.clone() };
                         let source = source(one);
                         fetching.extend(source.as_ref().ok().and_then(Source::fetching));
-                        Box::new(move || Ok((source?, Sink::chunks(sender))))
+                        Box::new(move || Ok((source?, sink)))
                     }
                     // Its gatherer knows no path of it that a message could hold.
                     (Some(_), None) => {
@@ -119,14 +122,9 @@ impl PackOutputs {
     /// [`StoreError`]: transient. After a lost answer the part files may be there; they are swept.
     pub async fn close(mut self, made: &[Option<(u64, Digest)>]) -> Result<Stored, StoreError> {
         let mut payload = BytesMut::new();
-        for (place, chunks) in self.held.iter_mut().enumerate() {
-            let (Some(chunks), true) = (chunks, made.get(place).is_some_and(Option::is_some))
-            else {
-                continue;
-            };
-            while let Ok(chunk) = chunks.try_recv() {
-                payload.extend_from_slice(&chunk);
-            }
+        for (output, _) in self.held.iter_mut().zip(made).filter(|(_, made)| made.is_some()) {
+            let output = output.as_mut().and_then(|output| output.try_recv().ok());
+            payload.extend_from_slice(&output.unwrap_or_default());
         }
         self.remove_where(|place| made.get(place).is_none_or(Option::is_none));
         let of =
@@ -144,16 +142,23 @@ impl PackOutputs {
         self.stager.close(&self.id, &close, payload.freeze()).await
     }
 
-    /// Gives up what was written and never closed.
-    pub fn abandon(self) {
-        self.remove_where(|_| true);
+    /// Gives up what was written and never closed, since the pack is given back, or none of its files has an output. If there was
+    /// no room, the gatherer learns how much there was.
+    pub async fn abandon(self, failed: Option<&Failed>) {
+        let bytes = self.remove_where(|_| true);
+        if self.share.is_some() && failed.is_some_and(|failed| failed.cause == Cause::Full) {
+            self.stager.found_no_room(&self.id, bytes).await;
+        }
     }
 
-    fn remove_where(&self, unwanted: impl Fn(usize) -> bool) {
-        let Some(share) = &self.share else { return };
-        for place in (0..self.held.len()).filter(|place| unwanted(*place)) {
+    /// Removes part files; how many bytes they had.
+    fn remove_where(&self, unwanted: impl Fn(usize) -> bool) -> u64 {
+        let Some(share) = &self.share else { return 0 };
+        let places = (0..self.held.len()).filter(|place| unwanted(*place));
+        let removed = places.map(|place| {
             let index = self.id.index + u32::try_from(place).unwrap_or(u32::MAX);
-            share.with_part(index, self.id.round, &self.execution).remove_part();
-        }
+            share.with_part(index, self.id.round, &self.execution).remove_part()
+        });
+        removed.sum()
     }
 }

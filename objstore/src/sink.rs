@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bagpress_broker::limits::CHUNK_BYTES;
 use bagpress_broker::result::{Cause, Failed};
 use bytes::{Bytes, BytesMut};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::output_failed;
 
@@ -29,11 +31,26 @@ pub enum Sink {
         /// What does not fill a chunk yet.
         tail: BytesMut,
     },
+    /// Kept whole, as one of the outputs of a pack, which travel together.
+    Whole {
+        /// To who closes them.
+        sender: oneshot::Sender<Bytes>,
+        /// What there is so far.
+        output: BytesMut,
+        /// How many bytes the outputs of the pack may still have.
+        room: Arc<AtomicUsize>,
+    },
 }
 
 impl Sink {
     pub(crate) fn chunks(sender: mpsc::Sender<Bytes>) -> Self {
         Self::Chunks { sender, tail: BytesMut::new() }
+    }
+
+    /// One that keeps its output, of a pack whose outputs may have `room` more bytes.
+    pub(crate) fn whole(room: Arc<AtomicUsize>) -> (Self, oneshot::Receiver<Bytes>) {
+        let (sender, output) = oneshot::channel();
+        (Self::Whole { sender, output: BytesMut::new(), room }, output)
     }
 
     /// Takes the next bytes.
@@ -57,6 +74,13 @@ impl Sink {
                 }
                 Ok(())
             }
+            Self::Whole { output, room, .. } => {
+                // One thread writes all outputs of a pack. What an output that does not fit has taken is not given back: it is rare.
+                let left = room.load(Relaxed).checked_sub(bytes.len()).ok_or_else(too_long)?;
+                room.store(left, Relaxed);
+                output.extend_from_slice(bytes);
+                Ok(())
+            }
         }
     }
 
@@ -78,6 +102,9 @@ impl Sink {
                 }
                 sender.blocking_send(tail.freeze()).map_err(|_| carrier_gone())
             }
+            Self::Whole { sender, output, .. } => {
+                sender.send(output.freeze()).map_err(|_| carrier_gone())
+            }
         }
     }
 }
@@ -86,6 +113,32 @@ fn file_failed(error: &std::io::Error) -> Failed {
     output_failed("write the part file", error)
 }
 
+/// A file may have more bytes than its system says: then it is run alone.
+fn too_long() -> Failed {
+    let text = "the outputs of a pack are longer than one message";
+    Failed::new(Cause::TransferError, text)
+}
+
 fn carrier_gone() -> Failed {
     Failed::new(Cause::TransferError, "the output could not be brought to its place")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_that_is_too_long_for_its_pack_fails_alone() {
+        let room = Arc::new(AtomicUsize::new(10));
+        let (mut first, one) = Sink::whole(room.clone());
+        first.write(b"1234").and_then(|()| first.finish()).unwrap();
+        let (mut second, none) = Sink::whole(room.clone());
+        second.write(b"12345").unwrap();
+        assert_eq!(second.write(b"67").unwrap_err().cause, Cause::TransferError);
+        drop(second);
+        let (mut third, other) = Sink::whole(room);
+        third.write(b"8").and_then(|()| third.finish()).unwrap();
+        let got = [one, none, other].map(|mut output| output.try_recv().ok());
+        assert_eq!(got, [Some("1234".into()), None, Some("8".into())]);
+    }
 }

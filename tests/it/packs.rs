@@ -158,6 +158,25 @@ async fn a_gatherer_that_dies_in_the_middle_of_packs_is_continued() {
     }
 }
 
+/// A file that says that it is empty, and has megabytes.
+#[tokio::test]
+async fn a_file_without_a_size_that_is_too_long_for_its_pack_runs_alone() {
+    for how in ways() {
+        let place = Place::new().await;
+        let files = some_files(&place, 12);
+        let endless = "/proc/kallsyms";
+        let list = files.iter().map(|(name, _)| name.as_str()).chain([endless]);
+        write(&place.path("list"), list.collect::<Vec<_>>().join("\n").as_bytes());
+        let run =
+            format!("run --files-from list --out out --name t -q --pack 64 --workers 1 {how}");
+        place.run(&run).await.with_code(0);
+        expect_each_done_once(&place.folder("t/staged"), 13);
+        expect_all(&place, &files);
+        let there = content(&place.path(&format!("out/{endless}.gz")));
+        assert_eq!(there, fs::read(endless).unwrap(), "{how}");
+    }
+}
+
 #[tokio::test]
 async fn a_run_is_continued_with_the_packs_that_it_began_with() {
     let (place, server) = Place::with_server().await;

@@ -67,7 +67,7 @@ async fn a_local_run_is_asked_where_it_runs() {
     run.ended(&place).await.with_code(0);
     let after = place.run("status runs/t/staged").await.with_code(0);
     assert!(after.stdout.contains("24/24 done, 0 failed"), "{after:?}");
-    assert!(after.stderr.contains("its server is not running"), "{after:?}");
+    assert!(after.stderr.contains("the run's server is not running"), "{after:?}");
     assert!(!place.folder("t/staged/.broker").exists(), "it started something");
 }
 

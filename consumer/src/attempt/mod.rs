@@ -84,6 +84,11 @@ async fn unreadable(
     conclude(context, assignment, &result, Answer::Term).await
 }
 
+/// What a file of a pack failed of, if it did.
+fn failure_of((place, made): (u32, &Option<Result<Made, Failed>>)) -> Option<(u32, &Failed)> {
+    Some((place, made.as_ref()?.as_ref().err()?))
+}
+
 struct Attempt<'a> {
     context: &'a Context,
     assignment: &'a Assignment,
@@ -229,6 +234,11 @@ impl Attempt<'_> {
             Err(failed) => Outcome::Failed(pack::cut(failed.clone())),
         };
         let outcomes: Vec<_> = files.iter().map(|made| made.as_ref().map(outcome)).collect();
+        for (place, failed) in (0_u32..).zip(files).filter_map(failure_of) {
+            let index = self.task.index + place;
+            warn!(bag = %self.task.bag, index, cause = %failed.cause, error = %failed.message, "a file of a pack has no output");
+            self.context.counts().failed();
+        }
         // For people: it does not count.
         let first = outcomes.iter().flatten().next().cloned();
         let text = "every file of the pack had its outcome";

@@ -183,7 +183,7 @@ impl Running {
         let files = match made.await {
             Ok(files) => files,
             Err(failed) => {
-                outputs.abandon();
+                outputs.abandon(Some(&failed)).await;
                 return Ended::Failed(failed);
             }
         };
@@ -194,7 +194,7 @@ impl Running {
         };
         let done: Vec<_> = files.iter().map(done).collect();
         if done.iter().all(Option::is_none) {
-            outputs.abandon();
+            outputs.abandon(None).await;
             return Ended::Pack(files, Duration::ZERO);
         }
         match Box::pin(self.unless_late(outputs.close(&done))).await {

@@ -59,7 +59,7 @@ impl Extents {
         let mut begins = Bits::new(tasks);
         let (mut in_pack, mut bytes) = (0, 0_u64);
         let (most, most_bytes) =
-            (size.files.min(limits::PACK_FILES_MAX), size.bytes.min(limits::PACK_BYTES_MAX));
+            (size.files.clamp(1, limits::PACK_FILES_MAX), size.bytes.min(limits::PACK_BYTES_MAX));
         for (index, file) in (0..tasks).zip(files) {
             let file = file?;
             let alone = file.refused || file.bytes > most_bytes;
@@ -78,7 +78,7 @@ impl Extents {
         if !self.begins.get(index) {
             return 1;
         }
-        let others = (index + 1..self.tasks).take(limits::PACK_FILES_MAX as usize);
+        let others = (index + 1..self.tasks).take(limits::PACK_FILES_MAX as usize - 1);
         1 + u32::try_from(others.take_while(|other| !self.begins.get(*other)).count()).unwrap_or(0)
     }
 

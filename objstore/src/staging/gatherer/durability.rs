@@ -96,7 +96,8 @@ impl Durability {
             Err(_) => None,
         };
         let closed = closed.unwrap_or_else(|| {
-            let seconds = close.bytes / limits::DISK_BYTES_PER_SECOND_MIN;
+            let seconds =
+                close.bytes / limits::DISK_BYTES_PER_SECOND_MIN + close.files.len() as u64;
             if since.elapsed() < limits::DISK_WAIT + Duration::from_secs(seconds) {
                 return Closed::Reading;
             }

@@ -131,6 +131,11 @@ impl Uploads {
             let message = format!("{carried} bytes came with a CLOSE of {}", close.bytes);
             return self.serving.answers.answer_without(reply, Closed::Mismatch { message });
         }
+        // The outputs of a pack are not hashed as they come: only what is read back is believed.
+        if close.came == Came::Chunks && !close.files.is_empty() {
+            let message = "the outputs of a pack do not come in chunks".to_owned();
+            return self.serving.answers.answer_without(reply, Closed::Mismatch { message });
+        }
         let uploads = self.clone();
         let way = self.writing.uploads().way(&close.execution, (close.index, close.round), 0);
         if way == Way::Unknown {
@@ -218,7 +223,8 @@ impl Uploads {
             return Err(NotWritten::Refused(Closed::wait(reason)));
         }
         let (outputs, close) = (self.serving.outputs.clone(), close.clone());
-        let written = self.serving.disk.run_within(move || {
+        let of_a_pack = !close.files.is_empty();
+        let write = move |goes_on: &mut dyn FnMut()| {
             if let Some(result) = outputs.closed_already(&close) {
                 return Err(NotWritten::Refused(Closed::HaveIt(Box::new(result))));
             }
@@ -231,10 +237,18 @@ impl Uploads {
                 let bytes = usize::try_from(one.bytes).unwrap_or(usize::MAX).min(rest.len());
                 let written = outputs.parts().write_part(&part, &rest.split_to(bytes));
                 written.map_err(|error| NotWritten::Failed(outputs.not_closed(&one, &error)))?;
+                goes_on();
             }
             Ok(())
-        });
+        };
+        let disk = &self.serving.disk;
+        // Many files take their time on a slow disk, which moves all the same: their worker asks again meanwhile.
+        let written = if of_a_pack {
+            disk.run(|under_way| write(&mut || under_way.goes_on())).await
+        } else {
+            disk.run_within(move || write(&mut || {})).await
+        };
         let timed_out = |reason| Err(NotWritten::Failed(Closed::wait(reason)));
-        written.await.unwrap_or_else(timed_out)
+        written.unwrap_or_else(timed_out)
     }
 }

@@ -60,6 +60,8 @@ impl Stager {
         let subject = subjects::input(&id.bag);
         let mut lost = String::new();
         for _ in 0..limits::GET_RETRIES {
+            // A pack asks for all its files at once, and a worker holds many packs.
+            let _turn = self.input_turn().await;
             let sent = self
                 .request(&id.bag, subject.clone(), HeaderMap::new(), payload.clone().into())
                 .await;

@@ -11,6 +11,7 @@ use bagpress_broker::{Broker, limits, subjects};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 
 use super::by_path::{Allowed, Proofs, SharedFolder};
@@ -33,6 +34,8 @@ struct Known {
     allowed: Allowed,
     /// Folders that were proved to be seen by their gatherer, too.
     proofs: Proofs,
+    /// Inputs that may be asked for at a time: a gatherer drops what is too much.
+    inputs: Semaphore,
     /// When a bag's gatherer was last found absent.
     absent: Mutex<HashMap<BagId, Instant>>,
 }
@@ -77,8 +80,19 @@ impl Stager {
     /// Uses `broker`'s connection; hands files over by path where that is `allowed`.
     #[must_use]
     pub fn new(broker: &Broker, allowed: Allowed) -> Self {
-        let known = Known { allowed, proofs: Proofs::default(), absent: Mutex::default() };
+        let known = Known {
+            allowed,
+            proofs: Proofs::default(),
+            inputs: Semaphore::new(limits::INPUTS_ASKED_MAX),
+            absent: Mutex::default(),
+        };
         Self { broker: broker.clone(), known: Arc::new(known) }
+    }
+
+    /// Waits until one more input may be asked for.
+    pub(super) async fn input_turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.known.inputs.acquire().await.ok()
     }
 
     /// Asks the gatherer of a task's bag for leave to execute it.

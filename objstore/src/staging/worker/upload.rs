@@ -51,17 +51,7 @@ impl Upload {
         // At once: whatever comes between finds a disk without any room.
         let bytes = share.remove_part();
         if failed.cause == Cause::Full {
-            let (index, round) = (self.id.index, self.id.round);
-            let no_room = NoRoom { v: limits::WIRE_VERSION, index, round, bytes };
-            let payload = serde_json::to_vec(&no_room).unwrap_or_default();
-            let client = self.stager.client();
-            let said = client.publish(subjects::no_room(&self.id.bag), payload.into()).await;
-            tracing::debug!(
-                ok = said.is_ok(),
-                index,
-                bytes,
-                "the gatherer is told that there is no space"
-            );
+            self.stager.found_no_room(&self.id, bytes).await;
         }
     }
 
@@ -94,6 +84,20 @@ impl Upload {
 }
 
 impl Stager {
+    /// Tells the gatherer that there was room for so many bytes and no more.
+    pub(crate) async fn found_no_room(&self, id: &TaskId, bytes: u64) {
+        let (index, round) = (id.index, id.round);
+        let no_room = NoRoom { v: limits::WIRE_VERSION, index, round, bytes };
+        let payload = serde_json::to_vec(&no_room).unwrap_or_default();
+        let said = self.client().publish(subjects::no_room(&id.bag), payload.into()).await;
+        tracing::debug!(
+            ok = said.is_ok(),
+            index,
+            bytes,
+            "the gatherer is told that there is no space"
+        );
+    }
+
     /// Ends an upload: what it closes is durable afterwards, or the task has another's outcome.
     ///
     /// # Errors
