@@ -339,7 +339,11 @@ const _: () = assert!(
     6 * 2 * TEXT_BYTES_MAX + PACK_FILES_MAX as usize * (2 * MEMBER_MESSAGE_BYTES_MAX + 280) + 4096
         < MESSAGE_BYTES_MAX
 );
-const _: () = assert!(2 * PACK_BYTES_MAX < 2 * CHUNK_BYTES as u64 - 128 * PACK_FILES_MAX as u64);
+// The outputs of a pack are one chunk: an output is at most input + input/2048 + 64 bytes + name, of 255 bytes.
+const _: () = assert!(
+    PACK_BYTES_MAX + PACK_BYTES_MAX / 2048 + (64 + 255) * PACK_FILES_MAX as u64
+        <= CHUNK_BYTES as u64
+);
 // What a gatherer itself may take to read a large output back is within the time of the task.
 const _: () = assert!(TASK_BYTES_PER_SECOND_MIN <= DISK_BYTES_PER_SECOND_MIN);
 const _: () = assert!(DISK_WAIT.as_millis() * 2 < TASK_TIME_BASE.as_millis());

@@ -149,6 +149,8 @@ mod tests {
                 Loss::NoSpace,
             ),
             (answer(10_005, "no suitable peers for placement").into(), Loss::Other),
+            (answer(10_049, "error creating store for stream").into(), Loss::NoSpace),
+            (answer(10_049, "duplicate subjects detected").into(), Loss::Other),
             (GetStreamError::new(GetStreamErrorKind::JetStream(not_found)).into(), Loss::NotFound),
             (
                 PublishError::with_source(PublishErrorKind::Other, answer(10_003, "bad request"))

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use bagpress_broker::descriptor::{Pack, TaskDescriptor, Transfer};
+use bagpress_broker::descriptor::{Pack, TaskDescriptor};
 use bagpress_broker::ids::{Execution, TaskId};
 use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
@@ -61,7 +61,6 @@ impl PackReady {
     ) -> Self {
         let Grant { id, execution, share, decided, mut inputs, .. } = grant;
         inputs.resize(pack.files as usize, None);
-        let share = share.filter(|_| task.transfer == Transfer::Auto);
         let room = Arc::new(AtomicUsize::new(limits::CHUNK_BYTES));
         let (mut files, mut held, mut fetching) = (Vec::new(), Vec::new(), Vec::new());
         for (place, input) in (0..pack.files).zip(inputs) {

@@ -17,7 +17,9 @@ use bagpress_broker::testing::eventually;
 use bagpress_broker::{limits, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::Stored;
-use bagpress_objstore::staging::messages::{CLOSE, Came, Chunked, Close, Closed, OFFSET};
+use bagpress_objstore::staging::messages::{
+    CLOSE, Came, Chunked, Close, Closed, ClosedFile, OFFSET,
+};
 use bagpress_objstore::staging::{Permission, Upload};
 use bytes::Bytes;
 use futures::future::join_all;
@@ -106,6 +108,16 @@ async fn thousands_of_tiny_uploads_keep_no_honest_one_waiting() -> Outcome {
         (house.parts.listed().len() <= limits::UPLOADS_MAX + 2).then_some(())
     })
     .await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn outputs_of_a_pack_that_come_in_chunks_are_not_believed() -> Outcome {
+    let house = House::open(true).await?;
+    let file = ClosedFile { bytes: 5, digest: Digest::of(b"bytes") };
+    let said = closing(&Execution::random(), 0, Came::Chunks, b"bytes");
+    let answer = close(&house, &Close { files: vec![Some(file)], ..said }, b"").await?;
+    assert!(matches!(answer, Closed::Mismatch { .. }), "{answer:?}");
     Ok(())
 }
 

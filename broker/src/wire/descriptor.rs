@@ -207,15 +207,11 @@ impl TaskDescriptor {
         TaskId { bag: self.bag.clone(), index: self.index, round: self.round }
     }
 
-    /// The library that a worker must have: it names the revision of packs too, so that a worker that knows none of them
-    /// gives one back.
+    /// The text of [`library`](Self::library) for a codec's `library`: it names the revision of packs too, so that a worker that
+    /// knows none of them gives one back.
     #[must_use]
-    pub fn library_of(codec: &Codec, pack: Option<Pack>) -> String {
-        let library = codec.library();
-        match pack {
-            Some(_) => format!("{library}, {PACKS}"),
-            None => library,
-        }
+    pub fn library_of(library: String, pack: Option<Pack>) -> String {
+        if pack.is_some() { format!("{library}, {PACKS}") } else { library }
     }
 
     /// Reads the descriptor of task `id` from the payload of a message.

@@ -21,7 +21,6 @@ impl TaskResult {
     #[must_use]
     pub fn member(&self, place: u32) -> Option<Self> {
         let outcome = self.members.get(place as usize)?.clone()?;
-        let (index, members) = (self.index.checked_add(place)?, Vec::new());
         // What the pack took, its files took in equal parts.
         let files = self.members.iter().flatten().count().max(1) as u64;
         let mut times = self.times;
@@ -33,7 +32,22 @@ impl TaskResult {
         ] {
             *time /= files;
         }
-        Some(Self { index, outcome, members, times, descriptor: None, ..self.clone() })
+        // Field by field: a copy of the whole would copy all members for each of them.
+        Some(Self {
+            v: self.v,
+            bag: self.bag.clone(),
+            index: self.index.checked_add(place)?,
+            round: self.round,
+            execution: self.execution.clone(),
+            attempt: self.attempt,
+            worker: self.worker.clone(),
+            host: self.host.clone(),
+            outcome,
+            times,
+            descriptor: None,
+            file: None,
+            members: Vec::new(),
+        })
     }
 }
 
@@ -115,7 +129,7 @@ mod tests {
     #[test]
     fn a_worker_that_knows_no_packs_has_another_library() {
         let task = samples::task(&samples::bag(), 7, ResultPath::Staged);
-        let library = |pack| TaskDescriptor::library_of(&task.codec, pack);
+        let library = |pack| TaskDescriptor::library_of(task.codec.library(), pack);
         assert_eq!(library(None), task.codec.library());
         assert_ne!(library(Some(Pack { files: 2 })), task.codec.library());
     }

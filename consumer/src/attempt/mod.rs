@@ -58,7 +58,7 @@ async fn begin(
         let text = format!("{} workers were lost with it", count.number - 1);
         return at.fail(Failed::new(Cause::CrashLimit, text)).await.map(not_executed);
     }
-    let library = TaskDescriptor::library_of(&at.task.codec, at.task.pack);
+    let library = TaskDescriptor::library_of(at.task.codec.library(), at.task.pack);
     if at.task.library != library && !context.any_codec_version() {
         let text = format!("the task wants {}, this worker has {library}", at.task.library);
         return at.give_back(Failed::new(Cause::CodecVersion, text)).await.map(not_executed);
@@ -82,11 +82,6 @@ async fn unreadable(
     warn!(task = %id, error = %failed.message, "not a descriptor");
     let result = context.answers().result(id, execution, delivered, Outcome::Failed(failed));
     conclude(context, assignment, &result, Answer::Term).await
-}
-
-/// What a file of a pack failed of, if it did.
-fn failure_of((place, made): (u32, &Option<Result<Made, Failed>>)) -> Option<(u32, &Failed)> {
-    Some((place, made.as_ref()?.as_ref().err()?))
 }
 
 struct Attempt<'a> {
@@ -234,10 +229,12 @@ impl Attempt<'_> {
             Err(failed) => Outcome::Failed(pack::cut(failed.clone())),
         };
         let outcomes: Vec<_> = files.iter().map(|made| made.as_ref().map(outcome)).collect();
-        for (place, failed) in (0_u32..).zip(files).filter_map(failure_of) {
-            let index = self.task.index + place;
+        for (index, outcome) in (self.task.index..).zip(&outcomes) {
+            let Some(outcome @ Outcome::Failed(failed)) = outcome else { continue };
             warn!(bag = %self.task.bag, index, cause = %failed.cause, error = %failed.message, "a file of a pack has no output");
-            self.context.counts().failed();
+            if pack::decides(outcome) {
+                self.context.counts().failed();
+            }
         }
         // For people: it does not count.
         let first = outcomes.iter().flatten().next().cloned();

@@ -263,8 +263,8 @@ impl Serving {
 
     /// Never waits: leases must be renewed while no outcome can be counted.
     async fn hand_on(&self, mut handed: Handed) {
-        if handed.reply.is_some() {
-            let files = u32::try_from(handed.result.members.len()).unwrap_or(u32::MAX);
+        let files = u32::try_from(handed.result.members.len()).unwrap_or(u32::MAX);
+        if files > 0 {
             let Ok(share) = self.files.clone().try_acquire_many_owned(files) else {
                 let reason = format!("{} outcomes are not counted yet", limits::OUTCOME_FILES_MAX);
                 return handed.answer(&Verdict::Wait { reason }).await;

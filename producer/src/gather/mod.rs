@@ -285,7 +285,7 @@ impl Gathering {
             let rest = split_off(&mut waiting);
             let mut accepted = self.executor.accept(waiting, &self.state).await?;
             accepted.lost.append(&mut accepted.lost_inputs);
-            waiting = [accepted.later, rest].concat();
+            waiting = accepted.later.into_iter().chain(rest).collect();
             waiting.extend(self.begin_later(accepted.lost).await);
             self.counted(&accepted.counted).await?;
         }
@@ -311,7 +311,7 @@ impl Gathering {
             // No offer brings one file of a pack again.
             let of_packs = accepted.lost.into_iter().filter(|index| plan.is_of_a_pack(*index));
             let again = of_packs.chain(accepted.lost_inputs).collect();
-            waiting = [accepted.later, rest].concat();
+            waiting = accepted.later.into_iter().chain(rest).collect();
             waiting.extend(self.begin_later(again).await);
             counted.extend(accepted.counted.iter().map(|result| result.execution.clone()));
             self.counted(&accepted.counted).await?;

@@ -213,7 +213,7 @@ impl Specification {
         let (one, pack) = (self.descriptor(index, 0, Some(first)), Some(Pack { files }));
         TaskDescriptor {
             input: Input::File { name: shown(&first.path), bytes },
-            library: TaskDescriptor::library_of(&self.codec, pack),
+            library: TaskDescriptor::library_of(self.library.clone(), pack),
             attempts: self.attempts.min(limits::PACK_ATTEMPTS),
             pack,
             ..one

@@ -7,7 +7,9 @@ mod strategies;
 use std::path::Path;
 use std::sync::Arc;
 
-use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
+use bagpress_broker::descriptor::{
+    DeliveryPath, Pack, ResultPath, TaskDescriptor, Transfer, Verify,
+};
 use bagpress_broker::limits;
 use bagpress_broker::result::TaskResult;
 use bagpress_codec::DataKind;
@@ -122,6 +124,17 @@ proptest! {
         changed[at.index(line.len())] = to;
         prop_assert!(changed == line || decode(&changed).is_err());
         prop_assert!(decode(&line[..cut.index(line.len())]).is_err());
+    }
+}
+
+proptest! {
+    /// Another program than the one that made the bag may publish it.
+    #[test]
+    fn a_pack_pins_the_library_that_the_bag_pins(specification in specification()) {
+        let line = r#"{"path":"/f","target":"f","bytes":1,"mtime_ns":0,"mode":0,"inode":1}"#;
+        let task = specification.pack_descriptor(7, &serde_json::from_str(line).unwrap(), 2, 10);
+        let pinned = TaskDescriptor::library_of(specification.library, Some(Pack { files: 2 }));
+        prop_assert_eq!((task.library, task.index, task.round), (pinned, 7, 0));
     }
 }
 

@@ -99,6 +99,16 @@ impl Request {
         Ok(root.map(|root| Outputs::new(root, codec, self.selection.existing, goes_on)))
     }
 
+    /// Whether several of its files may be delivered together.
+    ///
+    /// # Errors
+    ///
+    /// If the codec cannot be made.
+    pub(crate) fn can_be_packed(&self) -> Result<bool> {
+        let staged = self.generated.is_none() && self.results == ResultPath::Staged;
+        Ok(staged && !self.codec()?.stores_nothing())
+    }
+
     /// Whether a user asked what the files are to outputs that are there.
     pub(crate) fn selects(&self) -> bool {
         self.generated.is_none() && self.selection.existing != Existing::Refuse
@@ -144,9 +154,7 @@ pub(crate) fn check(request: &Request) -> Result<()> {
             "choose another --attempts",
         ));
     }
-    let packs = request.pack.is_some_and(|files| files > 1);
-    let nothing = request.codec()?.stores_nothing();
-    if packs && (request.generated.is_some() || request.results == ResultPath::Objects || nothing) {
+    if request.pack.is_some_and(|files| files > 1) && !request.can_be_packed()? {
         return Err(Usage::error(
             "packs are made of files, with staged results and a codec that stores them",
             "leave --pack out; each task is then delivered by itself",

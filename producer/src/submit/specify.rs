@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::{BagId, RunName};
 use bagpress_broker::limits;
 use bagpress_broker::result::wall_clock_us;
@@ -38,9 +37,8 @@ pub(crate) fn specify(
         ),
         (None, None) => anyhow::bail!("a bag of files needs its list"),
     };
-    let is_packed =
-        files.is_some() && request.results == ResultPath::Staged && !codec.stores_nothing();
-    let pack = PackSize::of(request.pack, tasks, input_bytes).filter(|_| is_packed);
+    let packable = request.can_be_packed()?;
+    let pack = PackSize::of(request.pack, tasks, input_bytes).filter(|_| packable);
     let stats_by_default = request.generated.is_some() && tasks <= limits::STATS_FILES_MAX;
     Ok(Specification {
         v: limits::WIRE_VERSION,
