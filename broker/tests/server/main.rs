@@ -17,9 +17,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use bagpress_broker::server::{
-    Access, Durability, Guard, Options, Program, Server, find_program, running,
-};
+use bagpress_broker::server::{Access, Durability, Guard, Options, Server, find_program, running};
 use bagpress_broker::testing::eventually;
 use bagpress_broker::{Address, Broker, Error, Login, Role};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
