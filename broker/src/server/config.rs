@@ -36,7 +36,7 @@ pub struct Config {
     pub listen: String,
     /// When what was acknowledged is on disk.
     pub durability: Durability,
-    /// Whether it has the settings that servers before [`NEWEST_SETTINGS`] do not know: these end at once with them.
+    /// Whether it has the settings that only the newest servers know: others end at once with them.
     pub newest_settings: bool,
     /// What it asks for; none lets everybody in.
     pub token: Option<Secret>,
