@@ -109,7 +109,9 @@ bench-peers: .tools/ray/.installed ## what `bagpress-bench compare` needs: Work 
 	@touch $@
 
 test-peers: .tools/bin/nats-server bench-peers ## a short bag by every peer of the comparison
-	cargo test --locked --package bagpress-bench --features peers --test peers
+	@# With the features of all packages, so that nothing of `make test` is compiled again; one after the other, as Ray gives up a
+	@# start that takes 30 s.
+	cargo test --workspace --locked --features bagpress-bench/peers --test peers -- --test-threads=1
 
 DRILL_FAULTS ?= 1000
 DRILL_SEED ?= 7

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures the most private memory that `bagpress run`, any of its workers and its nats-server take for N small files, by every
-# way. Ways are interleaved.
+# way, and what the server's store has on disk at the end. Ways are interleaved.
 set -euo pipefail
 
 if [[ $# -eq 0 || $1 == -* ]]; then
@@ -10,7 +10,8 @@ usage: bench/memory.sh FILES...
   bench/memory.sh 500 5000 25000 100000
 
 Each file has 280 bytes. ROUNDS=N (3) in the environment changes how often each is measured, BAGPRESS=PATH which program,
-RAW=FILE receives every single measurement. A temporary folder is made in the current one.
+BYTES=N the size of the files, WAYS=objects,offered which ways; GOMEMLIMIT is the server's, which has one of 128 MiB
+otherwise. RAW=FILE receives every single measurement. A temporary folder is made in the current one.
 USAGE
 	exit 2
 fi
@@ -31,6 +32,7 @@ import tempfile
 import time
 from statistics import median
 
+BYTES = int(os.environ.get("BYTES", "280"))
 WAYS = {
     "by path": ["--results", "staged", "--transfer", "auto"],
     "by wire": ["--results", "staged", "--transfer", "wire"],
@@ -57,6 +59,12 @@ def children(pid):
         return []
 
 
+def on_disk(folder):
+    """What a folder holds on its disk, in kB, if it is there."""
+    used = subprocess.run(["du", "-sk", folder], capture_output=True, text=True)
+    return int(used.stdout.split()[0]) if used.returncode == 0 else 0
+
+
 def measure(program, files, way, folder):
     command = [program, "run", os.path.join(folder, str(files)), "--out", os.path.join(folder, "out"),
                "--runs", os.path.join(folder, "runs"), "--quiet", *WAYS[way]]
@@ -78,10 +86,12 @@ def measure(program, files, way, folder):
     if process.returncode:
         with open(log.name) as text:
             sys.exit(f"error: {' '.join(command)}: exit code {process.returncode}\n{text.read()}")
+    [run] = os.listdir(os.path.join(folder, "runs"))
+    store = on_disk(os.path.join(folder, "runs", run, "objects", ".broker"))
     for made in ("out", "runs"):
-        shutil.rmtree(os.path.join(folder, made))
-    return {"files": files, "way": way, "kB": own, "threads": threads, "worker_kB": worker,
-            "server_kB": server, "seconds": round(seconds, 2)}
+        shutil.rmtree(os.path.join(folder, made), ignore_errors=True)
+    return {"files": files, "bytes": BYTES, "way": way, "limit": os.environ.get("GOMEMLIMIT", "128MiB"), "kB": own,
+            "threads": threads, "worker_kB": worker, "server_kB": server, "store_kB": store, "seconds": round(seconds, 2)}
 
 
 def make(folder, files):
@@ -89,11 +99,14 @@ def make(folder, files):
         below = os.path.join(folder, str(files), str(index // 1000))
         os.makedirs(below, exist_ok=True)
         with open(os.path.join(below, str(index)), "w") as file:
-            file.write((f"line {index} of an ordinary file\n" * 10)[:280])
+            line = f"line {index} of an ordinary file\n"
+            file.write((line * (BYTES // len(line) + 1))[:BYTES])
 
 
 program, counts = sys.argv[1], [int(count) for count in sys.argv[2:]]
 rounds = int(os.environ.get("ROUNDS", "3"))
+if wanted := os.environ.get("WAYS"):
+    WAYS = {way: WAYS[way] for way in wanted.split(",")}
 measured = []
 with tempfile.TemporaryDirectory(prefix="bagpress-bench-", dir=".") as folder:
     for count in counts:
@@ -106,13 +119,13 @@ with tempfile.TemporaryDirectory(prefix="bagpress-bench-", dir=".") as folder:
                     with open(os.environ["RAW"], "a") as raw:
                         raw.write(json.dumps({"verb": "memory", **measured[-1]}) + "\n")
 
-row = "{:>8}  {:<9}{:>12}{:>9}{:>14}{:>14}{:>10}".format
-print(row("files", "way", "MiB private", "threads", "worker's MiB", "server's MiB", "seconds"))
+row = "{:>8}  {:<9}{:>12}{:>9}{:>14}{:>14}{:>12}{:>10}".format
+print(row("files", "way", "MiB private", "threads", "worker's MiB", "server's MiB", "store's MiB", "seconds"))
 for count in counts:
     for way in WAYS:
         of = [m for m in measured if m["files"] == count and m["way"] == way]
         middle = lambda key: median(m[key] for m in of)
         print(row(count, way, f"{middle('kB') / 1024:.1f}", f"{middle('threads'):.0f}",
-                  f"{middle('worker_kB') / 1024:.1f}", f"{middle('server_kB') / 1024:.1f}",
+                  f"{middle('worker_kB') / 1024:.1f}", f"{middle('server_kB') / 1024:.1f}", f"{middle('store_kB') / 1024:.1f}",
                   f"{middle('seconds'):.1f}"))
 PYTHON

@@ -1,5 +1,6 @@
 //! How to get in: which of the typed and exported credentials count, and what is in the files.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -59,7 +60,22 @@ pub(crate) fn settle(at: &mut BrokerAt, given: Given<'_>) -> Result<()> {
             return Err(Usage::error(format!("{one} does nothing without {other}"), hint));
         }
     }
+    at.typed = typed_again(at, given)?;
     Ok(())
+}
+
+/// The flags that were typed, for the next command. What is exported is exported for that too.
+fn typed_again(at: &BrokerAt, given: Given<'_>) -> Result<String> {
+    let mut values = vec![("context", at.context.clone().map(OsString::from))];
+    if let Some(url) = &at.server {
+        let url = parse_url(url.reveal(), at.from)?.url().to_owned();
+        values.insert(0, ("server", Some(url.into())));
+    }
+    values.extend(at.access.values());
+    let typed = values.into_iter().filter(|(id, _)| given.is_typed(id));
+    let flag =
+        |(id, value): (&str, Option<OsString>)| Some(format!(" {} {}", long(id), name(value?)));
+    Ok(typed.filter_map(flag).collect())
 }
 
 fn two_kinds([one, other]: [String; 2]) -> anyhow::Error {
@@ -92,6 +108,22 @@ impl AccessArgs {
         if !counts(&"user") {
             *user = None;
         }
+    }
+
+    /// What is given, by the names of the fields.
+    fn values(&self) -> [(&'static str, Option<OsString>); 8] {
+        let Self { creds, nkey, user, password_file, token_file, tls_ca, tls_cert, tls_key } = self;
+        let of = |path: &Option<PathBuf>| path.clone().map(PathBuf::into_os_string);
+        [
+            ("creds", of(creds)),
+            ("nkey", of(nkey)),
+            ("user", user.clone().map(OsString::from)),
+            ("password_file", of(password_file)),
+            ("token_file", of(token_file)),
+            ("tls_ca", of(tls_ca)),
+            ("tls_cert", of(tls_cert)),
+            ("tls_key", of(tls_key)),
+        ]
     }
 
     /// What is said of credentials.

@@ -51,6 +51,16 @@ pub(crate) fn address(at: &BrokerAt) -> Result<Option<(Address, String)>> {
     Ok(Some((login.into_iter().fold(address, Address::with_login), from)))
 }
 
+/// The flags that lead the next command to the broker of a run: those that were typed for this one, or where the run was before.
+pub(crate) fn flags_again(at: &BrokerAt, folder: &RunFolder) -> String {
+    if at.server.is_some() || at.context.is_some() {
+        return at.typed.clone();
+    }
+    // A folder that is not believed names no server.
+    let before = folder.server().ok().flatten().filter(|server| server != "local");
+    before.map_or_else(String::new, |server| format!(" --server {}", quote::name(server)))
+}
+
 /// A typed password is visible to everybody on the machine.
 const SEEN: &str = "--server; others see its credentials in the list of processes: use --password-file or --token-file";
 

@@ -29,6 +29,7 @@ const WARM_UP_TASKS: u32 = 200;
 struct Run {
     killed: bool,
     server: bool,
+    delivery: &'static str,
     workers: u16,
     makespan_ms: f64,
     wall_ms: f64,
@@ -41,6 +42,7 @@ struct Report {
     tasks: u32,
     workers: u16,
     server: bool,
+    delivery: &'static str,
     without_ms: Spread,
     with_ms: Spread,
     /// Inside each round.
@@ -67,6 +69,7 @@ pub(crate) fn kill(args: &KillArgs) -> Result<()> {
         tasks: args.tasks,
         workers: args.workers,
         server: args.server,
+        delivery: args.delivery.as_str(),
         without_ms: Spread::of(&without),
         with_ms: Spread::of(&with),
         difference_ms: Spread::of_differences(&with, &without),
@@ -108,6 +111,7 @@ fn one(
     Ok(Run {
         killed,
         server: args.server,
+        delivery: args.delivery.as_str(),
         workers: args.workers,
         makespan_ms: ran.printed.makespan_ms,
         wall_ms: ms(ran.wall),
@@ -197,7 +201,8 @@ fn text(report: &Report) -> String {
     let Machine { cores, load_1min } = report.machine;
     let (workers, place) = (report.workers, if report.server { "--server" } else { "local" });
     format!(
-        "{}{workers} workers, {place}, {cores} cores, load {load_1min} at the end\n",
-        table(&rows)
+        "{}{workers} workers, {place}, {}, {cores} cores, load {load_1min} at the end\n",
+        table(&rows),
+        report.delivery
     )
 }

@@ -101,9 +101,12 @@ fn noop_counts_tasks_and_memory() -> Result<()> {
 
 #[test]
 fn kill_kills_a_worker_in_the_middle() -> Result<()> {
-    for arguments in ["", " --server"] {
+    for arguments in ["", " --server", " --server --delivery queue-group"] {
         let arguments = format!("kill --tasks 40 --bytes 1MiB --workers 2 --runs 1{arguments}");
         let printed = bench_bags(&arguments, 2)?;
+        assert_eq!(printed["server"], arguments.contains("--server"));
+        let delivery = if arguments.contains("queue") { "queue-group" } else { "jetstream" };
+        assert_eq!(printed["delivery"], delivery, "{printed}");
         assert!(positive(&printed["with_ms"]["median"]), "{printed}");
         assert!(positive(&printed["ratio"]["median"]), "{printed}");
     }

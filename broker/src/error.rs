@@ -208,6 +208,9 @@ impl Error {
             }
             Self::StoreInUse { .. } => "wait for that process to end, or stop it",
             Self::Full { .. } => Self::SPACE,
+            Self::NotReady { why, .. } if why.contains("address already in use") => {
+                "another process listens there: stop it, or choose another address with --listen"
+            }
             Self::NotReady { .. }
             | Self::Io { .. }
             | Self::Lost { .. }

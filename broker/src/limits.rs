@@ -259,6 +259,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const CONNECT_AGAIN: Duration = Duration::from_millis(100);
 /// How long a command waits for a server before it says so.
 pub const CONNECT_NOTICE: Duration = Duration::from_millis(500);
+/// How long a worker does: it may be started together with its server.
+pub const WORKER_NOTICE: Duration = Duration::from_secs(1);
 /// Bytes of a file that holds a password, a token, a seed or credentials.
 pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
 /// How long a worker that has just started waits for streams that nobody has made.

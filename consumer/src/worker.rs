@@ -32,9 +32,12 @@ use crate::stats::{Counts, register};
 /// reach is not one: the worker waits for it.
 pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error> {
     let waiting = async {
+        let mut after = limits::WORKER_NOTICE;
         loop {
-            tokio::time::sleep(limits::RECONCILE_AFTER).await;
-            warn!(url = options.address.url(), "the broker does not answer, waiting for it");
+            tokio::time::sleep(after).await;
+            let why = options.address.unresolved().await.unwrap_or_default();
+            warn!(url = options.address.url(), why, "no server answers, waiting for it");
+            after = limits::RECONCILE_AFTER;
         }
     };
     let (control, data) = tokio::select! {
@@ -42,6 +45,12 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
         () = drain.cancelled() => return Ok(()),
         never = waiting => never,
     };
+    if options.delivery == Some(DeliveryPath::Jetstream) {
+        tokio::select! {
+            found = wait_for_streams(&control, &options.pool, Some(limits::STREAMS_WITHIN)) => found?,
+            () = drain.cancelled() => return Ok(()),
+        }
+    }
     // What is refused is not answered: whatever waits for it would wait in vain.
     let serving = Box::pin(serve(&options, &control, &data, &drain));
     let serving = data.unless_denied(serving);
@@ -52,9 +61,6 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
 async fn connect(options: &Options) -> Result<(Broker, Broker), Error> {
     let control = Broker::connect(&options.address, Role::Worker).await?;
     let data = Broker::connect(&options.address, Role::Worker).await?;
-    if options.delivery == Some(DeliveryPath::Jetstream) {
-        wait_for_streams(&control, &options.pool, Some(limits::STREAMS_WITHIN)).await?;
-    }
     Ok((control, data))
 }
 

@@ -144,9 +144,10 @@ impl PackOutputs {
     /// Gives up what was written and never closed, since the pack is given back, or none of its files has an output. If there was
     /// no room, the gatherer learns how much there was.
     pub async fn abandon(self, failed: Option<&Failed>) {
+        let free = self.share.as_ref().and_then(SharedFolder::free);
         let bytes = self.remove_where(|_| true);
         if self.share.is_some() && failed.is_some_and(|failed| failed.cause == Cause::Full) {
-            self.stager.found_no_room(&self.id, bytes).await;
+            self.stager.found_no_room(&self.id, bytes, free).await;
         }
     }
 

@@ -71,11 +71,13 @@ fn input_request() -> impl Strategy<Value = InputRequest> {
 }
 
 fn no_room() -> impl Strategy<Value = NoRoom> {
-    (task(), size()).prop_map(|((index, round), bytes)| NoRoom {
+    let said = (task(), size(), proptest::option::of(size()));
+    said.prop_map(|((index, round), bytes, free)| NoRoom {
         v: limits::WIRE_VERSION,
         index,
         round,
         bytes,
+        free,
     })
 }
 

@@ -32,6 +32,18 @@ pub struct Options {
     pub allowed: Allowed,
 }
 
+/// What of a cluster is needed after its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needed {
+    /// The bag goes on later: workers return their tasks, and the server closes its store.
+    All,
+    /// The bag is finished, and the store has its outputs: the server closes it; workers are killed, as nothing that they hold
+    /// is needed.
+    Store,
+    /// The bag is finished and all of it is in files: the server is killed too, and its store is to be removed.
+    Nothing,
+}
+
 /// The cluster. Start and supervise it on the main thread: its processes end when that thread ends.
 #[derive(Debug)]
 pub struct Cluster {
@@ -191,10 +203,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Stops everything and waits until it is gone. Workers are killed after a `finished` bag, as nothing that they hold is
-    /// needed then; otherwise they return their tasks first.
-    pub async fn stop(mut self, finished: bool) {
-        let signal = if finished { Signal::KILL } else { Signal::TERM };
+    /// Stops everything and waits until it is gone.
+    pub async fn stop(mut self, needed: Needed) {
+        let signal = if needed == Needed::All { Signal::TERM } else { Signal::KILL };
         let mut children: Vec<_> = self.workers.iter_mut().filter_map(|w| w.child.take()).collect();
         for child in &children {
             if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
@@ -209,7 +220,10 @@ impl Cluster {
                 child.kill().await.ok();
             }
         }
-        self.server.stop().await;
+        match needed {
+            Needed::Nothing => self.server.kill().await,
+            Needed::Store | Needed::All => self.server.stop().await,
+        }
     }
 }
 

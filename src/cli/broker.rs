@@ -27,6 +27,11 @@ pub(crate) struct BrokerAt {
     /// Where the server's name came from: the flag or the variable.
     #[arg(skip = "--server")]
     pub(crate) from: &'static str,
+
+    /// What was typed of all this, without a password in an address, for a command that is to be typed next; a blank before
+    /// each flag.
+    #[arg(skip)]
+    pub(crate) typed: String,
 }
 
 /// How to get in: one kind of credentials, and certificates. With a context they replace its own.

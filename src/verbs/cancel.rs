@@ -30,9 +30,9 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<ExitCode> {
     if cancelled.cancelled {
         let folder = bag.folder().map(|folder| name(folder.path()));
         let folder = folder.unwrap_or_else(|| "RUN_FOLDER".to_owned());
+        let (again, named) = (&args.common.reach.broker.typed, name(&args.bag));
         message(&format!(
-            "next: bagpress gather {folder} --resume, or bagpress rm {}",
-            name(&args.bag)
+            "next: bagpress gather {folder} --resume{again}, or bagpress rm {named}{again}"
         ));
     }
     Ok(ExitCode::SUCCESS)

@@ -13,7 +13,11 @@ use crate::cli::common::FollowArgs;
 use crate::exit::SOME_FAILED;
 use crate::terminal::{print, print_json};
 
-/// Sums up what was gathered.
+/// What is said of closed folders, and of names that are too long.
+const NEW_RUN: &str = "hint: what a closed folder holds, or a file whose name was too long, is not in this bag: open or rename it, \
+                       then give the same `bagpress run` again with --update, and without --name";
+
+/// Sums up what was gathered. `again` are the flags that lead the next command to the same broker.
 ///
 /// # Errors
 ///
@@ -22,13 +26,14 @@ pub(super) async fn conclude(
     folder: &RunFolder,
     gathered: Result<Gathered>,
     args: &FollowArgs,
+    again: &str,
 ) -> Result<ExitCode> {
     let gathered = match gathered {
         Ok(gathered) => gathered,
         Err(error) => {
             let resume = if error.is::<Cancelled>() { " --resume" } else { "" };
             let folder = name(folder.path());
-            message(&format!("note: `bagpress gather {folder}{resume}` continues it"));
+            message(&format!("note: `bagpress gather {folder}{resume}{again}` continues it"));
             return Err(error);
         }
     };
@@ -38,7 +43,8 @@ pub(super) async fn conclude(
     if gathered.plan.specification.results == ResultPath::Staged {
         remove_store(&folder.store()?).await?;
     }
-    let (failed, tasks) = (summary.failed, summary.tasks);
+    let (failed, tasks, helps) =
+        (summary.failed, summary.tasks, summary.failures.what_helps(summary.failed));
     if args.json {
         print_json(&summary.all_failures(&gathered))?;
     } else {
@@ -46,7 +52,13 @@ pub(super) async fn conclude(
     }
     if failed > 0 {
         message(&format!("error: {failed} of {tasks} tasks failed"));
-        message(&format!("hint: bagpress gather {} --retry-failed", name(folder.path())));
+        if helps.retry {
+            let folder = name(folder.path());
+            message(&format!("hint: bagpress gather {folder} --retry-failed{again}"));
+        }
+        if helps.new_run {
+            message(NEW_RUN);
+        }
         return Ok(ExitCode::from(SOME_FAILED));
     }
     Ok(ExitCode::SUCCESS)

@@ -1,20 +1,22 @@
 //! Follows a bag to its end, on the named broker or on a cluster of its own, until a signal ends it.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use bagpress_broker::{Address, Patience, Role};
+use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::{Address, Error as BrokerError, Patience, Role};
 use bagpress_producer::gather::{Gathered, Options};
-use bagpress_producer::local::{self, Cluster};
+use bagpress_producer::local::{self, Cluster, Needed};
 use bagpress_producer::open_plan;
-use bagpress_producer::{GatherLock, RunFolder, Specification, message, wait_for_streams};
+use bagpress_producer::{GatherLock, RunFolder, Specification, message, remove, wait_for_streams};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::conclude::conclude;
-use crate::broker_at::At;
+use crate::broker_at::{At, flags_again};
 use crate::cli::broker::{LocalArgs, ReachArgs};
 use crate::cli::common::FollowArgs;
 use crate::terminal::{Signals, notes};
@@ -39,6 +41,8 @@ pub(super) struct Begin {
     pub(super) repair: bool,
     pub(super) resume: bool,
     pub(super) fresh: bool,
+    /// The folder for outputs, if it was made for a fresh bag.
+    pub(super) new_out: Option<PathBuf>,
     /// Said behind the line that names the broker, which is always the first.
     pub(super) notes: Vec<String>,
 }
@@ -50,9 +54,15 @@ pub(super) struct Begin {
 /// What ended the gathering before the bag was complete: [`Signalled`](crate::exit::Signalled) among others.
 pub(super) async fn follow(bag: Following<'_>, signals: &mut Signals) -> Result<ExitCode> {
     let Following { folder, lock, specification, at, begin, follow, reach, local } = bag;
+    let in_use = match BrokerInUse::find(at, &folder, &specification, local).await {
+        Err(error) if begin.fresh && is_no_server(&error) => {
+            take_back(&folder, lock, begin.new_out.as_deref()).await?;
+            return Err(error);
+        }
+        in_use => in_use?,
+    };
+    let BrokerInUse { address, mut cluster, ended } = in_use;
     let lock = Arc::new(lock);
-    let BrokerInUse { address, mut cluster, ended } =
-        BrokerInUse::find(at, &folder, &specification, local).await?;
     notes(&begin.notes);
     let stop = CancellationToken::new();
     let patience = reach.begin();
@@ -77,11 +87,39 @@ pub(super) async fn follow(bag: Following<'_>, signals: &mut Signals) -> Result<
     });
     let gathered = supervise(gathering, cluster.as_mut(), signals, &stop).await;
     if let Some(cluster) = cluster {
-        cluster.stop(gathered.is_ok()).await;
+        cluster.stop(needed(&gathered)).await;
     }
-    let concluded = conclude(&folder, gathered, follow).await;
+    let again = flags_again(&reach.broker, &folder);
+    let concluded = conclude(&folder, gathered, follow, &again).await;
     drop(lock); // only now the folder is whole
     concluded
+}
+
+/// Whether the program is none that can ever serve: known only when it was started.
+fn is_no_server(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<BrokerError>();
+    matches!(error, Some(BrokerError::TooOld { .. } | BrokerError::NoServerProgram { .. }))
+}
+
+/// Removes a run folder in which nothing was begun, and the folder for outputs that was made for it.
+async fn take_back(folder: &RunFolder, lock: GatherLock, new_out: Option<&Path>) -> Result<()> {
+    remove::folder(folder, Some(lock), remove::How::default()).await?;
+    if let Some(out) = new_out {
+        // One that has something in it is somebody's.
+        std::fs::remove_dir(out).ok();
+    }
+    Ok(())
+}
+
+/// What of the bag's cluster is needed when it has been gathered.
+fn needed(gathered: &Result<Gathered>) -> Needed {
+    match gathered {
+        Ok(gathered) if gathered.plan.specification.results == ResultPath::Staged => {
+            Needed::Nothing
+        }
+        Ok(_) => Needed::Store,
+        Err(_) => Needed::All,
+    }
 }
 
 /// Where the bag runs.

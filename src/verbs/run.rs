@@ -25,8 +25,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     // Before anything is written.
     let at = At::of(&reach.broker, &local)?;
     let Some(prepared) = prepared(request).await? else { return Ok(ExitCode::SUCCESS) };
-    let Prepared { folder, lock, specification, fresh, notes } = *prepared;
-    let begin = Begin { fresh, notes, ..Begin::default() };
+    let Prepared { folder, lock, specification, fresh, new_out, notes } = *prepared;
+    let begin = Begin { fresh, new_out, notes, ..Begin::default() };
     let (reach, local, follow_args) = (&reach, &local, &follow_args);
     let bag =
         Following { folder, lock, specification, at, begin, follow: follow_args, reach, local };

@@ -10,7 +10,7 @@ use bagpress_producer::Prepared;
 use bagpress_producer::{message, wait_for_streams};
 
 use super::prepare::{dry_run, prepared, request};
-use crate::broker_at::{Named, address};
+use crate::broker_at::{Named, address, flags_again};
 use crate::cli::SubmitArgs;
 use crate::terminal::{notes, print};
 
@@ -40,7 +40,8 @@ pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
     } else if results == ResultPath::Staged {
         message("note: a staged bag waits until it is gathered");
     }
-    message(&format!("next: bagpress gather {}", name(folder.path())));
+    let again = flags_again(&args.reach.broker, &folder);
+    message(&format!("next: bagpress gather {}{again}", name(folder.path())));
     print(&format!("{}\n", folder.path().display()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,10 +10,10 @@ use bagpress_broker::ids::Pool;
 use bagpress_broker::quote::{name, words};
 use bagpress_broker::server::{Durability, find_program};
 use bagpress_objstore::staging::Allowed;
-use bagpress_producer::local::{self, Cluster};
+use bagpress_producer::local::{self, Cluster, Needed};
 use bagpress_producer::{RunFolder, Specification, Verified, message};
 
-use crate::broker_at::address;
+use crate::broker_at::{address, flags_again};
 use crate::cli::existing::VerifyArgs;
 use crate::exit::SOME_FAILED;
 use crate::idle::idle_flag;
@@ -35,11 +35,11 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     let verifying = bagpress_producer::verify(&folder, at.as_ref(), &patience, args.inputs);
     let verified = Box::pin(verifying).await;
     if let Some(cluster) = own {
-        cluster.stop(true).await;
+        cluster.stop(Needed::Store).await;
     }
     let verified = verified?;
     tell(args.common.json, &verified, &text(&verified, args.inputs))?;
-    Ok(conclude(&verified, &folder))
+    Ok(conclude(&verified, &folder, &flags_again(&args.common.reach.broker, &folder)))
 }
 
 /// The server that has the objects: the one that was named, or one that is started on the run's own store.
@@ -65,7 +65,7 @@ async fn server(
 }
 
 /// Says what to do about what was found, and gives the exit code.
-fn conclude(verified: &Verified, folder: &RunFolder) -> ExitCode {
+fn conclude(verified: &Verified, folder: &RunFolder, again: &str) -> ExitCode {
     if verified.bad_lines > 0 {
         message(&format!("note: {} lines of the ledger cannot be used", verified.bad_lines));
     }
@@ -76,7 +76,7 @@ fn conclude(verified: &Verified, folder: &RunFolder) -> ExitCode {
         message("note: outputs whose inputs have changed cannot be compared");
     }
     let no_repair = verified.bad.is_empty() && verified.not_of_input.is_empty();
-    let again = match (no_repair && verified.missing == 0, verified.failed) {
+    let how = match (no_repair && verified.missing == 0, verified.failed) {
         (true, 0) => return ExitCode::from(SOME_FAILED),
         // What failed is not bad: there is nothing to repair.
         (true, _) => "--retry-failed",
@@ -85,7 +85,7 @@ fn conclude(verified: &Verified, folder: &RunFolder) -> ExitCode {
     if !verified.not_of_input.is_empty() {
         message("hint: to have an output made again from its input, remove it");
     }
-    message(&format!("hint: bagpress gather {} {again}", name(folder.path())));
+    message(&format!("hint: bagpress gather {} {how}{again}", name(folder.path())));
     ExitCode::from(SOME_FAILED)
 }
 
@@ -100,7 +100,7 @@ fn text(verified: &Verified, inputs: bool) -> String {
         writeln!(text, "{kind}: {}: {}", name(output), words(why)).ok();
     }
     let bad = bad.len();
-    write!(text, "{good} good, {bad} bad, {missing} missing, {failed} failed").ok();
+    write!(text, "{good} good, {bad} bad, {missing} not done, {failed} failed").ok();
     if inputs {
         let (other, unknown) = (not_of_input.len(), not_compared.len());
         write!(text, ", {other} not of their input, {unknown} not compared").ok();

@@ -45,6 +45,14 @@ async fn an_old_nats_server_is_refused() {
     let ended = place.run("run --tasks 2 --name t --nats-server ./nats-server").await;
     expect_refusal(&ended, 3, &["2.9.10", "too old", "2.11.0", "make tools"]);
     expect_nothing_begun(&place);
+    assert!(!place.path("runs/t").exists(), "a run folder is left behind");
+    fs::create_dir(place.path("in")).unwrap();
+    fs::write(place.path("in/a"), "a").unwrap();
+    let ended = place.run("run in --out out/new --name t --nats-server ./nats-server").await;
+    expect_refusal(&ended, 3, &["2.9.10", "too old"]);
+    assert!(!place.path("runs/t").exists() && !place.path("out/new").exists());
+    let ended = place.run("broker --store store --nats-server ./nats-server").await;
+    expect_refusal(&ended, 3, &["2.9.10", "too old"]);
 }
 
 /// Every verb that takes a server.

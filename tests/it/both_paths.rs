@@ -86,6 +86,11 @@ async fn a_flipped_byte_is_named_and_repaired() {
     assert!(verified.stdout.contains("out_4.bin"), "{verified:?}");
     assert!(!verified.stdout.contains("out_3.bin"), "{verified:?}");
     assert!(verified.stderr.contains("--repair"), "{verified:?}");
+    // One that is gone was made: its task is done, and its output is not good.
+    fs::remove_file(&output).unwrap();
+    let verified = place.run("verify runs/t/staged").await.with_code(1);
+    assert!(verified.stdout.contains("out_4.bin: it is gone\n"), "{verified:?}");
+    assert!(verified.stdout.contains(" good, 1 bad, 0 not done, 0 failed"), "{verified:?}");
 
     place.run("gather runs/t/staged --repair --workers 2 -q").await.with_code(0);
     assert!(fs::read(&output).unwrap() == sound);

@@ -117,6 +117,22 @@ async fn a_full_run_folder_pauses_an_offered_bag_and_costs_no_attempt_and_no_mem
     a_full_run_folder("queue-group").await;
 }
 
+/// What each had taken is free again when the gatherer looks.
+#[tokio::test]
+async fn two_outputs_that_do_not_fit_at_the_same_time_lack_bytes_and_use_up_no_inodes() {
+    let place = Place::new().await;
+    std::fs::create_dir(place.path("in")).unwrap();
+    for (name, seed) in [("a", 0), ("b", 1)] {
+        let noise = generated(DataKind::Random, seed, 8 << 20);
+        std::fs::write(place.path("in").join(name), noise).unwrap();
+    }
+    let words = "run in --out disk/out --codec store --workers 2 --name t -q --deadline 10s";
+    let run = OnSmallDisk::start(&place, "disk", 12 * MIB, words);
+    let ended = run.ended(&place).await.with_code(4);
+    assert!(ended.stderr.contains("disk full: ") && ended.stderr.contains(" needed"), "{ended:?}");
+    assert!(!ended.stderr.contains("inodes"), "{ended:?}");
+}
+
 #[tokio::test]
 async fn a_local_run_whose_whole_disk_fills_restarts_its_server_and_goes_on() {
     let place = Place::new().await;

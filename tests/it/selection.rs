@@ -73,6 +73,11 @@ async fn a_name_that_no_output_can_have_fails_by_name_and_the_rest_is_run() {
         let how = format!("--results {results} --delivery {delivery} --workers 1 -q");
         let ran = place.run(&format!("run tree --out out --name t {how}")).await.with_code(1);
         assert!(ran.stderr.contains("note: will fail: "), "{ran:#?}");
+        // To run it again would fail again.
+        assert!(
+            !ran.stderr.contains("--retry-failed") && ran.stderr.contains("--update"),
+            "{ran:#?}"
+        );
         let (cause, message) = failure(&place.folder(&format!("t/{results}")), 1);
         assert_eq!(cause, "output-unwritable");
         assert!(message.ends_with(&format!("{long}.gz: File name too long (os error 36)")));

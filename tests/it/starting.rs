@@ -61,6 +61,52 @@ async fn broker_worker_and_producer_may_be_started_in_any_order() {
     verify.ended(&place).await;
 }
 
+/// A worker waits without limit; it does not do so silently.
+#[tokio::test]
+async fn a_worker_without_a_server_soon_says_what_it_waits_for() {
+    let place = Place::new().await;
+    let began = Instant::now();
+    let worker = place.spawn("worker --slots 1 --server nats://no-such.invalid:4222");
+    says(&place, &worker, "no server answers, waiting for it").await;
+    assert!(began.elapsed() < bagpress_broker::limits::RECONCILE_AFTER, "{}", worker.stderr());
+    assert!(worker.stderr().contains("no-such.invalid cannot be resolved"), "{}", worker.stderr());
+}
+
+#[tokio::test]
+async fn a_host_that_nobody_knows_is_named() {
+    let place = Place::new().await;
+    let at = "--server nats://no-such.invalid:4222";
+    for words in [format!("status --connect-timeout 0s {at}"), format!("broker --init {at}")] {
+        let ended = place.run(&words).await;
+        expect_refusal(&ended, 3, &["the host no-such.invalid cannot be resolved"]);
+    }
+}
+
+#[tokio::test]
+async fn the_next_command_that_is_named_leads_to_the_same_server() {
+    let (place, server) = Place::with_server().await;
+    let token = place.path("a token");
+    std::fs::write(&token, "0".repeat(64)).unwrap();
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let mut submit = place.bagpress("submit --tasks 2 --bytes 1KiB --name t");
+    submit.args(["--server", server.url(), "--token-file", "a token"]);
+    let submitted = place.finish(submit).await.with_code(0);
+    let next = submitted.stderr.lines().find_map(|line| line.strip_prefix("next: bagpress "));
+    let next = next.unwrap();
+    let flags = format!("--server {} --token-file 'a token'", server.url());
+    assert_eq!(next, format!("gather runs/t/staged {flags}"));
+    // As somebody types it who has the program on the path.
+    let _worker = place.worker(&server);
+    let mut shell = place.command(std::path::Path::new("/bin/sh"), "-c");
+    shell.arg(format!("{} {next} -q", env!("CARGO_BIN_EXE_bagpress")));
+    place.finish(shell).await.with_code(0);
+    // What is exported is so for the next command as well.
+    let mut submit = place.bagpress("submit --tasks 2 --bytes 1KiB --name e");
+    submit.env("BAGPRESS_SERVER", server.url());
+    let submitted = place.finish(submit).await.with_code(0);
+    assert!(submitted.stderr.contains("next: bagpress gather runs/e/staged\n"), "{submitted:?}");
+}
+
 #[tokio::test]
 async fn streams_that_are_just_made_are_waited_for() {
     let (place, server) = Place::with_bare_server().await;

@@ -228,6 +228,24 @@ async fn a_worker_of_another_codec_version_is_named_as_the_reason() {
     assert_eq!(summary["retried"], 0, "{summary}");
 }
 
+/// Its state is how its last gatherer left it, and moves no more.
+#[tokio::test]
+async fn a_bag_that_was_given_up_is_gathered_by_nobody() {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--server {}", server.url());
+    place.run(&format!("run --tasks 2 --name t -q --deadline 1s {at}")).await.with_code(4);
+    for words in
+        ["status", "status runs/t/staged", &format!("status {}", bag_of(&place, "t/staged"))]
+    {
+        let told = place.run(&format!("{words} {at}")).await.with_code(0).stdout;
+        assert!(told.contains("running, gathered by nobody"), "{words}: {told}");
+    }
+    let _worker = place.worker(&server);
+    place.run(&format!("gather runs/t/staged -q {at}")).await.with_code(0);
+    let told = place.run(&format!("status {at}")).await.with_code(0).stdout;
+    assert!(told.contains("finished") && !told.contains("by nobody"), "{told}");
+}
+
 #[tokio::test]
 async fn a_duplicate_is_counted_also_when_it_comes_after_the_end() {
     let (place, server) = Place::with_server().await;

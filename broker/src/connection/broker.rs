@@ -35,7 +35,11 @@ impl Broker {
     /// [`Error::Unreachable`] when nobody answers within [`limits::CONNECT_TIMEOUT`] (a worker waits
     /// instead), [`Error::Denied`], [`Error::TooOld`].
     pub async fn connect(address: &Address, role: Role) -> Result<Self, Error> {
-        Self::connect_within(address, role, limits::CONNECT_TIMEOUT).await
+        let connected = Self::connect_within(address, role, limits::CONNECT_TIMEOUT).await;
+        match connected {
+            Err(error) => Err(error.naming_host(address).await),
+            connected => connected,
+        }
     }
 
     /// As [`connect`](Self::connect), with one try that lasts for `within` at most.

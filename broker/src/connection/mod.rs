@@ -5,6 +5,7 @@ mod broker;
 mod dial;
 mod link;
 mod patience;
+mod resolve;
 mod role;
 mod tls;
 

@@ -47,12 +47,13 @@ impl Patience {
             (self.say)(&format!("waiting for a NATS server at {}", words(address.url())));
             connecting.await
         };
-        connected.map_err(|error| match error {
-            Error::Unreachable { url, cause, .. } => {
-                Error::Unreachable { url, waited: self.began.elapsed(), cause }
+        match connected {
+            Err(Error::Unreachable { url, cause, .. }) => {
+                let waited = self.began.elapsed();
+                Err(Error::Unreachable { url, waited, cause }.naming_host(address).await)
             }
-            error => error,
-        })
+            connected => connected,
+        }
     }
 
     /// Asks `look` again as long as the server lacks something that its operator is about to make.

@@ -7,10 +7,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::store::Store;
-use crate::{Error, Secret, version_at_least};
+use crate::{Error, Secret};
 
 /// Name of the configuration file, in the store.
 pub(super) const FILE: &str = "server.conf";
+
+/// The first nats-server that knows every setting.
+pub(crate) const NEWEST_SETTINGS: &str = "2.15.0";
 
 /// When what the server acknowledged is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,8 +36,8 @@ pub struct Config {
     pub listen: String,
     /// When what was acknowledged is on disk.
     pub durability: Durability,
-    /// The server's version: some settings are unknown to older ones.
-    pub version: String,
+    /// Whether it has the settings that only the newest servers know: others end at once with them.
+    pub newest_settings: bool,
     /// What it asks for; none lets everybody in.
     pub token: Option<Secret>,
     /// Further lines.
@@ -62,11 +65,8 @@ impl Config {
             Durability::Default => "\"10s\"",
             Durability::Always => "always",
         };
-        let consumers = if version_at_least(&self.version, "2.15.0") {
-            "\n  limits { default_max_consumers: 1000 }"
-        } else {
-            ""
-        };
+        let consumers =
+            if self.newest_settings { "\n  limits { default_max_consumers: 1000 }" } else { "" };
         let token = self.token.as_ref().map(|token| quoted(token.reveal()));
         let authorization =
             token.map_or_else(String::new, |token| format!("authorization {{ token: {token} }}\n"));
@@ -143,13 +143,13 @@ fn held(folder: &Path) -> u64 {
 mod tests {
     use super::*;
 
-    fn config(version: &str) -> Config {
+    fn config(newest_settings: bool) -> Config {
         Config {
             store: PathBuf::from("/no/such/store"),
             inside: false,
             listen: "127.0.0.1:-1".to_owned(),
             durability: Durability::Always,
-            version: version.to_owned(),
+            newest_settings,
             token: None,
             extra: "debug: true".to_owned(),
         }
@@ -162,21 +162,21 @@ mod tests {
 
     #[test]
     fn a_setting_that_an_older_server_does_not_know_is_left_out() {
-        assert!(config("2.15.1").text().unwrap().contains("default_max_consumers: 1000"));
-        assert!(!config("2.14.0").text().unwrap().contains("default_max_consumers"));
+        assert!(config(true).text().unwrap().contains("default_max_consumers: 1000"));
+        assert!(!config(false).text().unwrap().contains("default_max_consumers"));
     }
 
     #[test]
     fn nothing_is_served_without_the_token() {
         let token = super::super::token::draw().unwrap();
-        let text = Config { token: Some(token.clone()), ..config("2.15.1") }.text().unwrap();
+        let text = Config { token: Some(token.clone()), ..config(true) }.text().unwrap();
         assert!(text.contains(&format!("authorization {{ token: \"{}\" }}\n", token.reveal())));
         assert!(!text.contains("http"), "monitoring asks for no token: {text}");
     }
 
     #[test]
     fn durability_and_further_lines_are_in_the_file() {
-        let text = config("2.15.1").text().unwrap();
+        let text = config(true).text().unwrap();
         assert!(text.contains("sync_interval: always\n"), "{text}");
         assert!(text.ends_with("debug: true\n"), "{text}");
     }

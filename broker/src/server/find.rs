@@ -1,13 +1,17 @@
 //! Which nats-server is run.
 
+use std::collections::HashSet;
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{Access, access};
 
 use crate::{Error, SERVER_VERSION_MIN, version_at_least};
 
@@ -18,22 +22,56 @@ const VERSION_WITHIN: Duration = Duration::from_secs(5);
 /// How much it may say.
 const VERSION_BYTES: u64 = 1_024;
 
-/// A nats-server program that fits.
+/// A nats-server program. It may be too old: a server says its version to who connects, so that a program is asked for it,
+/// in a process of its own, only where there is a choice, or where it does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     /// Where it is.
     pub path: PathBuf,
-    /// Its version.
-    pub version: String,
+    /// How it was found, and under which name: for errors.
+    found: String,
+}
+
+impl Program {
+    /// Asks it for its version, for 5 s at most.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoServerProgram`] if it is no nats-server; [`Error::TooOld`].
+    pub fn version(&self) -> Result<String, Error> {
+        let text = say_version(&self.path).map_err(|error| self.unusable(&error.to_string()))?;
+        let version = text.split_whitespace().last().unwrap_or_default().trim_start_matches('v');
+        if !text.starts_with(NAME) || version.is_empty() {
+            return Err(self.unusable("it does not identify itself as nats-server"));
+        }
+        self.expect_fitting(version)?;
+        Ok(version.to_owned())
+    }
+
+    /// # Errors
+    ///
+    /// [`Error::TooOld`] if that is its version.
+    pub(super) fn expect_fitting(&self, version: &str) -> Result<(), Error> {
+        if version_at_least(version, SERVER_VERSION_MIN) {
+            return Ok(());
+        }
+        Err(Error::TooOld { found: version.to_owned(), place: crate::quote::name(&self.path) })
+    }
+
+    fn unusable(&self, why: &str) -> Error {
+        Error::NoServerProgram { looked: format!("{}: {why}", self.found) }
+    }
 }
 
 /// Finds the program: `explicit`, then `BAGPRESS_NATS_SERVER`, then `PATH`, then next to the running
 /// program, then `.tools/bin` next to or above it, if only we or root can have put it there.
 ///
+/// One that was named, or is the only one, is not asked for its version.
+///
 /// # Errors
 ///
-/// [`Error::NoServerProgram`], naming what does not run or where we looked; [`Error::TooOld`]. One that
-/// was named and does not fit is never passed over for another.
+/// [`Error::NoServerProgram`], naming what does not run or where we looked; [`Error::TooOld`] if there are several, and all
+/// are. One that was named and does not fit is never passed over for another.
 pub fn find_program(explicit: Option<&Path>) -> Result<Program, Error> {
     Places {
         explicit: explicit.map(Path::to_owned),
@@ -56,14 +94,19 @@ struct Places {
 impl Places {
     fn find(&self) -> Result<Program, Error> {
         if let Some(path) = &self.explicit {
-            return check(path, "--nats-server names");
+            return named(path, "--nats-server names");
         }
         if let Some(path) = self.variable.as_ref().filter(|value| !value.is_empty()) {
-            return check(Path::new(path), &format!("{VARIABLE} names"));
+            return named(Path::new(path), &format!("{VARIABLE} names"));
         }
+        let candidates = self.candidates();
+        let is_only = candidates.len() == 1;
         let mut first = None;
-        for path in self.candidates() {
-            match check(&path, "there is") {
+        for path in candidates {
+            let program = named(&path, "there is");
+            let asked =
+                |program: &Program| if is_only { Ok(()) } else { program.version().map(drop) };
+            match program.and_then(|program| asked(&program).map(|()| program)) {
                 Ok(program) => return Ok(program),
                 Err(error) => first = first.or(Some(error)),
             }
@@ -84,7 +127,11 @@ impl Places {
             let tools = tools.filter(|tools| is_ours(tools)).map(|tools| tools.join("bin"));
             folders.extend(tools.filter(|bin| is_ours(bin) && is_ours(&bin.join(NAME))));
         }
-        folders.into_iter().map(|folder| folder.join(NAME)).filter(|path| path.is_file()).collect()
+        let mut seen = HashSet::new();
+        let there =
+            folders.into_iter().map(|folder| folder.join(NAME)).filter(|path| path.is_file());
+        // One folder may have two names, such as /bin and /usr/bin.
+        there.filter(|path| path.canonicalize().is_ok_and(|path| seen.insert(path))).collect()
     }
 }
 
@@ -94,22 +141,20 @@ fn is_ours(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| owners.contains(&found.uid()) && found.mode() & 0o002 == 0)
 }
 
-fn check(path: &Path, found: &str) -> Result<Program, Error> {
-    let unusable = |why: &str| Error::NoServerProgram {
-        looked: format!("{found} {}: {why}", crate::quote::name(path)),
+/// The program at a path, if it can be executed.
+fn named(path: &Path, found: &str) -> Result<Program, Error> {
+    let found = format!("{found} {}", crate::quote::name(path));
+    let mut program = Program { path: path.to_owned(), found };
+    let executable = || -> io::Result<PathBuf> {
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is no file"));
+        }
+        access(path, Access::EXEC_OK)?;
+        // A bare name is a file here, not one on PATH.
+        std::path::absolute(path)
     };
-    // A bare name is a file here, not one on PATH.
-    let absolute = std::path::absolute(path).map_err(|error| unusable(&error.to_string()))?;
-    let text = say_version(&absolute).map_err(|error| unusable(&error.to_string()))?;
-    let version = text.split_whitespace().last().unwrap_or_default().trim_start_matches('v');
-    if !text.starts_with(NAME) || version.is_empty() {
-        return Err(unusable("it does not identify itself as nats-server"));
-    }
-    if !version_at_least(version, SERVER_VERSION_MIN) {
-        let place = crate::quote::name(path);
-        return Err(Error::TooOld { found: version.to_owned(), place });
-    }
-    Ok(Program { path: absolute, version: version.to_owned() })
+    program.path = executable().map_err(|error| program.unusable(&error.to_string()))?;
+    Ok(program)
 }
 
 fn say_version(path: &Path) -> io::Result<String> {
@@ -135,7 +180,6 @@ fn say_version(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use tempfile::TempDir;
@@ -153,6 +197,41 @@ mod tests {
         path
     }
 
+    fn version(places: &Places) -> Result<String, Error> {
+        places.find()?.version()
+    }
+
+    #[test]
+    fn one_that_was_named_or_is_the_only_one_is_not_asked_for_its_version() {
+        let folder = tempfile::tempdir().unwrap();
+        // It fails if it is asked.
+        let named = fake(&folder, "path/nats-server", "something else v9.9.9");
+        let path = named.parent().unwrap().to_owned();
+        let other_name = folder.path().join("other-name");
+        std::os::unix::fs::symlink(&path, &other_name).unwrap();
+        let twice = env::join_paths([&path, &other_name]).unwrap();
+        let explicit = Places { explicit: Some(named.clone()), ..Places::default() };
+        let only = Places { path: Some(twice), ..Places::default() };
+        for places in [explicit, only] {
+            assert_eq!(places.find().unwrap().path, named);
+            assert!(matches!(version(&places), Err(Error::NoServerProgram { .. })));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_executed_is_refused_unasked() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().join("text");
+        fs::write(&text, "no program").unwrap();
+        for (path, why) in
+            [(text, "Permission denied"), (folder.path().to_owned(), "it is no file")]
+        {
+            let places = Places { explicit: Some(path), ..Places::default() };
+            let error = places.find().unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
     #[test]
     fn the_first_place_that_has_one_wins() {
         let folder = tempfile::tempdir().unwrap();
@@ -166,7 +245,7 @@ mod tests {
         };
         at("checkout/.tools/bin/nats-server", 5);
         at("checkout/target/debug/nats-server", 6);
-        let found = |places: &Places| places.find().unwrap().version;
+        let found = |places: &Places| version(places).unwrap();
         assert_eq!(found(&places), "2.15.1");
         places.explicit = None;
         assert_eq!(found(&places), "2.15.2");
@@ -185,7 +264,7 @@ mod tests {
         let planted = fake(&folder, ".tools/bin/nats-server", "nats-server: v2.15.1");
         let executable = Some(folder.path().join("bin/bagpress"));
         let places = Places { executable, ..Places::default() };
-        assert_eq!(places.find().unwrap().version, "2.15.1");
+        assert_eq!(version(&places).unwrap(), "2.15.1");
         let bin = planted.parent().unwrap();
         for path in [&planted, bin, bin.parent().unwrap()] {
             let mode = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -204,7 +283,7 @@ mod tests {
         let named = |explicit: Option<PathBuf>, variable: Option<PathBuf>| {
             let variable = variable.map(PathBuf::into_os_string);
             let places = Places { explicit, variable, path: path.clone(), ..Places::default() };
-            places.find().unwrap_err().to_string()
+            version(&places).unwrap_err().to_string()
         };
         let why = named(Some(missing.clone()), Some(good.clone()));
         assert!(why.contains(&format!("--nats-server names {}", missing.display())), "{why}");
@@ -220,14 +299,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let old = fake(&folder, "path/nats-server", "nats-server: v2.9.10");
         let mut places = Places { explicit: Some(old.clone()), ..Places::default() };
-        let error = places.find().unwrap_err();
+        let error = version(&places).unwrap_err();
         assert!(matches!(&error, Error::TooOld { found, .. } if found == "2.9.10"), "{error}");
         places.explicit = None;
         places.path = Some(old.parent().unwrap().into());
-        assert!(matches!(places.find().unwrap_err(), Error::TooOld { .. }));
+        assert!(matches!(version(&places).unwrap_err(), Error::TooOld { .. }));
         places.executable = Some(folder.path().join("bin/bagpress"));
         fake(&folder, ".tools/bin/nats-server", "nats-server: v2.11.0");
-        assert_eq!(places.find().unwrap().version, "2.11.0");
+        assert_eq!(version(&places).unwrap(), "2.11.0");
     }
 
     #[test]

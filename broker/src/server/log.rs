@@ -10,6 +10,8 @@ use super::store::Store;
 
 /// Name of the log, in the store.
 pub(super) const FILE: &str = "server.log";
+/// How a line goes on that says what the server ended of: in its log, and before it has one.
+const CAUSES: [&str; 2] = [" [FTL] ", "nats-server: "];
 /// How many lines an error shows.
 const LINES: usize = 10;
 /// How much of a log is read for them.
@@ -49,6 +51,16 @@ impl Log {
         tail.iter().flat_map(|line| ["\n  ", line]).collect()
     }
 
+    /// What the server of this start says it ended of, if it does: without its process id and the time.
+    pub(crate) fn cause(&self) -> Option<String> {
+        let bytes = self.read().ok()?;
+        let text = String::from_utf8_lossy(&bytes);
+        text.lines().rev().find_map(|line| {
+            let said = CAUSES.iter().find_map(|cause| Some(line.split_once(cause)?.1))?;
+            Some(said.trim().to_owned())
+        })
+    }
+
     /// Whether its end has `words`, of this start.
     pub(crate) fn tells(&self, words: &str) -> bool {
         self.read().is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(words))
@@ -71,6 +83,20 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn the_cause_is_what_the_server_ended_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::make(folder.path()).unwrap();
+        let (log, mut file) = Log::open(&store).unwrap();
+        writeln!(file, "[7] 2026/01/02 03:04:05.678901 [INF] Starting nats-server").unwrap();
+        assert_eq!(log.cause(), None);
+        writeln!(file, "[7] 2026/01/02 03:04:05.678901 [FTL] Error listening: in use").unwrap();
+        writeln!(file, "[7] 2026/01/02 03:04:05.678901 [INF] Exiting").unwrap();
+        assert_eq!(log.cause().as_deref(), Some("Error listening: in use"));
+        writeln!(file, "nats-server: server.conf:5:12: unknown field").unwrap();
+        assert_eq!(log.cause().as_deref(), Some("server.conf:5:12: unknown field"));
+    }
 
     #[test]
     fn the_tail_is_of_this_start_only_and_ten_lines_at_most() {

@@ -1,6 +1,6 @@
 //! The supervised server: nats-server as our child, on a store of its own.
 
-mod config;
+pub(crate) mod config;
 mod find;
 pub mod guard;
 mod lock;
@@ -28,7 +28,7 @@ pub use token::Access;
 
 use self::log::Log;
 use self::store::Store;
-use crate::{Address, Error, Secret, limits};
+use crate::{Address, Error, Secret, limits, version_at_least};
 
 /// Between two looks at the disk of a server.
 const DISK_EVERY: Duration = Duration::from_millis(500);
@@ -99,7 +99,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::StoreInUse`], [`Error::NotOurs`] for a store that is another user's or that others can write
+    /// [`Error::TooOld`], and [`Error::NoServerProgram`] for what is no nats-server, of a program that was not asked for its
+    /// version; [`Error::StoreInUse`], [`Error::NotOurs`] for a store that is another user's or that others can write
     /// to, [`Error::NotReady`] with the end of its log, [`Error::Io`].
     pub async fn start(options: Options) -> Result<Self, Error> {
         let path = std::path::absolute(&options.store).map_err(io("find", &options.store))?;
@@ -107,7 +108,8 @@ impl Server {
         let (store, lock) = made.ok_or_else(|| io("find", &path)(ErrorKind::NotFound.into()))?;
         let options = Options { store: store.path().to_owned(), ..options };
         let token = options.access.token()?;
-        let Spawned { child, url, log } = spawn(&options, &store, token.as_ref(), &lock).await?;
+        let spawned = spawn(&options, &store, token.as_ref(), &lock).await;
+        let Spawned { child, url, log } = spawned.inspect_err(|_| tidy(&options.store))?;
         let pid = child.id().unwrap_or_default();
         Ok(Self { options, token, full: false, child, url, pid, log, lock })
     }
@@ -203,13 +205,15 @@ impl Server {
     /// [`limits::STOP_WITHIN`]. The store and the log stay.
     pub async fn stop(mut self) {
         self.end().await;
-        // A server that ends in order removes its ports file itself.
-        let mut leftovers = ready::ports_files(self.store());
-        leftovers.extend([config::FILE, token::FILE].map(|name| self.store().join(name)));
-        for leftover in leftovers {
-            // One that stays is taken for nobody's by whoever starts next.
-            fs::remove_file(leftover).ok();
-        }
+        tidy(self.store());
+    }
+
+    /// Kills it, and waits until it is gone: for who needs nothing more of its store. It takes a server tens of milliseconds to
+    /// put that in order. What it has acknowledged is in the store all the same.
+    pub async fn kill(mut self) {
+        // It may have ended by itself.
+        self.child.kill().await.ok();
+        tidy(self.store());
     }
 
     async fn end(&mut self) {
@@ -230,11 +234,41 @@ fn io(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Error + use
     move |source| Error::Io { what, path: path.clone(), source }
 }
 
+/// Removes what is of the life of a server that has ended.
+fn tidy(store: &Path) {
+    // A server that ends in order removes its ports file itself.
+    let mut leftovers = ready::ports_files(store);
+    leftovers.extend([config::FILE, token::FILE].map(|name| store.join(name)));
+    for leftover in leftovers {
+        // One that stays is taken for nobody's by whoever starts next.
+        fs::remove_file(leftover).ok();
+    }
+}
+
 fn free_bytes(folder: &Path) -> u64 {
     rustix::fs::statvfs(folder).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// Starts the program. One that does not start is asked for its version, and if it knows fewer settings, started with those.
 async fn spawn(
+    options: &Options,
+    store: &Store,
+    token: Option<&Secret>,
+    lock: &fs::File,
+) -> Result<Spawned, Error> {
+    let newest = spawn_with(true, options, store, token, lock).await;
+    let Err(Error::NotReady { .. }) = &newest else { return newest };
+    let program = options.program.clone();
+    let asked = tokio::task::spawn_blocking(move || program.version()).await;
+    let version = asked.map_err(|error| io("ask", &options.program.path)(error.into()))??;
+    if version_at_least(&version, config::NEWEST_SETTINGS) {
+        return newest;
+    }
+    spawn_with(false, options, store, token, lock).await
+}
+
+async fn spawn_with(
+    newest_settings: bool,
     options: &Options,
     store: &Store,
     token: Option<&Secret>,
@@ -251,7 +285,7 @@ async fn spawn(
         inside: true,
         listen: listen.clone(),
         durability: *durability,
-        version: program.version.clone(),
+        newest_settings,
         token: token.cloned(),
         extra: String::new(),
     };
@@ -272,7 +306,8 @@ async fn spawn(
     }
     command.kill_on_drop(true);
     let mut child = command.spawn().map_err(io("start", &guard.executable))?;
-    match ready::ready(&mut child, &store.itself(), token, &log).await {
+    let ready = ready::ready(&mut child, &store.itself(), token, &log).await;
+    match ready.and_then(|ready| program.expect_fitting(&ready.version).map(|()| ready.url)) {
         Ok(url) => {
             debug!(pid = child.id(), url, ready_after = ?since.elapsed(), "nats-server started");
             Ok(Spawned { child, url, log })

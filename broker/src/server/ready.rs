@@ -11,9 +11,18 @@ use super::log::Log;
 use super::store::Store;
 use super::token;
 use super::{config, lock};
-use crate::{Address, Error, Login, Secret, limits};
+use crate::{Address, Error, Login, SERVER_VERSION_MIN, Secret, limits, version_at_least};
 
-/// Waits until the server listens and JetStream answers, and says where.
+/// A server that answers.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    /// Where it listens.
+    pub(crate) url: String,
+    /// Its version. Of one that is too old, nothing else was asked.
+    pub(crate) version: String,
+}
+
+/// Waits until the server listens and JetStream answers.
 ///
 /// The server is ready when its ports file is there: it writes it last of all.
 pub(crate) async fn ready(
@@ -21,9 +30,13 @@ pub(crate) async fn ready(
     store: &Path,
     token: Option<&Secret>,
     log: &Log,
-) -> Result<String, Error> {
+) -> Result<Ready, Error> {
     let within = limits::SERVER_READY_WITHIN;
-    let not_ready = |why: String| Error::NotReady { why, log_tail: log.tail() };
+    // What it died of comes first: it is the last of many lines of its log.
+    let not_ready = |how: String| {
+        let why = log.cause().map_or_else(|| how.clone(), |cause| format!("{cause} ({how})"));
+        Error::NotReady { why, log_tail: log.tail() }
+    };
     let Some(pid) = child.id() else { return Err(not_ready("it ended at once".to_owned())) };
     tokio::select! {
         biased;
@@ -37,13 +50,13 @@ pub(crate) async fn ready(
     }
 }
 
-async fn answering(store: &Path, pid: u32, token: Option<&Secret>) -> String {
+async fn answering(store: &Path, pid: u32, token: Option<&Secret>) -> Ready {
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(url) = listening(store, pid)
-            && jetstream_answers(&url, token).await
+            && let Some(version) = jetstream_answers(&url, token).await
         {
-            return url;
+            return Ready { url, version };
         }
         time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(10));
@@ -65,13 +78,18 @@ fn listening(store: &Path, pid: u32) -> Option<String> {
     ports.nats.into_iter().next()
 }
 
-async fn jetstream_answers(url: &str, token: Option<&Secret>) -> bool {
+/// The version of the server at an address, once its JetStream answers, or if it is too old for us to ask that.
+async fn jetstream_answers(url: &str, token: Option<&Secret>) -> Option<String> {
     let options = match token {
         Some(token) => async_nats::ConnectOptions::with_token(token.reveal().to_owned()),
         None => async_nats::ConnectOptions::new(),
     };
-    let Ok(client) = options.connect(url).await else { return false };
-    async_nats::jetstream::new(client).query_account().await.is_ok()
+    let client = options.connect(url).await.ok()?;
+    let version = client.server_info().version;
+    if version_at_least(&version, SERVER_VERSION_MIN) {
+        async_nats::jetstream::new(client).query_account().await.ok()?;
+    }
+    Some(version)
 }
 
 /// Where the server of `store` is that another process of this machine runs, and what lets us in, if one does.

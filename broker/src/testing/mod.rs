@@ -17,11 +17,12 @@ use tokio::process::{Child, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ids::Pool;
+use crate::server::config::NEWEST_SETTINGS;
 use crate::server::log::Log;
 use crate::server::ready::ready;
 use crate::server::store::Store;
 use crate::server::{Config, Durability, Program, find_program};
-use crate::{Address, Broker, Role, Sizes};
+use crate::{Address, Broker, Role, Sizes, version_at_least};
 
 /// A process that was killed or stopped is so long before.
 const SIGNALLED_WITHIN: Duration = Duration::from_secs(10);
@@ -228,17 +229,18 @@ fn program() -> Program {
     let named = std::env::var_os("BAGPRESS_NATS_SERVER").is_some_and(|value| !value.is_empty());
     let ours = Path::new(OF_THE_CHECKOUT);
     let explicit = (!named && ours.is_file()).then_some(ours);
-    find_program(explicit)
-        .unwrap_or_else(|error| fail(&format!("{error}; {}", error.hint().unwrap_or_default())))
+    let found = find_program(explicit).and_then(|program| program.version().map(|_| program));
+    found.unwrap_or_else(|error| fail(&format!("{error}; {}", error.hint().unwrap_or_default())))
 }
 
 async fn spawn(program: &Program, store: &Path, listen: &str, extra: &str) -> (Child, String) {
+    let version = program.version().unwrap_or_else(|e| fail(&e));
     let config = Config {
         store: store.to_owned(),
         inside: false,
         listen: listen.to_owned(),
         durability: Durability::Default,
-        version: program.version.clone(),
+        newest_settings: version_at_least(&version, NEWEST_SETTINGS),
         token: None,
         extra: extra.to_owned(),
     };
@@ -248,8 +250,8 @@ async fn spawn(program: &Program, store: &Path, listen: &str, extra: &str) -> (C
     let mut command = Command::new(&program.path);
     command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
     let mut child = command.kill_on_drop(true).spawn().unwrap_or_else(|e| fail(&e));
-    let url = ready(&mut child, store, None, &log).await.unwrap_or_else(|e| fail(&e));
-    (child, url)
+    let ready = ready(&mut child, store, None, &log).await.unwrap_or_else(|e| fail(&e));
+    (child, ready.url)
 }
 
 /// Waits until `condition` gives something.

@@ -17,9 +17,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use bagpress_broker::server::{
-    Access, Durability, Guard, Options, Program, Server, find_program, running,
-};
+use bagpress_broker::server::{Access, Durability, Guard, Options, Server, find_program, running};
 use bagpress_broker::testing::eventually;
 use bagpress_broker::{Address, Broker, Error, Login, Role};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -188,6 +186,28 @@ async fn stopping_leaves_the_store_and_the_log_and_nothing_that_runs() {
     context(&server).await.get_stream("S").await.expect("what was stored is there");
     let log = fs::read_to_string(server.log_path()).unwrap();
     assert_eq!(log.matches("Server is ready").count(), 2, "the log is appended to");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn killing_leaves_what_was_acknowledged_and_nothing_that_runs() {
+    let place = Place::new();
+    let server = place.start("store").await.unwrap();
+    let pid = pid(&server);
+    make_stream(&server).await;
+    let publisher = context(&server).await;
+    for number in 0..100 {
+        let sent = publisher.publish("S", format!("{number}").into()).await.unwrap();
+        sent.await.unwrap();
+    }
+    timeout(SOON, server.kill()).await.expect("it ends");
+    assert!(test_kill_process(pid).is_err(), "the process is gone");
+    assert_eq!(ports_files(&place.path("store")), 0);
+    assert!(!place.path("store/server.conf").exists() && !place.path("store/token").exists());
+
+    let server = place.start("store").await.unwrap();
+    let mut stream = context(&server).await.get_stream("S").await.unwrap();
+    assert_eq!(stream.info().await.unwrap().state.messages, 100);
     server.stop().await;
 }
 

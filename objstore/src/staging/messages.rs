@@ -254,6 +254,9 @@ pub struct NoRoom {
     /// Bytes that were written.
     #[serde(deserialize_with = "bounded::output_bytes")]
     pub bytes: u64,
+    /// Bytes that were free then, while what was written was still there. An earlier version does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free: Option<u64>,
 }
 
 /// "Give me a part of my input." An answer that is shorter than what was asked for is the end of the file.

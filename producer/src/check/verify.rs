@@ -22,6 +22,9 @@ use crate::run_folder::plan::BagPlan;
 use crate::run_folder::plan::open_plan;
 use crate::run_folder::specification::Specification;
 
+/// What is wrong with an output that was there when its task was done.
+const GONE: &str = "it is gone";
+
 /// What verifying found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Verified {
@@ -158,7 +161,10 @@ fn files(
     let held = Dir::open(root).map_err(|error| error.to_string());
     let open = |target: &Path| {
         let root = held.as_ref().map_err(String::clone)?;
-        open_output(root, target).map_err(|error| error.to_string())
+        open_output(root, target).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => GONE.to_owned(),
+            _ => error.to_string(),
+        })
     };
     let checked: Vec<_> = std::thread::scope(|scope| {
         let work = || {

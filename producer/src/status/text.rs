@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use bagpress_broker::BagLine;
 use bagpress_broker::quote::{name, words};
 use bagpress_broker::result::Outcome;
+use bagpress_broker::{BagLine, Gatherer};
 use bytesize::ByteSize;
 
 use crate::run_folder::attempts::by_cause;
@@ -20,7 +20,9 @@ impl std::fmt::Display for Overview {
         for bag_line in &self.bags {
             let BagLine { bag, state, done, failed, tasks, .. } = bag_line;
             let codec = words(&bag_line.codec);
-            writeln!(f, "{bag}  {state}  {done}/{tasks} done, {failed} failed  {codec}")?;
+            let by = gathered_by(bag_line.gatherer.as_ref(), &state.to_string());
+            let by = if bag_line.gatherer.is_none() { by } else { String::new() };
+            writeln!(f, "{bag}  {state}{by}  {done}/{tasks} done, {failed} failed  {codec}")?;
         }
         if self.workers.is_empty() {
             writeln!(f, "no workers")?;
@@ -54,8 +56,10 @@ impl std::fmt::Display for Bag {
         let mut row = |name: &str, value: &str| writeln!(f, "{name:<13} {}", words(value));
         let Self { bag, codec, results, pool, .. } = self;
         row("bag", &format!("{bag}  ({codec}, {results}, pool {pool})"))?;
-        let by = self.gatherer.as_ref().map(|by| format!(", gathered by {by}"));
-        row("state", &format!("{}{}", self.state, by.unwrap_or_default()))?;
+        row(
+            "state",
+            &format!("{}{}", self.state, gathered_by(self.gatherer.as_ref(), &self.state)),
+        )?;
         let mut tasks = format!("{}/{} done, {} failed", self.done, self.tasks, self.failed);
         if let (Some(running), Some(waiting)) = (self.running, self.waiting) {
             // Writing into a string cannot fail.
@@ -91,6 +95,16 @@ impl std::fmt::Display for Bag {
             row("folder", &name(folder))?;
         }
         self.why.as_ref().map_or(Ok(()), |why| row("why it waits", why))
+    }
+}
+
+/// Who gathers a bag, behind its state. One that is not over and that nobody gathers gets no further: its state is how its last
+/// gatherer left it.
+fn gathered_by(gatherer: Option<&Gatherer>, state: &str) -> String {
+    match gatherer {
+        Some(by) => format!(", gathered by {by}"),
+        None if state == "running" || state == "submitting" => ", gathered by nobody".to_owned(),
+        None => String::new(),
     }
 }
 

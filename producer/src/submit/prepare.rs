@@ -1,6 +1,6 @@
 //! Turns a user's request into a specification in a run folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use bagpress_broker::ids::{RunName, random_base32};
@@ -40,6 +40,8 @@ pub struct Prepared {
     pub specification: Specification,
     /// Whether it is new, or an unfinished one that goes on.
     pub fresh: bool,
+    /// The folder for outputs, if it was made.
+    pub new_out: Option<PathBuf>,
     /// What a user is told of how it was made.
     pub notes: Vec<String>,
 }
@@ -60,7 +62,8 @@ pub fn prepare(request: &Request) -> Result<Preparation> {
     let made = if fresh { begin(request, &name, &folder) } else { go_on(request, &name, &folder) };
     let nothing = match made {
         Ok(Made { specification: Some(specification), notes }) => {
-            let prepared = Prepared { folder, lock, specification, fresh, notes };
+            let new_out = new_out.cloned();
+            let prepared = Prepared { folder, lock, specification, fresh, new_out, notes };
             return Ok(Preparation::Bag(Box::new(prepared)));
         }
         Ok(Made { specification: None, notes }) => Ok(Preparation::NothingToDo(notes)),

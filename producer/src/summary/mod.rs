@@ -154,8 +154,12 @@ impl Summary {
             rows.add("selection", &selection.to_string());
         }
         if self.retried > 0 || self.workers_lost > 0 {
-            let lost = self.workers_lost;
-            rows.add("retried", &format!("{} tasks, workers lost: {lost}", self.retried));
+            // Those that this gathering saw. What earlier ones lost is counted with what was given back.
+            let lost = match self.workers_lost {
+                0 => String::new(),
+                lost => format!(", workers lost: {lost}"),
+            };
+            rows.add("retried", &format!("{} tasks{lost}", self.retried));
         }
         if self.duplicates > 0 {
             rows.add("duplicates", &format!("{}, none counted", self.duplicates));
@@ -181,7 +185,11 @@ impl Summary {
             ("queue", split.queue_us),
             ("input", split.input_us),
             ("compress", split.compress_us),
-            ("verify", split.verify_us),
+            // Of an output that nobody decompressed, a digest was made all the same.
+            (
+                if self.verified || self.completed == 0 { "verify" } else { "digest" },
+                split.verify_us,
+            ),
             ("transfer", split.transfer_us),
             ("commit", split.commit_us),
         ];
@@ -203,4 +211,53 @@ impl Rows {
 
 fn round(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(verified: bool, workers_lost: u64) -> Summary {
+        let split = Split { verify_us: 2_000, ..Split::default() };
+        let given_back = BTreeMap::from([(Cause::WorkerLost, 2)]);
+        Summary {
+            v: 1,
+            bag: "b-1".to_owned(),
+            folder: "runs/t/staged".to_owned(),
+            results: "staged".to_owned(),
+            codec: "zlib:6".to_owned(),
+            tasks: 4,
+            completed: 4,
+            failed: 0,
+            retried: 2,
+            workers_lost,
+            duplicates: 0,
+            given_back,
+            makespan_ms: 1.0,
+            total_ms_mean: 1.0,
+            total_ms_p50: 1.0,
+            total_ms_p95: 1.0,
+            input_bytes: 4,
+            output_bytes: 4,
+            output_per_input: 1.0,
+            verified,
+            selection: None,
+            split,
+            failures: Failures::default(),
+        }
+    }
+
+    #[test]
+    fn a_gathering_that_saw_no_worker_die_does_not_say_that_none_did() {
+        let text = summary(true, 0).text();
+        assert!(text.contains("2 tasks\n") && text.contains("worker-lost 2"), "{text}");
+        assert!(summary(true, 1).text().contains("2 tasks, workers lost: 1\n"));
+    }
+
+    #[test]
+    fn what_nobody_verified_has_no_time_of_verifying() {
+        assert!(summary(true, 0).text().contains(", verify 2.00, "));
+        let text = summary(false, 0).text();
+        assert!(text.contains(", digest 2.00, ") && !text.contains("verify"), "{text}");
+    }
 }

@@ -104,10 +104,14 @@ impl Outputs {
         self.room.note(index, bytes, most, &name);
     }
 
-    /// The same where a disk said so: if it has more bytes free than that, it is something else that is used up.
-    pub(super) fn was_full(&self, index: u32, bytes: u64) {
+    /// The same where a disk said so. If more bytes than it had taken are free, and were while they were there, it is something
+    /// else that is used up.
+    pub(super) fn was_full(&self, index: u32, bytes: u64, free_then: Option<u64>) {
         self.found_no_room(index, bytes);
-        if self.parts.lacks(bytes).is_none() {
+        let was_short = free_then.is_some_and(|free| self.parts.is_short(free));
+        if was_short || self.parts.lacks(bytes).is_some() {
+            self.room.short();
+        } else {
             self.room.full_after_all(&self.parts);
         }
     }
@@ -124,7 +128,7 @@ impl Outputs {
         match self.parts.trouble(error) {
             Trouble::Passes => {
                 if is_full(error) {
-                    self.was_full(index, bytes);
+                    self.was_full(index, bytes, None);
                 } else {
                     self.inputs.close();
                     self.room.hold_up(&failed.message);

@@ -238,7 +238,7 @@ impl Service {
         let noted = self.serving.disk.run(move |_| {
             let plan = outputs.plan();
             if plan.target(full.index).is_ok() && plan.decided(full.index, full.round).is_none() {
-                outputs.was_full(full.index, full.bytes);
+                outputs.was_full(full.index, full.bytes, full.free);
             }
         });
         if let Err(error) = noted.await {

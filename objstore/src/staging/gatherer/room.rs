@@ -20,6 +20,8 @@ struct Noted {
     held_up: Option<(Instant, String)>,
     /// When a disk said that it is full although it has free bytes: files or a quota are used up.
     full_at: Option<Instant>,
+    /// When a disk was last seen without free bytes.
+    short_at: Option<Instant>,
     gone: Option<String>,
 }
 
@@ -95,13 +97,22 @@ impl Room {
         parts.full(0).or_else(|| largest?.unmet(parts))
     }
 
-    /// Notes that a disk said that it is full, whatever it says of its free bytes: nobody begins for a while.
+    /// Notes that a disk was full for lack of bytes, whatever is free by now: what did not fit has been removed.
+    pub(super) fn short(&self) {
+        self.lock().short_at = Some(Instant::now());
+    }
+
+    /// Notes that a disk said that it is full, whatever it says of its free bytes: nobody begins for a while. Not of an output
+    /// that found it so together with one that lacked bytes: those were free as soon as the other was removed.
     pub(super) fn full_after_all(&self, parts: &Parts) {
         let root = quote::name(parts.root());
         let why = format!(
             "disk full: {root} accepts no more data although bytes are free; its inodes or a quota are used up"
         );
         let mut noted = self.lock();
+        if noted.short_at.is_some_and(|at| at.elapsed() < limits::FULL_DELAY_MAX) {
+            return;
+        }
         noted.full_at = Some(Instant::now());
         noted.held_up = Some((Instant::now(), why));
     }
@@ -168,6 +179,19 @@ mod tests {
         let room = Room::default();
         room.note(7, 1 << 60, 1_000, Path::new("x"));
         assert_eq!(room.refuses(&parts, 7, 0), None);
+    }
+
+    #[test]
+    fn outputs_that_lack_bytes_together_use_up_no_inodes() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = Parts::open(folder.path(), &"b-1".parse().unwrap()).unwrap();
+        let room = Room::default();
+        room.short();
+        room.full_after_all(&parts);
+        assert_eq!(room.refuses(&parts, 7, 0), None);
+        let room = Room::default();
+        room.full_after_all(&parts);
+        assert!(room.refuses(&parts, 7, 0).is_some_and(|why| why.contains("inodes")));
     }
 
     #[test]

@@ -224,11 +224,21 @@ impl Parts {
     /// Free bytes on the outputs' file system, and how many are needed for `bytes` more, if those are not there.
     #[must_use]
     pub fn lacks(&self, bytes: u64) -> Option<(u64, u64)> {
-        let stat = rustix::fs::statvfs(&self.root).ok()?;
-        let (free, total) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
-        let kept = limits::DISK_FREE_MIN.min(total / limits::DISK_FREE_SHARE);
+        let (free, kept) = self.free_and_kept()?;
         let needed = bytes.saturating_add(kept);
         (free < needed).then_some((free, needed))
+    }
+
+    /// Whether so many free bytes are so few that nothing is begun: what then finds no room lacks bytes, and no inodes.
+    pub(crate) fn is_short(&self, free: u64) -> bool {
+        self.free_and_kept().is_some_and(|(_, kept)| free < kept)
+    }
+
+    /// Free bytes on the outputs' file system, and how many are to stay free.
+    fn free_and_kept(&self) -> Option<(u64, u64)> {
+        let stat = rustix::fs::statvfs(&self.root).ok()?;
+        let (free, total) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
+        Some((free, limits::DISK_FREE_MIN.min(total / limits::DISK_FREE_SHARE)))
     }
 
     /// What an error below the outputs' folder means.

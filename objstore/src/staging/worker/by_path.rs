@@ -84,6 +84,12 @@ impl SharedFolder {
         Ok(file)
     }
 
+    /// Free bytes where the part file is, if the system says it.
+    pub(crate) fn free(&self) -> Option<u64> {
+        let stat = rustix::fs::fstatvfs(&self.folder).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     /// Removes the part file, as far as that can be done; how many bytes it had.
     pub(crate) fn remove_part(&self) -> u64 {
         let name = self.part_name();

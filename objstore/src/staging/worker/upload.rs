@@ -48,10 +48,12 @@ impl Upload {
     /// there was: nobody is to execute the task again before there is more.
     pub(crate) async fn abandon(self, failed: &Failed) {
         let Some(share) = self.share else { return };
-        // At once: whatever comes between finds a disk without any room.
+        // What is free is looked at while it is there; afterwards there is room again. At once: whatever comes between finds a
+        // disk without any.
+        let free = share.free();
         let bytes = share.remove_part();
         if failed.cause == Cause::Full {
-            self.stager.found_no_room(&self.id, bytes).await;
+            self.stager.found_no_room(&self.id, bytes, free).await;
         }
     }
 
@@ -84,10 +86,10 @@ impl Upload {
 }
 
 impl Stager {
-    /// Tells the gatherer that there was room for so many bytes and no more.
-    pub(crate) async fn found_no_room(&self, id: &TaskId, bytes: u64) {
+    /// Tells the gatherer that there was room for so many bytes and no more, and how many were `free` then.
+    pub(crate) async fn found_no_room(&self, id: &TaskId, bytes: u64, free: Option<u64>) {
         let (index, round) = (id.index, id.round);
-        let no_room = NoRoom { v: limits::WIRE_VERSION, index, round, bytes };
+        let no_room = NoRoom { v: limits::WIRE_VERSION, index, round, bytes, free };
         let payload = serde_json::to_vec(&no_room).unwrap_or_default();
         let said = self.client().publish(subjects::no_room(&id.bag), payload.into()).await;
         tracing::debug!(
