@@ -47,7 +47,7 @@ pub const LEASE: Duration = Duration::from_secs(10);
 pub const LEASE_RENEWAL: Duration = Duration::from_millis(3_300);
 /// How much work a worker may hold beyond what it executes.
 pub const PULL_AHEAD_WORK: Duration = Duration::from_millis(50);
-/// Below this much work in hand a slot asks for more, so that it never waits for an answer.
+/// Below this much work in hand a slot asks for more, so that it never waits for an answer; earlier, where it had to.
 pub const PULL_AHEAD_LOW: Duration = Duration::from_millis(4);
 /// Most deliveries a slot may hold ahead of the one that it executes.
 pub const PULL_AHEAD_MAX: usize = 64;

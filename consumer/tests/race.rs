@@ -367,7 +367,7 @@ async fn a_file_that_is_gone_fails_its_task_alone_and_at_once() -> Outcome {
             End::Failed(failed) => {
                 assert_eq!((result.index, failed.cause), (0, Cause::InputMissing));
                 assert_eq!(result.attempt, 1);
-                race.house.parts.sweep(0, 0);
+                race.house.parts.sweep(&[(0, 0)]);
             }
             End::Done(_) => {
                 assert_eq!(result.index, 1);

@@ -9,9 +9,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid};
+use bagpress_broker::result::FileId;
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, StatxFlags, Uid};
 use rustix::io::Errno;
 
 /// How often a path is followed again whose folders are being renamed meanwhile.
@@ -40,7 +41,13 @@ impl Dir {
     ///
     /// What the system said.
     pub fn root() -> io::Result<Self> {
-        Self::open(Path::new("/"))
+        // Held once: each input is opened from there.
+        static ROOT: OnceLock<Dir> = OnceLock::new();
+        if let Some(root) = ROOT.get() {
+            return Ok(root.clone());
+        }
+        let root = Self::open(Path::new("/"))?;
+        Ok(ROOT.get_or_init(|| root).clone())
     }
 
     /// Holds a directory beneath this one; the empty path is this one.
@@ -61,10 +68,20 @@ impl Dir {
     ///
     /// What the system said.
     pub fn file(&self, path: &Path) -> io::Result<Option<File>> {
+        Ok(self.file_and_metadata(path)?.map(|(file, _)| file))
+    }
+
+    /// The same, with what is said of it.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn file_and_metadata(&self, path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
         match self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()) {
             Ok(opened) => {
                 let file = File::from(opened);
-                Ok(file.metadata()?.is_file().then_some(file))
+                let metadata = file.metadata()?;
+                Ok(metadata.is_file().then_some((file, metadata)))
             }
             // A link, a socket, a device without a driver.
             Err(error) => match Errno::from_io_error(&error) {
@@ -106,7 +123,21 @@ impl Dir {
         File::from(rustix::fs::openat(&dir, name, flags, Mode::empty())?).metadata()
     }
 
-    /// The same but for when it was made, in one call of the system.
+    /// Which file has a name, if its file system notes when files are made: as [`FileId::of`], in one call of the system.
+    #[must_use]
+    pub fn file_id(&self, name: &Path) -> Option<FileId> {
+        let wanted = StatxFlags::INO | StatxFlags::BTIME;
+        let found = rustix::fs::statx(&self.0, name, AtFlags::SYMLINK_NOFOLLOW, wanted).ok()?;
+        if found.stx_mask & wanted.bits() != wanted.bits() {
+            return None;
+        }
+        let born = found.stx_btime;
+        let seconds = u64::try_from(born.tv_sec).ok()?;
+        let born_ns = seconds.checked_mul(1_000_000_000)?.checked_add(born.tv_nsec.into())?;
+        Some(FileId { inode: found.stx_ino, born_ns })
+    }
+
+    /// The same as [`metadata`](Self::metadata) but for when it was made, in one call of the system.
     ///
     /// # Errors
     ///

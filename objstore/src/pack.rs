@@ -99,7 +99,7 @@ fn by_path(share: SharedFolder, input: SharedInput) -> OpenFile {
         let SharedInput { path, bytes, mtime_ns, inode } = input;
         let source = Source::file(InputFile { path, bytes, mtime_ns, inode })?;
         let file = share.create_part().map_err(|error| not_made(&error))?;
-        Ok((source, Sink::File { file, sync: !share.same_kernel }))
+        Ok((source, Sink::file(file, !share.same_kernel)))
     })
 }
 

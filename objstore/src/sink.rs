@@ -1,7 +1,7 @@
 //! Where a slot writes its output. Blocks: it belongs to the thread that compresses.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -12,6 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::output_failed;
 
+/// What is kept of an output before it is written; what is longer passes without being copied.
+const FILE_BUFFER_BYTES: usize = 32 * 1024;
+
 /// The compressed bytes of one task, on their way.
 #[derive(Debug)]
 pub enum Sink {
@@ -19,8 +22,8 @@ pub enum Sink {
     Nothing,
     /// To a part file, where it will live.
     File {
-        /// The part file.
-        file: File,
+        /// The part file. Most outputs are small: they are written with one call of the system.
+        file: BufWriter<File>,
         /// Whether its bytes must be made durable here: nobody else's `syncfs` covers them.
         sync: bool,
     },
@@ -43,6 +46,12 @@ pub enum Sink {
 }
 
 impl Sink {
+    /// One that writes a part file; `sync`: and makes it durable at the end.
+    #[must_use]
+    pub fn file(file: File, sync: bool) -> Self {
+        Self::File { file: BufWriter::with_capacity(FILE_BUFFER_BYTES, file), sync }
+    }
+
     pub(crate) fn chunks(sender: mpsc::Sender<Bytes>) -> Self {
         Self::Chunks { sender, tail: BytesMut::new() }
     }
@@ -92,8 +101,10 @@ impl Sink {
     pub fn finish(self) -> Result<(), Failed> {
         match self {
             Self::Nothing => Ok(()),
-            Self::File { file, sync } => {
-                let synced = if sync { file.sync_all() } else { Ok(()) };
+            Self::File { mut file, sync } => {
+                let written = file.flush();
+                let synced =
+                    written.and_then(|()| if sync { file.get_ref().sync_all() } else { Ok(()) });
                 synced.map_err(|error| file_failed(&error))
             }
             Self::Chunks { sender, tail } => {

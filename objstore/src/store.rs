@@ -185,7 +185,7 @@ impl Store {
 
     fn staged(&self, grant: Grant, part: Option<File>) -> (Sink, Output) {
         if let (Some(share), Some(file)) = (&grant.share, part) {
-            let sink = Sink::File { file, sync: !share.same_kernel };
+            let sink = Sink::file(file, !share.same_kernel);
             return (sink, Output::ByPath(Upload::by_path(&self.stager, &grant)));
         }
         let (sender, chunks) = mpsc::channel(limits::WINDOW_MAX);

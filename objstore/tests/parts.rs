@@ -11,7 +11,7 @@ use bagpress_broker::result::FileId;
 use bagpress_codec::Digest;
 use bagpress_objstore::Trouble;
 use bagpress_objstore::staging::{
-    Attributes, BAD_DIR, Own, Owner, PART_DIR, Parts, Placed, Replaced, Target, mtime_ns,
+    Attributes, BAD_DIR, Own, Owner, PART_DIR, Parts, Placed, Placer, Replaced, Target, mtime_ns,
     remove_parts,
 };
 
@@ -54,7 +54,7 @@ impl Folder {
     }
 
     fn place(&self, execution: &Execution, output: &[u8]) -> io::Result<Placed> {
-        self.parts.place(&self.id, execution, &self.target, &Digest::of(output))
+        Placer::new(&self.parts).place(&self.id, execution, &self.target, &Digest::of(output))
     }
 
     fn occupy(&self, bytes: &[u8]) -> Outcome {
@@ -87,6 +87,21 @@ fn placing_moves_the_part_file_and_may_be_repeated() -> Outcome {
         assert!(folder.parts.listed().is_empty());
     }
     assert!(folder.set_aside()?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_folder_that_is_gone_before_its_next_output_is_made_again() -> Outcome {
+    let folder = Folder::new()?;
+    let mut placer = Placer::new(&folder.parts);
+    for _ in 0..2 {
+        let execution = folder.part(b"output")?;
+        let digest = Digest::of(b"output");
+        assert_eq!(placer.place(&folder.id, &execution, &folder.target, &digest)?, Placed::Named);
+        assert_eq!(fs::read(folder.last())?, b"output");
+        assert_eq!(placer.file_id(&folder.target), FileId::of(&folder.last().metadata()?));
+        fs::remove_dir_all(folder.last().parent().ok_or("no folder")?)?;
+    }
     Ok(())
 }
 
@@ -146,7 +161,8 @@ fn what_the_bag_did_not_make_is_never_touched_whatever_it_is() -> Outcome {
             }
             let target = Target { own, ..folder.target.clone() };
             let digest = Digest::of(b"output");
-            let placed = folder.parts.place(&folder.id, &execution, &target, &digest)?;
+            let mut placer = Placer::new(&folder.parts);
+            let placed = placer.place(&folder.id, &execution, &target, &digest)?;
             assert_eq!(placed, Placed::Taken, "{before:?}");
         }
         assert_eq!(last.symlink_metadata()?.ino(), before.ino());
@@ -212,7 +228,7 @@ fn a_sweep_removes_the_parts_of_this_and_earlier_rounds_of_one_task() -> Outcome
     let other = folder.parts.part(33, 0, &Execution::random());
     fs::write(&other, b"x")?;
 
-    folder.parts.sweep(3, 1);
+    folder.parts.sweep(&[(3, 1)]);
 
     let part = |round, execution| folder.parts.part(3, round, execution);
     assert!(!part(1, &now).exists() && !part(0, &earlier).exists());
@@ -232,7 +248,7 @@ fn each_bag_of_a_folder_has_part_files_and_a_nonce_of_its_own() -> Outcome {
     let execution = folder.part(b"output")?;
     fs::write(other.part(folder.id.index, folder.id.round, &execution), b"the other's")?;
 
-    other.sweep(folder.id.index, folder.id.round);
+    other.sweep(&[(folder.id.index, folder.id.round)]);
     assert!(other.listed().is_empty());
     assert_eq!(remove_parts(folder.parts.outputs(), &"b-2".parse()?)?, 1, "its nonce");
     other.remove()?;

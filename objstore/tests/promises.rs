@@ -10,7 +10,7 @@ use bagpress_broker::result::{Cause, Failed, Place};
 use bagpress_broker::{limits, samples, subjects};
 use bagpress_codec::{DataKind, Digest};
 use bagpress_objstore::object_ref::{Bucket, Lookup};
-use bagpress_objstore::staging::{Allowed, Placed};
+use bagpress_objstore::staging::{Allowed, Placed, Placer};
 use bagpress_objstore::{Carried, Opened, Ready, Store, StoreError, Stored};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
@@ -131,9 +131,10 @@ impl Way {
         };
         if place == Place::Staged {
             let parts = &self.house.parts;
-            let placed = parts.place(&id, &run.execution, &target(id.index), &digest)?;
+            let mut placer = Placer::new(parts);
+            let placed = placer.place(&id, &run.execution, &target(id.index), &digest)?;
             assert_eq!(placed, Placed::Named);
-            self.house.parts.sweep(id.index, id.round);
+            self.house.parts.sweep(&[(id.index, id.round)]);
         }
         self.house.ledger.decide(&samples::done(&id, &run.execution, output, place));
         Ok(())
@@ -287,7 +288,7 @@ async fn a_slot_that_fails_leaves_nothing_visible(way: &Way) -> Outcome {
     carried?.abandon(&failed()).await;
 
     assert_eq!(way.visible(16).await?, None);
-    way.house.parts.sweep(16, 0);
+    way.house.parts.sweep(&[(16, 0)]);
     assert!(way.unnamed(16).await?.is_empty());
     Ok(())
 }

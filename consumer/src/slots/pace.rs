@@ -2,7 +2,7 @@
 //!
 //! A delivery that waits at a worker cannot be executed by an idle one, so a worker holds next to
 //! nothing: one delivery a free slot, and one more for a slot that will be free before an answer could
-//! come. Only tasks that are shorter than that are held in numbers, worth
+//! come. How long that takes is learned from slots that had to wait. Only tasks that are shorter than that are held in numbers, worth
 //! [`limits::PULL_AHEAD_WORK`] at most, and for a slot only whose task has not turned out to be longer.
 
 use std::time::{Duration, Instant};
@@ -12,26 +12,55 @@ use bagpress_broker::limits;
 /// A task that has run for so long is none of those that are held in numbers.
 const LONG: Duration = limits::PULL_AHEAD_LOW.saturating_mul(2);
 
+/// A slot that waited for longer than this had no job at hand.
+const WAITED: Duration = Duration::from_micros(500);
+/// The lead grows up to this: a delivery waits for no longer, which an idle worker could have executed.
+const LEAD_MAX: Duration = Duration::from_millis(25);
+const _: () = assert!(LEAD_MAX.as_millis() <= limits::PULL_AHEAD_WORK.as_millis());
+
 /// What the slots are doing, and how long a task takes.
 #[derive(Debug)]
 pub(crate) struct Pace {
     running: Vec<Option<Instant>>,
+    /// When each slot ended its last job.
+    ended: Vec<Option<Instant>>,
     estimate: Option<Duration>,
+    /// How long before the end of a task the next one is asked for.
+    lead: Duration,
 }
 
 impl Pace {
     pub(crate) fn new(slots: usize) -> Self {
-        Self { running: vec![None; slots], estimate: None }
+        let (running, ended) = (vec![None; slots], vec![None; slots]);
+        Self { running, ended, estimate: None, lead: limits::PULL_AHEAD_LOW }
     }
 
     pub(crate) fn started(&mut self, slot: usize, now: Instant) {
         self.running[slot] = Some(now);
+        if let Some(ended) = self.ended[slot].take() {
+            self.waited(now - ended);
+        }
+    }
+
+    /// Notes how long a slot waited for a job. Where it takes an answer long to come, the next one is asked for earlier: on a
+    /// machine whose cores are all busy each step of a task's way waits for one.
+    fn waited(&mut self, wait: Duration) {
+        // A longer one was for want of tasks.
+        if wait > LEAD_MAX {
+            return;
+        }
+        self.lead = if wait > WAITED {
+            (self.lead + wait).min(LEAD_MAX)
+        } else {
+            (self.lead - self.lead / 16).max(limits::PULL_AHEAD_LOW)
+        };
     }
 
     /// Notes the end of an execution. The estimate follows quickly: one long task among short ones must
     /// not find a slot with work for minutes.
     pub(crate) fn ended(&mut self, slot: usize, now: Instant) {
         let Some(since) = self.running[slot].take() else { return };
+        self.ended[slot] = Some(now);
         self.took(now - since);
     }
 
@@ -51,7 +80,7 @@ impl Pace {
         let idle = self.running.len() - self.running();
         let Some(estimate) = self.estimate else { return idle };
         if estimate >= limits::PULL_AHEAD_LOW {
-            let soon = |since: &&Instant| (now - **since) + limits::PULL_AHEAD_LOW >= estimate;
+            let soon = |since: &&Instant| (now - **since) + self.lead >= estimate;
             return idle + self.running.iter().flatten().filter(soon).count();
         }
         let depth = limits::PULL_AHEAD_WORK.as_nanos() / estimate.as_nanos().max(1);
@@ -64,7 +93,7 @@ impl Pace {
     /// When [`wanted`](Self::wanted) may next grow by the mere passing of time.
     pub(crate) fn next_change(&self, now: Instant) -> Option<Instant> {
         let estimate = self.estimate.filter(|e| *e >= limits::PULL_AHEAD_LOW)?;
-        let at = |since: &Instant| *since + estimate.saturating_sub(limits::PULL_AHEAD_LOW);
+        let at = |since: &Instant| *since + estimate.saturating_sub(self.lead);
         self.running.iter().flatten().map(at).filter(|at| *at > now).min()
     }
 }
@@ -95,6 +124,26 @@ mod tests {
         assert_eq!(pace.wanted(now), 0);
         assert_eq!(pace.wanted(now + 70 * MS), 0);
         assert_eq!(pace.wanted(now + 77 * MS), 1);
+        assert_eq!(pace.next_change(now), Some(now + 76 * MS));
+    }
+
+    #[test]
+    fn a_slot_that_had_to_wait_has_the_next_task_asked_for_earlier() {
+        let (mut pace, mut now) = pace(1, 80 * MS);
+        for (wait, lead) in [(6, 10), (0, 9), (30, 9), (25, 25)] {
+            now += wait * MS;
+            pace.started(0, now);
+            assert_eq!(pace.wanted(now + (79 - lead) * MS), 0, "{wait}");
+            assert_eq!(pace.wanted(now + (81 - lead) * MS), 1, "{wait}");
+            now += 80 * MS;
+            pace.ended(0, now);
+        }
+        for _ in 0..100 {
+            pace.started(0, now);
+            now += 80 * MS;
+            pace.ended(0, now);
+        }
+        pace.started(0, now);
         assert_eq!(pace.next_change(now), Some(now + 76 * MS));
     }
 

@@ -9,7 +9,7 @@ use bagpress_broker::{samples, subjects};
 use bagpress_codec::{DataKind, Digest, decompress_all};
 use bagpress_consumer::Options;
 use bagpress_objstore::object_ref::Bucket;
-use bagpress_objstore::staging::{Allowed, Placed};
+use bagpress_objstore::staging::{Allowed, Placed, Placer};
 use bagpress_objstore::{Carried, Opened, Ready, Store, Stored};
 use futures::StreamExt;
 use std::time::Duration;
@@ -162,9 +162,10 @@ impl Race {
         if done.place == Place::Staged {
             let (parts, id) = (&self.house.parts, result.id());
             let target = target(id.index);
-            let placed = parts.place(&id, &result.execution, &target, &done.output_digest)?;
+            let placed =
+                Placer::new(parts).place(&id, &result.execution, &target, &done.output_digest)?;
             assert_eq!(placed, Placed::Named);
-            parts.sweep(id.index, id.round);
+            parts.sweep(&[(id.index, id.round)]);
         }
         self.house.ledger.decide(result);
         Ok(())

@@ -56,15 +56,14 @@ impl OpenInput {
     pub fn open(input: InputFile) -> Result<Self, Failed> {
         // What is no regular file any more must not be waited for, and no link that came since be followed.
         let below = below_root(&input.path);
-        let opened = below.and_then(|path| Dir::root()?.file(&path));
-        let Some(file) = opened.map_err(|error| input.failed(&error))? else {
+        let opened = below.and_then(|path| Dir::root()?.file_and_metadata(&path));
+        let Some((file, metadata)) = opened.map_err(|error| input.failed(&error))? else {
             let path = quote::name(&input.path);
             let text = format!(
                 "{path} is not a file, or is behind a symbolic link; a new run takes what is there"
             );
             return Err(Failed::new(Cause::InputUnreadable, text));
         };
-        let metadata = file.metadata().map_err(|error| input.failed(&error))?;
         let sized = input.bytes > 0 && metadata.blocks() > 0;
         let opened = Self { file, input, sized };
         if metadata.ino() != opened.input.inode || !opened.same(&metadata) {

@@ -5,7 +5,7 @@ use bagpress_broker::result::{Place, TaskResult};
 use bagpress_broker::samples::done;
 use bagpress_codec::Digest;
 use bagpress_objstore::Stored;
-use bagpress_objstore::staging::{Allowed, Grant, Permission, Placed, Stager, Upload};
+use bagpress_objstore::staging::{Allowed, Grant, Permission, Placed, Placer, Stager, Upload};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -71,8 +71,8 @@ impl Execute {
 
     pub(crate) fn place(&self, house: &House, output: &[u8]) -> std::io::Result<()> {
         let digest = Digest::of(output);
-        let placed =
-            house.parts.place(&self.id, &self.execution, &target(self.id.index), &digest)?;
+        let mut placer = Placer::new(&house.parts);
+        let placed = placer.place(&self.id, &self.execution, &target(self.id.index), &digest)?;
         assert_eq!(placed, Placed::Named);
         Ok(())
     }

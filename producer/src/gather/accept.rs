@@ -9,7 +9,7 @@ use anyhow::{Context, Error, Result};
 use bagpress_broker::result::{TaskResult, wall_clock_us};
 use bagpress_broker::{Followed, limits, quote};
 use bagpress_objstore::object_ref::Bucket;
-use bagpress_objstore::staging::{Parts, Plan as _, Syncer};
+use bagpress_objstore::staging::{Parts, Placer, Plan as _, Syncer};
 use bagpress_objstore::{Trouble, trouble};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
@@ -200,9 +200,9 @@ impl Acceptor {
         let under_way = parts.begin();
         let placing = spawn_blocking(move || {
             let _under_way = under_way;
-            let mut placing = Placing::default();
+            let (mut placing, mut placer) = (Placing::default(), Placer::new(&folder));
             for result in results {
-                placing.place(&plan, &folder, result)?;
+                placing.place(&plan, &folder, &mut placer, result)?;
             }
             Ok::<_, io::Error>(placing)
         });
@@ -221,9 +221,7 @@ impl Acceptor {
         let (parts, under_way) = (parts.clone(), parts.begin());
         spawn_blocking(move || {
             let _under_way = under_way;
-            for (index, round) in counted {
-                parts.sweep(index, round);
-            }
+            parts.sweep(&counted);
         });
     }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bagpress_broker::quote;
-use bagpress_broker::result::{Cause, Failed, FileId, Outcome, Place, TaskResult};
-use bagpress_objstore::staging::{Parts, Placed, Plan as _};
+use bagpress_broker::result::{Cause, Failed, Outcome, Place, TaskResult};
+use bagpress_objstore::staging::{Parts, Placed, Placer, Plan as _};
 use bagpress_objstore::{Trouble, said};
 use tracing::warn;
 
@@ -34,6 +34,7 @@ impl Placing {
         &mut self,
         plan: &BagPlan,
         parts: &Parts,
+        placer: &mut Placer<'_>,
         result: Arc<TaskResult>,
     ) -> io::Result<()> {
         let Some(done) = result.done().filter(|done| done.place != Place::Nothing) else {
@@ -45,7 +46,7 @@ impl Placing {
         let (id, execution, digest) = (result.id(), &result.execution, &done.output_digest);
         let key = (result.index, result.round);
         let placed = match parts.holds(key, execution, done.output_bytes, digest) {
-            Ok(true) => parts.place(&id, execution, &target, digest),
+            Ok(true) => placer.place(&id, execution, &target, digest),
             // Its worker never closed it, or says that it is something else.
             Ok(false) => Ok(Placed::Lost),
             Err(error) => Err(error),
@@ -74,17 +75,13 @@ impl Placing {
             }
             Err(error) => return Err(error),
         };
-        let file = || {
-            let named = parts.outputs().metadata(&target.path).ok()?;
-            FileId::of(&named)
-        };
         self.moved = true;
         if why.is_some() || result.attempt > 1 {
             self.sweep.push((result.index, result.round));
         }
         self.counted.push(match why {
             Some(why) => fails(&result, why),
-            None => Arc::new(TaskResult { file: file(), ..(*result).clone() }),
+            None => Arc::new(TaskResult { file: placer.file_id(&target), ..(*result).clone() }),
         });
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Part files: outputs on the file system of their final name, not yet decided about.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -291,10 +292,15 @@ impl Parts {
         tracing::debug!(part = %part.display(), ok = removed.is_ok(), "part file removed");
     }
 
-    /// Removes the part files of a decided task: its own round's and earlier ones'.
-    pub fn sweep(&self, index: u32, round: u32) {
-        for (path, id) in self.listed() {
-            if id.0 == index && id.1 <= round {
+    /// Removes the part files of decided tasks, each given by index and round: that round's and earlier ones'.
+    pub fn sweep(&self, decided: &[(u32, u32)]) {
+        let mut last_rounds = HashMap::new();
+        for (index, round) in decided {
+            let last = last_rounds.entry(*index).or_insert(*round);
+            *last = (*last).max(*round);
+        }
+        for (path, (index, round)) in self.listed() {
+            if last_rounds.get(&index).is_some_and(|last| round <= *last) {
                 self.remove_decided(&path);
             }
         }

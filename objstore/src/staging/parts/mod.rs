@@ -16,7 +16,7 @@ pub(crate) use files::part_name;
 pub use folder::{PART_DIR, part_folder, remove_parts};
 pub(crate) use hash::PIECE_BYTES;
 pub use hash::hash_file;
-pub use place::{BAD_DIR, Placed};
+pub use place::{BAD_DIR, Placed, Placer};
 pub use sync::Syncer;
 pub use target::{Own, Replaced, Target, mtime_ns};
 pub(crate) use waits::UnderWay;

@@ -33,10 +33,24 @@ pub enum Placed {
     Taken,
 }
 
-impl Parts {
+/// Gives outputs their final names, one after another. Those that come together are mostly in one folder, which is kept.
+#[derive(Debug)]
+pub struct Placer<'parts> {
+    parts: &'parts Parts,
+    /// The folder of the last output, relative to the outputs' root, and held.
+    last: Option<(PathBuf, Dir)>,
+}
+
+impl<'parts> Placer<'parts> {
+    /// For outputs that get their names now: a folder that is kept for long may be another one's by then.
+    #[must_use]
+    pub fn new(parts: &'parts Parts) -> Self {
+        Self { parts, last: None }
+    }
+
     /// Moves the part file of a committed execution to its final name, with the mode and time of its source.
     ///
-    /// Not durable before [`sync`](Self::sync). Safe to repeat: an output that is there already, with the right digest,
+    /// Not durable before [`Parts::sync`]. Safe to repeat: an output that is there already, with the right digest,
     /// is fine. Another file that has the name is moved aside, to `.bad/`, if the bag named it before, and replaced if it
     /// is the one that [`Target::replaces`]; any other stays as it is.
     ///
@@ -44,18 +58,19 @@ impl Parts {
     ///
     /// What the system said; [`Parts::trouble`] tells what it means.
     pub fn place(
-        &self,
+        &mut self,
         id: &TaskId,
         execution: &Execution,
         target: &Target,
         digest: &Digest,
     ) -> io::Result<Placed> {
+        let parts = self.parts;
         let part = part_name(id.index, id.round, execution);
         let (part, last) = (Path::new(&part), target.path.as_path());
         // Nothing writes to it any more, and a file that was made read-only may not be writable again.
-        match self.apply_metadata(part, target) {
+        match parts.apply_metadata(part, target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let there = match self.outputs().file(last) {
+                let there = match parts.outputs().file(last) {
                     Ok(Some(file)) => digest_of(file)? == *digest,
                     Ok(None) => false,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => false,
@@ -65,29 +80,51 @@ impl Parts {
             }
             applied => applied?,
         }
-        let named = self.make_folders(target).and_then(|()| match self.name_new(part, last) {
+        let name = name_of(last)?;
+        let named = match name_new(parts.private(), part, &self.folder(target)?, name) {
             // Another bag may have removed a folder that was empty until now.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.make_folders(target)?;
-                Ok(self.name_new(part, last))
+                self.last = None;
+                name_new(parts.private(), part, &self.folder(target)?, name)
             }
-            named => Ok(named),
-        })?;
+            named => named,
+        };
         match named {
             Ok(()) => Ok(Placed::Named),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.place_over(part, last, target, digest)
+                parts.place_over(part, last, target, digest)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Makes the folders of an output, each as wide as the folder of its input.
-    fn make_folders(&self, target: &Target) -> io::Result<()> {
+    /// Which file has the name of an output that was placed, if its file system notes when files are made.
+    #[must_use]
+    pub fn file_id(&mut self, target: &Target) -> Option<FileId> {
+        self.folder(target).ok()?.file_id(name_of(&target.path).ok()?)
+    }
+
+    /// The folder of an output, held.
+    fn folder(&mut self, target: &Target) -> io::Result<Dir> {
+        let parent = target.path.parent().unwrap_or(Path::new(""));
+        match &self.last {
+            Some((path, folder)) if path == parent => Ok(folder.clone()),
+            _ => {
+                let folder = self.parts.make_folders(target)?;
+                self.last = Some((parent.to_owned(), folder.clone()));
+                Ok(folder)
+            }
+        }
+    }
+}
+
+impl Parts {
+    /// The folder of an output. Those that are missing are made, each as wide as the folder of its input.
+    fn make_folders(&self, target: &Target) -> io::Result<Dir> {
         let parent = target.path.parent().unwrap_or(Path::new(""));
         match self.outputs().dir(parent) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            there => return there.map(drop),
+            there => return there,
         }
         let source = target.attributes.as_ref().map(|attributes| attributes.source.as_path());
         let modes = source.map(|source| metadata_of_folders(source, parent));
@@ -109,7 +146,7 @@ impl Parts {
                 }
             }
         }
-        Ok(())
+        Ok(above)
     }
 
     /// Gives an output its name where something has it.
@@ -146,7 +183,7 @@ impl Parts {
             return Ok(Placed::Taken);
         }
         let aside = self.set_aside(self.outputs(), last)?;
-        match self.name_new(part, last) {
+        match name_new(self.private(), part, self.outputs(), last) {
             Ok(()) => Ok(Placed::Instead(aside)),
             // Somebody was faster, a second time: theirs stays.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Placed::Taken),
@@ -224,16 +261,14 @@ impl Parts {
             applied => applied,
         }
     }
+}
 
-    /// Renames without replacing. NFS and some file systems of FUSE cannot: there a second name is made and the first one
-    /// removed; where that cannot be had either, it is looked first.
-    fn name_new(&self, part: &Path, last: &Path) -> io::Result<()> {
-        match self.private().rename(part, self.outputs(), last, RenameFlags::NOREPLACE) {
-            Err(error) if cannot_flag(&error) => {
-                link_new(self.private(), part, self.outputs(), last)
-            }
-            renamed => renamed,
-        }
+/// Renames without replacing. NFS and some file systems of FUSE cannot: there a second name is made and the first one
+/// removed; where that cannot be had either, it is looked first.
+fn name_new(from_dir: &Dir, from: &Path, to_dir: &Dir, to: &Path) -> io::Result<()> {
+    match from_dir.rename(from, to_dir, to, RenameFlags::NOREPLACE) {
+        Err(error) if cannot_flag(&error) => link_new(from_dir, from, to_dir, to),
+        renamed => renamed,
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bagpress_broker::ids::Execution;
 use bagpress_broker::{limits, quote};
@@ -42,6 +42,8 @@ impl Allowed {
 #[derive(Debug, Clone)]
 pub struct SharedFolder {
     folder: Dir,
+    /// Set once a file that this worker made there was the folder's owner's: then all are.
+    is_owner: Arc<OnceLock<()>>,
     /// Where the output is to be written.
     pub part: PathBuf,
     /// Whether both run on one kernel, so that one `syncfs` covers what both wrote.
@@ -51,9 +53,10 @@ pub struct SharedFolder {
 }
 
 impl SharedFolder {
-    fn of(folder: Dir, path: &Path, share: &Share, part: &str) -> Self {
+    fn of(proved: Proved, path: &Path, share: &Share, part: &str) -> Self {
         let (same_kernel, input) = (share.same_kernel, share.input.clone());
-        Self { folder, part: path.join(part), same_kernel, input }
+        let Proved { folder, is_owner, .. } = proved;
+        Self { folder, is_owner, part: path.join(part), same_kernel, input }
     }
 
     /// The same folder, with the part file of another execution.
@@ -73,13 +76,16 @@ impl SharedFolder {
     /// What the system said; `EEXIST` if anything has its name.
     pub fn create_part(&self) -> io::Result<File> {
         let file = self.folder.create(self.part_name())?;
+        if self.is_owner.get().is_some() {
+            return Ok(file);
+        }
         let (uid, gid) = self.folder.owner()?;
-        if file.metadata()?.uid() != uid.as_raw() {
+        if file.metadata()?.uid() == uid.as_raw() {
+            self.is_owner.get_or_init(|| ());
+        } else if let Err(error) = rustix::fs::fchown(&file, Some(uid), Some(gid)) {
             // A worker of root's, or of a user with rights of the folder's own: the gatherer is to read it.
-            if let Err(error) = rustix::fs::fchown(&file, Some(uid), Some(gid)) {
-                self.remove_part();
-                return Err(error.into());
-            }
+            self.remove_part();
+            return Err(error.into());
         }
         Ok(file)
     }
@@ -101,9 +107,17 @@ impl SharedFolder {
     }
 }
 
-/// Folders that were proved, each with the nonce that was read in it.
+/// Folders that were proved.
 #[derive(Debug, Default)]
-pub(super) struct Proofs(Mutex<HashMap<PathBuf, (String, Dir)>>);
+pub(super) struct Proofs(Mutex<HashMap<PathBuf, Proved>>);
+
+#[derive(Debug, Clone)]
+struct Proved {
+    /// What was read in it.
+    nonce: String,
+    folder: Dir,
+    is_owner: Arc<OnceLock<()>>,
+}
 
 impl Proofs {
     /// The folder of a share that was proved before. Asks no disk.
@@ -114,9 +128,8 @@ impl Proofs {
         part: &str,
     ) -> Option<SharedFolder> {
         let path = allowed_folder(allowed, share)?;
-        let (_, folder) =
-            self.lock().get(path).filter(|(nonce, _)| *nonce == share.nonce).cloned()?;
-        Some(SharedFolder::of(folder, path, share, part))
+        let known = self.lock().get(path).filter(|proved| proved.nonce == share.nonce).cloned();
+        Some(SharedFolder::of(known?, path, share, part))
     }
 
     /// Holds the folder of a share, if it is allowed, closed to others, and the very one that the gatherer sees: then its
@@ -132,21 +145,22 @@ impl Proofs {
     }
 
     /// Holds a folder that is proved, and remembers it.
-    fn hold(&self, path: &Path, share: &Share) -> Option<Dir> {
+    fn hold(&self, path: &Path, share: &Share) -> Option<Proved> {
         let held = hold(path, share);
         if let Err(error) = &held {
             debug!(%error, folder = %quote::name(path), "not by path");
         }
-        let folder = held.ok()??;
+        let (folder, nonce) = (held.ok()??, share.nonce.clone());
+        let proved = Proved { nonce, folder, is_owner: Arc::default() };
         let mut proofs = self.lock();
         if proofs.len() >= limits::OPEN_INPUTS_MAX {
             proofs.clear();
         }
-        proofs.insert(path.to_owned(), (share.nonce.clone(), folder.clone()));
-        Some(folder)
+        proofs.insert(path.to_owned(), proved.clone());
+        Some(proved)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, (String, Dir)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Proved>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
