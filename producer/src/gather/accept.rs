@@ -17,8 +17,8 @@ use tokio::task::{JoinError, spawn_blocking};
 use tracing::{info, warn};
 
 use crate::error::Unwritable;
-use crate::gather::fetch::{Fate, fetch};
-use crate::gather::judge::{by_its_name, key_of, lost_its_input, misfit};
+use crate::gather::fetch::{Fate, executions, fetch};
+use crate::gather::judge::{by_its_name, is_elsewhere, key_of, lost_its_input, misfit};
 use crate::gather::naming::{Placing, fails};
 use crate::gather::stats_writer::StatsWriter;
 use crate::run_folder::ledger::Key;
@@ -92,13 +92,14 @@ impl Acceptor {
         let mut accepted = Accepted { later: more, ..Accepted::default() };
         let results = self.sort(batch, &mut accepted);
         let (bucket, parts) = (self.bucket(), self.parts().map(Arc::as_ref));
-        let fetching: Vec<BoxFuture<'_, Result<Fate>>> =
-            results.iter().map(|result| fetch(result, bucket, parts).boxed()).collect();
+        let fetching: Vec<BoxFuture<'_, Result<Vec<Fate>>>> =
+            executions(&results).map(|of_one| fetch(of_one, bucket, parts).boxed()).collect();
         let fates: Vec<_> =
             stream::iter(fetching).buffered(limits::OBJECTS_FETCHED).collect().await;
+        let fates: Vec<_> = fates.into_iter().collect::<Result<_>>()?;
         let (mut fetched, mut failed, mut sweep) = (Vec::new(), Vec::new(), Vec::new());
-        for (result, fate) in results.iter().cloned().zip(fates) {
-            match fate? {
+        for (result, fate) in results.iter().cloned().zip(fates.into_iter().flatten()) {
+            match fate {
                 Fate::Counted => fetched.push(by_its_name(result)),
                 Fate::Lost => accepted.lost.push(result.index),
                 Fate::Fails(why) => {
@@ -129,6 +130,10 @@ impl Acceptor {
             match followed.result {
                 Ok(result) if let Some(why) = misfit(specification, &result) => {
                     warn!(index, why, "implausible result, task is run again");
+                    accepted.lost.push(index);
+                }
+                Ok(result) if is_elsewhere(&self.plan, &result) => {
+                    warn!(index, "its output is in another object, task is run again");
                     accepted.lost.push(index);
                 }
                 Ok(result) if lost_its_input(specification, &result) => {

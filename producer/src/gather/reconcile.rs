@@ -25,13 +25,18 @@ pub(crate) async fn waiting_tasks(broker: Broker, plan: BagPlan) -> Result<Bits,
 
 /// Tasks that are done and whose objects are not there, and whether they are all that there are.
 pub(crate) async fn forgotten_objects(plan: BagPlan, bucket: Bucket) -> (Vec<u32>, bool) {
-    let mut there = Bits::new(plan.specification.tasks);
+    let tasks = plan.specification.tasks;
+    let (mut there, mut tars) = (Bits::new(tasks), Bits::new(tasks));
     let mut list = bucket.list();
     loop {
         match list.next().await {
             Ok(Some(info)) => {
                 if let Some(index) = subjects::index_of_output(&info.name) {
                     there.set(index, true);
+                } else if let Some(first) = subjects::first_of_tar(&info.name)
+                    && !subjects::is_beside(&info.name)
+                {
+                    tars.set(first, true);
                 }
             }
             Ok(None) => break,
@@ -42,20 +47,34 @@ pub(crate) async fn forgotten_objects(plan: BagPlan, bucket: Bucket) -> (Vec<u32
         }
     }
     let (ledger, mut gone) = (&plan.ledger, Vec::new());
-    for index in 0..plan.specification.tasks {
-        if !ledger.is_decided(index) || ledger.is_failed(index) || there.get(index) {
+    let mut last = None;
+    for index in 0..tasks {
+        if !ledger.is_decided(index) || ledger.is_failed(index) {
             continue;
         }
-        // A replica that lags must not cost anything.
-        match bucket.info_from_leader(&subjects::output_name(index)).await {
-            Ok(Lookup::Missing) => gone.push(index),
-            Ok(_) => {}
-            Err(error) => {
-                debug!(%error, index, "an object not looked at now");
-                if passes(&error) {
-                    return (gone, false);
+        let is_there = match plan.is_of_a_pack(index) {
+            true => tars.get(plan.first_of(index)),
+            false => there.get(index),
+        };
+        if is_there {
+            continue;
+        }
+        // A replica that lags must not cost anything. The files of a tar follow each other: it is asked for once.
+        let name = plan.object_of(index);
+        if !matches!(&last, Some((looked, _)) if *looked == name) {
+            match bucket.info_from_leader(&name).await {
+                Ok(found) => last = Some((name, matches!(found, Lookup::Missing))),
+                Err(error) => {
+                    debug!(%error, index, "an object not looked at now");
+                    if passes(&error) {
+                        return (gone, false);
+                    }
+                    continue;
                 }
             }
+        }
+        if last.as_ref().is_some_and(|(_, missing)| *missing) {
+            gone.push(index);
         }
     }
     (gone, true)
@@ -75,10 +94,9 @@ pub(crate) enum Sound {
     Stays,
 }
 
-/// Removes a task's object, by the sequence that was read.
-pub(crate) async fn remove_object(bucket: &Bucket, index: u32, sound: Sound) {
-    let name = subjects::output_name(index);
-    let Ok(Lookup::Found(info)) = bucket.info_from_leader(&name).await else { return };
+/// Removes an object, by the sequence that was read.
+pub(crate) async fn remove_object(bucket: &Bucket, name: &str, sound: Sound) {
+    let Ok(Lookup::Found(info)) = bucket.info_from_leader(name).await else { return };
     if sound == Sound::Stays {
         match bucket.read_back(&info).await {
             Err(error) if error.is_broken_object() => {}
@@ -87,6 +105,6 @@ pub(crate) async fn remove_object(bucket: &Bucket, index: u32, sound: Sound) {
         }
     }
     if let Err(error) = bucket.remove_exactly(&info).await {
-        warn!(%error, index, "old object not removed");
+        warn!(%error, name, "old object not removed");
     }
 }
