@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use async_nats::jetstream::object_store::ObjectStore;
-use bagpress_broker::testing::{NatsServer, SOON, eventually};
+use bagpress_broker::testing::{NatsServer, eventually};
 use futures::StreamExt;
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 
 use crate::control::{bag_of, context};
 use crate::files::write;
-use crate::harness::Place;
+use crate::harness::{Place, SOON};
 use crate::ledger::{expect_each_done_once, outcomes};
 use crate::packs::some_files;
 
@@ -230,4 +230,57 @@ async fn what_is_no_tar_of_a_pack_is_not_executed_and_its_files_run_alone() {
     place.run(&format!("verify runs/t/objects --inputs {at}")).await.with_code(0);
     expect_each_done_once(&place.folder("t/objects"), 16);
     assert_eq!(rounds(&place), [1; 16]);
+}
+
+/// A ledger that lost the line of one file, and a broker that forgot the result: the pack is delivered once more, for that file.
+#[tokio::test]
+async fn a_pack_that_is_delivered_for_the_rest_of_its_files_takes_no_bytes_from_the_others() {
+    for delivery in crate::death::DELIVERIES {
+        let (place, server) = Place::with_server().await;
+        some_files(&place, 16);
+        let at = format!("--server {}", server.url());
+        let _worker = place.worker(&server);
+        place.run(&format!("{RUN} --delivery {delivery} {at}")).await.with_code(0);
+        let manifest = place.folder("t/objects").join("manifest.jsonl");
+        let lines = fs::read_to_string(&manifest).unwrap();
+        let rest = lines.lines().filter(|line| !line.contains("\"index\":5,"));
+        fs::write(&manifest, rest.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        let results = context(&server).await.get_stream("BAG_RESULTS").await.unwrap();
+        results.purge().await.unwrap();
+        place.run(&format!("gather runs/t/objects -q {at}")).await.with_code(0);
+        expect_each_done_once(&place.folder("t/objects"), 16);
+        place.run(&format!("verify runs/t/objects --inputs {at}")).await.with_code(0);
+        let last = last(&place);
+        assert_eq!(object_of(&last[4]), "out_0.tar", "{delivery}");
+        assert!(object_of(&last[5]).starts_with("out_0.tar~0-"), "{delivery}: {}", last[5]);
+        // Which one is lost is known of each file.
+        let outputs = bucket(&place, &server, "").await;
+        outputs.delete(object_of(&last[5])).await.unwrap();
+        let verified = place.run(&format!("verify runs/t/objects {at}")).await.with_code(1);
+        assert_eq!(verified.stdout.matches(".tar~0-").count(), 1, "{verified:?}");
+        place.run(&format!("gather runs/t/objects --repair -q {at}")).await.with_code(0);
+        place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
+        assert_eq!(rounds(&place).iter().sum::<u64>(), 1, "{delivery}");
+    }
+}
+
+/// What a broker forgot of a bag that runs is made again, whichever object it was in.
+#[tokio::test]
+async fn objects_that_a_broker_forgot_are_made_again_by_gather() {
+    let (place, server) = Place::with_server().await;
+    some_files(&place, 16);
+    let at = format!("--server {}", server.url());
+    let _worker = place.worker(&server);
+    place.run(&format!("{RUN} {at}")).await.with_code(0);
+    let manifest = place.folder("t/objects").join("manifest.jsonl");
+    let lines = fs::read_to_string(&manifest).unwrap();
+    // One task is left to do, so that the bag goes on.
+    let rest = lines.lines().filter(|line| !line.contains("\"index\":12,"));
+    fs::write(&manifest, rest.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let name = format!("OBJ_bag-{}", bag_of(&place, "t/objects"));
+    let stream = context(&server).await.get_stream(name).await.unwrap();
+    stream.purge().await.unwrap();
+    place.run(&format!("gather runs/t/objects -q {at}")).await.with_code(0);
+    place.run(&format!("verify runs/t/objects --inputs {at}")).await.with_code(0);
+    assert!(rounds(&place)[..8].iter().all(|round| *round == 1), "{:?}", rounds(&place));
 }

@@ -258,17 +258,6 @@ impl TaskResult {
         }
     }
 
-    /// The bucket and the name of the object that has the output, or the outputs of a pack, if they are in one.
-    #[must_use]
-    pub fn object(&self) -> Option<(&str, &str)> {
-        let outcomes = std::iter::once(&self.outcome).chain(self.members.iter().flatten());
-        let mut done = outcomes.filter_map(|outcome| match outcome {
-            Outcome::Done(done) => Some(done),
-            Outcome::Failed(_) => None,
-        });
-        done.find_map(|done| done.place.object())
-    }
-
     /// Reads a result from the payload of a message.
     ///
     /// # Errors

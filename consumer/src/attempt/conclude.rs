@@ -1,6 +1,6 @@
 //! Makes an outcome the task's, then answers: never the other way round.
 
-use bagpress_broker::result::{Cause, Outcome, TaskResult};
+use bagpress_broker::result::{Cause, Outcome, Place, TaskResult};
 use bagpress_broker::{Committed, Error, subjects};
 use tracing::warn;
 
@@ -37,7 +37,8 @@ pub(super) async fn conclude(
     if !matches!(committed, Committed::Mine) && was_executed(result, answers.worker()) {
         let winner = committed.execution();
         answers.record_duplicate(assignment, &result.execution, winner).await?;
-        if let Some((bucket, object)) = result.object()
+        // The tar of a pack stays: some of its files may count, and others of the winner.
+        if let Some(Place::Object { bucket, object, .. }) = result.done().map(|done| &done.place)
             && subjects::is_beside(object)
         {
             context.store().forget(bucket, object).await;
@@ -65,7 +66,7 @@ fn was_executed(result: &TaskResult, worker: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use bagpress_broker::ids::{Execution, TaskId};
-    use bagpress_broker::result::{Failed, Place};
+    use bagpress_broker::result::Failed;
     use bagpress_broker::samples;
 
     use super::*;

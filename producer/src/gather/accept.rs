@@ -1,6 +1,6 @@
 //! What happens to a committed result: its output gets its final name, then it is counted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -92,15 +92,26 @@ impl Acceptor {
         let mut accepted = Accepted { later: more, ..Accepted::default() };
         let results = self.sort(batch, &mut accepted);
         let (bucket, parts) = (self.bucket(), self.parts().map(Arc::as_ref));
-        let fetching: Vec<BoxFuture<'_, Result<Vec<Fate>>>> =
-            executions(&results).map(|of_one| fetch(of_one, bucket, parts).boxed()).collect();
+        let mut seen = HashSet::new();
+        // One execution of a pack may have the name of its tar, unless that of another counts already.
+        let mut may_be_named = |index| {
+            let first = self.plan.first_of(index);
+            seen.insert(first) && !self.plan.has_counted(first)
+        };
+        let fetching: Vec<BoxFuture<'_, Result<Vec<Fate>>>> = executions(&results)
+            .map(|of_one| {
+                let may_be_named = of_one.first().is_some_and(|one| may_be_named(one.index));
+                fetch(of_one, bucket, parts, may_be_named).boxed()
+            })
+            .collect();
         let fates: Vec<_> =
             stream::iter(fetching).buffered(limits::OBJECTS_FETCHED).collect().await;
         let fates: Vec<_> = fates.into_iter().collect::<Result<_>>()?;
         let (mut fetched, mut failed, mut sweep) = (Vec::new(), Vec::new(), Vec::new());
         for (result, fate) in results.iter().cloned().zip(fates.into_iter().flatten()) {
             match fate {
-                Fate::Counted => fetched.push(by_its_name(result)),
+                Fate::Counted => fetched.push(result),
+                Fate::Named(name) => fetched.push(by_its_name(result, name)),
                 Fate::Lost => accepted.lost.push(result.index),
                 Fate::Fails(why) => {
                     sweep.push((result.index, result.round));

@@ -23,6 +23,8 @@ use tracing::warn;
 pub(crate) enum Fate {
     /// It is counted.
     Counted,
+    /// It is counted, and its object has this name now.
+    Named(String),
     /// Its bytes are not there: run again.
     Lost,
     /// Its output cannot be written: that is the outcome.
@@ -34,8 +36,8 @@ pub(crate) fn executions(results: &[Arc<TaskResult>]) -> impl Iterator<Item = &[
     results.chunk_by(|one, other| one.execution == other.execution)
 }
 
-/// Checks that the object of the results of one execution is there, whole, and gives it its name; fetches it where outputs become
-/// files.
+/// Checks that the object of the results of one execution is there, whole, and gives it its name, a tar only if it
+/// `may_be_named`; fetches it where outputs become files.
 ///
 /// # Errors
 ///
@@ -44,6 +46,7 @@ pub(crate) async fn fetch(
     results: &[Arc<TaskResult>],
     bucket: Option<&Bucket>,
     parts: Option<&Parts>,
+    may_be_named: bool,
 ) -> Result<Vec<Fate>> {
     let mut fates = Vec::with_capacity(results.len());
     let mut tar: Option<Tar> = None;
@@ -57,7 +60,8 @@ pub(crate) async fn fetch(
             Place::Object { .. } => fetch_object(bucket, result, done, parts).await?,
             Place::Tar { at, .. } => {
                 if tar.as_ref().is_none_or(|tar| !tar.is_that_of(&done.place)) {
-                    tar = Some(Tar::find(bucket, result, done, parts.is_some()).await?);
+                    let found = Tar::find(bucket, result, done, may_be_named).await?;
+                    tar = Some(found.read(bucket, parts.is_some()).await?);
                 }
                 match &tar {
                     Some(tar) => tar.part(result, done, *at, parts).await?,
@@ -84,8 +88,8 @@ impl Named<'_> {
             && self.bytes.is_none_or(|bytes| bytes == info.bytes)
     }
 
-    /// Finds it, and gives it its name. None if it is not there.
-    async fn find(&self, bucket: &Bucket, index: u32) -> Result<Option<Info>> {
+    /// Finds it, and gives it its name if it may. None if it is not there.
+    async fn find(&self, bucket: &Bucket, index: u32, may_be_named: bool) -> Result<Option<Info>> {
         let name = subjects::name_of(self.object);
         let info = match find(bucket, self.object, name, |info| self.is(info)).await {
             Ok(info) => info,
@@ -99,9 +103,12 @@ impl Named<'_> {
             warn!(index, "another object than was committed, what is in it is run again");
             return Ok(None);
         }
+        if !may_be_named {
+            return Ok(Some(info));
+        }
         // What else has the name was never counted.
         bucket.rename(&info, name).await.context("give an object its name")?;
-        Ok(Some(info))
+        Ok(Some(Info { name: name.to_owned(), ..info }))
     }
 }
 
@@ -114,11 +121,11 @@ async fn fetch_object(
     let Place::Object { object, chunks, .. } = &done.place else { return Ok(Fate::Lost) };
     let (digest, bytes, chunks) = (done.output_digest, Some(done.output_bytes), *chunks);
     let named = Named { object, digest, bytes, chunks };
-    let Some(info) = named.find(bucket, result.index).await? else { return Ok(Fate::Lost) };
-    let Some(parts) = parts else { return Ok(Fate::Counted) };
+    let Some(info) = named.find(bucket, result.index, true).await? else { return Ok(Fate::Lost) };
+    let Some(parts) = parts else { return Ok(Fate::Named(info.name)) };
     let part = parts.part(result.index, result.round, &result.execution);
     let fetched = fetch_to(bucket, &info, parts, &part).await;
-    fate(result, done, parts, &part, fetched)
+    fate(result, done, (&info.name, parts, &part), fetched)
 }
 
 /// The tar of the outputs of a pack, as a result names it.
@@ -131,21 +138,28 @@ struct Tar {
 }
 
 impl Tar {
-    async fn find(bucket: &Bucket, result: &TaskResult, done: &Done, wanted: bool) -> Result<Self> {
+    async fn find(
+        bucket: &Bucket,
+        result: &TaskResult,
+        done: &Done,
+        may_be_named: bool,
+    ) -> Result<Self> {
         let mut found = Self { place: done.place.clone(), info: None, tar: None };
         let Place::Tar { object, chunks, digest, .. } = &done.place else { return Ok(found) };
         let named = Named { object, digest: *digest, bytes: None, chunks: *chunks };
-        found.info = named.find(bucket, result.index).await?;
-        if let Some(info) = found.info.as_ref().filter(|_| wanted) {
-            match bucket.read_parts(info, limits::TAR_BYTES_MAX).await {
-                Ok(tar) => found.tar = Some(tar),
-                Err(error) if error.is_transient() => return Err(error).context("fetch a tar"),
-                Err(error) => {
-                    warn!(%error, object, "a tar cannot be read, its files are run again");
-                }
-            }
-        }
+        found.info = named.find(bucket, result.index, may_be_named).await?;
         Ok(found)
+    }
+
+    /// Reads its bytes, if they are `wanted`.
+    async fn read(mut self, bucket: &Bucket, wanted: bool) -> Result<Self> {
+        let Some(info) = self.info.as_ref().filter(|_| wanted) else { return Ok(self) };
+        match bucket.read_parts(info, limits::TAR_BYTES_MAX).await {
+            Ok(tar) => self.tar = Some(tar),
+            Err(error) if error.is_transient() => return Err(error).context("fetch a tar"),
+            Err(error) => warn!(%error, "a tar cannot be read, its files are run again"),
+        }
+        Ok(self)
     }
 
     /// Whether an output that is at this place is in it.
@@ -170,7 +184,7 @@ impl Tar {
             warn!(index = result.index, "an output behind the end of its tar is run again");
             return Ok(Fate::Lost);
         }
-        let Some(parts) = parts else { return Ok(Fate::Counted) };
+        let Some(parts) = parts else { return Ok(Fate::Named(info.name.clone())) };
         let bytes = self.tar.as_ref().and_then(|tar| slice(tar, at, done.output_bytes));
         let Some(bytes) = bytes.filter(|bytes| Digest::of(bytes) == done.output_digest) else {
             warn!(index = result.index, "an output is not what its result says, it is run again");
@@ -181,7 +195,7 @@ impl Tar {
             Ok(file) => write(file, bytes).await.map(drop),
             Err(error) => Err(error),
         };
-        fate(result, done, parts, &part, written.map_err(Fetch::File))
+        fate(result, done, (&info.name, parts, &part), written.map_err(Fetch::File))
     }
 }
 
@@ -189,15 +203,14 @@ impl Tar {
 fn fate(
     result: &TaskResult,
     done: &Done,
-    parts: &Parts,
-    part: &Path,
+    (name, parts, part): (&str, &Parts, &Path),
     fetched: Result<(), Fetch>,
 ) -> Result<Fate> {
     match fetched {
         Ok(()) => {
             let TaskResult { index, round, execution, .. } = result;
             parts.note_closed(*index, *round, execution, done.output_digest);
-            Ok(Fate::Counted)
+            Ok(Fate::Named(name.to_owned()))
         }
         Err(Fetch::Object(error)) if !error.is_transient() => {
             warn!(%error, index = result.index, "object cannot be read, task is run again");

@@ -41,10 +41,10 @@ pub(crate) fn lost_its_input(specification: &Specification, result: &TaskResult)
         && matches!(specification.data, Data::Files { .. })
 }
 
-/// A result as it counts: its object has its own name by now.
-pub(crate) fn by_its_name(result: Arc<TaskResult>) -> Arc<TaskResult> {
+/// A result as it counts: its object has this name by now.
+pub(crate) fn by_its_name(result: Arc<TaskResult>, name: String) -> Arc<TaskResult> {
     let object = result.done().and_then(|done| done.place.object());
-    if !object.is_some_and(|(_, object)| subjects::is_beside(object)) {
+    if object.is_none_or(|(_, object)| *object == name) {
         return result;
     }
     let mut named = Arc::unwrap_or_clone(result);
@@ -53,7 +53,7 @@ pub(crate) fn by_its_name(result: Arc<TaskResult>) -> Arc<TaskResult> {
         ..
     }) = &mut named.outcome
     {
-        *object = subjects::name_of(object).to_owned();
+        *object = name;
     }
     Arc::new(named)
 }

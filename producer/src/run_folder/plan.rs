@@ -127,6 +127,12 @@ impl BagPlan {
         }
     }
 
+    /// Whether an output of a pack was counted already: what has the name of its tar may be what counts.
+    pub(crate) fn has_counted(&self, first: u32) -> bool {
+        let mut files = first..first + self.files(first, 0);
+        files.any(|file| self.ledger.round(file) == 0 && self.ledger.is_done(file))
+    }
+
     /// Whether the tar of the outputs of a pack is nobody's any more: each file runs again alone, or has no output.
     pub(crate) fn is_nobodys(&self, first: u32) -> bool {
         let mut files = first..first + self.files(first, 0);
