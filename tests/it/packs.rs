@@ -22,7 +22,8 @@ const TRANSFERS: [&str; 2] = ["auto", "wire"];
 /// By path, over the wire, and as objects that are fetched, by both deliveries.
 fn ways() -> impl Iterator<Item = String> {
     DELIVERIES.into_iter().flat_map(|delivery| {
-        let staged = TRANSFERS.map(|transfer| format!("--delivery {delivery} --transfer {transfer}"));
+        let staged =
+            TRANSFERS.map(|transfer| format!("--delivery {delivery} --transfer {transfer}"));
         staged.into_iter().chain([format!("--delivery {delivery} --results objects")])
     })
 }

@@ -180,10 +180,8 @@ impl Victim {
         let done = lines.done();
         let Some(&index) = done.get(nth as usize % done.len().max(1)) else { return Ok(false) };
         // It counts as damaged even if the damage fails half way.
-        let mut hit = match exposed.bag.shape.has_files() {
-            true => [index].into(),
-            false => lines.together(index),
-        };
+        let is_file = exposed.bag.shape.has_files();
+        let mut hit = if is_file { [index].into() } else { lines.together(index) };
         hit.retain(|index| exposed.damages.outputs.insert(*index));
         let place = place_of(&exposed.bag, index, &lines)?;
         let damaged = damage(&place);

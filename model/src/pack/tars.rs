@@ -72,7 +72,8 @@ impl Steps<'_> {
     /// `Tar::part`: whether the tar has the file.
     pub(crate) fn find_in_tar(&mut self, who: Who, f: usize, e: u8) {
         let there = self.from.files[f].parts[e as usize] == Bytes::Whole;
-        let what = if there { "finds a file in the tar" } else { "does not find a file in the tar" };
+        let what =
+            if there { "finds a file in the tar" } else { "does not find a file in the tar" };
         self.add(who, what, |s| found(s, f, there));
     }
 }

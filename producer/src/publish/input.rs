@@ -213,3 +213,64 @@ async fn abandon(writer: Writer) {
         warn!(%error, "chunks left behind");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use bagpress_objstore::staging::mtime_ns;
+
+    use super::*;
+
+    fn entry(path: &Path, target: &str) -> InputEntry {
+        let (metadata, path) = (fs::metadata(path).unwrap(), path.canonicalize().unwrap());
+        InputEntry {
+            path,
+            target: target.into(),
+            bytes: metadata.len(),
+            mtime_ns: mtime_ns(&metadata),
+            mode: 0o600,
+            inode: metadata.ino(),
+            owner: None,
+            refused: None,
+            replaces: None,
+        }
+    }
+
+    fn in_tar(members: &[(u32, InputEntry)]) -> Option<(Vec<u32>, u64)> {
+        let (tar, bytes) = tar_of(members, ".gz").unwrap_or(None)?;
+        let found = tarred::read(&tar).unwrap();
+        Some((found.iter().map(|found| found.member.place).collect(), bytes))
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_in_the_tar_of_its_pack_keeps_no_other_from_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: usize| {
+            let path = folder.path().join(name);
+            fs::write(&path, vec![7; bytes]).unwrap();
+            entry(&path, name)
+        };
+        let most = usize::try_from(limits::PACK_BYTES_MAX).unwrap();
+        let named = |bytes: usize| {
+            let target = format!("{}/{}", "d".repeat(800), "n".repeat(bytes - 801));
+            entry(&folder.path().join("a"), &target)
+        };
+        let members = [
+            (0, file("a", 10)),
+            (2, file("gone", 10)),
+            (3, file("grown", 10)),
+            (4, named(limits::TAR_NAME_BYTES_MAX - 3)),
+            (5, named(limits::TAR_NAME_BYTES_MAX - 2)),
+            (6, file("large", most)),
+            (9, file("b", 20)),
+        ];
+        fs::remove_file(folder.path().join("gone")).unwrap();
+        fs::write(folder.path().join("grown"), "it is longer now").unwrap();
+        assert_eq!(in_tar(&members), Some((vec![0, 4, 9], 40)));
+        assert_eq!(in_tar(&members[1..3]), None);
+        let tar = |members| tar_of(members, ".gz").unwrap_or(None);
+        assert_eq!(tar(&members), tar(&members));
+    }
+}

@@ -359,9 +359,9 @@ impl Publisher {
             return;
         }
         let plan = &self.shared.plan;
-        let of = |index| match plan.is_of_a_pack(index) {
-            true => InputOf::Pack(plan.first_of(index)),
-            false => InputOf::Task(index),
+        let of = |index| {
+            let pack = plan.is_of_a_pack(index).then(|| InputOf::Pack(plan.first_of(index)));
+            pack.unwrap_or(InputOf::Task(index))
         };
         let mut inputs: Vec<_> = indices.map(of).collect();
         inputs.sort_unstable();
