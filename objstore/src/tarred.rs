@@ -15,6 +15,9 @@ use bagpress_broker::limits::{
 use bytes::Bytes;
 use tar::{Archive, EntryType, Header};
 
+/// Bytes of a block, to index memory by.
+const BLOCK: usize = 512;
+const _: () = assert!(BLOCK as u64 == TAR_BLOCK_BYTES && 2 * BLOCK as u64 == TAR_END_BYTES);
 /// Longest name that a header itself has, in bytes.
 const NAME_FIELD_BYTES: usize = 100;
 /// What the header of a longer one is called.
@@ -75,7 +78,7 @@ impl Writer {
     /// Ends the tar.
     #[must_use]
     pub fn finish(mut self) -> Bytes {
-        push(&mut self.tar, &[0; TAR_END_BYTES as usize]);
+        push(&mut self.tar, &[0; 2 * BLOCK]);
         self.tar.into()
     }
 }
@@ -107,7 +110,7 @@ pub fn head(member: &Member, bytes: u64) -> io::Result<Vec<u8>> {
 /// Appends bytes, and fills up to whole blocks.
 fn push(tar: &mut Vec<u8>, bytes: &[u8]) {
     tar.extend_from_slice(bytes);
-    tar.resize(tar.len().next_multiple_of(TAR_BLOCK_BYTES as usize), 0);
+    tar.resize(tar.len().next_multiple_of(BLOCK), 0);
 }
 
 /// A header with as much of a name as it takes; all else is 0.

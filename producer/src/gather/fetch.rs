@@ -134,7 +134,7 @@ struct Tar {
     /// It is there.
     info: Option<Info>,
     /// Its bytes, if they are wanted and there.
-    tar: Option<Bytes>,
+    bytes: Option<Bytes>,
 }
 
 impl Tar {
@@ -144,7 +144,7 @@ impl Tar {
         done: &Done,
         may_be_named: bool,
     ) -> Result<Self> {
-        let mut found = Self { place: done.place.clone(), info: None, tar: None };
+        let mut found = Self { place: done.place.clone(), info: None, bytes: None };
         let Place::Tar { object, chunks, digest, .. } = &done.place else { return Ok(found) };
         let named = Named { object, digest: *digest, bytes: None, chunks: *chunks };
         found.info = named.find(bucket, result.index, may_be_named).await?;
@@ -155,7 +155,7 @@ impl Tar {
     async fn read(mut self, bucket: &Bucket, wanted: bool) -> Result<Self> {
         let Some(info) = self.info.as_ref().filter(|_| wanted) else { return Ok(self) };
         match bucket.read_parts(info, limits::TAR_BYTES_MAX).await {
-            Ok(tar) => self.tar = Some(tar),
+            Ok(bytes) => self.bytes = Some(bytes),
             Err(error) if error.is_transient() => return Err(error).context("fetch a tar"),
             Err(error) => warn!(%error, "a tar cannot be read, its files are run again"),
         }
@@ -185,7 +185,7 @@ impl Tar {
             return Ok(Fate::Lost);
         }
         let Some(parts) = parts else { return Ok(Fate::Named(info.name.clone())) };
-        let bytes = self.tar.as_ref().and_then(|tar| slice(tar, at, done.output_bytes));
+        let bytes = self.bytes.as_ref().and_then(|tar| slice(tar, at, done.output_bytes));
         let Some(bytes) = bytes.filter(|bytes| Digest::of(bytes) == done.output_digest) else {
             warn!(index = result.index, "an output is not what its result says, it is run again");
             return Ok(Fate::Lost);
