@@ -133,3 +133,37 @@ async fn the_nats_command_line_reads_what_a_bag_left() {
     let line = nats(&broker, &["kv", "get", "bags", bag, "--raw"]);
     assert!(line.contains("\"finished\""), "{line}");
 }
+
+#[tokio::test]
+async fn the_nats_command_line_and_tar_take_a_file_out_of_a_pack() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("in")).unwrap();
+    for number in 0..8 {
+        std::fs::write(folder.path().join(format!("in/{number}")), vec![number; 5_000]).unwrap();
+    }
+    let ran = bagpress()
+        .current_dir(folder.path())
+        .args(["run", "in", "--results", "objects", "--pack", "8", "--codec", "gzip:6"])
+        .args(["--name", "cli", "--workers", "1", "--quiet"])
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let run = folder.path().join("runs/cli/objects");
+    let text = std::fs::read_to_string(run.join("bag.json")).unwrap();
+    let specification: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let bucket = format!("bag-{}", specification["bag"].as_str().unwrap());
+    let broker = broker_on(&run.join(".broker")).await;
+    let tar = folder.path().join("pack.tar");
+    nats(&broker, &["object", "get", &bucket, "out_0.tar", "-O", tar.to_str().unwrap(), "-f"]);
+    let program = |words: &[&str]| {
+        let ran = Command::new("tar").args(words).arg(&tar).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        ran.stdout
+    };
+    let listed = String::from_utf8(program(&["-tf"])).unwrap();
+    let names: Vec<_> = (0..8).map(|number| format!("in/{number}.gz")).collect();
+    assert_eq!(listed.lines().collect::<Vec<_>>(), names);
+    let output = program(&["--to-stdout", "-x", "in/5.gz", "-f"]);
+    let codec: Codec = "gzip:6".parse().unwrap();
+    assert_eq!(decompress_all(&codec, &output).unwrap(), vec![5; 5_000]);
+}

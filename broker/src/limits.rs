@@ -38,6 +38,23 @@ pub const PACKS_MIN: u32 = 256;
 pub const PACK_ATTEMPTS: u32 = 2;
 /// Longest message of a failure of one file of a pack, in bytes.
 pub const MEMBER_MESSAGE_BYTES_MAX: usize = 96;
+/// What of the result of a pack is about one file, in bytes.
+const MEMBER_BYTES_MAX: usize = 640;
+
+/// Unit of a tar, in bytes: a header has one, and what follows it is filled up to whole ones.
+pub const TAR_BLOCK_BYTES: u64 = 512;
+/// Longest name of a file in the tar of a pack, in bytes, with the extension of its output: one with a longer name is run alone.
+pub const TAR_NAME_BYTES_MAX: usize = 1024;
+/// What a file takes in a tar at most besides its content, in bytes: a header and its filling, and the same of a long name.
+pub const TAR_EACH_BYTES: u64 =
+    3 * TAR_BLOCK_BYTES + (TAR_NAME_BYTES_MAX as u64 + 1).next_multiple_of(TAR_BLOCK_BYTES);
+/// What ends a tar, in bytes.
+pub const TAR_END_BYTES: u64 = 2 * TAR_BLOCK_BYTES;
+/// Largest tar of a pack, in bytes, of its inputs or of its outputs.
+pub const TAR_BYTES_MAX: u64 =
+    CHUNK_BYTES as u64 + PACK_FILES_MAX as u64 * TAR_EACH_BYTES + TAR_END_BYTES;
+/// What a bucket has for each task in addition to its input, in bytes: metadata of an object, and what its messages take.
+pub const OBJECT_EACH_BYTES: u64 = 4096;
 
 /// Most slots one worker may have.
 pub const SLOTS_MAX: usize = 1024;
@@ -336,11 +353,16 @@ const _: () = assert!(
 const _: () = assert!(UPLOADS_MAX * ARRIVED_EACH_BYTES <= ARRIVED_BYTES / 2);
 const _: () = assert!(CHUNK_BYTES < MIB);
 const _: () = assert!(6 * (8 * TEXT_BYTES_MAX + FAILURE_BYTES_MAX) + 4096 < MESSAGE_BYTES_MAX);
-// The result of a pack: two texts, and for each file two digests and three numbers, or a printable message.
+// The result of a pack: two texts, and for each file two digests and three numbers, and where it is in which tar, by its digest,
+// or a printable message.
 const _: () = assert!(
-    6 * 2 * TEXT_BYTES_MAX + PACK_FILES_MAX as usize * (2 * MEMBER_MESSAGE_BYTES_MAX + 280) + 4096
-        < MESSAGE_BYTES_MAX
+    6 * 2 * TEXT_BYTES_MAX + PACK_FILES_MAX as usize * MEMBER_BYTES_MAX + 4096 < MESSAGE_BYTES_MAX
 );
+const _: () = assert!(2 * MEMBER_MESSAGE_BYTES_MAX + 80 < MEMBER_BYTES_MAX);
+// An object of its own has each file that is in no pack; in one of two files at least, half of one.
+const _: () = assert!(TAR_EACH_BYTES + TAR_END_BYTES / 2 <= OBJECT_EACH_BYTES);
+// A tar may be held whole, and with its metadata needs three messages.
+const _: () = assert!(TAR_BYTES_MAX <= 2 * CHUNK_BYTES as u64);
 // The outputs of a pack are one chunk: an output is at most input + input/2048 + 64 bytes + name, of 255 bytes.
 const _: () = assert!(
     PACK_BYTES_MAX + PACK_BYTES_MAX / 2048 + (64 + 255) * PACK_FILES_MAX as u64

@@ -161,6 +161,8 @@ pub enum Clause {
     RestOfPackDelivered,
     /// *Have it* is said of a pack when every file of it is decided.
     HaveItOfWholePack,
+    /// The tar of a pack gets the name only while no file of the pack counts.
+    TarNamedBeforeAnyCounts,
 }
 
 pub(crate) const NO: Faults = Faults {

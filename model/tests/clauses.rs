@@ -205,3 +205,13 @@ fn have_it_for_one_file_of_a_pack_takes_the_others_away() {
 fn a_result_of_a_pack_written_over_is_another_than_was_counted() {
     breaks(Clause::CommitByCompare, "pack: gatherer killed, early redelivery", OTHER);
 }
+
+#[test]
+fn a_tar_that_takes_the_name_of_one_that_counts_takes_its_bytes() {
+    for config in [
+        "pack of objects: a broker that forgets, gatherer killed",
+        "queue group, pack of objects: gatherer killed, early lease end",
+    ] {
+        breaks(Clause::TarNamedBeforeAnyCounts, config, BYTES);
+    }
+}

@@ -39,6 +39,7 @@ mod source;
 pub mod staging;
 mod store;
 mod stored;
+pub mod tarred;
 mod trouble;
 
 pub use error::StoreError;

@@ -1,31 +1,27 @@
 //! A pack at its worker: its files, opened one after another by the slot that compresses them, and their outputs.
 
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+mod objects;
+mod open_file;
+mod staged;
 
 use bagpress_broker::descriptor::{Pack, TaskDescriptor};
-use bagpress_broker::ids::{Execution, TaskId};
-use bagpress_broker::limits;
-use bagpress_broker::result::{Cause, Failed};
+use bagpress_broker::ids::Execution;
+use bagpress_broker::result::Failed;
 use bagpress_codec::Digest;
-use bytes::{Bytes, BytesMut};
-use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use self::objects::TarOutputs;
+pub use self::open_file::OpenFile;
+use self::staged::StagedOutputs;
 use crate::StoreError;
-use crate::sink::Sink;
+use crate::object_ref::Bucket;
 use crate::source::Source;
-use crate::staging::messages::{Came, Close, ClosedFile, SharedInput};
-use crate::staging::{Grant, InputFile, SharedFolder, Stager};
+use crate::staging::{Grant, Stager};
 use crate::stored::Stored;
-
-/// Opens one file of a pack and its output. Blocks: it belongs to the thread that compresses.
-pub type OpenFile = Box<dyn FnOnce() -> Result<(Source, Sink), Failed> + Send>;
 
 /// Leave to execute a pack.
 pub struct PackReady {
-    /// How each of its files is opened; none of those that have their outcome.
+    /// How each of its files is opened; none of those that have their outcome, or of which there is no input.
     pub files: Vec<Option<OpenFile>>,
     /// Where the outputs go.
     pub outputs: PackOutputs,
@@ -41,75 +37,43 @@ impl std::fmt::Debug for PackReady {
 
 /// The outputs of a pack, until they are closed.
 #[derive(Debug)]
-pub struct PackOutputs {
-    stager: Stager,
-    id: TaskId,
-    execution: Execution,
-    /// The folder of the part files, if this side writes them.
-    share: Option<SharedFolder>,
-    /// Where they arrive otherwise.
-    held: Vec<Option<oneshot::Receiver<Bytes>>>,
+pub struct PackOutputs(To);
+
+#[derive(Debug)]
+enum To {
+    Staged(StagedOutputs),
+    Tar(Box<TarOutputs>),
 }
 
 impl PackReady {
-    pub(crate) fn new(
+    /// A staged pack that was granted; inputs that it names no path of come from `source`.
+    pub(crate) fn staged(
         stager: &Stager,
         task: &TaskDescriptor,
         pack: Pack,
         grant: Grant,
         source: impl Fn(TaskDescriptor) -> Result<Source, Failed>,
     ) -> Self {
-        let Grant { id, execution, share, decided, mut inputs, .. } = grant;
-        inputs.resize(pack.files as usize, None);
-        let room = Arc::new(AtomicUsize::new(limits::CHUNK_BYTES));
-        let (mut files, mut held, mut fetching) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, input) in (0..pack.files).zip(inputs) {
-            let index = id.index + place;
-            let (mut receiver, mut file): (_, Option<OpenFile>) = (None, None);
-            if !decided.contains(&place) {
-                file = Some(match (&share, input) {
-                    (Some(share), Some(input)) => {
-                        by_path(share.with_part(index, id.round, &execution), input)
-                    }
-                    (None, _) => {
-                        let (sink, output) = Sink::whole(room.clone());
-                        receiver = Some(output);
-                        let one = TaskDescriptor { index, pack: None, ..task.clone() };
-                        let source = source(one);
-                        fetching.extend(source.as_ref().ok().and_then(Source::fetching));
-                        Box::new(move || Ok((source?, sink)))
-                    }
-                    // Its gatherer knows no path of it that a message could hold.
-                    (Some(_), None) => {
-                        let text = "it has no path that its worker could be told";
-                        Box::new(move || Err(Failed::new(Cause::TransferError, text)))
-                    }
-                });
-            }
-            files.push(file);
-            held.push(receiver);
-        }
-        let stager = stager.clone();
-        Self { files, outputs: PackOutputs { stager, id, execution, share, held }, fetching }
+        let (files, outputs, fetching) = StagedOutputs::open(stager, task, pack, grant, source);
+        Self { files, outputs: PackOutputs(To::Staged(outputs)), fetching }
     }
-}
 
-fn by_path(share: SharedFolder, input: SharedInput) -> OpenFile {
-    Box::new(move || {
-        let SharedInput { path, bytes, mtime_ns, inode } = input;
-        let source = Source::file(InputFile { path, bytes, mtime_ns, inode })?;
-        let file = share.create_part().map_err(|error| not_made(&error))?;
-        Ok((source, Sink::file(file, !share.same_kernel)))
-    })
-}
-
-/// What this worker cannot do there its gatherer may: then the file is left open, and comes over the wire when it is run alone.
-fn not_made(error: &io::Error) -> Failed {
-    let failed = crate::output_failed("make the part file", error);
-    if failed.cause.is_planned() {
-        failed
-    } else {
-        Failed { cause: Cause::TransferError, ..failed }
+    /// A pack whose inputs are one object of `inputs`, and whose outputs become one of `outputs`.
+    ///
+    /// # Errors
+    ///
+    /// Why its inputs cannot be had.
+    pub(crate) async fn tar(
+        (inputs, object): (&Bucket, &str),
+        outputs: Bucket,
+        task: &TaskDescriptor,
+        pack: Pack,
+        execution: &Execution,
+    ) -> Result<Self, Failed> {
+        let (files, outputs) =
+            TarOutputs::open((inputs, object), outputs, task, pack, execution).await?;
+        let outputs = PackOutputs(To::Tar(Box::new(outputs)));
+        Ok(Self { files, outputs, fetching: Vec::new() })
     }
 }
 
@@ -118,47 +82,21 @@ impl PackOutputs {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: transient. After a lost answer the part files may be there; they are swept.
-    pub async fn close(mut self, made: &[Option<(u64, Digest)>]) -> Result<Stored, StoreError> {
-        let mut payload = BytesMut::new();
-        for (output, _) in self.held.iter_mut().zip(made).filter(|(_, made)| made.is_some()) {
-            let output = output.as_mut().and_then(|output| output.try_recv().ok());
-            payload.extend_from_slice(&output.unwrap_or_default());
+    /// [`StoreError`]: transient. After a lost answer the outputs may be there; they are swept, or adopted.
+    pub async fn close(self, made: &[Option<(u64, Digest)>]) -> Result<Stored, StoreError> {
+        match self.0 {
+            To::Staged(outputs) => outputs.close(made).await,
+            To::Tar(outputs) => outputs.close(made).await,
         }
-        self.remove_where(|place| made.get(place).is_none_or(Option::is_none));
-        let of =
-            |made: &Option<(u64, Digest)>| made.map(|(bytes, digest)| ClosedFile { bytes, digest });
-        let close = Close {
-            v: limits::WIRE_VERSION,
-            index: self.id.index,
-            round: self.id.round,
-            execution: self.execution.clone(),
-            bytes: made.iter().flatten().map(|(bytes, _)| bytes).sum(),
-            digest: Digest::of(b""),
-            came: if self.share.is_some() { Came::ByPath } else { Came::Inline },
-            files: made.iter().map(of).collect(),
-        };
-        self.stager.close(&self.id, &close, payload.freeze()).await
     }
 
     /// Gives up what was written and never closed, since the pack is given back, or none of its files has an output. If there was
     /// no room, the gatherer learns how much there was.
     pub async fn abandon(self, failed: Option<&Failed>) {
-        let free = self.share.as_ref().and_then(SharedFolder::free);
-        let bytes = self.remove_where(|_| true);
-        if self.share.is_some() && failed.is_some_and(|failed| failed.cause == Cause::Full) {
-            self.stager.found_no_room(&self.id, bytes, free).await;
+        match self.0 {
+            To::Staged(outputs) => outputs.abandon(failed).await,
+            // Nothing was written.
+            To::Tar(_) => {}
         }
-    }
-
-    /// Removes part files; how many bytes they had.
-    fn remove_where(&self, unwanted: impl Fn(usize) -> bool) -> u64 {
-        let Some(share) = &self.share else { return 0 };
-        let places = (0..self.held.len()).filter(|place| unwanted(*place));
-        let removed = places.map(|place| {
-            let index = self.id.index + u32::try_from(place).unwrap_or(u32::MAX);
-            share.with_part(index, self.id.round, &self.execution).remove_part()
-        });
-        removed.sum()
     }
 }

@@ -36,6 +36,8 @@ enum From {
         current: Bytes,
         fetching: AbortHandle,
     },
+    /// What is left of it.
+    Held(Bytes),
 }
 
 impl std::fmt::Debug for From {
@@ -44,6 +46,7 @@ impl std::fmt::Debug for From {
             Self::Generator { .. } => "Generator",
             Self::File(_) => "File",
             Self::Chunks { .. } => "Chunks",
+            Self::Held(_) => "Held",
         })
     }
 }
@@ -70,12 +73,18 @@ impl Source {
         Self::new(From::Chunks { chunks, current: Bytes::new(), fetching })
     }
 
+    /// Bytes that are at hand.
+    #[must_use]
+    pub fn held(bytes: Bytes) -> Self {
+        Self::new(From::Held(bytes))
+    }
+
     /// What ends the fetching, if there is any: then [`next`](Self::next) waits for nothing more.
     #[must_use]
     pub fn fetching(&self) -> Option<AbortHandle> {
         match &self.from {
             From::Chunks { fetching, .. } => Some(fetching.clone()),
-            From::Generator { .. } | From::File(_) => None,
+            From::Generator { .. } | From::File(_) | From::Held(_) => None,
         }
     }
 
@@ -104,6 +113,10 @@ impl Source {
             }
             From::File(input) => input.read_at(self.read, SEGMENT_BYTES, segment)?,
             From::Chunks { chunks, current, .. } => fill(chunks, current, segment, self.read)?,
+            From::Held(left) => {
+                segment.extend_from_slice(&left.split_to(left.len().min(SEGMENT_BYTES)));
+                left.is_empty()
+            }
         };
         self.read += segment.len() as u64;
         Ok(())

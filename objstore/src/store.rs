@@ -109,8 +109,17 @@ impl Store {
         }
         if let (Some(pack), Some(grant)) = (task.pack, &grant) {
             let source = |one: TaskDescriptor| self.source(&one);
-            let ready = PackReady::new(&self.stager, task, pack, grant.clone(), source);
+            let ready = PackReady::staged(&self.stager, task, pack, grant.clone(), source);
             return Ok(Opened::Pack(Box::new(ready)));
+        }
+        if let (Some(pack), Input::Object { bucket, object, .. }) = (task.tar, &task.input) {
+            let (inputs, outputs) =
+                (self.bucket(bucket)?, self.bucket(&subjects::bucket(&task.bag))?);
+            let ready = PackReady::tar((&inputs, object), outputs, task, pack, execution).await;
+            return Ok(match ready {
+                Ok(ready) => Opened::Pack(Box::new(ready)),
+                Err(failed) => Opened::Refused(failed),
+            });
         }
         let share = grant.as_ref().and_then(|grant| grant.share.clone());
         let opened = self.input_and_part(task, share, staged).await;

@@ -43,6 +43,7 @@ mod names;
 mod offered;
 mod own_server;
 mod packs;
+mod packs_of_objects;
 mod planted;
 mod process;
 mod protected;

@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use bagpress_broker::descriptor::ResultPath;
 use bagpress_codec::Generator;
 use flate2::read::{GzDecoder, ZlibDecoder};
 use serde_json::Value;
@@ -64,9 +63,7 @@ impl Bag {
                 }
             }
             Inputs::Files { pack, .. } => {
-                if shape.results == ResultPath::Staged {
-                    command.args(["--pack", &pack.to_string()]);
-                }
+                command.args(["--pack", &pack.to_string()]);
                 command.args(&self.tree);
                 if let Some(out) = &self.out {
                     command.arg("--out").arg(out);

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use bagpress_codec::Digest;
 
 use super::bag::Bag;
-use super::ledger::{LedgerLines, object_of};
+use super::ledger::{LedgerLines, object_of, part_of};
 use super::nats::{At, Nats};
 use super::victim::Damages;
 
@@ -79,7 +79,8 @@ pub(super) fn check(bag: &Bag, server: &At) -> Result<Checked> {
                 Some(nats) => nats.object(bucket, object)?,
                 None => None,
             };
-            found.ok_or_else(|| format!("obj://{bucket}/{object} is not there"))
+            let part = found.and_then(|found| part_of(outcome, found));
+            part.ok_or_else(|| format!("obj://{bucket}/{object} is not there"))
         };
         match output {
             Err(why) => {

@@ -61,14 +61,31 @@ impl LedgerLines {
         indices.into_iter().filter(done).collect()
     }
 
+    /// The tasks whose outputs are in one object with that of a task, that one included.
+    pub(super) fn together(&self, index: u32) -> BTreeSet<u32> {
+        let Some(object) = self.outcome(index).and_then(object_of) else { return [index].into() };
+        let same = |other: &u32| self.outcome(*other).and_then(object_of) == Some(object);
+        self.done().into_iter().filter(same).collect()
+    }
+
     /// Outcomes that were counted more than once.
     pub(super) fn doubled(&self) -> u64 {
         self.outcomes.values().map(|lines| lines.len() as u64 - 1).sum()
     }
 }
 
-/// The bucket and the name of a task's object.
+/// The bucket and the name of a task's object, or of the tar that has it.
 pub(super) fn object_of(outcome: &Value) -> Option<(&str, &str)> {
-    let object = &outcome["done"]["place"]["object"];
+    let place = &outcome["done"]["place"];
+    let object = place.get("object").or_else(|| place.get("tar"))?;
     Some((object["bucket"].as_str()?, object["object"].as_str()?))
+}
+
+/// What of its object is a task's output: all of it, or its part of a tar.
+pub(super) fn part_of(outcome: &Value, object: Vec<u8>) -> Option<Vec<u8>> {
+    let done = &outcome["done"];
+    let Some(tar) = done["place"].get("tar") else { return Some(object) };
+    let at = usize::try_from(tar["at"].as_u64()?).ok()?;
+    let end = at.checked_add(usize::try_from(done["output_bytes"].as_u64()?).ok()?)?;
+    object.get(at..end).map(<[u8]>::to_vec)
 }

@@ -180,11 +180,13 @@ impl Victim {
         let done = lines.done();
         let Some(&index) = done.get(nth as usize % done.len().max(1)) else { return Ok(false) };
         // It counts as damaged even if the damage fails half way.
-        let new = exposed.damages.outputs.insert(index);
+        let is_file = exposed.bag.shape.has_files();
+        let mut hit = if is_file { [index].into() } else { lines.together(index) };
+        hit.retain(|index| exposed.damages.outputs.insert(*index));
         let place = place_of(&exposed.bag, index, &lines)?;
         let damaged = damage(&place);
-        if new && matches!(damaged, Ok(false)) {
-            exposed.damages.outputs.remove(&index);
+        if matches!(damaged, Ok(false)) {
+            exposed.damages.outputs.retain(|index| !hit.contains(index));
         }
         damaged
     }

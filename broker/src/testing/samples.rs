@@ -40,6 +40,7 @@ pub fn task(bag: &BagId, index: u32, results: ResultPath) -> TaskDescriptor {
         library: codec.library(),
         input: Input::Generate { data: DataKind::Text, seed: 0, bytes: 100_000 },
         pack: None,
+        tar: None,
         results,
         verify: Verify::Worker,
         transfer: Transfer::Wire,

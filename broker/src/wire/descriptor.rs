@@ -160,9 +160,6 @@ pub struct Pack {
     pub files: u32,
 }
 
-/// Revision of packs, in the text of [`TaskDescriptor::library`].
-const PACKS: &str = "packs/1";
-
 /// One task: take an input, compress it, hand the output over.
 ///
 /// Equal descriptors give byte-identical output on every worker, so a task may be executed more than
@@ -183,9 +180,13 @@ pub struct TaskDescriptor {
     pub library: String,
     /// Where the uncompressed bytes come from; of a pack, all of them.
     pub input: Input,
-    /// Whether more files than this one are delivered with it.
+    /// Whether more files than this one are delivered with it, and their outputs are staged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack: Option<Pack>,
+    /// The same of a bag of objects: the input is one tar, and so is the output. By another name, so that whoever knows
+    /// only the former can read it, and gives it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tar: Option<Pack>,
     /// How the output comes back.
     pub results: ResultPath,
     /// Which process checks the output.
@@ -205,13 +206,6 @@ impl TaskDescriptor {
     #[must_use]
     pub fn id(&self) -> TaskId {
         TaskId { bag: self.bag.clone(), index: self.index, round: self.round }
-    }
-
-    /// The text of [`library`](Self::library) for a codec's `library`: it names the revision of packs too, so that a worker that
-    /// knows none of them gives one back.
-    #[must_use]
-    pub fn library_of(library: String, pack: Option<Pack>) -> String {
-        if pack.is_some() { format!("{library}, {PACKS}") } else { library }
     }
 
     /// Reads the descriptor of task `id` from the payload of a message.
@@ -280,15 +274,9 @@ impl TaskDescriptor {
             let max = limits::ATTEMPTS_MAX;
             return Err(DecodeError::Bounds(format!("{} attempts; 1 to {max}", self.attempts)));
         }
-        if let Some(pack) = self.pack {
-            let last = u64::from(self.index) + u64::from(pack.files);
-            let is_one = self.round == 0
-                && matches!(self.input, Input::File { bytes, .. } if bytes <= limits::PACK_BYTES_MAX)
-                && last <= u64::from(limits::BAG_TASKS_MAX);
-            if !is_one {
-                let text = "a pack that is none: it has files of round 0, which fit in one chunk";
-                return Err(DecodeError::Bounds(text.to_owned()));
-            }
+        if self.packed().is_some() && !self.is_a_pack() {
+            let text = "a pack that is none: it has files of round 0, which fit in one chunk";
+            return Err(DecodeError::Bounds(text.to_owned()));
         }
         if matches!(self.input, Input::File { .. }) && self.results == ResultPath::Objects {
             let text = "a file input with results in objects: it must come by reference";
@@ -322,6 +310,7 @@ mod tests {
             library: "zlib-rs/0".to_owned(),
             input: Input::Generate { data: DataKind::Random, seed: 0, bytes: 2 << 20 },
             pack: None,
+            tar: None,
             results: ResultPath::Staged,
             verify: Verify::Worker,
             transfer: Transfer::Auto,

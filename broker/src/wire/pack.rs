@@ -3,8 +3,49 @@
 //! A pack is a run of consecutive files of a bag. It has the name of its first file, and exists in round 0 only: whatever is run
 //! again is run alone. See ADR 0040.
 
-use super::result::{Failed, Outcome, TaskResult};
-use crate::limits;
+use super::descriptor::{Input, Pack, ResultPath, TaskDescriptor};
+use super::result::{Failed, Outcome, Place, TaskResult};
+use crate::{limits, subjects};
+
+/// Revisions of packs, in the text of [`TaskDescriptor::library`].
+const STAGED: &str = "packs/1";
+const OBJECTS: &str = "packs/2";
+
+impl TaskDescriptor {
+    /// The pack that it delivers, if it is none of a single task.
+    #[must_use]
+    pub fn packed(&self) -> Option<Pack> {
+        self.pack.or(self.tar)
+    }
+
+    /// The text of [`library`](Self::library) for a codec's `library`: it names the revision of packs too, so that a worker that
+    /// does not know it gives the pack back.
+    #[must_use]
+    pub fn library_of(&self, library: &str) -> String {
+        match (self.pack, self.tar) {
+            (Some(_), _) => format!("{library}, {STAGED}"),
+            (None, Some(_)) => format!("{library}, {OBJECTS}"),
+            (None, None) => library.to_owned(),
+        }
+    }
+
+    /// Whether the pack that it says it delivers can be one.
+    pub(super) fn is_a_pack(&self) -> bool {
+        let (files, bytes) = match (&self.input, self.pack, self.tar) {
+            (Input::File { bytes, .. }, Some(pack), None) => (pack.files, *bytes),
+            (Input::Object { bytes, .. }, None, Some(pack))
+                if self.results == ResultPath::Objects =>
+            {
+                (pack.files, *bytes)
+            }
+            _ => return false,
+        };
+        let last = u64::from(self.index) + u64::from(files);
+        self.round == 0
+            && bytes <= limits::PACK_BYTES_MAX
+            && last <= u64::from(limits::BAG_TASKS_MAX)
+    }
+}
 
 /// A failure of one file of a pack, cut so that a result with [`limits::PACK_FILES_MAX`] of them is a message.
 #[must_use]
@@ -17,10 +58,11 @@ pub fn cut(mut failed: Failed) -> Failed {
 
 impl TaskResult {
     /// What this says of the file at `place` of a pack of which it is the result, as if that had been delivered by itself; none if
-    /// it leaves it open: the file is to be run alone.
+    /// it leaves it open: the file is to be run alone. An output that is not where those of the pack are is none.
     #[must_use]
     pub fn member(&self, place: u32) -> Option<Self> {
-        let outcome = self.members.get(place as usize)?.clone()?;
+        let outcome = self.members.get(place as usize)?.as_ref();
+        let outcome = outcome.filter(|outcome| can_be_a_members(outcome, self.index))?.clone();
         // What the pack took, its files took in equal parts.
         let files = self.members.iter().flatten().count().max(1) as u64;
         let mut times = self.times;
@@ -51,6 +93,19 @@ impl TaskResult {
     }
 }
 
+/// Whether an output, if this is one, is where a file of the pack that `first` begins can have it.
+fn can_be_a_members(outcome: &Outcome, first: u32) -> bool {
+    let Outcome::Done(done) = outcome else { return true };
+    match &done.place {
+        Place::Staged | Place::Nothing => true,
+        Place::Object { .. } => false,
+        Place::Tar { object, at, .. } => {
+            let end = at.saturating_add(done.output_bytes);
+            subjects::first_of_tar(object) == Some(first) && end <= limits::TAR_BYTES_MAX
+        }
+    }
+}
+
 /// Whether a failure of one file ends its task; if not, it is left open.
 #[must_use]
 pub fn decides(outcome: &Outcome) -> bool {
@@ -62,10 +117,11 @@ pub fn decides(outcome: &Outcome) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bagpress_codec::Digest;
+
     use super::*;
-    use crate::descriptor::{Input, Pack, ResultPath, TaskDescriptor};
     use crate::ids::{Execution, TaskId};
-    use crate::result::{Cause, Place};
+    use crate::result::{Cause, Done};
     use crate::samples;
 
     fn result(members: Vec<Option<Outcome>>) -> TaskResult {
@@ -76,6 +132,15 @@ mod tests {
 
     fn done() -> Outcome {
         result(Vec::new()).outcome
+    }
+
+    /// An output in `object`, the longest that a place can be.
+    fn in_tar(object: String, at: u64) -> Outcome {
+        let bucket = format!("bag-{}", "b".repeat(limits::BAG_ID_BYTES_MAX));
+        let (chunks, digest) = (2, Digest::of(b"tar"));
+        let place = Place::Tar { bucket, object, chunks, at, digest };
+        let Outcome::Done(done) = done() else { panic!("it is done") };
+        Outcome::Done(Done { place, input_bytes: limits::PACK_BYTES_MAX, ..done })
     }
 
     #[test]
@@ -92,10 +157,36 @@ mod tests {
     }
 
     #[test]
+    fn an_output_elsewhere_than_in_the_tar_of_its_pack_is_none() {
+        let most = limits::TAR_BYTES_MAX - done_bytes();
+        let bin =
+            Place::Object { bucket: "b".to_owned(), object: "out_7.bin".to_owned(), chunks: 1 };
+        let Outcome::Done(one) = done() else { panic!("it is done") };
+        let bin = Outcome::Done(Done { place: bin, ..one });
+        for (outcome, is_one) in [
+            (in_tar(subjects::tar_name(7), most), true),
+            (in_tar(format!("{}~7-a", subjects::tar_name(7)), 0), true),
+            (in_tar(subjects::tar_name(7), most + 1), false),
+            (in_tar(subjects::tar_name(8), 0), false),
+            (in_tar("out_7.tar.gz".to_owned(), 0), false),
+            (bin, false),
+        ] {
+            let member = result(vec![Some(outcome.clone())]).member(0);
+            assert_eq!(member.is_some(), is_one, "{outcome:?}");
+        }
+    }
+
+    fn done_bytes() -> u64 {
+        result(Vec::new()).done().map_or(0, |done| done.output_bytes)
+    }
+
+    #[test]
     fn the_result_of_the_largest_pack_is_a_message() {
         let message = "\"\n".repeat(limits::FAILURE_BYTES_MAX / 2);
         let failed = cut(Failed::new(Cause::InputUnreadable, message));
-        for outcome in [done(), Outcome::Failed(failed)] {
+        let name = format!("out_3999936.tar~3999936-{}", Execution::random());
+        let tar = in_tar(name, limits::TAR_BYTES_MAX);
+        for outcome in [done(), Outcome::Failed(failed), tar] {
             let mut packed = result(vec![Some(outcome); limits::PACK_FILES_MAX as usize]);
             packed.worker = "\u{1}".repeat(limits::TEXT_BYTES_MAX);
             packed.host.clone_from(&packed.worker);
@@ -127,10 +218,32 @@ mod tests {
     }
 
     #[test]
+    fn a_pack_is_of_files_or_is_a_tar_and_never_both() {
+        let task = samples::task(&samples::bag(), 7, ResultPath::Objects);
+        let (bucket, object) = ("b".to_owned(), subjects::input_tar_name(7));
+        let input = Input::Object { bucket, object, name: "f".to_owned(), bytes: 1 };
+        let pack = Some(Pack { files: 2 });
+        let tar = TaskDescriptor { input: input.clone(), tar: pack, ..task.clone() };
+        let decode = |task: &TaskDescriptor| TaskDescriptor::decode(&task.encode(), &task.id());
+        assert_eq!(decode(&tar).unwrap(), tar);
+        for other in [
+            TaskDescriptor { pack, ..tar.clone() },
+            TaskDescriptor { tar: None, pack, ..tar.clone() },
+            TaskDescriptor { round: 1, ..tar.clone() },
+            TaskDescriptor { results: ResultPath::Staged, ..tar.clone() },
+            TaskDescriptor { tar: pack, ..task },
+        ] {
+            assert!(decode(&other).is_err(), "{other:?}");
+        }
+    }
+
+    #[test]
     fn a_worker_that_knows_no_packs_has_another_library() {
         let task = samples::task(&samples::bag(), 7, ResultPath::Staged);
-        let library = |pack| TaskDescriptor::library_of(task.codec.library(), pack);
-        assert_eq!(library(None), task.codec.library());
-        assert_ne!(library(Some(Pack { files: 2 })), task.codec.library());
+        let pack = Some(Pack { files: 2 });
+        let library = |pack, tar| TaskDescriptor { pack, tar, ..task.clone() }.library_of("l/1");
+        assert_eq!(library(None, None), "l/1");
+        assert_eq!(library(pack, None), "l/1, packs/1");
+        assert_eq!(library(None, pack), "l/1, packs/2");
     }
 }

@@ -27,6 +27,23 @@ pub enum Place {
         #[serde(deserialize_with = "bounded::output_bytes")]
         chunks: u64,
     },
+    /// A part of an object: the tar of the outputs of a pack.
+    Tar {
+        /// The bucket.
+        #[serde(deserialize_with = "bounded::text")]
+        bucket: String,
+        /// The tar's name in it.
+        #[serde(deserialize_with = "bounded::text")]
+        object: String,
+        /// How many chunks the tar has.
+        #[serde(deserialize_with = "bounded::output_bytes")]
+        chunks: u64,
+        /// At which byte of the tar the output begins.
+        #[serde(deserialize_with = "bounded::output_bytes")]
+        at: u64,
+        /// Digest of the whole tar.
+        digest: Digest,
+    },
     /// Nowhere: the codec stores nothing.
     Nothing,
 }
@@ -45,6 +62,25 @@ impl Place {
                     && *bucket == subjects::bucket(&id.bag)
                     && subjects::is_output(object, id.index)
             }
+            (Self::Tar { bucket, object, .. }, results) => {
+                let first = subjects::first_of_tar(object).filter(|_| id.round == 0);
+                results == ResultPath::Objects
+                    && *bucket == subjects::bucket(&id.bag)
+                    && first.is_some_and(|first| {
+                        (first..first.saturating_add(limits::PACK_FILES_MAX)).contains(&id.index)
+                    })
+            }
+        }
+    }
+
+    /// The bucket and the name of the object that has the output, if it is in one.
+    #[must_use]
+    pub fn object(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Object { bucket, object, .. } | Self::Tar { bucket, object, .. } => {
+                Some((bucket, object))
+            }
+            Self::Staged | Self::Nothing => None,
         }
     }
 }

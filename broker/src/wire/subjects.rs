@@ -266,6 +266,26 @@ pub fn is_output(object: &str, index: u32) -> bool {
     beside.is_some_and(|beside| beside.is_empty() || beside.starts_with(BESIDE))
 }
 
+/// Name of the tar that has the outputs of the pack that this file begins.
+#[must_use]
+pub fn tar_name(first: u32) -> String {
+    format!("out_{first}.tar")
+}
+
+/// The first file of the pack whose outputs are in the tar of this name, or second name.
+#[must_use]
+pub fn first_of_tar(object: &str) -> Option<u32> {
+    let name = name_of(object);
+    let first = name.strip_prefix("out_")?.strip_suffix(".tar")?.parse().ok()?;
+    (tar_name(first) == name).then_some(first)
+}
+
+/// An object's name, if this is a second name of it or the name itself.
+#[must_use]
+pub fn name_of(object: &str) -> &str {
+    object.split(BESIDE).next().unwrap_or(object)
+}
+
 /// The task whose output has this name.
 #[must_use]
 pub fn index_of_output(name: &str) -> Option<u32> {
@@ -277,6 +297,12 @@ pub fn index_of_output(name: &str) -> Option<u32> {
 #[must_use]
 pub fn input_name(index: u32) -> String {
     format!("in_{index}")
+}
+
+/// Name of the tar that has the inputs of the pack that this file begins, in the input bucket.
+#[must_use]
+pub fn input_tar_name(first: u32) -> String {
+    format!("in_{first}.tar")
 }
 
 /// Where one worker answers for itself.
@@ -325,6 +351,17 @@ mod tests {
         for other in ["out_017.bin", "out_+1.bin", "out_.bin", "in_1", "out_1.bin.gz"] {
             assert_eq!(index_of_output(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_tar_reads_back_and_that_of_no_other_object_does() {
+        assert_eq!(first_of_tar(&tar_name(17)), Some(17));
+        assert_eq!(first_of_tar("out_17.tar~17-0a"), Some(17));
+        for other in ["out_017.tar", "out_+1.tar", "out_.tar", "in_1.tar", "out_1.bin", "out_1"] {
+            assert_eq!(first_of_tar(other), None, "{other}");
+        }
+        assert_eq!(index_of_output(&tar_name(17)), None);
+        assert_eq!(name_of("out_17.tar~17-0a"), tar_name(17));
     }
 
     #[test]

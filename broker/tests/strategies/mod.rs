@@ -87,6 +87,12 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
                 Input::File { .. } => ResultPath::Staged,
                 _ => results,
             },
+            tar: pack.filter(|_| {
+                round == 0
+                    && results == ResultPath::Objects
+                    && matches!(input, Input::Object { bytes, .. } if bytes <= limits::PACK_BYTES_MAX)
+                    && index < limits::BAG_TASKS_MAX - limits::PACK_FILES_MAX
+            }),
             pack: pack.filter(|_| {
                 round == 0
                     && matches!(input, Input::File { bytes, .. } if bytes <= limits::PACK_BYTES_MAX)
@@ -107,6 +113,14 @@ fn place() -> impl Strategy<Value = Place> {
         Just(Place::Nothing),
         (text(), text(), 0..=limits::OUTPUT_BYTES_MAX)
             .prop_map(|(bucket, object, chunks)| Place::Object { bucket, object, chunks }),
+        (text(), text(), 0..=limits::OUTPUT_BYTES_MAX, 0..=limits::OUTPUT_BYTES_MAX, digest())
+            .prop_map(|(bucket, object, chunks, at, digest)| Place::Tar {
+                bucket,
+                object,
+                chunks,
+                at,
+                digest
+            }),
     ]
 }
 

@@ -37,6 +37,7 @@ pub(super) async fn conclude(
     if !matches!(committed, Committed::Mine) && was_executed(result, answers.worker()) {
         let winner = committed.execution();
         answers.record_duplicate(assignment, &result.execution, winner).await?;
+        // The tar of a pack stays: some of its files may count, and others of the winner.
         if let Some(Place::Object { bucket, object, .. }) = result.done().map(|done| &done.place)
             && subjects::is_beside(object)
         {

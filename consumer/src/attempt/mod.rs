@@ -58,7 +58,7 @@ async fn begin(
         let text = format!("{} workers were lost with it", count.number - 1);
         return at.fail(Failed::new(Cause::CrashLimit, text)).await.map(not_executed);
     }
-    let library = TaskDescriptor::library_of(at.task.codec.library(), at.task.pack);
+    let library = at.task.library_of(&at.task.codec.library());
     if at.task.library != library && !context.any_codec_version() {
         let text = format!("the task wants {}, this worker has {library}", at.task.library);
         return at.give_back(Failed::new(Cause::CodecVersion, text)).await.map(not_executed);
@@ -133,7 +133,9 @@ impl Attempt<'_> {
                 };
                 self.done(&made, stored, times).await
             }
-            NextStep::Pack(files, transfer) => self.pack(&files, queue_us, micros(transfer)).await,
+            NextStep::Pack(files, stored, transfer) => {
+                self.pack(&files, &stored, queue_us, micros(transfer)).await
+            }
             NextStep::HasOutcome { outcome, duplicate, commit } => {
                 if duplicate {
                     let winner = Some(&outcome.execution);
@@ -202,7 +204,7 @@ impl Attempt<'_> {
                 Place::Object { bucket: info.bucket, object: info.name, chunks: info.chunks }
             }
             Stored::Nothing => Place::Nothing,
-            Stored::Staged | Stored::Decided(_) => Place::Staged,
+            Stored::Staged | Stored::Tar { .. } | Stored::Decided(_) => Place::Staged,
         };
         let done = made.at(place);
         let output_bytes = done.output_bytes;
@@ -221,14 +223,11 @@ impl Attempt<'_> {
     async fn pack(
         self,
         files: &[Option<Result<Made, Failed>>],
+        stored: &Stored,
         queue_us: u64,
         transfer_us: u64,
     ) -> Result<(), Error> {
-        let outcome = |made: &Result<Made, Failed>| match made {
-            Ok(made) => Outcome::Done(made.at(Place::Staged)),
-            Err(failed) => Outcome::Failed(pack::cut(failed.clone())),
-        };
-        let outcomes: Vec<_> = files.iter().map(|made| made.as_ref().map(outcome)).collect();
+        let outcomes = outcomes(files, stored);
         for (index, outcome) in (self.task.index..).zip(&outcomes) {
             let Some(outcome @ Outcome::Failed(failed)) = outcome else { continue };
             warn!(bag = %self.task.bag, index, cause = %failed.cause, error = %failed.message, "a file of a pack has no output");
@@ -260,7 +259,7 @@ impl Attempt<'_> {
         self.context.counts().failed();
         let outcome = Outcome::Failed(failed);
         let mut result = self.context.answers().result(id, &self.execution, number, outcome);
-        if let Some(pack) = self.task.pack {
+        if let Some(pack) = self.task.packed() {
             // It fails none of its files: each is run alone.
             result.members = vec![None; pack.files as usize];
         }
@@ -276,4 +275,25 @@ impl Attempt<'_> {
         info!(task = %assignment.id(), cause = %failed.cause, error = %failed.message, ?delay, "given back");
         self.context.answers().give_back(assignment, planned, failed, execution, delay).await
     }
+}
+
+/// What became of each file of a pack, whose outputs are where `stored` says.
+fn outcomes(files: &[Option<Result<Made, Failed>>], stored: &Stored) -> Vec<Option<Outcome>> {
+    let place = |of: usize| match stored {
+        Stored::Tar { info, at } => Some(Place::Tar {
+            bucket: info.bucket.clone(),
+            object: info.name.clone(),
+            chunks: info.chunks,
+            at: at.get(of).copied().flatten()?,
+            digest: info.digest,
+        }),
+        _ => Some(Place::Staged),
+    };
+    let outcome = |(of, made): (usize, &Option<Result<Made, Failed>>)| {
+        Some(match made.as_ref()? {
+            Ok(made) => Outcome::Done(made.at(place(of)?)),
+            Err(failed) => Outcome::Failed(pack::cut(failed.clone())),
+        })
+    };
+    files.iter().enumerate().map(outcome).collect()
 }

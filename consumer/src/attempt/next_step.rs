@@ -15,7 +15,7 @@ pub(super) enum Ended {
     Made(Made, Stored, Duration),
     /// Of a pack: what came of each file, but for those that had their outcome; what there is of outputs is at its place,
     /// which took so long.
-    Pack(MadeFiles, Duration),
+    Pack(MadeFiles, Stored, Duration),
     /// It was executed, and its round has another's outcome.
     Beaten(Box<TaskResult>),
     /// It was executed, at least in part, and its output did not get to its place.
@@ -39,7 +39,7 @@ pub(super) enum NextStep {
     /// The outcome is the output.
     Done(Made, Stored, Duration),
     /// The outcome is what came of each file of the pack.
-    Pack(MadeFiles, Duration),
+    Pack(MadeFiles, Stored, Duration),
     /// The task has this outcome, which the broker may have forgotten.
     HasOutcome {
         /// Which.
@@ -71,7 +71,7 @@ pub(super) fn next_step(
     match ended {
         // What is durable counts all the same.
         Ended::Made(made, stored, transfer) => NextStep::Done(made, stored, transfer),
-        Ended::Pack(files, transfer) => NextStep::Pack(files, transfer),
+        Ended::Pack(files, stored, transfer) => NextStep::Pack(files, stored, transfer),
         Ended::Decided(outcome) | Ended::Beaten(outcome) if is_answer(&outcome, task) => {
             let commit = outcome.round == task.round;
             NextStep::HasOutcome { outcome, duplicate, commit }

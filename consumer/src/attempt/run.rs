@@ -195,11 +195,11 @@ impl Running {
         let done: Vec<_> = files.iter().map(done).collect();
         if done.iter().all(Option::is_none) {
             outputs.abandon(None).await;
-            return Ended::Pack(files, Duration::ZERO);
+            return Ended::Pack(files, Stored::Nothing, Duration::ZERO);
         }
         match Box::pin(self.unless_late(outputs.close(&done))).await {
             Ok(Stored::Decided(result)) => Ended::Beaten(result),
-            Ok(_) => Ended::Pack(files, executed.elapsed()),
+            Ok(stored) => Ended::Pack(files, stored, executed.elapsed()),
             Err(error) => Ended::Unplaced(error.into()),
         }
     }

@@ -218,6 +218,12 @@ impl Steps<'_> {
                 }
             });
         };
+        if self.is_tar(from) {
+            if !self.name_tar(WHO, taken.by) {
+                self.find_in_tar(WHO, f, taken.by);
+            }
+            return;
+        }
         let e = taken.by as usize;
         let file = self.from.files[f];
         if file.last == Last::Whole {
@@ -280,7 +286,9 @@ pub(crate) fn count_first(s: &mut State) -> bool {
         let after = Key::alone(0, round + 1).subject().min(s.results.len());
         s.results[after..].iter().any(|result| result.by == e) || s.workers.iter().any(works)
     };
-    for e in 0..s.files[f].parts.len() {
+    // A tar stays as long as its bucket.
+    let stays = s.has_tars && round == 0;
+    for e in (0..s.files[f].parts.len()).filter(|_| !stays) {
         if !later(u8::try_from(e).unwrap_or(NONE), s) {
             s.files[f].parts[e] = Bytes::Nothing;
         }

@@ -1,7 +1,8 @@
 //! Two files that are delivered as a pack in round 0, and alone in later rounds (`docs/adr/0040-a-delivery-may-carry-a-pack.md`).
 //!
-//! What a pack has in common with a single task is here once more, as far as the two files need it: outputs are staged,
-//! executions give equal bytes, and there is one folder.
+//! What a pack has in common with a single task is here once more, as far as the two files need it: executions give equal bytes,
+//! and there is one folder. Where outputs are objects (`docs/adr/0041-a-pack-of-objects-is-one-tar.md`), those of the pack are tars,
+//! and a file that runs alone is as if it were staged.
 
 mod faults;
 mod gatherer;
@@ -9,9 +10,10 @@ mod offers;
 mod property;
 mod state;
 mod steps;
+mod tars;
 mod worker;
 
-use crate::config::{Bag, Config, Delivery, Faults, NO, STAGED};
+use crate::config::{Bag, Config, Delivery, Faults, NO, Path, STAGED};
 use crate::explore::{Stands, System};
 use crate::trace::Step;
 
@@ -20,6 +22,7 @@ use self::steps::Steps;
 
 const PACK: Config = Config { bag: Bag::Pack, attempts: 2, ..STAGED };
 const OFFERED: Config = Config { delivery: Delivery::QueueGroup, ..PACK };
+const TAR: Config = Config { path: Path::Objects, ..PACK };
 
 /// Every configuration of a pack of two files, small enough for each run of the tests.
 pub const PACKS: &[Config] = &[
@@ -65,6 +68,22 @@ pub const PACKS: &[Config] = &[
         poison: true,
         faults: Faults { gatherer_crashes: 1, early: 1, ..NO },
         ..OFFERED
+    },
+    Config {
+        name: "pack of objects: workers and gatherer killed",
+        faults: Faults { worker_crashes: 1, gatherer_crashes: 1, ..NO },
+        ..TAR
+    },
+    Config {
+        name: "pack of objects: a broker that forgets, gatherer killed",
+        faults: Faults { forgets: 1, gatherer_crashes: 1, ..NO },
+        ..TAR
+    },
+    Config {
+        name: "queue group, pack of objects: gatherer killed, early lease end",
+        faults: Faults { gatherer_crashes: 1, early: 1, ..NO },
+        delivery: Delivery::QueueGroup,
+        ..TAR
     },
 ];
 

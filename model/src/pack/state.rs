@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::broken::Broken;
-use crate::config::{Config, Faults};
+use crate::config::{Config, Faults, Path};
 use crate::values::{Bytes, NONE, Task, Waits};
 
 pub(crate) const FILES: usize = 2;
@@ -220,6 +220,9 @@ pub(crate) struct State {
     pub(crate) results: [Outcomes; SUBJECTS],
     pub(crate) log: [u8; SUBJECTS],
     pub(crate) files: [File; FILES],
+    /// Whether the outputs of the pack are a tar, and whose tar has the name, if one has.
+    pub(crate) has_tars: bool,
+    pub(crate) named: u8,
     pub(crate) workers: [Worker; 2],
     pub(crate) gatherer: Gatherer,
     /// Faults that may still happen.
@@ -251,6 +254,8 @@ impl State {
             results: [Outcomes::NONE; SUBJECTS],
             log: [NONE; SUBJECTS],
             files: [file; FILES],
+            has_tars: config.path == Path::Objects,
+            named: NONE,
             workers: [Worker::IDLE; 2],
             gatherer,
             left: config.faults,
@@ -291,6 +296,7 @@ impl State {
         let in_file = |file: &File| file.by == e || file.parts[e as usize] != Bytes::Nothing;
         self.results.iter().any(|result| result.by == e)
             || self.gatherer.taken.by == e
+            || self.named == e
             || self.files.iter().any(in_file)
             || self.workers.iter().any(|worker| worker.execution == e)
     }
@@ -320,6 +326,7 @@ impl State {
         self.results.iter_mut().for_each(|result| name(&mut result.by));
         self.files.iter_mut().for_each(|file| name(&mut file.by));
         name(&mut self.gatherer.taken.by);
+        name(&mut self.named);
         self.workers.iter_mut().for_each(|worker| name(&mut worker.execution));
         for mut e in 0..u8::try_from(EXECUTIONS).unwrap_or(NONE) {
             name(&mut e); // what only part files name

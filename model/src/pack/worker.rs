@@ -67,6 +67,9 @@ impl Steps<'_> {
 
     /// OPEN: `Stager::open`, answered by `receiver::look` with the files that are decided (`BagPlan::is_file_decided`).
     fn open(&mut self, w: usize, worker: Worker, who: Who) {
+        if self.is_tar(worker.key) {
+            return self.open_tar(w, who);
+        }
         if !self.from.serves() {
             return self.planned(w, who, "OPEN: nobody gathers, gives back");
         }
@@ -196,6 +199,9 @@ impl Steps<'_> {
     /// CLOSE: `PackOutputs::close` and `Upload::close`, answered by `Writing::close`. Outputs that are in no part files come
     /// with it.
     fn close(&mut self, w: usize, worker: Worker, who: Who) {
+        if self.is_tar(worker.key) {
+            return self.close_tar(w, worker, who);
+        }
         let e = worker.execution as usize;
         if !self.from.serves() {
             return self.planned(w, who, "CLOSE: nobody gathers, gives back");
@@ -263,7 +269,7 @@ impl Steps<'_> {
         self.add(who, what, |s| if last { spent(s, w) } else { nak(s, w) });
     }
 
-    fn transient(&mut self, w: usize, worker: Worker, who: Who) {
+    pub(crate) fn transient(&mut self, w: usize, worker: Worker, who: Who) {
         if self.from.left.transient == 0 {
             return;
         }

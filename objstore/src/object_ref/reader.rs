@@ -1,7 +1,7 @@
 //! Reading an object, chunk by chunk.
 
 use bagpress_codec::Hasher;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::bucket::Bucket;
 use super::error::Error;
@@ -15,6 +15,8 @@ pub struct Reader {
     bucket: Bucket,
     info: Info,
     progress: Progress,
+    /// Whether size and digest must be those of the metadata.
+    checks: bool,
     hasher: Hasher,
     bytes: u64,
     chunks: u64,
@@ -31,7 +33,8 @@ enum Progress {
 
 impl Reader {
     fn new(bucket: Bucket, info: Info) -> Self {
-        Self { bucket, info, progress: Progress::New, hasher: Hasher::new(), bytes: 0, chunks: 0 }
+        let progress = Progress::New;
+        Self { bucket, info, progress, checks: true, hasher: Hasher::new(), bytes: 0, chunks: 0 }
     }
 
     /// The next bytes of the object, never empty; `None` after the last, once size and digest
@@ -46,7 +49,9 @@ impl Reader {
         while let Some(chunk) = self.chunk().await? {
             self.chunks += 1;
             self.bytes += chunk.len() as u64;
-            self.hasher.update(&chunk);
+            if self.checks {
+                self.hasher.update(&chunk);
+            }
             if !chunk.is_empty() {
                 return Ok(Some(chunk));
             }
@@ -88,6 +93,9 @@ impl Reader {
 
     /// Checks what was read, and `last` after it, against the metadata.
     fn check(&self, last: &[u8]) -> Result<(), Error> {
+        if !self.checks {
+            return Ok(());
+        }
         let mut hasher = self.hasher.clone();
         hasher.update(last);
         let found = hasher.finish();
@@ -149,6 +157,26 @@ impl Bucket {
             whole.extend_from_slice(&bytes);
         }
         Ok(whole)
+    }
+
+    /// The bytes of an object of at most `max_bytes` as they are, whatever their digest: for who knows the digests of its
+    /// parts.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`]; [`Error::Lost`] if chunks are missing; [`Error::Unanswered`], transient.
+    pub async fn read_parts(&self, info: &Info, max_bytes: u64) -> Result<Bytes, Error> {
+        let mut reader = Reader { checks: false, ..self.reader(info) };
+        let mut whole = BytesMut::new();
+        while let Some(bytes) = reader.next().await? {
+            whole.extend_from_slice(&bytes);
+            if whole.len() as u64 > max_bytes {
+                let (bucket, object) = (self.name().to_owned(), info.name.clone());
+                let bytes = whole.len() as u64;
+                return Err(Error::TooLarge { bucket, object, bytes, max: max_bytes });
+            }
+        }
+        Ok(whole.freeze())
     }
 
     /// Reads an object through, to know that it is whole. Keeps nothing of it.

@@ -3,4 +3,5 @@
 pub(crate) mod input_again;
 pub(crate) mod rebuild;
 pub(crate) mod repair;
+pub(crate) mod tar_again;
 pub(crate) mod verify;

@@ -14,6 +14,7 @@ use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::object_ref::{Bucket, Error, Lookup};
 use bagpress_objstore::staging::{Plan as _, hash_file, mtime_ns};
 
+use crate::check::tar_again::{InTar, TarAgain};
 use crate::run_folder::inputs::InputEntry;
 use crate::run_folder::ledger::line::InputNow;
 use crate::run_folder::plan::BagPlan;
@@ -116,15 +117,36 @@ pub(crate) fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
 pub(crate) async fn broken_objects(plan: BagPlan, bucket: Bucket) -> Result<Vec<u32>> {
     let (mut broken, mut done) = (Vec::new(), Vec::new());
     let reading = plan.ledger.outcomes(|result| {
-        done.extend(result.done().map(|done| (result.index, done.output_digest)));
+        if let Some(found) = result.done().cloned() {
+            done.push((result, found));
+        }
     });
     reading.with_context(|| format!("read {}", quote::name(plan.ledger.path())))?;
-    for (index, digest) in done {
-        if !is_sound(&bucket, index, &digest).await.context("read an object back")? {
-            broken.push(index);
+    // In the ledger they are as they came.
+    done.sort_by_key(|(result, _)| result.index);
+    let mut tar = TarAgain::default();
+    for (result, done) in &done {
+        let in_tar = InTar::of(&plan, result, done).context("read the list of inputs")?;
+        let sound = match in_tar {
+            Some(output) => is_sound_in(&mut tar, &bucket, &output, &done.output_digest).await,
+            None => is_sound(&bucket, result.index, &done.output_digest).await,
+        };
+        if !sound.context("read an object back")? {
+            broken.push(result.index);
         }
     }
     Ok(broken)
+}
+
+/// Whether an output in a tar reads back. Where that is unknown, never say no.
+async fn is_sound_in(
+    tar: &mut TarAgain,
+    bucket: &Bucket,
+    output: &InTar<'_>,
+    digest: &Digest,
+) -> Result<bool, Error> {
+    let read = tar.output(bucket, output).await?;
+    Ok(read.is_ok_and(|bytes| Digest::of(&bytes) == *digest))
 }
 
 /// Whether a task's object reads back. Where that is unknown, never say no: an unsound object is removed, and its

@@ -13,8 +13,10 @@ use bagpress_codec::{Codec, Hasher, SEGMENT_BYTES};
 use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::object_ref::Bucket;
 use bagpress_objstore::staging::Plan as _;
+use bytes::Bytes;
 
 use crate::check::input_again;
+use crate::check::tar_again::{InTar, TarAgain};
 use crate::claim::buckets::open_bucket;
 use crate::run_folder::folder::RunFolder;
 use crate::run_folder::from_start::FromStart;
@@ -146,6 +148,8 @@ fn done_tasks(plan: &BagPlan) -> Result<Vec<(Arc<TaskResult>, Done)>> {
         }
     });
     reading.with_context(|| format!("read {}", name(plan.ledger.path())))?;
+    // In the ledger they are as they came.
+    done.sort_by_key(|(result, _)| result.index);
     Ok(done)
 }
 
@@ -290,9 +294,20 @@ async fn objects(
 ) -> Result<()> {
     let bucket = subjects::bucket(&plan.specification.bag);
     let bucket = open_bucket(broker, &bucket)?;
+    let (codec, mut tar) = (plan.specification.codec, TarAgain::default());
     for (result, done) in done {
-        let name = subjects::output_name(result.index);
-        let there = check_object(&bucket, &name, &plan.specification.codec, done).await;
+        let mut name = subjects::output_name(result.index);
+        let there = match InTar::of(plan, result, done).context("read the list of inputs")? {
+            Some(output) => {
+                let target = plan.target(result.index).context("find the name of an output")?;
+                name = format!("{}/{}", output.object, target.path.display());
+                match tar.output(&bucket, &output).await.map_err(|error| error.to_string()) {
+                    Ok(Ok(bytes)) => check_held(&codec, bytes, done).await,
+                    Ok(Err(why)) | Err(why) => Err(why),
+                }
+            }
+            None => check_object(&bucket, &name, &codec, done).await,
+        };
         let mut checked = there.map_err(Flaw::Bad);
         if let (Ok(()), Some(plan)) = (&checked, compared.clone()) {
             let (index, done) = (result.index, done.clone());
@@ -302,6 +317,19 @@ async fn objects(
         verified.add(format!("obj://{}/{name}", bucket.name()), checked);
     }
     Ok(())
+}
+
+/// Checks an output that is at hand.
+async fn check_held(codec: &Codec, mut left: Bytes, done: &Done) -> Result<(), String> {
+    let (codec, done) = (*codec, done.clone());
+    let checking = tokio::task::spawn_blocking(move || {
+        check(&codec, &done, |buffer| {
+            buffer.clear();
+            buffer.extend_from_slice(&left.split_to(left.len().min(SEGMENT_BYTES)));
+            Ok(())
+        })
+    });
+    checking.await.map_err(|error| error.to_string())?
 }
 
 async fn check_object(

@@ -1,6 +1,6 @@
 //! What happens to a committed result: its output gets its final name, then it is counted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use tokio::task::{JoinError, spawn_blocking};
 use tracing::{info, warn};
 
 use crate::error::Unwritable;
-use crate::gather::fetch::{Fate, fetch};
-use crate::gather::judge::{by_its_name, key_of, lost_its_input, misfit};
+use crate::gather::fetch::{Fate, executions, fetch};
+use crate::gather::judge::{by_its_name, is_elsewhere, key_of, lost_its_input, misfit};
 use crate::gather::naming::{Placing, fails};
 use crate::gather::stats_writer::StatsWriter;
 use crate::run_folder::ledger::Key;
@@ -92,14 +92,26 @@ impl Acceptor {
         let mut accepted = Accepted { later: more, ..Accepted::default() };
         let results = self.sort(batch, &mut accepted);
         let (bucket, parts) = (self.bucket(), self.parts().map(Arc::as_ref));
-        let fetching: Vec<BoxFuture<'_, Result<Fate>>> =
-            results.iter().map(|result| fetch(result, bucket, parts).boxed()).collect();
+        let mut seen = HashSet::new();
+        // One execution of a pack may have the name of its tar, unless that of another counts already.
+        let mut may_be_named = |index| {
+            let first = self.plan.first_of(index);
+            seen.insert(first) && !self.plan.has_counted(first)
+        };
+        let fetching: Vec<BoxFuture<'_, Result<Vec<Fate>>>> = executions(&results)
+            .map(|of_one| {
+                let may_be_named = of_one.first().is_some_and(|one| may_be_named(one.index));
+                fetch(of_one, bucket, parts, may_be_named).boxed()
+            })
+            .collect();
         let fates: Vec<_> =
             stream::iter(fetching).buffered(limits::OBJECTS_FETCHED).collect().await;
+        let fates: Vec<_> = fates.into_iter().collect::<Result<_>>()?;
         let (mut fetched, mut failed, mut sweep) = (Vec::new(), Vec::new(), Vec::new());
-        for (result, fate) in results.iter().cloned().zip(fates) {
-            match fate? {
-                Fate::Counted => fetched.push(by_its_name(result)),
+        for (result, fate) in results.iter().cloned().zip(fates.into_iter().flatten()) {
+            match fate {
+                Fate::Counted => fetched.push(result),
+                Fate::Named(name) => fetched.push(by_its_name(result, name)),
                 Fate::Lost => accepted.lost.push(result.index),
                 Fate::Fails(why) => {
                     sweep.push((result.index, result.round));
@@ -129,6 +141,10 @@ impl Acceptor {
             match followed.result {
                 Ok(result) if let Some(why) = misfit(specification, &result) => {
                     warn!(index, why, "implausible result, task is run again");
+                    accepted.lost.push(index);
+                }
+                Ok(result) if is_elsewhere(&self.plan, &result) => {
+                    warn!(index, "its output is in another object, task is run again");
                     accepted.lost.push(index);
                 }
                 Ok(result) if lost_its_input(specification, &result) => {

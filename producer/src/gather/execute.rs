@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use anyhow::{Context, Error, Result};
-use bagpress_broker::{BagState, Followed, limits, quote};
+use bagpress_broker::{BagState, Followed, limits, quote, subjects};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{debug, info, warn};
 
@@ -17,6 +17,7 @@ use crate::gather::report::Reporter;
 use crate::gather::rerun::Rerun;
 use crate::gather::sources::Sources;
 use crate::gather::state::{Action, Event, State};
+use crate::publish::InputOf;
 use crate::run_folder::ledger::line::InputNow;
 use crate::run_folder::ledger::{Bits, Key};
 
@@ -160,7 +161,7 @@ impl Executor {
         let ledger = self.sources.plan.ledger.clone();
         for index in ledger.begun() {
             if !ledger.is_decided(index) && !waiting.get(index) {
-                self.remove_object(index, Sound::Stays).await;
+                self.remove_object(&subjects::output_name(index), Sound::Stays).await;
             }
         }
         for index in state.begin_later() {
@@ -168,7 +169,11 @@ impl Executor {
             waiting.set(index, true);
         }
         // Their shares are nobody's, and what is published before them may need the space.
-        let unwanted = |index| !waiting.get(index) && !ledger.is_decided(index);
+        let plan = self.sources.plan.clone();
+        let unwanted = |of| match of {
+            InputOf::Task(index) => !waiting.get(index) && !ledger.is_decided(index),
+            InputOf::Pack(first) => !waiting.get(first) && plan.is_open((first, 0)),
+        };
         self.sources.publisher.free_stored(unwanted).await;
         self.publish(false, move |index| !waiting.get(index));
         Ok(event.or(Some(Event::PublishesMissing)))
@@ -226,8 +231,18 @@ impl Executor {
         // The next gatherer elsewhere believes no result of a round that the line does not know.
         self.reporter.renew(state);
         let mut renewed = Instant::now();
-        for (index, _) in begun {
-            self.remove_object(index, Sound::Goes).await;
+        let plan = self.sources.plan.clone();
+        let of_packs = begun.iter().map(|(index, _)| *index).filter(|at| plan.may_be_packed(*at));
+        let mut packs: Vec<_> = of_packs.map(|index| plan.first_of(index)).collect();
+        packs.dedup();
+        if !packs.is_empty() {
+            // They need space beside the tar that has the others of their packs.
+            self.remake_buckets(state).await;
+        }
+        let tars = packs.into_iter().filter(|first| plan.is_nobodys(*first));
+        let own = begun.iter().map(|(index, _)| subjects::output_name(*index));
+        for name in own.chain(tars.map(subjects::tar_name)) {
+            self.remove_object(&name, Sound::Goes).await;
             if renewed.elapsed() >= limits::GATHERER_RENEWAL {
                 renewed = Instant::now();
                 self.reporter.renew(state);
@@ -236,9 +251,9 @@ impl Executor {
         Ok(())
     }
 
-    async fn remove_object(&self, index: u32, sound: Sound) {
+    async fn remove_object(&self, name: &str, sound: Sound) {
         if let Some(bucket) = self.acceptor.bucket() {
-            remove_object(bucket, index, sound).await;
+            remove_object(bucket, name, sound).await;
         }
     }
 

@@ -8,6 +8,7 @@ use bagpress_broker::{Followed, subjects};
 
 use crate::deliver::handed::PRODUCER;
 use crate::run_folder::ledger::Key;
+use crate::run_folder::plan::BagPlan;
 use crate::run_folder::specification::{Data, Specification};
 
 /// Why a result cannot be right, by what the bag is: its bytes would be where nobody looks, or be nowhere.
@@ -25,6 +26,12 @@ pub(crate) fn misfit(specification: &Specification, result: &TaskResult) -> Opti
     (done.output_bytes > most).then_some("its output exceeds the bound of its codec")
 }
 
+/// Whether its output is an object of another name than that of its task in this round.
+pub(crate) fn is_elsewhere(plan: &BagPlan, result: &TaskResult) -> bool {
+    let object = result.done().and_then(|done| done.place.object());
+    object.is_some_and(|(_, object)| subjects::name_of(object) != plan.object_of(result.index))
+}
+
 /// Whether a worker found no input where we had put one, which the next round does again. What became of a
 /// file is known here, and another's failure.
 pub(crate) fn lost_its_input(specification: &Specification, result: &TaskResult) -> bool {
@@ -34,15 +41,19 @@ pub(crate) fn lost_its_input(specification: &Specification, result: &TaskResult)
         && matches!(specification.data, Data::Files { .. })
 }
 
-/// A result as it counts: its object has its own name by now.
-pub(crate) fn by_its_name(result: Arc<TaskResult>) -> Arc<TaskResult> {
-    let beside = |done: &Done| matches!(&done.place, Place::Object { object, .. } if subjects::is_beside(object));
-    if !result.done().is_some_and(beside) {
+/// A result as it counts: its object has this name by now.
+pub(crate) fn by_its_name(result: Arc<TaskResult>, name: String) -> Arc<TaskResult> {
+    let object = result.done().and_then(|done| done.place.object());
+    if object.is_none_or(|(_, object)| *object == name) {
         return result;
     }
     let mut named = Arc::unwrap_or_clone(result);
-    if let Outcome::Done(Done { place: Place::Object { object, .. }, .. }) = &mut named.outcome {
-        *object = subjects::output_name(named.index);
+    if let Outcome::Done(Done {
+        place: Place::Object { object, .. } | Place::Tar { object, .. },
+        ..
+    }) = &mut named.outcome
+    {
+        *object = name;
     }
     Arc::new(named)
 }

@@ -1,7 +1,12 @@
 //! What the broker forgot: which tasks wait in the queue, and which objects of done tasks are not there.
 
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+use bagpress_broker::result::Place;
 use bagpress_broker::{Broker, Error, subjects};
 use bagpress_objstore::object_ref::{self, Bucket, Lookup};
+use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
 use crate::run_folder::ledger::Bits;
@@ -23,41 +28,97 @@ pub(crate) async fn waiting_tasks(broker: Broker, plan: BagPlan) -> Result<Bits,
     Ok(waiting)
 }
 
+/// The objects of a bucket that may have outputs.
+struct Listed {
+    own: Bits,
+    /// Tars of packs, by name: one may have the name of its pack, and others second names.
+    tars: HashSet<String>,
+}
+
+impl Listed {
+    async fn of(bucket: &Bucket, tasks: u32) -> Result<Self, object_ref::Error> {
+        let mut listed = Self { own: Bits::new(tasks), tars: HashSet::new() };
+        let mut list = bucket.list();
+        while let Some(info) = list.next().await? {
+            if let Some(index) = subjects::index_of_output(&info.name) {
+                listed.own.set(index, true);
+            } else if subjects::first_of_tar(&info.name).is_some() {
+                listed.tars.insert(info.name);
+            }
+        }
+        Ok(listed)
+    }
+
+    /// The objects of tasks that are done and of which none is listed. Blocks, if a tar is not where it is expected: which
+    /// one a file is in is known in the ledger alone.
+    fn unlisted(&self, plan: &BagPlan) -> io::Result<Vec<(u32, String)>> {
+        let (ledger, mut unlisted, mut in_doubt) = (&plan.ledger, Vec::new(), false);
+        let beside = self.tars.iter().any(|name| subjects::is_beside(name));
+        for index in 0..plan.specification.tasks {
+            if !ledger.is_decided(index) || ledger.is_failed(index) {
+                continue;
+            }
+            if plan.is_of_a_pack(index) {
+                in_doubt |= beside || !self.tars.contains(&plan.object_of(index));
+            } else if !self.own.get(index) {
+                unlisted.push((index, plan.object_of(index)));
+            }
+        }
+        if in_doubt {
+            ledger.outcomes(|result| {
+                if let Some(Place::Tar { object, .. }) = result.done().map(|done| &done.place)
+                    && !self.tars.contains(object)
+                {
+                    unlisted.push((result.index, object.clone()));
+                }
+            })?;
+        }
+        Ok(unlisted)
+    }
+}
+
 /// Tasks that are done and whose objects are not there, and whether they are all that there are.
 pub(crate) async fn forgotten_objects(plan: BagPlan, bucket: Bucket) -> (Vec<u32>, bool) {
-    let mut there = Bits::new(plan.specification.tasks);
-    let mut list = bucket.list();
-    loop {
-        match list.next().await {
-            Ok(Some(info)) => {
-                if let Some(index) = subjects::index_of_output(&info.name) {
-                    there.set(index, true);
+    let listed = match Listed::of(&bucket, plan.specification.tasks).await {
+        Ok(listed) => listed,
+        Err(error) => {
+            debug!(%error, "objects not listed now");
+            return (Vec::new(), !passes(&error));
+        }
+    };
+    let unlisted = match spawn_blocking(move || listed.unlisted(&plan)).await {
+        Ok(Ok(unlisted)) => unlisted,
+        Ok(Err(error)) => {
+            debug!(%error, "the ledger is not read now");
+            return (Vec::new(), false);
+        }
+        Err(error) => {
+            warn!(%error, "objects not looked for");
+            return (Vec::new(), true);
+        }
+    };
+    let (mut gone, mut looked) = (Vec::new(), HashMap::new());
+    for (index, name) in unlisted {
+        let missing = match looked.get(&name) {
+            Some(missing) => *missing,
+            // A replica that lags must not cost anything.
+            None => match bucket.info_from_leader(&name).await {
+                Ok(found) => matches!(found, Lookup::Missing),
+                Err(error) => {
+                    debug!(%error, index, "an object not looked at now");
+                    if passes(&error) {
+                        return (gone, false);
+                    }
+                    continue;
                 }
-            }
-            Ok(None) => break,
-            Err(error) => {
-                debug!(%error, "objects not listed now");
-                return (Vec::new(), !passes(&error));
-            }
+            },
+        };
+        if missing {
+            gone.push(index);
         }
+        looked.insert(name, missing);
     }
-    let (ledger, mut gone) = (&plan.ledger, Vec::new());
-    for index in 0..plan.specification.tasks {
-        if !ledger.is_decided(index) || ledger.is_failed(index) || there.get(index) {
-            continue;
-        }
-        // A replica that lags must not cost anything.
-        match bucket.info_from_leader(&subjects::output_name(index)).await {
-            Ok(Lookup::Missing) => gone.push(index),
-            Ok(_) => {}
-            Err(error) => {
-                debug!(%error, index, "an object not looked at now");
-                if passes(&error) {
-                    return (gone, false);
-                }
-            }
-        }
-    }
+    gone.sort_unstable();
     (gone, true)
 }
 
@@ -75,10 +136,9 @@ pub(crate) enum Sound {
     Stays,
 }
 
-/// Removes a task's object, by the sequence that was read.
-pub(crate) async fn remove_object(bucket: &Bucket, index: u32, sound: Sound) {
-    let name = subjects::output_name(index);
-    let Ok(Lookup::Found(info)) = bucket.info_from_leader(&name).await else { return };
+/// Removes an object, by the sequence that was read.
+pub(crate) async fn remove_object(bucket: &Bucket, name: &str, sound: Sound) {
+    let Ok(Lookup::Found(info)) = bucket.info_from_leader(name).await else { return };
     if sound == Sound::Stays {
         match bucket.read_back(&info).await {
             Err(error) if error.is_broken_object() => {}
@@ -87,6 +147,6 @@ pub(crate) async fn remove_object(bucket: &Bucket, index: u32, sound: Sound) {
         }
     }
     if let Err(error) = bucket.remove_exactly(&info).await {
-        warn!(%error, index, "old object not removed");
+        warn!(%error, name, "old object not removed");
     }
 }

@@ -10,6 +10,8 @@ pub(crate) struct Forming {
     pub(crate) files: u32,
     /// Of those that are to be run.
     pub(crate) bytes: u64,
+    /// Those, with their places, if they are to be put.
+    pub(crate) members: Vec<(u32, InputEntry)>,
     /// Whether its delivery is wanted, and any of its files.
     delivery: bool,
     file: bool,
@@ -18,13 +20,16 @@ pub(crate) struct Forming {
 impl Forming {
     /// A pack of `files`, of which `entry` is the first; `delivery`: nobody has its delivery.
     pub(crate) fn new(first: u32, entry: InputEntry, files: u32, delivery: bool) -> Self {
-        Self { first, entry, files, bytes: 0, delivery, file: false }
+        Self { first, entry, files, bytes: 0, members: Vec::new(), delivery, file: false }
     }
 
-    /// Sees a file that is to be run with the pack.
-    pub(crate) fn take(&mut self, bytes: u64) {
-        self.bytes = self.bytes.saturating_add(bytes);
+    /// Sees a file that is to be run with the pack; `put`: its bytes are to be put.
+    pub(crate) fn take(&mut self, index: u32, entry: &InputEntry, put: bool) {
+        self.bytes = self.bytes.saturating_add(entry.bytes);
         self.file = true;
+        if put {
+            self.members.push((index.saturating_sub(self.first), entry.clone()));
+        }
     }
 
     /// Whether `index` is its last file.

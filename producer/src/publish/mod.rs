@@ -1,6 +1,7 @@
 //! Publishes the tasks of a bag: each into the queue, or to the gatherer that offers it, after its input.
 
 mod forming;
+mod freeing;
 mod input;
 mod window;
 
@@ -13,11 +14,10 @@ use bagpress_broker::descriptor::{ResultPath, TaskDescriptor};
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::retry::Retry;
 use bagpress_broker::{Broker, Error, limits};
-use bagpress_objstore::object_ref::{self, Bucket};
+use bagpress_objstore::object_ref::{self, Bucket, Info};
 use bagpress_objstore::staging::{InputFile, Plan as _};
-use futures::future::BoxFuture;
-use futures::stream::{self, FuturesUnordered};
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
@@ -25,7 +25,9 @@ use crate::claim::buckets::input_bucket;
 use crate::deliver::dispatch::{HandIn, Offerable};
 use crate::deliver::handed::failure;
 use crate::publish::forming::Forming;
-use crate::publish::input::{NotPut, put_file, remove_input};
+use crate::publish::freeing::free;
+use crate::publish::input::{Members, NotPut, put_file, put_tar};
+pub(crate) use crate::publish::window::InputOf;
 use crate::publish::window::{Share, Window};
 use crate::run_folder::inputs::InputEntry;
 use crate::run_folder::plan::BagPlan;
@@ -33,8 +35,6 @@ use crate::run_folder::specification::Data;
 
 /// Chunks of inputs in flight at a time, so that large inputs hold no more memory than small ones.
 const CHUNKS_IN_FLIGHT: usize = 4 * limits::WINDOW_MAX;
-/// Inputs that are freed at a time, of each batch of outcomes; no bytes travel.
-const FREEINGS: usize = 16;
 
 /// Publishes the tasks of one bag. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ struct Shared {
     /// Where tasks are handed in that are offered; none where they wait in the stream.
     hand_in: Option<HandIn>,
     inputs: Option<Bucket>,
-    window: Window,
+    window: Arc<Window>,
     chunks: Semaphore,
     /// Somebody found no input bucket. The gatherer makes it again, if the bag is still theirs.
     inputs_gone: AtomicBool,
@@ -88,7 +88,7 @@ impl Publisher {
             plan: plan.clone(),
             hand_in,
             inputs,
-            window: Window::new(),
+            window: Arc::new(Window::new()),
             chunks: Semaphore::new(CHUNKS_IN_FLIGHT),
             inputs_gone: AtomicBool::new(false),
             first: OnceLock::new(),
@@ -199,7 +199,9 @@ impl Publisher {
         let is_open = !plan.ledger.is_decided(index) && wanted(index);
         let (round, mut task) = (plan.ledger.round(index), None);
         match (forming.as_mut().filter(|_| round == 0), &entry) {
-            (Some(pack), Some(entry)) if is_open => pack.take(entry.bytes),
+            (Some(pack), Some(entry)) if is_open => {
+                pack.take(index, entry, self.shared.inputs.is_some());
+            }
             (None, _) if is_open => task = Some(Next::Task(index, round, entry)),
             _ => {}
         }
@@ -210,12 +212,36 @@ impl Publisher {
     async fn send(&self, next: Next, message_id: bool) {
         match next {
             Next::Task(index, round, entry) => self.one(index, round, entry, message_id).await,
-            Next::Pack(Forming { first, entry, files, bytes, .. }) => {
-                let specification = &self.shared.plan.specification;
-                let task = specification.pack_descriptor(first, &entry, files, bytes);
-                self.deliver(&task, message_id).await;
+            Next::Pack(pack) => self.pack(pack, message_id).await,
+        }
+    }
+
+    async fn pack(&self, pack: Forming, message_id: bool) {
+        let Forming { first, entry, files, mut bytes, members, .. } = pack;
+        let specification = &self.shared.plan.specification;
+        if let Some(bucket) = &self.shared.inputs {
+            let each = members.len() as u64 * limits::TAR_EACH_BYTES + limits::TAR_END_BYTES;
+            let of = InputOf::Pack(first);
+            let Some(share) = Box::pin(self.shared.window.enter(of, bytes + each)).await else {
+                return;
+            };
+            let members = Members::from(members);
+            let put = || put_tar(bucket, first, members.clone(), specification.codec.extension());
+            match Box::pin(self.persist_input(bytes + each, put)).await {
+                Ok(Some((info, put))) => {
+                    bytes = put;
+                    self.note_input(of, info, share).await;
+                }
+                Ok(None) => {
+                    let text = "no file of the pack can be read; each is run alone";
+                    let failed = Failed::new(Cause::InputMissing, text);
+                    return Box::pin(self.fail(first, 0, failed)).await;
+                }
+                Err(failed) => return Box::pin(self.fail(first, 0, failed)).await,
             }
         }
+        let task = specification.pack_descriptor(first, &entry, files, bytes);
+        self.deliver(&task, message_id).await;
     }
 
     async fn one(&self, index: u32, round: u32, entry: Option<InputEntry>, message_id: bool) {
@@ -227,10 +253,14 @@ impl Publisher {
             return Box::pin(self.fail(index, round, failed)).await;
         }
         if let (Some(bucket), Some(entry)) = (&self.shared.inputs, &entry) {
-            let entering = self.shared.window.enter(index, entry.bytes);
-            let Some(share) = Box::pin(entering).await else { return };
-            if let Err(failed) = Box::pin(self.put_input(bucket, index, entry, share)).await {
-                return Box::pin(self.fail(index, round, failed)).await;
+            let of = InputOf::Task(index);
+            let Some(share) = Box::pin(self.shared.window.enter(of, entry.bytes)).await else {
+                return;
+            };
+            let put = || put_file(bucket, index, InputFile::from(entry.clone()));
+            match Box::pin(self.persist_input(entry.bytes, put)).await {
+                Ok(info) => self.note_input(of, info, share).await,
+                Err(failed) => return Box::pin(self.fail(index, round, failed)).await,
             }
         }
         self.deliver(&specification.descriptor(index, round, entry.as_ref()), message_id).await;
@@ -271,15 +301,13 @@ impl Publisher {
         Retry::unbounded().run(send, waits).await.ok(); // every error is waited out
     }
 
-    /// Puts a file into the input bucket, where it has its `share` of the window.
-    async fn put_input(
+    /// Puts an input of so many bytes into the bucket, until it is there or cannot be read.
+    async fn persist_input<T, Putting: Future<Output = Result<T, NotPut>>>(
         &self,
-        bucket: &Bucket,
-        index: u32,
-        entry: &InputEntry,
-        share: Share,
-    ) -> Result<(), Failed> {
-        let chunks = (entry.bytes / limits::CHUNK_BYTES as u64 + 1).min(limits::WINDOW_MAX as u64);
+        bytes: u64,
+        put: impl FnMut() -> Putting,
+    ) -> Result<T, Failed> {
+        let chunks = (bytes / limits::CHUNK_BYTES as u64 + 1).min(limits::WINDOW_MAX as u64);
         let chunks = u32::try_from(chunks).unwrap_or(u32::MAX);
         let _in_flight = self.shared.chunks.acquire_many(chunks).await;
         let passes = |error: &NotPut| match error {
@@ -297,54 +325,54 @@ impl Publisher {
                 error.is_transient() || gone
             }
         };
-        let put = || put_file(bucket, index, InputFile::from(entry.clone()));
-        let info = Retry::unbounded().run(put, passes).await.map_err(|error| match error {
+        let put = Retry::unbounded().run(put, passes).await.map_err(|error| match error {
             NotPut::Input(failed) => failed,
             NotPut::Bucket(error) => Failed::new(Cause::TransferError, error.to_string()),
-        })?;
+        });
         self.set_waiting_if_set();
-        self.shared.window.note(index, info, share);
-        if self.shared.plan.ledger.is_decided(index) {
+        put
+    }
+
+    /// Notes that an input is in the bucket, where it has its `share` of the window.
+    async fn note_input(&self, of: InputOf, info: Info, share: Share) {
+        self.shared.window.note(of, info, share);
+        let plan = &self.shared.plan;
+        let is_decided = match of {
+            InputOf::Task(index) => plan.ledger.is_decided(index),
+            InputOf::Pack(first) => !plan.is_open((first, 0)),
+        };
+        if is_decided {
             // Meanwhile, by an execution that outlived what the broker forgot: nobody else frees it.
-            self.free_inputs(std::iter::once(index)).await;
+            self.free(vec![of]).await;
         }
-        Ok(())
     }
 
     /// Frees the inputs that are in the bucket and are not wanted there.
-    pub(crate) async fn free_stored(&self, unwanted: impl Fn(u32) -> bool) {
-        self.free_inputs(self.shared.window.stored_where(unwanted).into_iter()).await;
+    pub(crate) async fn free_stored(&self, unwanted: impl Fn(InputOf) -> bool) {
+        self.free(self.shared.window.stored_where(unwanted)).await;
     }
 
-    /// Frees the inputs of tasks that need them no more, or not now. Returns before they are freed, as a slow broker
-    /// must not hold up the caller; waits while too many are being freed.
+    /// Frees the inputs of tasks that need them no more, or not now; that of a pack once any of its files does, as its result
+    /// is there then.
     pub(crate) async fn free_inputs(&self, indices: impl Iterator<Item = u32>) {
-        let Some(bucket) = self.shared.inputs.clone() else { return };
-        let indices: Vec<u32> = indices.collect();
-        if indices.is_empty() {
+        if self.shared.inputs.is_none() {
             return;
         }
-        let Some(freeings) = self.shared.window.begin_freeing(&indices).await else { return };
-        let publisher = self.clone();
-        tokio::spawn(async move {
-            let freeing: Vec<BoxFuture<'_, ()>> =
-                indices.iter().map(|index| publisher.free_input(&bucket, *index).boxed()).collect();
-            stream::iter(freeing).buffer_unordered(FREEINGS).collect::<Vec<()>>().await;
-            drop(freeings);
-        });
+        let plan = &self.shared.plan;
+        let of = |index| {
+            let pack = plan.is_of_a_pack(index).then(|| InputOf::Pack(plan.first_of(index)));
+            pack.unwrap_or(InputOf::Task(index))
+        };
+        let mut inputs: Vec<_> = indices.map(of).collect();
+        inputs.sort_unstable();
+        inputs.dedup();
+        self.free(inputs).await;
     }
 
-    async fn free_input(&self, bucket: &Bucket, index: u32) {
-        let stored = self.shared.window.take(index);
-        if !self.shared.plan.specification.keep_inputs
-            && let Err(error) =
-                remove_input(bucket, index, stored.as_ref().map(|stored| &stored.info)).await
-            && !matches!(error, object_ref::Error::NoBucket { .. })
-        {
-            warn!(%error, index, "input not freed");
-        }
-        drop(stored); // and its share of the window with it
-        self.shared.window.end_freeing(index);
+    async fn free(&self, inputs: Vec<InputOf>) {
+        let Some(bucket) = &self.shared.inputs else { return };
+        let keep = self.shared.plan.specification.keep_inputs;
+        free(&self.shared.window, bucket, inputs, keep).await;
     }
 
     /// Removes the input bucket, when no task needs it any more.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bagpress_broker::limits;
+use bagpress_broker::{limits, subjects};
 use bagpress_objstore::object_ref::Info;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
@@ -12,6 +12,25 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watc
 const UNIT_BYTES: u64 = 64 * 1024;
 /// Most inputs that are about to be freed.
 const FREEINGS_MAX: u32 = 4_096;
+
+/// An input in the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum InputOf {
+    /// Of one task.
+    Task(u32),
+    /// Of the pack that this file begins.
+    Pack(u32),
+}
+
+impl InputOf {
+    /// Its name in the bucket.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Task(index) => subjects::input_name(index),
+            Self::Pack(first) => subjects::input_tar_name(first),
+        }
+    }
+}
 
 /// Bounds the inputs in the bucket to [`limits::INPUT_WINDOW_BYTES`].
 #[derive(Debug)]
@@ -22,9 +41,9 @@ pub(crate) struct Window {
     /// Whether they stop waiting, and publishing ends with them.
     gives_way: watch::Sender<bool>,
     /// Inputs in the bucket.
-    stored: Mutex<HashMap<u32, Stored>>,
+    stored: Mutex<HashMap<InputOf, Stored>>,
     /// Inputs that are about to be freed, and how often: they are not put again before they are gone.
-    being_freed: Mutex<HashMap<u32, u32>>,
+    being_freed: Mutex<HashMap<InputOf, u32>>,
     /// An input was freed.
     freed: Notify,
     freeings: Arc<Semaphore>,
@@ -83,14 +102,14 @@ impl Window {
     /// Waits until there is room for an input of `bytes`; none if the window gives way first. An input larger than
     /// the window takes all of it.
     ///
-    /// Gives up what an earlier round of `index` had, and waits first until that is gone from the bucket: it would be
+    /// Gives up what an earlier round of it had, and waits first until that is gone from the bucket: it would be
     /// adopted, and removed then.
-    pub(crate) async fn enter(&self, index: u32, bytes: u64) -> Option<Share> {
-        drop(self.take(index));
+    pub(crate) async fn enter(&self, of: InputOf, bytes: u64) -> Option<Share> {
+        drop(self.take(of));
         loop {
             // Before the look: a notice between the two is not missed.
             let freed = self.freed.notified();
-            if !self.being_freed().contains_key(&index) {
+            if !self.being_freed().contains_key(&of) {
                 break;
             }
             freed.await;
@@ -109,37 +128,37 @@ impl Window {
     }
 
     /// Notes that an input is in the bucket.
-    pub(crate) fn note(&self, index: u32, info: Info, share: Share) {
-        self.stored().insert(index, Stored { info, _share: share });
+    pub(crate) fn note(&self, of: InputOf, info: Info, share: Share) {
+        self.stored().insert(of, Stored { info, _share: share });
     }
 
     /// Takes an input out; its share is free once the returned value is dropped.
-    pub(crate) fn take(&self, index: u32) -> Option<Stored> {
-        self.stored().remove(&index)
+    pub(crate) fn take(&self, of: InputOf) -> Option<Stored> {
+        self.stored().remove(&of)
     }
 
     /// The inputs in the bucket for which `wanted` holds.
-    pub(crate) fn stored_where(&self, wanted: impl Fn(u32) -> bool) -> Vec<u32> {
-        self.stored().keys().copied().filter(|index| wanted(*index)).collect()
+    pub(crate) fn stored_where(&self, wanted: impl Fn(InputOf) -> bool) -> Vec<InputOf> {
+        self.stored().keys().copied().filter(|of| wanted(*of)).collect()
     }
 
     /// Notes that inputs are about to be freed; waits while too many are.
-    pub(crate) async fn begin_freeing(&self, indices: &[u32]) -> Option<Freeings> {
-        let most = u32::try_from(indices.len()).unwrap_or(u32::MAX).min(FREEINGS_MAX);
+    pub(crate) async fn begin_freeing(&self, inputs: &[InputOf]) -> Option<Freeings> {
+        let most = u32::try_from(inputs.len()).unwrap_or(u32::MAX).min(FREEINGS_MAX);
         let permits = self.freeings.clone().acquire_many_owned(most).await.ok()?;
         let mut being_freed = self.being_freed();
-        for index in indices {
-            *being_freed.entry(*index).or_default() += 1;
+        for of in inputs {
+            *being_freed.entry(*of).or_default() += 1;
         }
         Some(Freeings { _permits: permits })
     }
 
     /// Notes that an input was freed.
-    pub(crate) fn end_freeing(&self, index: u32) {
+    pub(crate) fn end_freeing(&self, of: InputOf) {
         let mut being_freed = self.being_freed();
-        let left = being_freed.remove(&index).unwrap_or_default().saturating_sub(1);
+        let left = being_freed.remove(&of).unwrap_or_default().saturating_sub(1);
         if left > 0 {
-            being_freed.insert(index, left);
+            being_freed.insert(of, left);
         } else {
             self.freed.notify_waiters();
         }
@@ -151,11 +170,11 @@ impl Window {
         self.freeings.acquire_many(FREEINGS_MAX).await.ok()
     }
 
-    fn stored(&self) -> MutexGuard<'_, HashMap<u32, Stored>> {
+    fn stored(&self) -> MutexGuard<'_, HashMap<InputOf, Stored>> {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn being_freed(&self) -> MutexGuard<'_, HashMap<u32, u32>> {
+    fn being_freed(&self) -> MutexGuard<'_, HashMap<InputOf, u32>> {
         self.being_freed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -166,6 +185,7 @@ mod tests {
     use futures::FutureExt;
     use futures::poll;
 
+    use super::InputOf::{Pack, Task};
     use super::*;
 
     fn info() -> Info {
@@ -186,12 +206,12 @@ mod tests {
     #[tokio::test]
     async fn an_input_larger_than_the_window_takes_all_of_it_and_the_next_one_waits() {
         let window = Window::new();
-        let share = window.enter(0, u64::MAX).now_or_never().flatten().unwrap();
-        window.note(0, info(), share);
-        let mut next = Box::pin(window.enter(1, 1));
+        let share = window.enter(Task(0), u64::MAX).now_or_never().flatten().unwrap();
+        window.note(Task(0), info(), share);
+        let mut next = Box::pin(window.enter(Task(1), 1));
         assert!(poll!(&mut next).is_pending());
-        assert_eq!(window.stored_where(|_| true), [0]);
-        let stored = window.take(0);
+        assert_eq!(window.stored_where(|_| true), [Task(0)]);
+        let stored = window.take(Task(0));
         assert!(poll!(&mut next).is_pending(), "it is in the bucket until it is removed there");
         drop(stored);
         assert!(next.now_or_never().flatten().is_some());
@@ -202,8 +222,8 @@ mod tests {
         let window = Window::new();
         window.give_way();
         assert!(!window.gave_way());
-        let all = window.enter(0, u64::MAX).now_or_never().flatten().unwrap();
-        let mut next = Box::pin(window.enter(1, 1));
+        let all = window.enter(Task(0), u64::MAX).now_or_never().flatten().unwrap();
+        let mut next = Box::pin(window.enter(Task(1), 1));
         assert!(poll!(&mut next).is_pending());
         window.give_way();
         assert!(window.gave_way());
@@ -211,34 +231,47 @@ mod tests {
         window.open();
         drop(all);
         assert!(!window.gave_way());
-        assert!(window.enter(1, 1).now_or_never().flatten().is_some());
+        assert!(window.enter(Task(1), 1).now_or_never().flatten().is_some());
     }
 
     #[tokio::test]
     async fn an_input_is_not_put_again_before_each_freeing_of_it_has_ended() {
         let window = Window::new();
         let freeings = [
-            window.begin_freeing(&[3]).now_or_never().flatten().unwrap(),
-            window.begin_freeing(&[3, 4]).now_or_never().flatten().unwrap(),
+            window.begin_freeing(&[Task(3)]).now_or_never().flatten().unwrap(),
+            window.begin_freeing(&[Task(3), Task(4)]).now_or_never().flatten().unwrap(),
         ];
-        let mut again = Box::pin(window.enter(3, 1));
+        let mut again = Box::pin(window.enter(Task(3), 1));
         assert!(poll!(&mut again).is_pending());
-        window.end_freeing(4);
-        window.end_freeing(3);
+        window.end_freeing(Task(4));
+        window.end_freeing(Task(3));
         assert!(poll!(&mut again).is_pending(), "it is being freed twice");
         assert!(window.all_freed().now_or_never().is_none());
-        window.end_freeing(3);
+        window.end_freeing(Task(3));
         assert!(again.now_or_never().flatten().is_some());
         drop(freeings);
         assert!(window.all_freed().now_or_never().flatten().is_some());
     }
 
     #[tokio::test]
+    async fn the_input_of_a_pack_is_another_than_that_of_its_first_file() {
+        let window = Window::new();
+        let freeing = window.begin_freeing(&[Pack(3)]).now_or_never().flatten().unwrap();
+        let share = window.enter(Task(3), 1).now_or_never().flatten().unwrap();
+        window.note(Task(3), info(), share);
+        assert!(window.take(Pack(3)).is_none());
+        window.end_freeing(Pack(3));
+        drop(freeing);
+        assert_eq!(window.stored_where(|_| true), [Task(3)]);
+        assert_ne!(Pack(3).name(), Task(3).name());
+    }
+
+    #[tokio::test]
     async fn a_new_round_does_not_wait_for_the_share_of_the_one_before() {
         let window = Window::new();
-        let share = window.enter(0, u64::MAX).now_or_never().flatten().unwrap();
-        window.note(0, info(), share);
-        assert!(window.enter(0, u64::MAX).now_or_never().flatten().is_some());
-        assert_eq!(window.stored_where(|_| true), [0; 0]);
+        let share = window.enter(Task(0), u64::MAX).now_or_never().flatten().unwrap();
+        window.note(Task(0), info(), share);
+        assert!(window.enter(Task(0), u64::MAX).now_or_never().flatten().is_some());
+        assert_eq!(window.stored_where(|_| true), []);
     }
 }

@@ -82,6 +82,12 @@ impl Extents {
         1 + u32::try_from(others.take_while(|other| !self.begins.get(*other)).count()).unwrap_or(0)
     }
 
+    /// The file that begins the delivery which this one is in.
+    pub(crate) fn first(&self, index: u32) -> u32 {
+        let least = index.saturating_sub(limits::PACK_FILES_MAX - 1);
+        (least..=index).rev().find(|first| self.begins.get(*first)).unwrap_or(index)
+    }
+
     /// Whether a delivery begins with this file.
     pub(crate) fn begins(&self, index: u32) -> bool {
         self.begins.get(index)
@@ -100,6 +106,9 @@ mod tests {
         let begins: Vec<_> = (0..tasks).filter(|index| extents.begins(*index)).collect();
         let each: Vec<_> = begins.iter().map(|index| extents.files(*index)).collect();
         assert_eq!(each.iter().sum::<u32>(), tasks, "each file is delivered once");
+        for (first, files) in begins.into_iter().zip(&each) {
+            assert!((first..first + files).all(|index| extents.first(index) == first));
+        }
         each
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::Transfer;
-use bagpress_broker::quote;
 use bagpress_broker::result::TaskResult;
+use bagpress_broker::{quote, subjects};
 use bagpress_objstore::staging::{Attributes, InputFile, Own, Plan, Target};
 use tracing::warn;
 
@@ -76,7 +76,8 @@ impl BagPlan {
         inputs.get(index).map(|entry| self.now(index, entry))
     }
 
-    /// Bytes by which inputs have grown that rounds take as they are now, and the largest of those inputs.
+    /// Bytes by which inputs have grown that rounds take as they are now, with those that run again beside the tar that they
+    /// were in, and the largest of those inputs.
     pub(crate) fn growth(&self) -> (u64, u64) {
         let Some(inputs) = &self.inputs else { return (0, 0) };
         let (mut more, mut largest) = (0_u64, 0);
@@ -84,6 +85,9 @@ impl BagPlan {
             let before = inputs.get(index).map_or(0, |entry| entry.bytes);
             more = more.saturating_add(now.bytes.saturating_sub(before));
             largest = now.bytes.max(largest);
+        }
+        for index in self.ledger.begun().into_iter().filter(|index| self.may_be_packed(*index)) {
+            more = more.saturating_add(inputs.get(index).map_or(0, |entry| entry.bytes));
         }
         (more, largest)
     }
@@ -98,11 +102,41 @@ impl BagPlan {
         }
     }
 
+    /// Whether a file is delivered with others in round 0.
+    pub(crate) fn may_be_packed(&self, index: u32) -> bool {
+        let alone = |extents: &Extents| extents.begins(index) && extents.files(index) == 1;
+        self.extents.as_ref().is_some_and(|extents| !alone(extents))
+    }
+
     /// Whether a file is delivered with others, in the round that counts.
     pub(crate) fn is_of_a_pack(&self, index: u32) -> bool {
-        let alone = |extents: &Extents| extents.begins(index) && extents.files(index) == 1;
-        let in_pack = self.extents.as_ref().is_some_and(|extents| !alone(extents));
-        in_pack && self.ledger.round(index) == 0
+        self.may_be_packed(index) && self.ledger.round(index) == 0
+    }
+
+    /// The first file of what is delivered with a file in round 0.
+    pub(crate) fn first_of(&self, index: u32) -> u32 {
+        self.extents.as_ref().map_or(index, |extents| extents.first(index))
+    }
+
+    /// Name of the object that has the output of a task in the round that counts, if outputs are objects.
+    pub(crate) fn object_of(&self, index: u32) -> String {
+        if self.is_of_a_pack(index) {
+            subjects::tar_name(self.first_of(index))
+        } else {
+            subjects::output_name(index)
+        }
+    }
+
+    /// Whether an output of a pack was counted already: what has the name of its tar may be what counts.
+    pub(crate) fn has_counted(&self, first: u32) -> bool {
+        let mut files = first..first + self.files(first, 0);
+        files.any(|file| self.ledger.round(file) == 0 && self.ledger.is_done(file))
+    }
+
+    /// Whether the tar of the outputs of a pack is nobody's any more: each file runs again alone, or has no output.
+    pub(crate) fn is_nobodys(&self, first: u32) -> bool {
+        let mut files = first..first + self.files(first, 0);
+        files.all(|file| self.ledger.round(file) > 0 || self.ledger.is_failed(file))
     }
 
     /// Whether a pack is delivered by this name of which any file has no outcome.

@@ -193,6 +193,7 @@ impl Specification {
             library: self.library.clone(),
             input,
             pack: None,
+            tar: None,
             results: self.results,
             verify: self.verify,
             transfer: self.transfer,
@@ -210,14 +211,19 @@ impl Specification {
         files: u32,
         bytes: u64,
     ) -> TaskDescriptor {
-        let (one, pack) = (self.descriptor(index, 0, Some(first)), Some(Pack { files }));
-        TaskDescriptor {
-            input: Input::File { name: shown(&first.path), bytes },
-            library: TaskDescriptor::library_of(self.library.clone(), pack),
-            attempts: self.attempts.min(limits::PACK_ATTEMPTS),
-            pack,
-            ..one
-        }
+        let (name, pack) = (shown(&first.path), Some(Pack { files }));
+        let (input, pack, tar) = match self.results {
+            ResultPath::Staged => (Input::File { name, bytes }, pack, None),
+            ResultPath::Objects => {
+                let bucket = subjects::input_bucket(&self.bag);
+                let object = subjects::input_tar_name(index);
+                (Input::Object { bucket, object, name, bytes }, None, pack)
+            }
+        };
+        let attempts = self.attempts.min(limits::PACK_ATTEMPTS);
+        let one = self.descriptor(index, 0, Some(first));
+        let packed = TaskDescriptor { input, pack, tar, attempts, ..one };
+        TaskDescriptor { library: packed.library_of(&self.library), ..packed }
     }
 
     /// Folder of the outputs.
@@ -276,9 +282,11 @@ impl Specification {
     /// Bytes that the bag's bucket needs, at most.
     #[must_use]
     pub fn bucket_bytes(&self) -> u64 {
-        // Each message costs its subject and headers, each object its metadata.
+        // Each message costs its subject and headers, each object its metadata; what a tar adds is less.
         let chunks = self.input_bytes / limits::CHUNK_BYTES as u64 + 2 * u64::from(self.tasks);
-        let slack = self.input_bytes / 1024 + u64::from(self.tasks) * 4096 + chunks * 256;
+        let slack = self.input_bytes / 1024
+            + u64::from(self.tasks) * limits::OBJECT_EACH_BYTES
+            + chunks * 256;
         self.input_bytes + slack + (64 << 20)
     }
 }

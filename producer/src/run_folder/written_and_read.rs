@@ -133,8 +133,11 @@ proptest! {
     fn a_pack_pins_the_library_that_the_bag_pins(specification in specification()) {
         let line = r#"{"path":"/f","target":"f","bytes":1,"mtime_ns":0,"mode":0,"inode":1}"#;
         let task = specification.pack_descriptor(7, &serde_json::from_str(line).unwrap(), 2, 10);
-        let pinned = TaskDescriptor::library_of(specification.library, Some(Pack { files: 2 }));
-        prop_assert_eq!((task.library, task.index, task.round), (pinned, 7, 0));
+        let pinned = task.library_of(&specification.library);
+        prop_assert_ne!(&pinned, &specification.library);
+        prop_assert_eq!((&task.library, task.index, task.round), (&pinned, 7, 0));
+        prop_assert_eq!(task.packed(), Some(Pack { files: 2 }));
+        prop_assert_eq!(&TaskDescriptor::decode(&task.encode(), &task.id()).unwrap(), &task);
     }
 }
 

@@ -105,8 +105,7 @@ impl Request {
     ///
     /// If the codec cannot be made.
     pub(crate) fn can_be_packed(&self) -> Result<bool> {
-        let staged = self.generated.is_none() && self.results == ResultPath::Staged;
-        Ok(staged && !self.codec()?.stores_nothing())
+        Ok(self.generated.is_none() && !self.codec()?.stores_nothing())
     }
 
     /// Whether a user asked what the files are to outputs that are there.
@@ -156,7 +155,7 @@ pub(crate) fn check(request: &Request) -> Result<()> {
     }
     if request.pack.is_some_and(|files| files > 1) && !request.can_be_packed()? {
         return Err(Usage::error(
-            "packs are made of files, with staged results and a codec that stores them",
+            "packs are made of files, with a codec that stores them",
             "leave --pack out; each task is then delivered by itself",
         ));
     }

@@ -32,6 +32,7 @@ use bagpress_broker::quote;
 use bagpress_broker::result::Failed;
 use bagpress_objstore::beneath::inside;
 use bagpress_objstore::staging::{Owner, Replaced};
+use bagpress_objstore::tarred::Member;
 use data_encoding::BASE64;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -75,6 +76,16 @@ pub struct InputEntry {
     /// The file that had its output's name then, and that the output is to replace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<Replaced>,
+}
+
+impl InputEntry {
+    /// What the tar of a pack says of the file at this `place` of it, with that `extension`.
+    pub(crate) fn member(&self, place: u32, extension: &str) -> Member {
+        let mut name = self.target.clone().into_os_string();
+        name.push(extension);
+        let mtime = u64::try_from(self.mtime_ns.div_euclid(1_000_000_000)).unwrap_or(0);
+        Member { place, name: name.into(), mode: self.mode, mtime }
+    }
 }
 
 /// A path is a string; one that is not UTF-8 is an object with its bytes in base64.

@@ -1,0 +1,153 @@
+//! A pack of staged files: part files, or outputs that travel together.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use bagpress_broker::descriptor::{Pack, TaskDescriptor};
+use bagpress_broker::ids::{Execution, TaskId};
+use bagpress_broker::limits;
+use bagpress_broker::result::{Cause, Failed};
+use bagpress_codec::Digest;
+use bytes::{Bytes, BytesMut};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use super::open_file::OpenFile;
+use crate::StoreError;
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::staging::messages::{Came, Close, ClosedFile, SharedInput};
+use crate::staging::{Grant, InputFile, SharedFolder, Stager};
+use crate::stored::Stored;
+
+/// The outputs of a pack, until they are closed.
+#[derive(Debug)]
+pub(super) struct StagedOutputs {
+    stager: Stager,
+    id: TaskId,
+    execution: Execution,
+    /// The folder of the part files, if this side writes them.
+    share: Option<SharedFolder>,
+    /// Where they arrive otherwise.
+    held: Vec<Option<oneshot::Receiver<Bytes>>>,
+}
+
+/// The files of a pack, where their outputs go, and what fetches inputs.
+pub(super) type Files = (Vec<Option<OpenFile>>, StagedOutputs, Vec<AbortHandle>);
+
+impl StagedOutputs {
+    /// Opens a pack that was granted, whose inputs come from there or from `source`.
+    pub(super) fn open(
+        stager: &Stager,
+        task: &TaskDescriptor,
+        pack: Pack,
+        grant: Grant,
+        source: impl Fn(TaskDescriptor) -> Result<Source, Failed>,
+    ) -> Files {
+        let Grant { id, execution, share, decided, mut inputs, .. } = grant;
+        inputs.resize(pack.files as usize, None);
+        let room = Arc::new(AtomicUsize::new(limits::CHUNK_BYTES));
+        let (mut files, mut held, mut fetching) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, input) in (0..pack.files).zip(inputs) {
+            let index = id.index + place;
+            let (mut receiver, mut file): (_, Option<OpenFile>) = (None, None);
+            if !decided.contains(&place) {
+                file = Some(match (&share, input) {
+                    (Some(share), Some(input)) => {
+                        by_path(share.with_part(index, id.round, &execution), input)
+                    }
+                    (None, _) => {
+                        let (sink, output) = Sink::whole(room.clone());
+                        receiver = Some(output);
+                        let one = TaskDescriptor { index, pack: None, ..task.clone() };
+                        let source = source(one);
+                        fetching.extend(source.as_ref().ok().and_then(Source::fetching));
+                        Box::new(move || Ok((source?, sink)))
+                    }
+                    // Its gatherer knows no path of it that a message could hold.
+                    (Some(_), None) => {
+                        let text = "it has no path that its worker could be told";
+                        Box::new(move || Err(Failed::new(Cause::TransferError, text)))
+                    }
+                });
+            }
+            files.push(file);
+            held.push(receiver);
+        }
+        let stager = stager.clone();
+        (files, Self { stager, id, execution, share, held }, fetching)
+    }
+}
+
+fn by_path(share: SharedFolder, input: SharedInput) -> OpenFile {
+    Box::new(move || {
+        let SharedInput { path, bytes, mtime_ns, inode } = input;
+        let source = Source::file(InputFile { path, bytes, mtime_ns, inode })?;
+        let file = share.create_part().map_err(|error| not_made(&error))?;
+        Ok((source, Sink::file(file, !share.same_kernel)))
+    })
+}
+
+/// What this worker cannot do there its gatherer may: then the file is left open, and comes over the wire when it is run alone.
+fn not_made(error: &io::Error) -> Failed {
+    let failed = crate::output_failed("make the part file", error);
+    if failed.cause.is_planned() {
+        failed
+    } else {
+        Failed { cause: Cause::TransferError, ..failed }
+    }
+}
+
+impl StagedOutputs {
+    /// Makes the outputs durable of which `made` has size and digest; nothing is left of the others.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: transient. After a lost answer the part files may be there; they are swept.
+    pub(super) async fn close(
+        mut self,
+        made: &[Option<(u64, Digest)>],
+    ) -> Result<Stored, StoreError> {
+        let mut payload = BytesMut::new();
+        for (output, _) in self.held.iter_mut().zip(made).filter(|(_, made)| made.is_some()) {
+            let output = output.as_mut().and_then(|output| output.try_recv().ok());
+            payload.extend_from_slice(&output.unwrap_or_default());
+        }
+        self.remove_where(|place| made.get(place).is_none_or(Option::is_none));
+        let of =
+            |made: &Option<(u64, Digest)>| made.map(|(bytes, digest)| ClosedFile { bytes, digest });
+        let close = Close {
+            v: limits::WIRE_VERSION,
+            index: self.id.index,
+            round: self.id.round,
+            execution: self.execution.clone(),
+            bytes: made.iter().flatten().map(|(bytes, _)| bytes).sum(),
+            digest: Digest::of(b""),
+            came: if self.share.is_some() { Came::ByPath } else { Came::Inline },
+            files: made.iter().map(of).collect(),
+        };
+        self.stager.close(&self.id, &close, payload.freeze()).await
+    }
+
+    /// Gives up what was written and never closed, since the pack is given back, or none of its files has an output. If there was
+    /// no room, the gatherer learns how much there was.
+    pub(super) async fn abandon(self, failed: Option<&Failed>) {
+        let free = self.share.as_ref().and_then(SharedFolder::free);
+        let bytes = self.remove_where(|_| true);
+        if self.share.is_some() && failed.is_some_and(|failed| failed.cause == Cause::Full) {
+            self.stager.found_no_room(&self.id, bytes, free).await;
+        }
+    }
+
+    /// Removes part files; how many bytes they had.
+    fn remove_where(&self, unwanted: impl Fn(usize) -> bool) -> u64 {
+        let Some(share) = &self.share else { return 0 };
+        let places = (0..self.held.len()).filter(|place| unwanted(*place));
+        let removed = places.map(|place| {
+            let index = self.id.index + u32::try_from(place).unwrap_or(u32::MAX);
+            share.with_part(index, self.id.round, &self.execution).remove_part()
+        });
+        removed.sum()
+    }
+}
