@@ -15,7 +15,6 @@ pub use self::open_file::OpenFile;
 use self::staged::StagedOutputs;
 use crate::StoreError;
 use crate::object_ref::Bucket;
-use crate::source::Source;
 use crate::staging::{Grant, Stager};
 use crate::stored::Stored;
 
@@ -46,15 +45,9 @@ enum To {
 }
 
 impl PackReady {
-    /// A staged pack that was granted; inputs that it names no path of come from `source`.
-    pub(crate) fn staged(
-        stager: &Stager,
-        task: &TaskDescriptor,
-        pack: Pack,
-        grant: Grant,
-        source: impl Fn(TaskDescriptor) -> Result<Source, Failed>,
-    ) -> Self {
-        let (files, outputs, fetching) = StagedOutputs::open(stager, task, pack, grant, source);
+    /// A staged pack that was granted.
+    pub(crate) fn staged(stager: &Stager, pack: Pack, grant: Grant) -> Self {
+        let (files, outputs, fetching) = StagedOutputs::open(stager, pack, grant);
         Self { files, outputs: PackOutputs(To::Staged(outputs)), fetching }
     }
 

@@ -12,7 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::object_ref::{Info, Lookup};
-use crate::staging::messages::{Chunked, Close, Closed, InputRequest, NoRoom, Open, Opened};
+use crate::staging::messages::{
+    Chunked, Close, Closed, InputRequest, NoRoom, Open, Opened, PackInput,
+};
 
 /// Reads each message between worker and gatherer from any bytes. Returns how many kinds they are.
 ///
@@ -27,8 +29,12 @@ pub fn staging_messages(payload: &[u8]) -> usize {
         question::<InputRequest>(payload, |request| request.v),
         question::<NoRoom>(payload, |no_room| no_room.v),
     ];
-    let answers =
-        [answer::<Opened>(payload), answer::<Chunked>(payload), answer::<Closed>(payload)];
+    let answers = [
+        answer::<Opened>(payload),
+        answer::<Chunked>(payload),
+        answer::<Closed>(payload),
+        answer::<Vec<Option<PackInput>>>(payload),
+    ];
     questions.into_iter().chain(answers).map(usize::from).sum()
 }
 

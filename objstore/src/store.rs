@@ -108,8 +108,7 @@ impl Store {
             }
         }
         if let (Some(pack), Some(grant)) = (task.pack, &grant) {
-            let source = |one: TaskDescriptor| self.source(&one);
-            let ready = PackReady::staged(&self.stager, task, pack, grant.clone(), source);
+            let ready = PackReady::staged(&self.stager, pack, grant.clone());
             return Ok(Opened::Pack(Box::new(ready)));
         }
         if let (Some(pack), Input::Object { bucket, object, .. }) = (task.tar, &task.input) {

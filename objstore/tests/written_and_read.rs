@@ -8,7 +8,7 @@ mod strategies;
 use std::fmt::Debug;
 use std::path::PathBuf;
 
-use bagpress_broker::descriptor::decode_json;
+use bagpress_broker::descriptor::{Pack, decode_json};
 use bagpress_broker::limits;
 use bagpress_objstore::staging::messages::{
     Came, Chunked, Close, Closed, ClosedFile, Go, InputRequest, NoRoom, Open, Opened, Share,
@@ -62,11 +62,13 @@ fn close() -> impl Strategy<Value = Close> {
 }
 
 fn input_request() -> impl Strategy<Value = InputRequest> {
-    (task(), size(), size()).prop_map(|((index, _), offset, bytes)| InputRequest {
+    let pack = option::of((2..=limits::PACK_FILES_MAX).prop_map(|files| Pack { files }));
+    (task(), size(), size(), pack).prop_map(|((index, _), offset, bytes, pack)| InputRequest {
         v: V,
         index,
         offset,
         bytes,
+        pack,
     })
 }
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bagpress_broker::testing::NatsServer;
 use futures::StreamExt;
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::control::context;
 use crate::death::DELIVERIES;
@@ -17,6 +19,7 @@ use crate::ledger::{expect_each_done_once, failure, outcomes};
 use crate::process::{self, Child};
 use crate::taken::{content, run_of};
 
+const SECOND: Duration = Duration::from_secs(1);
 const TRANSFERS: [&str; 2] = ["auto", "wire"];
 
 /// By path, over the wire, and as objects that are fetched, by both deliveries.
@@ -188,6 +191,27 @@ async fn a_gatherer_that_dies_in_the_middle_of_packs_is_continued() {
         expect_each_done_once(&folder, 1200);
         expect_all(&place, &files);
     }
+}
+
+#[tokio::test]
+async fn over_the_wire_the_inputs_of_a_pack_come_with_one_request() {
+    let (place, server) = Place::with_server().await;
+    let files = some_files(&place, 60);
+    let asked = async_nats::connect(server.url()).await.unwrap();
+    let mut asked = asked.subscribe("bag.up.*.input").await.unwrap();
+    let at = format!("--server {}", server.url());
+    let _worker = place.spawn(&format!("worker --slots 1 {at}"));
+    let run = format!("run in --out out --name t -q --pack 8 --transfer wire {at}");
+    place.run(&run).await.with_code(0);
+    expect_all(&place, &files);
+    let (mut packs, mut alone) = (BTreeSet::new(), BTreeSet::new());
+    while let Ok(Some(request)) = timeout(SECOND, asked.next()).await {
+        let request: Value = serde_json::from_slice(&request.payload).unwrap();
+        let of = if request.get("pack").is_some() { &mut packs } else { &mut alone };
+        of.insert(request["index"].as_u64());
+    }
+    // The large one is in no pack.
+    assert!((8..=11).contains(&packs.len()) && alone.len() == 1, "{packs:?} {alone:?}");
 }
 
 /// A file that says that it is empty, and has megabytes.

@@ -4,13 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use bagpress_broker::descriptor::{Pack, TaskDescriptor};
+use bagpress_broker::descriptor::Pack;
 use bagpress_broker::ids::{Execution, TaskId};
 use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_codec::Digest;
 use bytes::{Bytes, BytesMut};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::open_file::OpenFile;
@@ -18,7 +18,7 @@ use crate::StoreError;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::staging::messages::{Came, Close, ClosedFile, SharedInput};
-use crate::staging::{Grant, InputFile, SharedFolder, Stager};
+use crate::staging::{Grant, InputFile, InputSink, PACK_SINK, SharedFolder, Stager};
 use crate::stored::Stored;
 
 /// The outputs of a pack, until they are closed.
@@ -37,36 +37,28 @@ pub(super) struct StagedOutputs {
 pub(super) type Files = (Vec<Option<OpenFile>>, StagedOutputs, Vec<AbortHandle>);
 
 impl StagedOutputs {
-    /// Opens a pack that was granted, whose inputs come from there or from `source`.
-    pub(super) fn open(
-        stager: &Stager,
-        task: &TaskDescriptor,
-        pack: Pack,
-        grant: Grant,
-        source: impl Fn(TaskDescriptor) -> Result<Source, Failed>,
-    ) -> Files {
+    /// Opens a pack that was granted. Inputs that are not read in place are fetched from now on.
+    pub(super) fn open(stager: &Stager, pack: Pack, grant: Grant) -> Files {
         let Grant { id, execution, share, decided, mut inputs, .. } = grant;
         inputs.resize(pack.files as usize, None);
+        let wanted = |place| share.is_none() && !decided.contains(&place);
+        let (sources, fetching) = fetch(stager, &id, pack, wanted);
         let room = Arc::new(AtomicUsize::new(limits::CHUNK_BYTES));
-        let (mut files, mut held, mut fetching) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, input) in (0..pack.files).zip(inputs) {
+        let (mut files, mut held) = (Vec::new(), Vec::new());
+        for ((place, input), source) in (0..pack.files).zip(inputs).zip(sources) {
             let index = id.index + place;
             let (mut receiver, mut file): (_, Option<OpenFile>) = (None, None);
-            if !decided.contains(&place) {
+            if let Some(source) = source {
+                let (sink, output) = Sink::whole(room.clone());
+                receiver = Some(output);
+                file = Some(Box::new(move || Ok((source, sink))));
+            } else if !decided.contains(&place) {
                 file = Some(match (&share, input) {
                     (Some(share), Some(input)) => {
                         by_path(share.with_part(index, id.round, &execution), input)
                     }
-                    (None, _) => {
-                        let (sink, output) = Sink::whole(room.clone());
-                        receiver = Some(output);
-                        let one = TaskDescriptor { index, pack: None, ..task.clone() };
-                        let source = source(one);
-                        fetching.extend(source.as_ref().ok().and_then(Source::fetching));
-                        Box::new(move || Ok((source?, sink)))
-                    }
                     // Its gatherer knows no path of it that a message could hold.
-                    (Some(_), None) => {
+                    _ => {
                         let text = "it has no path that its worker could be told";
                         Box::new(move || Err(Failed::new(Cause::TransferError, text)))
                     }
@@ -78,6 +70,25 @@ impl StagedOutputs {
         let stager = stager.clone();
         (files, Self { stager, id, execution, share, held }, fetching)
     }
+}
+
+/// Begins to fetch the inputs of those files of a pack that are `wanted`, and what does so, if there are any.
+fn fetch(
+    stager: &Stager,
+    id: &TaskId,
+    pack: Pack,
+    wanted: impl Fn(u32) -> bool,
+) -> (Vec<Option<Source>>, Vec<AbortHandle>) {
+    let of = |place| wanted(place).then(|| mpsc::channel(PACK_SINK)).unzip();
+    let (sinks, chunks): (Vec<Option<InputSink>>, Vec<_>) = (0..pack.files).map(of).unzip();
+    if sinks.iter().all(Option::is_none) {
+        return (sinks.iter().map(|_| None).collect(), Vec::new());
+    }
+    let (stager, id) = (stager.clone(), id.clone());
+    let fetching = tokio::spawn(async move { stager.fetch_pack(&id, pack, sinks).await });
+    let fetching = fetching.abort_handle();
+    let source = |chunks: Option<_>| Some(Source::fetched(chunks?, fetching.clone()));
+    (chunks.into_iter().map(source).collect(), vec![fetching])
 }
 
 fn by_path(share: SharedFolder, input: SharedInput) -> OpenFile {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bagpress_broker::bounded;
+use bagpress_broker::descriptor::Pack;
 use bagpress_broker::ids::{Execution, TaskId};
 use bagpress_broker::result::{Failed, TaskResult};
 use bagpress_codec::Digest;
@@ -16,6 +17,8 @@ pub const CLOSE: &str = "Bag-Close";
 pub const CRC: &str = "Bag-Crc32";
 /// Header of an input chunk that is none: [`Failed`] in JSON.
 pub const FAILED: &str = "Bag-Failed";
+/// Header of the inputs of a pack, whose bytes are the payload, one after another: for each file a [`PackInput`] in JSON, or null.
+pub const FILES: &str = "Bag-Files";
 
 /// "I am about to execute this task." An upload exists only after it, and only at the gatherer that received it: a worker that is told
 /// to `open` says the same OPEN again, and goes on.
@@ -273,6 +276,19 @@ pub struct InputRequest {
     /// How much at most.
     #[serde(deserialize_with = "bounded::output_bytes")]
     pub bytes: u64,
+    /// That the inputs of a pack are wanted, each whole, of which `index` is the first file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack: Option<Pack>,
+}
+
+/// What an answer has of one file of a pack. Null, of one that has its outcome, or that did not fit: it is asked for by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PackInput {
+    /// So many bytes: the whole file.
+    Bytes(u64),
+    /// Why it cannot be had.
+    Failed(Failed),
 }
 
 /// The (index, round) and execution that an upload's token names.

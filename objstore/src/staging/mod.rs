@@ -16,3 +16,4 @@ pub use parts::{
     apply_dir_metadata, hash_file, metadata_of_folders, mtime_ns, part_folder, remove_parts,
 };
 pub use worker::{Allowed, Grant, Permission, SharedFolder, Stager, Upload};
+pub(crate) use worker::{InputSink, PACK_SINK};

@@ -9,6 +9,7 @@ mod memory_budget;
 mod open_inputs;
 mod open_uploads;
 mod outputs;
+mod pack_inputs;
 mod plan;
 mod receiver;
 mod room;

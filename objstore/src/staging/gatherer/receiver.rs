@@ -21,12 +21,13 @@ use super::durability::Durability;
 use super::ledger_reader::LedgerReader;
 use super::open_inputs::OpenInputs;
 use super::outputs::Outputs;
+use super::pack_inputs::PackInputs;
 use super::plan::Plan;
 use super::serving::Serving;
 use super::uploads::Uploads;
 use crate::staging::input::InputFile;
 use crate::staging::messages::{
-    CLOSE, CRC, FAILED, Go, InputRequest, NoRoom, OFFSET, Open, Opened, Share, SharedInput,
+    CLOSE, CRC, FAILED, FILES, Go, InputRequest, NoRoom, OFFSET, Open, Opened, Share, SharedInput,
     read_xfer,
 };
 use crate::staging::parts::{Parts, Syncer};
@@ -207,16 +208,23 @@ impl Service {
         let _turn = self.input_turns.acquire().await;
         let (inputs, outputs) = (self.inputs.clone(), self.serving.outputs.clone());
         let read = spawn_blocking(move || {
+            if let Some(pack) = request.pack {
+                return Ok(PackInputs::read(outputs.plan(), request.index, pack.files));
+            }
             let unreadable = |e: std::io::Error| Failed::new(Cause::InputUnreadable, e.to_string());
             let input = outputs.plan().input(request.index).map_err(unreadable)?;
-            inputs.read(&input, &request)
+            let bytes = inputs.read(&input, &request)?;
+            Ok(PackInputs { files: Vec::new(), bytes })
         });
         let read = read.await;
         let read = read.unwrap_or_else(|e| Err(Failed::new(Cause::InputUnreadable, e.to_string())));
         let mut headers = HeaderMap::new();
         let payload = match read {
-            Ok(bytes) => {
+            Ok(PackInputs { files, bytes }) => {
                 headers.insert(CRC, format!("{:08x}", crc32fast::hash(&bytes)));
+                if !files.is_empty() {
+                    headers.insert(FILES, serde_json::to_string(&files).unwrap_or_default());
+                }
                 bytes.into()
             }
             Err(failed) => {

@@ -1,6 +1,7 @@
 //! Fetches an input in chunks.
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, Message};
+use bagpress_broker::descriptor::Pack;
 use bagpress_broker::ids::TaskId;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::{limits, subjects};
@@ -54,8 +55,19 @@ impl Stager {
     }
 
     async fn input_chunk(&self, id: &TaskId, offset: u64) -> Result<Bytes, Failed> {
-        let bytes = limits::CHUNK_BYTES as u64;
-        let request = InputRequest { v: limits::WIRE_VERSION, index: id.index, offset, bytes };
+        let message = self.ask_input(id, offset, None).await?;
+        Ok(message.payload)
+    }
+
+    /// What a gatherer answers who is asked for a chunk of an input, or for the inputs of a pack.
+    pub(super) async fn ask_input(
+        &self,
+        id: &TaskId,
+        offset: u64,
+        pack: Option<Pack>,
+    ) -> Result<Message, Failed> {
+        let (v, bytes) = (limits::WIRE_VERSION, limits::CHUNK_BYTES as u64);
+        let request = InputRequest { v, index: id.index, offset, bytes, pack };
         let payload = serde_json::to_vec(&request).unwrap_or_default();
         let subject = subjects::input(&id.bag);
         let mut lost = String::new();
@@ -86,7 +98,7 @@ impl Stager {
             if crc == Some(crc32fast::hash(&message.payload))
                 && message.payload.len() <= limits::CHUNK_BYTES
             {
-                return Ok(message.payload);
+                return Ok(message);
             }
             lost = format!("chunk at {offset} arrived with other bytes than were sent");
         }
