@@ -15,16 +15,20 @@ RUN find . -path '*/src/*.rs' -not -name lib.rs -not -name main.rs -not -path '*
     && find . -type d -empty -delete
 
 FROM base AS dependencies
+# The tests of the image take a profile that builds faster.
+ARG PROFILE=release
 COPY --from=manifests /src .
-RUN cargo build --release --locked --bin bagpress
+RUN cargo build --profile "$PROFILE" --locked --bin bagpress
 
 FROM dependencies AS builder
+ARG PROFILE=release
 COPY . .
 # cargo compares times, and a checkout may be older than the layer above
 RUN find . -name '*.rs' -not -path './target/*' -exec touch {} + \
-    && cargo build --release --locked --bin bagpress
+    && cargo build --profile "$PROFILE" --locked --bin bagpress
 
 FROM debian:bookworm-slim AS runtime
+ARG PROFILE=release
 LABEL org.opencontainers.image.title="bagpress" \
       org.opencontainers.image.description="Compress bags of tasks on many machines through NATS" \
       org.opencontainers.image.licenses="Apache-2.0"
@@ -32,7 +36,7 @@ LABEL org.opencontainers.image.title="bagpress" \
 RUN install --directory --owner=65532 --group=65532 /runs \
     && install --directory --owner=65532 --group=65532 --mode=0700 \
         /auth /auth/server /auth/admin /auth/producer /auth/worker /auth/observer
-COPY --from=builder /src/target/release/bagpress /usr/local/bin/
+COPY --from=builder /src/target/$PROFILE/bagpress /usr/local/bin/
 USER 65532:65532
 WORKDIR /
 ENTRYPOINT ["bagpress"]

@@ -10,7 +10,7 @@ use serde_json::Value;
 static TURN: Mutex<()> = Mutex::new(());
 /// Once for all tests.
 static IMAGE: LazyLock<()> = LazyLock::new(|| {
-    docker("compose build", &[]).expect_code(0);
+    docker("compose build --build-arg PROFILE=quick", &[]).expect_code(0);
 });
 
 /// What compose.yaml makes of the engine. It stays for the next test, which starts what it misses, unless a test failed; with
