@@ -39,6 +39,8 @@ pub(super) enum Others {
     /// It stays, as its outcome may count, and the own one gets another name: whichever outcome counts, the gatherer
     /// gives its object the name.
     Stay,
+    /// So does one that is broken, of which a part may be read still.
+    StayBroken,
 }
 
 impl Sealed {
@@ -71,12 +73,12 @@ impl Sealed {
                     warn!(object, token, ?others, "an object with other bytes is there");
                     match others {
                         Others::Replaced => expected = info.sequence,
-                        Others::Stay => {
-                            // Nobody else writes under that name.
-                            self.info.name = names::beside(&self.info.name, &self.info.token);
-                            expected = 0;
-                        }
+                        Others::Stay | Others::StayBroken => expected = self.go_beside(),
                     }
+                }
+                Err(error) if error.is_broken_object() && others == Others::StayBroken => {
+                    warn!(object = self.info.name, %error, "a broken object is there");
+                    expected = self.go_beside();
                 }
                 Err(error) if error.is_broken_object() => {
                     warn!(object = self.info.name, %error, "broken object replaced");
@@ -88,6 +90,12 @@ impl Sealed {
             }
         }
         Err(self.too_many_races())
+    }
+
+    /// Takes a name under which nobody else writes, and returns what is expected there.
+    fn go_beside(&mut self) -> u64 {
+        self.info.name = names::beside(&self.info.name, &self.info.token);
+        0
     }
 
     /// Purges the own chunks, which no metadata names: the leader named another token, and nothing of ours that expects an

@@ -170,6 +170,16 @@ impl Writer {
         self.commit(Others::Stay).await
     }
 
+    /// The same, but an object that does not read back stays, too: what it holds is of more than one task, and a part of it
+    /// may count and be read still.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::commit_or_adopt`].
+    pub async fn commit_beside_broken(self) -> Result<Written, Error> {
+        self.commit(Others::StayBroken).await
+    }
+
     async fn commit(self, others: Others) -> Result<Written, Error> {
         let (bucket, name, token) = (self.bucket.clone(), self.name.clone(), self.token.clone());
         let (stored, own) = match Box::pin(self.seal()).await {

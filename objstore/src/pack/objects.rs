@@ -94,7 +94,7 @@ impl TarOutputs {
             }
             Err(error) => return Err(error.into()),
         }
-        let stored = writer.commit_beside().await?;
+        let stored = writer.commit_beside_broken().await?;
         Ok(Stored::Tar { info: Box::new(stored.info), at })
     }
 

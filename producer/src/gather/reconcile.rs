@@ -1,10 +1,11 @@
 //! What the broker forgot: which tasks wait in the queue, and which objects of done tasks are not there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 
 use bagpress_broker::result::Place;
 use bagpress_broker::{Broker, Error, subjects};
+use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::{self, Bucket, Lookup};
 use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
@@ -31,45 +32,65 @@ pub(crate) async fn waiting_tasks(broker: Broker, plan: BagPlan) -> Result<Bits,
 /// The objects of a bucket that may have outputs.
 struct Listed {
     own: Bits,
-    /// Tars of packs, by name: one may have the name of its pack, and others second names.
-    tars: HashSet<String>,
+    /// Tars of packs, by name, with their digests: one may have the name of its pack, and others second names.
+    tars: HashMap<String, Digest>,
+}
+
+/// An object that an outcome is in.
+struct Wanted {
+    index: u32,
+    name: String,
+    /// Of a tar. Another tar of the name has other files, or has them elsewhere.
+    digest: Option<Digest>,
+}
+
+impl Wanted {
+    /// Whether its bytes are gone, by what has its name.
+    fn is_gone(&self, found: &Lookup) -> bool {
+        match found {
+            Lookup::Missing => true,
+            Lookup::Found(info) => self.digest.is_some_and(|digest| digest != info.digest),
+            Lookup::Deleted { .. } | Lookup::Malformed { .. } => false,
+        }
+    }
 }
 
 impl Listed {
     async fn of(bucket: &Bucket, tasks: u32) -> Result<Self, object_ref::Error> {
-        let mut listed = Self { own: Bits::new(tasks), tars: HashSet::new() };
+        let mut listed = Self { own: Bits::new(tasks), tars: HashMap::new() };
         let mut list = bucket.list();
         while let Some(info) = list.next().await? {
             if let Some(index) = subjects::index_of_output(&info.name) {
                 listed.own.set(index, true);
             } else if subjects::first_of_tar(&info.name).is_some() {
-                listed.tars.insert(info.name);
+                listed.tars.insert(info.name, info.digest);
             }
         }
         Ok(listed)
     }
 
-    /// The objects of tasks that are done and of which none is listed. Blocks, if a tar is not where it is expected: which
-    /// one a file is in is known in the ledger alone.
-    fn unlisted(&self, plan: &BagPlan) -> io::Result<Vec<(u32, String)>> {
-        let (ledger, mut unlisted, mut in_doubt) = (&plan.ledger, Vec::new(), false);
-        let beside = self.tars.iter().any(|name| subjects::is_beside(name));
+    /// The objects of tasks that are done and of which none is listed. Blocks, where files are in packs: which tar one is in
+    /// is known in the ledger alone.
+    fn unlisted(&self, plan: &BagPlan) -> io::Result<Vec<Wanted>> {
+        let (ledger, mut unlisted, mut in_tars) = (&plan.ledger, Vec::new(), false);
         for index in 0..plan.specification.tasks {
             if !ledger.is_decided(index) || ledger.is_failed(index) {
                 continue;
             }
             if plan.is_of_a_pack(index) {
-                in_doubt |= beside || !self.tars.contains(&plan.object_of(index));
+                in_tars = true;
             } else if !self.own.get(index) {
-                unlisted.push((index, plan.object_of(index)));
+                unlisted.push(Wanted { index, name: plan.object_of(index), digest: None });
             }
         }
-        if in_doubt {
+        if in_tars {
             ledger.outcomes(|result| {
-                if let Some(Place::Tar { object, .. }) = result.done().map(|done| &done.place)
-                    && !self.tars.contains(object)
+                if let Some(Place::Tar { object, digest, .. }) =
+                    result.done().map(|done| &done.place)
+                    && self.tars.get(object) != Some(digest)
                 {
-                    unlisted.push((result.index, object.clone()));
+                    let (index, name) = (result.index, object.clone());
+                    unlisted.push(Wanted { index, name, digest: Some(*digest) });
                 }
             })?;
         }
@@ -98,25 +119,25 @@ pub(crate) async fn forgotten_objects(plan: BagPlan, bucket: Bucket) -> (Vec<u32
         }
     };
     let (mut gone, mut looked) = (Vec::new(), HashMap::new());
-    for (index, name) in unlisted {
-        let missing = match looked.get(&name) {
-            Some(missing) => *missing,
+    for wanted in unlisted {
+        if !looked.contains_key(&wanted.name) {
             // A replica that lags must not cost anything.
-            None => match bucket.info_from_leader(&name).await {
-                Ok(found) => matches!(found, Lookup::Missing),
+            match bucket.info_from_leader(&wanted.name).await {
+                Ok(found) => {
+                    looked.insert(wanted.name.clone(), found);
+                }
                 Err(error) => {
-                    debug!(%error, index, "an object not looked at now");
+                    debug!(%error, index = wanted.index, "an object not looked at now");
                     if passes(&error) {
                         return (gone, false);
                     }
                     continue;
                 }
-            },
-        };
-        if missing {
-            gone.push(index);
+            }
         }
-        looked.insert(name, missing);
+        if looked.get(&wanted.name).is_some_and(|found| wanted.is_gone(found)) {
+            gone.push(wanted.index);
+        }
     }
     gone.sort_unstable();
     (gone, true)
