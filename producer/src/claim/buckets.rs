@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use bagpress_broker::{Broker, limits, subjects};
 use bagpress_objstore::object_ref::Bucket;
+use tokio::task::spawn_blocking;
 
 use crate::run_folder::plan::BagPlan;
 
@@ -24,7 +25,7 @@ pub(crate) async fn output_bucket(broker: &Broker, plan: &BagPlan) -> Result<Buc
     let specification = &plan.specification;
     let name = subjects::bucket(&specification.bag);
     let description = format!("Outputs of bag {}", specification.bag);
-    let grown = plan.growth().0;
+    let (grown, _) = growth(plan).await?;
     let needed = specification.bucket_bytes() + grown + grown / 1024;
     if grown > 0 {
         open_bucket(broker, &name)?.grow_to(needed).await.context("enlarge the bag's bucket")?;
@@ -41,10 +42,16 @@ pub(crate) async fn output_bucket(broker: &Broker, plan: &BagPlan) -> Result<Buc
     bucket.with_context(|| format!("create the bag's bucket; it needs at most {needed} bytes"))
 }
 
+/// [`BagPlan::growth`], on a thread that may wait for the list of inputs.
+async fn growth(plan: &BagPlan) -> Result<(u64, u64)> {
+    let plan = plan.clone();
+    Ok(spawn_blocking(move || plan.growth()).await?)
+}
+
 /// The bag's input bucket, made if it is not there.
 pub(crate) async fn input_bucket(broker: &Broker, plan: &BagPlan, largest: u64) -> Result<Bucket> {
     let specification = &plan.specification;
-    let (more, largest_now) = plan.growth();
+    let (more, largest_now) = growth(plan).await?;
     let most = limits::INPUT_WINDOW_BYTES.max(largest).max(largest_now);
     let needed = if specification.keep_inputs {
         specification.bucket_bytes() + more

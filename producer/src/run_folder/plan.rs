@@ -15,7 +15,7 @@ use crate::run_folder::folder::{INPUTS, MANIFEST, RunFolder};
 use crate::run_folder::inputs::{InputEntry, InputList};
 use crate::run_folder::ledger::line::InputNow;
 use crate::run_folder::ledger::{Key, Ledger};
-use crate::run_folder::specification::{Data, Specification};
+use crate::run_folder::specification::{BUCKET_SLACK_BYTES, Data, Specification};
 
 /// Specification, list of inputs and ledger of one run.
 #[derive(Debug, Clone)]
@@ -77,7 +77,7 @@ impl BagPlan {
     }
 
     /// Bytes by which inputs have grown that rounds take as they are now, with those that run again beside the tar that they
-    /// were in, and the largest of those inputs.
+    /// were in and for which a bucket has no space yet, and the largest of those inputs. Blocks.
     pub(crate) fn growth(&self) -> (u64, u64) {
         let Some(inputs) = &self.inputs else { return (0, 0) };
         let (mut more, mut largest) = (0_u64, 0);
@@ -86,10 +86,10 @@ impl BagPlan {
             more = more.saturating_add(now.bytes.saturating_sub(before));
             largest = now.bytes.max(largest);
         }
-        for index in self.ledger.begun().into_iter().filter(|index| self.may_be_packed(*index)) {
-            more = more.saturating_add(inputs.get(index).map_or(0, |entry| entry.bytes));
-        }
-        (more, largest)
+        let beside = self.ledger.begun().into_iter().filter(|index| self.may_be_packed(*index));
+        let beside = beside.map(|index| inputs.get(index).map_or(0, |entry| entry.bytes));
+        let beside = beside.fold(0, u64::saturating_add);
+        (more.saturating_add(beside.saturating_sub(BUCKET_SLACK_BYTES / 2)), largest)
     }
 
     /// A file of the list, as the task's round takes it.

@@ -21,6 +21,9 @@ use crate::run_folder::inputs::roots::Roots;
 use crate::run_folder::inputs::selection::Selected;
 use crate::run_folder::inputs::{InputEntry, InputList};
 
+/// Bytes that a bag's bucket has beyond what its outputs need: for what runs again, or is made twice for a moment.
+pub(crate) const BUCKET_SLACK_BYTES: u64 = 64 << 20;
+
 /// What `bag.json` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Specification {
@@ -287,7 +290,7 @@ impl Specification {
         let slack = self.input_bytes / 1024
             + u64::from(self.tasks) * limits::OBJECT_EACH_BYTES
             + chunks * 256;
-        self.input_bytes + slack + (64 << 20)
+        self.input_bytes + slack + BUCKET_SLACK_BYTES
     }
 }
 
