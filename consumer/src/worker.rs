@@ -35,8 +35,11 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
         let mut after = limits::WORKER_NOTICE;
         loop {
             tokio::time::sleep(after).await;
-            let why = options.address.unresolved().await.unwrap_or_default();
-            warn!(url = options.address.url(), why, "no server answers, waiting for it");
+            let url = options.address.url();
+            match options.address.unresolved().await {
+                Some(why) => warn!(url, why, "no server answers, waiting for it"),
+                None => warn!(url, "no server answers, waiting for it"),
+            }
             after = limits::RECONCILE_AFTER;
         }
     };

@@ -14,7 +14,7 @@ use crate::exit::SOME_FAILED;
 use crate::terminal::{print, print_json};
 
 /// What is said of closed folders, and of names that are too long.
-const NEW_RUN: &str = "hint: what a closed folder holds, or a file whose name was too long, is not in this bag: open or rename it, \
+const NEW_RUN: &str = "hint: a file in a closed folder is not in this bag, and one whose name is too long cannot be done: open or rename it, \
                        then give the same `bagpress run` again with --update, and without --name";
 
 /// Sums up what was gathered. `again` are the flags that lead the next command to the same broker.

@@ -47,12 +47,20 @@ impl TaskDescriptor {
     }
 }
 
-/// A failure of one file of a pack, cut so that a result with [`limits::PACK_FILES_MAX`] of them is a message.
+/// What is kept of the beginning of a message that is cut.
+const CUT_AFTER: usize = 24;
+
+/// A failure of one file of a pack, cut so that a result with [`limits::PACK_FILES_MAX`] of them is a message. What is
+/// wrong stands at the end, and the path before it may be long: of that, the middle is left out.
 #[must_use]
 pub fn cut(mut failed: Failed) -> Failed {
     failed.message.retain(|c| !c.is_control());
-    let end = failed.message.floor_char_boundary(limits::MEMBER_MESSAGE_BYTES_MAX);
-    failed.message.truncate(end);
+    let message = &failed.message;
+    if let Some(over) = message.len().checked_sub(limits::MEMBER_MESSAGE_BYTES_MAX + 1) {
+        let begin = message.floor_char_boundary(CUT_AFTER);
+        let rest = message.ceil_char_boundary(CUT_AFTER + over + 1 + '…'.len_utf8());
+        failed.message = format!("{}…{}", &message[..begin], &message[rest..]);
+    }
     failed
 }
 
@@ -178,6 +186,24 @@ mod tests {
 
     fn done_bytes() -> u64 {
         result(Vec::new()).done().map_or(0, |done| done.output_bytes)
+    }
+
+    #[test]
+    fn of_a_long_message_of_a_file_the_end_stays() {
+        let of = |message: &str| cut(Failed::new(Cause::InputChanged, message)).message;
+        let most = limits::MEMBER_MESSAGE_BYTES_MAX;
+        let path = "/über/".repeat(40);
+        for bytes in 0..path.len() {
+            let Some(path) = path.get(..bytes) else { continue };
+            let (whole, cut) =
+                (format!("'{path}' changed: its size"), of(&format!("'{path}' changed: its size")));
+            assert!(cut.len() <= most && cut.ends_with("changed: its size"), "{cut}");
+            assert_eq!(cut == whole, whole.len() <= most, "{cut}");
+            assert!(
+                cut == whole || cut.len() > most - 4,
+                "no more is left out than must be: {cut}"
+            );
+        }
     }
 
     #[test]
