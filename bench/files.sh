@@ -30,7 +30,7 @@ trap 'rm -rf "$temporary"' EXIT
 raw=$(realpath -m "${RAW:-$temporary/raw}")
 : >"$raw"
 
-systems=(staged objects xargs xargs-verified)
+systems=(staged wire objects xargs xargs-verified)
 versions=("$("$here/target/release/bagpress" --version)" "$(gzip --version | head -n 1)")
 for system in pigz zstd; do
 	if command -v "$system" >/dev/null; then
@@ -44,6 +44,7 @@ done
 # SYSTEM: what is typed, in the folder that has the tree. Everything but bagpress writes beside the inputs, into a copy of its own.
 declare -A commands=(
 	[staged]='bagpress run tree --codec gzip:6 --results staged --out packed --workers $WORKERS --quiet'
+	[wire]='bagpress run tree --codec gzip:6 --results staged --transfer wire --out packed --workers $WORKERS --quiet'
 	[objects]='bagpress run tree --codec gzip:6 --results objects --out packed --workers $WORKERS --quiet'
 	[xargs]='find tree -type f -print0 | xargs -0 -P $WORKERS -n 100 gzip -6 -k'
 	[xargs-verified]='find tree -type f -print0 | xargs -0 -P $WORKERS -n 100 bash -c '\''gzip -6 -k -- "$@" && gzip -t -- "${@/%/.gz}"'\'' each && sync -f tree'
@@ -96,7 +97,7 @@ for ((round = 0; round < rounds; round++)); do
 		# Outputs are kept to the end: ext4 looks for inodes that were freed a moment ago one by one.
 		run=$temporary/$system.$round
 		mkdir "$run"
-		if [[ $system == staged || $system == objects ]]; then
+		if [[ $system == @(staged|wire|objects) ]]; then
 			ln -s "$tree" "$run/tree"
 			below=packed
 		else
