@@ -8,12 +8,16 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::Arc;
 
 use bagpress_broker::result::FileId;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, StatxFlags, Uid};
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, StatxFlags, Uid,
+};
 use rustix::io::Errno;
+
+pub use self::paths::{below_root, inside};
 
 /// How often a path is followed again whose folders are being renamed meanwhile.
 const AGAIN_MAX: u32 = 64;
@@ -41,13 +45,7 @@ impl Dir {
     ///
     /// What the system said.
     pub fn root() -> io::Result<Self> {
-        // Held once: each input is opened from there.
-        static ROOT: OnceLock<Dir> = OnceLock::new();
-        if let Some(root) = ROOT.get() {
-            return Ok(root.clone());
-        }
-        let root = Self::open(Path::new("/"))?;
-        Ok(ROOT.get_or_init(|| root).clone())
+        Self::open(Path::new("/"))
     }
 
     /// Holds a directory beneath this one; the empty path is this one.
@@ -77,18 +75,7 @@ impl Dir {
     ///
     /// What the system said.
     pub fn file_and_metadata(&self, path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
-        match self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()) {
-            Ok(opened) => {
-                let file = File::from(opened);
-                let metadata = file.metadata()?;
-                Ok(metadata.is_file().then_some((file, metadata)))
-            }
-            // A link, a socket, a device without a driver.
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::LOOP | Errno::NXIO | Errno::NODEV) => Ok(None),
-                _ => Err(error),
-            },
-        }
+        regular(self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()))
     }
 
     /// Makes a file that was not there, for its owner alone, to write and read it.
@@ -310,15 +297,10 @@ impl Dir {
         inside(path)?;
         let flags = flags | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        for _ in 0..AGAIN_MAX {
-            match rustix::fs::openat2(&self.0, path, flags, mode, resolve) {
-                Err(Errno::AGAIN) => {}
-                // Older kernels, and sandboxes that do not know it. A permission that is missing is so there, too.
-                Err(Errno::NOSYS | Errno::PERM) => return self.walk_to(path, flags, mode),
-                opened => return Ok(opened?),
-            }
+        match again(|| rustix::fs::openat2(&self.0, path, flags, mode, resolve)) {
+            Err(error) if is_unknown(error) => self.walk_to(path, flags, mode),
+            opened => Ok(opened?),
         }
-        Err(Errno::AGAIN.into())
     }
 
     /// The same, a component at a time.
@@ -353,31 +335,49 @@ impl AsFd for Dir {
     }
 }
 
-/// Whether a path that somebody wrote down stays beneath the directory that it is relative to.
+/// Opens a regular file by its absolute path to read it, as [`Dir::file_and_metadata`] of the root does, in one call of the
+/// system.
 ///
 /// # Errors
 ///
-/// `EXDEV`, as of `RESOLVE_BENEATH`, for an absolute path and for one with `..` in it; `ENOENT` for an empty one.
-pub fn inside(path: &Path) -> io::Result<()> {
-    if path.as_os_str().is_empty() {
-        return Err(Errno::NOENT.into());
+/// As [`below_root`]; what the system said.
+pub fn absolute_file(path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
+    let below = below_root(path)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+    match again(open) {
+        Err(error) if is_unknown(error) => Dir::root()?.file_and_metadata(&below),
+        opened => regular(opened.map_err(io::Error::from)),
     }
-    let normal = |component| matches!(component, Component::Normal(_) | Component::CurDir);
-    if path.components().all(normal) { Ok(()) } else { Err(Errno::XDEV.into()) }
 }
 
-/// An absolute path as one beneath the root of the file system.
-///
-/// # Errors
-///
-/// As [`inside`]; also for a relative one.
-pub fn below_root(path: &Path) -> io::Result<PathBuf> {
-    let below = path.strip_prefix("/").map_err(|_| Errno::XDEV)?;
-    if !below.as_os_str().is_empty() {
-        inside(below)?;
-    }
-    Ok(below.to_owned())
+/// Follows a path again whose folders are being renamed meanwhile.
+fn again(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    let mut tries = (0..AGAIN_MAX).map(|_| open());
+    tries.find(|opened| !matches!(opened, Err(Errno::AGAIN))).unwrap_or(Err(Errno::AGAIN))
 }
 
+/// Older kernels, and sandboxes, do not know `openat2`. A permission that is missing is so a component at a time, too.
+fn is_unknown(error: Errno) -> bool {
+    matches!(error, Errno::NOSYS | Errno::PERM)
+}
+
+/// What was opened, if it is a regular file.
+fn regular(opened: io::Result<OwnedFd>) -> io::Result<Option<(File, fs::Metadata)>> {
+    match opened {
+        Ok(opened) => {
+            let file = File::from(opened);
+            let metadata = file.metadata()?;
+            Ok(metadata.is_file().then_some((file, metadata)))
+        }
+        // A link, a socket, a device without a driver.
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::LOOP | Errno::NXIO | Errno::NODEV) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+mod paths;
 #[cfg(test)]
 mod tests;

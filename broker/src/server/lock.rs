@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::store::Store;
 use crate::retry::Retry;
@@ -17,6 +18,9 @@ const FILE: &str = "lock";
 /// How long a store may stay locked by a server that is being killed: one whose parent was killed
 /// takes some milliseconds to end.
 const HELD_BY_THE_DYING: Duration = Duration::from_secs(1);
+
+/// How long it may take until enough files are closed for a store to be removed.
+const FILES_CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Locks the store that `open` gives, and writes our process id into the lock for processes that are refused; none if it
 /// gives none.
@@ -85,11 +89,16 @@ fn lives(holder: &str) -> bool {
 pub async fn remove_store(store: &Path) -> Result<(), Error> {
     // Held until all is gone: a server that starts meanwhile is refused, and a later one makes a new store.
     let Some(_held) = lock(store, Store::hold).await? else { return Ok(()) };
-    fs::remove_dir_all(store).map_err(|source| Error::Io {
-        what: "remove",
-        path: store.to_owned(),
-        source,
-    })
+    // It holds each folder on the way down, while who ends with the server still has files open.
+    let remove = || std::future::ready(fs::remove_dir_all(store));
+    let passes = |error: &io::Error| {
+        matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+    };
+    let removed = Retry::within(FILES_CLOSE_WITHIN)
+        .every(Duration::from_millis(10))
+        .run(remove, passes)
+        .await;
+    removed.map_err(|source| Error::Io { what: "remove", path: store.to_owned(), source })
 }
 
 #[cfg(test)]

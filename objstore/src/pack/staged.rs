@@ -53,15 +53,12 @@ impl StagedOutputs {
                 receiver = Some(output);
                 file = Some(Box::new(move || Ok((source, sink))));
             } else if !decided.contains(&place) {
-                file = Some(match (&share, input) {
-                    (Some(share), Some(input)) => {
-                        by_path(share.with_part(index, id.round, &execution), input)
-                    }
+                file = Some(if let (Some(share), Some(input)) = (&share, input) {
+                    by_path(share.with_part(index, id.round, &execution), input)
+                } else {
                     // Its gatherer knows no path of it that a message could hold.
-                    _ => {
-                        let text = "it has no path that its worker could be told";
-                        Box::new(move || Err(Failed::new(Cause::TransferError, text)))
-                    }
+                    let text = "it has no path that its worker could be told";
+                    Box::new(move || Err(Failed::new(Cause::TransferError, text)))
                 });
             }
             files.push(file);

@@ -9,7 +9,7 @@ use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::{limits, quote};
 
 use super::parts::mtime_ns;
-use crate::beneath::{Dir, below_root};
+use crate::beneath::absolute_file;
 use crate::trouble::input_failed;
 
 /// A file that is a task's input.
@@ -55,8 +55,7 @@ impl OpenInput {
     /// what passes, such as too many open files.
     pub fn open(input: InputFile) -> Result<Self, Failed> {
         // What is no regular file any more must not be waited for, and no link that came since be followed.
-        let below = below_root(&input.path);
-        let opened = below.and_then(|path| Dir::root()?.file_and_metadata(&path));
+        let opened = absolute_file(&input.path);
         let Some((file, metadata)) = opened.map_err(|error| input.failed(&error))? else {
             let path = quote::name(&input.path);
             let text = format!(

@@ -1,6 +1,6 @@
 //! The input files that a gatherer has open for workers.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
@@ -28,17 +28,24 @@ impl OpenInputs {
         let opened = self.open(request.index, input)?;
         let most = usize::try_from(request.bytes).unwrap_or(usize::MAX).min(limits::CHUNK_BYTES);
         let mut buffer = Vec::new();
-        opened.read_at(request.offset, most, &mut buffer)?;
+        if opened.read_at(request.offset, most, &mut buffer)? {
+            // Most files are read at once: kept open, they would take all files that this process may have.
+            self.lock().retain(|(index, _)| *index != request.index);
+        }
         Ok(buffer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(u32, Arc<OpenInput>)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes the files that nobody reads just now: this process may have no more open.
     pub(super) fn close(&self) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lock().clear();
     }
 
     fn open(&self, index: u32, input: &InputFile) -> Result<Arc<OpenInput>, Failed> {
-        let mut inputs = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inputs = self.lock();
         if let Some(at) = inputs.iter().position(|(i, _)| *i == index) {
             let entry = inputs.remove(at);
             let file = entry.1.clone();
