@@ -36,9 +36,10 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
         loop {
             tokio::time::sleep(after).await;
             let url = options.address.url();
-            match options.address.unresolved().await {
-                Some(why) => warn!(url, why, "no server answers, waiting for it"),
-                None => warn!(url, "no server answers, waiting for it"),
+            if let Some(why) = options.address.unresolved().await {
+                warn!(url, why, "no server answers, waiting for it");
+            } else {
+                warn!(url, "no server answers, waiting for it");
             }
             after = limits::RECONCILE_AFTER;
         }

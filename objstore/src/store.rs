@@ -291,7 +291,7 @@ pub enum Carried {
     /// Nothing.
     Nothing,
     /// At the gatherer's.
-    Upload(Upload),
+    Upload(Box<Upload>),
     /// In the bag's bucket.
     Object(Box<object_ref::Writer>),
     /// Not there: the bucket is full, and has the task's object already.
@@ -307,9 +307,10 @@ impl Output {
     pub async fn carry(self) -> Result<Carried, StoreError> {
         match self {
             Self::Nothing => Ok(Carried::Nothing),
-            Self::ByPath(upload) => Ok(Carried::Upload(upload)),
+            Self::ByPath(upload) => Ok(Carried::Upload(Box::new(upload))),
             Self::Upload { stager, grant, chunks } => {
-                stager.upload(&grant, chunks).await.map(Carried::Upload)
+                let upload = stager.upload(&grant, chunks).await?;
+                Ok(Carried::Upload(Box::new(upload)))
             }
             Self::Object { mut writer, mut chunks } => {
                 while let Some(chunk) = chunks.recv().await {

@@ -93,13 +93,13 @@ fn placing_moves_the_part_file_and_may_be_repeated() -> Outcome {
 #[test]
 fn a_folder_that_is_gone_before_its_next_output_is_made_again() -> Outcome {
     let folder = Folder::new()?;
-    let mut placer = Placer::new(&folder.parts);
+    let mut names = Placer::new(&folder.parts);
     for _ in 0..2 {
         let execution = folder.part(b"output")?;
         let digest = Digest::of(b"output");
-        assert_eq!(placer.place(&folder.id, &execution, &folder.target, &digest)?, Placed::Named);
+        assert_eq!(names.place(&folder.id, &execution, &folder.target, &digest)?, Placed::Named);
         assert_eq!(fs::read(folder.last())?, b"output");
-        assert_eq!(placer.file_id(&folder.target), FileId::of(&folder.last().metadata()?));
+        assert_eq!(names.file_id(&folder.target), FileId::of(&folder.last().metadata()?));
         fs::remove_dir_all(folder.last().parent().ok_or("no folder")?)?;
     }
     Ok(())
@@ -161,8 +161,8 @@ fn what_the_bag_did_not_make_is_never_touched_whatever_it_is() -> Outcome {
             }
             let target = Target { own, ..folder.target.clone() };
             let digest = Digest::of(b"output");
-            let mut placer = Placer::new(&folder.parts);
-            let placed = placer.place(&folder.id, &execution, &target, &digest)?;
+            let mut names = Placer::new(&folder.parts);
+            let placed = names.place(&folder.id, &execution, &target, &digest)?;
             assert_eq!(placed, Placed::Taken, "{before:?}");
         }
         assert_eq!(last.symlink_metadata()?.ino(), before.ino());

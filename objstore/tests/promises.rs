@@ -131,8 +131,8 @@ impl Way {
         };
         if place == Place::Staged {
             let parts = &self.house.parts;
-            let mut placer = Placer::new(parts);
-            let placed = placer.place(&id, &run.execution, &target(id.index), &digest)?;
+            let mut names = Placer::new(parts);
+            let placed = names.place(&id, &run.execution, &target(id.index), &digest)?;
             assert_eq!(placed, Placed::Named);
             self.house.parts.sweep(&[(id.index, id.round)]);
         }

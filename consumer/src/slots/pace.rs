@@ -52,7 +52,7 @@ impl Pace {
         self.lead = if wait > WAITED {
             (self.lead + wait).min(LEAD_MAX)
         } else {
-            (self.lead - self.lead / 16).max(limits::PULL_AHEAD_LOW)
+            (self.lead * 15 / 16).max(limits::PULL_AHEAD_LOW)
         };
     }
 

@@ -71,8 +71,8 @@ impl Execute {
 
     pub(crate) fn place(&self, house: &House, output: &[u8]) -> std::io::Result<()> {
         let digest = Digest::of(output);
-        let mut placer = Placer::new(&house.parts);
-        let placed = placer.place(&self.id, &self.execution, &target(self.id.index), &digest)?;
+        let mut names = Placer::new(&house.parts);
+        let placed = names.place(&self.id, &self.execution, &target(self.id.index), &digest)?;
         assert_eq!(placed, Placed::Named);
         Ok(())
     }

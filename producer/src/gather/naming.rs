@@ -34,7 +34,7 @@ impl Placing {
         &mut self,
         plan: &BagPlan,
         parts: &Parts,
-        placer: &mut Placer<'_>,
+        names: &mut Placer<'_>,
         result: Arc<TaskResult>,
     ) -> io::Result<()> {
         let Some(done) = result.done().filter(|done| done.place != Place::Nothing) else {
@@ -46,7 +46,7 @@ impl Placing {
         let (id, execution, digest) = (result.id(), &result.execution, &done.output_digest);
         let key = (result.index, result.round);
         let placed = match parts.holds(key, execution, done.output_bytes, digest) {
-            Ok(true) => placer.place(&id, execution, &target, digest),
+            Ok(true) => names.place(&id, execution, &target, digest),
             // Its worker never closed it, or says that it is something else.
             Ok(false) => Ok(Placed::Lost),
             Err(error) => Err(error),
@@ -81,7 +81,7 @@ impl Placing {
         }
         self.counted.push(match why {
             Some(why) => fails(&result, why),
-            None => Arc::new(TaskResult { file: placer.file_id(&target), ..(*result).clone() }),
+            None => Arc::new(TaskResult { file: names.file_id(&target), ..(*result).clone() }),
         });
         Ok(())
     }
