@@ -50,11 +50,9 @@ pub struct Writer {
     nonce: String,
     subject: String,
     chunk_bytes: usize,
-    /// Bytes that are no whole chunk yet.
-    tail: BytesMut,
+    tail: BytesMut, // no whole chunk yet
     hasher: Hasher,
-    /// What the caller says the bytes are.
-    expected: Option<(u64, Digest)>,
+    expected: Option<(u64, Digest)>, // by the caller
     bytes: u64,
     chunks: u64,
     /// Chunks sent and not yet acknowledged, oldest first, and all waited for at the same time.
@@ -75,7 +73,6 @@ struct Sent {
 }
 
 type Acked = Result<PublishAck, PublishError>;
-
 async fn acked(sent: Result<PublishAckFuture, PublishError>) -> Acked {
     sent?.await
 }
@@ -170,13 +167,8 @@ impl Writer {
         self.commit(Others::Stay).await
     }
 
-    /// The same, but an object that does not read back stays, too: what it holds is of more than one task, and a part of it
-    /// may count and be read still.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::commit_or_adopt`].
-    pub async fn commit_beside_broken(self) -> Result<Written, Error> {
+    /// The same, but a broken object stays, too: of what it holds of more than one task, a part may count and be read still.
+    pub(crate) async fn commit_beside_broken(self) -> Result<Written, Error> {
         self.commit(Others::StayBroken).await
     }
 
