@@ -232,6 +232,15 @@ async fn what_is_no_tar_of_a_pack_is_not_executed_and_its_files_run_alone() {
     assert_eq!(rounds(&place), [1; 16]);
 }
 
+/// Takes the line of one file out of the ledger of a bag that is done: it has something left to do.
+fn forget_line(place: &Place, index: u32) {
+    let manifest = place.folder("t/objects").join("manifest.jsonl");
+    let lines = fs::read_to_string(&manifest).unwrap();
+    let line = format!("\"index\":{index},");
+    let rest = lines.split_inclusive('\n').filter(|other| !other.contains(&line));
+    fs::write(&manifest, rest.collect::<String>()).unwrap();
+}
+
 /// A ledger that lost the line of one file, and a broker that forgot the result: the pack is delivered once more, for that file.
 #[tokio::test]
 async fn a_pack_that_is_delivered_for_the_rest_of_its_files_takes_no_bytes_from_the_others() {
@@ -241,10 +250,7 @@ async fn a_pack_that_is_delivered_for_the_rest_of_its_files_takes_no_bytes_from_
         let at = format!("--server {}", server.url());
         let _worker = place.worker(&server);
         place.run(&format!("{RUN} --delivery {delivery} {at}")).await.with_code(0);
-        let manifest = place.folder("t/objects").join("manifest.jsonl");
-        let lines = fs::read_to_string(&manifest).unwrap();
-        let rest = lines.split_inclusive('\n').filter(|line| !line.contains("\"index\":5,"));
-        fs::write(&manifest, rest.collect::<String>()).unwrap();
+        forget_line(&place, 5);
         let results = context(&server).await.get_stream("BAG_RESULTS").await.unwrap();
         results.purge().await.unwrap();
         place.run(&format!("gather runs/t/objects -q {at}")).await.with_code(0);
@@ -264,23 +270,48 @@ async fn a_pack_that_is_delivered_for_the_rest_of_its_files_takes_no_bytes_from_
     }
 }
 
-/// What a broker forgot of a bag that runs is made again, whichever object it was in.
+/// The same, when a bit of another file has flipped meanwhile: the tar that the others are in stays.
 #[tokio::test]
-async fn objects_that_a_broker_forgot_are_made_again_by_gather() {
+async fn a_tar_that_is_damaged_gives_way_to_none_that_has_other_files() {
     let (place, server) = Place::with_server().await;
     some_files(&place, 16);
     let at = format!("--server {}", server.url());
     let _worker = place.worker(&server);
     place.run(&format!("{RUN} {at}")).await.with_code(0);
-    let manifest = place.folder("t/objects").join("manifest.jsonl");
-    let lines = fs::read_to_string(&manifest).unwrap();
-    // One task is left to do, so that the bag goes on.
-    let rest = lines.split_inclusive('\n').filter(|line| !line.contains("\"index\":12,"));
-    fs::write(&manifest, rest.collect::<String>()).unwrap();
-    let name = format!("OBJ_bag-{}", bag_of(&place, "t/objects"));
-    let stream = context(&server).await.get_stream(name).await.unwrap();
-    stream.purge().await.unwrap();
+    let begins = last(&place)[2]["outcome"]["done"]["place"]["tar"]["at"].as_u64().unwrap();
+    flip(&place, &server, "out_0.tar", usize::try_from(begins).unwrap() + 12).await;
+    forget_line(&place, 5);
+    let results = context(&server).await.get_stream("BAG_RESULTS").await.unwrap();
+    results.purge().await.unwrap();
     place.run(&format!("gather runs/t/objects -q {at}")).await.with_code(0);
+    let verified = place.run(&format!("verify runs/t/objects {at}")).await.with_code(1);
+    assert_eq!(verified.stdout.matches("bad: ").count(), 1, "{verified:?}");
+    place.run(&format!("gather runs/t/objects --repair -q {at}")).await.with_code(0);
     place.run(&format!("verify runs/t/objects --inputs {at}")).await.with_code(0);
-    assert!(rounds(&place)[..8].iter().all(|round| *round == 1), "{:?}", rounds(&place));
+    assert_eq!(rounds(&place).iter().sum::<u64>(), 1, "{:?}", rounds(&place));
+}
+
+/// What a broker forgot of a bag that runs is made again, whichever object it was in; so is what was in a tar whose name another
+/// has.
+#[tokio::test]
+async fn objects_that_a_broker_forgot_are_made_again_by_gather() {
+    for replaced in [false, true] {
+        let (place, server) = Place::with_server().await;
+        some_files(&place, 16);
+        let at = format!("--server {}", server.url());
+        let _worker = place.worker(&server);
+        place.run(&format!("{RUN} {at}")).await.with_code(0);
+        forget_line(&place, 12);
+        if replaced {
+            let outputs = bucket(&place, &server, "").await;
+            outputs.put("out_0.tar", &mut &b"somebody else's"[..]).await.unwrap();
+        } else {
+            let name = format!("OBJ_bag-{}", bag_of(&place, "t/objects"));
+            let stream = context(&server).await.get_stream(name).await.unwrap();
+            stream.purge().await.unwrap();
+        }
+        place.run(&format!("gather runs/t/objects -q {at}")).await.with_code(0);
+        place.run(&format!("verify runs/t/objects --inputs {at}")).await.with_code(0);
+        assert!(rounds(&place)[..8].iter().all(|round| *round == 1), "{:?}", rounds(&place));
+    }
 }
