@@ -96,6 +96,13 @@ async fn the_nats_command_line_shows_what_workers_do() {
     assert_eq!(told["input_bytes"], 3 * 65_536, "{of_one}");
 }
 
+/// The bag of a run folder.
+fn bag_of(run: &std::path::Path) -> String {
+    let text = std::fs::read_to_string(run.join("bag.json")).unwrap();
+    let specification: serde_json::Value = serde_json::from_str(&text).unwrap();
+    specification["bag"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn the_nats_command_line_reads_what_a_bag_left() {
     let folder = tempfile::tempdir().unwrap();
@@ -107,9 +114,7 @@ async fn the_nats_command_line_reads_what_a_bag_left() {
         .unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let run = folder.path().join("runs/cli/objects");
-    let text = std::fs::read_to_string(run.join("bag.json")).unwrap();
-    let specification: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let bag = specification["bag"].as_str().unwrap();
+    let bag = bag_of(&run);
     let broker = broker_on(&run.join(".broker")).await;
 
     let streams = nats(&broker, &["stream", "ls"]);
@@ -130,7 +135,7 @@ async fn the_nats_command_line_reads_what_a_bag_left() {
     let subject = format!("bag.result.{bag}.1.0");
     let result = nats(&broker, &["stream", "get", "BAG_RESULTS", "--last-for", &subject]);
     assert!(result.contains("\"output_digest\""), "{result}");
-    let line = nats(&broker, &["kv", "get", "bags", bag, "--raw"]);
+    let line = nats(&broker, &["kv", "get", "bags", &bag, "--raw"]);
     assert!(line.contains("\"finished\""), "{line}");
 }
 
@@ -149,9 +154,7 @@ async fn the_nats_command_line_and_tar_take_a_file_out_of_a_pack() {
         .unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let run = folder.path().join("runs/cli/objects");
-    let text = std::fs::read_to_string(run.join("bag.json")).unwrap();
-    let specification: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let bucket = format!("bag-{}", specification["bag"].as_str().unwrap());
+    let bucket = format!("bag-{}", bag_of(&run));
     let broker = broker_on(&run.join(".broker")).await;
     let tar = folder.path().join("pack.tar");
     nats(&broker, &["object", "get", &bucket, "out_0.tar", "-O", tar.to_str().unwrap(), "-f"]);

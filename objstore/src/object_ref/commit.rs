@@ -54,8 +54,8 @@ impl Sealed {
         (self.info.bytes, self.info.digest)
     }
 
-    /// Writes the metadata, or adopts what is there if it is the very same, or replaces it if it is broken. What becomes
-    /// of other bytes, `others` says.
+    /// Writes the metadata, or adopts what is there if it is the very same. What becomes of other bytes, `others` says; what is
+    /// broken is replaced, unless that is to stay as well.
     pub(super) async fn commit(mut self, others: Others) -> Result<Written, Error> {
         let mut expected = 0;
         for _ in 0..RACES_MAX {
