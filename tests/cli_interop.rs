@@ -97,10 +97,10 @@ async fn the_nats_command_line_shows_what_workers_do() {
 }
 
 /// The bag of a run folder.
-fn bag_of(run: &std::path::Path) -> String {
-    let text = std::fs::read_to_string(run.join("bag.json")).unwrap();
-    let specification: serde_json::Value = serde_json::from_str(&text).unwrap();
-    specification["bag"].as_str().unwrap().to_owned()
+fn bag_of(run: &Path) -> String {
+    let text = std::fs::read_to_string(run.join("bag.json")).expect("there is a specification");
+    let specification: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    specification["bag"].as_str().expect("it names the bag").to_owned()
 }
 
 #[tokio::test]
