@@ -5,8 +5,15 @@ use bagpress_broker::ids::Pool;
 
 /// What there is to say of workers that could take a bag's tasks, and have none.
 pub(crate) fn idle(workers: &[(String, ServiceStats)], pool: &Pool) -> String {
-    let listen = workers.iter().filter(|(_, worker)| worker.pool == pool.as_str()).count();
-    format!("{listen} workers connected, all busy with other bags")
+    let of_pool = || workers.iter().filter(|(_, worker)| worker.pool == pool.as_str());
+    let listen = of_pool().count();
+    match of_pool().map(|(_, worker)| worker.slots.saturating_sub(worker.running)).sum::<usize>() {
+        0 => format!("{listen} workers connected, all busy with other bags"),
+        free => format!(
+            "{listen} workers connected with {free} free slots; they take a task as soon as the \
+             broker gives one out"
+        ),
+    }
 }
 
 /// Why none of the workers that answered can take a bag's tasks, unless one can.
@@ -40,8 +47,8 @@ mod tests {
     fn worker(pool: &str, library: &str, any: bool) -> (String, ServiceStats) {
         let codecs = vec![format!("zlib={library}")];
         let pool = pool.to_owned();
-        let stats =
-            ServiceStats { pool, codecs, any_codec_version: any, ..ServiceStats::default() };
+        let busy = ServiceStats { slots: 2, running: 2, ..ServiceStats::default() };
+        let stats = ServiceStats { pool, codecs, any_codec_version: any, ..busy };
         ("W".to_owned(), stats)
     }
 
@@ -57,6 +64,9 @@ mod tests {
         let old = worker("default", "zlib-rs/1", false);
         assert!(why(std::slice::from_ref(&old)).contains("none has zlib-rs/2"));
         assert!(why(&[old, worker("default", "", true)]).contains("all busy with other bags"));
-        assert!(why(&[worker("default", "zlib-rs/2", false)]).contains("all busy with other bags"));
+        let mut one = worker("default", "zlib-rs/2", false);
+        assert!(why(std::slice::from_ref(&one)).contains("all busy with other bags"));
+        one.1.running = 0;
+        assert!(why(&[one]).contains("1 workers connected with 2 free slots"));
     }
 }

@@ -35,6 +35,8 @@ struct Need {
     /// It has no more.
     most: u64,
     name: String,
+    /// When it was let begin again.
+    begun: Option<Instant>,
 }
 
 impl Room {
@@ -50,10 +52,11 @@ impl Room {
         if noted.needs.len() >= limits::UPLOADS_MAX && !noted.needs.contains_key(&index) {
             return;
         }
-        let need = Need { bytes, tried, most, name: quote::name(name) };
+        let need = Need { bytes, tried, most, name: quote::name(name), begun: None };
         let known = noted.needs.entry(index).or_insert_with(|| need.clone());
         known.bytes = known.bytes.max(need.bytes);
         known.tried = known.tried.max(need.tried);
+        known.begun = None;
     }
 
     /// Forgets a task that has its outcome.
@@ -73,13 +76,20 @@ impl Room {
         if bytes == 0 && stopped {
             return noted.held_up.as_ref().map(|(_, why)| why.clone());
         }
-        let need = noted.needs.get(&index).filter(|need| need.bytes > bytes).cloned();
-        drop(noted);
-        match need {
-            // What has arrived of it takes space already: only a task that begins must wait for all of it.
-            Some(need) if bytes == 0 => need.unmet(parts).or_else(|| parts.full(bytes)),
-            _ => parts.full(bytes),
+        // What has arrived of it takes space already: only a task that begins must wait for all of it.
+        if bytes == 0
+            && let Some(need) = noted.needs.get(&index)
+        {
+            let why = need.unmet(parts, noted.begun_beside(index)).or_else(|| parts.full(bytes));
+            if why.is_none()
+                && let Some(need) = noted.needs.get_mut(&index)
+            {
+                need.begun = Some(Instant::now());
+            }
+            return why;
         }
+        drop(noted);
+        parts.full(bytes)
     }
 
     /// Why somebody waits, if there is no room for somebody.
@@ -94,7 +104,7 @@ impl Room {
         }
         let largest = noted.needs.values().max_by_key(|need| need.bytes).cloned();
         drop(noted);
-        parts.full(0).or_else(|| largest?.unmet(parts))
+        parts.full(0).or_else(|| largest?.unmet(parts, 0))
     }
 
     /// Notes that a disk was full for lack of bytes, whatever is free by now: what did not fit has been removed.
@@ -133,17 +143,33 @@ impl Room {
     }
 }
 
+impl Noted {
+    /// Bytes for the other outputs that found no room before and were let begin since. Without them two that have room
+    /// one after the other would begin together each time, and none would end. One that is not heard of within a lease
+    /// is counted no longer.
+    fn begun_beside(&self, index: u32) -> u64 {
+        let begun = |need: &Need| need.begun.is_some_and(|at| at.elapsed() < limits::LEASE);
+        let others = self.needs.iter().filter(|(other, need)| **other != index && begun(need));
+        others.fold(0, |sum: u64, (_, need)| sum.saturating_add(need.bytes))
+    }
+}
+
 impl Need {
-    fn unmet(&self, parts: &Parts) -> Option<String> {
-        let (free, _) = parts.lacks(self.bytes)?;
+    /// Why there is no room for it, besides `beside` bytes for others.
+    fn unmet(&self, parts: &Parts, beside: u64) -> Option<String> {
+        let (free, _) = parts.lacks(self.bytes.saturating_add(beside))?;
         let (root, Self { tried, most, name, .. }) = (quote::name(parts.root()), self);
         let needed = if *most == u64::MAX {
             format!("more than {tried}")
         } else {
             format!("between {tried} and {most}")
         };
+        let others = match beside {
+            0 => String::new(),
+            _ => format!(", {beside} for outputs that have begun"),
+        };
         Some(format!(
-            "disk full: {free} bytes free at {root}, {needed} needed for {name}; free some space"
+            "disk full: {free} bytes free at {root}, {needed} needed for {name}{others}; free some space"
         ))
     }
 }
@@ -179,6 +205,30 @@ mod tests {
         let room = Room::default();
         room.note(7, 1 << 60, 1_000, Path::new("x"));
         assert_eq!(room.refuses(&parts, 7, 0), None);
+    }
+
+    #[test]
+    fn two_that_have_room_one_after_the_other_begin_one_after_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = Parts::open(folder.path(), &"b-1".parse().unwrap()).unwrap();
+        let (free, kept) = parts.lacks(u64::MAX - (1 << 40)).unwrap();
+        let kept = kept - (u64::MAX - (1 << 40));
+        let most_of_it = (free - kept) / 3 * 2;
+        let room = Room::default();
+        for index in [0, 1] {
+            room.note(index, most_of_it, most_of_it, Path::new("x"));
+        }
+        assert_eq!(room.refuses(&parts, 0, 0), None);
+        assert_eq!(room.refuses(&parts, 0, 0), None, "it does not wait for itself");
+        let why = room.refuses(&parts, 1, 0).unwrap();
+        assert!(why.contains("outputs that have begun"), "{why}");
+        assert_eq!(room.waiting(&parts), None, "somebody has room");
+        assert_eq!(room.refuses(&parts, 2, 0), None, "of this one nothing is known");
+        room.note(0, most_of_it, most_of_it, Path::new("x"));
+        assert_eq!(room.refuses(&parts, 1, 0), None, "the first found no room again");
+        assert!(room.refuses(&parts, 0, 0).is_some());
+        room.decided(1);
+        assert_eq!(room.refuses(&parts, 0, 0), None);
     }
 
     #[test]
