@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::codecs::REGISTRY;
 use crate::entry::{CodecInfo, Entry};
+use crate::join::{Joined, Joiner, Seam};
 use crate::stream::{Decoder, Encoder, SEGMENT_BYTES};
 
 /// The switch of a codec that compresses every segment.
@@ -118,6 +119,23 @@ impl Codec {
     #[must_use]
     pub fn decoder(&self) -> Box<dyn Decoder> {
         (self.entry.decoder)()
+    }
+
+    /// Begins to make one file of blocks: of what encoders of this codec made of its parts.
+    #[must_use]
+    pub fn joiner(&self) -> Joiner {
+        Joiner::new(self.seam())
+    }
+
+    /// Continues a file that another joiner of an equal codec left at `joined`, and of which
+    /// [`Joined::output_bytes`] are there.
+    #[must_use]
+    pub fn resume_joiner(&self, joined: Joined) -> Joiner {
+        Joiner::resume(self.seam(), joined)
+    }
+
+    fn seam(&self) -> Seam {
+        (self.entry.seam)(self.level.unwrap_or_default())
     }
 }
 

@@ -10,6 +10,8 @@
 //! nothing of it, so what it knew of the stream before is forgotten: no distance may reach back over what it did not
 //! see. Level 0 stores everything, and `full` deflates everything.
 
+use std::ops::RangeInclusive;
+
 use flate2::{Compress, Compression, FlushCompress};
 
 use crate::Error;
@@ -28,8 +30,8 @@ pub(crate) const LEVELS: Levels = Levels { min: 0, max: 9, default: 6 };
 const STORED_BYTES_MAX: usize = 65_535;
 /// BFINAL and BTYPE in a byte, LEN, NLEN.
 const STORED_HEADER_BYTES: usize = 5;
-/// A last block with fixed codes and nothing but its end in it.
-const FINAL_BLOCK: [u8; 2] = [0x03, 0x00];
+/// A last block with fixed codes and nothing but its end in it. Every stream ends with it, and on a byte before it.
+pub(crate) const FINAL_BLOCK: [u8; 2] = [0x03, 0x00];
 
 /// What a format puts around a deflate stream. The default is that of a new stream.
 pub(crate) trait Framing: Send + Default {
@@ -142,6 +144,11 @@ impl<F: Framing> Encoder for DeflateEncoder<F> {
 /// The most that zlib and gzip make of `input_bytes`, cut at `SEGMENT_BYTES`.
 pub(crate) fn output_bytes_max(input_bytes: u64) -> u64 {
     input_bytes.saturating_add(input_bytes / 2048).saturating_add(64)
+}
+
+/// How many bytes there are between header and [`FINAL_BLOCK`] for so many input bytes, cut at `SEGMENT_BYTES`.
+pub(crate) fn kept_bytes(input_bytes: u64) -> RangeInclusive<u64> {
+    if input_bytes == 0 { 0..=0 } else { 1..=output_bytes_max(input_bytes) }
 }
 
 /// Appends the deflated segment, flushed to a byte.

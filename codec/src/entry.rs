@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::join::Seam;
 use crate::stream::{Decoder, Encoder};
 
 /// A codec as the registry holds it.
@@ -18,6 +19,8 @@ pub(crate) struct Entry {
     pub(crate) encoder: fn(u32, bool) -> Box<dyn Encoder>,
     /// Makes a decoder.
     pub(crate) decoder: fn() -> Box<dyn Decoder>,
+    /// What joining takes from a block of a level and puts around a file.
+    pub(crate) seam: fn(u32) -> Seam,
 }
 
 /// What a help text and a worker say about a codec.

@@ -86,6 +86,16 @@ pub enum Error {
         /// What it said, or did.
         reason: String,
     },
+    /// A [`Joiner`](crate::Joiner) was given something that is not the next block.
+    #[error("block {block} of the {format} file cannot be joined: {reason}")]
+    Unjoinable {
+        /// The codec's format.
+        format: &'static str,
+        /// Which block it is, from 0.
+        block: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The text is not `sha256:` and 64 lower-case hexadecimal digits.
     #[error("`{text}` is not a digest: expected sha256: and 64 lower-case hexadecimal digits")]
     BadDigest {

@@ -6,6 +6,7 @@
 //!
 //! - [`Codec`] parses `zlib:6` and makes an [`Encoder`] or a [`Decoder`].
 //! - [`Verifier`] decodes what an encoder has just made and compares it with the input.
+//! - [`Joiner`] makes one file of the outputs of its parts, without decoding them.
 //! - [`Generator`] draws the input of generated bags from a seed.
 //! - [`Digest`] and [`Hasher`] are SHA-256.
 //!
@@ -44,6 +45,7 @@ mod error;
 mod generator;
 mod incompressible;
 mod inflate;
+mod join;
 mod keystream;
 mod reuse;
 mod stream;
@@ -56,6 +58,7 @@ pub use entry::{CodecInfo, Levels};
 pub use error::Error;
 pub use generator::{DataKind, Generator};
 pub use incompressible::Probe;
+pub use join::{Joined, Joiner};
 pub use reuse::Reuse;
 pub use stream::{Decoder, Encoder, Progress, SEGMENT_BYTES};
 pub use verifier::Verifier;

@@ -1,8 +1,11 @@
 //! The gzip format (RFC 1952): one member, ten bytes of header, deflate, CRC-32 and size.
 
-use crate::deflate::{DeflateEncoder, Framing, LEVELS, LIBRARY, output_bytes_max};
+use crate::deflate::{
+    DeflateEncoder, FINAL_BLOCK, Framing, LEVELS, LIBRARY, kept_bytes, output_bytes_max,
+};
 use crate::entry::{CodecInfo, Entry};
 use crate::inflate::Inflater;
+use crate::join::{Seam, Trailer};
 
 pub(crate) static ENTRY: Entry = Entry {
     info: CodecInfo {
@@ -18,6 +21,7 @@ pub(crate) static ENTRY: Entry = Entry {
     may_begin_with: |begin| begin == &[0x1f, 0x8b],
     encoder: |level, full| Box::new(DeflateEncoder::<Gzip>::new(level, full)),
     decoder: || Box::new(Inflater::gzip()),
+    seam,
 };
 
 #[derive(Default)]
@@ -49,7 +53,41 @@ impl Framing for Gzip {
     }
 
     fn trailer(&self, output: &mut Vec<u8>) {
-        output.extend_from_slice(&self.crc.clone().finalize().to_le_bytes());
-        output.extend_from_slice(&self.size.to_le_bytes());
+        trailer(self.crc.clone().finalize(), self.size, output);
     }
+}
+
+fn trailer(crc: u32, size: u32, output: &mut Vec<u8>) {
+    output.extend_from_slice(&crc.to_le_bytes());
+    output.extend_from_slice(&size.to_le_bytes());
+}
+
+fn seam(level: u32) -> Seam {
+    let mut header = Vec::new();
+    Gzip::default().header(level, &mut header);
+    Seam {
+        format: Gzip::FORMAT,
+        header,
+        last_block: &FINAL_BLOCK,
+        trailer_bytes: 8,
+        checksum: 0,
+        read_trailer: |trailer| {
+            let (crc, size) = (trailer.first_chunk()?, trailer.last_chunk()?);
+            Some(Trailer {
+                checksum: u32::from_le_bytes(*crc),
+                input_bytes: Some(u32::from_le_bytes(*size)),
+            })
+        },
+        combine,
+        #[expect(clippy::cast_possible_truncation, reason = "ISIZE is modulo 2^32 by definition")]
+        trailer: |crc, input_bytes, output| trailer(crc, input_bytes as u32, output),
+        kept_bytes,
+    }
+}
+
+/// The CRC-32 of two parts. The length of the first plays no role, and is left out so that no sum can overflow.
+fn combine(first: u32, second: u32, second_bytes: u64) -> u32 {
+    let mut crc = crc32fast::Hasher::new_with_initial_len(first, 0);
+    crc.combine(&crc32fast::Hasher::new_with_initial_len(second, second_bytes));
+    crc.finalize()
 }

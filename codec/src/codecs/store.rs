@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::entry::{CodecInfo, Entry};
+use crate::join::Seam;
 use crate::stream::{Decoder, Encoder, Progress};
 
 pub(crate) static ENTRY: Entry = Entry {
@@ -18,6 +19,7 @@ pub(crate) static ENTRY: Entry = Entry {
     may_begin_with: |_| true,
     encoder: |_, _| Box::new(Store),
     decoder: || Box::new(Store),
+    seam: |_| Seam::without_framing("store", |input_bytes| input_bytes..=input_bytes),
 };
 
 struct Store;

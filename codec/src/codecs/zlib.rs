@@ -2,9 +2,12 @@
 
 use simd_adler32::Adler32;
 
-use crate::deflate::{DeflateEncoder, Framing, LEVELS, LIBRARY, output_bytes_max};
+use crate::deflate::{
+    DeflateEncoder, FINAL_BLOCK, Framing, LEVELS, LIBRARY, kept_bytes, output_bytes_max,
+};
 use crate::entry::{CodecInfo, Entry};
 use crate::inflate::Inflater;
+use crate::join::{Seam, Trailer};
 
 pub(crate) static ENTRY: Entry = Entry {
     info: CodecInfo {
@@ -21,10 +24,13 @@ pub(crate) static ENTRY: Entry = Entry {
     may_begin_with: |begin| begin[0] & 0x0f == 8 && u16::from_be_bytes(*begin).is_multiple_of(31),
     encoder: |level, full| Box::new(DeflateEncoder::<Zlib>::new(level, full)),
     decoder: || Box::new(Inflater::zlib()),
+    seam,
 };
 
 /// CM 8 (deflate) and CINFO 7 (a window of 32 KiB).
 const CMF: u8 = 0x78;
+/// What both sums of an Adler-32 are modulo (RFC 1950 §9).
+const ADLER_MODULUS: u32 = 65_521;
 
 #[derive(Default)]
 struct Zlib {
@@ -53,8 +59,51 @@ impl Framing for Zlib {
     }
 
     fn trailer(&self, output: &mut Vec<u8>) {
-        output.extend_from_slice(&self.adler.finish().to_be_bytes());
+        trailer(self.adler.finish(), output);
     }
+}
+
+fn trailer(adler: u32, output: &mut Vec<u8>) {
+    output.extend_from_slice(&adler.to_be_bytes());
+}
+
+fn seam(level: u32) -> Seam {
+    let mut header = Vec::new();
+    Zlib::default().header(level, &mut header);
+    Seam {
+        format: Zlib::FORMAT,
+        header,
+        last_block: &FINAL_BLOCK,
+        trailer_bytes: 4,
+        checksum: 1,
+        read_trailer: |trailer| {
+            let checksum = u32::from_be_bytes(*trailer.first_chunk()?);
+            let (high, low) = sums(checksum);
+            let possible = high < ADLER_MODULUS && low < ADLER_MODULUS;
+            possible.then_some(Trailer { checksum, input_bytes: None })
+        },
+        combine,
+        trailer: |adler, _, output| trailer(adler, output),
+        kept_bytes,
+    }
+}
+
+/// The two sums of an Adler-32: that of the low sum after each byte, and that of the bytes, which begins with 1.
+fn sums(adler: u32) -> (u32, u32) {
+    (adler >> 16, adler & 0xffff)
+}
+
+/// The Adler-32 of two parts. Had the second begun with the first's low sum, not with 1, then its low sum would be
+/// greater by the difference at each of its bytes.
+fn combine(first: u32, second: u32, second_bytes: u64) -> u32 {
+    let modulus = u64::from(ADLER_MODULUS);
+    let ((high_1, low_1), (high_2, low_2)) = (sums(first), sums(second));
+    let more = u64::from(low_1) + modulus - 1;
+    let low = (more + u64::from(low_2)) % modulus;
+    let high = (second_bytes % modulus) * more + u64::from(high_1) + u64::from(high_2);
+    #[expect(clippy::cast_possible_truncation, reason = "both are less than 2^16")]
+    let adler = ((high % modulus) << 16 | low) as u32;
+    adler
 }
 
 #[cfg(test)]
