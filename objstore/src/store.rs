@@ -19,8 +19,7 @@ use crate::object_ref::Bucket;
 use crate::pack::PackReady;
 use crate::sink::Sink;
 use crate::source::{Fetched, Source};
-use crate::staging::messages::SharedInput;
-use crate::staging::{Allowed, Grant, InputFile, Permission, SharedFolder, Stager, Upload};
+use crate::staging::{Allowed, Grant, Permission, SharedFolder, Stager, Upload};
 use crate::stored::Stored;
 use crate::{StoreError, object_ref};
 
@@ -143,9 +142,8 @@ impl Store {
     ) -> Result<(Source, Option<File>), Failed> {
         let Some(share) = share else { return Ok((self.source(task)?, None)) };
         let in_place = share.input.clone().filter(|_| matches!(task.input, Input::File { .. }));
-        let open: OpenSource = if let Some(SharedInput { path, bytes, mtime_ns, inode }) = in_place
-        {
-            Box::new(move || Source::file(InputFile { path, bytes, mtime_ns, inode }))
+        let open: OpenSource = if let Some(input) = in_place {
+            Box::new(move || Source::file(input.into()))
         } else {
             let source = self.source(task)?;
             Box::new(move || Ok(source))

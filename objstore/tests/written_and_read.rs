@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use bagpress_broker::descriptor::{Pack, decode_json};
 use bagpress_broker::limits;
+use bagpress_objstore::staging::Section;
 use bagpress_objstore::staging::messages::{
     Came, Chunked, Close, Closed, ClosedFile, Go, InputRequest, NoRoom, Open, Opened, Share,
     SharedInput,
@@ -85,9 +86,16 @@ fn no_room() -> impl Strategy<Value = NoRoom> {
 
 fn share() -> impl Strategy<Value = Share> {
     let input = || {
-        (path(), any::<(u64, i64, u64)>()).prop_map(|(path, (bytes, mtime_ns, inode))| {
-            SharedInput { path, bytes, mtime_ns, inode }
-        })
+        let section = option::of((size(), size()).prop_map(|(at, bytes)| Section { at, bytes }));
+        (path(), any::<(u64, i64, u64)>(), section).prop_map(
+            |(path, (bytes, mtime_ns, inode), section)| {
+                let bytes_of = |Section { at, bytes }: Section| Section {
+                    at: at.min(limits::INPUT_BYTES_MAX),
+                    bytes: bytes.min(limits::INPUT_BYTES_MAX),
+                };
+                SharedInput { path, bytes, mtime_ns, inode, section: section.map(bytes_of) }
+            },
+        )
     };
     let inputs = vec(option::of(input()), 0..4);
     (path(), text(), path(), any::<bool>(), option::of(input()), inputs).prop_map(

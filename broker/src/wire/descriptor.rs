@@ -160,6 +160,17 @@ pub struct Pack {
     pub files: u32,
 }
 
+/// What of a descriptor says that it is a block of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// The file's position in the bag.
+    #[serde(deserialize_with = "bounded::index")]
+    pub file: u32,
+    /// At which byte of the file it begins.
+    #[serde(deserialize_with = "bounded::input_bytes")]
+    pub at: u64,
+}
+
 /// One task: take an input, compress it, hand the output over.
 ///
 /// Equal descriptors give byte-identical output on every worker, so a task may be executed more than
@@ -187,6 +198,9 @@ pub struct TaskDescriptor {
     /// only the former can read it, and gives it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tar: Option<Pack>,
+    /// Whether the input is a part of a file, whose outputs the gatherer joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<Block>,
     /// How the output comes back.
     pub results: ResultPath,
     /// Which process checks the output.
@@ -278,6 +292,13 @@ impl TaskDescriptor {
             let text = "a pack that is none: it has files of round 0, which fit in one chunk";
             return Err(DecodeError::Bounds(text.to_owned()));
         }
+        let is_staged_file = matches!(self.input, Input::File { .. })
+            && self.results == ResultPath::Staged
+            && self.packed().is_none();
+        if self.block.is_some() && !is_staged_file {
+            let text = "a block of what is no file by itself whose output is staged";
+            return Err(DecodeError::Bounds(text.to_owned()));
+        }
         if matches!(self.input, Input::File { .. }) && self.results == ResultPath::Objects {
             let text = "a file input with results in objects: it must come by reference";
             return Err(DecodeError::Bounds(text.to_owned()));
@@ -311,6 +332,7 @@ mod tests {
             input: Input::Generate { data: DataKind::Random, seed: 0, bytes: 2 << 20 },
             pack: None,
             tar: None,
+            block: None,
             results: ResultPath::Staged,
             verify: Verify::Worker,
             transfer: Transfer::Auto,

@@ -10,6 +10,8 @@ use crate::{limits, subjects};
 /// Revisions of packs, in the text of [`TaskDescriptor::library`].
 const STAGED: &str = "packs/1";
 const OBJECTS: &str = "packs/2";
+/// Revision of blocks, there too.
+const BLOCKS: &str = "blocks/1";
 
 impl TaskDescriptor {
     /// The pack that it delivers, if it is none of a single task.
@@ -18,13 +20,14 @@ impl TaskDescriptor {
         self.pack.or(self.tar)
     }
 
-    /// The text of [`library`](Self::library) for a codec's `library`: it names the revision of packs too, so that a worker that
-    /// does not know it gives the pack back.
+    /// The text of [`library`](Self::library) for a codec's `library`: it names the revision of packs or blocks too, so that a
+    /// worker that does not know it gives the task back.
     #[must_use]
     pub fn library_of(&self, library: &str) -> String {
         match (self.pack, self.tar) {
             (Some(_), _) => format!("{library}, {STAGED}"),
             (None, Some(_)) => format!("{library}, {OBJECTS}"),
+            (None, None) if self.block.is_some() => format!("{library}, {BLOCKS}"),
             (None, None) => library.to_owned(),
         }
     }
@@ -128,6 +131,7 @@ mod tests {
     use bagpress_codec::Digest;
 
     use super::*;
+    use crate::descriptor::Block;
     use crate::ids::{Execution, TaskId};
     use crate::result::{Cause, Done};
     use crate::samples;
@@ -271,5 +275,7 @@ mod tests {
         assert_eq!(library(None, None), "l/1");
         assert_eq!(library(pack, None), "l/1, packs/1");
         assert_eq!(library(None, pack), "l/1, packs/2");
+        let block = Some(Block { file: 0, at: 0 });
+        assert_eq!(TaskDescriptor { block, ..task }.library_of("l/1"), "l/1, blocks/1");
     }
 }

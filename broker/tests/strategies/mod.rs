@@ -1,6 +1,6 @@
 //! Everything that travels, at random: for the tests of every crate that what is written reads back.
 
-use bagpress_broker::descriptor::{Input, Pack, ResultPath, TaskDescriptor, Transfer, Verify};
+use bagpress_broker::descriptor::{Block, Input, Pack, ResultPath, TaskDescriptor, Transfer, Verify};
 use bagpress_broker::ids::{BagId, Execution, random_base32};
 use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Done, Failed, FileId, Outcome, Place, TaskResult, Times};
@@ -70,11 +70,13 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
     let which = (bag(), 0..limits::BAG_TASKS_MAX, 0..=limits::ROUND_MAX);
     let what = (codec(), text(), input(), results());
     let pack = option::of((2..=limits::PACK_FILES_MAX).prop_map(|files| Pack { files }));
-    let how = (any::<bool>(), any::<bool>(), 1..=limits::ATTEMPTS_MAX, time(), pack);
+    let block = (0..limits::BAG_TASKS_MAX, 0..=limits::INPUT_BYTES_MAX);
+    let block = option::of(block.prop_map(|(file, at)| Block { file, at }));
+    let how = (any::<bool>(), any::<bool>(), 1..=limits::ATTEMPTS_MAX, time(), pack, block);
     (which, what, how).prop_map(|(which, what, how)| {
         let (bag, index, round) = which;
         let (codec, library, input, results) = what;
-        let (checked, auto, attempts, published_us, pack) = how;
+        let (checked, auto, attempts, published_us, pack, block) = how;
         TaskDescriptor {
             v: limits::WIRE_VERSION,
             bag,
@@ -98,6 +100,7 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
                     && matches!(input, Input::File { bytes, .. } if bytes <= limits::PACK_BYTES_MAX)
                     && index < limits::BAG_TASKS_MAX - limits::PACK_FILES_MAX
             }),
+            block: block.filter(|_| pack.is_none() && matches!(input, Input::File { .. })),
             input,
             verify: if checked { Verify::Worker } else { Verify::None },
             transfer: if auto { Transfer::Auto } else { Transfer::Wire },

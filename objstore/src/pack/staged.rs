@@ -18,7 +18,7 @@ use crate::StoreError;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::staging::messages::{Came, Close, ClosedFile, SharedInput};
-use crate::staging::{Grant, InputFile, InputSink, PACK_SINK, SharedFolder, Stager};
+use crate::staging::{Grant, InputSink, PACK_SINK, SharedFolder, Stager};
 use crate::stored::Stored;
 
 /// The outputs of a pack, until they are closed.
@@ -90,8 +90,7 @@ fn fetch(
 
 fn by_path(share: SharedFolder, input: SharedInput) -> OpenFile {
     Box::new(move || {
-        let SharedInput { path, bytes, mtime_ns, inode } = input;
-        let source = Source::file(InputFile { path, bytes, mtime_ns, inode })?;
+        let source = Source::file(input.into())?;
         let file = share.create_part().map_err(|error| not_made(&error))?;
         Ok((source, Sink::file(file, !share.same_kernel)))
     })

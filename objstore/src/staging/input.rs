@@ -6,7 +6,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use bagpress_broker::result::{Cause, Failed};
-use bagpress_broker::{limits, quote};
+use bagpress_broker::{bounded, limits, quote};
+use serde::{Deserialize, Serialize};
 
 use super::parts::mtime_ns;
 use crate::beneath::absolute_file;
@@ -23,9 +24,28 @@ pub struct InputFile {
     pub mtime_ns: i64,
     /// Its inode then.
     pub inode: u64,
+    /// What of it the task takes; none: all of it.
+    pub section: Option<Section>,
+}
+
+/// A part of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Section {
+    /// At which byte it begins.
+    #[serde(deserialize_with = "bounded::input_bytes")]
+    pub at: u64,
+    /// How many bytes it has.
+    #[serde(deserialize_with = "bounded::input_bytes")]
+    pub bytes: u64,
 }
 
 impl InputFile {
+    /// How many bytes the task takes.
+    #[must_use]
+    pub fn taken_bytes(&self) -> u64 {
+        self.section.map_or(self.bytes, |section| section.bytes)
+    }
+
     fn failed(&self, error: &io::Error) -> Failed {
         input_failed(&self.path, error)
     }
@@ -84,11 +104,19 @@ impl OpenInput {
     ///
     /// [`Cause::InputUnreadable`], or [`Cause::InputChanged`] if the file was written to meanwhile.
     pub fn read_at(&self, offset: u64, most: usize, into: &mut Vec<u8>) -> Result<bool, Failed> {
-        let left = self.input.bytes.saturating_sub(offset);
+        let (from, left) = match self.input.section {
+            Some(Section { at, bytes }) => (at, bytes.saturating_sub(offset)),
+            None => (0, self.input.bytes.saturating_sub(offset)),
+        };
+        let is_whole = self.input.section.is_none();
         // One byte more than there should be tells whether that is the end.
-        let room = if self.sized { left.saturating_add(1).min(most as u64) } else { most as u64 };
+        let room = match (is_whole, self.sized) {
+            (true, true) => left.saturating_add(1).min(most as u64),
+            (true, false) => most as u64,
+            (false, _) => left.min(most as u64),
+        };
         into.resize(usize::try_from(room).unwrap_or(most), 0);
-        let mut filled = 0;
+        let (mut filled, offset) = (0, from.saturating_add(offset));
         while filled < into.len() {
             match self.file.read_at(&mut into[filled..], offset + filled as u64) {
                 Ok(0) => break,
@@ -105,6 +133,14 @@ impl OpenInput {
             return Err(self.input.changed("its size or time differs"));
         }
         let end = offset + filled as u64;
+        if !is_whole {
+            // It was that long when the bag was made, and nothing of it has changed.
+            return if ended {
+                Err(self.input.changed("its size differs"))
+            } else {
+                Ok(filled as u64 == left)
+            };
+        }
         if self.sized && (end > self.input.bytes || ended && end < self.input.bytes) {
             return Err(self.input.changed("its size differs"));
         }
@@ -126,7 +162,7 @@ mod tests {
     fn input(path: &Path) -> InputFile {
         let (metadata, path) = (fs::metadata(path).unwrap(), path.canonicalize().unwrap());
         let (bytes, mtime_ns) = (metadata.len(), mtime_ns(&metadata));
-        InputFile { path, bytes, mtime_ns, inode: metadata.ino() }
+        InputFile { path, bytes, mtime_ns, inode: metadata.ino(), section: None }
     }
 
     fn read(opened: &OpenInput, most: usize) -> Result<Vec<u8>, Failed> {
@@ -152,6 +188,29 @@ mod tests {
                 assert_eq!(read(&opened, most).unwrap(), bytes, "{size} {most}");
             }
         }
+    }
+
+    #[test]
+    fn a_section_is_read_to_its_end_and_no_further() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let bytes: Vec<u8> = (0..100).collect();
+        fs::write(&path, &bytes).unwrap();
+        for (at, length) in [(0_u8, 100_u8), (0, 7), (50, 50), (99, 1), (30, 16), (100, 0)] {
+            let section = Some(Section { at: at.into(), bytes: length.into() });
+            let end = usize::from(at) + usize::from(length);
+            for most in [1, 7, 8, 100, 200] {
+                let opened = OpenInput::open(InputFile { section, ..input(&path) }).unwrap();
+                assert_eq!(read(&opened, most).unwrap(), bytes[at.into()..end], "{at} {most}");
+            }
+        }
+        let behind = Some(Section { at: 90, bytes: 20 });
+        let opened = OpenInput::open(InputFile { section: behind, ..input(&path) }).unwrap();
+        assert_eq!(read(&opened, 100).unwrap_err().cause, Cause::InputChanged);
+        let section = Some(Section { at: 10, bytes: 20 });
+        let opened = OpenInput::open(InputFile { section, ..input(&path) }).unwrap();
+        fs::write(&path, b"another").unwrap();
+        assert_eq!(read(&opened, 5).unwrap_err().cause, Cause::InputChanged);
     }
 
     #[test]

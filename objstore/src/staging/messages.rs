@@ -9,6 +9,8 @@ use bagpress_broker::result::{Failed, TaskResult};
 use bagpress_codec::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::input::{InputFile, Section};
+
 /// Header of a chunk: its offset in the output.
 pub const OFFSET: &str = "Bag-Offset";
 /// Header of a CLOSE: [`Close`] in JSON. Its payload may be the whole output.
@@ -107,6 +109,21 @@ pub struct SharedInput {
     pub mtime_ns: i64,
     /// Its inode, which tells the same file from one of the same name.
     pub inode: u64,
+    /// What of it the task takes; none: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section: Option<Section>,
+}
+
+impl From<InputFile> for SharedInput {
+    fn from(InputFile { path, bytes, mtime_ns, inode, section }: InputFile) -> Self {
+        Self { path, bytes, mtime_ns, inode, section }
+    }
+}
+
+impl From<SharedInput> for InputFile {
+    fn from(SharedInput { path, bytes, mtime_ns, inode, section }: SharedInput) -> Self {
+        Self { path, bytes, mtime_ns, inode, section }
+    }
 }
 
 /// The answer to a chunk.

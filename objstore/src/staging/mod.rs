@@ -10,7 +10,7 @@ mod parts;
 mod worker;
 
 pub use gatherer::{Plan, Receiver};
-pub use input::{InputFile, OpenInput};
+pub use input::{InputFile, OpenInput, Section};
 pub use parts::{
     Attributes, BAD_DIR, Own, Owner, PART_DIR, Parts, Placed, Placer, Replaced, Syncer, Target,
     apply_dir_metadata, hash_file, metadata_of_folders, mtime_ns, part_folder, remove_parts,

@@ -40,6 +40,7 @@ impl Ledger {
             bytes: metadata.len(),
             mtime_ns: mtime_ns(&metadata),
             inode: metadata.ino(),
+            section: None,
         };
         self.inputs.lock().unwrap_or_else(PoisonError::into_inner).insert(index, file);
         Ok(())

@@ -25,7 +25,6 @@ use super::pack_inputs::PackInputs;
 use super::plan::Plan;
 use super::serving::Serving;
 use super::uploads::Uploads;
-use crate::staging::input::InputFile;
 use crate::staging::messages::{
     CLOSE, CRC, FAILED, FILES, Go, InputRequest, NoRoom, OFFSET, Open, Opened, Share, SharedInput,
     read_xfer,
@@ -280,9 +279,7 @@ fn look(outputs: &Outputs, open: &Open) -> Opened {
     let share = open.by_path.as_ref().filter(|_| by_path).map(|boot| {
         let (nonce_file, nonce) = parts.nonce();
         let input = |index| {
-            let input = plan.input(index).ok().filter(|file| is_text(&file.path))?;
-            let InputFile { path, bytes, mtime_ns, inode } = input;
-            Some(SharedInput { path, bytes, mtime_ns, inode })
+            plan.input(index).ok().filter(|file| is_text(&file.path)).map(SharedInput::from)
         };
         let of_pack =
             |place| if decided.contains(&place) { None } else { input(open.index + place) };
