@@ -48,6 +48,7 @@ mod upkeep;
 pub use check::verify::{Verified, verify};
 pub use claim::requirements::wait_for_streams;
 pub use error::{Cancelled, Interrupted, Stalled, Unwritable, Usage, message};
+pub use run_folder::cuts::Blocks;
 pub use run_folder::folder::RunFolder;
 pub use run_folder::inputs::selection::{Existing, FilesFrom, Selected, Selection};
 pub use run_folder::ledger::failure::Failure;

@@ -6,6 +6,7 @@ use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::ids::{Pool, RunName};
 use bagpress_broker::limits;
 use bagpress_codec::{Codec, DataKind};
+use bagpress_producer::Blocks;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
@@ -58,6 +59,11 @@ pub(crate) struct BagArgs {
     /// Small files that are delivered together, at most; 1: each by itself [default: by the size of the bag; up to 64]
     #[arg(long, value_name = "N", help_heading = RUNNING)]
     pub(crate) pack: Option<u32>,
+
+    /// Bytes of the blocks into which larger files are cut, each a task of its own; none: no file is cut
+    /// [default: auto, which cuts files above 64 MiB into blocks of 8 MiB]
+    #[arg(long, value_name = "SIZE", default_value = "auto", hide_default_value = true, help_heading = RUNNING)]
+    pub(crate) block: BlockArg,
 
     /// Attempts of a task before it is reported failed
     #[arg(long, value_name = "N", default_value_t = limits::ATTEMPTS_DEFAULT, help_heading = RUNNING)]
@@ -135,6 +141,26 @@ pub(crate) enum StatsArg {
     Always,
     /// For none
     Never,
+}
+
+/// How large files are cut.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockArg(pub(crate) Blocks);
+
+impl std::str::FromStr for BlockArg {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self(Blocks::Auto)),
+            "none" => Ok(Self(Blocks::None)),
+            size => {
+                let size: ByteSize = size.parse().map_err(|_| {
+                    format!("{size:?} is no size of blocks: use auto, none, or a size such as 8MiB")
+                })?;
+                Ok(Self(Blocks::Of(size.as_u64())))
+            }
+        }
+    }
 }
 
 fn codec_help() -> String {

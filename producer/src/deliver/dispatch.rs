@@ -11,7 +11,8 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, info, warn};
 
-use crate::deliver::handed::{Handed, failure, too_often};
+use crate::deliver::handed::{Handed, too_often};
+use crate::run_folder::of_producer::failure;
 use crate::deliver::offers::Next;
 use crate::deliver::table::Table;
 use crate::deliver::watch::Watch;

@@ -18,7 +18,9 @@ use tracing::{info, warn};
 
 use crate::error::Unwritable;
 use crate::gather::fetch::{Fate, executions, fetch};
-use crate::gather::judge::{by_its_name, is_elsewhere, key_of, lost_its_input, misfit};
+use crate::gather::judge::{
+    by_its_name, is_another_section, is_elsewhere, key_of, lost_its_input, misfit,
+};
 use crate::gather::naming::{Placing, fails};
 use crate::gather::stats_writer::StatsWriter;
 use crate::run_folder::ledger::Key;
@@ -131,14 +133,18 @@ impl Acceptor {
 
     /// The results that may count; what became of the others is added to `accepted`.
     fn sort(&self, batch: Vec<Followed>, accepted: &mut Accepted) -> Vec<Arc<TaskResult>> {
-        let (ledger, specification) = (&self.plan.ledger, &self.plan.specification);
+        let specification = &self.plan.specification;
         let mut results = Vec::new();
         for followed in batch {
             let (index, round) = key_of(&followed);
-            if !ledger.is_open((index, round)) {
+            if !self.plan.is_task_open((index, round)) {
                 continue;
             }
             match followed.result {
+                Ok(result) if is_another_section(&self.plan, &result) => {
+                    warn!(index, "its input is not that of the block, task is run again");
+                    accepted.lost.push(index);
+                }
                 Ok(result) if let Some(why) = misfit(specification, &result) => {
                     warn!(index, why, "implausible result, task is run again");
                     accepted.lost.push(index);
@@ -171,7 +177,7 @@ impl Acceptor {
         let ledger = self.plan.ledger.clone();
         let unknown = |followed: &Followed| {
             let (index, round) = key_of(followed);
-            index < self.plan.specification.tasks
+            index < self.plan.tasks()
                 && round > ledger.round(index)
                 && round <= self.rounds.max(ledger.highest_round())
                 && !ledger.is_done(index)
@@ -258,7 +264,9 @@ impl Acceptor {
         let results = counting.await.context("append to the ledger")?;
         let results = results.context("append to the ledger")?;
         if let Some(stats) = &self.stats {
-            stats.write(results.clone()).await;
+            let mut of_files = results.clone();
+            of_files.retain(|result| self.plan.section(result.index).is_none());
+            stats.write(of_files).await;
         }
         Ok(results)
     }

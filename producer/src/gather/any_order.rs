@@ -79,6 +79,7 @@ fn specification() -> Specification {
         keep_inputs: false,
         stats: false,
         pack: None,
+        block: None,
         created_us: 0,
         selection: None,
     }
@@ -161,6 +162,7 @@ fn acceptor(folder: &tempfile::TempDir, parts: &Arc<Parts>) -> (BagPlan, Accepto
     assert!(ledger.bad_lines().is_empty());
     let plan = BagPlan {
         extents: None,
+        cuts: None,
         specification: Arc::new(specification()),
         inputs: None,
         ledger: Arc::new(ledger),

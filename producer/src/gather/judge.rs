@@ -6,7 +6,7 @@ use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::result::{Cause, Done, Outcome, Place, TaskResult};
 use bagpress_broker::{Followed, subjects};
 
-use crate::deliver::handed::PRODUCER;
+use crate::run_folder::of_producer::PRODUCER;
 use crate::run_folder::ledger::Key;
 use crate::run_folder::plan::BagPlan;
 use crate::run_folder::specification::{Data, Specification};
@@ -30,6 +30,13 @@ pub(crate) fn misfit(specification: &Specification, result: &TaskResult) -> Opti
 pub(crate) fn is_elsewhere(plan: &BagPlan, result: &TaskResult) -> bool {
     let object = result.done().and_then(|done| done.place.object());
     object.is_some_and(|(_, object)| subjects::name_of(object) != plan.object_of(result.index))
+}
+
+/// Whether it is that of a block, and its input has another size.
+pub(crate) fn is_another_section(plan: &BagPlan, result: &TaskResult) -> bool {
+    let section = plan.section(result.index).map(|(_, section)| section);
+    let bytes = result.done().map(|done| done.input_bytes);
+    section.zip(bytes).is_some_and(|(section, bytes)| section.bytes != bytes)
 }
 
 /// Whether a worker found no input where we had put one, which the next round does again. What became of a
@@ -96,6 +103,7 @@ mod tests {
             keep_inputs: false,
             stats: false,
             pack: None,
+        block: None,
             created_us: 0,
             selection: None,
         }

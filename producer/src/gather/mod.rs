@@ -8,6 +8,7 @@ mod any_order;
 mod ends;
 mod execute;
 mod fetch;
+mod join;
 mod judge;
 mod naming;
 mod open;
@@ -41,12 +42,14 @@ use crate::claim::buckets::output_bucket;
 use crate::claim::lease::BagLease;
 use crate::claim::line::begun_line;
 use crate::claim::requirements::require;
-use crate::deliver::handed::{Handed, failure};
+use crate::deliver::handed::Handed;
+use crate::run_folder::of_producer::failure;
 use crate::deliver::wake::{Waker, Waking};
 use crate::error::{Stalled, Unwritable};
 use crate::gather::accept::Acceptor;
 use crate::gather::ends::Ends;
 use crate::gather::execute::Executor;
+use crate::gather::join::{Joined, Joins};
 use crate::gather::open::{OutcomeSource, Outputs, close};
 pub use crate::gather::options::{Gathered, Options};
 use crate::gather::outcomes::{Batch, Outcomes, verdict};
@@ -117,6 +120,7 @@ struct Gathering {
     outcomes: Outcomes,
     waking: Waking,
     room: Room,
+    joins: Joins,
     /// What runs meanwhile: watching the workers, and listening for a cancellation.
     meanwhile: [JoinHandle<()>; 2],
     /// Whether the run was never summed up: then nobody has taken its outputs away on purpose.
@@ -165,6 +169,7 @@ impl Gathering {
             outcomes,
             waking: Waking::new(sources.waker.clone()),
             room: Room::new(),
+            joins: Joins::start(&sources.plan, sources.parts.as_ref()),
             sources,
             meanwhile: [watching, listening],
             unfinished: !options.fresh && !folder.has(SUMMARY),
@@ -202,6 +207,7 @@ impl Gathering {
                         tokio::time::sleep(limits::RETRY_WAIT).await;
                     }
                 },
+                joined = self.joins.next() => self.take_joined(joined).await?,
                 _ = ticks.tick() => self.look().await?,
                 published = self.executor.published() => self.on(published?).await?,
             }
@@ -292,6 +298,21 @@ impl Gathering {
         Ok(())
     }
 
+    /// Accepts a file that is whole, or has blocks whose bytes are gone run again.
+    async fn take_joined(&mut self, joined: Joined) -> Result<()> {
+        let waiting = match joined {
+            Joined::Outcome(result) => {
+                vec![Followed { result: Ok(Arc::new(*result)), bytes: 0 }]
+            }
+            Joined::Lost(blocks) => self.begin_later(blocks).await,
+            Joined::Waits(why) => {
+                self.executor.reporter().obstacles().uncounted = why;
+                Vec::new()
+            }
+        };
+        self.take_committed(waiting).await
+    }
+
     /// Decides about outcomes that wait for it, and says so once the ledger has them.
     async fn take_handed(&mut self, batch: Vec<Handed>) -> Result<()> {
         let followed = |handed: &Handed| Followed { result: Ok(handed.result.clone()), bytes: 0 };
@@ -347,6 +368,8 @@ impl Gathering {
             }
             self.sources.watch.decided(result);
             self.state.decided(result.index);
+            let file = self.sources.plan.section(result.index).map(|(file, _)| file);
+            self.joins.look(file.unwrap_or(result.index));
         }
         self.sources.publisher.free_inputs(counted.iter().map(|result| result.index)).await;
         if !counted.is_empty() {

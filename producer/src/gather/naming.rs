@@ -41,6 +41,9 @@ impl Placing {
             self.counted.push(result);
             return Ok(());
         };
+        if plan.section(result.index).is_some() {
+            return self.leave(parts, result);
+        }
         let target = plan.target(result.index)?;
         let name = || quote::name(parts.root().join(&target.path));
         let (id, execution, digest) = (result.id(), &result.execution, &done.output_digest);
@@ -83,6 +86,25 @@ impl Placing {
             Some(why) => fails(&result, why),
             None => Arc::new(TaskResult { file: names.file_id(&target), ..(*result).clone() }),
         });
+        Ok(())
+    }
+}
+
+impl Placing {
+    /// Leaves the output of a block where it is, to be joined.
+    fn leave(&mut self, parts: &Parts, result: Arc<TaskResult>) -> io::Result<()> {
+        let Some(done) = result.done() else { return Ok(()) };
+        let (key, execution) = (result.key(), &result.execution);
+        if parts.is_there(key, execution)?
+            && parts.holds(key, execution, done.output_bytes, &done.output_digest)?
+        {
+            self.counted.push(result);
+        } else if parts.gone().is_some() {
+            return Err(io::ErrorKind::NotFound.into());
+        } else {
+            warn!(index = result.index, "the output's bytes are gone, task is run again");
+            self.lost.push(result.index);
+        }
         Ok(())
     }
 }

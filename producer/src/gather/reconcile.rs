@@ -19,7 +19,7 @@ use crate::run_folder::plan::BagPlan;
 ///
 /// If they cannot be listed now.
 pub(crate) async fn waiting_tasks(broker: Broker, plan: BagPlan) -> Result<Bits, Error> {
-    let mut waiting = Bits::new(plan.specification.tasks);
+    let mut waiting = Bits::new(plan.tasks());
     let listing = broker.waiting(&plan.specification.bag, |id| {
         if plan.ledger.round(id.index) == id.round {
             waiting.set(id.index, true);

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::claim::buckets::input_bucket;
 use crate::deliver::dispatch::{HandIn, Offerable};
-use crate::deliver::handed::failure;
+use crate::run_folder::of_producer::failure;
 use crate::publish::forming::Forming;
 use crate::publish::freeing::free;
 use crate::publish::input::{Members, NotPut, put_file, put_tar};
@@ -62,6 +62,8 @@ struct Shared {
 enum Next {
     /// A task: index, round, and its file if it has one.
     Task(u32, u32, Option<InputEntry>),
+    /// A block of a file.
+    Block(u32, InputEntry),
     Pack(Forming),
 }
 
@@ -169,7 +171,9 @@ impl Publisher {
                 }
                 None => None,
             };
-            for next in self.next(index, entry, &mut forming, &wanted).into_iter().flatten() {
+            let blocks = self.blocks(index, entry.as_ref(), &wanted);
+            let next = self.next(index, entry, &mut forming, &wanted).into_iter().flatten();
+            for next in next.chain(blocks) {
                 if under_way.len() >= most {
                     under_way.next().await;
                 }
@@ -183,6 +187,22 @@ impl Publisher {
         Ok(())
     }
 
+    /// The blocks of a file that are to be sent, if it is cut.
+    fn blocks<'a>(
+        &'a self,
+        file: u32,
+        entry: Option<&InputEntry>,
+        wanted: &'a impl Fn(u32) -> bool,
+    ) -> impl Iterator<Item = Next> + 'a {
+        let plan = &self.shared.plan;
+        let cut = plan.blocks(file).zip(entry.cloned());
+        cut.into_iter().flat_map(move |(blocks, entry)| {
+            let is_open = |block: &u32| plan.is_task_open((*block, plan.ledger.round(*block)));
+            let blocks = blocks.filter(move |block| wanted(*block) && is_open(block));
+            blocks.map(move |block| Next::Block(block, entry.clone()))
+        })
+    }
+
     /// What is to be sent once this file was looked at.
     fn next(
         &self,
@@ -192,6 +212,9 @@ impl Publisher {
         wanted: impl Fn(u32) -> bool,
     ) -> [Option<Next>; 2] {
         let plan = &self.shared.plan;
+        if plan.blocks(index).is_some() {
+            return [None, None];
+        }
         let files = plan.files(index, 0);
         if let Some(first) = entry.as_ref().filter(|_| files > 1) {
             *forming = Some(Forming::new(index, first.clone(), files, wanted(index)));
@@ -212,8 +235,17 @@ impl Publisher {
     async fn send(&self, next: Next, message_id: bool) {
         match next {
             Next::Task(index, round, entry) => self.one(index, round, entry, message_id).await,
+            Next::Block(block, entry) => self.block(block, &entry, message_id).await,
             Next::Pack(pack) => self.pack(pack, message_id).await,
         }
+    }
+
+    async fn block(&self, block: u32, entry: &InputEntry, message_id: bool) {
+        let Shared { plan, .. } = &*self.shared;
+        let Some(section) = plan.section(block) else { return };
+        let key = (block, plan.ledger.round(block));
+        let task = plan.specification.block_descriptor(key, entry, section);
+        self.deliver(&task, message_id).await;
     }
 
     async fn pack(&self, pack: Forming, message_id: bool) {

@@ -2,6 +2,7 @@
 
 pub(crate) mod attempts;
 mod bag_server;
+pub(crate) mod cuts;
 pub(crate) mod extents;
 mod files;
 pub(crate) mod folder;
@@ -9,6 +10,7 @@ pub(crate) mod from_start;
 pub(crate) mod inputs;
 pub(crate) mod ledger;
 pub(crate) mod lock;
+pub(crate) mod of_producer;
 pub(crate) mod plan;
 pub(crate) mod specification;
 pub(crate) mod stats;

@@ -1,15 +1,18 @@
 //! What the receiver of uploads must know of its bag.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::Transfer;
-use bagpress_broker::result::TaskResult;
+use bagpress_broker::result::{Cause, Failed, TaskResult};
 use bagpress_broker::{quote, subjects};
-use bagpress_objstore::staging::{Attributes, InputFile, Own, Plan, Target};
+use bagpress_objstore::staging::{Attributes, InputFile, Own, Plan, Section, Target};
 use tracing::warn;
 
+use crate::run_folder::of_producer::failure;
+use crate::run_folder::cuts::Cuts;
 use crate::run_folder::extents::Extents;
 use crate::run_folder::folder::{INPUTS, MANIFEST, RunFolder};
 use crate::run_folder::inputs::{InputEntry, InputList};
@@ -28,6 +31,8 @@ pub struct BagPlan {
     pub ledger: Arc<Ledger>,
     /// Which files are delivered together, if any are.
     pub(crate) extents: Option<Arc<Extents>>,
+    /// Which files are cut into blocks, if any are.
+    pub(crate) cuts: Option<Arc<Cuts>>,
 }
 
 /// Opens a run's plan.
@@ -45,8 +50,17 @@ pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<Bag
         }
         Data::Generated { .. } => None,
     };
+    let unread = || format!("read {}", quote::name(folder.at(INPUTS)));
+    let cuts = match (specification.block, &inputs) {
+        (Some(size), Some(list)) => {
+            let cuts = Cuts::of(size, specification.tasks, list.packable());
+            Some(Arc::new(cuts.with_context(unread)?))
+        }
+        _ => None,
+    };
     let path = folder.at(MANIFEST);
-    let ledger = Ledger::of(folder.append(MANIFEST)?, &path, specification.tasks);
+    let blocks = cuts.as_ref().map_or(0, |cuts| cuts.tasks() - specification.tasks);
+    let ledger = Ledger::of(folder.append(MANIFEST)?, &path, specification.tasks, blocks);
     let ledger = ledger.with_context(|| format!("open {}", quote::name(&path)))?;
     for bad in ledger.bad_lines() {
         warn!(line = bad.number, why = bad.why, "ledger line skipped");
@@ -54,14 +68,12 @@ pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<Bag
     let extents = match (specification.pack, &inputs) {
         (Some(size), Some(list)) => {
             let extents = Extents::of(size, specification.tasks, list.packable());
-            Some(Arc::new(
-                extents.with_context(|| format!("read {}", quote::name(folder.at(INPUTS))))?,
-            ))
+            Some(Arc::new(extents.with_context(unread)?))
         }
         _ => None,
     };
     let (specification, ledger) = (Arc::new(specification), Arc::new(ledger));
-    Ok(BagPlan { specification, inputs, ledger, extents })
+    Ok(BagPlan { specification, inputs, ledger, extents, cuts })
 }
 
 impl BagPlan {
@@ -100,6 +112,42 @@ impl BagPlan {
                 InputEntry { bytes, mtime_ns, mode, inode, ..entry }
             }
         }
+    }
+
+    /// How many tasks the bag has, with those that are blocks.
+    pub(crate) fn tasks(&self) -> u32 {
+        self.cuts.as_ref().map_or(self.specification.tasks, |cuts| cuts.tasks())
+    }
+
+    /// The file that a task is a block of, and what of it, if it is one.
+    pub(crate) fn section(&self, index: u32) -> Option<(u32, Section)> {
+        self.cuts.as_ref()?.section(index)
+    }
+
+    /// The blocks of a file, if it is cut in the round that counts.
+    pub(crate) fn blocks(&self, file: u32) -> Option<Range<u32>> {
+        let blocks = self.cuts.as_ref()?.blocks(file)?;
+        (self.ledger.round(file) == 0).then_some(blocks)
+    }
+
+    /// Input bytes of blocks that are done, of files that are not.
+    pub(crate) fn bytes_of_blocks(&self) -> u64 {
+        let Some(cuts) = &self.cuts else { return 0 };
+        let open = cuts.files().filter(|file| !self.ledger.is_decided(*file));
+        let blocks = open.filter_map(|file| self.blocks(file)).flatten();
+        let done = blocks.filter(|block| self.ledger.is_done(*block));
+        done.filter_map(|block| Some(cuts.section(block)?.1.bytes)).sum()
+    }
+
+    /// Whether the outcome of this one task would count: of a block none does whose file has an outcome, or is run whole.
+    pub(crate) fn is_task_open(&self, key: Key) -> bool {
+        self.ledger.is_open(key) && !self.is_over(key.0)
+    }
+
+    /// Whether a task is a block of which nobody waits for the outcome any more.
+    fn is_over(&self, index: u32) -> bool {
+        let file = self.section(index).map(|(file, _)| file);
+        file.is_some_and(|file| self.ledger.is_decided(file) || self.ledger.round(file) > 0)
     }
 
     /// Whether a file is delivered with others in round 0.
@@ -147,16 +195,23 @@ impl BagPlan {
     /// Whether something that is delivered by this name would count: the outcome of a task, or of any file of a pack.
     pub(crate) fn is_open(&self, (index, round): Key) -> bool {
         let mut files = index..index + self.files(index, round);
-        files.any(|file| self.ledger.is_open((file, round)))
+        files.any(|file| self.is_task_open((file, round)))
     }
 }
 
 impl Plan for BagPlan {
     fn decided(&self, index: u32, round: u32) -> Option<TaskResult> {
         let mut files = index..index + self.files(index, round);
-        files
-            .all(|file| self.is_file_decided(file, round))
-            .then(|| self.ledger.outcome(index, round))?
+        if !files.all(|file| self.is_file_decided(file, round)) {
+            return None;
+        }
+        let outcome = self.ledger.outcome(index, round);
+        let over = || {
+            let text = "its file has an outcome, or is run again as a whole";
+            let failed = Failed::new(Cause::Cancelled, text);
+            failure(&self.specification.bag, (index, round), 1, failed)
+        };
+        outcome.or_else(|| self.is_over(index).then(over))
     }
 
     fn files(&self, index: u32, round: u32) -> u32 {
@@ -165,10 +220,11 @@ impl Plan for BagPlan {
     }
 
     fn is_file_decided(&self, index: u32, round: u32) -> bool {
-        !self.ledger.is_open((index, round))
+        !self.is_task_open((index, round))
     }
 
     fn target(&self, index: u32) -> io::Result<Target> {
+        let index = self.section(index).map_or(index, |(file, _)| file);
         let mut target = self.specification.target(self.inputs.as_deref(), index)?;
         if let Some(now) = self.ledger.input_now(index) {
             let (mode, mtime_ns) = (now.mode, now.mtime_ns);
@@ -185,7 +241,13 @@ impl Plan for BagPlan {
     }
 
     fn input(&self, index: u32) -> io::Result<InputFile> {
-        self.entry(index).map(InputFile::from)
+        match self.section(index) {
+            None => self.entry(index).map(InputFile::from),
+            Some((file, section)) => {
+                let whole = self.entry(file).map(InputFile::from)?;
+                Ok(InputFile { section: Some(section), ..whole })
+            }
+        }
     }
 
     fn by_path(&self) -> bool {

@@ -4,17 +4,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{
-    DeliveryPath, Input, Pack, ResultPath, TaskDescriptor, Transfer, Verify,
+    Block, DeliveryPath, Input, Pack, ResultPath, TaskDescriptor, Transfer, Verify,
 };
 use bagpress_broker::ids::{BagId, Pool, RunName};
 use bagpress_broker::result::wall_clock_us;
 use bagpress_broker::{limits, quote, subjects};
 use bagpress_codec::{Codec, DataKind, Digest};
 use bagpress_objstore::beneath::below_root;
-use bagpress_objstore::staging::{Allowed, Attributes, InputFile, Own, Target};
+use bagpress_objstore::staging::{Allowed, Attributes, InputFile, Own, Section, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Usage;
+use crate::run_folder::cuts::BlockSize;
 use crate::run_folder::extents::PackSize;
 use crate::run_folder::folder::{RunFolder, SPECIFICATION};
 use crate::run_folder::inputs::roots::Roots;
@@ -50,7 +51,7 @@ pub struct Specification {
     pub transfer: Transfer,
     /// Attempts of each task.
     pub attempts: u32,
-    /// How many tasks.
+    /// How many tasks, not counting blocks: of a bag of files, how many files.
     pub tasks: u32,
     /// Input bytes of all tasks.
     pub input_bytes: u64,
@@ -67,6 +68,9 @@ pub struct Specification {
     /// How large its packs may be; none: each file is delivered by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack: Option<PackSize>,
+    /// How large the blocks of its large files are; none: each file is one task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<BlockSize>,
     /// When the bag was made, µs since 1970.
     pub created_us: u64,
     /// What its files were to the outputs that were there, if that was asked for.
@@ -155,8 +159,8 @@ impl Specification {
     /// Whether `other` describes the same work: all but id, time, and how files are delivered.
     #[must_use]
     pub fn same_bag(&self, other: &Self) -> bool {
-        let (bag, pack, created_us) = (self.bag.clone(), self.pack, self.created_us);
-        let mut other = Self { bag, pack, created_us, ..other.clone() };
+        let Self { bag, pack, block, created_us, .. } = self.clone();
+        let mut other = Self { bag, pack, block, created_us, ..other.clone() };
         // What is read follows from the list, and is not in every `bag.json`.
         if let (Data::Files { roots, .. }, Data::Files { roots: of_other, .. }) =
             (&self.data, &mut other.data)
@@ -197,12 +201,27 @@ impl Specification {
             input,
             pack: None,
             tar: None,
+            block: None,
             results: self.results,
             verify: self.verify,
             transfer: self.transfer,
             attempts: self.attempts,
             published_us: wall_clock_us(),
         }
+    }
+
+    /// The descriptor of a block: a section of the file at index `file`, which is `entry`.
+    #[must_use]
+    pub fn block_descriptor(
+        &self,
+        (index, round): (u32, u32),
+        entry: &InputEntry,
+        (file, section): (u32, Section),
+    ) -> TaskDescriptor {
+        let input = Input::File { name: shown(&entry.path), bytes: section.bytes };
+        let block = Some(Block { file, at: section.at });
+        let task = TaskDescriptor { input, block, ..self.descriptor(index, round, Some(entry)) };
+        TaskDescriptor { library: task.library_of(&self.library), ..task }
     }
 
     /// The descriptor of a pack of so many files, which `first` begins, and of so many bytes.
@@ -303,7 +322,8 @@ impl From<InputEntry> for InputFile {
             }
             _ => entry.path,
         };
-        Self { path, bytes: entry.bytes, mtime_ns: entry.mtime_ns, inode: entry.inode }
+        let InputEntry { bytes, mtime_ns, inode, .. } = entry;
+        Self { path, bytes, mtime_ns, inode, section: None }
     }
 }
 

@@ -19,6 +19,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use self::strategies::{bag, codec, digest, result, results, text};
+use crate::run_folder::cuts::BlockSize;
 use crate::run_folder::extents::PackSize;
 use crate::run_folder::folder::RunFolder;
 use crate::run_folder::inputs::roots::Roots;
@@ -98,6 +99,7 @@ fn specification() -> impl Strategy<Value = Specification> {
             keep_inputs,
             stats,
             pack: keep_inputs.then_some(PackSize { files: attempts, bytes: input_bytes }),
+            block: stats.then_some(BlockSize { bytes: input_bytes, above: created_us }),
             created_us,
             selection: None,
         }

@@ -9,6 +9,7 @@ use bagpress_broker::limits;
 use bagpress_codec::{Codec, DataKind};
 
 use crate::error::Usage;
+use crate::run_folder::cuts::Blocks;
 use crate::run_folder::inputs::existing::Outputs;
 use crate::run_folder::inputs::roots::check_roots;
 use crate::run_folder::inputs::selection::{Existing, Selection};
@@ -53,6 +54,8 @@ pub struct Request {
     pub stats: Option<bool>,
     /// How many small files are delivered together, at most; the default depends on the bag.
     pub pack: Option<u32>,
+    /// How large files are cut.
+    pub block: Blocks,
 }
 
 /// A generated bag.
@@ -159,10 +162,30 @@ pub(crate) fn check(request: &Request) -> Result<()> {
             "leave --pack out; each task is then delivered by itself",
         ));
     }
+    if let Blocks::Of(bytes) = request.block {
+        check_blocks(request, bytes)?;
+    }
     if request.pack.is_some_and(|files| !(1..=limits::PACK_FILES_MAX).contains(&files)) {
         return Err(Usage::error(
             format!("packs of that many files: 1 to {} are possible", limits::PACK_FILES_MAX),
             "choose another --pack; 1 delivers each file by itself",
+        ));
+    }
+    Ok(())
+}
+
+fn check_blocks(request: &Request, bytes: u64) -> Result<()> {
+    if !request.can_be_packed()? || request.results == ResultPath::Objects {
+        return Err(Usage::error(
+            "blocks are made of files, with a codec that stores them, and staged results",
+            "leave --block out; each file is then one task",
+        ));
+    }
+    let (least, most) = (limits::BLOCK_BYTES_MIN, limits::INPUT_BYTES_MAX);
+    if !(least..=most).contains(&bytes) {
+        return Err(Usage::error(
+            format!("blocks of {bytes} bytes: {least} to {most} are possible"),
+            "choose another --block, such as 8MiB",
         ));
     }
     Ok(())

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::{BagId, RunName};
 use bagpress_broker::limits;
 use bagpress_broker::result::wall_clock_us;
 use bagpress_codec::Digest;
 
+use crate::run_folder::cuts::BlockSize;
 use crate::run_folder::extents::PackSize;
 use crate::run_folder::inputs::finder::Found;
 use crate::run_folder::specification::{Data, Specification};
@@ -39,6 +41,9 @@ pub(crate) fn specify(
     };
     let packable = request.can_be_packed()?;
     let pack = PackSize::of(request.pack, tasks, input_bytes).filter(|_| packable);
+    let largest = files.map_or(0, |(found, _)| found.largest);
+    let block = BlockSize::of(request.block, tasks, input_bytes, largest);
+    let block = block.filter(|_| packable && request.results == ResultPath::Staged);
     let stats_by_default = request.generated.is_some() && tasks <= limits::STATS_FILES_MAX;
     Ok(Specification {
         v: limits::WIRE_VERSION,
@@ -60,6 +65,7 @@ pub(crate) fn specify(
         keep_inputs: request.keep_inputs,
         stats: request.stats.unwrap_or(stats_by_default),
         pack,
+        block,
         created_us: wall_clock_us(),
         selection: files.filter(|_| request.selects()).map(|(found, _)| found.selected),
     })

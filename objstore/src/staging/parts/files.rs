@@ -182,6 +182,19 @@ impl Parts {
         }
     }
 
+    /// Whether the part file of an execution is there.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn is_there(&self, (index, round): (u32, u32), execution: &Execution) -> io::Result<bool> {
+        match self.private.stat(Path::new(&part_name(index, round, execution))) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes a part file; that it is not there is fine.
     ///
     /// # Errors

@@ -12,6 +12,8 @@ use super::tally::Tally;
 /// What is counted so far: 8 bytes and 2 bits a task, and more of the few that were begun again.
 #[derive(Debug)]
 pub(super) struct Counted {
+    /// How many tasks are summed up. Behind them are blocks, of which each is a part of a task.
+    tasks: u32,
     rounds: Rounds,
     /// Of the tasks that are decided, those that failed.
     failed: Bits,
@@ -25,15 +27,17 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    pub(super) fn new(tasks: u32) -> Self {
-        Self::of(Rounds::new(tasks), tasks)
+    pub(super) fn new(tasks: u32, blocks: u32) -> Self {
+        let all = tasks.saturating_add(blocks);
+        Self::of(Rounds::new(all), tasks, all)
     }
 
-    fn of(rounds: Rounds, tasks: u32) -> Self {
+    fn of(rounds: Rounds, tasks: u32, all: u32) -> Self {
         Self {
+            tasks,
             rounds,
-            failed: Bits::new(tasks),
-            places: vec![0; tasks as usize],
+            failed: Bits::new(all),
+            places: vec![0; all as usize],
             files: HashMap::new(),
             inputs: HashMap::new(),
             tally: Tally::default(),
@@ -42,9 +46,10 @@ impl Counted {
 
     /// Nothing counted, and every round known: to read all lines again, as an outcome that counts no more cannot be taken
     /// out of the sums.
-    pub(super) fn uncounted(&self, tasks: u32) -> Self {
-        let inputs = self.inputs.clone();
-        Self { inputs, ..Self::of(self.rounds.undecided(), tasks) }
+    pub(super) fn uncounted(&self) -> Self {
+        let (inputs, all) = (self.inputs.clone(), self.places.len());
+        let all = u32::try_from(all).unwrap_or(u32::MAX);
+        Self { inputs, ..Self::of(self.rounds.undecided(), self.tasks, all) }
     }
 
     /// Takes the place of `before`, which has counted the same lines when they came.
@@ -72,7 +77,9 @@ impl Counted {
                     if let Some(place) = self.places.get_mut(result.index as usize) {
                         *place = at;
                     }
-                    self.tally.add(result, commit_us);
+                    if result.index < self.tasks {
+                        self.tally.add(result, commit_us);
+                    }
                 }
             }
         }

@@ -49,15 +49,15 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The ledger of a bag of `tasks`, in a file that was opened to append to it, and is called `path`.
+    /// The ledger of a bag of `tasks` and as many `blocks` behind them, in a file that was opened to append to it, and is called `path`.
     ///
     /// Blocks: reads the whole file.
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub(crate) fn of(file: File, path: &Path, tasks: u32) -> io::Result<Self> {
-        let mut counted = Counted::new(tasks);
+    pub(crate) fn of(file: File, path: &Path, tasks: u32, blocks: u32) -> io::Result<Self> {
+        let mut counted = Counted::new(tasks, blocks);
         let (file, bad_lines) = LedgerFile::of(file, path, |at, entry| counted.see(at, &entry, 0))?;
         let is_begun = counted.rounds().highest() > 0;
         let (writing, counted) = (Mutex::new(()), Mutex::new(counted));
@@ -72,7 +72,7 @@ impl Ledger {
     #[cfg(test)]
     pub(crate) fn at(path: &Path, tasks: u32) -> io::Result<Self> {
         let file = File::options().read(true).append(true).create(true).open(path)?;
-        Self::of(file, path, tasks)
+        Self::of(file, path, tasks, 0)
     }
 
     /// Lines that could not be used when it was opened.
@@ -83,7 +83,7 @@ impl Ledger {
 
     /// Counts again from the file: what outcomes that count no more have added to the sums is known there alone.
     fn recount(&self) -> io::Result<()> {
-        let mut again = self.with(|counted| counted.uncounted(self.tasks));
+        let mut again = self.with(|counted| counted.uncounted());
         file::read(self.file.file(), |at, entry| again.see(at, &entry, 0))?;
         self.with(|counted| again.replace(counted));
         Ok(())
@@ -257,16 +257,20 @@ impl Ledger {
         }
     }
 
-    /// Shows `see` the outcome that counts of each task that has one, from the file.
+    /// Shows `see` the outcome that counts of each task that has one and is no block, from the file.
     ///
     /// Blocks: reads the whole file.
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub(crate) fn outcomes(&self, see: impl FnMut(Arc<TaskResult>)) -> io::Result<()> {
+    pub(crate) fn outcomes(&self, mut see: impl FnMut(Arc<TaskResult>)) -> io::Result<()> {
         let rounds = self.with(|counted| counted.rounds().undecided());
-        scan::counted(self.file.file(), rounds, see)
+        scan::counted(self.file.file(), rounds, |result| {
+            if result.index < self.tasks {
+                see(result);
+            }
+        })
     }
 
     /// Looks at the counts.

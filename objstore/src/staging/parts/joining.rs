@@ -1,0 +1,308 @@
+//! The output of a file that was cut into blocks, while their outputs become one file.
+//!
+//! It grows as a part file of the file itself. A block's own part file goes only when what was joined is durable, with a
+//! note of how far that is: whoever goes on after a crash finds each block in one of the two.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use bagpress_broker::ids::Execution;
+use bagpress_codec::{Codec, Decoder, Digest, Hasher, Joined, Joiner, SEGMENT_BYTES};
+use rustix::fs::RenameFlags;
+use serde::{Deserialize, Serialize};
+
+use super::files::{Parts, part_name};
+use super::hash::{PIECE_BYTES, hash_file};
+
+/// The output of one block, as its counted outcome has it.
+#[derive(Debug, Clone)]
+pub struct BlockOutput {
+    /// The block's index and round.
+    pub key: (u32, u32),
+    /// Whose output it is.
+    pub execution: Execution,
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest.
+    pub digest: Digest,
+    /// Size of its input.
+    pub input_bytes: u64,
+}
+
+/// A whole file that was joined and is durable.
+#[derive(Debug, Clone)]
+pub struct Whole {
+    /// Names its part file, of round 0.
+    pub execution: Execution,
+    /// Size of what it decompresses to.
+    pub input_bytes: u64,
+    /// Digest of what it decompresses to: it was decompressed as it was joined.
+    pub input_digest: Digest,
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// How far a file was joined, durably.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    execution: Execution,
+    joined: Joined,
+}
+
+/// A file that is being joined.
+pub struct Joining {
+    index: u32,
+    execution: Execution,
+    file: File,
+    joiner: Joiner,
+    seen: Seen,
+    /// Blocks that are joined, and whose own part files are there still.
+    unsettled: Vec<PathBuf>,
+    /// Output bytes of them.
+    unsettled_bytes: u64,
+}
+
+impl std::fmt::Debug for Joining {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (index, joined) = (self.index, self.joiner.joined());
+        f.debug_struct("Joining").field("index", &index).field("joined", &joined).finish()
+    }
+}
+
+impl Joining {
+    /// Goes on with the join of the file of task `index` where its note says, or begins it.
+    ///
+    /// Blocks: reads again what is joined.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn open(parts: &Parts, index: u32, codec: &Codec) -> io::Result<Self> {
+        if let Some(going_on) = Self::resume(parts, index, codec)? {
+            return Ok(going_on);
+        }
+        let execution = Execution::random();
+        let part = parts.part(index, 0, &execution);
+        let (file, joiner) = (parts.create(&part)?, codec.joiner());
+        Ok(Self::of(index, execution, file, joiner, Seen::new(codec)))
+    }
+
+    fn of(index: u32, execution: Execution, file: File, joiner: Joiner, seen: Seen) -> Self {
+        Self { index, execution, file, joiner, seen, unsettled: Vec::new(), unsettled_bytes: 0 }
+    }
+
+    /// None if there is nothing to go on with: then its blocks have vanished, too, and are made again.
+    fn resume(parts: &Parts, index: u32, codec: &Codec) -> io::Result<Option<Self>> {
+        let Some(note) = read_note(parts, index)? else { return Ok(None) };
+        let name = part_name(index, 0, &note.execution);
+        let mut file = match parts.private().write(Path::new(&name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let bytes = note.joined.output_bytes();
+        if file.metadata()?.len() < bytes {
+            return Ok(None);
+        }
+        // What is behind was not durable, and its blocks are there.
+        file.set_len(bytes)?;
+        let mut seen = Seen::new(codec);
+        if seen.read(&mut file)? != bytes || seen.input_bytes != note.joined.input_bytes() {
+            return Ok(None);
+        }
+        let joiner = codec.resume_joiner(note.joined);
+        Ok(Some(Self::of(index, note.execution, file, joiner, seen)))
+    }
+
+    /// How many blocks are joined.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.joiner.joined().blocks()
+    }
+
+    /// How many output bytes have been joined since this was last [settled](Self::settle).
+    #[must_use]
+    pub fn unsettled_bytes(&self) -> u64 {
+        self.unsettled_bytes
+    }
+
+    /// Joins the next block. Returns whether its bytes were what they should be; if not, nothing was joined.
+    ///
+    /// After an error this can be [settled](Self::settle), and be opened again, and no more.
+    ///
+    /// # Errors
+    ///
+    /// What the system said; `InvalidData` if what was joined does not decompress.
+    pub fn add(&mut self, parts: &Parts, block: &BlockOutput) -> io::Result<bool> {
+        let part = parts.part(block.key.0, block.key.1, &block.execution);
+        let name = part_name(block.key.0, block.key.1, &block.execution);
+        match hash_file(parts.private(), Path::new(&name)) {
+            Ok(found) if found == (block.digest, block.bytes) => {}
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let Some(mut from) = parts.private().file(Path::new(&name))? else { return Ok(false) };
+        let before = self.joiner.joined();
+        let joined = self.copy(&mut from, block);
+        if joined.is_err() {
+            self.file.set_len(before.output_bytes())?;
+        }
+        if !joined? {
+            return Ok(false);
+        }
+        self.unsettled.push(part);
+        self.unsettled_bytes += self.joiner.joined().output_bytes() - before.output_bytes();
+        Ok(true)
+    }
+
+    /// Whether the block is one that can be joined.
+    fn copy(&mut self, from: &mut File, block: &BlockOutput) -> io::Result<bool> {
+        // What our own encoder made can: this is another's.
+        if self.joiner.clone().block(block.bytes, block.input_bytes).is_err() {
+            return Ok(false);
+        }
+        let unjoinable = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        self.joiner.block(block.bytes, block.input_bytes).map_err(unjoinable)?;
+        let (mut piece, mut joined) = (vec![0; PIECE_BYTES], Vec::new());
+        loop {
+            let read = from.read(&mut piece)?;
+            if read == 0 {
+                return Ok(true);
+            }
+            joined.clear();
+            self.joiner.write(&piece[..read], &mut joined).map_err(unjoinable)?;
+            self.file.write_all(&joined)?;
+            self.seen.take(&joined)?;
+        }
+    }
+
+    /// Makes durable what is joined, then removes the blocks that it was made of.
+    ///
+    /// # Errors
+    ///
+    /// What the system said: nothing was removed.
+    pub fn settle(&mut self, parts: &Parts) -> io::Result<()> {
+        self.file.sync_data()?;
+        let note = Note { execution: self.execution.clone(), joined: self.joiner.joined() };
+        write_note(parts, self.index, &note)?;
+        for part in self.unsettled.drain(..) {
+            parts.remove_decided(&part);
+        }
+        self.unsettled_bytes = 0;
+        Ok(())
+    }
+
+    /// Ends the file behind its last block, durably. Its blocks stay, and its note, until its outcome is counted.
+    ///
+    /// # Errors
+    ///
+    /// What the system said; `InvalidData` if it does not decompress to as many bytes as its blocks.
+    pub fn finish(mut self, parts: &Parts) -> io::Result<Whole> {
+        let unjoinable = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let (mut end, joined) = (Vec::new(), self.joiner.joined());
+        let ended = self.joiner.finish(&mut end).map_err(unjoinable).and_then(|bytes| {
+            self.file.write_all(&end)?;
+            self.seen.take(&end)?;
+            Ok(bytes)
+        });
+        if ended.is_err() {
+            self.file.set_len(joined.output_bytes())?;
+        }
+        let bytes = ended?;
+        self.file.sync_data()?;
+        let (input_digest, digest) = self.seen.finish()?;
+        parts.note_closed(self.index, 0, &self.execution, digest);
+        let input_bytes = joined.input_bytes();
+        Ok(Whole { execution: self.execution, input_bytes, input_digest, bytes, digest })
+    }
+}
+
+/// Removes the note of a file that has its outcome.
+///
+/// # Errors
+///
+/// What the system said.
+pub fn forget_join(parts: &Parts, index: u32) -> io::Result<()> {
+    parts.private().remove_file(&note_name(index))
+}
+
+/// What is written to the file: decompressed and hashed as it comes.
+struct Seen {
+    decoder: Box<dyn Decoder>,
+    input: Hasher,
+    input_bytes: u64,
+    stored: Hasher,
+    buffer: Vec<u8>,
+}
+
+impl Seen {
+    fn new(codec: &Codec) -> Self {
+        let (input, stored) = (Hasher::new(), Hasher::new());
+        let buffer = vec![0; SEGMENT_BYTES];
+        Self { decoder: codec.decoder(), input, input_bytes: 0, stored, buffer }
+    }
+
+    /// Reads a file from its start to its end. Returns how many bytes it has, as far as they can be decompressed.
+    fn read(&mut self, file: &mut File) -> io::Result<u64> {
+        file.seek(SeekFrom::Start(0))?;
+        let (mut piece, mut bytes) = (vec![0; PIECE_BYTES], 0);
+        loop {
+            let read = file.read(&mut piece)?;
+            if read == 0 || self.take(&piece[..read]).is_err() {
+                return Ok(bytes);
+            }
+            bytes += read as u64;
+        }
+    }
+
+    fn take(&mut self, mut stored: &[u8]) -> io::Result<()> {
+        self.stored.update(stored);
+        loop {
+            let decoded = self.decoder.read_into(stored, &mut self.buffer);
+            let progress = decoded.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            stored = &stored[progress.consumed..];
+            self.input.update(&self.buffer[..progress.produced]);
+            self.input_bytes += progress.produced as u64;
+            if progress.consumed == 0 && progress.produced == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The digests of what it decompresses to, and of itself.
+    fn finish(mut self) -> io::Result<(Digest, Digest)> {
+        let ended = self.decoder.finish();
+        ended.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        Ok((self.input.finish(), self.stored.finish()))
+    }
+}
+
+fn note_name(index: u32) -> PathBuf {
+    format!("joined.{index}").into()
+}
+
+fn read_note(parts: &Parts, index: u32) -> io::Result<Option<Note>> {
+    let mut text = Vec::new();
+    match parts.private().file(&note_name(index)) {
+        Ok(Some(file)) => file.take(4096).read_to_end(&mut text)?,
+        Ok(None) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(serde_json::from_slice(&text).ok())
+}
+
+/// In one step: whoever reads it finds the old one or the new one.
+fn write_note(parts: &Parts, index: u32, note: &Note) -> io::Result<()> {
+    let new = PathBuf::from(format!("joined.{index}.new"));
+    parts.private().remove_file(&new)?;
+    let mut file = parts.private().create(&new)?;
+    file.write_all(&serde_json::to_vec(note)?)?;
+    file.sync_all()?;
+    let (dir, flags) = (parts.private(), RenameFlags::empty());
+    dir.rename(&new, dir, &note_name(index), flags)?;
+    dir.itself()?.sync_all()
+}

@@ -1,0 +1,34 @@
+//! Outcomes that the producer itself finds.
+
+use bagpress_broker::ids::{BagId, Execution};
+use bagpress_broker::limits;
+use bagpress_broker::result::{Failed, Outcome, TaskResult, Times, wall_clock_us};
+
+use crate::run_folder::ledger::Key;
+
+/// The worker named in the outcome of a task that no worker can do anything for.
+pub(crate) const PRODUCER: &str = "producer";
+
+/// The outcome of a task that no worker can do anything for.
+pub(crate) fn failure(
+    bag: &BagId,
+    (index, round): Key,
+    attempt: u32,
+    failed: Failed,
+) -> TaskResult {
+    TaskResult {
+        v: limits::WIRE_VERSION,
+        bag: bag.clone(),
+        index,
+        round,
+        execution: Execution::random(),
+        attempt,
+        worker: PRODUCER.to_owned(),
+        host: String::new(),
+        outcome: Outcome::Failed(failed),
+        times: Times { made_us: wall_clock_us(), ..Times::default() },
+        descriptor: None,
+        file: None,
+        members: Vec::new(),
+    }
+}
