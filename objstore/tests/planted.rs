@@ -182,7 +182,8 @@ async fn a_link_in_the_place_of_a_part_file_changes_nothing_elsewhere() -> Outco
 async fn an_input_is_read_below_the_allowed_folders_only_and_behind_no_link() -> Outcome {
     let played = Played::new().await?;
     symlink(played.path("elsewhere"), played.path("allowed/link"))?;
-    let shared = |path: PathBuf| SharedInput { path, bytes: 6, mtime_ns: 0, inode: 0, section: None };
+    let shared =
+        |path: PathBuf| SharedInput { path, bytes: 6, mtime_ns: 0, inode: 0, section: None };
     for path in ["elsewhere/secret", "allowed/../elsewhere/secret"] {
         let input = Some(shared(played.path(path)));
         assert!(played.granted(Share { input, ..played.share() }).await?.share.is_none(), "{path}");
@@ -190,8 +191,13 @@ async fn an_input_is_read_below_the_allowed_folders_only_and_behind_no_link() ->
     // What lies below by its text, and does not: its file is never opened.
     let path = played.path("allowed/link/secret");
     let found = fs::metadata(&path)?;
-    let input =
-        InputFile { path, bytes: found.len(), mtime_ns: mtime_ns(&found), inode: found.ino(), section: None };
+    let input = InputFile {
+        path,
+        bytes: found.len(),
+        mtime_ns: mtime_ns(&found),
+        inode: found.ino(),
+        section: None,
+    };
     let failed = OpenInput::open(input).expect_err("behind a link");
     assert_eq!(failed.cause, Cause::InputUnreadable);
     assert!(failed.message.contains("symbolic link"), "{}", failed.message);

@@ -10,6 +10,7 @@ mod absent;
 mod another_user;
 mod bad_input;
 mod bad_server;
+mod blocks;
 mod both_paths;
 mod broker_faults;
 mod cancel;

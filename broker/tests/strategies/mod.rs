@@ -1,6 +1,8 @@
 //! Everything that travels, at random: for the tests of every crate that what is written reads back.
 
-use bagpress_broker::descriptor::{Block, Input, Pack, ResultPath, TaskDescriptor, Transfer, Verify};
+use bagpress_broker::descriptor::{
+    Block, Input, Pack, ResultPath, TaskDescriptor, Transfer, Verify,
+};
 use bagpress_broker::ids::{BagId, Execution, random_base32};
 use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Done, Failed, FileId, Outcome, Place, TaskResult, Times};

@@ -12,12 +12,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, info, warn};
 
 use crate::deliver::handed::{Handed, too_often};
-use crate::run_folder::of_producer::failure;
 use crate::deliver::offers::Next;
 use crate::deliver::table::Table;
 use crate::deliver::watch::Watch;
 use crate::run_folder::attempts::Past;
 use crate::run_folder::ledger::Key;
+use crate::run_folder::of_producer::failure;
 use crate::run_folder::plan::BagPlan;
 
 /// Tasks that wait to be taken into the table.

@@ -181,8 +181,8 @@ impl Executor {
 
     /// Begins the rounds of tasks whose bytes vanished, unless others were begun meanwhile.
     async fn begin_rounds(&mut self, due: Vec<Key>, state: &State) -> Result<Option<Event>> {
-        let ledger = &self.sources.plan.ledger;
-        let open = due.into_iter().filter(|key| ledger.is_open(*key));
+        let plan = &self.sources.plan;
+        let open = due.into_iter().filter(|key| plan.may_run_again(*key));
         let again: Vec<u32> = open.map(|(index, _)| index).collect();
         if again.is_empty() {
             return Ok(Some(Event::Published { gave_way: false }));

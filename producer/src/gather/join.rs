@@ -26,8 +26,8 @@ const OPEN_MAX: usize = 8;
 pub(crate) enum Joined {
     /// The outcome of a file.
     Outcome(Box<TaskResult>),
-    /// Blocks that are done by the ledger, and whose bytes are gone: run again.
-    Lost(Vec<u32>),
+    /// A block that is done by the ledger, and whose bytes are gone: run again.
+    Lost(u32),
     /// Why it goes on later; none: it goes on.
     Waits(Option<String>),
 }
@@ -204,17 +204,18 @@ impl Joiner {
     fn join(&mut self, file: u32, first: u32, end: u32) -> io::Result<Option<Joined>> {
         let Some(joining) = self.open.get_mut(&file) else { return Ok(None) };
         loop {
-            let next = u32::try_from(joining.blocks()).ok().and_then(|done| first.checked_add(done));
+            let next =
+                u32::try_from(joining.blocks()).ok().and_then(|done| first.checked_add(done));
             let Some(next) = next.filter(|next| *next < end) else { break };
             if !self.plan.ledger.is_done(next) {
                 return Ok(None);
             }
             let Some(block) = output_of(&self.plan, next) else {
-                return Ok(Some(Joined::Lost(vec![next])));
+                return Ok(Some(Joined::Lost(next)));
             };
             if !joining.add(&self.parts, &block)? {
                 warn!(file, block = next, "the bytes of a block are gone, it is run again");
-                return Ok(Some(Joined::Lost(vec![next])));
+                return Ok(Some(Joined::Lost(next)));
             }
             if joining.unsettled_bytes() >= limits::JOIN_WINDOW {
                 joining.settle(&self.parts)?;

@@ -6,8 +6,8 @@ use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::result::{Cause, Done, Outcome, Place, TaskResult};
 use bagpress_broker::{Followed, subjects};
 
-use crate::run_folder::of_producer::PRODUCER;
 use crate::run_folder::ledger::Key;
+use crate::run_folder::of_producer::PRODUCER;
 use crate::run_folder::plan::BagPlan;
 use crate::run_folder::specification::{Data, Specification};
 
@@ -103,7 +103,7 @@ mod tests {
             keep_inputs: false,
             stats: false,
             pack: None,
-        block: None,
+            block: None,
             created_us: 0,
             selection: None,
         }

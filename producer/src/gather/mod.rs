@@ -43,7 +43,6 @@ use crate::claim::lease::BagLease;
 use crate::claim::line::begun_line;
 use crate::claim::requirements::require;
 use crate::deliver::handed::Handed;
-use crate::run_folder::of_producer::failure;
 use crate::deliver::wake::{Waker, Waking};
 use crate::error::{Stalled, Unwritable};
 use crate::gather::accept::Acceptor;
@@ -65,6 +64,7 @@ use crate::run_folder::attempts::{self, History};
 use crate::run_folder::folder::{RunFolder, SUMMARY};
 use crate::run_folder::ledger::tally::Tally;
 use crate::run_folder::lock::GatherLock;
+use crate::run_folder::of_producer::failure;
 use crate::run_folder::plan::BagPlan;
 
 /// Between two looks at the bag.
@@ -304,7 +304,19 @@ impl Gathering {
             Joined::Outcome(result) => {
                 vec![Followed { result: Ok(Arc::new(*result)), bytes: 0 }]
             }
-            Joined::Lost(blocks) => self.begin_later(blocks).await,
+            Joined::Lost(block) => {
+                let mut failures = self.begin_later(vec![block]).await;
+                for followed in &mut failures {
+                    // The block has an outcome, which is of no use: so its file fails.
+                    if let (Ok(result), Some((file, _))) =
+                        (&followed.result, self.sources.plan.section(block))
+                    {
+                        let failed = TaskResult { index: file, round: 0, ..(**result).clone() };
+                        followed.result = Ok(Arc::new(failed));
+                    }
+                }
+                failures
+            }
             Joined::Waits(why) => {
                 self.executor.reporter().obstacles().uncounted = why;
                 Vec::new()

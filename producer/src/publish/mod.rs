@@ -23,13 +23,13 @@ use tracing::{info, warn};
 
 use crate::claim::buckets::input_bucket;
 use crate::deliver::dispatch::{HandIn, Offerable};
-use crate::run_folder::of_producer::failure;
 use crate::publish::forming::Forming;
 use crate::publish::freeing::free;
 use crate::publish::input::{Members, NotPut, put_file, put_tar};
 pub(crate) use crate::publish::window::InputOf;
 use crate::publish::window::{Share, Window};
 use crate::run_folder::inputs::InputEntry;
+use crate::run_folder::of_producer::failure;
 use crate::run_folder::plan::BagPlan;
 use crate::run_folder::specification::Data;
 

@@ -40,9 +40,7 @@ impl BlockSize {
         let mut size = match wanted {
             Blocks::None => return None,
             Blocks::Of(bytes) => Self { bytes: segments(bytes), above: segments(bytes) },
-            Blocks::Auto => {
-                Self { bytes: limits::BLOCK_BYTES_DEFAULT, above: limits::BLOCK_ABOVE }
-            }
+            Blocks::Auto => Self { bytes: limits::BLOCK_BYTES_DEFAULT, above: limits::BLOCK_ABOVE },
         };
         // Each file that is cut has one block that is not full.
         let units = |size: Self| u64::from(files) + bytes / size.bytes + bytes / size.above;

@@ -11,13 +11,13 @@ use bagpress_broker::{quote, subjects};
 use bagpress_objstore::staging::{Attributes, InputFile, Own, Plan, Section, Target};
 use tracing::warn;
 
-use crate::run_folder::of_producer::failure;
 use crate::run_folder::cuts::Cuts;
 use crate::run_folder::extents::Extents;
 use crate::run_folder::folder::{INPUTS, MANIFEST, RunFolder};
 use crate::run_folder::inputs::{InputEntry, InputList};
 use crate::run_folder::ledger::line::InputNow;
 use crate::run_folder::ledger::{Key, Ledger};
+use crate::run_folder::of_producer::failure;
 use crate::run_folder::specification::{BUCKET_SLACK_BYTES, Data, Specification};
 
 /// Specification, list of inputs and ledger of one run.
@@ -142,6 +142,12 @@ impl BagPlan {
     /// Whether the outcome of this one task would count: of a block none does whose file has an outcome, or is run whole.
     pub(crate) fn is_task_open(&self, key: Key) -> bool {
         self.ledger.is_open(key) && !self.is_over(key.0)
+    }
+
+    /// Whether a task whose bytes are gone is to be run again: it has no outcome, or is a block that was counted and is not joined.
+    pub(crate) fn may_run_again(&self, (index, round): Key) -> bool {
+        let waits = self.section(index).is_some() && !self.is_over(index);
+        self.is_task_open((index, round)) || waits && self.ledger.round(index) == round
     }
 
     /// Whether a task is a block of which nobody waits for the outcome any more.
