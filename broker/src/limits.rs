@@ -45,6 +45,8 @@ pub const BLOCK_ABOVE: u64 = 64 << 20;
 pub const BLOCK_BYTES_MIN: u64 = 1 << 20;
 /// Output bytes that a gatherer joins before it makes them durable and removes the blocks that they were made of.
 pub const JOIN_WINDOW: u64 = 64 << 20;
+/// After so long without another block, what is joined is made durable, whatever it is.
+pub const JOIN_SETTLES_AFTER: Duration = Duration::from_secs(1);
 /// Longest message of a failure of one file of a pack, in bytes.
 pub const MEMBER_MESSAGE_BYTES_MAX: usize = 96;
 /// What of the result of a pack is about one file, in bytes.

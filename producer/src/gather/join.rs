@@ -13,6 +13,7 @@ use bagpress_objstore::staging::{BlockOutput, Joining, Parts, Whole, forget_join
 use bagpress_objstore::{Trouble, output_failed};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::run_folder::of_producer::{PRODUCER, failure};
@@ -105,11 +106,18 @@ impl Joins {
 async fn run(mut joiner: Joiner, todo: Arc<Todo>, sender: mpsc::Sender<Joined>) {
     let mut waits = false;
     loop {
-        let file = todo.next().await;
+        // When nothing comes, what was joined is settled: others may need the space of its blocks.
+        let next = timeout(limits::JOIN_SETTLES_AFTER, todo.next()).await.ok();
+        if next.is_none() && joiner.is_settled() {
+            continue;
+        }
         let under_way = joiner.parts.begin();
         let step = spawn_blocking(move || {
             let _under_way = under_way;
-            let step = joiner.step(file);
+            let step = match next {
+                Some(file) => joiner.step(file),
+                None => joiner.settle_all().map(|()| None),
+            };
             (joiner, step)
         });
         let Ok((back, step)) = step.await else { return };
@@ -123,8 +131,8 @@ async fn run(mut joiner: Joiner, todo: Arc<Todo>, sender: mpsc::Sender<Joined>) 
             }
             Err(error) => {
                 waits = true;
-                todo.add(file);
-                Some(Joined::Waits(Some(format!("join the blocks of file {file}: {error}"))))
+                next.into_iter().for_each(|file| todo.add(file));
+                Some(Joined::Waits(Some(format!("join the blocks of a file: {error}"))))
             }
         };
         if let Some(joined) = joined
@@ -166,34 +174,40 @@ impl Joiner {
         if let Some(failed) = blocks.clone().find(|block| self.plan.ledger.is_failed(*block)) {
             return Ok(self.fails(file, failed));
         }
-        if !self.open.contains_key(&file) {
-            if self.open.len() >= OPEN_MAX {
-                self.settle_all()?;
-                self.open.clear();
-            }
-            let joining = Joining::open(&self.parts, file, &self.plan.specification.codec)?;
-            self.open.insert(file, joining);
-        }
-        match self.join(file, blocks.start, blocks.end) {
-            Err(error) => {
-                // What it had is durable, or made again; and the disk has what it was made of.
-                if let Some(mut joining) = self.open.remove(&file) {
-                    joining.settle(&self.parts)?;
+        loop {
+            if !self.open.contains_key(&file) {
+                if self.open.len() >= OPEN_MAX {
+                    self.settle_all()?;
+                    self.open.clear();
                 }
-                match self.parts.trouble(&error) {
-                    _ if error.kind() == io::ErrorKind::InvalidData => {
-                        let text = format!("its blocks could not be joined: {error}");
-                        Ok(Some(self.failure(file, Failed::new(Cause::VerifyFailed, text))))
-                    }
-                    Trouble::Own => {
-                        let failed = output_failed("join its blocks", &error);
-                        Ok(Some(self.failure(file, failed)))
-                    }
-                    Trouble::Passes | Trouble::Run => Err(error),
-                }
+                let joining = Joining::open(&self.parts, file, &self.plan.specification.codec)?;
+                self.open.insert(file, joining);
             }
-            joined => joined,
+            let error = match self.join(file, blocks.start, blocks.end) {
+                Err(error) => error,
+                joined => return joined,
+            };
+            // What it had is settled, and then the disk has the space of its blocks.
+            let mut room = false;
+            if let Some(mut joining) = self.open.remove(&file) {
+                room = joining.unsettled_bytes() > 0;
+                joining.settle(&self.parts)?;
+            }
+            let failed = match self.parts.trouble(&error) {
+                _ if error.kind() == io::ErrorKind::InvalidData => {
+                    let text = format!("its blocks could not be joined: {error}");
+                    Failed::new(Cause::VerifyFailed, text)
+                }
+                Trouble::Own => output_failed("join its blocks", &error),
+                Trouble::Passes if room => continue,
+                Trouble::Passes | Trouble::Run => return Err(error),
+            };
+            return Ok(Some(self.failure(file, failed)));
         }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.open.values().all(|joining| joining.unsettled_bytes() == 0)
     }
 
     fn settle_all(&mut self) -> io::Result<()> {
@@ -208,6 +222,10 @@ impl Joiner {
                 u32::try_from(joining.blocks()).ok().and_then(|done| first.checked_add(done));
             let Some(next) = next.filter(|next| *next < end) else { break };
             if !self.plan.ledger.is_done(next) {
+                // Whoever makes it may wait for the space of those that are joined.
+                if self.parts.full(0).is_some() {
+                    joining.settle(&self.parts)?;
+                }
                 return Ok(None);
             }
             let Some(block) = output_of(&self.plan, next) else {

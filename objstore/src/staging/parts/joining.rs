@@ -5,11 +5,11 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bagpress_broker::ids::Execution;
 use bagpress_codec::{Codec, Decoder, Digest, Hasher, Joined, Joiner, SEGMENT_BYTES};
-use rustix::fs::RenameFlags;
 use serde::{Deserialize, Serialize};
 
 use super::files::{Parts, part_name};
@@ -45,18 +45,12 @@ pub struct Whole {
     pub digest: Digest,
 }
 
-/// How far a file was joined, durably.
-#[derive(Debug, Serialize, Deserialize)]
-struct Note {
-    execution: Execution,
-    joined: Joined,
-}
-
 /// A file that is being joined.
 pub struct Joining {
     index: u32,
     execution: Execution,
     file: File,
+    note: NoteFile,
     joiner: Joiner,
     seen: Seen,
     /// Blocks that are joined, and whose own part files are there still.
@@ -84,36 +78,48 @@ impl Joining {
         if let Some(going_on) = Self::resume(parts, index, codec)? {
             return Ok(going_on);
         }
-        let execution = Execution::random();
-        let part = parts.part(index, 0, &execution);
-        let (file, joiner) = (parts.create(&part)?, codec.joiner());
-        Ok(Self::of(index, execution, file, joiner, Seen::new(codec)))
+        let (execution, joiner) = (Execution::random(), codec.joiner());
+        let note = Note { execution: execution.clone(), joined: joiner.joined() };
+        let note = NoteFile::begin(parts, index, &note)?;
+        let file = parts.create(&parts.part(index, 0, &execution))?;
+        Ok(Self::of(index, execution, file, note, joiner, Seen::new(codec)))
     }
 
-    fn of(index: u32, execution: Execution, file: File, joiner: Joiner, seen: Seen) -> Self {
-        Self { index, execution, file, joiner, seen, unsettled: Vec::new(), unsettled_bytes: 0 }
+    fn of(
+        index: u32,
+        execution: Execution,
+        file: File,
+        note: NoteFile,
+        joiner: Joiner,
+        seen: Seen,
+    ) -> Self {
+        let unsettled = Vec::new();
+        Self { index, execution, file, note, joiner, seen, unsettled, unsettled_bytes: 0 }
     }
 
     /// None if there is nothing to go on with: then its blocks have vanished, too, and are made again.
     fn resume(parts: &Parts, index: u32, codec: &Codec) -> io::Result<Option<Self>> {
-        let Some(note) = read_note(parts, index)? else { return Ok(None) };
+        let Some((file_of_note, note)) = NoteFile::read(parts, index)? else { return Ok(None) };
+        let part = parts.part(index, 0, &note.execution);
         let name = part_name(index, 0, &note.execution);
+        let bytes = note.joined.output_bytes();
+        let mut seen = Seen::new(codec);
         let mut file = match parts.private().write(Path::new(&name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
-        let bytes = note.joined.output_bytes();
-        if file.metadata()?.len() < bytes {
-            return Ok(None);
-        }
         // What is behind was not durable, and its blocks are there.
+        let is_long_enough = file.metadata()?.len() >= bytes;
         file.set_len(bytes)?;
-        let mut seen = Seen::new(codec);
-        if seen.read(&mut file)? != bytes || seen.input_bytes != note.joined.input_bytes() {
+        if !is_long_enough
+            || seen.read(&mut file)? != bytes
+            || seen.input_bytes != note.joined.input_bytes()
+        {
+            parts.remove_part(&part)?;
             return Ok(None);
         }
         let joiner = codec.resume_joiner(note.joined);
-        Ok(Some(Self::of(index, note.execution, file, joiner, seen)))
+        Ok(Some(Self::of(index, note.execution, file, file_of_note, joiner, seen)))
     }
 
     /// How many blocks are joined.
@@ -185,9 +191,12 @@ impl Joining {
     ///
     /// What the system said: nothing was removed.
     pub fn settle(&mut self, parts: &Parts) -> io::Result<()> {
+        if self.unsettled.is_empty() {
+            return Ok(());
+        }
         self.file.sync_data()?;
         let note = Note { execution: self.execution.clone(), joined: self.joiner.joined() };
-        write_note(parts, self.index, &note)?;
+        self.note.write(&note)?;
         for part in self.unsettled.drain(..) {
             parts.remove_decided(&part);
         }
@@ -284,25 +293,78 @@ fn note_name(index: u32) -> PathBuf {
     format!("joined.{index}").into()
 }
 
-fn read_note(parts: &Parts, index: u32) -> io::Result<Option<Note>> {
-    let mut text = Vec::new();
-    match parts.private().file(&note_name(index)) {
-        Ok(Some(file)) => file.take(4096).read_to_end(&mut text)?,
-        Ok(None) => return Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    Ok(serde_json::from_slice(&text).ok())
+/// How far a file was joined, durably.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Note {
+    execution: Execution,
+    joined: Joined,
 }
 
-/// In one step: whoever reads it finds the old one or the new one.
-fn write_note(parts: &Parts, index: u32, note: &Note) -> io::Result<()> {
-    let new = PathBuf::from(format!("joined.{index}.new"));
-    parts.private().remove_file(&new)?;
-    let mut file = parts.private().create(&new)?;
-    file.write_all(&serde_json::to_vec(note)?)?;
-    file.sync_all()?;
-    let (dir, flags) = (parts.private(), RenameFlags::empty());
-    dir.rename(&new, dir, &note_name(index), flags)?;
-    dir.itself()?.sync_all()
+/// The file of a note. It has two places, which are written in turn: a crash damages one of them at most, and a full disk has
+/// room for what overwrites.
+#[derive(Debug)]
+struct NoteFile {
+    file: File,
+    next: u64,
+}
+
+const NOTE_BYTES: usize = 512;
+
+impl NoteFile {
+    /// With a note of a join that begins, and nothing of any other.
+    fn begin(parts: &Parts, index: u32, note: &Note) -> io::Result<Self> {
+        let name = note_name(index);
+        let file = match parts.private().write(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                parts.private().create(&name)?
+            }
+            there => there?,
+        };
+        let mut both = encoded(note)?.to_vec();
+        both.resize(2 * NOTE_BYTES, b' ');
+        file.write_all_at(&both, 0)?;
+        file.sync_all()?;
+        parts.private().itself()?.sync_all()?;
+        Ok(Self { file, next: 1 })
+    }
+
+    /// The newest note, if there is one.
+    fn read(parts: &Parts, index: u32) -> io::Result<Option<(Self, Note)>> {
+        let file = match parts.private().write(&note_name(index)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            there => there?,
+        };
+        let mut both = Vec::new();
+        (&file).take(2 * NOTE_BYTES as u64).read_to_end(&mut both)?;
+        let notes = (1..).zip(both.chunks(NOTE_BYTES).map(decoded));
+        let newest = notes
+            .filter_map(|(next, note)| Some((next, note?)))
+            .max_by_key(|(_, note)| note.joined.blocks());
+        Ok(newest.map(|(next, note)| (Self { file, next }, note)))
+    }
+
+    /// Takes the place of the older one of the two, durably.
+    fn write(&mut self, note: &Note) -> io::Result<()> {
+        self.file.write_all_at(&encoded(note)?, self.next % 2 * NOTE_BYTES as u64)?;
+        self.file.sync_data()?;
+        self.next += 1;
+        Ok(())
+    }
+}
+
+/// Its CRC-32 and itself, filled up with spaces.
+fn encoded(note: &Note) -> io::Result<[u8; NOTE_BYTES]> {
+    let json = serde_json::to_string(note)?;
+    let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+    let mut place = [b' '; NOTE_BYTES];
+    let there = place.get_mut(..line.len()).ok_or(io::ErrorKind::InvalidData)?;
+    there.copy_from_slice(line.as_bytes());
+    Ok(place)
+}
+
+fn decoded(place: &[u8]) -> Option<Note> {
+    let line = str::from_utf8(place).ok()?.trim_end();
+    let (crc, json) = line.split_once(' ')?;
+    let is_whole = u32::from_str_radix(crc, 16).ok()? == crc32fast::hash(json.as_bytes());
+    serde_json::from_str(json).ok().filter(|_| is_whole)
 }
