@@ -133,7 +133,18 @@ fn a_refusal_says_which_block_and_what_is_wrong_with_it() {
         refused(bytes, 0, b""),
         refused(u64::MAX, input_bytes, b""),
     ];
-    insta::assert_snapshot!(reasons.join("\n"), @"");
+    insta::assert_snapshot!(reasons.join("\n"), @"
+    block 1 of the gzip file cannot be joined: its header is not that of the codec
+    block 1 of the gzip file cannot be joined: no empty last block precedes its trailer
+    block 1 of the gzip file cannot be joined: its trailer has another length than announced
+    block 1 of the gzip file cannot be joined: its trailer has another length than announced
+    block 1 of the gzip file cannot be joined: it ended after 20 of 47 bytes
+    block 1 of the gzip file cannot be joined: it has more bytes than announced
+    block 1 of the gzip file cannot be joined: no block of 19 bytes decodes to 0
+    block 1 of the gzip file cannot be joined: no block of 20 bytes decodes to 1
+    block 1 of the gzip file cannot be joined: no block of 47 bytes decodes to 0
+    block 1 of the gzip file cannot be joined: no block of 18446744073709551615 bytes decodes to 22
+    ");
 }
 
 #[test]
