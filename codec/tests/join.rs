@@ -255,18 +255,18 @@ fn joining_goes_on_after_any_block() {
         let expected = join(&codec, &blocks, usize::MAX).unwrap();
         let (mut joiner, mut file) = (codec.joiner(), Vec::new());
         for count in 0..=blocks.len() {
-            let joined = joiner.joined();
-            assert_eq!(joined.blocks(), count as u64);
-            assert_eq!(joined.output_bytes(), file.len() as u64, "{codec}");
-            assert_eq!(joined.input_bytes(), whole(&small_inputs()[..count]).len() as u64);
+            let reached = joiner.joined();
+            assert_eq!(reached.blocks(), count as u64);
+            assert_eq!(reached.output_bytes(), file.len() as u64, "{codec}");
+            assert_eq!(reached.input_bytes(), whole(&small_inputs()[..count]).len() as u64);
             let mut skipping = codec.joiner();
             for block in &blocks[..count] {
                 let tail = &block.bytes[block.bytes.len() - skipping.tail_bytes()..];
                 let (bytes, input_bytes) = (block.bytes.len() as u64, block.input.len() as u64);
                 skipping.skip(bytes, input_bytes, tail).unwrap();
             }
-            assert_eq!(skipping.joined(), joined, "{codec}");
-            let text = serde_json::to_string(&joined).unwrap();
+            assert_eq!(skipping.joined(), reached, "{codec}");
+            let text = serde_json::to_string(&reached).unwrap();
             let read: Joined = serde_json::from_str(&text).unwrap();
             for mut again in [skipping, codec.resume_joiner(read)] {
                 let mut file = file.clone();
