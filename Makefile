@@ -37,8 +37,8 @@ test: .tools/bin/nats-server ## all tests that need no Go
 model: ## the explicit-state model with one crash more in every configuration; minutes and gigabytes
 	cargo test --locked --package bagpress-model --test holds -- --ignored --nocapture
 
-test-extras: .tools/bin/nats-server .tools/nats-cli-$(NATS_CLI) ## tests against the `nats` command line; needs Go
-	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo test --workspace --locked --features nats-cli --test cli_interop
+test-extras: .tools/bin/nats-server .tools/nats-cli-$(NATS_CLI) ## tests against the `nats` command line and Go's gzip; needs Go
+	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo test --workspace --locked --features nats-cli,bagpress-codec/go --test cli_interop --test join_go
 
 test-compose: engine .tools/bin/nats-server .tools/compose-$(COMPOSE) ## compose.yaml on an engine of its own; needs root, and says so
 	cargo test --locked --features compose --test compose --no-run

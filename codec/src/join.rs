@@ -180,10 +180,9 @@ impl Joiner {
     /// permanent, as all errors of a joiner are: the same bytes will never do.
     pub fn block(&mut self, bytes: u64, input_bytes: u64) -> Result<(), Error> {
         self.check_whole()?;
-        let kept_bytes = self
-            .seam
-            .kept(bytes, input_bytes)
-            .ok_or_else(|| self.refuse(format!("{bytes} bytes cannot stand for {input_bytes}")))?;
+        let kept_bytes = self.seam.kept(bytes, input_bytes).ok_or_else(|| {
+            self.refuse(format!("no block of {bytes} bytes decodes to {input_bytes}"))
+        })?;
         let open = Open { bytes, input_bytes, kept_bytes, taken: 0, tail: Vec::new() };
         self.open = Some(open);
         self.close_if_whole()
@@ -199,7 +198,7 @@ impl Joiner {
     pub fn write(&mut self, piece: &[u8], output: &mut Vec<u8>) -> Result<(), Error> {
         let left = self.open.as_ref().map_or(0, |open| open.bytes - open.taken);
         if piece.len() as u64 > left {
-            return Err(self.refuse("more bytes than announced".to_owned()));
+            return Err(self.refuse("it has more bytes than announced".to_owned()));
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         let header = rest_of(&self.seam.header, open.taken);
@@ -228,10 +227,9 @@ impl Joiner {
     /// Those of [`block`](Self::block) and [`write`](Self::write), save that nobody looks at the header.
     pub fn skip(&mut self, bytes: u64, input_bytes: u64, tail: &[u8]) -> Result<(), Error> {
         self.check_whole()?;
-        let kept = self
-            .seam
-            .kept(bytes, input_bytes)
-            .ok_or_else(|| self.refuse(format!("{bytes} bytes cannot stand for {input_bytes}")))?;
+        let kept = self.seam.kept(bytes, input_bytes).ok_or_else(|| {
+            self.refuse(format!("no block of {bytes} bytes decodes to {input_bytes}"))
+        })?;
         self.joined = self.with_block(kept, input_bytes, tail)?;
         Ok(())
     }
@@ -279,7 +277,7 @@ impl Joiner {
         let trailer = tail
             .strip_prefix(seam.last_block)
             .filter(|trailer| trailer.len() == seam.trailer_bytes)
-            .ok_or_else(|| refuse("an empty last block does not precede its trailer"))?;
+            .ok_or_else(|| refuse("no empty last block precedes its trailer"))?;
         let trailer = (seam.read_trailer)(trailer)
             .filter(|trailer| input_bytes > 0 || trailer.checksum == seam.checksum)
             .ok_or_else(|| refuse("its trailer has an impossible checksum"))?;
