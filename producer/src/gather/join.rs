@@ -27,8 +27,8 @@ const OPEN_MAX: usize = 8;
 pub(crate) enum Joined {
     /// The outcome of a file.
     Outcome(Box<TaskResult>),
-    /// A block that is done by the ledger, and whose bytes are gone: run again.
-    Lost(u32),
+    /// Blocks that are done by the ledger, and whose bytes are gone: run again.
+    Lost(Vec<u32>),
     /// Why it goes on later; none: it goes on.
     Waits(Option<String>),
 }
@@ -228,12 +228,18 @@ impl Joiner {
                 }
                 return Ok(None);
             }
-            let Some(block) = output_of(&self.plan, next) else {
-                return Ok(Some(Joined::Lost(next)));
+            let added = match output_of(&self.plan, next) {
+                Some(block) => joining.add(&self.parts, &block)?,
+                None => false,
             };
-            if !joining.add(&self.parts, &block)? {
-                warn!(file, block = next, "the bytes of a block are gone, it is run again");
-                return Ok(Some(Joined::Lost(next)));
+            if !added {
+                let lost = self.lost(next, end)?;
+                warn!(
+                    file,
+                    blocks = lost.len(),
+                    "the bytes of blocks are gone, they are run again"
+                );
+                return Ok(Some(Joined::Lost(lost)));
             }
             if joining.unsettled_bytes() >= limits::JOIN_WINDOW {
                 joining.settle(&self.parts)?;
@@ -243,6 +249,21 @@ impl Joiner {
         let whole = joining.finish(&self.parts)?;
         info!(file, blocks = end - first, bytes = whole.bytes, "blocks are joined");
         Ok(Some(Joined::Outcome(Box::new(self.outcome(file, whole, first..end)))))
+    }
+
+    /// `first`, and the blocks behind it whose part files went with its own.
+    fn lost(&self, first: u32, end: u32) -> io::Result<Vec<u32>> {
+        let mut lost = vec![first];
+        for block in (first + 1..end).filter(|block| self.plan.ledger.is_done(*block)) {
+            let is_there = match output_of(&self.plan, block) {
+                Some(output) => self.parts.is_there(output.key, &output.execution)?,
+                None => false,
+            };
+            if !is_there {
+                lost.push(block);
+            }
+        }
+        Ok(lost)
     }
 
     /// The outcome of a file that is whole: it took as long as its blocks together.

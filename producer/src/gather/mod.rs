@@ -304,18 +304,9 @@ impl Gathering {
             Joined::Outcome(result) => {
                 vec![Followed { result: Ok(Arc::new(*result)), bytes: 0 }]
             }
-            Joined::Lost(block) => {
-                let mut failures = self.begin_later(vec![block]).await;
-                for followed in &mut failures {
-                    // The block has an outcome, which is of no use: so its file fails.
-                    if let (Ok(result), Some((file, _))) =
-                        (&followed.result, self.sources.plan.section(block))
-                    {
-                        let failed = TaskResult { index: file, round: 0, ..(**result).clone() };
-                        followed.result = Ok(Arc::new(failed));
-                    }
-                }
-                failures
+            Joined::Lost(blocks) => {
+                let failures = self.begin_later(blocks).await;
+                failures.into_iter().map(|block| self.of_its_file(block)).collect()
             }
             Joined::Waits(why) => {
                 self.executor.reporter().obstacles().uncounted = why;
@@ -323,6 +314,17 @@ impl Gathering {
             }
         };
         self.take_committed(waiting).await
+    }
+
+    /// The failure of a block as that of its file: the block has an outcome, which is of no use.
+    fn of_its_file(&self, block: Followed) -> Followed {
+        let of_file = block.result.map(|result| {
+            let file = self.sources.plan.section(result.index).map(|(file, _)| file);
+            file.map_or(result.clone(), |index| {
+                Arc::new(TaskResult { index, round: 0, ..(*result).clone() })
+            })
+        });
+        Followed { result: of_file, ..block }
     }
 
     /// Decides about outcomes that wait for it, and says so once the ledger has them.
@@ -408,6 +410,14 @@ impl Gathering {
     }
 
     async fn finish(mut self, history: History) -> Result<Gathered> {
+        let Sources { broker, plan, .. } = &self.sources;
+        // Blocks of a file that failed may wait for workers still.
+        if self.outcomes.is_committed()
+            && plan.cuts.is_some()
+            && let Err(error) = broker.purge_tasks(&plan.specification.bag).await
+        {
+            warn!(%error, "blocks of files that failed may wait; workers drop them");
+        }
         let line = self.executor.reporter().line(BagState::Finished, &self.state);
         if let Err(error) = self.sources.lease.release(line).await {
             warn!(%error, "the bag's line not written");

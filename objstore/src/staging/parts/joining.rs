@@ -53,6 +53,8 @@ pub struct Joining {
     note: NoteFile,
     joiner: Joiner,
     seen: Seen,
+    /// How far the file is written, in whole blocks.
+    joined: Joined,
     /// Blocks that are joined, and whose own part files are there still.
     unsettled: Vec<PathBuf>,
     /// Output bytes of them.
@@ -61,7 +63,7 @@ pub struct Joining {
 
 impl std::fmt::Debug for Joining {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (index, joined) = (self.index, self.joiner.joined());
+        let (index, joined) = (self.index, self.joined);
         f.debug_struct("Joining").field("index", &index).field("joined", &joined).finish()
     }
 }
@@ -93,8 +95,8 @@ impl Joining {
         joiner: Joiner,
         seen: Seen,
     ) -> Self {
-        let unsettled = Vec::new();
-        Self { index, execution, file, note, joiner, seen, unsettled, unsettled_bytes: 0 }
+        let (joined, unsettled) = (joiner.joined(), Vec::new());
+        Self { index, execution, file, note, joiner, seen, joined, unsettled, unsettled_bytes: 0 }
     }
 
     /// None if there is nothing to go on with: then its blocks have vanished, too, and are made again.
@@ -125,7 +127,7 @@ impl Joining {
     /// How many blocks are joined.
     #[must_use]
     pub fn blocks(&self) -> u64 {
-        self.joiner.joined().blocks()
+        self.joined.blocks()
     }
 
     /// How many output bytes have been joined since this was last [settled](Self::settle).
@@ -151,16 +153,17 @@ impl Joining {
             Err(error) => return Err(error),
         }
         let Some(mut from) = parts.private().file(Path::new(&name))? else { return Ok(false) };
-        let before = self.joiner.joined();
-        let joined = self.copy(&mut from, block);
-        if joined.is_err() {
-            self.file.set_len(before.output_bytes())?;
+        let before = self.joined.output_bytes();
+        let copied = self.copy(&mut from, block);
+        if copied.is_err() {
+            self.file.set_len(before)?;
         }
-        if !joined? {
+        if !copied? {
             return Ok(false);
         }
+        self.joined = self.joiner.joined();
         self.unsettled.push(part);
-        self.unsettled_bytes += self.joiner.joined().output_bytes() - before.output_bytes();
+        self.unsettled_bytes += self.joined.output_bytes() - before;
         Ok(true)
     }
 
@@ -195,7 +198,7 @@ impl Joining {
             return Ok(());
         }
         self.file.sync_data()?;
-        let note = Note { execution: self.execution.clone(), joined: self.joiner.joined() };
+        let note = Note { execution: self.execution.clone(), joined: self.joined };
         self.note.write(&note)?;
         for part in self.unsettled.drain(..) {
             parts.remove_decided(&part);
@@ -211,7 +214,7 @@ impl Joining {
     /// What the system said; `InvalidData` if it does not decompress to as many bytes as its blocks.
     pub fn finish(mut self, parts: &Parts) -> io::Result<Whole> {
         let unjoinable = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        let (mut end, joined) = (Vec::new(), self.joiner.joined());
+        let (mut end, joined) = (Vec::new(), self.joined);
         let ended = self.joiner.finish(&mut end).map_err(unjoinable).and_then(|bytes| {
             self.file.write_all(&end)?;
             self.seen.take(&end)?;
