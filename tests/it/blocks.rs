@@ -16,15 +16,21 @@ use crate::harness::{Place, Running};
 use crate::ledger::{failure, generated, outcomes};
 use crate::process;
 use crate::small_disk::OnSmallDisk;
-use crate::taken::content;
+use crate::taken::{content, run_of};
 
 const MIB: usize = 1024 * 1024;
 
-/// By path and over the wire, by both deliveries.
+/// By path, over the wire, and as objects that are fetched, by both deliveries.
 fn ways() -> impl Iterator<Item = String> {
     DELIVERIES.into_iter().flat_map(|delivery| {
-        ["auto", "wire"].map(|transfer| format!("--delivery {delivery} --transfer {transfer}"))
+        ["--transfer auto", "--transfer wire", "--results objects"]
+            .map(|how| format!("--delivery {delivery} {how}"))
     })
+}
+
+/// The run's folder, by how it was run.
+fn folder(place: &Place, how: &str) -> PathBuf {
+    place.path(&run_of("t", how))
 }
 
 /// Files of `in/`, most of which are cut by `--block 1MiB`.
@@ -107,7 +113,7 @@ async fn a_large_file_is_many_tasks_and_one_output_by_every_way() {
         let files = files(&place);
         let run = format!("run in --out out --name t -q --block 1MiB --workers 2 {how}");
         let ended = place.run(&run).await.with_code(0);
-        let folder = place.folder("t/staged");
+        let folder = folder(&place, &how);
         expect_done(&folder, files.len());
         assert_eq!(blocks(&folder, files.len()), 6 + 2 + 3 + 5 + 4, "{how}");
         expect_outputs(&place, &files);
@@ -115,7 +121,7 @@ async fn a_large_file_is_many_tasks_and_one_output_by_every_way() {
             ended.stdout.contains("7/7, failed: 0"),
             "files are counted, and no blocks: {ended:?}"
         );
-        place.run("verify runs/t/staged --inputs").await.with_code(0);
+        place.run(&format!("verify {} --inputs", run_of("t", &how))).await.with_code(0);
         // Mode and time are those of the source.
         let times = ["in/text", "out/in/text.gz"].map(|path| {
             let metadata = fs::metadata(place.path(path)).unwrap();
@@ -181,7 +187,7 @@ async fn killed_after(place: &Place, run: Running, folder: &Path, counted: usize
 async fn a_run_that_is_killed_within_a_join_goes_on_and_executes_no_block_twice() {
     for how in ways() {
         let place = Place::new().await;
-        let (files, folder) = (large(&place), place.folder("t/staged"));
+        let (files, folder) = (large(&place), folder(&place, &how));
         let run = format!("run in {RUN} --workers 2 {how}");
         for counted in [2, 5, 9] {
             killed_after(&place, place.spawn(&run), &folder, counted).await;
@@ -224,7 +230,7 @@ async fn a_block_that_was_counted_and_whose_bytes_are_gone_is_run_again() {
 async fn a_file_that_changes_between_two_blocks_fails_once_and_is_run_again_whole() {
     for how in ways() {
         let (place, server) = Place::with_server().await;
-        let (at, folder) = (format!("--server {}", server.url()), place.folder("t/staged"));
+        let (at, folder) = (format!("--server {}", server.url()), folder(&place, &how));
         large(&place);
         write(&place.path("in/other"), b"another file");
         let worker = place.spawn(&format!("worker --slots 1 --allow / {at}"));
@@ -236,7 +242,8 @@ async fn a_file_that_changes_between_two_blocks_fails_once_and_is_run_again_whol
         assert_eq!(failure(&folder, 0).0, "input-changed", "{how}");
         let tasks = context(&server).await.get_stream("BAG_TASKS").await.unwrap();
         assert_eq!(tasks.cached_info().state.messages, 0, "none of its blocks waits: {how}");
-        place.run(&format!("gather runs/t/staged -q --retry-failed {at}")).await.with_code(0);
+        let again = format!("gather {} -q --retry-failed {at}", run_of("t", &how));
+        place.run(&again).await.with_code(0);
         drop(worker);
         let again = &of_files(&folder, 2)[&0];
         assert_eq!((&again["round"], again["worker"] == "producer"), (&1.into(), false), "{how}");
@@ -294,7 +301,7 @@ async fn blocks_of_no_size_or_of_what_is_no_file_are_refused_before_anything_beg
     for (words, why) in [
         ("in --out out --block 1KiB", "blocks of 1024 bytes"),
         ("in --out out --block large", "is no size of blocks"),
-        ("in --results objects --block 8MiB", "staged results"),
+        ("in --results objects --block 8MiB", "joined to files"),
         ("--tasks 2 --bytes 2MiB --block 8MiB", "blocks are made of files"),
         ("in --out out --codec noop --block 8MiB", "with a codec that stores them"),
     ] {

@@ -198,7 +198,7 @@ pub struct TaskDescriptor {
     /// only the former can read it, and gives it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tar: Option<Pack>,
-    /// Whether the input is a part of a file, whose outputs the gatherer joins.
+    /// Whether the input is a part of a file. The gatherer joins the outputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<Block>,
     /// How the output comes back.
@@ -292,11 +292,9 @@ impl TaskDescriptor {
             let text = "a pack that is none: it has files of round 0, which fit in one chunk";
             return Err(DecodeError::Bounds(text.to_owned()));
         }
-        let is_staged_file = matches!(self.input, Input::File { .. })
-            && self.results == ResultPath::Staged
-            && self.packed().is_none();
-        if self.block.is_some() && !is_staged_file {
-            let text = "a block of what is no file by itself whose output is staged";
+        let is_made = matches!(self.input, Input::Generate { .. });
+        if self.block.is_some() && (is_made || self.packed().is_some()) {
+            let text = "a block of what is no file by itself";
             return Err(DecodeError::Bounds(text.to_owned()));
         }
         if matches!(self.input, Input::File { .. }) && self.results == ResultPath::Objects {

@@ -1,7 +1,8 @@
 //! Does what [`State`] says is to be done; whatever comes of it is an event again.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result};
 use bagpress_broker::{BagState, Followed, limits, quote, subjects};
@@ -9,17 +10,20 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{debug, info, warn};
 
 use crate::claim::buckets::output_bucket;
+use crate::deliver::wake::Waking;
 use crate::error::Cancelled;
 use crate::gather::accept::{Accepted, Acceptor};
 use crate::gather::outcomes::Outcomes;
 use crate::gather::reconcile::{Sound, forgotten_objects, remove_object, waiting_tasks};
 use crate::gather::report::Reporter;
 use crate::gather::rerun::Rerun;
+use crate::gather::room::Room;
 use crate::gather::sources::Sources;
 use crate::gather::state::{Action, Event, State};
 use crate::publish::InputOf;
 use crate::run_folder::ledger::line::InputNow;
 use crate::run_folder::ledger::{Bits, Key};
+use crate::run_folder::of_producer::failure;
 
 /// What a gathering acts by.
 #[derive(Debug)]
@@ -278,6 +282,46 @@ impl Executor {
                 }
                 Err(error) => self.wait_for_disk(error, state).await?,
             }
+        }
+    }
+
+    /// Has the next rounds of tasks begin later whose outcome is nothing to count. Returns the failures of those that had
+    /// too many.
+    ///
+    /// Their inputs are freed, as of tasks that are done, and put again for the next round: what waits must not
+    /// take the space of what is to be published before it.
+    pub(crate) async fn begin_later(&self, state: &mut State, lost: Vec<u32>) -> Vec<Followed> {
+        self.sources.publisher.free_inputs(lost.iter().copied()).await;
+        let (bag, now) = (&self.sources.plan.specification.bag, Instant::now());
+        let failures = lost.into_iter().filter_map(|index| {
+            let key = (index, self.sources.plan.ledger.round(index));
+            let failed = state.lost(key, now)?;
+            Some(Followed { result: Ok(Arc::new(failure(bag, key, 1, failed))), bytes: 0 })
+        });
+        failures.collect()
+    }
+
+    /// Tasks that wait out a delay are woken, unless something is known to be full.
+    pub(crate) async fn wake_delayed(&mut self, waking: &mut Waking, bucket: &Room, state: &State) {
+        let quiet = state.quiet(Instant::now());
+        // While the bag moves nobody need know, and to ask may take as long as the disk does.
+        let mut room = quiet >= Duration::from_secs(1)
+            && self.reporter.hangs().is_none()
+            && bucket.full().is_none();
+        if room && let Some(receiver) = &self.sources.receiver {
+            room = receiver.waiting().await.is_none();
+        }
+        waking.look(quiet, room);
+    }
+
+    /// Removes what may wait of the blocks of files that failed.
+    pub(crate) async fn purge_blocks(&self, committed: bool) {
+        let Sources { broker, plan, .. } = &self.sources;
+        if committed
+            && plan.cuts.is_some()
+            && let Err(error) = broker.purge_tasks(&plan.specification.bag).await
+        {
+            warn!(%error, "blocks of files that failed may wait; workers drop them");
         }
     }
 

@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bagpress_broker::limits;
 use bagpress_broker::result::{
     Cause, Done, Failed, Outcome, Place, TaskResult, Times, wall_clock_us,
 };
+use bagpress_broker::{Followed, limits};
 use bagpress_objstore::staging::{BlockOutput, Joining, Parts, Whole, forget_join};
 use bagpress_objstore::{Trouble, output_failed};
 use tokio::sync::{Notify, mpsc};
@@ -302,6 +302,15 @@ impl Joiner {
     fn failure(&self, file: u32, failed: Failed) -> Joined {
         Joined::Outcome(Box::new(failure(&self.plan.specification.bag, (file, 0), 1, failed)))
     }
+}
+
+/// The failure of a block as that of its file: the block has an outcome, which is of no use.
+pub(crate) fn of_its_file(plan: &BagPlan, block: Followed) -> Followed {
+    let of_file = block.result.map(|result| match plan.section(result.index) {
+        Some((index, _)) => Arc::new(TaskResult { index, round: 0, ..(*result).clone() }),
+        None => result,
+    });
+    Followed { result: of_file, ..block }
 }
 
 /// The output of a block that is done.

@@ -48,7 +48,7 @@ use crate::error::{Stalled, Unwritable};
 use crate::gather::accept::Acceptor;
 use crate::gather::ends::Ends;
 use crate::gather::execute::Executor;
-use crate::gather::join::{Joined, Joins};
+use crate::gather::join::{Joined, Joins, of_its_file};
 use crate::gather::open::{OutcomeSource, Outputs, close};
 pub use crate::gather::options::{Gathered, Options};
 use crate::gather::outcomes::{Batch, Outcomes, verdict};
@@ -64,7 +64,6 @@ use crate::run_folder::attempts::{self, History};
 use crate::run_folder::folder::{RunFolder, SUMMARY};
 use crate::run_folder::ledger::tally::Tally;
 use crate::run_folder::lock::GatherLock;
-use crate::run_folder::of_producer::failure;
 use crate::run_folder::plan::BagPlan;
 
 /// Between two looks at the bag.
@@ -235,24 +234,11 @@ impl Gathering {
             self.executor.reporter().obstacles().bucket = self.room.full().map(str::to_owned);
         }
         if self.outcomes.is_committed() {
-            self.wake_delayed().await;
+            self.executor.wake_delayed(&mut self.waking, &self.room, &self.state).await;
         }
         let misses_inputs = ours && self.sources.publisher.misses_inputs();
         let connects = self.sources.broker.connects();
         self.on(Event::Tick(Sight { connects, running, ours, misses_inputs })).await
-    }
-
-    /// Tasks that wait out a delay are woken, unless something is known to be full.
-    async fn wake_delayed(&mut self) {
-        let quiet = self.state.quiet(Instant::now());
-        // While the bag moves nobody need know, and to ask may take as long as the disk does.
-        let mut room = quiet >= Duration::from_secs(1)
-            && self.executor.reporter().hangs().is_none()
-            && self.room.full().is_none();
-        if room && let Some(receiver) = &self.sources.receiver {
-            room = receiver.waiting().await.is_none();
-        }
-        self.waking.look(quiet, room);
     }
 
     /// Does what is to be done about an event, and about what comes of that.
@@ -286,13 +272,13 @@ impl Gathering {
 
     async fn take_committed(&mut self, batch: Vec<Followed>) -> Result<()> {
         let Unpacked { results: mut waiting, open } = unpack(&self.sources.plan, batch.into_iter());
-        waiting.extend(self.begin_later(open).await);
+        waiting.extend(self.executor.begin_later(&mut self.state, open).await);
         while !waiting.is_empty() {
             let rest = split_off(&mut waiting);
             let mut accepted = self.executor.accept(waiting, &self.state).await?;
             accepted.lost.append(&mut accepted.lost_inputs);
             waiting = accepted.later.into_iter().chain(rest).collect();
-            waiting.extend(self.begin_later(accepted.lost).await);
+            waiting.extend(self.executor.begin_later(&mut self.state, accepted.lost).await);
             self.counted(&accepted.counted).await?;
         }
         Ok(())
@@ -305,8 +291,11 @@ impl Gathering {
                 vec![Followed { result: Ok(Arc::new(*result)), bytes: 0 }]
             }
             Joined::Lost(blocks) => {
-                let failures = self.begin_later(blocks).await;
-                failures.into_iter().map(|block| self.of_its_file(block)).collect()
+                let failures = self.executor.begin_later(&mut self.state, blocks).await;
+                failures
+                    .into_iter()
+                    .map(|failure| of_its_file(&self.sources.plan, failure))
+                    .collect()
             }
             Joined::Waits(why) => {
                 self.executor.reporter().obstacles().uncounted = why;
@@ -314,17 +303,6 @@ impl Gathering {
             }
         };
         self.take_committed(waiting).await
-    }
-
-    /// The failure of a block as that of its file: the block has an outcome, which is of no use.
-    fn of_its_file(&self, block: Followed) -> Followed {
-        let of_file = block.result.map(|result| {
-            let file = self.sources.plan.section(result.index).map(|(file, _)| file);
-            file.map_or(result.clone(), |index| {
-                Arc::new(TaskResult { index, round: 0, ..(*result).clone() })
-            })
-        });
-        Followed { result: of_file, ..block }
     }
 
     /// Decides about outcomes that wait for it, and says so once the ledger has them.
@@ -335,7 +313,7 @@ impl Gathering {
         let packs = batch.iter().filter(|handed| plan.is_open_pack(handed.result.key()));
         let mut counted: HashSet<_> = packs.map(|pack| pack.result.execution.clone()).collect();
         let Unpacked { results: mut waiting, open } = unpack(&plan, batch.iter().map(followed));
-        waiting.extend(self.begin_later(open).await);
+        waiting.extend(self.executor.begin_later(&mut self.state, open).await);
         let mut lost = HashSet::new();
         while !waiting.is_empty() {
             let rest = split_off(&mut waiting);
@@ -347,7 +325,7 @@ impl Gathering {
             let of_packs = accepted.lost.into_iter().filter(|index| plan.is_of_a_pack(*index));
             let again = of_packs.chain(accepted.lost_inputs).collect();
             waiting = accepted.later.into_iter().chain(rest).collect();
-            waiting.extend(self.begin_later(again).await);
+            waiting.extend(self.executor.begin_later(&mut self.state, again).await);
             counted.extend(accepted.counted.iter().map(|result| result.execution.clone()));
             self.counted(&accepted.counted).await?;
         }
@@ -357,22 +335,6 @@ impl Gathering {
             handed.answer(&verdict).await;
         }
         Ok(())
-    }
-
-    /// Has the next rounds of tasks begin later whose outcome is nothing to count. Returns the failures of those that had
-    /// too many.
-    ///
-    /// Their inputs are freed, as of tasks that are done, and put again for the next round: what waits must not
-    /// take the space of what is to be published before it.
-    async fn begin_later(&mut self, lost: Vec<u32>) -> Vec<Followed> {
-        self.sources.publisher.free_inputs(lost.iter().copied()).await;
-        let (bag, now) = (&self.sources.plan.specification.bag, Instant::now());
-        let failures = lost.into_iter().filter_map(|index| {
-            let key = (index, self.sources.plan.ledger.round(index));
-            let failed = self.state.lost(key, now)?;
-            Some(Followed { result: Ok(Arc::new(failure(bag, key, 1, failed))), bytes: 0 })
-        });
-        failures.collect()
     }
 
     async fn counted(&mut self, counted: &[Arc<TaskResult>]) -> Result<()> {
@@ -410,14 +372,7 @@ impl Gathering {
     }
 
     async fn finish(mut self, history: History) -> Result<Gathered> {
-        let Sources { broker, plan, .. } = &self.sources;
-        // Blocks of a file that failed may wait for workers still.
-        if self.outcomes.is_committed()
-            && plan.cuts.is_some()
-            && let Err(error) = broker.purge_tasks(&plan.specification.bag).await
-        {
-            warn!(%error, "blocks of files that failed may wait; workers drop them");
-        }
+        self.executor.purge_blocks(self.outcomes.is_committed()).await;
         let line = self.executor.reporter().line(BagState::Finished, &self.state);
         if let Err(error) = self.sources.lease.release(line).await {
             warn!(%error, "the bag's line not written");

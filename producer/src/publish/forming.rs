@@ -1,6 +1,48 @@
-//! A pack that is about to be published, while its files are looked at one by one.
+//! What is published next, while the files are looked at one by one: a task, a block, or a pack once it is whole.
+
+use bagpress_broker::descriptor::ResultPath;
+use bagpress_objstore::staging::Plan as _;
 
 use crate::run_folder::inputs::InputEntry;
+use crate::run_folder::plan::BagPlan;
+
+/// What is sent next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// A task: index, round, and its file if it has one.
+    Task(u32, u32, Option<InputEntry>),
+    /// A block of a file.
+    Block(u32, InputEntry),
+    Pack(Forming),
+}
+
+/// What is to be sent once this file was looked at.
+pub(crate) fn next(
+    plan: &BagPlan,
+    index: u32,
+    entry: Option<InputEntry>,
+    forming: &mut Option<Forming>,
+    wanted: impl Fn(u32) -> bool,
+) -> [Option<Next>; 2] {
+    if plan.blocks(index).is_some() {
+        return [None, None];
+    }
+    let files = plan.files(index, 0);
+    if let Some(first) = entry.as_ref().filter(|_| files > 1) {
+        *forming = Some(Forming::new(index, first.clone(), files, wanted(index)));
+    }
+    let is_open = !plan.ledger.is_decided(index) && wanted(index);
+    let (round, mut task) = (plan.ledger.round(index), None);
+    match (forming.as_mut().filter(|_| round == 0), &entry) {
+        (Some(pack), Some(entry)) if is_open => {
+            pack.take(index, entry, plan.specification.results == ResultPath::Objects);
+        }
+        (None, _) if is_open => task = Some(Next::Task(index, round, entry)),
+        _ => {}
+    }
+    let pack = forming.take_if(|pack| pack.ends_with(index)).filter(Forming::is_wanted);
+    [task, pack.map(Next::Pack)]
+}
 
 /// A pack, as far as its files were seen.
 #[derive(Debug)]

@@ -3,10 +3,11 @@
 mod forming;
 mod freeing;
 mod input;
+mod obstacle;
 mod window;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -15,7 +16,7 @@ use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::retry::Retry;
 use bagpress_broker::{Broker, Error, limits};
 use bagpress_objstore::object_ref::{self, Bucket, Info};
-use bagpress_objstore::staging::{InputFile, Plan as _};
+use bagpress_objstore::staging::InputFile;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
@@ -23,12 +24,14 @@ use tracing::{info, warn};
 
 use crate::claim::buckets::input_bucket;
 use crate::deliver::dispatch::{HandIn, Offerable};
-use crate::publish::forming::Forming;
+use crate::publish::forming::{Forming, Next, next};
 use crate::publish::freeing::free;
 use crate::publish::input::{Members, NotPut, put_file, put_tar};
+use crate::publish::obstacle::Obstacle;
 pub(crate) use crate::publish::window::InputOf;
 use crate::publish::window::{Share, Window};
 use crate::run_folder::inputs::InputEntry;
+use crate::run_folder::ledger::Key;
 use crate::run_folder::of_producer::failure;
 use crate::run_folder::plan::BagPlan;
 use crate::run_folder::specification::Data;
@@ -54,17 +57,7 @@ struct Shared {
     /// Somebody found no input bucket. The gatherer makes it again, if the bag is still theirs.
     inputs_gone: AtomicBool,
     first: OnceLock<Instant>,
-    waiting: Mutex<Option<String>>,
-}
-
-/// What is sent next.
-#[derive(Debug)]
-enum Next {
-    /// A task: index, round, and its file if it has one.
-    Task(u32, u32, Option<InputEntry>),
-    /// A block of a file.
-    Block(u32, InputEntry),
-    Pack(Forming),
+    obstacle: Obstacle,
 }
 
 impl Publisher {
@@ -94,7 +87,7 @@ impl Publisher {
             chunks: Semaphore::new(CHUNKS_IN_FLIGHT),
             inputs_gone: AtomicBool::new(false),
             first: OnceLock::new(),
-            waiting: Mutex::default(),
+            obstacle: Obstacle::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -127,11 +120,7 @@ impl Publisher {
     /// Why publishing waits, if it does.
     #[must_use]
     pub(crate) fn waiting(&self) -> Option<String> {
-        self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_waiting(&self, why: Option<String>) {
-        *self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        self.shared.obstacle.get()
     }
 
     /// Ends the publishing early if it waits for the input window: nothing of what the broker forgot is freed there,
@@ -171,8 +160,13 @@ impl Publisher {
                 }
                 None => None,
             };
-            let blocks = self.blocks(index, entry.as_ref(), &wanted);
-            let next = self.next(index, entry, &mut forming, &wanted).into_iter().flatten();
+            let blocks: Vec<_> =
+                self.shared.plan.open_blocks(index).filter(|b| wanted(*b)).collect();
+            let of_file = entry.clone();
+            let blocks = blocks.into_iter().zip(std::iter::repeat(of_file));
+            let blocks = blocks.filter_map(|(block, entry)| Some(Next::Block(block, entry?)));
+            let next = next(&self.shared.plan, index, entry, &mut forming, &wanted);
+            let next = next.into_iter().flatten();
             for next in next.chain(blocks) {
                 if under_way.len() >= most {
                     under_way.next().await;
@@ -187,51 +181,6 @@ impl Publisher {
         Ok(())
     }
 
-    /// The blocks of a file that are to be sent, if it is cut.
-    fn blocks<'a>(
-        &'a self,
-        file: u32,
-        entry: Option<&InputEntry>,
-        wanted: &'a impl Fn(u32) -> bool,
-    ) -> impl Iterator<Item = Next> + 'a {
-        let plan = &self.shared.plan;
-        let cut = plan.blocks(file).zip(entry.cloned());
-        cut.into_iter().flat_map(move |(blocks, entry)| {
-            let is_open = |block: &u32| plan.is_task_open((*block, plan.ledger.round(*block)));
-            let blocks = blocks.filter(move |block| wanted(*block) && is_open(block));
-            blocks.map(move |block| Next::Block(block, entry.clone()))
-        })
-    }
-
-    /// What is to be sent once this file was looked at.
-    fn next(
-        &self,
-        index: u32,
-        entry: Option<InputEntry>,
-        forming: &mut Option<Forming>,
-        wanted: impl Fn(u32) -> bool,
-    ) -> [Option<Next>; 2] {
-        let plan = &self.shared.plan;
-        if plan.blocks(index).is_some() {
-            return [None, None];
-        }
-        let files = plan.files(index, 0);
-        if let Some(first) = entry.as_ref().filter(|_| files > 1) {
-            *forming = Some(Forming::new(index, first.clone(), files, wanted(index)));
-        }
-        let is_open = !plan.ledger.is_decided(index) && wanted(index);
-        let (round, mut task) = (plan.ledger.round(index), None);
-        match (forming.as_mut().filter(|_| round == 0), &entry) {
-            (Some(pack), Some(entry)) if is_open => {
-                pack.take(index, entry, self.shared.inputs.is_some());
-            }
-            (None, _) if is_open => task = Some(Next::Task(index, round, entry)),
-            _ => {}
-        }
-        let pack = forming.take_if(|pack| pack.ends_with(index)).filter(Forming::is_wanted);
-        [task, pack.map(Next::Pack)]
-    }
-
     async fn send(&self, next: Next, message_id: bool) {
         match next {
             Next::Task(index, round, entry) => self.one(index, round, entry, message_id).await,
@@ -244,6 +193,10 @@ impl Publisher {
         let Shared { plan, .. } = &*self.shared;
         let Some(section) = plan.section(block) else { return };
         let key = (block, plan.ledger.round(block));
+        let whole = InputFile::from(entry.clone());
+        if !self.put(key, InputFile { section: Some(section.1), ..whole }).await {
+            return;
+        }
         let task = plan.specification.block_descriptor(key, entry, section);
         self.deliver(&task, message_id).await;
     }
@@ -284,18 +237,31 @@ impl Publisher {
         {
             return Box::pin(self.fail(index, round, failed)).await;
         }
-        if let (Some(bucket), Some(entry)) = (&self.shared.inputs, &entry) {
-            let of = InputOf::Task(index);
-            let Some(share) = Box::pin(self.shared.window.enter(of, entry.bytes)).await else {
-                return;
-            };
-            let put = || put_file(bucket, index, InputFile::from(entry.clone()));
-            match Box::pin(self.persist_input(entry.bytes, put)).await {
-                Ok(info) => self.note_input(of, info, share).await,
-                Err(failed) => return Box::pin(self.fail(index, round, failed)).await,
-            }
+        if let Some(entry) = &entry
+            && !self.put((index, round), entry.clone().into()).await
+        {
+            return;
         }
         self.deliver(&specification.descriptor(index, round, entry.as_ref()), message_id).await;
+    }
+
+    /// Puts the input of a task into the bucket, if inputs travel as objects. Returns whether the task is to be delivered:
+    /// not one that fails for its input, nor any when publishing gives way.
+    async fn put(&self, (index, round): Key, input: InputFile) -> bool {
+        let Some(bucket) = &self.shared.inputs else { return true };
+        let (of, bytes) = (InputOf::Task(index), input.taken_bytes());
+        let Some(share) = Box::pin(self.shared.window.enter(of, bytes)).await else {
+            return false;
+        };
+        let put = || put_file(bucket, index, input.clone());
+        match Box::pin(self.persist_input(bytes, put)).await {
+            Ok(info) => self.note_input(of, info, share).await,
+            Err(failed) => {
+                Box::pin(self.fail(index, round, failed)).await;
+                return false;
+            }
+        }
+        true
     }
 
     /// Brings a descriptor into the queue, or to who offers it.
@@ -311,14 +277,7 @@ impl Publisher {
             Ok(())
         };
         self.persist(submit).await;
-        self.set_waiting_if_set();
-    }
-
-    fn set_waiting_if_set(&self) {
-        let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.is_some() {
-            *waiting = None;
-        }
+        self.shared.obstacle.clear();
     }
 
     /// Sends until the broker has it, and says meanwhile what is waited for.
@@ -327,7 +286,7 @@ impl Publisher {
             if self.waiting().is_none() {
                 info!(%error, "publishing waits");
             }
-            self.set_waiting(Some(error.to_string()));
+            self.shared.obstacle.set(error.to_string());
             true
         };
         Retry::unbounded().run(send, waits).await.ok(); // every error is waited out
@@ -346,12 +305,12 @@ impl Publisher {
             NotPut::Input(failed) => {
                 let passes = failed.cause.is_transient();
                 if passes {
-                    self.set_waiting(Some(failed.message.clone()));
+                    self.shared.obstacle.set(failed.message.clone());
                 }
                 passes
             }
             NotPut::Bucket(error) => {
-                self.set_waiting(Some(error.to_string()));
+                self.shared.obstacle.set(error.to_string());
                 let gone = matches!(error, object_ref::Error::NoBucket { .. });
                 self.shared.inputs_gone.fetch_or(gone, Relaxed);
                 error.is_transient() || gone
@@ -361,7 +320,7 @@ impl Publisher {
             NotPut::Input(failed) => failed,
             NotPut::Bucket(error) => Failed::new(Cause::TransferError, error.to_string()),
         });
-        self.set_waiting_if_set();
+        self.shared.obstacle.clear();
         put
     }
 

@@ -130,6 +130,12 @@ impl BagPlan {
         (self.ledger.round(file) == 0).then_some(blocks)
     }
 
+    /// The blocks of a file, if it is cut, whose outcomes would count.
+    pub(crate) fn open_blocks(&self, file: u32) -> impl Iterator<Item = u32> + '_ {
+        let blocks = self.blocks(file).into_iter().flatten();
+        blocks.filter(|block| self.is_task_open((*block, self.ledger.round(*block))))
+    }
+
     /// Input bytes of blocks that are done, of files that are not.
     pub(crate) fn bytes_of_blocks(&self) -> u64 {
         let Some(cuts) = &self.cuts else { return 0 };

@@ -218,9 +218,9 @@ impl Specification {
         entry: &InputEntry,
         (file, section): (u32, Section),
     ) -> TaskDescriptor {
-        let input = Input::File { name: shown(&entry.path), bytes: section.bytes };
         let block = Some(Block { file, at: section.at });
-        let task = TaskDescriptor { input, block, ..self.descriptor(index, round, Some(entry)) };
+        let part = InputEntry { bytes: section.bytes, ..entry.clone() };
+        let task = TaskDescriptor { block, ..self.descriptor(index, round, Some(&part)) };
         TaskDescriptor { library: task.library_of(&self.library), ..task }
     }
 
@@ -305,10 +305,10 @@ impl Specification {
     #[must_use]
     pub fn bucket_bytes(&self) -> u64 {
         // Each message costs its subject and headers, each object its metadata; what a tar adds is less.
-        let chunks = self.input_bytes / limits::CHUNK_BYTES as u64 + 2 * u64::from(self.tasks);
-        let slack = self.input_bytes / 1024
-            + u64::from(self.tasks) * limits::OBJECT_EACH_BYTES
-            + chunks * 256;
+        let blocks = self.block.map_or(0, |size| self.input_bytes / size.bytes.max(1));
+        let objects = u64::from(self.tasks) + blocks;
+        let chunks = self.input_bytes / limits::CHUNK_BYTES as u64 + 2 * objects;
+        let slack = self.input_bytes / 1024 + objects * limits::OBJECT_EACH_BYTES + chunks * 256;
         self.input_bytes + slack + BUCKET_SLACK_BYTES
     }
 }

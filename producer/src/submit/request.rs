@@ -111,6 +111,11 @@ impl Request {
         Ok(self.generated.is_none() && !self.codec()?.stores_nothing())
     }
 
+    /// Whether its outputs become files, and so can be joined: those of blocks that stay objects are not.
+    pub(crate) fn has_files(&self) -> bool {
+        self.results == ResultPath::Staged || self.get || self.out.is_some()
+    }
+
     /// Whether a user asked what the files are to outputs that are there.
     pub(crate) fn selects(&self) -> bool {
         self.generated.is_none() && self.selection.existing != Existing::Refuse
@@ -175,10 +180,10 @@ pub(crate) fn check(request: &Request) -> Result<()> {
 }
 
 fn check_blocks(request: &Request, bytes: u64) -> Result<()> {
-    if !request.can_be_packed()? || request.results == ResultPath::Objects {
+    if !request.can_be_packed()? || !request.has_files() {
         return Err(Usage::error(
-            "blocks are made of files, with a codec that stores them, and staged results",
-            "leave --block out; each file is then one task",
+            "blocks are made of files, with a codec that stores them, and are joined to files",
+            "leave --block out, and each file is one task; or let objects become files by --out DIR",
         ));
     }
     let (least, most) = (limits::BLOCK_BYTES_MIN, limits::INPUT_BYTES_MAX);

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::ids::{BagId, RunName};
 use bagpress_broker::limits;
 use bagpress_broker::result::wall_clock_us;
@@ -43,7 +42,7 @@ pub(crate) fn specify(
     let pack = PackSize::of(request.pack, tasks, input_bytes).filter(|_| packable);
     let largest = files.map_or(0, |(found, _)| found.largest);
     let block = BlockSize::of(request.block, tasks, input_bytes, largest);
-    let block = block.filter(|_| packable && request.results == ResultPath::Staged);
+    let block = block.filter(|_| packable && request.has_files());
     let stats_by_default = request.generated.is_some() && tasks <= limits::STATS_FILES_MAX;
     Ok(Specification {
         v: limits::WIRE_VERSION,
