@@ -70,6 +70,7 @@ fn of_files(folder: &Path, files: usize) -> BTreeMap<u64, Value> {
 fn expect_done(folder: &Path, files: usize) {
     let done = of_files(folder, files);
     assert_eq!(done.len(), files);
+    assert!(done.values().all(|outcome| outcome["round"] == 0), "{done:?}");
     assert!(done.values().all(|outcome| outcome["outcome"].get("done").is_some()), "{done:?}");
     let keys = |o: &Value| (o["index"].as_u64().unwrap(), o["round"].as_u64().unwrap());
     let mut keys: Vec<_> = outcomes(folder).iter().map(keys).collect();
@@ -228,7 +229,8 @@ async fn a_block_that_was_counted_and_whose_bytes_are_gone_is_run_again() {
 
 #[tokio::test]
 async fn a_file_that_changes_between_two_blocks_fails_once_and_is_run_again_whole() {
-    for how in ways() {
+    // As an object it was read before.
+    for how in ways().filter(|how| !how.contains("objects")) {
         let (place, server) = Place::with_server().await;
         let (at, folder) = (format!("--server {}", server.url()), folder(&place, &how));
         large(&place);
