@@ -45,7 +45,8 @@ pub mod submit;
 mod summary;
 mod upkeep;
 
-pub use check::verify::{Verified, verify};
+pub use check::verified::Verified;
+pub use check::verify::verify;
 pub use claim::requirements::wait_for_streams;
 pub use error::{Cancelled, Interrupted, Stalled, Unwritable, Usage, message};
 pub use run_folder::folder::RunFolder;
@@ -55,6 +56,7 @@ pub use run_folder::ledger::failure::Failure;
 pub use run_folder::ledger::read_back;
 pub use run_folder::lock::GatherLock;
 pub use run_folder::plan::{BagPlan, open_plan};
+pub use run_folder::runs::Maker;
 pub use run_folder::specification::{Data, Specification};
 pub use run_folder::trust::Trust;
 pub use submit::prepare::{Preparation, Prepared, prepare};

@@ -51,6 +51,7 @@ mod proxy;
 mod queue_group;
 mod remove;
 mod repair;
+mod replaced;
 mod roles;
 mod roles_keys;
 mod roles_refused;

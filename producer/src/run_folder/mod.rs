@@ -10,6 +10,7 @@ pub(crate) mod inputs;
 pub(crate) mod ledger;
 pub(crate) mod lock;
 pub(crate) mod plan;
+pub(crate) mod runs;
 pub(crate) mod specification;
 pub(crate) mod stats;
 pub(crate) mod trust;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bagpress_broker::ids::{Execution, TaskId, random_base32};
@@ -27,6 +28,8 @@ pub enum Placed {
     Named,
     /// It has its name. What the bag itself had put there, and was no longer what it should be, is here now.
     Instead(PathBuf),
+    /// Another file has its name, and its bytes. It counts as the output, and stays whose it is.
+    Same,
     /// Its bytes are in neither place.
     Lost,
     /// A file that the bag did not make has its name. Nothing was touched.
@@ -170,15 +173,19 @@ impl Parts {
         {
             return self.replace(part, last, replaces);
         }
-        if digest_of(there)? == *digest {
-            self.discard(part, target, digest)?;
-            return Ok(Placed::Named);
-        }
         let own = match target.own {
             Own::Nothing => false,
             Own::File(id) => FileId::of(&metadata) == Some(id),
             Own::Everything => true,
         };
+        if digest_of(there)? == *digest {
+            // A gatherer that was killed before its line may have named it: the part file is then it, or what it replaced.
+            let left = self.private().metadata(part)?;
+            let named = target.replaces.is_some_and(|replaces| replaces.is(&left))
+                || (left.dev(), left.ino()) == (metadata.dev(), metadata.ino());
+            self.discard(part, target, digest)?;
+            return Ok(if own || named { Placed::Named } else { Placed::Same });
+        }
         if !own {
             return Ok(Placed::Taken);
         }
