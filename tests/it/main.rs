@@ -27,6 +27,7 @@ mod foreign_broker;
 mod forgotten;
 mod full;
 mod gatherers;
+mod gone;
 mod granted;
 mod half_begun;
 mod harness;

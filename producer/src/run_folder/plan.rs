@@ -36,32 +36,47 @@ pub struct BagPlan {
 ///
 /// If its files cannot be read; [`crate::error::Usage`] if they are not believed.
 pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<BagPlan> {
-    let inputs = match specification.data {
-        Data::Files { .. } => {
-            let context = || format!("read {}", quote::name(folder.at(INPUTS)));
-            let absent = || io::Error::from(io::ErrorKind::NotFound);
-            let file = folder.open(INPUTS)?.ok_or_else(absent).with_context(context)?;
-            Some(Arc::new(InputList::of(file).with_context(context)?))
-        }
-        Data::Generated { .. } => None,
-    };
+    let inputs = inputs_of(folder, &specification)?;
     let path = folder.at(MANIFEST);
     let ledger = Ledger::of(folder.append(MANIFEST)?, &path, specification.tasks);
     let ledger = ledger.with_context(|| format!("open {}", quote::name(&path)))?;
     for bad in ledger.bad_lines() {
         warn!(line = bad.number, why = bad.why, "ledger line skipped");
     }
-    let extents = match (specification.pack, &inputs) {
-        (Some(size), Some(list)) => {
-            let extents = Extents::of(size, specification.tasks, list.packable());
-            Some(Arc::new(
-                extents.with_context(|| format!("read {}", quote::name(folder.at(INPUTS))))?,
-            ))
-        }
-        _ => None,
-    };
+    let extents = extents_of(folder, &specification, inputs.as_deref())?.map(Arc::new);
     let (specification, ledger) = (Arc::new(specification), Arc::new(ledger));
     Ok(BagPlan { specification, inputs, ledger, extents })
+}
+
+/// The list of a bag's files, if it has files. Blocks.
+///
+/// # Errors
+///
+/// If it cannot be read; [`crate::error::Usage`] if it is not believed.
+pub(crate) fn inputs_of(
+    folder: &RunFolder,
+    specification: &Specification,
+) -> Result<Option<Arc<InputList>>> {
+    let Data::Files { .. } = specification.data else { return Ok(None) };
+    let context = || format!("read {}", quote::name(folder.at(INPUTS)));
+    let absent = || io::Error::from(io::ErrorKind::NotFound);
+    let file = folder.open(INPUTS)?.ok_or_else(absent).with_context(context)?;
+    Ok(Some(Arc::new(InputList::of(file).with_context(context)?)))
+}
+
+/// Which files of a bag are delivered together, if any are. Blocks.
+///
+/// # Errors
+///
+/// If the list cannot be read.
+pub(crate) fn extents_of(
+    folder: &RunFolder,
+    specification: &Specification,
+    inputs: Option<&InputList>,
+) -> Result<Option<Extents>> {
+    let (Some(size), Some(list)) = (specification.pack, inputs) else { return Ok(None) };
+    let extents = Extents::of(size, specification.tasks, list.packable());
+    Ok(Some(extents.with_context(|| format!("read {}", quote::name(folder.at(INPUTS))))?))
 }
 
 impl BagPlan {
