@@ -50,6 +50,7 @@ pub use check::verify::verify;
 pub use claim::requirements::wait_for_streams;
 pub use error::{Cancelled, Interrupted, Stalled, Unwritable, Usage, message};
 pub use run_folder::folder::RunFolder;
+pub use run_folder::helps::Helps;
 pub use run_folder::inputs::selection::{Existing, FilesFrom, Selected, Selection};
 pub use run_folder::ledger::failure::Failure;
 #[cfg(feature = "testing")]

@@ -13,6 +13,7 @@ use bagpress_objstore::staging::Allowed;
 use bagpress_producer::local::{self, Cluster, Needed};
 use bagpress_producer::{RunFolder, Specification, Verified, message};
 
+use super::conclude::tell_what_helps;
 use crate::broker_at::{address, flags_again};
 use crate::cli::existing::VerifyArgs;
 use crate::exit::SOME_FAILED;
@@ -80,16 +81,17 @@ fn conclude(verified: &Verified, folder: &RunFolder, again: &str) -> ExitCode {
     }
     tell_of_replaced(verified, folder);
     let no_repair = verified.bad.is_empty() && verified.not_of_input.is_empty();
-    let how = match (no_repair && verified.missing == 0, verified.failed) {
-        (true, 0) => return ExitCode::from(SOME_FAILED),
+    if no_repair && verified.missing == 0 {
         // What failed is not bad: there is nothing to repair.
-        (true, _) => "--retry-failed",
-        (false, _) => "--repair",
-    };
+        if verified.failed > 0 {
+            tell_what_helps(verified.helps, folder, again);
+        }
+        return ExitCode::from(SOME_FAILED);
+    }
     if !verified.not_of_input.is_empty() {
         message("hint: to have an output made again from its input, remove it");
     }
-    message(&format!("hint: bagpress gather {} {how}{again}", name(folder.path())));
+    message(&format!("hint: bagpress gather {} --repair{again}", name(folder.path())));
     ExitCode::from(SOME_FAILED)
 }
 

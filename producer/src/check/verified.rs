@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bagpress_broker::result::FileId;
 
 use crate::run_folder::folder::RunFolder;
+use crate::run_folder::helps::Helps;
 use crate::run_folder::runs::{Maker, makers};
 
 /// What is said of a file that has an output's name, and of which no ledger says which bag made it.
@@ -33,6 +34,9 @@ pub struct Verified {
     pub missing: u64,
     /// Tasks that failed: there is nothing to verify.
     pub failed: u64,
+    /// What helps those.
+    #[serde(skip)]
+    pub helps: Helps,
     /// Ledger lines that cannot be used.
     pub bad_lines: u64,
 }

@@ -71,6 +71,7 @@ pub async fn verify(
         verified.missing += u64::from(!plan.ledger.is_decided(index));
         verified.failed += u64::from(plan.ledger.is_failed(index));
     }
+    verified.helps = plan.what_helps();
     let done = done_tasks(&plan)?;
     let only_objects = specification.has_objects() && !specification.has_files();
     let plan = Arc::new(plan);

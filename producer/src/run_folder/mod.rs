@@ -6,6 +6,7 @@ pub(crate) mod extents;
 mod files;
 pub(crate) mod folder;
 pub(crate) mod from_start;
+pub(crate) mod helps;
 pub(crate) mod inputs;
 pub(crate) mod ledger;
 pub(crate) mod lock;

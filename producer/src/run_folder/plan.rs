@@ -12,7 +12,9 @@ use tracing::warn;
 
 use crate::run_folder::extents::Extents;
 use crate::run_folder::folder::{INPUTS, MANIFEST, RunFolder};
+use crate::run_folder::helps::Helps;
 use crate::run_folder::inputs::{InputEntry, InputList};
+use crate::run_folder::ledger::failure::Failure;
 use crate::run_folder::ledger::line::InputNow;
 use crate::run_folder::ledger::{Key, Ledger};
 use crate::run_folder::specification::{BUCKET_SLACK_BYTES, Data, Specification};
@@ -89,6 +91,19 @@ impl BagPlan {
         let inputs = self.inputs.as_ref();
         let inputs = inputs.ok_or_else(|| io::Error::other("the bag's inputs are no files"))?;
         inputs.get(index).map(|entry| self.now(index, entry))
+    }
+
+    /// A failure with the path of its input, in a bag of files.
+    pub(crate) fn with_path(&self, failure: Failure) -> Failure {
+        let entry = self.inputs.as_ref().and_then(|inputs| inputs.get(failure.index).ok());
+        failure.with_path(entry.map(|entry| entry.path))
+    }
+
+    /// What helps the tasks that failed.
+    pub(crate) fn what_helps(&self) -> Helps {
+        let (first, failed) = self.ledger.tally(|tally| (tally.failures.clone(), tally.failed));
+        let first: Vec<_> = first.into_iter().map(|failure| self.with_path(failure)).collect();
+        Helps::of(&first, failed)
     }
 
     /// Bytes by which inputs have grown that rounds take as they are now, with those that run again beside the tar that they
