@@ -7,6 +7,7 @@
 )]
 
 mod absent;
+mod again;
 mod another_user;
 mod bad_input;
 mod bad_server;
