@@ -105,3 +105,23 @@ async fn a_ledger_that_was_rebuilt_makes_no_other_bags_output_its_own() {
     place.run("rm runs/one/staged --outputs").await.with_code(0);
     place.run("verify runs/two/staged").await.with_code(0);
 }
+
+/// Neither had an output there when it was made, and each counts the same file: the first of them made it.
+#[tokio::test]
+async fn a_file_that_two_bags_count_is_removed_with_neither() {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--server {}", server.url());
+    let _worker = place.worker(&server);
+    fs::write(place.path("a"), "a file").unwrap();
+    for name in ["one", "two"] {
+        place.run(&format!("submit a --out out --name {name} {at}")).await.with_code(0);
+    }
+    for name in ["one", "two"] {
+        place.run(&format!("gather runs/{name}/staged -q {at}")).await.with_code(0);
+    }
+    let removed = place.run("rm runs/one/staged --outputs --folder-only").await.with_code(0);
+    assert!(removed.stderr.contains("1 outputs of bag two-"), "{removed:?}");
+    place.run(&format!("verify runs/two/staged {at}")).await.with_code(0);
+    place.run("rm runs/two/staged --outputs --folder-only").await.with_code(0);
+    assert!(!place.path("out/a.gz").exists());
+}

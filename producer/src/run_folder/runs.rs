@@ -71,12 +71,13 @@ pub(crate) fn is_anothers(made: Option<FileId>, there: Option<FileId>) -> bool {
     there.is_some() && made != there
 }
 
-/// Which bags made these `files`, as far as the run folders beside this one tell. Blocks: reads their ledgers.
+/// Which other bags made these `files`, as far as the run folders beside this one tell. Blocks: reads their ledgers.
 pub(crate) fn makers(folder: &RunFolder, files: &HashSet<FileId>) -> HashMap<FileId, Maker> {
     let mut found = HashMap::new();
     if files.is_empty() {
         return found;
     }
+    let own = Specification::read(folder).ok().map(|specification| specification.bag);
     // What cannot be read tells nothing: whose a file is only helps to say what to do.
     let Ok(beside) = run_folders(&runs_of(folder), folder.trust()) else { return found };
     for (path, other) in beside {
@@ -84,6 +85,9 @@ pub(crate) fn makers(folder: &RunFolder, files: &HashSet<FileId>) -> HashMap<Fil
         let Ok(Specification { bag, tasks, out: Some(_), .. }) = Specification::read(&other) else {
             continue;
         };
+        if Some(&bag) == own.as_ref() {
+            continue;
+        }
         let reading = scan::outcomes(&other, tasks, |result| {
             if let Some(file) = result.file.filter(|file| files.contains(file))
                 && result.done().is_some()

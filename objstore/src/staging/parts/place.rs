@@ -95,7 +95,7 @@ impl<'parts> Placer<'parts> {
         match named {
             Ok(()) => Ok(Placed::Named),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                parts.place_over(part, last, target, digest)
+                parts.place_over(id, part, target, digest)
             }
             Err(error) => Err(error),
         }
@@ -155,11 +155,12 @@ impl Parts {
     /// Gives an output its name where something has it.
     fn place_over(
         &self,
+        id: &TaskId,
         part: &Path,
-        last: &Path,
         target: &Target,
         digest: &Digest,
     ) -> io::Result<Placed> {
+        let last = target.path.as_path();
         let there = match self.outputs().file(last) {
             // What is not ours to read is not ours.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
@@ -179,12 +180,15 @@ impl Parts {
             Own::Everything => true,
         };
         if digest_of(there)? == *digest {
-            // A gatherer that was killed before its line may have named it: the part file is then it, or what it replaced.
+            // When the bag was made, no file had the name but one to replace: a gatherer of ours that was killed before it
+            // wrote its line may have named this one. In a later round another bag may have made it long ago, unless the part
+            // file shows that it was exchanged or linked.
             let left = self.private().metadata(part)?;
             let named = target.replaces.is_some_and(|replaces| replaces.is(&left))
                 || (left.dev(), left.ino()) == (metadata.dev(), metadata.ino());
+            let own = own || named || id.round == 0;
             self.discard(part, target, digest)?;
-            return Ok(if own || named { Placed::Named } else { Placed::Same });
+            return Ok(if own { Placed::Named } else { Placed::Same });
         }
         if !own {
             return Ok(Placed::Taken);

@@ -15,7 +15,7 @@ use super::kept::{How, Removed};
 use crate::run_folder::folder::RunFolder;
 use crate::run_folder::inputs::folders;
 use crate::run_folder::plan::BagPlan;
-use crate::run_folder::runs::{is_anothers, makers};
+use crate::run_folder::runs::{Maker, is_anothers, makers};
 
 /// An output, as its line in the ledger has it.
 pub(super) struct Output {
@@ -54,11 +54,14 @@ impl Outputs<'_> {
     /// If an output has no name, or cannot be removed.
     pub(super) fn remove(&self, done: &[Output], how: How, removed: &mut Removed) -> Result<()> {
         let mut others: HashMap<FileId, u64> = HashMap::new();
+        // Of two bags that were gathered at the same time, both may have counted one file.
+        let files = done.iter().filter_map(|output| output.file).collect();
+        let claimed = makers(self.folder, &files);
         for output in done {
             let specification = &self.plan.specification;
             let target = specification.target(self.plan.inputs.as_deref(), output.index)?.path;
             let path = self.out.join(&target);
-            match self.look(output, &target) {
+            match self.look(output, &target, &claimed) {
                 Ok(There::Made) => {
                     if !how.dry_run {
                         let removing = self.root.remove_file(&target);
@@ -81,11 +84,18 @@ impl Outputs<'_> {
         Ok(())
     }
 
-    fn look(&self, output: &Output, target: &Path) -> io::Result<There> {
+    fn look(
+        &self,
+        output: &Output,
+        target: &Path,
+        claimed: &HashMap<FileId, Maker>,
+    ) -> io::Result<There> {
         let there = FileId::of(&self.root.metadata(target)?);
         let (digest, _) = hash_file(self.root, target)?;
         Ok(match there {
-            Some(file) if is_anothers(output.file, there) => There::Anothers(file),
+            Some(file) if is_anothers(output.file, there) || claimed.contains_key(&file) => {
+                There::Anothers(file)
+            }
             _ if digest == output.digest => There::Made,
             _ => There::Changed,
         })
