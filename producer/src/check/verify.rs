@@ -23,7 +23,7 @@ use crate::run_folder::folder::RunFolder;
 use crate::run_folder::from_start::FromStart;
 use crate::run_folder::plan::BagPlan;
 use crate::run_folder::plan::open_plan;
-use crate::run_folder::runs::is_anothers;
+use crate::run_folder::runs::is_another;
 use crate::run_folder::specification::Specification;
 
 /// What is wrong with an output that was there when its task was done.
@@ -166,7 +166,7 @@ fn files(
 /// folder was put there by nobody else.
 fn flaw(plan: &BagPlan, result: &TaskResult, file: &File, why: String) -> Flaw {
     let there = file.metadata().ok().and_then(|metadata| FileId::of(&metadata));
-    let may_be = plan.specification.out.is_some() && is_anothers(result.file, there);
+    let may_be = plan.specification.out.is_some() && is_another(result.file, there);
     there.filter(|_| may_be).map_or(Flaw::Bad(why), Flaw::Replaced)
 }
 

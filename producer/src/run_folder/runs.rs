@@ -67,7 +67,7 @@ impl fmt::Display for Maker {
 
 /// Whether the file that has an output's name is another one than the bag `made`, as its ledger says. Where the file system
 /// does not note when files are made, nobody can tell.
-pub(crate) fn is_anothers(made: Option<FileId>, there: Option<FileId>) -> bool {
+pub(crate) fn is_another(made: Option<FileId>, there: Option<FileId>) -> bool {
     there.is_some() && made != there
 }
 

@@ -15,7 +15,7 @@ use super::kept::{How, Removed};
 use crate::run_folder::folder::RunFolder;
 use crate::run_folder::inputs::folders;
 use crate::run_folder::plan::BagPlan;
-use crate::run_folder::runs::{Maker, is_anothers, makers};
+use crate::run_folder::runs::{Maker, is_another, makers};
 
 /// An output, as its line in the ledger has it.
 pub(super) struct Output {
@@ -42,7 +42,7 @@ enum There {
     /// The file that the bag made, or may have, with other bytes.
     Changed,
     /// A file that the bag did not make, whatever is in it.
-    Anothers(FileId),
+    Another(FileId),
 }
 
 impl Outputs<'_> {
@@ -74,7 +74,7 @@ impl Outputs<'_> {
                     continue;
                 }
                 Ok(There::Changed) => removed.keep(path, "it was changed"),
-                Ok(There::Anothers(file)) => *others.entry(file).or_default() += 1,
+                Ok(There::Another(file)) => *others.entry(file).or_default() += 1,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => removed.keep(path, error.to_string()),
             }
@@ -93,8 +93,8 @@ impl Outputs<'_> {
         let there = FileId::of(&self.root.metadata(target)?);
         let (digest, _) = hash_file(self.root, target)?;
         Ok(match there {
-            Some(file) if is_anothers(output.file, there) || claimed.contains_key(&file) => {
-                There::Anothers(file)
+            Some(file) if is_another(output.file, there) || claimed.contains_key(&file) => {
+                There::Another(file)
             }
             _ if digest == output.digest => There::Made,
             _ => There::Changed,
