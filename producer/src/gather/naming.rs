@@ -81,12 +81,10 @@ impl Placing {
         if why.is_some() || result.attempt > 1 {
             self.sweep.push((result.index, result.round));
         }
+        let file = if own && why.is_none() { names.file_id(&target) } else { None };
         self.counted.push(match why {
             Some(why) => fails(&result, why),
-            None => {
-                let file = if own { names.file_id(&target) } else { None };
-                Arc::new(TaskResult { file, ..(*result).clone() })
-            }
+            None => Arc::new(TaskResult { file, ..(*result).clone() }),
         });
         Ok(())
     }

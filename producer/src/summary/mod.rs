@@ -118,9 +118,9 @@ impl Summary {
 
     /// With what only the gathering could measure that counted the outcomes: one that found them all has seen none of it.
     fn measured_by(self, before: &Self) -> Self {
-        let Self { makespan_ms, workers_lost, .. } = *before;
+        let Self { workers_lost, makespan_ms, .. } = *before;
         let split = Split { commit_us: before.split.commit_us, ..self.split };
-        Self { makespan_ms, workers_lost, split, ..self }
+        Self { workers_lost, makespan_ms, split, ..self }
     }
 
     /// The same, to be written with all failures, which are read meanwhile.
