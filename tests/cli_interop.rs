@@ -170,3 +170,41 @@ async fn the_nats_command_line_and_tar_take_a_file_out_of_a_pack() {
     let codec: Codec = "gzip:6".parse().unwrap();
     assert_eq!(decompress_all(&codec, &output).unwrap(), vec![5; 5_000]);
 }
+
+/// The commands of a document's console blocks under one heading.
+fn commands_under(document: &str, heading: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+    let text = std::fs::read_to_string(path).expect("the document is there");
+    let section = text.split("\n## ").find(|section| section.starts_with(heading));
+    let lines = section.expect("it has that heading").lines();
+    lines.filter_map(|line| line.strip_prefix("$ ").map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn the_documented_commands_make_files_of_the_objects_of_a_finished_local_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = bagpress()
+        .current_dir(folder.path())
+        .args(["run", "--tasks", "2", "--bytes", "100000", "--data", "text", "--codec", "gzip:6"])
+        .args(["--results", "objects", "--name", "t1", "--workers", "1", "--quiet"])
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let commands = commands_under("docs/operations.md", "Objects as files");
+    let (serve, read) = commands.split_first().unwrap();
+    assert_eq!(serve, "bagpress broker --store runs/t1/objects/.broker");
+    assert_eq!(read.len(), 3, "{read:?}");
+    let run = folder.path().join("runs/t1/objects");
+    // Where tests listen is free, and not where the document says.
+    let broker = broker_on(&run.join(".broker")).await;
+    let script = read.join(" && ").replace("nats://127.0.0.1:4222", &broker.url);
+    let script = script.replace("<bag>", &bag_of(&run));
+    let read = Command::new("sh").current_dir(folder.path()).args(["-c", &script]).output();
+    let read = read.unwrap();
+    assert!(read.status.success(), "{script}: {}", String::from_utf8_lossy(&read.stderr));
+    let codec: Codec = "gzip:6".parse().unwrap();
+    let output = std::fs::read(folder.path().join("out_0.gz")).unwrap();
+    let mut wanted = vec![0; 100_000];
+    Generator::new(DataKind::Text, 0, 0, 100_000).fill(&mut wanted);
+    assert!(decompress_all(&codec, &output).unwrap() == wanted);
+}

@@ -3,11 +3,12 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bagpress_broker::descriptor::DeliveryPath;
 use bagpress_broker::ids::BagId;
+use bagpress_broker::quote::words;
 use bagpress_broker::{Broker, Delivery, Error, Offer, Role, limits};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -31,21 +32,22 @@ use crate::stats::{Counts, register};
 /// What no retry can cure: refused permissions, credentials, a broker without streams. A broker out of
 /// reach is not one: the worker waits for it.
 pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error> {
+    let refused = Mutex::new(None);
     let waiting = async {
         let mut after = limits::WORKER_NOTICE;
         loop {
             tokio::time::sleep(after).await;
             let url = options.address.url();
-            if let Some(why) = options.address.unresolved().await {
-                warn!(url, why, "no server answers, waiting for it");
-            } else {
-                warn!(url, "no server answers, waiting for it");
-            }
+            let unresolved = options.address.unresolved().await;
+            let why = unresolved.or_else(|| {
+                refused.lock().unwrap_or_else(PoisonError::into_inner).as_deref().map(words)
+            });
+            warn!(url, why, "no server answers, waiting for it");
             after = limits::RECONCILE_AFTER;
         }
     };
     let (control, data) = tokio::select! {
-        connected = connect(&options) => connected?,
+        connected = connect(&options, &refused) => connected?,
         () = drain.cancelled() => return Ok(()),
         never = waiting => never,
     };
@@ -61,9 +63,15 @@ pub async fn run(options: Options, drain: CancellationToken) -> Result<(), Error
     control.unless_denied(serving).await
 }
 
-/// Makes two connections: a chunk must never sit ahead of a lease renewal.
-async fn connect(options: &Options) -> Result<(Broker, Broker), Error> {
-    let control = Broker::connect(&options.address, Role::Worker).await?;
+/// Makes two connections: a chunk must never sit ahead of a lease renewal. Notes why it was `refused` last.
+async fn connect(
+    options: &Options,
+    refused: &Mutex<Option<String>>,
+) -> Result<(Broker, Broker), Error> {
+    let see = |why: &str| {
+        *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+    };
+    let control = Broker::connect_seeing(&options.address, Role::Worker, see).await?;
     let data = Broker::connect(&options.address, Role::Worker).await?;
     Ok((control, data))
 }

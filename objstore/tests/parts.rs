@@ -106,13 +106,13 @@ fn a_folder_that_is_gone_before_its_next_output_is_made_again() -> Outcome {
 }
 
 #[test]
-fn an_output_that_is_there_with_the_right_digest_stays_and_the_part_goes() -> Outcome {
+fn a_file_with_the_right_digest_stays_whose_it_is_and_the_part_goes() -> Outcome {
     let folder = Folder::new()?;
     folder.occupy(b"output")?;
     let inode = folder.last().metadata()?.ino();
     let execution = folder.part(b"output")?;
 
-    assert_eq!(folder.place(&execution, b"output")?, Placed::Named);
+    assert_eq!(folder.place(&execution, b"output")?, Placed::Same);
 
     assert_eq!(folder.last().metadata()?.ino(), inode);
     assert!(folder.parts.listed().is_empty());

@@ -45,17 +45,20 @@ pub mod submit;
 mod summary;
 mod upkeep;
 
-pub use check::verify::{Verified, verify};
+pub use check::verified::Verified;
+pub use check::verify::verify;
 pub use claim::requirements::wait_for_streams;
 pub use error::{Cancelled, Interrupted, Stalled, Unwritable, Usage, message};
 pub use run_folder::cuts::Blocks;
 pub use run_folder::folder::RunFolder;
+pub use run_folder::helps::Helps;
 pub use run_folder::inputs::selection::{Existing, FilesFrom, Selected, Selection};
 pub use run_folder::ledger::failure::Failure;
 #[cfg(feature = "testing")]
 pub use run_folder::ledger::read_back;
 pub use run_folder::lock::GatherLock;
 pub use run_folder::plan::{BagPlan, open_plan};
+pub use run_folder::runs::Maker;
 pub use run_folder::specification::{Data, Specification};
 pub use run_folder::trust::Trust;
 pub use submit::prepare::{Preparation, Prepared, prepare};

@@ -7,15 +7,18 @@ use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::quote::name;
 use bagpress_broker::server::remove_store;
 use bagpress_producer::gather::Gathered;
-use bagpress_producer::{Cancelled, RunFolder, Summary, message, write_failed};
+use bagpress_producer::{Cancelled, Helps, RunFolder, Summary, message, write_failed};
 
 use crate::cli::common::FollowArgs;
 use crate::exit::SOME_FAILED;
 use crate::terminal::{print, print_json};
 
-/// What is said of closed folders, and of names that are too long.
-const NEW_RUN: &str = "hint: a file in a closed folder is not in this bag, and one whose name is too long cannot be done: open or rename it, \
-                       then give the same `bagpress run` again with --update, and without --name";
+/// What is said of closed folders, and of names that cannot be had.
+const NEW_RUN: &str = "hint: a file in a closed folder is not in this bag, and one whose name is too long, or whose output would be the file itself, \
+                       cannot be done: open it, rename it or choose another --out, then give the same `bagpress run` again with --update, \
+                       and without --name";
+/// What is said of outputs whose names others have.
+const CLEAR_WAY: &str = "hint: what fails with output-exists is done once the file that has the output's name was moved away";
 
 /// Sums up what was gathered. `again` are the flags that lead the next command to the same broker.
 ///
@@ -52,14 +55,22 @@ pub(super) async fn conclude(
     }
     if failed > 0 {
         message(&format!("error: {failed} of {tasks} tasks failed"));
-        if helps.retry {
-            let folder = name(folder.path());
-            message(&format!("hint: bagpress gather {folder} --retry-failed{again}"));
-        }
-        if helps.new_run {
-            message(NEW_RUN);
-        }
+        tell_what_helps(helps, folder, again);
         return Ok(ExitCode::from(SOME_FAILED));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what helps failed tasks.
+pub(super) fn tell_what_helps(helps: Helps, folder: &RunFolder, again: &str) {
+    if helps.clear_way {
+        message(CLEAR_WAY);
+    }
+    if helps.retry {
+        let folder = name(folder.path());
+        message(&format!("hint: bagpress gather {folder} --retry-failed{again}"));
+    }
+    if helps.new_run {
+        message(NEW_RUN);
+    }
 }

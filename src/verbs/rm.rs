@@ -96,7 +96,7 @@ async fn remove_run(
 /// What was removed, for people; what would be, with names.
 fn told(removed: &Removed) -> String {
     let verb = if removed.removed { "removed" } else { "would remove" };
-    let Removed { bag, messages, buckets, files, outputs, folder, .. } = removed;
+    let Removed { bag, messages, buckets, files, outputs, outputs_left, folder, .. } = removed;
     let count = buckets.len();
     let mut text = format!("{verb} {bag}: {messages} messages, {count} buckets, {files} files\n");
     if !removed.removed {
@@ -110,6 +110,9 @@ fn told(removed: &Removed) -> String {
         if *outputs > 0 {
             writeln!(text, "  {outputs} of the files are outputs in the --out folder").ok();
         }
+    }
+    if *outputs_left > 0 {
+        writeln!(text, "  {outputs_left} outputs stay: they are not what this bag made").ok();
     }
     text
 }

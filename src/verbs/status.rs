@@ -7,7 +7,7 @@ use anyhow::Result;
 use bagpress_broker::{Broker, Role, limits, quote};
 use bagpress_producer::{RunFolder, message, status};
 
-use crate::broker_at::{Bag, Named, address, reach, unless_denied};
+use crate::broker_at::{Bag, Named, address, flags_again, reach, unless_denied};
 use crate::cli::existing::StatusArgs;
 use crate::logging;
 use crate::terminal::{Signals, clear, print, print_json, tell};
@@ -65,9 +65,13 @@ fn say_where(folder: &RunFolder) -> Result<()> {
 
 async fn watch(args: &StatusArgs, bag: Option<&Bag>, broker: Option<&Broker>) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
+    let flags = bag.and_then(Bag::folder).map(|of| flags_again(&args.common.reach.broker, of));
+    let flags = flags.unwrap_or_default();
     loop {
         let (text, value, over) = match (bag, broker) {
-            (Some(Bag::Folder(folder, _)), broker) => shown(&of_folder(folder, broker).await?)?,
+            (Some(Bag::Folder(folder, _)), broker) => {
+                shown(&of_folder(folder, broker, &flags).await?)?
+            }
             (Some(Bag::Id(id)), Some(broker)) => shown(&status::of_id(broker, id).await?)?,
             (_, Some(broker)) => {
                 let overview = status::overview(broker).await?;
@@ -97,11 +101,15 @@ async fn watch(args: &StatusArgs, bag: Option<&Bag>, broker: Option<&Broker>) ->
 
 /// As the broker and the ledger tell it; as the ledger alone does, where the run's own server has ended
 /// meanwhile.
-async fn of_folder(folder: &RunFolder, broker: Option<&Broker>) -> Result<status::Bag> {
-    match status::of_folder(folder, broker).await {
+async fn of_folder(
+    folder: &RunFolder,
+    broker: Option<&Broker>,
+    flags: &str,
+) -> Result<status::Bag> {
+    match status::of_folder(folder, broker, flags).await {
         Err(error) if folder.server()?.as_deref() == Some("local") => {
             tracing::debug!(%error, "the run's server has ended");
-            status::of_folder(folder, None).await
+            status::of_folder(folder, None, flags).await
         }
         told => told,
     }

@@ -13,12 +13,16 @@ use bagpress_objstore::staging::Allowed;
 use bagpress_producer::local::{self, Cluster, Needed};
 use bagpress_producer::{RunFolder, Specification, Verified, message};
 
+use super::conclude::tell_what_helps;
 use crate::broker_at::{address, flags_again};
 use crate::cli::existing::VerifyArgs;
 use crate::exit::SOME_FAILED;
 use crate::idle::idle_flag;
 use crate::logging;
 use crate::terminal::tell;
+
+/// Bags that are named as those whose outputs are in the place of others.
+const MAKERS_NAMED: usize = 3;
 
 pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     logging::start(None)?;
@@ -75,24 +79,53 @@ fn conclude(verified: &Verified, folder: &RunFolder, again: &str) -> ExitCode {
     if !verified.not_compared.is_empty() {
         message("note: outputs whose inputs have changed cannot be compared");
     }
+    tell_of_replaced(verified, folder);
     let no_repair = verified.bad.is_empty() && verified.not_of_input.is_empty();
-    let how = match (no_repair && verified.missing == 0, verified.failed) {
-        (true, 0) => return ExitCode::from(SOME_FAILED),
+    if no_repair && verified.missing == 0 {
         // What failed is not bad: there is nothing to repair.
-        (true, _) => "--retry-failed",
-        (false, _) => "--repair",
-    };
+        if verified.failed > 0 {
+            tell_what_helps(verified.helps, folder, again);
+        }
+        return ExitCode::from(SOME_FAILED);
+    }
     if !verified.not_of_input.is_empty() {
         message("hint: to have an output made again from its input, remove it");
     }
-    message(&format!("hint: bagpress gather {} {how}{again}", name(folder.path())));
+    message(&format!("hint: bagpress gather {} --repair{again}", name(folder.path())));
     ExitCode::from(SOME_FAILED)
+}
+
+/// What to do about outputs in whose place other files are: nothing is to be repaired.
+fn tell_of_replaced(verified: &Verified, folder: &RunFolder) {
+    if verified.replaced.is_empty() {
+        return;
+    }
+    message(
+        "note: nothing is wrong with what is replaced: another file has the output's name, and is left alone",
+    );
+    let makers = &verified.replaced_by;
+    for maker in makers.iter().take(MAKERS_NAMED) {
+        message(&format!("hint: bagpress verify {}", name(&maker.folder)));
+    }
+    if makers.len() > MAKERS_NAMED {
+        message(&format!("note: and {} more bags", makers.len() - MAKERS_NAMED));
+    }
+    let folder = name(folder.path());
+    message(&format!(
+        "hint: an output is made again once that file was moved away: bagpress gather {folder} --repair"
+    ));
 }
 
 /// What was found, a line for each output that is not good.
 fn text(verified: &Verified, inputs: bool) -> String {
-    let Verified { bad, not_of_input, not_compared, good, missing, failed, .. } = verified;
-    let kinds = [("bad", bad), ("not of its input", not_of_input), ("not compared", not_compared)];
+    let Verified { bad, not_of_input, not_compared, replaced, good, missing, failed, .. } =
+        verified;
+    let kinds = [
+        ("bad", bad),
+        ("not of its input", not_of_input),
+        ("not compared", not_compared),
+        ("replaced", replaced),
+    ];
     let mut text = String::new();
     for (kind, (output, why)) in
         kinds.iter().flat_map(|(kind, found)| found.iter().map(move |found| (kind, found)))
@@ -104,6 +137,9 @@ fn text(verified: &Verified, inputs: bool) -> String {
     if inputs {
         let (other, unknown) = (not_of_input.len(), not_compared.len());
         write!(text, ", {other} not of their input, {unknown} not compared").ok();
+    }
+    if !replaced.is_empty() {
+        write!(text, ", {} replaced", replaced.len()).ok();
     }
     text.push('\n');
     text

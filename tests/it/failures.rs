@@ -123,3 +123,30 @@ async fn no_colours_where_there_is_no_terminal() {
     assert!(ended.stderr.contains("DEBUG"), "{ended:?}");
     assert!(!ended.stderr.contains('\u{1b}'), "{ended:?}");
 }
+
+/// What is said of failed tasks when the bag ends is said when it is verified, too.
+#[tokio::test]
+async fn no_name_that_is_too_long_or_taken_is_only_to_be_run_again() {
+    let place = Place::new().await;
+    fs::create_dir(place.path("in")).unwrap();
+    fs::write(place.path("in").join("n".repeat(254)), "a file").unwrap();
+    let run = "run in --out out --workers 1 -q --name";
+    let ended = place.run(&format!("{run} t")).await.with_code(1);
+    let verified = place.run("verify runs/t/staged").await.with_code(1);
+    for told in [ended, verified] {
+        assert!(told.stderr.contains("rename it"), "{told:?}");
+        assert!(!told.stderr.contains("--retry-failed"), "{told:?}");
+    }
+    fs::remove_dir_all(place.path("in")).unwrap();
+    fs::create_dir(place.path("in")).unwrap();
+    fs::write(place.path("in/a"), "a file").unwrap();
+    fs::create_dir_all(place.path("out/in/a.gz")).unwrap();
+    let ended = place.run(&format!("{run} u --update")).await.with_code(1);
+    let verified = place.run("verify runs/u/staged").await.with_code(1);
+    for told in [ended, verified] {
+        assert!(told.stderr.contains("output-exists is done once the file"), "{told:?}");
+        assert!(told.stderr.contains("gather runs/u/staged --retry-failed"), "{told:?}");
+    }
+    fs::remove_dir(place.path("out/in/a.gz")).unwrap();
+    place.run("gather runs/u/staged --retry-failed --workers 1 -q").await.with_code(0);
+}

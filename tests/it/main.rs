@@ -7,6 +7,7 @@
 )]
 
 mod absent;
+mod again;
 mod another_user;
 mod bad_input;
 mod bad_server;
@@ -28,6 +29,7 @@ mod foreign_broker;
 mod forgotten;
 mod full;
 mod gatherers;
+mod gone;
 mod granted;
 mod half_begun;
 mod harness;
@@ -52,6 +54,7 @@ mod proxy;
 mod queue_group;
 mod remove;
 mod repair;
+mod replaced;
 mod roles;
 mod roles_keys;
 mod roles_refused;

@@ -203,3 +203,20 @@ async fn a_server_that_does_not_answer_is_said_to_be_waited_for() {
     let ended = status.ended(&place).await;
     expect_refusal(&ended, 3, &["no NATS server answered", "no answer"]);
 }
+
+/// A closed port refuses at once: whoever waits for a server there says so, and not only that nobody answers.
+#[tokio::test]
+async fn whoever_waits_for_a_server_says_that_it_was_refused() {
+    let place = Place::new().await;
+    let url = format!("nats://127.0.0.1:{}", free_port());
+    let worker = place.spawn(&format!("worker --slots 1 --server {url}"));
+    let run = format!("run --tasks 1 --bytes 1KiB --name t --connect-timeout 3s --server {url}");
+    for words in [&run, &format!("status --connect-timeout 3s --server {url}")] {
+        let ended = place.run(words).await.with_code(3);
+        for told in [format!("waiting for a NATS server at {url}: "), "error: ".to_owned()] {
+            let line = ended.stderr.lines().find(|line| line.starts_with(&told));
+            assert!(line.is_some_and(|line| line.contains("Connection refused")), "{ended:?}");
+        }
+    }
+    says(&place, &worker, "Connection refused").await;
+}

@@ -12,6 +12,9 @@ use super::link::Link;
 use super::role::Role;
 use crate::{Error, SERVER_VERSION_MIN, limits, version_at_least};
 
+/// Why there is no connection, where nothing is known but that time is over.
+pub(super) const NO_ANSWER: &str = "no answer";
+
 /// A connection to a broker. Cheap to clone; the last clone closes it.
 #[derive(Debug, Clone)]
 pub struct Broker {
@@ -35,7 +38,20 @@ impl Broker {
     /// [`Error::Unreachable`] when nobody answers within [`limits::CONNECT_TIMEOUT`] (a worker waits
     /// instead), [`Error::Denied`], [`Error::TooOld`].
     pub async fn connect(address: &Address, role: Role) -> Result<Self, Error> {
-        let connected = Self::connect_within(address, role, limits::CONNECT_TIMEOUT).await;
+        Self::connect_seeing(address, role, |_| {}).await
+    }
+
+    /// As [`connect`](Self::connect), and shows `see` why each try of a worker failed behind which another follows.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn connect_seeing(
+        address: &Address,
+        role: Role,
+        see: impl FnMut(&str),
+    ) -> Result<Self, Error> {
+        let connected = Self::connect_within(address, role, limits::CONNECT_TIMEOUT, see).await;
         match connected {
             Err(error) => Err(error.naming_host(address).await),
             connected => connected,
@@ -47,6 +63,7 @@ impl Broker {
         address: &Address,
         role: Role,
         within: Duration,
+        see: impl FnMut(&str),
     ) -> Result<Self, Error> {
         let began = Instant::now();
         let (sender, state) = watch::channel(Link::down());
@@ -56,12 +73,12 @@ impl Broker {
             waited: began.elapsed(),
             cause: cause.to_string(),
         };
-        let connecting = first_connect(options, address, role);
+        let connecting = first_connect(options, address, role, see);
         let client = if role == Role::Worker {
             connecting.await
         } else {
             let connected = tokio::time::timeout(within, connecting).await;
-            connected.unwrap_or_else(|_| Err(Refusal::Passing("no answer".to_owned())))
+            connected.unwrap_or_else(|_| Err(Refusal::Passing(NO_ANSWER.to_owned())))
         };
         let client = client.map_err(|refusal| match refusal {
             Refusal::Passing(cause) => unreachable(&cause),

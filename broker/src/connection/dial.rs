@@ -91,11 +91,12 @@ impl Refusal {
 }
 
 /// Connects for the first time. A worker tries until it is there or was refused for good: the client's own
-/// tries tell nobody that a certificate is not believed.
+/// tries tell nobody that a certificate is not believed. `see` is shown why each try failed behind which another follows.
 pub(super) async fn first_connect(
     options: ConnectOptions,
     address: &Address,
     role: Role,
+    mut see: impl FnMut(&str),
 ) -> Result<Client, Refusal> {
     let urls: Vec<_> = address.url().split(',').collect();
     let once = || async {
@@ -105,6 +106,9 @@ pub(super) async fn first_connect(
     let mut denials = 0;
     let passes = |refusal: &Refusal| {
         denials += u32::from(matches!(refusal, Refusal::Denied(_)));
+        if let Refusal::Passing(why) | Refusal::Denied(why) = refusal {
+            see(why);
+        }
         let is_final = matches!(refusal, Refusal::ForGood(_)) || denials >= DENIED_MAX;
         role == Role::Worker && !is_final
     };

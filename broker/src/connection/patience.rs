@@ -1,10 +1,12 @@
 //! Waiting for a broker that is just starting: for the server, and for the streams on it.
 
 use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
+use super::broker::NO_ANSWER;
 use crate::quote::words;
 use crate::retry::Retry;
 use crate::{Address, Broker, Error, Role, limits, subjects};
@@ -36,20 +38,32 @@ impl Patience {
         let one_try = || {
             let left = self.within.saturating_sub(self.began.elapsed());
             let within = if self.within.is_zero() { limits::CONNECT_TIMEOUT } else { left };
-            Broker::connect_within(address, role, within)
+            Broker::connect_within(address, role, within, |_| {})
         };
-        let mut connecting = pin!(self.retry(one_try, |_| {}));
+        let refused = Mutex::new(None);
+        let refused = || refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let see = |error: &Error| {
+            if let Some(cause) = told(error) {
+                *refused() = Some(cause.to_owned());
+            }
+        };
+        let mut connecting = pin!(self.retry(one_try, see));
         let soon = timeout(limits::CONNECT_NOTICE, &mut connecting).await;
         let connected = if let Ok(connected) = soon {
             connected
         } else {
             // Refused again and again, or not even answered.
-            (self.say)(&format!("waiting for a NATS server at {}", words(address.url())));
+            let why =
+                refused().as_ref().map_or_else(String::new, |why| format!(": {}", words(why)));
+            (self.say)(&format!("waiting for a NATS server at {}{why}", words(address.url())));
             connecting.await
         };
         match connected {
-            Err(Error::Unreachable { url, cause, .. }) => {
-                let waited = self.began.elapsed();
+            Err(error @ Error::Unreachable { .. }) => {
+                // The last try may have had no time to be refused as those before it were.
+                let before = if told(&error).is_none() { refused().take() } else { None };
+                let Error::Unreachable { url, cause, .. } = error else { return Err(error) };
+                let (waited, cause) = (self.began.elapsed(), before.unwrap_or(cause));
                 Err(Error::Unreachable { url, waited, cause }.naming_host(address).await)
             }
             connected => connected,
@@ -109,5 +123,13 @@ impl Patience {
             error.is_of_a_start()
         };
         Retry::within(left).every(limits::CONNECT_AGAIN).run(once, passes).await
+    }
+}
+
+/// What the client said of why there is no connection, if it said anything.
+fn told(error: &Error) -> Option<&str> {
+    match error {
+        Error::Unreachable { cause, .. } if cause != NO_ANSWER => Some(cause),
+        _ => None,
     }
 }

@@ -206,7 +206,7 @@ pub struct TaskResult {
 
 /// Which file it is, on its file system: another one of the same name is never the same, nor is one that got the same
 /// inode later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId {
     /// Its inode.
     pub inode: u64,

@@ -4,4 +4,5 @@ pub(crate) mod input_again;
 pub(crate) mod rebuild;
 pub(crate) mod repair;
 pub(crate) mod tar_again;
+pub(crate) mod verified;
 pub(crate) mod verify;

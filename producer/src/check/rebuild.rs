@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::ids::Execution;
-use bagpress_broker::result::{Done, FileId, Outcome, Place, TaskResult, Times, wall_clock_us};
+use bagpress_broker::result::{Done, Outcome, Place, TaskResult, Times, wall_clock_us};
 use bagpress_broker::{limits, quote};
 use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::staging::{Plan as _, hash_file};
@@ -37,8 +37,7 @@ pub(crate) fn from_outputs(plan: &BagPlan, root: &Path) -> Result<usize> {
         }
         let path = plan.target(index).context("find the output's name")?.path;
         let Some(done) = examine(plan, index, &outputs, &path) else { continue };
-        let file = outputs.metadata(&path).ok().and_then(|metadata| FileId::of(&metadata));
-        found.push(Entry::Outcome(Arc::new(result(plan, index, done, file))));
+        found.push(Entry::Outcome(Arc::new(result(plan, index, done))));
         if found.len() == BATCH {
             rebuilt += append(plan, &mut found)?;
         }
@@ -67,7 +66,7 @@ fn examine(plan: &BagPlan, index: u32, outputs: &Dir, path: &Path) -> Option<Don
     check_file(&plan.specification.codec, &file, &done).ok().map(|()| done)
 }
 
-fn result(plan: &BagPlan, index: u32, done: Done, file: Option<FileId>) -> TaskResult {
+fn result(plan: &BagPlan, index: u32, done: Done) -> TaskResult {
     TaskResult {
         v: limits::WIRE_VERSION,
         bag: plan.specification.bag.clone(),
@@ -81,6 +80,7 @@ fn result(plan: &BagPlan, index: u32, done: Done, file: Option<FileId>) -> TaskR
         times: Times { made_us: wall_clock_us(), ..Times::default() },
         descriptor: None,
         members: Vec::new(),
-        file,
+        // In a folder that other bags write to, it may be another's with the same bytes.
+        file: None,
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::quote::name;
-use bagpress_broker::result::{Done, TaskResult};
+use bagpress_broker::result::{Done, FileId, TaskResult};
 use bagpress_broker::{Address, Broker, Patience, Role, subjects};
 use bagpress_codec::{Codec, Hasher, SEGMENT_BYTES};
 use bagpress_objstore::beneath::Dir;
@@ -17,63 +17,17 @@ use bytes::Bytes;
 
 use crate::check::input_again;
 use crate::check::tar_again::{InTar, TarAgain};
+use crate::check::verified::{Checked, Flaw, Verified};
 use crate::claim::buckets::open_bucket;
 use crate::run_folder::folder::RunFolder;
 use crate::run_folder::from_start::FromStart;
 use crate::run_folder::plan::BagPlan;
 use crate::run_folder::plan::open_plan;
+use crate::run_folder::runs::is_another;
 use crate::run_folder::specification::Specification;
 
 /// What is wrong with an output that was there when its task was done.
 const GONE: &str = "it is gone";
-
-/// What verifying found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Verified {
-    /// Outputs that give their inputs again.
-    pub good: u64,
-    /// Outputs that do not, each with why.
-    pub bad: Vec<(String, String)>,
-    /// Outputs that are what the ledger says, and were made of something else than their inputs, each with why. Looked for
-    /// only where inputs are compared.
-    pub not_of_input: Vec<(String, String)>,
-    /// Outputs whose inputs are not what they were when the bag was made, so that nobody can tell, each with why.
-    pub not_compared: Vec<(String, String)>,
-    /// Tasks without an outcome.
-    pub missing: u64,
-    /// Tasks that failed: there is nothing to verify.
-    pub failed: u64,
-    /// Ledger lines that cannot be used.
-    pub bad_lines: u64,
-}
-
-impl Verified {
-    /// Whether everything is as it should be.
-    #[must_use]
-    pub fn is_good(&self) -> bool {
-        let found = [&self.bad, &self.not_of_input, &self.not_compared];
-        found.iter().all(|found| found.is_empty()) && self.missing == 0 && self.failed == 0
-    }
-
-    fn add(&mut self, name: String, checked: Checked) {
-        match checked {
-            Ok(()) => self.good += 1,
-            Err(Flaw::Bad(why)) => self.bad.push((name, why)),
-            Err(Flaw::NotOfInput(why)) => self.not_of_input.push((name, why)),
-            Err(Flaw::NotCompared(why)) => self.not_compared.push((name, why)),
-        }
-    }
-}
-
-/// What is wrong with an output.
-#[derive(Debug)]
-enum Flaw {
-    Bad(String),
-    NotOfInput(String),
-    NotCompared(String),
-}
-
-type Checked = Result<(), Flaw>;
 
 /// Compares what an output decompresses to, as `done` has it, with its input made or read again: a worker that lies about
 /// one lies about the other too.
@@ -117,6 +71,7 @@ pub async fn verify(
         verified.missing += u64::from(!plan.ledger.is_decided(index));
         verified.failed += u64::from(plan.ledger.is_failed(index));
     }
+    verified.helps = plan.what_helps();
     let done = done_tasks(&plan)?;
     let only_objects = specification.has_objects() && !specification.has_files();
     let plan = Arc::new(plan);
@@ -127,15 +82,15 @@ pub async fn verify(
         let checking = objects(&plan, &done, &broker, compared, &mut verified);
         broker.unless_denied(checking).await?;
     } else {
-        let root = specification.output_root(folder);
+        let (root, folder) = (specification.output_root(folder), folder.clone());
         let checking = tokio::task::spawn_blocking(move || {
-            files(&plan, &root, &done, compared.as_deref(), verified)
+            let mut verified = files(&plan, &root, &done, compared.as_deref(), verified)?;
+            verified.find_makers(&folder);
+            anyhow::Ok(verified)
         });
         verified = checking.await.context("verify")??;
     }
-    for found in [&mut verified.bad, &mut verified.not_of_input, &mut verified.not_compared] {
-        found.sort();
-    }
+    verified.sort();
     Ok(verified)
 }
 
@@ -183,11 +138,15 @@ fn files(
                     let there = if codec.stores_nothing() {
                         Ok(())
                     } else {
-                        open(&path).and_then(|file| check_file(codec, &file, done))
+                        let file = open(&path).map_err(Flaw::Bad);
+                        file.and_then(|file| {
+                            let checked = check_file(codec, &file, done);
+                            checked.map_err(|why| flaw(plan, result, &file, why))
+                        })
                     };
                     let compare =
                         || compared.map_or(Ok(()), |plan| compare(plan, result.index, done));
-                    (root.join(path), there.map_err(Flaw::Bad).and_then(|()| compare()))
+                    (root.join(path), there.and_then(|()| compare()))
                 });
                 found.push(checked);
             }
@@ -201,6 +160,14 @@ fn files(
         verified.add(path.display().to_string(), checked);
     }
     Ok(verified)
+}
+
+/// What is wrong with a file that is not what its line says: it was spoilt, or it is another one. What lies in the run's own
+/// folder was put there by nobody else.
+fn flaw(plan: &BagPlan, result: &TaskResult, file: &File, why: String) -> Flaw {
+    let there = file.metadata().ok().and_then(|metadata| FileId::of(&metadata));
+    let may_be = plan.specification.out.is_some() && is_another(result.file, there);
+    there.filter(|_| may_be).map_or(Flaw::Bad(why), Flaw::Replaced)
 }
 
 /// Opens an output beneath the outputs' folder. No link is followed, and nothing but a file is waited for.

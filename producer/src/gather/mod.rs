@@ -389,7 +389,7 @@ impl Gathering {
             close(parts).await?;
         }
         Ok(Gathered {
-            makespan: self.state.last_outcome().max(first) - first,
+            makespan: self.state.last_outcome().map(|last| last.max(first) - first),
             plan,
             workers_lost: watch.lost(),
             duplicates: history.duplicates,

@@ -54,8 +54,10 @@ impl Placing {
             Ok(false) => Ok(Placed::Lost),
             Err(error) => Err(error),
         };
+        // What another file's maker made is not the bag's own, whatever is in it.
+        let own = !matches!(placed, Ok(Placed::Same));
         let why = match placed {
-            Ok(Placed::Named) => None,
+            Ok(Placed::Named | Placed::Same) => None,
             Ok(Placed::Instead(aside)) => {
                 self.aside.push(aside);
                 None
@@ -82,9 +84,10 @@ impl Placing {
         if why.is_some() || result.attempt > 1 {
             self.sweep.push((result.index, result.round));
         }
+        let file = if own && why.is_none() { names.file_id(&target) } else { None };
         self.counted.push(match why {
             Some(why) => fails(&result, why),
-            None => Arc::new(TaskResult { file: names.file_id(&target), ..(*result).clone() }),
+            None => Arc::new(TaskResult { file, ..(*result).clone() }),
         });
         Ok(())
     }

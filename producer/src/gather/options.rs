@@ -40,8 +40,8 @@ pub struct Options {
 pub struct Gathered {
     /// The plan, with the ledger.
     pub plan: BagPlan,
-    /// First publish to last outcome counted, on our monotonic clock.
-    pub makespan: Duration,
+    /// First publish to last outcome counted, on our monotonic clock; none if no outcome was counted: the bag was complete.
+    pub makespan: Option<Duration>,
     /// Workers that were lost meanwhile.
     pub workers_lost: u64,
     /// Executions that came too late, as far as their workers have said so.

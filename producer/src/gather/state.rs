@@ -126,6 +126,8 @@ pub(crate) struct State {
     buckets_seen: u64,
     buckets_tried: Instant,
     last_outcome: Instant,
+    /// Whether one was counted at all.
+    has_counted: bool,
     last_unheld: Instant,
     /// When it was last known that the bag is ours.
     last_ours: Instant,
@@ -144,6 +146,7 @@ impl State {
             buckets_seen: connects,
             buckets_tried: now,
             last_outcome: now,
+            has_counted: false,
             last_unheld: now,
             last_ours: now,
             last_renewal: None,
@@ -156,7 +159,7 @@ impl State {
             Event::Begin { fresh } => self.begin(fresh, now),
             Event::Tick(sight) => self.tick(sight, now),
             Event::Counted => {
-                self.last_outcome = now;
+                (self.last_outcome, self.has_counted) = (now, true);
                 Vec::new()
             }
             Event::Listed(waiting) => {
@@ -311,8 +314,9 @@ impl State {
         now - self.last_outcome
     }
 
-    pub(crate) fn last_outcome(&self) -> Instant {
-        self.last_outcome
+    /// When the last outcome was counted; none if this gathering counted none.
+    pub(crate) fn last_outcome(&self) -> Option<Instant> {
+        self.has_counted.then_some(self.last_outcome)
     }
 
     pub(crate) fn stall_timeout(&self) -> Duration {

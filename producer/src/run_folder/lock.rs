@@ -1,6 +1,6 @@
 //! One gatherer at a time: the lock of a run folder.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, Metadata, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -73,8 +73,7 @@ impl RunFolder {
         file.set_len(0).context("lock the run folder")?;
         writeln!(file, "{}", std::process::id()).context("lock the run folder")?;
         let metadata = file.metadata().context("lock the run folder")?;
-        let identity = format!("{}/{}:{}", machine::boot_id(), metadata.dev(), metadata.ino());
-        Ok(GatherLock { file, identity })
+        Ok(GatherLock { file, identity: identity(&metadata) })
     }
 
     /// As [`lock`](Self::lock), and waits for as long as `patience` for its holder to end.
@@ -95,6 +94,13 @@ impl RunFolder {
         drop(lock);
     }
 
+    /// Whether the gatherer that held the lock of this `identity` has ended: the lock is this folder's, and nobody holds it.
+    pub(crate) fn has_ended(&self, identity: &str) -> bool {
+        let lock = self.open(LOCK).ok().flatten().and_then(|file| file.metadata().ok());
+        let is_this = lock.is_some_and(|metadata| self::identity(&metadata) == identity);
+        is_this && !machine::boot_id().is_empty() && self.gatherer().is_none()
+    }
+
     /// The process of this machine that gathers the run now, if one does.
     #[must_use]
     pub fn gatherer(&self) -> Option<u32> {
@@ -105,6 +111,11 @@ impl RunFolder {
         let is_locked = || matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
         (machine::lives(pid) && is_locked()).then_some(pid)
     }
+}
+
+/// Which lock a file is: kernel, device and inode.
+fn identity(file: &Metadata) -> String {
+    format!("{}/{}:{}", machine::boot_id(), file.dev(), file.ino())
 }
 
 /// What the holder of a lock has written into it.
@@ -159,7 +170,14 @@ mod tests {
         assert_eq!(folder.gatherer(), None);
         let lock = folder.lock().unwrap();
         assert_eq!(folder.gatherer(), Some(ours));
+        let identity = lock.identity().to_owned();
+        assert!(!folder.has_ended(&identity));
         drop(lock);
         assert_eq!(folder.gatherer(), None);
+        // The lock tells of its own holders, and of no others.
+        assert!(folder.has_ended(&identity));
+        assert!(!folder.has_ended(&format!("{identity}1")));
+        std::fs::write(folder.path().join(".lock"), format!("{ours}\n")).unwrap();
+        assert!(folder.has_ended(&identity));
     }
 }

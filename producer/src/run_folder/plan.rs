@@ -14,7 +14,9 @@ use tracing::warn;
 use crate::run_folder::cuts::Cuts;
 use crate::run_folder::extents::Extents;
 use crate::run_folder::folder::{INPUTS, MANIFEST, RunFolder};
+use crate::run_folder::helps::Helps;
 use crate::run_folder::inputs::{InputEntry, InputList};
+use crate::run_folder::ledger::failure::Failure;
 use crate::run_folder::ledger::line::InputNow;
 use crate::run_folder::ledger::{Key, Ledger};
 use crate::run_folder::of_producer::failure;
@@ -41,23 +43,8 @@ pub struct BagPlan {
 ///
 /// If its files cannot be read; [`crate::error::Usage`] if they are not believed.
 pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<BagPlan> {
-    let inputs = match specification.data {
-        Data::Files { .. } => {
-            let context = || format!("read {}", quote::name(folder.at(INPUTS)));
-            let absent = || io::Error::from(io::ErrorKind::NotFound);
-            let file = folder.open(INPUTS)?.ok_or_else(absent).with_context(context)?;
-            Some(Arc::new(InputList::of(file).with_context(context)?))
-        }
-        Data::Generated { .. } => None,
-    };
-    let unread = || format!("read {}", quote::name(folder.at(INPUTS)));
-    let cuts = match (specification.block, &inputs) {
-        (Some(size), Some(list)) => {
-            let cuts = Cuts::of(size, specification.tasks, list.packable());
-            Some(Arc::new(cuts.with_context(unread)?))
-        }
-        _ => None,
-    };
+    let inputs = inputs_of(folder, &specification)?;
+    let cuts = cuts_of(folder, &specification, inputs.as_deref())?.map(Arc::new);
     let path = folder.at(MANIFEST);
     let blocks = cuts.as_ref().map_or(0, |cuts| cuts.tasks() - specification.tasks);
     let ledger = Ledger::of(folder.append(MANIFEST)?, &path, specification.tasks, blocks);
@@ -65,15 +52,55 @@ pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<Bag
     for bad in ledger.bad_lines() {
         warn!(line = bad.number, why = bad.why, "ledger line skipped");
     }
-    let extents = match (specification.pack, &inputs) {
-        (Some(size), Some(list)) => {
-            let extents = Extents::of(size, specification.tasks, list.packable());
-            Some(Arc::new(extents.with_context(unread)?))
-        }
-        _ => None,
-    };
+    let extents = extents_of(folder, &specification, inputs.as_deref())?.map(Arc::new);
     let (specification, ledger) = (Arc::new(specification), Arc::new(ledger));
     Ok(BagPlan { specification, inputs, ledger, extents, cuts })
+}
+
+/// The list of a bag's files, if it has files. Blocks.
+///
+/// # Errors
+///
+/// If it cannot be read; [`crate::error::Usage`] if it is not believed.
+pub(crate) fn inputs_of(
+    folder: &RunFolder,
+    specification: &Specification,
+) -> Result<Option<Arc<InputList>>> {
+    let Data::Files { .. } = specification.data else { return Ok(None) };
+    let context = || format!("read {}", quote::name(folder.at(INPUTS)));
+    let absent = || io::Error::from(io::ErrorKind::NotFound);
+    let file = folder.open(INPUTS)?.ok_or_else(absent).with_context(context)?;
+    Ok(Some(Arc::new(InputList::of(file).with_context(context)?)))
+}
+
+/// Which files of a bag are cut, if any are. Blocks.
+///
+/// # Errors
+///
+/// If the list cannot be read.
+fn cuts_of(
+    folder: &RunFolder,
+    specification: &Specification,
+    inputs: Option<&InputList>,
+) -> Result<Option<Cuts>> {
+    let (Some(size), Some(list)) = (specification.block, inputs) else { return Ok(None) };
+    let cuts = Cuts::of(size, specification.tasks, list.packable());
+    cuts.map(Some).with_context(|| format!("read {}", quote::name(folder.at(INPUTS))))
+}
+
+/// Which files of a bag are delivered together, if any are. Blocks.
+///
+/// # Errors
+///
+/// If the list cannot be read.
+pub(crate) fn extents_of(
+    folder: &RunFolder,
+    specification: &Specification,
+    inputs: Option<&InputList>,
+) -> Result<Option<Extents>> {
+    let (Some(size), Some(list)) = (specification.pack, inputs) else { return Ok(None) };
+    let extents = Extents::of(size, specification.tasks, list.packable());
+    Ok(Some(extents.with_context(|| format!("read {}", quote::name(folder.at(INPUTS))))?))
 }
 
 impl BagPlan {
@@ -86,6 +113,19 @@ impl BagPlan {
         let inputs = self.inputs.as_ref();
         let inputs = inputs.ok_or_else(|| io::Error::other("the bag's inputs are no files"))?;
         inputs.get(index).map(|entry| self.now(index, entry))
+    }
+
+    /// A failure with the path of its input, in a bag of files.
+    pub(crate) fn with_path(&self, failure: Failure) -> Failure {
+        let entry = self.inputs.as_ref().and_then(|inputs| inputs.get(failure.index).ok());
+        failure.with_path(entry.map(|entry| entry.path))
+    }
+
+    /// What helps the tasks that failed.
+    pub(crate) fn what_helps(&self) -> Helps {
+        let (first, failed) = self.ledger.tally(|tally| (tally.failures.clone(), tally.failed));
+        let first: Vec<_> = first.into_iter().map(|failure| self.with_path(failure)).collect();
+        Helps::of(&first, failed)
     }
 
     /// Bytes by which inputs have grown that rounds take as they are now, with those that run again beside the tar that they

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bagpress_broker::ids::BagId;
+use bagpress_broker::ids::{BagId, TaskId};
 use bagpress_broker::result::{Cause, Failed, Outcome, wall_clock_us};
-use bagpress_broker::{BagLine, BagState, Broker, Gatherer, ServiceStats, limits};
+use bagpress_broker::{BagLine, BagState, Broker, Gatherer, ServiceStats, limits, quote};
 use bagpress_codec::Codec;
 use serde::Serialize;
 
@@ -20,6 +20,7 @@ use crate::run_folder::attempts::{self, History};
 use crate::run_folder::folder::RunFolder;
 use crate::run_folder::ledger::scan;
 use crate::run_folder::ledger::tally::Tally;
+use crate::run_folder::plan::{extents_of, inputs_of};
 use crate::run_folder::specification::Specification;
 use crate::status::bag_line::known;
 
@@ -69,6 +70,9 @@ pub struct Bag {
     pub waiting: Option<u64>,
     /// How many are with workers; none if the broker was not asked.
     pub running: Option<u64>,
+    /// How many have no outcome here and do not wait either, while nobody gathers the bag: they were not submitted yet, or
+    /// their outcome waits for a gatherer. None if that is not known.
+    pub not_queued: Option<u64>,
     /// How many took more than one attempt.
     pub retried: u64,
     /// Executions that came too late.
@@ -87,7 +91,7 @@ pub struct Bag {
     pub bytes_per_s: u64,
     /// How long it will take, in s.
     pub eta_s: Option<u64>,
-    /// The process that gathers it.
+    /// The process that gathers it, unless it is known to have ended.
     pub gatherer: Option<Gatherer>,
     /// The workers that hold tasks of it.
     pub workers: Vec<Worker>,
@@ -123,9 +127,38 @@ fn worker(id: String, mut stats: ServiceStats, bag: Option<&BagId>) -> Worker {
 pub async fn of_id(broker: &Broker, bag: &BagId) -> Result<Bag> {
     let line = known(broker.find_bag(bag).await?, bag)?;
     let mut view = of_line(&line);
-    live(broker, &mut view, &line).await?;
+    let ended = line.gatherer.as_ref().is_some_and(Gatherer::is_dead);
+    live(broker, &mut view, &line, &Next { ended, ..Next::default() }, None).await?;
     Ok(view)
 }
+
+/// The command that continues a bag.
+#[derive(Debug, Default)]
+struct Next {
+    /// Its run folder, as it is typed, if it is known.
+    folder: Option<String>,
+    /// The flags that lead to its broker, each behind a space.
+    flags: String,
+    /// Whether the gatherer that the bag's line names is known to have ended.
+    ended: bool,
+}
+
+impl Next {
+    fn of(folder: &RunFolder, flags: &str) -> Self {
+        Self { folder: Some(quote::name(folder.path())), flags: flags.to_owned(), ended: false }
+    }
+
+    /// What continues the bag, with `more` flags, each behind a space.
+    fn continues(&self, more: &str) -> String {
+        match &self.folder {
+            Some(folder) => format!("`bagpress gather {folder}{more}{}` continues it", self.flags),
+            None => format!("`bagpress gather{more}` with its run folder continues it"),
+        }
+    }
+}
+
+/// How many files are delivered by a message of this index and round.
+type Files = dyn Fn(u32, u32) -> u64 + Send + Sync;
 
 fn of_line(line: &BagLine) -> Bag {
     Bag {
@@ -140,6 +173,7 @@ fn of_line(line: &BagLine) -> Bag {
         failed: line.failed.into(),
         waiting: None,
         running: None,
+        not_queued: None,
         retried: line.retried,
         duplicates: 0,
         workers_lost: line.workers_lost,
@@ -149,18 +183,33 @@ fn of_line(line: &BagLine) -> Bag {
         output_bytes: line.output_bytes,
         bytes_per_s: line.bytes_per_s,
         eta_s: line.eta_s,
-        gatherer: line.gatherer.clone(),
+        gatherer: living(line).cloned(),
         workers: Vec::new(),
         why: None,
     }
 }
 
-/// Adds what only the broker and the workers know.
-async fn live(broker: &Broker, view: &mut Bag, line: &BagLine) -> Result<()> {
+/// The gatherer that a line names, unless its process has ended on this machine.
+fn living(line: &BagLine) -> Option<&Gatherer> {
+    line.gatherer.as_ref().filter(|gatherer| !gatherer.is_dead())
+}
+
+/// Adds what only the broker and the workers know; with `files`, also what is nowhere.
+async fn live(
+    broker: &Broker,
+    view: &mut Bag,
+    line: &BagLine,
+    next: &Next,
+    files: Option<&Files>,
+) -> Result<()> {
     let bag = view.bag.clone();
     let workers = broker.workers(limits::WORKERS_ANSWER_WITHIN).await?;
-    let (mut queued, mut history) = (0_u64, History::default());
-    broker.waiting(&bag, |_| queued += 1).await?;
+    let (mut queued, mut queued_files, mut history) = (0_u64, 0_u64, History::default());
+    let see = |id: TaskId| {
+        queued += 1;
+        queued_files += files.map_or(0, |files| files(id.index, id.round));
+    };
+    broker.waiting(&bag, see).await?;
     broker.attempts(&bag, None, |record| history.count(&record)).await?;
     let busy = workers.iter().cloned().map(|(id, stats)| worker(id, stats, Some(&bag)));
     view.workers = busy.filter(|worker| worker.holds > 0).collect();
@@ -168,30 +217,43 @@ async fn live(broker: &Broker, view: &mut Bag, line: &BagLine) -> Result<()> {
     let running = (held as u64).min(queued);
     view.running = Some(running);
     view.waiting = Some(queued - running);
+    let decided = view.done + view.failed;
+    view.not_queued = files.map(|_| view.tasks.saturating_sub(decided + queued_files));
     view.duplicates = view.duplicates.max(history.duplicates);
     view.given_back = history.given_back;
-    view.why = why(line, running, &workers);
+    view.why = why(line, running, &workers, next);
     Ok(())
 }
 
-fn why(line: &BagLine, running: u64, workers: &[(String, ServiceStats)]) -> Option<String> {
+fn why(
+    line: &BagLine,
+    running: u64,
+    workers: &[(String, ServiceStats)],
+    next: &Next,
+) -> Option<String> {
     match line.state {
         BagState::Finished => return None,
         BagState::Cancelled => {
-            return Some("it was cancelled; `bagpress gather --resume` continues it".to_owned());
+            return Some(format!("it was cancelled; {}", next.continues(" --resume")));
         }
         BagState::Submitting | BagState::Running => {}
     }
-    if line.gatherer.is_none() {
-        return Some(
-            "it has no gatherer; `bagpress gather` with its run folder continues it".to_owned(),
-        );
+    match &line.gatherer {
+        None => return Some(format!("it has no gatherer; {}", next.continues(""))),
+        Some(ended) if next.ended => {
+            let next = next.continues("");
+            return Some(format!("it has no gatherer: {ended} has ended; {next}"));
+        }
+        Some(_) => {}
     }
     let silent = Duration::from_micros(wall_clock_us().saturating_sub(line.updated_us));
     if silent > limits::GATHERER_LEASE * 2 {
         let by = line.gatherer.as_ref().map(ToString::to_string).unwrap_or_default();
         let seconds = silent.as_secs();
-        return Some(format!("{by} gathered it, and has been silent for {seconds} s"));
+        let next = next.continues("");
+        return Some(format!(
+            "{by} gathered it, and has been silent for {seconds} s; if it is dead, {next}"
+        ));
     }
     if line.waits.is_some() || running > 0 {
         return line.waits.clone().filter(|_| running == 0);
@@ -216,12 +278,27 @@ fn look(folder: &RunFolder, tasks: u32) -> Result<(Tally, History, BTreeMap<Caus
     Ok((tally, history, failed_by_cause))
 }
 
-/// A bag by its run folder; `broker` is where it runs, if it does.
+/// Counts files by the list of the run folder. Blocks: reads that list.
+fn files(folder: &RunFolder, specification: &Specification) -> Result<Box<Files>> {
+    let inputs =
+        if specification.pack.is_some() { inputs_of(folder, specification)? } else { None };
+    Ok(match extents_of(folder, specification, inputs.as_deref())? {
+        // What is run again is run alone.
+        Some(extents) => Box::new(move |index, round| match round {
+            0 => extents.files(index).into(),
+            _ => 1,
+        }),
+        None => Box::new(|_, _| 1),
+    })
+}
+
+/// A bag by its run folder; `broker` is where it runs, if it does, and `flags` lead to it, each behind a space.
 ///
 /// # Errors
 ///
 /// If the folder cannot be read, or the broker does not answer.
-pub async fn of_folder(folder: &RunFolder, broker: Option<&Broker>) -> Result<Bag> {
+pub async fn of_folder(folder: &RunFolder, broker: Option<&Broker>, flags: &str) -> Result<Bag> {
+    let mut next = Next::of(folder, flags);
     let specification = Specification::read(folder)?;
     let (from, tasks) = (folder.clone(), specification.tasks);
     let looking = tokio::task::spawn_blocking(move || look(&from, tasks));
@@ -249,15 +326,21 @@ pub async fn of_folder(folder: &RunFolder, broker: Option<&Broker>) -> Result<Ba
             view.state = line.state.to_string();
             view.workers_lost = line.workers_lost;
             (view.bytes_per_s, view.eta_s) = (line.bytes_per_s, line.eta_s);
-            view.gatherer.clone_from(&line.gatherer);
-            live(broker, &mut view, &line).await?;
+            // An id may be another process's by now, and the folder's lock is nobody's then.
+            let has_ended = |by: &Gatherer| by.is_dead() || folder.has_ended(&by.lock);
+            next.ended = line.gatherer.as_ref().is_some_and(has_ended);
+            view.gatherer = line.gatherer.clone().filter(|_| !next.ended);
+            let goes_on = matches!(line.state, BagState::Submitting | BagState::Running);
+            let files = if goes_on && view.gatherer.is_none() {
+                let of = folder.clone();
+                let reading = tokio::task::spawn_blocking(move || files(&of, &specification));
+                Some(reading.await.context("read the list of inputs")??)
+            } else {
+                None
+            };
+            live(broker, &mut view, &line, &next, files.as_deref()).await?;
         }
-        _ if state == "stopped" => {
-            view.why = Some(format!(
-                "`bagpress gather {}` continues it",
-                bagpress_broker::quote::name(folder.path())
-            ));
-        }
+        _ if state == "stopped" => view.why = Some(next.continues("")),
         _ => {}
     }
     Ok(view)

@@ -20,8 +20,9 @@ impl std::fmt::Display for Overview {
         for bag_line in &self.bags {
             let BagLine { bag, state, done, failed, tasks, .. } = bag_line;
             let codec = words(&bag_line.codec);
-            let by = gathered_by(bag_line.gatherer.as_ref(), &state.to_string());
-            let by = if bag_line.gatherer.is_none() { by } else { String::new() };
+            let gatherer = bag_line.gatherer.as_ref().filter(|gatherer| !gatherer.is_dead());
+            let by = gathered_by(gatherer, &state.to_string());
+            let by = if gatherer.is_none() { by } else { String::new() };
             writeln!(f, "{bag}  {state}{by}  {done}/{tasks} done, {failed} failed  {codec}")?;
         }
         if self.workers.is_empty() {
@@ -64,6 +65,9 @@ impl std::fmt::Display for Bag {
         if let (Some(running), Some(waiting)) = (self.running, self.waiting) {
             // Writing into a string cannot fail.
             write!(tasks, ", {running} with workers, {waiting} waiting").ok();
+        }
+        if let Some(nowhere @ 1..) = self.not_queued {
+            write!(tasks, ", {nowhere} not submitted or not gathered").ok();
         }
         row("tasks", &tasks)?;
         if self.state == "running" || self.state == "submitting" {

@@ -80,7 +80,7 @@ impl Summary {
     pub fn of(gathered: &Gathered, folder: &RunFolder) -> Self {
         let specification = &gathered.plan.specification;
         let ms = |us: u64| us as f64 / 1000.0;
-        gathered.plan.ledger.tally(|tally| Self {
+        let summed = gathered.plan.ledger.tally(|tally| Self {
             v: 1,
             bag: specification.bag.to_string(),
             folder: folder.path().display().to_string(),
@@ -93,7 +93,7 @@ impl Summary {
             workers_lost: gathered.workers_lost,
             duplicates: gathered.duplicates,
             given_back: gathered.given_back.clone(),
-            makespan_ms: round(gathered.makespan),
+            makespan_ms: round(gathered.makespan.unwrap_or_default()),
             total_ms_mean: ms(tally.means().execute_us),
             total_ms_p50: ms(tally.execute_us(0.50)),
             total_ms_p95: ms(tally.execute_us(0.95)),
@@ -104,7 +104,23 @@ impl Summary {
             selection: specification.selection,
             split: tally.means(),
             failures: Failures::first(&tally.failures, &gathered.plan),
-        })
+        });
+        match (gathered.makespan, Self::before(folder)) {
+            (None, Some(before)) if before.bag == summed.bag => summed.measured_by(&before),
+            _ => summed,
+        }
+    }
+
+    /// The summary that is in the folder, if it can be read.
+    fn before(folder: &RunFolder) -> Option<Self> {
+        serde_json::from_slice(&folder.read(SUMMARY).ok()?).ok()
+    }
+
+    /// With what only the gathering could measure that counted the outcomes: one that found them all has seen none of it.
+    fn measured_by(self, before: &Self) -> Self {
+        let Self { workers_lost, makespan_ms, .. } = *before;
+        let split = Split { commit_us: before.split.commit_us, ..self.split };
+        Self { workers_lost, makespan_ms, split, ..self }
     }
 
     /// The same, to be written with all failures, which are read meanwhile.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bagpress_broker::ids::{Execution, TaskId, random_base32};
@@ -27,6 +28,8 @@ pub enum Placed {
     Named,
     /// It has its name. What the bag itself had put there, and was no longer what it should be, is here now.
     Instead(PathBuf),
+    /// Another file has its name, and its bytes. It counts as the output, and stays whose it is.
+    Same,
     /// Its bytes are in neither place.
     Lost,
     /// A file that the bag did not make has its name. Nothing was touched.
@@ -92,7 +95,7 @@ impl<'parts> Placer<'parts> {
         match named {
             Ok(()) => Ok(Placed::Named),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                parts.place_over(part, last, target, digest)
+                parts.place_over(id, part, target, digest)
             }
             Err(error) => Err(error),
         }
@@ -152,11 +155,12 @@ impl Parts {
     /// Gives an output its name where something has it.
     fn place_over(
         &self,
+        id: &TaskId,
         part: &Path,
-        last: &Path,
         target: &Target,
         digest: &Digest,
     ) -> io::Result<Placed> {
+        let last = target.path.as_path();
         let there = match self.outputs().file(last) {
             // What is not ours to read is not ours.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
@@ -170,15 +174,22 @@ impl Parts {
         {
             return self.replace(part, last, replaces);
         }
-        if digest_of(there)? == *digest {
-            self.discard(part, target, digest)?;
-            return Ok(Placed::Named);
-        }
         let own = match target.own {
             Own::Nothing => false,
             Own::File(id) => FileId::of(&metadata) == Some(id),
             Own::Everything => true,
         };
+        if digest_of(there)? == *digest {
+            // When the bag was made, no file had the name but one to replace: a gatherer of ours that was killed before it
+            // wrote its line may have named this one. In a later round another bag may have made it long ago, unless the part
+            // file shows that it was exchanged or linked.
+            let left = self.private().metadata(part)?;
+            let named = target.replaces.is_some_and(|replaces| replaces.is(&left))
+                || (left.dev(), left.ino()) == (metadata.dev(), metadata.ino());
+            let own = own || named || id.round == 0;
+            self.discard(part, target, digest)?;
+            return Ok(if own { Placed::Named } else { Placed::Same });
+        }
         if !own {
             return Ok(Placed::Taken);
         }

@@ -22,6 +22,9 @@ const PATH_BYTES_MAX: usize = 4095;
 /// Header and trailer of a gzip file, which nothing shorter can be.
 const GZIP_BYTES_MIN: u64 = 18;
 
+/// What is said of a file whose output would be that file.
+pub(crate) const ITSELF: &str = "it is the input itself";
+
 /// The files that a bag's outputs become.
 #[derive(Debug)]
 pub(crate) struct Outputs {
@@ -118,7 +121,7 @@ impl Outputs {
             ));
         }
         let in_the_way = if Identity::of(&there) == Identity::of(metadata) {
-            Some("it is the input itself")
+            Some(ITSELF)
         } else if there.is_file() {
             None
         } else if there.is_dir() {

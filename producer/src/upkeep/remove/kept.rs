@@ -32,6 +32,8 @@ pub struct Removed {
     pub files: u64,
     /// Those of them that are outputs in the `--out` folder.
     pub outputs: u64,
+    /// Outputs that were to be removed and stay: other files have their names, or somebody has changed them.
+    pub outputs_left: u64,
     /// The run folder, if it was named.
     pub folder: Option<String>,
     /// What stays, and why.

@@ -2,6 +2,7 @@
 //! that would be.
 
 mod kept;
+mod outputs;
 mod run_folder;
 
 use anyhow::{Context, Result};

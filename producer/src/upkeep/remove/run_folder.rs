@@ -6,12 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use bagpress_broker::quote::name;
 use bagpress_broker::server::{self, remove_store};
-use bagpress_codec::Digest;
 use bagpress_objstore::beneath::Dir;
-use bagpress_objstore::staging::{BAD_DIR, hash_file, part_folder, remove_parts};
+use bagpress_objstore::staging::{BAD_DIR, part_folder, remove_parts};
 use tokio::task::spawn_blocking;
 
 use super::kept::{How, Removed};
+use super::outputs::{Output, Outputs};
 use crate::error::Usage;
 use crate::run_folder::folder::{
     ATTEMPTS, FAILED, FOLDERS, INPUTS, LOCK, LOGS, MANIFEST, RESULTS, RunFolder, SERVER,
@@ -20,7 +20,7 @@ use crate::run_folder::folder::{
 use crate::run_folder::inputs::folders;
 use crate::run_folder::ledger::scan;
 use crate::run_folder::lock::GatherLock;
-use crate::run_folder::plan::{BagPlan, open_plan};
+use crate::run_folder::plan::open_plan;
 use crate::run_folder::specification::Specification;
 
 /// Removes a run folder, with `outputs` also what the bag wrote to its `--out` folder and nobody has
@@ -73,7 +73,11 @@ fn remove_from_out(
     let mut done = Vec::new();
     scan::outcomes(folder, specification.tasks, |result| {
         if let Some(done_as) = result.done() {
-            done.push((result.index, done_as.output_digest));
+            done.push(Output {
+                index: result.index,
+                digest: done_as.output_digest,
+                file: result.file,
+            });
         }
     })?;
     // Held: whatever its path leads to meanwhile, nothing outside it is touched.
@@ -98,39 +102,11 @@ fn remove_from_out(
             let removing = folders::remove_empty(list, &root);
             removing.context("remove the folders that were made")?;
         }
-        return remove_outputs(&plan, &done, (out, &root), how, removed);
+        let outputs = Outputs { folder, plan: &plan, out, root: &root };
+        return outputs.remove(&done, how, removed);
     }
     if !done.is_empty() {
         removed.keep(out, "your outputs; `--outputs` removes them too");
-    }
-    Ok(())
-}
-
-/// Removes the outputs that still have their digest from the held folder of that path, and the folders that are empty then.
-fn remove_outputs(
-    plan: &BagPlan,
-    done: &[(u32, Digest)],
-    (out, root): (&Path, &Dir),
-    how: How,
-    removed: &mut Removed,
-) -> Result<()> {
-    for (index, digest) in done {
-        let target = plan.specification.target(plan.inputs.as_deref(), *index)?.path;
-        let path = out.join(&target);
-        match hash_file(root, &target) {
-            Ok((found, _)) if found == *digest => {
-                if !how.dry_run {
-                    let removing = root.remove_file(&target);
-                    removing.with_context(|| format!("remove {}", name(&path)))?;
-                    folders::remove_while_empty(target.parent().unwrap_or(Path::new("")), root);
-                }
-                removed.files += 1;
-                removed.outputs += 1;
-            }
-            Ok(_) => removed.keep(path, "it was changed"),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => removed.keep(path, error.to_string()),
-        }
     }
     Ok(())
 }

@@ -1,10 +1,9 @@
 //! Sweeping the run folders beneath one: what finished runs and killed processes have left in them.
 
 use std::ffi::OsString;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::machine;
 use bagpress_broker::quote::name;
@@ -13,9 +12,10 @@ use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::staging::{part_folder, remove_parts};
 
 use super::swept::Swept;
-use crate::run_folder::folder::{RunFolder, SPECIFICATION, STORE, SUMMARY};
+use crate::run_folder::folder::{RunFolder, STORE, SUMMARY};
 use crate::run_folder::ledger::scan;
 use crate::run_folder::lock::GatherLock;
+use crate::run_folder::runs::run_folders;
 use crate::run_folder::specification::Specification;
 use crate::run_folder::trust::Trust;
 use crate::upkeep::remove::Kept;
@@ -127,33 +127,6 @@ fn remove_file(folder: &RunFolder, inside: &Path, dry_run: bool) -> Result<()> {
     }
     let removing = folder.held().remove_file(inside);
     removing.with_context(|| format!("remove {}", name(folder.path().join(inside))))
-}
-
-/// The run folders beneath `runs`, in order; those that are not believed with why.
-fn run_folders(runs: &Path, trust: Trust) -> Result<Vec<(PathBuf, Result<RunFolder>)>> {
-    let all = match Dir::open(runs) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        all => all.with_context(|| format!("read {}", name(runs)))?,
-    };
-    let mut folders = Vec::new();
-    for run in all.entries().with_context(|| format!("read {}", name(runs)))? {
-        for results in ["staged", "objects"] {
-            let inside = Path::new(&run).join(results);
-            let path = runs.join(&inside);
-            let folder = match all.dir(&inside) {
-                Ok(held) => RunFolder::of_held(&path, held, trust),
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error.into()),
-                // What a link leads to is not in `runs`, and is swept where it is.
-                Err(_) if path.join(SPECIFICATION).is_file() => {
-                    Err(anyhow!("a link leads to it, and is not followed"))
-                }
-                Err(_) => Ok(None),
-            };
-            folders.extend(folder.transpose().map(|folder| (path, folder)));
-        }
-    }
-    folders.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(folders)
 }
 
 fn is_finished(folder: &RunFolder, specification: &Specification) -> Result<bool> {

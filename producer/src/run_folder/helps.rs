@@ -1,0 +1,88 @@
+//! What helps failed tasks: to run them again, to clear the way first, or only another bag.
+
+use std::io;
+
+use bagpress_broker::result::Cause;
+use rustix::io::Errno;
+
+use super::inputs::existing::ITSELF;
+use super::ledger::failure::Failure;
+
+/// What helps failed tasks, as far as the first ones tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Helps {
+    /// To run them again.
+    pub retry: bool,
+    /// To move away, before that, what has the names of outputs.
+    pub clear_way: bool,
+    /// Only another bag: what they are of is not in this one, or cannot be made under the name that it has in it.
+    pub new_run: bool,
+}
+
+impl Helps {
+    /// What helps, of so many `failed` tasks, of which these are the first. Looks where the inputs are: a folder that could not
+    /// be read is one task, which no repetition makes files of.
+    pub(crate) fn of(first: &[Failure], failed: u64) -> Self {
+        let new_run = first.iter().filter(|failure| needs_new_run(failure)).count() as u64;
+        let in_the_way = |failure: &Failure| {
+            failure.cause == Cause::OutputExists.to_string() && !needs_new_run(failure)
+        };
+        Self {
+            retry: new_run < failed,
+            clear_way: first.iter().any(in_the_way),
+            new_run: new_run > 0,
+        }
+    }
+}
+
+fn needs_new_run(failure: &Failure) -> bool {
+    let Some(path) = &failure.path else { return false };
+    let too_long = io::Error::from(Errno::NAMETOOLONG).to_string();
+    failure.message.contains(&too_long)
+        || failure.message.ends_with(ITSELF)
+        || failure.cause == Cause::InputUnreadable.to_string() && path.is_dir()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn failed(cause: Cause, path: PathBuf, message: &str) -> Failure {
+        let message = message.to_owned();
+        Failure { index: 0, cause: cause.to_string(), path: Some(path), message }
+    }
+
+    #[test]
+    fn to_run_them_again_helps_no_closed_folder_and_no_name_that_is_too_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = folder.path().join("a");
+        let closed = failed(Cause::InputUnreadable, folder.path().to_owned(), "Permission denied");
+        let long =
+            failed(Cause::OutputUnwritable, inside.clone(), "a: File name too long (os error 36)");
+        let missing = failed(Cause::InputMissing, inside, "No such file or directory");
+        let helps = |first: &[&Failure]| {
+            let failed = first.len() as u64;
+            let first: Vec<_> = first.iter().map(|&f| f.clone()).collect();
+            let Helps { retry, new_run, .. } = Helps::of(&first, failed);
+            (retry, new_run)
+        };
+        assert_eq!(helps(&[&closed]), (false, true));
+        assert_eq!(helps(&[&long, &closed]), (false, true));
+        assert_eq!(helps(&[&missing]), (true, false));
+        assert_eq!(helps(&[&closed, &missing]), (true, true));
+        assert!(Helps::of(&[closed], 2).retry, "what is not listed may be helped");
+    }
+
+    #[test]
+    fn what_has_an_outputs_name_is_moved_away_first_unless_it_is_the_input() {
+        let path = PathBuf::from("a");
+        let taken =
+            failed(Cause::OutputExists, path.clone(), "a.gz exists, and was not made by this bag");
+        let itself = failed(Cause::OutputExists, path, &format!("a: {ITSELF}"));
+        let helps = |failure: &Failure| Helps::of(std::slice::from_ref(failure), 1);
+        assert_eq!(helps(&taken), Helps { retry: true, clear_way: true, new_run: false });
+        assert_eq!(helps(&itself), Helps { retry: false, clear_way: false, new_run: true });
+    }
+}
