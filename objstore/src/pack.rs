@@ -40,7 +40,7 @@ pub struct PackOutputs(To);
 
 #[derive(Debug)]
 enum To {
-    Staged(StagedOutputs),
+    Staged(Box<StagedOutputs>),
     Tar(Box<TarOutputs>),
 }
 
@@ -48,7 +48,7 @@ impl PackReady {
     /// A staged pack that was granted.
     pub(crate) fn staged(stager: &Stager, pack: Pack, grant: Grant) -> Self {
         let (files, outputs, fetching) = StagedOutputs::open(stager, pack, grant);
-        Self { files, outputs: PackOutputs(To::Staged(outputs)), fetching }
+        Self { files, outputs: PackOutputs(To::Staged(Box::new(outputs))), fetching }
     }
 
     /// A pack whose inputs are one object of `inputs`, and whose outputs become one of `outputs`.

@@ -77,14 +77,15 @@ impl Joins {
     /// Begins with what is there already. Without files that are cut, nothing ever comes of it.
     pub(crate) fn start(plan: &BagPlan, parts: Option<&Arc<Parts>>) -> Self {
         let todo = Arc::new(Todo::default());
-        let (sender, joined) = mpsc::channel(1);
+        let (sender, receiver) = mpsc::channel(1);
         let mut joining = None;
         if let (Some(cuts), Some(parts)) = (&plan.cuts, parts) {
             cuts.files().for_each(|file| todo.add(file));
-            let joiner = Joiner { plan: plan.clone(), parts: parts.clone(), open: HashMap::new() };
-            joining = Some(tokio::spawn(run(joiner, todo.clone(), sender)));
+            let open =
+                OpenJoins { plan: plan.clone(), parts: parts.clone(), joins: HashMap::new() };
+            joining = Some(tokio::spawn(run(open, todo.clone(), sender)));
         }
-        Self { todo, joined, joining }
+        Self { todo, joined: receiver, joining }
     }
 
     /// Looks at a file again, whose blocks were counted, or which has its outcome.
@@ -103,25 +104,25 @@ impl Joins {
     }
 }
 
-async fn run(mut joiner: Joiner, todo: Arc<Todo>, sender: mpsc::Sender<Joined>) {
+async fn run(mut open: OpenJoins, todo: Arc<Todo>, sender: mpsc::Sender<Joined>) {
     let mut waits = false;
     loop {
         // When nothing comes, what was joined is settled: others may need the space of its blocks.
         let next = timeout(limits::JOIN_SETTLES_AFTER, todo.next()).await.ok();
-        if next.is_none() && joiner.is_settled() {
+        if next.is_none() && open.is_settled() {
             continue;
         }
-        let under_way = joiner.parts.begin();
+        let under_way = open.parts.begin();
         let step = spawn_blocking(move || {
             let _under_way = under_way;
             let step = match next {
-                Some(file) => joiner.step(file),
-                None => joiner.settle_all().map(|()| None),
+                Some(file) => open.step(file),
+                None => open.settle_all().map(|()| None),
             };
-            (joiner, step)
+            (open, step)
         });
         let Ok((back, step)) = step.await else { return };
-        joiner = back;
+        open = back;
         let joined = match step {
             Ok(joined) => {
                 if std::mem::take(&mut waits) && sender.send(Joined::Waits(None)).await.is_err() {
@@ -131,7 +132,9 @@ async fn run(mut joiner: Joiner, todo: Arc<Todo>, sender: mpsc::Sender<Joined>) 
             }
             Err(error) => {
                 waits = true;
-                next.into_iter().for_each(|file| todo.add(file));
+                if let Some(file) = next {
+                    todo.add(file);
+                }
                 Some(Joined::Waits(Some(format!("join the blocks of a file: {error}"))))
             }
         };
@@ -148,13 +151,13 @@ async fn run(mut joiner: Joiner, todo: Arc<Todo>, sender: mpsc::Sender<Joined>) 
 
 /// The files of a bag that are being joined. Blocks.
 #[derive(Debug)]
-struct Joiner {
+struct OpenJoins {
     plan: BagPlan,
     parts: Arc<Parts>,
-    open: HashMap<u32, Joining>,
+    joins: HashMap<u32, Joining>,
 }
 
-impl Joiner {
+impl OpenJoins {
     /// Joins what can be joined of a file now.
     ///
     /// # Errors
@@ -165,7 +168,7 @@ impl Joiner {
             return Ok(None);
         };
         if !self.plan.is_task_open((file, 0)) {
-            self.open.remove(&file);
+            self.joins.remove(&file);
             forget_join(&self.parts, file)?;
             let rounds = blocks.map(|block| (block, self.plan.ledger.round(block)));
             self.parts.sweep(&rounds.collect::<Vec<_>>());
@@ -175,13 +178,13 @@ impl Joiner {
             return Ok(self.fails(file, failed));
         }
         loop {
-            if !self.open.contains_key(&file) {
-                if self.open.len() >= OPEN_MAX {
+            if !self.joins.contains_key(&file) {
+                if self.joins.len() >= OPEN_MAX {
                     self.settle_all()?;
-                    self.open.clear();
+                    self.joins.clear();
                 }
                 let joining = Joining::open(&self.parts, file, &self.plan.specification.codec)?;
-                self.open.insert(file, joining);
+                self.joins.insert(file, joining);
             }
             let error = match self.join(file, blocks.start, blocks.end) {
                 Err(error) => error,
@@ -189,7 +192,7 @@ impl Joiner {
             };
             // What it had is settled, and then the disk has the space of its blocks.
             let mut room = false;
-            if let Some(mut joining) = self.open.remove(&file) {
+            if let Some(mut joining) = self.joins.remove(&file) {
                 room = joining.unsettled_bytes() > 0;
                 joining.settle(&self.parts)?;
             }
@@ -207,16 +210,16 @@ impl Joiner {
     }
 
     fn is_settled(&self) -> bool {
-        self.open.values().all(|joining| joining.unsettled_bytes() == 0)
+        self.joins.values().all(|joining| joining.unsettled_bytes() == 0)
     }
 
     fn settle_all(&mut self) -> io::Result<()> {
-        self.open.values_mut().try_for_each(|joining| joining.settle(&self.parts))
+        self.joins.values_mut().try_for_each(|joining| joining.settle(&self.parts))
     }
 
     /// The blocks of a file are those from `first` to `end`.
     fn join(&mut self, file: u32, first: u32, end: u32) -> io::Result<Option<Joined>> {
-        let Some(joining) = self.open.get_mut(&file) else { return Ok(None) };
+        let Some(joining) = self.joins.get_mut(&file) else { return Ok(None) };
         loop {
             let next =
                 u32::try_from(joining.blocks()).ok().and_then(|done| first.checked_add(done));
@@ -245,7 +248,7 @@ impl Joiner {
                 joining.settle(&self.parts)?;
             }
         }
-        let Some(joining) = self.open.remove(&file) else { return Ok(None) };
+        let Some(joining) = self.joins.remove(&file) else { return Ok(None) };
         let whole = joining.finish(&self.parts)?;
         info!(file, blocks = end - first, bytes = whole.bytes, "blocks are joined");
         Ok(Some(Joined::Outcome(Box::new(self.outcome(file, whole, first..end)))))

@@ -70,7 +70,7 @@ struct Cut {
 #[derive(Debug)]
 pub(crate) struct Cuts {
     size: BlockSize,
-    cuts: Vec<Cut>,
+    list: Vec<Cut>,
     /// One more than the last block.
     end: u32,
 }
@@ -87,21 +87,24 @@ impl Cuts {
         list: impl Iterator<Item = io::Result<Packable>>,
     ) -> io::Result<Self> {
         let too_many = || io::Error::other("its files have more blocks than a bag has tasks");
-        if size.bytes == 0 || size.bytes % SEGMENT_BYTES as u64 != 0 || size.above < size.bytes {
+        if size.bytes == 0
+            || !size.bytes.is_multiple_of(SEGMENT_BYTES as u64)
+            || size.above < size.bytes
+        {
             return Err(io::Error::other("its blocks have no size that blocks have"));
         }
-        let (mut cuts, mut end) = (Vec::new(), files);
+        let (mut cut, mut end) = (Vec::new(), files);
         for (file, found) in (0..files).zip(list) {
             let Packable { bytes, refused } = found?;
             if refused || bytes <= size.above {
                 continue;
             }
-            cuts.push(Cut { file, first: end, bytes });
+            cut.push(Cut { file, first: end, bytes });
             let blocks = u32::try_from(bytes.div_ceil(size.bytes)).map_err(|_| too_many())?;
             let next = end.checked_add(blocks).filter(|end| *end <= limits::BAG_TASKS_MAX);
             end = next.ok_or_else(too_many)?;
         }
-        Ok(Self { size, cuts, end })
+        Ok(Self { size, list: cut, end })
     }
 
     /// How many tasks there are: files and blocks.
@@ -111,20 +114,20 @@ impl Cuts {
 
     /// The files that are cut, in order.
     pub(crate) fn files(&self) -> impl Iterator<Item = u32> {
-        self.cuts.iter().map(|cut| cut.file)
+        self.list.iter().map(|cut| cut.file)
     }
 
     /// The blocks of a file, if it is cut.
     pub(crate) fn blocks(&self, file: u32) -> Option<Range<u32>> {
-        let at = self.cuts.binary_search_by_key(&file, |cut| cut.file).ok()?;
-        let end = self.cuts.get(at + 1).map_or(self.end, |next| next.first);
-        Some(self.cuts.get(at)?.first..end)
+        let at = self.list.binary_search_by_key(&file, |cut| cut.file).ok()?;
+        let end = self.list.get(at + 1).map_or(self.end, |next| next.first);
+        Some(self.list.get(at)?.first..end)
     }
 
     /// The file that a block is of, and what of it, if it is one.
     pub(crate) fn section(&self, block: u32) -> Option<(u32, Section)> {
-        let behind = self.cuts.partition_point(|cut| cut.first <= block);
-        let cut = self.cuts.get(behind.checked_sub(1)?).filter(|_| block < self.end)?;
+        let behind = self.list.partition_point(|cut| cut.first <= block);
+        let cut = self.list.get(behind.checked_sub(1)?).filter(|_| block < self.end)?;
         let at = u64::from(block - cut.first) * self.size.bytes;
         Some((cut.file, Section { at, bytes: self.size.bytes.min(cut.bytes.checked_sub(at)?) }))
     }

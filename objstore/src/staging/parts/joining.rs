@@ -64,7 +64,10 @@ pub struct Joining {
 impl std::fmt::Debug for Joining {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (index, joined) = (self.index, self.joined);
-        f.debug_struct("Joining").field("index", &index).field("joined", &joined).finish()
+        f.debug_struct("Joining")
+            .field("index", &index)
+            .field("joined", &joined)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,8 +98,18 @@ impl Joining {
         joiner: Joiner,
         seen: Seen,
     ) -> Self {
-        let (joined, unsettled) = (joiner.joined(), Vec::new());
-        Self { index, execution, file, note, joiner, seen, joined, unsettled, unsettled_bytes: 0 }
+        let so_far = joiner.joined();
+        Self {
+            index,
+            execution,
+            file,
+            note,
+            joiner,
+            seen,
+            joined: so_far,
+            unsettled: Vec::new(),
+            unsettled_bytes: 0,
+        }
     }
 
     /// None if there is nothing to go on with: then its blocks have vanished, too, and are made again.
