@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bagpress_broker::ids::Execution;
 use bagpress_codec::{Codec, Digest, SEGMENT_BYTES, decompress_all};
-use bagpress_objstore::staging::{BlockOutput, Joining, Parts, forget_join};
+use bagpress_objstore::staging::{BlockOutput, Join, Joining, Parts, forget_join};
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -44,11 +44,15 @@ impl Cut {
         let (execution, key) = (Execution::random(), (u32::try_from(10 + at)?, 0));
         fs::write(self.parts.part(key.0, key.1, &execution), &output)?;
         let (bytes, digest) = (output.len() as u64, Digest::of(&output));
-        Ok(BlockOutput { key, execution, bytes, digest, input_bytes: input.len() as u64 })
+        let (input_bytes, input_digest) = (input.len() as u64, Digest::of(input));
+        Ok(BlockOutput { key, execution, bytes, digest, input_bytes, input_digest })
     }
 
     fn open(&self) -> Outcome<Joining> {
-        Ok(Joining::open(&self.parts, FILE, &self.codec)?)
+        match Joining::open(&self.parts, FILE, &self.codec)? {
+            Join::Open(joining) => Ok(*joining),
+            Join::Whole(whole) => Err(format!("{whole:?}").into()),
+        }
     }
 
     fn part(&self, at: usize) -> PathBuf {
@@ -72,6 +76,10 @@ impl Cut {
         assert_eq!(decompress_all(&self.codec, &joined)?, self.input);
         let input = (self.input.len() as u64, Digest::of(&self.input));
         assert_eq!((whole.input_bytes, whole.input_digest), input);
+        // Whoever dies now finds it so, also when it has the output's name already.
+        fs::remove_file(self.parts.part(FILE, 0, &whole.execution))?;
+        let again = Joining::open(&self.parts, FILE, &self.codec)?;
+        assert!(matches!(again, Join::Whole(found) if found == whole));
         Ok(())
     }
 }
@@ -201,6 +209,28 @@ fn a_join_whose_file_or_note_is_damaged_begins_anew() -> Outcome {
         }
         cut.finish(again)?;
     }
+    Ok(())
+}
+
+#[test]
+fn two_processes_do_not_join_one_file() -> Outcome {
+    let cut = Cut::new("gzip:6", 2)?;
+    let joining = cut.open()?;
+    let error = Joining::open(&cut.parts, FILE, &cut.codec).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
+    drop(joining);
+    cut.finish(cut.open()?)
+}
+
+/// Of a format without a checksum: nothing else would find it.
+#[test]
+fn a_stored_block_that_is_not_its_input_joins_nothing() -> Outcome {
+    let mut cut = Cut::new("store", 2)?;
+    let mut joining = cut.open()?;
+    cut.blocks[0].input_digest = Digest::of(b"another input");
+    let error = joining.add(&cut.parts, &cut.blocks[0]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    assert_eq!(joining.blocks(), 0);
     Ok(())
 }
 

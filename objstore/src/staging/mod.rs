@@ -12,7 +12,7 @@ mod worker;
 pub use gatherer::{Plan, Receiver};
 pub use input::{InputFile, OpenInput, Section};
 pub use parts::{
-    Attributes, BAD_DIR, BlockOutput, Joining, Own, Owner, PART_DIR, Parts, Placed, Placer,
+    Attributes, BAD_DIR, BlockOutput, Join, Joining, Own, Owner, PART_DIR, Parts, Placed, Placer,
     Replaced, Syncer, Target, Whole, apply_dir_metadata, forget_join, hash_file,
     metadata_of_folders, mtime_ns, part_folder, remove_parts,
 };

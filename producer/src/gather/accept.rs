@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Error, Result};
-use bagpress_broker::result::{TaskResult, wall_clock_us};
+use bagpress_broker::result::{Done, TaskResult, wall_clock_us};
 use bagpress_broker::{Followed, limits, quote};
 use bagpress_objstore::object_ref::Bucket;
 use bagpress_objstore::staging::{Parts, Placer, Plan as _, Syncer};
@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::error::Unwritable;
 use crate::gather::fetch::{Fate, executions, fetch};
 use crate::gather::judge::{
-    by_its_name, is_another_section, is_elsewhere, key_of, lost_its_input, misfit,
+    by_its_name, is_elsewhere, is_of_no_use, key_of, lost_its_input, misfit,
 };
 use crate::gather::naming::{Placing, fails};
 use crate::gather::stats_writer::StatsWriter;
@@ -141,8 +141,8 @@ impl Acceptor {
                 continue;
             }
             match followed.result {
-                Ok(result) if is_another_section(&self.plan, &result) => {
-                    warn!(index, "its input is not that of the block, task is run again");
+                Ok(result) if is_of_no_use(&self.plan, &result) => {
+                    warn!(index, "what is committed of the block is of no use, it is run again");
                     accepted.lost.push(index);
                 }
                 Ok(result) if let Some(why) = misfit(specification, &result) => {
@@ -301,9 +301,11 @@ fn split_by_space(
         let result = followed.result.as_ref().ok();
         // Nothing waits for space that nobody will take.
         let may = |r: &&Arc<TaskResult>| {
-            plan.ledger.is_open(key) && misfit(&plan.specification, r).is_none()
+            plan.is_task_open(key) && misfit(&plan.specification, r).is_none()
         };
-        let done = result.filter(may).and_then(|result| result.done());
+        // What was joined is there already.
+        let is_to_come = |done: &&Done| done.place.object().is_some();
+        let done = result.filter(may).and_then(|result| result.done()).filter(is_to_come);
         let more = done.map_or(0, |done| done.output_bytes);
         let fits = more == 0 || parts.lacks(bytes.saturating_add(more)).is_none();
         if fits {

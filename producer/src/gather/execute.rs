@@ -244,7 +244,8 @@ impl Executor {
             self.remake_buckets(state).await;
         }
         let tars = packs.into_iter().filter(|first| plan.is_nobodys(*first));
-        let own = begun.iter().map(|(index, _)| subjects::output_name(*index));
+        let own = begun.iter().flat_map(|(index, _)| plan.over_with(*index));
+        let own = own.map(subjects::output_name);
         for name in own.chain(tars.map(subjects::tar_name)) {
             self.remove_object(&name, Sound::Goes).await;
             if renewed.elapsed() >= limits::GATHERER_RENEWAL {

@@ -1,22 +1,25 @@
 //! Joins the blocks of large files, meanwhile: each output becomes whole as its blocks are counted, and then is accepted as
 //! that of any other task.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bagpress_broker::result::{
     Cause, Done, Failed, Outcome, Place, TaskResult, Times, wall_clock_us,
 };
 use bagpress_broker::{Followed, limits};
-use bagpress_objstore::staging::{BlockOutput, Joining, Parts, Whole, forget_join};
+use bagpress_objstore::staging::{BlockOutput, Join, Joining, Parts, Whole, forget_join};
 use bagpress_objstore::{Trouble, output_failed};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::run_folder::of_producer::{PRODUCER, failure};
+use crate::gather::todo::{Look, Todo};
+use crate::run_folder::of_producer::{failure, of_producer};
 use crate::run_folder::plan::BagPlan;
 
 /// Files that are open to be joined; another one then begins again where its note says.
@@ -31,6 +34,18 @@ pub(crate) enum Joined {
     Lost(Vec<u32>),
     /// Why it goes on later; none: it goes on.
     Waits(Option<String>),
+    /// Why nothing can be joined any more.
+    Ends(String),
+}
+
+/// Input bytes of what is joined of files that have no outcome. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JoinedBytes(Arc<AtomicU64>);
+
+impl JoinedBytes {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
 }
 
 /// Joins the files of one bag.
@@ -39,30 +54,6 @@ pub(crate) struct Joins {
     todo: Arc<Todo>,
     joined: mpsc::Receiver<Joined>,
     joining: Option<JoinHandle<()>>,
-}
-
-/// Files whose blocks are to be looked at.
-#[derive(Debug, Default)]
-struct Todo {
-    files: Mutex<BTreeSet<u32>>,
-    more: Notify,
-}
-
-impl Todo {
-    fn add(&self, file: u32) {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
-        self.more.notify_one();
-    }
-
-    async fn next(&self) -> u32 {
-        loop {
-            let next = self.files.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
-            match next {
-                Some(file) => return file,
-                None => self.more.notified().await,
-            }
-        }
-    }
 }
 
 impl Drop for Joins {
@@ -74,24 +65,35 @@ impl Drop for Joins {
 }
 
 impl Joins {
-    /// Begins with what is there already. Without files that are cut, nothing ever comes of it.
-    pub(crate) fn start(plan: &BagPlan, parts: Option<&Arc<Parts>>) -> Self {
+    /// Begins with what is there already, and says in `bytes` how far it is. Without files that are cut, nothing ever comes of
+    /// it.
+    pub(crate) fn start(plan: &BagPlan, parts: Option<&Arc<Parts>>, bytes: &JoinedBytes) -> Self {
         let todo = Arc::new(Todo::default());
         let (sender, receiver) = mpsc::channel(1);
         let mut joining = None;
         if let (Some(cuts), Some(parts)) = (&plan.cuts, parts) {
-            cuts.files().for_each(|file| todo.add(file));
-            let open =
-                OpenJoins { plan: plan.clone(), parts: parts.clone(), joins: HashMap::new() };
+            let open = cuts.files().filter(|file| plan.is_task_open((*file, 0)));
+            open.for_each(|file| todo.add(file, Look::All));
+            let open = OpenJoins {
+                plan: plan.clone(),
+                parts: parts.clone(),
+                bytes: bytes.clone(),
+                joins: HashMap::new(),
+            };
             joining = Some(tokio::spawn(run(open, todo.clone(), sender)));
         }
         Self { todo, joined: receiver, joining }
     }
 
-    /// Looks at a file again, whose blocks were counted, or which has its outcome.
-    pub(crate) fn look(&self, file: u32) {
-        if self.joining.is_some() {
-            self.todo.add(file);
+    /// Looks at a file whose block was counted, or which has its outcome.
+    pub(crate) fn counted(&self, plan: &BagPlan, result: &TaskResult) {
+        let cut = plan.cuts.as_ref().filter(|_| self.joining.is_some());
+        let Some(cuts) = cut else { return };
+        let is_failed = matches!(result.outcome, Outcome::Failed(_));
+        match cuts.section(result.index) {
+            Some((file, _)) => self.todo.add(file, if is_failed { Look::All } else { Look::Next }),
+            None if cuts.blocks(result.index).is_some() => self.todo.add(result.index, Look::Next),
+            None => {}
         }
     }
 
@@ -116,26 +118,39 @@ async fn run(mut open: OpenJoins, todo: Arc<Todo>, sender: mpsc::Sender<Joined>)
         let step = spawn_blocking(move || {
             let _under_way = under_way;
             let step = match next {
-                Some(file) => open.step(file),
+                Some((file, look)) => open.step(file, look),
                 None => open.settle_all().map(|()| None),
             };
             (open, step)
         });
-        let Ok((back, step)) = step.await else { return };
-        open = back;
-        let joined = match step {
-            Ok(joined) => {
-                if std::mem::take(&mut waits) && sender.send(Joined::Waits(None)).await.is_err() {
+        let came = match step.await {
+            Ok((back, step)) => {
+                open = back;
+                step
+            }
+            Err(panicked) => {
+                sender.send(Joined::Ends(format!("join blocks: {panicked}"))).await.ok(); // it ended before
+                return;
+            }
+        };
+        let joined = match came {
+            Ok(joined) if std::mem::take(&mut waits) => {
+                if sender.send(Joined::Waits(None)).await.is_err() {
                     return;
                 }
                 joined
             }
+            Ok(joined) => joined,
             Err(error) => {
                 waits = true;
-                if let Some(file) = next {
-                    todo.add(file);
+                if let Some((file, _)) = next {
+                    todo.add(file, Look::All);
                 }
-                Some(Joined::Waits(Some(format!("join the blocks of a file: {error}"))))
+                let why = format!("join the blocks of a file: {error}");
+                Some(match open.parts.trouble(&error) {
+                    Trouble::Run => Joined::Ends(open.parts.gone().unwrap_or(why)),
+                    Trouble::Own | Trouble::Passes => Joined::Waits(Some(why)),
+                })
             }
         };
         if let Some(joined) = joined
@@ -154,6 +169,7 @@ async fn run(mut open: OpenJoins, todo: Arc<Todo>, sender: mpsc::Sender<Joined>)
 struct OpenJoins {
     plan: BagPlan,
     parts: Arc<Parts>,
+    bytes: JoinedBytes,
     joins: HashMap<u32, Joining>,
 }
 
@@ -162,8 +178,34 @@ impl OpenJoins {
     ///
     /// # Errors
     ///
-    /// What passes.
-    fn step(&mut self, file: u32) -> io::Result<Option<Joined>> {
+    /// What passes, or ends the run.
+    fn step(&mut self, file: u32, look: Look) -> io::Result<Option<Joined>> {
+        let stepped = loop {
+            let error = match self.try_step(file, look) {
+                Ok(joined) => break Ok(joined),
+                Err(error) => error,
+            };
+            // What there is gets settled, and then the disk has the space of its blocks. What cannot be is made again.
+            let room = !self.is_settled();
+            let settled = self.settle_all();
+            self.joins.remove(&file);
+            let failed = match self.parts.trouble(&error) {
+                _ if error.kind() == io::ErrorKind::ResourceBusy => break Err(error),
+                _ if error.kind() == io::ErrorKind::InvalidData => {
+                    let text = format!("its blocks could not be joined: {error}");
+                    Failed::new(Cause::VerifyFailed, text)
+                }
+                Trouble::Own => output_failed("join its blocks", &error),
+                Trouble::Passes if room && settled.is_ok() => continue,
+                Trouble::Passes | Trouble::Run => break Err(error),
+            };
+            break Ok(Some(self.failure(file, failed)));
+        };
+        self.bytes.0.store(self.joins.values().map(Joining::input_bytes).sum(), Relaxed);
+        stepped
+    }
+
+    fn try_step(&mut self, file: u32, look: Look) -> io::Result<Option<Joined>> {
         let Some(blocks) = self.plan.cuts.as_ref().and_then(|cuts| cuts.blocks(file)) else {
             return Ok(None);
         };
@@ -174,39 +216,25 @@ impl OpenJoins {
             self.parts.sweep(&rounds.collect::<Vec<_>>());
             return Ok(None);
         }
-        if let Some(failed) = blocks.clone().find(|block| self.plan.ledger.is_failed(*block)) {
-            return Ok(self.fails(file, failed));
+        let mut looked_at = blocks.clone().take_while(|_| look == Look::All);
+        if let Some(failed) = looked_at.find(|block| self.plan.ledger.is_failed(*block)) {
+            return Ok(Some(self.fails(file, failed)));
         }
-        loop {
-            if !self.joins.contains_key(&file) {
-                if self.joins.len() >= OPEN_MAX {
-                    self.settle_all()?;
-                    self.joins.clear();
-                }
-                let joining = Joining::open(&self.parts, file, &self.plan.specification.codec)?;
-                self.joins.insert(file, joining);
+        if !self.joins.contains_key(&file) {
+            // Many wait for their first block: that is no reason to open them.
+            if !self.plan.ledger.is_done(blocks.start) {
+                return Ok(None);
             }
-            let error = match self.join(file, blocks.start, blocks.end) {
-                Err(error) => error,
-                joined => return joined,
-            };
-            // What it had is settled, and then the disk has the space of its blocks.
-            let mut room = false;
-            if let Some(mut joining) = self.joins.remove(&file) {
-                room = joining.unsettled_bytes() > 0;
-                joining.settle(&self.parts)?;
+            if self.joins.len() >= OPEN_MAX {
+                self.settle_all()?;
+                self.joins.clear();
             }
-            let failed = match self.parts.trouble(&error) {
-                _ if error.kind() == io::ErrorKind::InvalidData => {
-                    let text = format!("its blocks could not be joined: {error}");
-                    Failed::new(Cause::VerifyFailed, text)
-                }
-                Trouble::Own => output_failed("join its blocks", &error),
-                Trouble::Passes if room => continue,
-                Trouble::Passes | Trouble::Run => return Err(error),
-            };
-            return Ok(Some(self.failure(file, failed)));
+            match Joining::open(&self.parts, file, &self.plan.specification.codec)? {
+                Join::Open(joining) => drop(self.joins.insert(file, *joining)),
+                Join::Whole(whole) => return Ok(Some(self.done(file, whole, blocks))),
+            }
         }
+        self.join(file, blocks)
     }
 
     fn is_settled(&self) -> bool {
@@ -217,13 +245,14 @@ impl OpenJoins {
         self.joins.values_mut().try_for_each(|joining| joining.settle(&self.parts))
     }
 
-    /// The blocks of a file are those from `first` to `end`.
-    fn join(&mut self, file: u32, first: u32, end: u32) -> io::Result<Option<Joined>> {
+    fn join(&mut self, file: u32, blocks: Range<u32>) -> io::Result<Option<Joined>> {
         let Some(joining) = self.joins.get_mut(&file) else { return Ok(None) };
         loop {
-            let next =
-                u32::try_from(joining.blocks()).ok().and_then(|done| first.checked_add(done));
-            let Some(next) = next.filter(|next| *next < end) else { break };
+            let joined = u32::try_from(joining.blocks()).unwrap_or(u32::MAX);
+            let next = blocks.start.saturating_add(joined);
+            if next >= blocks.end {
+                break;
+            }
             if !self.plan.ledger.is_done(next) {
                 // Whoever makes it may wait for the space of those that are joined.
                 if self.parts.full(0).is_some() {
@@ -236,7 +265,7 @@ impl OpenJoins {
                 None => false,
             };
             if !added {
-                let lost = self.lost(next, end)?;
+                let lost = self.lost(next, blocks.end)?;
                 warn!(
                     file,
                     blocks = lost.len(),
@@ -250,8 +279,8 @@ impl OpenJoins {
         }
         let Some(joining) = self.joins.remove(&file) else { return Ok(None) };
         let whole = joining.finish(&self.parts)?;
-        info!(file, blocks = end - first, bytes = whole.bytes, "blocks are joined");
-        Ok(Some(Joined::Outcome(Box::new(self.outcome(file, whole, first..end)))))
+        info!(file, blocks = blocks.len(), bytes = whole.bytes, "blocks are joined");
+        Ok(Some(self.done(file, whole, blocks)))
     }
 
     /// `first`, and the blocks behind it whose part files went with its own.
@@ -270,36 +299,33 @@ impl OpenJoins {
     }
 
     /// The outcome of a file that is whole: it took as long as its blocks together.
-    fn outcome(&self, file: u32, whole: Whole, blocks: std::ops::Range<u32>) -> TaskResult {
+    fn done(&self, file: u32, whole: Whole, blocks: Range<u32>) -> Joined {
         let mut times = Times { made_us: wall_clock_us(), ..Times::default() };
         let (mut attempt, mut verified) = (1, true);
-        for result in blocks.filter_map(|block| self.plan.ledger.outcome(block, 0)) {
-            times.add(&result.times);
-            attempt = result.attempt.max(attempt);
-            verified &= result.done().is_some_and(|done| done.verified);
+        for block in blocks {
+            let result = self.plan.ledger.outcome(block, 0);
+            let done = result.as_ref().and_then(TaskResult::done);
+            verified &= done.is_some_and(|done| done.verified);
+            if let Some(result) = &result {
+                times.add(&result.times);
+                attempt = result.attempt.max(attempt);
+            }
         }
         let Whole { execution, input_bytes, input_digest, bytes, digest } = whole;
-        let done = Done {
-            input_bytes,
-            input_digest,
-            output_bytes: bytes,
-            output_digest: digest,
-            place: Place::Staged,
-            verified,
-        };
-        let bag = &self.plan.specification.bag;
-        let failed = Failed::new(Cause::Cancelled, "");
-        let outcome = Outcome::Done(done);
-        let of_producer = failure(bag, (file, 0), attempt, failed);
-        TaskResult { execution, outcome, times, worker: PRODUCER.to_owned(), ..of_producer }
+        let (output_bytes, output_digest, place) = (bytes, digest, Place::Staged);
+        let done = Done { input_bytes, input_digest, output_bytes, output_digest, place, verified };
+        let result = of_producer(&self.plan.specification.bag, (file, 0), Outcome::Done(done));
+        Joined::Outcome(Box::new(TaskResult { execution, attempt, times, ..result }))
     }
 
     /// A file fails as its first block that failed.
-    fn fails(&self, file: u32, block: u32) -> Option<Joined> {
-        let Outcome::Failed(failed) = self.plan.ledger.outcome(block, 0)?.outcome else {
-            return None;
+    fn fails(&self, file: u32, block: u32) -> Joined {
+        let outcome = self.plan.ledger.outcome(block, 0).map(|result| result.outcome);
+        let failed = match outcome {
+            Some(Outcome::Failed(failed)) => failed,
+            _ => Failed::new(Cause::TransferError, "a block failed, and its line cannot be read"),
         };
-        Some(self.failure(file, failed))
+        self.failure(file, failed)
     }
 
     fn failure(&self, file: u32, failed: Failed) -> Joined {
@@ -307,13 +333,16 @@ impl OpenJoins {
     }
 }
 
-/// The failure of a block as that of its file: the block has an outcome, which is of no use.
-pub(crate) fn of_its_file(plan: &BagPlan, block: Followed) -> Followed {
-    let of_file = block.result.map(|result| match plan.section(result.index) {
+/// Failures of blocks as those of their files: the blocks have outcomes, which are of no use.
+pub(crate) fn of_their_files(plan: &BagPlan, blocks: Vec<Followed>) -> Vec<Followed> {
+    let of_file = |result: Arc<TaskResult>| match plan.section(result.index) {
         Some((index, _)) => Arc::new(TaskResult { index, round: 0, ..(*result).clone() }),
         None => result,
-    });
-    Followed { result: of_file, ..block }
+    };
+    blocks
+        .into_iter()
+        .map(|block| Followed { result: block.result.map(of_file), ..block })
+        .collect()
 }
 
 /// The output of a block that is done.
@@ -326,5 +355,6 @@ fn output_of(plan: &BagPlan, block: u32) -> Option<BlockOutput> {
         bytes: done.output_bytes,
         digest: done.output_digest,
         input_bytes: done.input_bytes,
+        input_digest: done.input_digest,
     })
 }

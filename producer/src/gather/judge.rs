@@ -37,11 +37,14 @@ pub(crate) fn is_elsewhere(plan: &BagPlan, result: &TaskResult) -> bool {
     object.is_some_and(|(_, object)| subjects::name_of(object) != plan.object_of(result.index))
 }
 
-/// Whether it is that of a block, and its input has another size.
-pub(crate) fn is_another_section(plan: &BagPlan, result: &TaskResult) -> bool {
-    let section = plan.section(result.index).map(|(_, section)| section);
-    let bytes = result.done().map(|done| done.input_bytes);
-    section.zip(bytes).is_some_and(|(section, bytes)| section.bytes != bytes)
+/// Whether it is that of a block and says nothing of it: its input has another size; or a worker was told by another gatherer
+/// that nobody waits for it.
+pub(crate) fn is_of_no_use(plan: &BagPlan, result: &TaskResult) -> bool {
+    let Some((_, section)) = plan.section(result.index) else { return false };
+    match &result.outcome {
+        Outcome::Done(done) => done.input_bytes != section.bytes,
+        Outcome::Failed(failed) => failed.cause == Cause::Cancelled,
+    }
 }
 
 /// Whether a worker found no input where we had put one, which the next round does again. What became of a

@@ -24,6 +24,7 @@ mod room;
 mod sources;
 mod state;
 mod stats_writer;
+mod todo;
 mod unpack;
 mod vanished;
 
@@ -48,7 +49,7 @@ use crate::error::{Stalled, Unwritable};
 use crate::gather::accept::Acceptor;
 use crate::gather::ends::Ends;
 use crate::gather::execute::Executor;
-use crate::gather::join::{Joined, Joins, of_its_file};
+use crate::gather::join::{Joined, JoinedBytes, Joins, of_their_files};
 use crate::gather::open::{OutcomeSource, Outputs, close};
 pub use crate::gather::options::{Gathered, Options};
 use crate::gather::outcomes::{Batch, Outcomes, verdict};
@@ -160,7 +161,9 @@ impl Gathering {
             stall_timeout: options.stall_timeout,
         };
         let (broker, parts, now) = (broker.clone(), files, Instant::now());
-        let sources = Sources { broker, plan, lease, watch, waker, publisher, parts, receiver };
+        let joined = JoinedBytes::default();
+        let sources =
+            Sources { broker, plan, lease, watch, waker, publisher, parts, joined, receiver };
         let reporter = Reporter::new(sources.clone(), options.fresh, options.progress, now);
         Ok(Self {
             state: State::new(traits, sources.broker.connects(), now),
@@ -168,7 +171,7 @@ impl Gathering {
             outcomes,
             waking: Waking::new(sources.waker.clone()),
             room: Room::new(),
-            joins: Joins::start(&sources.plan, sources.parts.as_ref()),
+            joins: Joins::start(&sources.plan, sources.parts.as_ref(), &sources.joined),
             sources,
             meanwhile: [watching, listening],
             unfinished: !options.fresh && !folder.has(SUMMARY),
@@ -284,7 +287,7 @@ impl Gathering {
         Ok(())
     }
 
-    /// Accepts a file that is whole, or has blocks whose bytes are gone run again.
+    /// Accepts a file that is whole; has blocks whose bytes are gone run again.
     async fn take_joined(&mut self, joined: Joined) -> Result<()> {
         let waiting = match joined {
             Joined::Outcome(result) => {
@@ -292,11 +295,9 @@ impl Gathering {
             }
             Joined::Lost(blocks) => {
                 let failures = self.executor.begin_later(&mut self.state, blocks).await;
-                failures
-                    .into_iter()
-                    .map(|failure| of_its_file(&self.sources.plan, failure))
-                    .collect()
+                of_their_files(&self.sources.plan, failures)
             }
+            Joined::Ends(why) => return Err(Unwritable(why).into()),
             Joined::Waits(why) => {
                 self.executor.reporter().obstacles().uncounted = why;
                 Vec::new()
@@ -344,10 +345,10 @@ impl Gathering {
             }
             self.sources.watch.decided(result);
             self.state.decided(result.index);
-            let file = self.sources.plan.section(result.index).map(|(file, _)| file);
-            self.joins.look(file.unwrap_or(result.index));
+            self.joins.counted(&self.sources.plan, result);
         }
-        self.sources.publisher.free_inputs(counted.iter().map(|result| result.index)).await;
+        let over = counted.iter().flat_map(|result| self.sources.plan.over_with(result.index));
+        self.sources.publisher.free_inputs(over).await;
         if !counted.is_empty() {
             self.on(Event::Counted).await?;
         }

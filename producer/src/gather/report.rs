@@ -75,7 +75,7 @@ impl Reporter {
     pub(crate) fn line(&self, bag_is: BagState, state: &State) -> BagLine {
         let (plan, now) = (&self.sources.plan, Instant::now());
         let (bytes, decided) = plan.ledger.tally(|tally| (tally.input_bytes, tally.decided()));
-        let bytes = bytes + plan.bytes_of_blocks();
+        let bytes = bytes + self.sources.joined.bytes();
         let eta = self.pace.eta(decided, u64::from(plan.specification.tasks), now);
         let bag_is = match bag_is {
             BagState::Running if self.fresh && state.is_publishing() => BagState::Submitting,
@@ -108,7 +108,7 @@ impl Reporter {
         let (plan, now) = (&self.sources.plan, Instant::now());
         let (decided, failed, bytes) =
             plan.ledger.tally(|tally| (tally.decided(), tally.failed, tally.input_bytes));
-        let bytes = bytes + plan.bytes_of_blocks();
+        let bytes = bytes + self.sources.joined.bytes();
         let eta = self.pace.eta(decided, u64::from(plan.specification.tasks), now);
         let bytes_per_s = self.pace.bytes_per_s(bytes, now);
         self.progress.update(&Figures { decided, failed, bytes, bytes_per_s, workers, eta });

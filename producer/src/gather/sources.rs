@@ -8,6 +8,7 @@ use bagpress_objstore::staging::{Parts, Receiver};
 use crate::claim::lease::BagLease;
 use crate::deliver::wake::Waker;
 use crate::deliver::watch::Watch;
+use crate::gather::join::JoinedBytes;
 use crate::publish::Publisher;
 use crate::run_folder::plan::BagPlan;
 
@@ -22,6 +23,8 @@ pub(crate) struct Sources {
     pub(crate) publisher: Publisher,
     /// Where outputs become files, if they do.
     pub(crate) parts: Option<Arc<Parts>>,
+    /// How much of files is joined that have no outcome.
+    pub(crate) joined: JoinedBytes,
     /// Serves uploads and inputs, if the bag needs them.
     pub(crate) receiver: Option<Arc<Receiver>>,
 }

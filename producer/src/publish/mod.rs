@@ -193,6 +193,9 @@ impl Publisher {
         let Shared { plan, .. } = &*self.shared;
         let Some(section) = plan.section(block) else { return };
         let key = (block, plan.ledger.round(block));
+        if !plan.is_task_open(key) {
+            return; // since its file was looked at
+        }
         let whole = InputFile::from(entry.clone());
         if !self.put(key, InputFile { section: Some(section.1), ..whole }).await {
             return;
@@ -329,7 +332,7 @@ impl Publisher {
         self.shared.window.note(of, info, share);
         let plan = &self.shared.plan;
         let is_decided = match of {
-            InputOf::Task(index) => plan.ledger.is_decided(index),
+            InputOf::Task(index) => !plan.is_task_open((index, plan.ledger.round(index))),
             InputOf::Pack(first) => !plan.is_open((first, 0)),
         };
         if is_decided {

@@ -10,22 +10,22 @@ use crate::run_folder::ledger::Key;
 pub(crate) const PRODUCER: &str = "producer";
 
 /// The outcome of a task that no worker can do anything for.
-pub(crate) fn failure(
-    bag: &BagId,
-    (index, round): Key,
-    attempt: u32,
-    failed: Failed,
-) -> TaskResult {
+pub(crate) fn failure(bag: &BagId, key: Key, attempt: u32, failed: Failed) -> TaskResult {
+    TaskResult { attempt, ..of_producer(bag, key, Outcome::Failed(failed)) }
+}
+
+/// An outcome that the producer came to by itself, at the first attempt.
+pub(crate) fn of_producer(bag: &BagId, (index, round): Key, outcome: Outcome) -> TaskResult {
     TaskResult {
         v: limits::WIRE_VERSION,
         bag: bag.clone(),
         index,
         round,
         execution: Execution::random(),
-        attempt,
+        attempt: 1,
         worker: PRODUCER.to_owned(),
         host: String::new(),
-        outcome: Outcome::Failed(failed),
+        outcome,
         times: Times { made_us: wall_clock_us(), ..Times::default() },
         descriptor: None,
         file: None,

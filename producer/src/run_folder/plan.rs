@@ -170,19 +170,16 @@ impl BagPlan {
         (self.ledger.round(file) == 0).then_some(blocks)
     }
 
+    /// A task, and the blocks for which nobody waits once it has its outcome.
+    pub(crate) fn over_with(&self, index: u32) -> impl Iterator<Item = u32> + use<> {
+        let blocks = self.cuts.as_ref().and_then(|cuts| cuts.blocks(index));
+        std::iter::once(index).chain(blocks.into_iter().flatten())
+    }
+
     /// The blocks of a file, if it is cut, whose outcomes would count.
     pub(crate) fn open_blocks(&self, file: u32) -> impl Iterator<Item = u32> + '_ {
         let blocks = self.blocks(file).into_iter().flatten();
         blocks.filter(|block| self.is_task_open((*block, self.ledger.round(*block))))
-    }
-
-    /// Input bytes of blocks that are done, of files that are not.
-    pub(crate) fn bytes_of_blocks(&self) -> u64 {
-        let Some(cuts) = &self.cuts else { return 0 };
-        let open = cuts.files().filter(|file| !self.ledger.is_decided(*file));
-        let blocks = open.filter_map(|file| self.blocks(file)).flatten();
-        let done = blocks.filter(|block| self.ledger.is_done(*block));
-        done.filter_map(|block| Some(cuts.section(block)?.1.bytes)).sum()
     }
 
     /// Whether the outcome of this one task would count: of a block none does whose file has an outcome, or is run whole.
@@ -205,7 +202,8 @@ impl BagPlan {
     /// Whether a file is delivered with others in round 0.
     pub(crate) fn may_be_packed(&self, index: u32) -> bool {
         let alone = |extents: &Extents| extents.begins(index) && extents.files(index) == 1;
-        self.extents.as_ref().is_some_and(|extents| !alone(extents))
+        let is_file = index < self.specification.tasks;
+        is_file && self.extents.as_ref().is_some_and(|extents| !alone(extents))
     }
 
     /// Whether a file is delivered with others, in the round that counts.

@@ -5,15 +5,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bagpress_broker::ids::Execution;
 use bagpress_codec::{Codec, Decoder, Digest, Hasher, Joined, Joiner, SEGMENT_BYTES};
-use serde::{Deserialize, Serialize};
 
 use super::files::{Parts, part_name};
 use super::hash::{PIECE_BYTES, hash_file};
+use super::join_note::{Note, NoteFile, Whole};
 
 /// The output of one block, as its counted outcome has it.
 #[derive(Debug, Clone)]
@@ -28,21 +27,17 @@ pub struct BlockOutput {
     pub digest: Digest,
     /// Size of its input.
     pub input_bytes: u64,
+    /// Digest of its input.
+    pub input_digest: Digest,
 }
 
-/// A whole file that was joined and is durable.
-#[derive(Debug, Clone)]
-pub struct Whole {
-    /// Names its part file, of round 0.
-    pub execution: Execution,
-    /// Size of what it decompresses to.
-    pub input_bytes: u64,
-    /// Digest of what it decompresses to: it was decompressed as it was joined.
-    pub input_digest: Digest,
-    /// Its size.
-    pub bytes: u64,
-    /// Its digest.
-    pub digest: Digest,
+/// Where the join of a file is when it is looked at.
+#[derive(Debug)]
+pub enum Join {
+    /// Blocks are missing.
+    Open(Box<Joining>),
+    /// It had come to its end before its outcome was counted. Its part file may have the output's name already.
+    Whole(Whole),
 }
 
 /// A file that is being joined.
@@ -72,22 +67,34 @@ impl std::fmt::Debug for Joining {
 }
 
 impl Joining {
-    /// Goes on with the join of the file of task `index` where its note says, or begins it.
+    /// Goes on with the join of the file of task `index` where its note says, or begins it. No other process goes on with it
+    /// meanwhile.
     ///
     /// Blocks: reads again what is joined.
     ///
     /// # Errors
     ///
-    /// What the system said.
-    pub fn open(parts: &Parts, index: u32, codec: &Codec) -> io::Result<Self> {
-        if let Some(going_on) = Self::resume(parts, index, codec)? {
-            return Ok(going_on);
+    /// What the system said; `ResourceBusy` if another process joins it.
+    pub fn open(parts: &Parts, index: u32, codec: &Codec) -> io::Result<Join> {
+        let mut file_of_note = NoteFile::open(parts, index)?;
+        match file_of_note.read()? {
+            Some(Note { whole: Some(whole), .. }) => return Ok(Join::Whole(whole)),
+            Some(note) => {
+                if let Some((file, seen)) = resume(parts, index, codec, &note)? {
+                    let joiner = codec.resume_joiner(note.joined);
+                    let going_on =
+                        Self::of(index, note.execution, file, file_of_note, joiner, seen);
+                    return Ok(Join::Open(Box::new(going_on)));
+                }
+            }
+            None => {}
         }
         let (execution, joiner) = (Execution::random(), codec.joiner());
-        let note = Note { execution: execution.clone(), joined: joiner.joined() };
-        let note = NoteFile::begin(parts, index, &note)?;
+        let note = Note { execution: execution.clone(), joined: joiner.joined(), whole: None };
         let file = parts.create(&parts.part(index, 0, &execution))?;
-        Ok(Self::of(index, execution, file, note, joiner, Seen::new(codec)))
+        file_of_note.begin(parts, &note)?;
+        let begun = Self::of(index, execution, file, file_of_note, joiner, Seen::new(codec));
+        Ok(Join::Open(Box::new(begun)))
     }
 
     fn of(
@@ -112,35 +119,16 @@ impl Joining {
         }
     }
 
-    /// None if there is nothing to go on with: then its blocks have vanished, too, and are made again.
-    fn resume(parts: &Parts, index: u32, codec: &Codec) -> io::Result<Option<Self>> {
-        let Some((file_of_note, note)) = NoteFile::read(parts, index)? else { return Ok(None) };
-        let part = parts.part(index, 0, &note.execution);
-        let name = part_name(index, 0, &note.execution);
-        let bytes = note.joined.output_bytes();
-        let mut seen = Seen::new(codec);
-        let mut file = match parts.private().write(Path::new(&name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened?,
-        };
-        // What is behind was not durable, and its blocks are there.
-        let is_long_enough = file.metadata()?.len() >= bytes;
-        file.set_len(bytes)?;
-        if !is_long_enough
-            || seen.read(&mut file)? != bytes
-            || seen.input_bytes != note.joined.input_bytes()
-        {
-            parts.remove_part(&part)?;
-            return Ok(None);
-        }
-        let joiner = codec.resume_joiner(note.joined);
-        Ok(Some(Self::of(index, note.execution, file, file_of_note, joiner, seen)))
-    }
-
     /// How many blocks are joined.
     #[must_use]
     pub fn blocks(&self) -> u64 {
         self.joined.blocks()
+    }
+
+    /// How many bytes these decompress to.
+    #[must_use]
+    pub fn input_bytes(&self) -> u64 {
+        self.joined.input_bytes()
     }
 
     /// How many output bytes have been joined since this was last [settled](Self::settle).
@@ -188,10 +176,17 @@ impl Joining {
         }
         let unjoinable = |error| io::Error::new(io::ErrorKind::InvalidData, error);
         self.joiner.block(block.bytes, block.input_bytes).map_err(unjoinable)?;
+        // A format without a checksum says nothing of its blocks.
+        self.seen.block = (self.joiner.tail_bytes() == 0).then(Hasher::new);
         let (mut piece, mut joined) = (vec![0; PIECE_BYTES], Vec::new());
         loop {
             let read = from.read(&mut piece)?;
             if read == 0 {
+                let is_whole = self.joiner.joined().blocks() == self.joined.blocks() + 1;
+                let digest = self.seen.block.take().map(Hasher::finish);
+                if !is_whole || digest.is_some_and(|digest| digest != block.input_digest) {
+                    return Err(invalid("a block is not what its outcome says"));
+                }
                 return Ok(true);
             }
             joined.clear();
@@ -211,7 +206,7 @@ impl Joining {
             return Ok(());
         }
         self.file.sync_data()?;
-        let note = Note { execution: self.execution.clone(), joined: self.joined };
+        let note = Note { execution: self.execution.clone(), joined: self.joined, whole: None };
         self.note.write(&note)?;
         for part in self.unsettled.drain(..) {
             parts.remove_decided(&part);
@@ -220,7 +215,8 @@ impl Joining {
         Ok(())
     }
 
-    /// Ends the file behind its last block, durably. Its blocks stay, and its note, until its outcome is counted.
+    /// Ends the file behind its last block, durably, and notes that. Its blocks stay, and its note, until its outcome is
+    /// counted.
     ///
     /// # Errors
     ///
@@ -236,22 +232,52 @@ impl Joining {
         if ended.is_err() {
             self.file.set_len(joined.output_bytes())?;
         }
-        let bytes = ended?;
+        let (bytes, input_bytes) = (ended?, joined.input_bytes());
         self.file.sync_data()?;
+        if self.seen.input_bytes != input_bytes {
+            return Err(invalid("it does not decompress to as many bytes as its blocks"));
+        }
         let (input_digest, digest) = self.seen.finish()?;
-        parts.note_closed(self.index, 0, &self.execution, digest);
-        let input_bytes = joined.input_bytes();
-        Ok(Whole { execution: self.execution, input_bytes, input_digest, bytes, digest })
+        let execution = self.execution.clone();
+        let whole = Whole { execution, input_bytes, input_digest, bytes, digest };
+        let note = Note { execution: self.execution, joined, whole: Some(whole.clone()) };
+        self.note.write(&note)?;
+        parts.note_closed(self.index, 0, &whole.execution, digest);
+        Ok(whole)
     }
 }
 
-/// Removes the note of a file that has its outcome.
-///
-/// # Errors
-///
-/// What the system said.
-pub fn forget_join(parts: &Parts, index: u32) -> io::Result<()> {
-    parts.private().remove_file(&note_name(index))
+/// The part file of a note, cut to what is noted, and what was seen of it. None if there is nothing to go on with: then its
+/// blocks have vanished, too, and are made again.
+fn resume(
+    parts: &Parts,
+    index: u32,
+    codec: &Codec,
+    note: &Note,
+) -> io::Result<Option<(File, Seen)>> {
+    let part = parts.part(index, 0, &note.execution);
+    let name = part_name(index, 0, &note.execution);
+    let bytes = note.joined.output_bytes();
+    let mut seen = Seen::new(codec);
+    let mut file = match parts.private().write(Path::new(&name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    // What is behind was not durable, and its blocks are there.
+    let is_long_enough = file.metadata()?.len() >= bytes;
+    file.set_len(bytes)?;
+    if !is_long_enough
+        || seen.read(&mut file)? != bytes
+        || seen.input_bytes != note.joined.input_bytes()
+    {
+        parts.remove_part(&part)?;
+        return Ok(None);
+    }
+    Ok(Some((file, seen)))
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// What is written to the file: decompressed and hashed as it comes.
@@ -259,6 +285,8 @@ struct Seen {
     decoder: Box<dyn Decoder>,
     input: Hasher,
     input_bytes: u64,
+    /// What the block that is being joined decompresses to, if that is to be compared.
+    block: Option<Hasher>,
     stored: Hasher,
     buffer: Vec<u8>,
 }
@@ -267,7 +295,7 @@ impl Seen {
     fn new(codec: &Codec) -> Self {
         let (input, stored) = (Hasher::new(), Hasher::new());
         let buffer = vec![0; SEGMENT_BYTES];
-        Self { decoder: codec.decoder(), input, input_bytes: 0, stored, buffer }
+        Self { decoder: codec.decoder(), input, input_bytes: 0, block: None, stored, buffer }
     }
 
     /// Reads a file from its start to its end. Returns how many bytes it has, as far as they can be decompressed.
@@ -289,10 +317,18 @@ impl Seen {
             let decoded = self.decoder.read_into(stored, &mut self.buffer);
             let progress = decoded.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
             stored = &stored[progress.consumed..];
-            self.input.update(&self.buffer[..progress.produced]);
+            let input = &self.buffer[..progress.produced];
+            self.input.update(input);
+            if let Some(block) = &mut self.block {
+                block.update(input);
+            }
             self.input_bytes += progress.produced as u64;
             if progress.consumed == 0 && progress.produced == 0 {
-                return Ok(());
+                return if stored.is_empty() {
+                    Ok(())
+                } else {
+                    Err(invalid("bytes follow its end"))
+                };
             }
         }
     }
@@ -303,84 +339,4 @@ impl Seen {
         ended.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         Ok((self.input.finish(), self.stored.finish()))
     }
-}
-
-fn note_name(index: u32) -> PathBuf {
-    format!("joined.{index}").into()
-}
-
-/// How far a file was joined, durably.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Note {
-    execution: Execution,
-    joined: Joined,
-}
-
-/// The file of a note. It has two places, which are written in turn: a crash damages one of them at most, and a full disk has
-/// room for what overwrites.
-#[derive(Debug)]
-struct NoteFile {
-    file: File,
-    next: u64,
-}
-
-const NOTE_BYTES: usize = 512;
-
-impl NoteFile {
-    /// With a note of a join that begins, and nothing of any other.
-    fn begin(parts: &Parts, index: u32, note: &Note) -> io::Result<Self> {
-        let name = note_name(index);
-        let file = match parts.private().write(&name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                parts.private().create(&name)?
-            }
-            there => there?,
-        };
-        let mut both = encoded(note)?.to_vec();
-        both.resize(2 * NOTE_BYTES, b' ');
-        file.write_all_at(&both, 0)?;
-        file.sync_all()?;
-        parts.private().itself()?.sync_all()?;
-        Ok(Self { file, next: 1 })
-    }
-
-    /// The newest note, if there is one.
-    fn read(parts: &Parts, index: u32) -> io::Result<Option<(Self, Note)>> {
-        let file = match parts.private().write(&note_name(index)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            there => there?,
-        };
-        let mut both = Vec::new();
-        (&file).take(2 * NOTE_BYTES as u64).read_to_end(&mut both)?;
-        let notes = (1..).zip(both.chunks(NOTE_BYTES).map(decoded));
-        let newest = notes
-            .filter_map(|(next, note)| Some((next, note?)))
-            .max_by_key(|(_, note)| note.joined.blocks());
-        Ok(newest.map(|(next, note)| (Self { file, next }, note)))
-    }
-
-    /// Takes the place of the older one of the two, durably.
-    fn write(&mut self, note: &Note) -> io::Result<()> {
-        self.file.write_all_at(&encoded(note)?, self.next % 2 * NOTE_BYTES as u64)?;
-        self.file.sync_data()?;
-        self.next += 1;
-        Ok(())
-    }
-}
-
-/// Its CRC-32 and itself, filled up with spaces.
-fn encoded(note: &Note) -> io::Result<[u8; NOTE_BYTES]> {
-    let json = serde_json::to_string(note)?;
-    let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
-    let mut place = [b' '; NOTE_BYTES];
-    let there = place.get_mut(..line.len()).ok_or(io::ErrorKind::InvalidData)?;
-    there.copy_from_slice(line.as_bytes());
-    Ok(place)
-}
-
-fn decoded(place: &[u8]) -> Option<Note> {
-    let line = str::from_utf8(place).ok()?.trim_end();
-    let (crc, json) = line.split_once(' ')?;
-    let is_whole = u32::from_str_radix(crc, 16).ok()? == crc32fast::hash(json.as_bytes());
-    serde_json::from_str(json).ok().filter(|_| is_whole)
 }
