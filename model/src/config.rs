@@ -7,6 +7,8 @@ pub enum Bag {
     Task,
     /// Two files that are delivered as a pack.
     Pack,
+    /// A file that is cut into two blocks.
+    Blocks,
 }
 
 /// How tasks reach workers.
@@ -163,6 +165,18 @@ pub enum Clause {
     HaveItOfWholePack,
     /// The tar of a pack gets the name only while no file of the pack counts.
     TarNamedBeforeAnyCounts,
+    /// What is joined is synced before the blocks' part files are removed.
+    SyncedBeforeRemoved,
+    /// A block's part file is removed when the note has it.
+    NotedBeforeRemoved,
+    /// A join goes on where its note says: what its part file has behind that is cut off.
+    CutToNote,
+    /// A file whose outcome was given is left alone, whatever is counted of its blocks meanwhile.
+    GivenLeftAlone,
+    /// A block that is done and of which the bytes are in neither place is run again.
+    LostBlockRunsAgain,
+    /// A block that failed fails its file.
+    FailedBlockFails,
 }
 
 pub(crate) const NO: Faults = Faults {
