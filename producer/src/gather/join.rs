@@ -1,7 +1,7 @@
 //! Joins the blocks of large files, meanwhile: each output becomes whole as its blocks are counted, and then is accepted as
 //! that of any other task.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -81,8 +81,12 @@ impl Joins {
         let mut joining = None;
         if let (Some(cuts), Some(parts)) = (&plan.cuts, parts) {
             cuts.files().for_each(|file| todo.add(file));
-            let open =
-                OpenJoins { plan: plan.clone(), parts: parts.clone(), joins: HashMap::new() };
+            let open = OpenJoins {
+                plan: plan.clone(),
+                parts: parts.clone(),
+                joins: HashMap::new(),
+                given: HashSet::new(),
+            };
             joining = Some(tokio::spawn(run(open, todo.clone(), sender)));
         }
         Self { todo, joined: receiver, joining }
@@ -155,6 +159,8 @@ struct OpenJoins {
     plan: BagPlan,
     parts: Arc<Parts>,
     joins: HashMap<u32, Joining>,
+    /// Files of which the outcome was given, and is not counted yet: their part files are no longer to be touched.
+    given: HashSet<u32>,
 }
 
 impl OpenJoins {
@@ -164,14 +170,27 @@ impl OpenJoins {
     ///
     /// What passes.
     fn step(&mut self, file: u32) -> io::Result<Option<Joined>> {
+        let joined = self.look_at(file)?;
+        if matches!(joined, Some(Joined::Outcome(_))) {
+            self.given.insert(file);
+        }
+        Ok(joined)
+    }
+
+    fn look_at(&mut self, file: u32) -> io::Result<Option<Joined>> {
         let Some(blocks) = self.plan.cuts.as_ref().and_then(|cuts| cuts.blocks(file)) else {
             return Ok(None);
         };
         if !self.plan.is_task_open((file, 0)) {
             self.joins.remove(&file);
+            self.given.remove(&file);
             forget_join(&self.parts, file)?;
             let rounds = blocks.map(|block| (block, self.plan.ledger.round(block)));
             self.parts.sweep(&rounds.collect::<Vec<_>>());
+            return Ok(None);
+        }
+        // A block that was counted while its file was joined has it looked at once more.
+        if self.given.contains(&file) {
             return Ok(None);
         }
         if let Some(failed) = blocks.clone().find(|block| self.plan.ledger.is_failed(*block)) {

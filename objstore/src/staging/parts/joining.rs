@@ -55,6 +55,8 @@ pub struct Joining {
     seen: Seen,
     /// How far the file is written, in whole blocks.
     joined: Joined,
+    /// Of the bytes of these blocks.
+    stored: Hasher,
     /// Blocks that are joined, and whose own part files are there still.
     unsettled: Vec<PathBuf>,
     /// Output bytes of them.
@@ -84,7 +86,8 @@ impl Joining {
             return Ok(going_on);
         }
         let (execution, joiner) = (Execution::random(), codec.joiner());
-        let note = Note { execution: execution.clone(), joined: joiner.joined() };
+        let (joined, digest) = (joiner.joined(), Hasher::new().finish());
+        let note = Note { execution: execution.clone(), joined, digest };
         let note = NoteFile::begin(parts, index, &note)?;
         let file = parts.create(&parts.part(index, 0, &execution))?;
         Ok(Self::of(index, execution, file, note, joiner, Seen::new(codec)))
@@ -98,7 +101,7 @@ impl Joining {
         joiner: Joiner,
         seen: Seen,
     ) -> Self {
-        let so_far = joiner.joined();
+        let (so_far, stored) = (joiner.joined(), seen.stored.clone());
         Self {
             index,
             execution,
@@ -107,6 +110,7 @@ impl Joining {
             joiner,
             seen,
             joined: so_far,
+            stored,
             unsettled: Vec::new(),
             unsettled_bytes: 0,
         }
@@ -121,6 +125,11 @@ impl Joining {
         let mut seen = Seen::new(codec);
         let mut file = match parts.private().write(Path::new(&name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // It was whole and had its source's mode already, though not its name.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                parts.remove_part(&part)?;
+                return Ok(None);
+            }
             opened => opened?,
         };
         // What is behind was not durable, and its blocks are there.
@@ -129,6 +138,7 @@ impl Joining {
         if !is_long_enough
             || seen.read(&mut file)? != bytes
             || seen.input_bytes != note.joined.input_bytes()
+            || seen.stored.clone().finish() != note.digest
         {
             parts.remove_part(&part)?;
             return Ok(None);
@@ -175,6 +185,7 @@ impl Joining {
             return Ok(false);
         }
         self.joined = self.joiner.joined();
+        self.stored = self.seen.stored.clone();
         self.unsettled.push(part);
         self.unsettled_bytes += self.joined.output_bytes() - before;
         Ok(true)
@@ -211,7 +222,8 @@ impl Joining {
             return Ok(());
         }
         self.file.sync_data()?;
-        let note = Note { execution: self.execution.clone(), joined: self.joined };
+        let (execution, joined) = (self.execution.clone(), self.joined);
+        let note = Note { execution, joined, digest: self.stored.clone().finish() };
         self.note.write(&note)?;
         for part in self.unsettled.drain(..) {
             parts.remove_decided(&part);
@@ -314,6 +326,8 @@ fn note_name(index: u32) -> PathBuf {
 struct Note {
     execution: Execution,
     joined: Joined,
+    /// Of the bytes that are joined: no checksum of `store` would tell that they changed.
+    digest: Digest,
 }
 
 /// The file of a note. It has two places, which are written in turn: a crash damages one of them at most, and a full disk has
