@@ -54,7 +54,7 @@ impl Steps<'_> {
         }
     }
 
-    /// `Publisher::blocks` and `Publisher::next`: what is to be delivered. A file that is cut is not.
+    /// `forming::next`: what is to be delivered. A file that is cut is not.
     fn open_tasks(&self) -> [bool; TASKS] {
         let mut open = [false; TASKS];
         for (task, open) in open.iter_mut().enumerate() {

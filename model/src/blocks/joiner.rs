@@ -23,7 +23,7 @@ impl Steps<'_> {
             return self.settle(joiner);
         }
         if joiner.open && joiner.settled < joiner.blocks {
-            // `Joiner::settle_all`, or a full window: at any time.
+            // `OpenJoins::settle_all`, or a full window: at any time.
             self.settle(joiner);
         }
         if !joiner.look {
@@ -46,7 +46,7 @@ impl Steps<'_> {
         }
     }
 
-    /// `Joiner::fails`.
+    /// `OpenJoins::fails`.
     fn fails(&mut self) {
         if self.lacks(Clause::FailedBlockFails) {
             return self.add(WHO, "joiner: lets a failed block be", look_no_more);
@@ -93,7 +93,7 @@ impl Steps<'_> {
         });
     }
 
-    /// `Joiner::join`: `Joining::add` of the next block that is done, or the end.
+    /// `OpenJoins::join`: `Joining::add` of the next block that is done, or the end.
     fn join(&mut self, joiner: Joiner) {
         let next = BLOCKS.start + joiner.blocks as usize;
         if next == BLOCKS.end {
