@@ -11,6 +11,7 @@
 
 mod blocks;
 mod broken;
+mod clause;
 mod config;
 mod explore;
 mod faults;

@@ -88,7 +88,7 @@ impl Steps<'_> {
         if self.from.part.there {
             self.add(Who::Fault, "the part file of the join is gone", |s| {
                 s.left.flips -= 1;
-                s.gatherer.joiner.unnamed |= s.gatherer.joiner.open;
+                s.gatherer.joiner.holds.lose_name();
                 s.part = Part::NONE;
                 for block in BLOCKS {
                     if s.part_of(block).is_none() {

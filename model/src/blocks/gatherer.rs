@@ -119,13 +119,13 @@ impl Steps<'_> {
     /// `Publisher::publish`: refused without harm where the message waits already; or it is offered.
     fn publish(&mut self) {
         let queue_group = self.config.queue_group();
-        for task in 0..TASKS {
+        for (task, what) in PUBLISHES.into_iter().enumerate() {
             if !self.from.gatherer.publish[task] {
                 continue;
             }
             let key = self.from.key(task);
             let open = self.from.is_open(key);
-            self.add(WHO, PUBLISHES[task], |s| {
+            self.add(WHO, what, |s| {
                 s.gatherer.publish[task] = false;
                 if queue_group {
                     s.gatherer.offered[task] |= open;
@@ -138,11 +138,11 @@ impl Steps<'_> {
 
     /// `Executor::begin_rounds`: the line first (`Ledger::begin`), then it is published.
     fn begin_due(&mut self) {
-        for task in 0..TASKS {
+        for (task, what) in BEGINS.into_iter().enumerate() {
             let Some(round) = self.from.gatherer.due[task] else { continue };
             let wanted = self.from.ledger[task].round == round
                 && if task == FILE { !self.from.is_over() } else { self.from.is_joined() };
-            self.add(WHO, BEGINS[task], |s| {
+            self.add(WHO, what, |s| {
                 s.gatherer.due[task] = None;
                 if wanted {
                     begin(s, task);

@@ -4,7 +4,7 @@ use crate::config::Clause;
 use crate::trace::Who;
 
 use super::Steps;
-use super::state::{BLOCKS, Gathers, Joiner, Last, Note, Part, Says, Settles, State, WHOLE};
+use super::state::{BLOCKS, Gathers, Holds, Joiner, Last, Note, Part, Says, Settles, State, WHOLE};
 
 const WHO: Who = Who::Gatherer(0);
 
@@ -22,7 +22,7 @@ impl Steps<'_> {
         if joiner.settles != Settles::No {
             return self.settle(joiner);
         }
-        if joiner.open && joiner.settled < joiner.blocks {
+        if joiner.holds != Holds::Nothing && joiner.settled < joiner.blocks {
             // `OpenJoins::settle_all`, or a full window: at any time.
             self.settle(joiner);
         }
@@ -39,10 +39,9 @@ impl Steps<'_> {
         if BLOCKS.into_iter().any(failed) {
             return self.fails();
         }
-        if joiner.open {
-            self.join(joiner);
-        } else {
-            self.open_join();
+        match joiner.holds {
+            Holds::Nothing => self.open_join(),
+            Holds::Part | Holds::Unnamed => self.join(joiner),
         }
     }
 
@@ -74,8 +73,7 @@ impl Steps<'_> {
             return self.add(WHO, "joiner: begins the file", |s| {
                 s.note.stale = s.note.blocks > 0;
                 s.part = Part { there: true, ..Part::NONE };
-                s.gatherer.joiner.open = true;
-                s.gatherer.joiner.unnamed = false;
+                s.gatherer.joiner.holds = Holds::Part;
                 s.gatherer.joiner.blocks = 0;
                 s.gatherer.joiner.settled = 0;
             });
@@ -86,8 +84,7 @@ impl Steps<'_> {
                 s.part.written = note.blocks;
                 s.part.synced = s.part.synced.min(note.blocks);
             }
-            s.gatherer.joiner.open = true;
-            s.gatherer.joiner.unnamed = false;
+            s.gatherer.joiner.holds = Holds::Part;
             s.gatherer.joiner.blocks = note.blocks;
             s.gatherer.joiner.settled = note.blocks;
         });
@@ -121,21 +118,21 @@ impl Steps<'_> {
     /// `Joining::settle`: synced, noted, and only then the blocks are removed.
     fn settle(&mut self, joiner: Joiner) {
         let sync: fn(&mut State) = |s| {
-            if !s.gatherer.joiner.unnamed {
+            if s.gatherer.joiner.holds == Holds::Part {
                 s.part.synced = s.part.written;
             }
         };
         let note: fn(&mut State) = |s| {
-            let Joiner { blocks, unnamed, .. } = s.gatherer.joiner;
-            s.note = Note { blocks, stale: unnamed };
+            let Joiner { blocks, holds, .. } = s.gatherer.joiner;
+            s.note = Note { blocks, stale: holds == Holds::Unnamed };
         };
         let remove: fn(&mut State) = |s| {
-            let Joiner { blocks, settled, unnamed, .. } = s.gatherer.joiner;
+            let Joiner { blocks, settled, holds, .. } = s.gatherer.joiner;
             for block in BLOCKS.skip(settled as usize).take((blocks - settled) as usize) {
                 if let Some(part) = s.part_of(block) {
                     *part = false;
                     // What it was joined into has been lost.
-                    s.ledger[block].tainted |= unnamed;
+                    s.ledger[block].tainted |= holds == Holds::Unnamed;
                 }
             }
             s.gatherer.joiner.settled = blocks;
@@ -166,11 +163,11 @@ impl Steps<'_> {
     fn finish(&mut self) {
         self.add(WHO, "joiner: the file is whole", |s| {
             write(s);
-            if !s.gatherer.joiner.unnamed {
+            if s.gatherer.joiner.holds == Holds::Part {
                 s.part.synced = s.part.written;
             }
             look_no_more(s);
-            s.gatherer.joiner.open = false;
+            s.gatherer.joiner.holds = Holds::Nothing;
             s.gatherer.joiner.given = true;
             s.gatherer.joiner.says = Says::Done;
         });
@@ -183,7 +180,7 @@ fn look_no_more(s: &mut State) {
 
 /// One block more, or the end, behind what is in the part file.
 fn write(s: &mut State) {
-    if s.gatherer.joiner.unnamed {
+    if s.gatherer.joiner.holds == Holds::Unnamed {
         return;
     }
     let part = &mut s.part;
@@ -196,5 +193,5 @@ pub(super) fn rename(s: &mut State) {
     let whole = s.part.written == WHOLE && !s.part.wrong;
     s.last = if whole { Last::Whole } else { Last::Junk };
     s.part = Part::NONE;
-    s.gatherer.joiner.unnamed = s.gatherer.joiner.open;
+    s.gatherer.joiner.holds.lose_name();
 }

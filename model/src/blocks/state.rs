@@ -157,15 +157,30 @@ pub(crate) enum Settles {
     Noted,
 }
 
+/// The part file that the joiner has open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Holds {
+    Nothing,
+    Part,
+    /// One that has its name no more: what is written has none.
+    Unnamed,
+}
+
+impl Holds {
+    /// The part file got another name, or none.
+    pub(crate) fn lose_name(&mut self) {
+        if *self == Self::Part {
+            *self = Self::Unnamed;
+        }
+    }
+}
+
 /// What the joiner has in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Joiner {
     /// It is to look at the file (`Joins::look`).
     pub(crate) look: bool,
-    /// It holds the part file open.
-    pub(crate) open: bool,
-    /// That file has its name no more: what is written has none.
-    pub(crate) unnamed: bool,
+    pub(crate) holds: Holds,
     pub(crate) blocks: u8,
     /// Of these, those whose own part files it has removed.
     pub(crate) settled: u8,
@@ -180,8 +195,7 @@ impl Joiner {
     /// `Joins::start`.
     pub(crate) const START: Self = Self {
         look: true,
-        open: false,
-        unnamed: false,
+        holds: Holds::Nothing,
         blocks: 0,
         settled: 0,
         settles: Settles::No,

@@ -24,12 +24,12 @@ impl Steps<'_> {
     }
 
     fn take_offer(&mut self, w: usize) {
-        for task in 0..TASKS {
+        for (task, what) in TAKES.into_iter().enumerate() {
             let key = self.from.key(task);
             let leased = self.from.workers.iter().any(|w| w.leased && w.key == key);
             let serves = self.from.gatherer.at == Gathers::Loop;
             if serves && self.from.gatherer.offered[task] && !leased && self.from.is_open(key) {
-                self.begin(w, TAKES[task], key, |s| s.workers[w].leased = true);
+                self.begin(w, what, key, |s| s.workers[w].leased = true);
             }
         }
     }

@@ -86,8 +86,8 @@ impl Joining {
             return Ok(going_on);
         }
         let (execution, joiner) = (Execution::random(), codec.joiner());
-        let (joined, digest) = (joiner.joined(), Hasher::new().finish());
-        let note = Note { execution: execution.clone(), joined, digest };
+        let (so_far, digest) = (joiner.joined(), Hasher::new().finish());
+        let note = Note { execution: execution.clone(), joined: so_far, digest };
         let note = NoteFile::begin(parts, index, &note)?;
         let file = parts.create(&parts.part(index, 0, &execution))?;
         Ok(Self::of(index, execution, file, note, joiner, Seen::new(codec)))
