@@ -173,6 +173,7 @@ fn scripts_say_how_they_are_used() -> Result<()> {
         ("run_staged.sh", "usage: bench/run_staged.sh TASKS BYTES WORKERS NAME"),
         ("run_objects.sh", "usage: bench/run_objects.sh TASKS BYTES WORKERS NAME"),
         ("files.sh", "usage: bench/files.sh DIR..."),
+        ("blocks.sh", "usage: bench/blocks.sh BYTES [FOLDER]"),
     ] {
         let output = Command::new(scripts.join(script)).output()?;
         assert_eq!(output.status.code(), Some(2), "{script}");

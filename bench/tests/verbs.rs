@@ -197,7 +197,8 @@ fn a_drill_sees_an_output_that_is_lost_behind_everybodys_back() -> Result<()> {
     let script = format!(
         "#!/bin/sh\nif [ \"$1\" != run ]; then exec \"{0}\" \"$@\"; fi\n\"{0}\" \"$@\" || exit\n\
          while [ \"$1\" != --name ]; do shift; done\n\
-         rm -f {1}/drill-*/runs/\"$2\"/staged/results/out_3.bin\n",
+         rm -f {1}/drill-*/runs/\"$2\"/staged/results/out_3.bin\n\
+         find {1}/drill-*/runs/\"$2\"-out -type f -name '[0-9]*.txt*' -delete\n",
         bagpress()?.display(),
         folder.path().display()
     );
@@ -228,6 +229,34 @@ fn the_same_seed_gives_the_same_plan() -> Result<()> {
         plan("7")?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     assert_eq!(lines.iter().filter(|line| line["kind"].is_string()).count(), 40);
     assert_eq!(lines.iter().filter(|line| line["inputs"].is_object()).count(), 4);
+    Ok(())
+}
+
+/// `bench/blocks.sh BYTES` of docs/benchmark.md, with smaller blocks of a smaller file.
+#[test]
+fn blocks_are_timed_against_gzip_and_every_output_is_compared() -> Result<()> {
+    let folder = TempDir::new()?;
+    let raw = folder.path().join("raw.jsonl");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("blocks.sh");
+    let output = Command::new(script)
+        .arg("3145729")
+        .current_dir(folder.path())
+        .envs([("ROUNDS", "1"), ("BLOCK", "1MiB"), ("WORKERS", "2")])
+        .env("RAW", &raw)
+        .env("BAGPRESS", bagpress()?)
+        .output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout)?;
+    assert!(printed.contains("3 MiB, 2 at a time, blocks 1MiB, 1 rounds"), "{printed}");
+    let raw = std::fs::read_to_string(&raw)?;
+    let lines: Vec<Value> = raw.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert_eq!((&lines[0]["input_bytes"], &lines[0]["block"]), (&3_145_729.into(), &"1MiB".into()));
+    for system in ["blocks", "gzip"] {
+        let run = lines.iter().find(|line| line["system"] == system).context("no such row")?;
+        assert!(positive(&run["wall_ms"]) && positive(&run["output_bytes"]), "{raw}");
+        assert!(printed.lines().any(|line| line.starts_with(system)), "{printed}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path())?.count(), 1, "only the raw file stays");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 pub(crate) enum Broken {
     CountedTwice,
     BytesMissing,
+    BlockMissing,
     FailedWithoutCause,
     OtherThanCommitted,
     OwnTaken,
@@ -20,6 +21,9 @@ impl fmt::Display for Broken {
             Self::CountedTwice => "two outcomes are counted for one task and round",
             Self::BytesMissing => {
                 "a task is counted done and its bytes are not under their name with its digest"
+            }
+            Self::BlockMissing => {
+                "a block is counted done and is neither in its part file nor durably in a joined one"
             }
             Self::FailedWithoutCause => "a task is counted failed that had an attempt left",
             Self::OtherThanCommitted => "another outcome is counted than was committed",

@@ -8,6 +8,7 @@ const BYTES: &str = "its bytes are not under their name";
 const STUCK: &str = "the bag can never end";
 const FAILED: &str = "counted failed that had an attempt left";
 const STRANGER: &str = "somebody else's file is moved";
+const BLOCK: &str = "neither in its part file nor durably in a joined one";
 const OTHER: &str = "another outcome is counted than was committed";
 
 /// Asserts that `config` breaks without `clause`, and prints the shortest way there.
@@ -214,4 +215,45 @@ fn a_tar_that_takes_the_name_of_one_that_counts_takes_its_bytes() {
     ] {
         breaks(Clause::TarNamedBeforeAnyCounts, config, BYTES);
     }
+}
+
+#[test]
+fn blocks_removed_before_the_note_has_them_are_nowhere() {
+    for config in [
+        "blocks: workers and gatherer killed",
+        "queue group, blocks: part files lost, gatherer killed",
+    ] {
+        breaks(Clause::NotedBeforeRemoved, config, BLOCK);
+    }
+}
+
+#[test]
+fn blocks_removed_before_the_sync_do_not_outlive_a_power_cut() {
+    breaks(Clause::SyncedBeforeRemoved, "blocks: workers and gatherer killed", BLOCK);
+}
+
+#[test]
+fn a_join_that_goes_on_behind_its_note_has_a_block_twice() {
+    breaks(Clause::CutToNote, "blocks: workers and gatherer killed", BLOCK);
+}
+
+#[test]
+fn a_file_that_is_joined_again_while_it_is_accepted_is_cut_under_its_name() {
+    for config in [
+        "blocks: gatherer killed, early redelivery",
+        "queue group, blocks: part files lost, gatherer killed",
+    ] {
+        breaks(Clause::GivenLeftAlone, config, BYTES);
+    }
+}
+
+#[test]
+fn a_block_whose_bytes_are_gone_is_made_by_nobody_else() {
+    breaks(Clause::LostBlockRunsAgain, "blocks: part files lost, gatherer killed", STUCK);
+}
+
+#[test]
+fn a_file_waits_for_ever_for_a_block_that_failed() {
+    let config = "blocks: a block that fails, the file retried, gatherer killed";
+    breaks(Clause::FailedBlockFails, config, STUCK);
 }

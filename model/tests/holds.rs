@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stderr, reason = "states explored are what one wants to see")]
 
-use bagpress_model::{Config, Delivery, PACKS, Path, SMALL, explore};
+use bagpress_model::{BLOCKS, Config, Delivery, PACKS, Path, SMALL, explore};
 
 /// Explores every configuration of one task that `wanted` names, and prints what that came to.
 fn holds(wanted: impl Fn(&Config) -> bool) {
@@ -46,6 +46,11 @@ fn every_offered_task_gets_one_outcome_and_no_bag_is_stuck() {
 #[test]
 fn every_file_of_a_pack_gets_one_outcome_and_no_bag_is_stuck() {
     all_hold(PACKS.iter());
+}
+
+#[test]
+fn every_file_of_two_blocks_gets_one_whole_output_and_no_bag_is_stuck() {
+    all_hold(BLOCKS.iter());
 }
 
 /// `make model`: with optimization for two minutes, and with some gigabytes.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -10,8 +10,11 @@ use bagpress_codec::Generator;
 use flate2::read::{GzDecoder, ZlibDecoder};
 use serde_json::Value;
 
-use super::plan::{Dice, Inputs, Shape};
+use super::plan::{BLOCK_BYTES, Dice, Inputs, Shape};
 use crate::program::Bagpress;
+
+/// Folder of the outputs that have no name yet, in that of the outputs: in it each bag has one.
+pub(super) const PARTS: &str = ".bagpress-part";
 
 /// Folders of a bag.
 #[derive(Debug, Clone)]
@@ -32,9 +35,9 @@ impl Bag {
         let name = shape.name();
         let run = runs.join(&name).join(shape.results.as_str());
         let tree = match shape.inputs {
-            Inputs::Files { seed, files, .. } => {
+            Inputs::Files { seed, files, large, .. } => {
                 let tree = inputs.join(&name);
-                make_tree(&tree, seed, files)
+                make_tree(&tree, seed, files, large)
                     .with_context(|| format!("make {}", tree.display()))?;
                 Some(tree)
             }
@@ -64,6 +67,9 @@ impl Bag {
             }
             Inputs::Files { pack, .. } => {
                 command.args(["--pack", &pack.to_string()]);
+                if shape.has_blocks() {
+                    command.args(["--block", &BLOCK_BYTES.to_string()]);
+                }
                 command.args(&self.tree);
                 if let Some(out) = &self.out {
                     command.arg("--out").arg(out);
@@ -81,6 +87,16 @@ impl Bag {
     /// The folder below which outputs become files.
     pub(super) fn root(&self) -> PathBuf {
         self.out.clone().unwrap_or_else(|| self.run.join("results"))
+    }
+
+    /// A file that holds the output of a block, if there is one.
+    pub(super) fn part_of_block(&self, index: u32) -> Option<PathBuf> {
+        let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut parts = entries(&self.root().join(PARTS)).flat_map(|bag| entries(&bag.path()));
+        let name = format!("{index}.");
+        let is_its =
+            |entry: &fs::DirEntry| entry.file_name().as_bytes().starts_with(name.as_bytes());
+        parts.find(is_its).map(|entry| entry.path())
     }
 
     /// The file that a task's output becomes, and the file that it comes from if there is one.
@@ -199,9 +215,9 @@ fn path_of(value: &Value) -> Option<PathBuf> {
 }
 
 /// Names of all sorts; sizes from nothing to several chunks; folders in folders.
-fn make_tree(tree: &Path, seed: u64, files: u32) -> Result<()> {
+fn make_tree(tree: &Path, seed: u64, files: u32, large: u32) -> Result<()> {
     let mut dice = Dice::new(seed, "tree");
-    for number in 0..files {
+    for number in 0..files + large {
         let folder = match dice.below(4) {
             0 => tree.to_owned(),
             1 => tree.join("with spaces"),
@@ -220,6 +236,9 @@ fn make_tree(tree: &Path, seed: u64, files: u32) -> Result<()> {
             }
         };
         let bytes = match dice.below(6) {
+            // Some end where a block does.
+            0 if number >= files => dice.between(3, 9) << 20,
+            _ if number >= files => dice.between(3 << 20, 9 << 20),
             0 => 0,
             1 => dice.below(10),
             2 => 512 * 1024,
@@ -266,10 +285,12 @@ mod tests {
     fn a_tree_has_so_many_files_and_is_the_same_for_the_same_seed() {
         let folder = tempfile::tempdir().unwrap();
         let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
-        make_tree(&one, 7, 60).unwrap();
-        make_tree(&two, 7, 60).unwrap();
+        make_tree(&one, 7, 60, 2).unwrap();
+        make_tree(&two, 7, 60, 2).unwrap();
         let files = contents(&one);
-        assert_eq!(files.len(), 60);
+        assert_eq!(files.len(), 62);
+        let large = files.values().filter(|content| content.len() >= 3 << 20);
+        assert_eq!(large.count(), 2);
         assert!(files.values().any(Vec::is_empty));
         assert!(files.keys().any(|name| name.to_str().is_none()));
         assert_eq!(files, contents(&two));

@@ -108,8 +108,12 @@ mod tests {
     fn only_a_task_that_was_damaged_in_its_output_and_its_line_may_find_its_name_taken() {
         let failed = [1, 2, 3, 4].map(|index| (index, "failed".to_owned())).into();
         let mut checked = Checked { failed, names_taken: [1, 2, 3].into(), ..Checked::default() };
-        let damages =
-            Damages { outputs: [1, 2, 4].into(), ledger_flips: 2, forgotten: [1, 3, 4].into() };
+        let damages = Damages {
+            outputs: [1, 2, 4].into(),
+            ledger_flips: 2,
+            forgotten: [1, 3, 4].into(),
+            ..Damages::default()
+        };
         assert_eq!(checked.take_disowned(&damages), [1].into());
         assert_eq!(checked.failed.into_keys().collect::<Vec<_>>(), [2, 3, 4]);
     }

@@ -1,5 +1,6 @@
 //! One bag after another, each gathered through whatever happens, then checked from outside.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -53,11 +54,12 @@ impl<'a> Lane<'a> {
         let gathered = self.gather(&bag, &[], &mut report)?;
         self.victim.close();
         let judged = self.judge(&bag, gathered, &mut report);
+        let damages = self.victim.damages();
         self.victim.withdraw();
         report.took_ms = machine::ms(since.elapsed());
         judged?;
         if report.is_good() {
-            report.left_over = self.forget(&bag, report.counts.disowned)?;
+            report.left_over = self.forget(&bag, report.counts.disowned, &damages)?;
         }
         if !report.is_good() {
             let kept = self.kept.join(bag.shape.name());
@@ -149,18 +151,26 @@ impl<'a> Lane<'a> {
         remains::LOOK.run(|| check(bag, &self.server))
     }
 
-    /// Removes the bag by `rm`; returns what is still there of it. The files that the product disowned are to stay.
-    fn forget(&self, bag: &Bag, disowned: u64) -> Result<Vec<String>> {
+    /// Removes the bag by `rm`; returns what is still there of it. The files that the product disowned are to stay, and those
+    /// whose line was damaged may: the line that is rebuilt does not say which file the bag made.
+    fn forget(&self, bag: &Bag, disowned: u64, damages: &Damages) -> Result<Vec<String>> {
         let text = fs::read(bag.run.join("bag.json")).context("read bag.json")?;
         let specification: Value = serde_json::from_slice(&text).context("read bag.json")?;
         let id = specification["bag"].as_str().context("a bag without an id")?.to_owned();
         let (ran, meant) = (&specification["delivery"], bag.shape.delivery.as_str());
         ensure!(ran == meant, "{id} ran by {ran}, and was to run by {meant}");
+        let of_files = damages.forgotten.iter().filter(|index| **index < bag.shape.tasks());
+        let may_stay = of_files
+            .map(|index| Ok(bag.files(*index)?.0.display().to_string()))
+            .collect::<Result<BTreeSet<_>>>()?;
         self.product.remove(bag)?;
         let mut left = remains::streams(&self.server, &id)?;
         let outputs = bag.outputs_left()?;
-        if outputs.len() as u64 != disowned {
-            left.push(format!("{disowned} outputs were to stay, and these did: {outputs:?}"));
+        let strange = outputs.iter().any(|output| !may_stay.contains(output));
+        if strange || (outputs.len() as u64) < disowned {
+            left.push(format!(
+                "{disowned} outputs were to stay, of {may_stay:?}, and these did: {outputs:?}"
+            ));
         }
         Ok(left)
     }

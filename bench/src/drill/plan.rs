@@ -84,8 +84,13 @@ pub(super) enum Inputs {
         files: u32,
         /// Most files that are delivered together.
         pack: u32,
+        /// Further files, each of several blocks.
+        large: u32,
     },
 }
+
+/// Bytes of a block, where files are cut.
+pub(super) const BLOCK_BYTES: u64 = 1 << 20;
 
 /// One bag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -105,8 +110,13 @@ impl Shape {
     pub(super) fn tasks(&self) -> u32 {
         match self.inputs {
             Inputs::Generated { tasks, .. } => tasks,
-            Inputs::Files { files, .. } => files,
+            Inputs::Files { files, large, .. } => files + large,
         }
+    }
+
+    /// Whether its large files are cut into blocks.
+    pub(super) fn has_blocks(&self) -> bool {
+        matches!(self.inputs, Inputs::Files { large: 1.., .. })
     }
 
     /// Whether its outputs become files.
@@ -236,11 +246,17 @@ impl Iterator for Bags {
             "gzip:9,full",
             "store",
         ]);
-        let inputs = if dice.one_in(3) {
+        // Both paths and all deliveries in turn, so that a short drill has each; and blocks by each delivery.
+        let turn = self.number;
+        let blocks = matches!(turn % 8, 0 | 2);
+        let inputs = if dice.one_in(3) || blocks {
+            // Large files have as many bytes as the small ones that they replace.
+            let (files, large) = if blocks { ((20, 50), (2, 4)) } else { ((60, 150), (0, 0)) };
             Inputs::Files {
                 seed,
-                files: dice.between(60, 150),
+                files: dice.between(files.0, files.1),
                 pack: dice.pick(&[1, 2, 5, 16, 64]),
+                large: dice.between(large.0, large.1),
             }
         } else {
             let data = dice.pick(&[DataKind::Random, DataKind::Text, DataKind::Text]);
@@ -250,8 +266,6 @@ impl Iterator for Bags {
                 if bytes < 10_000 { dice.between(500, 3_000) } else { dice.between(50, 120) };
             Inputs::Generated { data, seed, tasks, bytes: u64::from(bytes) }
         };
-        // Both paths and all deliveries in turn, so that a short drill has each.
-        let turn = self.number;
         self.number += 1;
         let results = if turn.is_multiple_of(2) { ResultPath::Staged } else { ResultPath::Objects };
         let delivery = self.deliveries[(turn as usize / 2) % self.deliveries.len()];
@@ -261,7 +275,8 @@ impl Iterator for Bags {
             delivery,
             codec: codec.parse().ok()?,
             fetched: dice.one_in(3) && results == ResultPath::Objects,
-            wire: dice.one_in(2),
+            // One of the two with blocks by path, the other over the wire, and the next time the other way round.
+            wire: if blocks { (turn / 8 + turn / 2).is_multiple_of(2) } else { dice.one_in(2) },
             inputs,
         })
     }
@@ -305,5 +320,15 @@ mod tests {
         assert_eq!(kinds.len(), 13, "{kinds:?}");
         let ways = Bags::new(7, &BOTH).take(4).map(|b| (b.results.as_str(), b.delivery.as_str()));
         assert_eq!(ways.collect::<BTreeSet<_>>().len(), 4);
+    }
+
+    #[test]
+    fn sixteen_bags_have_blocks_by_each_delivery_by_path_and_over_the_wire() {
+        for deliveries in [&BOTH[..], &BOTH[..1]] {
+            let bags = Bags::new(7, deliveries).take(16).filter(Shape::has_blocks);
+            let cut: Vec<_> = bags.inspect(|b| assert_eq!(b.results, ResultPath::Staged)).collect();
+            let ways: BTreeSet<_> = cut.iter().map(|b| (b.delivery.as_str(), b.wire)).collect();
+            assert_eq!((cut.len(), ways.len()), (4, 2 * deliveries.len()));
+        }
     }
 }

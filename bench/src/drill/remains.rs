@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::bag::Bag;
+use super::bag::{Bag, PARTS};
 use super::nats::{At, Nats};
 use crate::program::Bagpress;
 use crate::retry::Retry;
@@ -24,7 +24,7 @@ pub(super) fn files(bag: &Bag, damaged: usize) -> Vec<String> {
         let entries = fs::read_dir(bag.root().join(folder)).into_iter().flatten();
         entries.flatten().map(|entry| entry.file_name().display().to_string()).collect::<Vec<_>>()
     };
-    let mut left = names(".bagpress-part");
+    let mut left = names(PARTS);
     let set_aside = names(".bad");
     if set_aside.len() > damaged {
         left.extend(set_aside);

@@ -40,6 +40,8 @@ struct Exposed {
 pub(super) struct Damages {
     /// Tasks, by their outputs.
     pub(super) outputs: BTreeSet<u32>,
+    /// Outputs of blocks. They explain nothing: the gatherer has to see it before a file is made of them.
+    pub(super) blocks: usize,
     pub(super) ledger_flips: u32,
     /// Tasks whose line of the ledger a flip made unreadable.
     pub(super) forgotten: BTreeSet<u32>,
@@ -48,7 +50,7 @@ pub(super) struct Damages {
 impl Damages {
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.outputs.len() + self.ledger_flips as usize
+        self.outputs.len() + self.blocks + self.ledger_flips as usize
     }
 
     /// Whether it can be their work that a task is not as it should be.
@@ -177,8 +179,17 @@ impl Victim {
             return Ok(false);
         };
         let lines = LedgerLines::read(&exposed.bag.ledger()).unwrap_or_default();
-        let done = lines.done();
+        let mut done = lines.done();
+        let bag = &exposed.bag;
+        // Behind the files are blocks; most have become parts of their files.
+        done.retain(|index| *index < bag.shape.tasks() || bag.part_of_block(*index).is_some());
         let Some(&index) = done.get(nth as usize % done.len().max(1)) else { return Ok(false) };
+        if index >= bag.shape.tasks() {
+            let Some(part) = bag.part_of_block(index) else { return Ok(false) };
+            let damaged = damage(&OutputAt::File(part))?;
+            exposed.damages.blocks += usize::from(damaged);
+            return Ok(damaged);
+        }
         // It counts as damaged even if the damage fails half way.
         let is_file = exposed.bag.shape.has_files();
         let mut hit = if is_file { [index].into() } else { lines.together(index) };

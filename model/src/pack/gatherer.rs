@@ -174,7 +174,7 @@ impl Steps<'_> {
     }
 
     /// `unpack::unpack`, then `Acceptor::accept`: what may count is taken, and what a pack leaves open begins its next round
-    /// later (`Gathering::begin_later`).
+    /// later (`Executor::begin_later`).
     pub(crate) fn accept(
         &mut self,
         who: Who,

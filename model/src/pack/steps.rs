@@ -39,7 +39,7 @@ impl<'a> Steps<'a> {
         files.any(|f| self.from.is_open(f, key.round) && !(first_only && f != key.file as usize))
     }
 
-    /// `Publisher::next`, for each file in turn, with `Forming::is_wanted`: what is to be published of what is not decided and
+    /// `forming::next`, for each file in turn, with `Forming::is_wanted`: what is to be published of what is not decided and
     /// `wanted`. The pack by its first file's name.
     pub(crate) fn to_publish(&self, wanted: [bool; FILES]) -> [bool; Key::ALL] {
         let mut publish = [false; Key::ALL];

@@ -31,6 +31,8 @@ pub struct Whole {
 pub(super) struct Note {
     pub(super) execution: Execution,
     pub(super) joined: Joined,
+    /// Of the bytes that are joined: no checksum of `store` would tell that they changed.
+    pub(super) digest: Digest,
     /// That it is whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) whole: Option<Whole>,
@@ -147,7 +149,7 @@ mod tests {
             digest,
         };
         let joined = serde_json::from_value(joined).unwrap();
-        let note = Note { execution, joined, whole: Some(whole.clone()) };
+        let note = Note { execution, joined, digest, whole: Some(whole.clone()) };
         let place = encoded(&note).unwrap();
         assert_eq!(decoded(&place).and_then(|note| note.whole), Some(whole));
         let bytes = place.iter().rposition(|byte| *byte != b' ').unwrap();

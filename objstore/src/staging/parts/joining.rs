@@ -50,6 +50,8 @@ pub struct Joining {
     seen: Seen,
     /// How far the file is written, in whole blocks.
     joined: Joined,
+    /// Of the bytes of these blocks.
+    stored: Hasher,
     /// Blocks that are joined, and whose own part files are there still.
     unsettled: Vec<PathBuf>,
     /// Output bytes of them.
@@ -90,7 +92,8 @@ impl Joining {
             None => {}
         }
         let (execution, joiner) = (Execution::random(), codec.joiner());
-        let note = Note { execution: execution.clone(), joined: joiner.joined(), whole: None };
+        let (joined, digest) = (joiner.joined(), Hasher::new().finish());
+        let note = Note { execution: execution.clone(), joined, digest, whole: None };
         let file = parts.create(&parts.part(index, 0, &execution))?;
         file_of_note.begin(parts, &note)?;
         let begun = Self::of(index, execution, file, file_of_note, joiner, Seen::new(codec));
@@ -105,7 +108,7 @@ impl Joining {
         joiner: Joiner,
         seen: Seen,
     ) -> Self {
-        let so_far = joiner.joined();
+        let (so_far, stored) = (joiner.joined(), seen.stored.clone());
         Self {
             index,
             execution,
@@ -114,6 +117,7 @@ impl Joining {
             joiner,
             seen,
             joined: so_far,
+            stored,
             unsettled: Vec::new(),
             unsettled_bytes: 0,
         }
@@ -163,6 +167,7 @@ impl Joining {
             return Ok(false);
         }
         self.joined = self.joiner.joined();
+        self.stored = self.seen.stored.clone();
         self.unsettled.push(part);
         self.unsettled_bytes += self.joined.output_bytes() - before;
         Ok(true)
@@ -206,7 +211,8 @@ impl Joining {
             return Ok(());
         }
         self.file.sync_data()?;
-        let note = Note { execution: self.execution.clone(), joined: self.joined, whole: None };
+        let (execution, digest) = (self.execution.clone(), self.stored.clone().finish());
+        let note = Note { execution, joined: self.joined, digest, whole: None };
         self.note.write(&note)?;
         for part in self.unsettled.drain(..) {
             parts.remove_decided(&part);
@@ -240,7 +246,7 @@ impl Joining {
         let (input_digest, digest) = self.seen.finish()?;
         let execution = self.execution.clone();
         let whole = Whole { execution, input_bytes, input_digest, bytes, digest };
-        let note = Note { execution: self.execution, joined, whole: Some(whole.clone()) };
+        let note = Note { execution: self.execution, joined, digest, whole: Some(whole.clone()) };
         self.note.write(&note)?;
         parts.note_closed(self.index, 0, &whole.execution, digest);
         Ok(whole)
@@ -269,6 +275,7 @@ fn resume(
     if !is_long_enough
         || seen.read(&mut file)? != bytes
         || seen.input_bytes != note.joined.input_bytes()
+        || seen.stored.clone().finish() != note.digest
     {
         parts.remove_part(&part)?;
         return Ok(None);

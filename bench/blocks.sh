@@ -1,0 +1,153 @@
+#!/usr/bin/env bash
+# Times one large file: cut into blocks by bagpress, by pigz, and by gzip on one core. Runs are interleaved, and a ratio is taken inside
+# each round. Every output is decompressed and compared with its input, outside of what is timed.
+#
+# The systems do not promise the same: gzip and pigz only write, bagpress also decompresses and compares each block and syncs what it
+# wrote. `bagpress` includes the start and the end of its server and workers.
+set -euo pipefail
+
+if [[ $# -gt 2 || ${1:-} == -* || $# -eq 0 ]]; then
+	cat >&2 <<USAGE
+usage: bench/blocks.sh BYTES [FOLDER]
+
+  bench/blocks.sh 134217728
+  bench/blocks.sh 2147483648 /var/tmp
+
+The file has BYTES bytes of text, the same on every machine; it and the outputs are in a temporary folder in FOLDER (the current one).
+ROUNDS=N (3), WORKERS=N (the number of cores) and BLOCK=SIZE (auto) in the environment change how it is measured, RAW=FILE receives
+every single time, and BAGPRESS=FILE is measured instead of the program in target/release. By itself bagpress cuts files above 64 MiB.
+USAGE
+	exit 2
+fi
+if [[ ! $1 =~ ^[1-9][0-9]{0,12}$ ]]; then
+	echo "error: $1 is no number of bytes" >&2
+	exit 2
+fi
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+bytes=$1 rounds=${ROUNDS:-3} workers=${WORKERS:-$(nproc)} block=${BLOCK:-auto}
+bagpress=${BAGPRESS:-$here/target/release/bagpress}
+if [[ ! -x $bagpress ]]; then
+	(cd "$here" && cargo build --release --locked --bin bagpress)
+fi
+temporary=$(mktemp -d -p "$(cd "${2:-$PWD}" && pwd -P)" bagpress-bench-XXXXXX)
+trap 'rm -rf "$temporary"' EXIT
+raw=$(realpath -m "${RAW:-$temporary/raw}")
+: >"$raw"
+
+systems=(blocks gzip)
+versions=("$("$bagpress" --version)" "$(gzip --version | head -n 1)")
+if command -v pigz >/dev/null; then
+	systems=(blocks pigz gzip)
+	versions+=("$(pigz --version 2>&1)")
+else
+	echo "note: no pigz here, so it has no row; \`make bench-peers\` names what is missing" >&2
+fi
+
+# SYSTEM: what is typed, in the folder that has the file.
+declare -A commands=(
+	[blocks]='"$BAGPRESS" run file --codec gzip:6 --out packed --block $BLOCK --workers $WORKERS --quiet'
+	[pigz]='pigz -6 -p $WORKERS -c file >packed/file.gz'
+	[gzip]='gzip -6 -c file >packed/file.gz'
+)
+
+once() { # SYSTEM; in the folder that has the file
+	BAGPRESS=$bagpress WORKERS=$workers BLOCK=$block bash -c "set -euo pipefail; ${commands[$1]}" \
+		>../stdout 2>../stderr || {
+		cat ../stderr >&2
+		return 1
+	}
+}
+
+load() { cut -d' ' -f1 /proc/loadavg; }
+python3 - "$temporary/file" "$bytes" "$workers" "$block" "${versions[@]}" >>"$raw" <<'PYTHON'
+"""Writes the file: words with a skewed frequency, numbers among them. Prints what all runs have in common."""
+import json
+import os
+import platform
+import random
+import sys
+
+path, size = sys.argv[1], int(sys.argv[2])
+rng = random.Random(64)
+letters = "etaoinshrdlcumwfgypbvk"
+known = ["".join(rng.choice(letters) for _ in range(rng.randrange(2, 11))) for _ in range(5_000)]
+frequency = [1 / (place + 3) for place in range(len(known))]
+with open(path, "wb") as file:
+    left = size
+    while left > 0:
+        words = rng.choices(known, frequency, k=20_000)
+        for at in range(0, len(words), 23):
+            words[at] = f"{rng.randrange(10**6)}.\n"
+        text = " ".join(words).encode()[:left]
+        file.write(text)
+        left -= len(text)
+with open("/proc/cpuinfo") as lines:
+    cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+print(json.dumps({
+    "verb": "blocks",
+    "platform": {"cpu": cpu, "cores": os.cpu_count(), "memory_mib": memory, "kernel": platform.release()},
+    "versions": sys.argv[5:],
+    "input_bytes": size,
+    "workers": int(sys.argv[3]),
+    "block": sys.argv[4],
+}))
+PYTHON
+echo "$((bytes >> 20)) MiB, $workers at a time, blocks $block, $rounds rounds, load $(load)"
+
+for ((round = 0; round < rounds; round++)); do
+	for ((place = 0; place < ${#systems[@]}; place++)); do
+		system=${systems[(round + place) % ${#systems[@]}]} # nobody is always first
+		run=$temporary/$system.$round
+		mkdir "$run" "$run/packed"
+		ln "$temporary/file" "$run/file"
+		sync -f "$run" # what the one before has left to write is not this one's
+		cd "$run"
+		began=$EPOCHREALTIME
+		once "$system"
+		ended=$EPOCHREALTIME
+		cd "$temporary"
+		made=$(find "$run/packed" -type f -name '*.gz')
+		if ! gzip -dc "$made" | cmp - file; then
+			echo "error: $system made another file" >&2
+			exit 1
+		fi
+		printf '{"verb":"blocks","system":"%s","round":%d,"wall_ms":%d,"output_bytes":%d,"load_1min":%s,"command":"%s"}\n' \
+			"$system" "$round" $(((${ended/[.,]/} - ${began/[.,]/}) / 1000)) "$(stat -c %s "$made")" "$(load)" \
+			"$(sed -e "s/\\\$WORKERS/$workers/; s/\\\$BLOCK/$block/; s/\"\\\$BAGPRESS\"/bagpress/" <<<"${commands[$system]}")" >>"$raw"
+		rm -r "$run"
+	done
+done
+
+python3 - "$raw" "${systems[@]}" <<'PYTHON'
+"""Prints medians, and ratios that were taken inside each round."""
+import json
+import sys
+from statistics import median
+
+with open(sys.argv[1]) as lines:
+    runs = [run for run in map(json.loads, lines) if "system" in run]
+systems = sys.argv[2:]
+
+
+def times(system):
+    return [run["wall_ms"] for _, run in sorted((run["round"], run) for run in runs if run["system"] == system)]
+
+
+def spread(values, places):
+    return f"{median(values):.{places}f} ({min(values):.{places}f}–{max(values):.{places}f})"
+
+
+def ratio(system, reference):
+    if reference not in systems:
+        return "–"
+    return spread([a / b for a, b in zip(times(system), times(reference))], 2)
+
+
+row = "{:<10}{:<26}{:<20}{:<20}{:>14}{:>6}".format
+print(row("system", "ms: median (min–max)", "× pigz", "× gzip", "output bytes", "runs"))
+for system in systems:
+    size = next(run["output_bytes"] for run in runs if run["system"] == system)
+    print(row(system, spread(times(system), 0), ratio(system, "pigz"), ratio(system, "gzip"), size, len(times(system))))
+PYTHON
