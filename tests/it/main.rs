@@ -12,6 +12,7 @@ mod another_user;
 mod bad_input;
 mod bad_server;
 mod blocks;
+mod blocks_room;
 mod both_paths;
 mod broker_faults;
 mod cancel;

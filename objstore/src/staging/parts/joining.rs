@@ -92,8 +92,12 @@ impl Joining {
             None => {}
         }
         let (execution, joiner) = (Execution::random(), codec.joiner());
-        let (joined, digest) = (joiner.joined(), Hasher::new().finish());
-        let note = Note { execution: execution.clone(), joined, digest, whole: None };
+        let note = Note {
+            execution: execution.clone(),
+            joined: joiner.joined(),
+            digest: Hasher::new().finish(),
+            whole: None,
+        };
         let file = parts.create(&parts.part(index, 0, &execution))?;
         file_of_note.begin(parts, &note)?;
         let begun = Self::of(index, execution, file, file_of_note, joiner, Seen::new(codec));
