@@ -143,13 +143,17 @@ async fn every_codec_that_stores_joins_its_blocks() {
     }
 }
 
-/// A bag of one file of twelve blocks, which take a while.
+/// A bag of one file of so many blocks, which take a while.
 const RUN: &str = "--out out --name t -q --block 1MiB --codec gzip:9,full";
 
-fn large(place: &Place) -> Vec<(&'static str, Vec<u8>)> {
-    let bytes = generated(DataKind::Text, 3, 12 * MIB + 5);
+fn large_of(place: &Place, blocks: usize) -> Vec<(&'static str, Vec<u8>)> {
+    let bytes = generated(DataKind::Text, 3, (blocks - 1) * MIB + 5);
     write(&place.path("in/large"), &bytes);
     vec![("large", bytes)]
+}
+
+fn large(place: &Place) -> Vec<(&'static str, Vec<u8>)> {
+    large_of(place, 13)
 }
 
 async fn some_blocks(place: &Place, folder: &Path, at_least: usize) {
@@ -179,7 +183,8 @@ async fn killed_after(place: &Place, run: Running, folder: &Path, counted: usize
     some_blocks(place, folder, counted).await;
     let workers = process::children(run.pid());
     run.signal(Signal::KILL);
-    run.ended(place).await;
+    let ended = run.ended(place).await;
+    assert_eq!(ended.code, None, "it came too late: {ended:?}");
     place.until_gone(&process::pids(&workers)).await;
 }
 
@@ -187,16 +192,16 @@ async fn killed_after(place: &Place, run: Running, folder: &Path, counted: usize
 async fn a_run_that_is_killed_within_a_join_goes_on_and_executes_no_block_twice() {
     for how in ways() {
         let place = Place::new().await;
-        let (files, folder) = (large(&place), folder(&place, &how));
+        let (files, folder) = (large_of(&place, 24), folder(&place, &how));
         let run = format!("run in {RUN} --workers 2 {how}");
-        for counted in [2, 5, 9] {
+        for counted in [2, 6, 10] {
             killed_after(&place, place.spawn(&run), &folder, counted).await;
         }
         place.run(&run).await.with_code(0);
         expect_done(&folder, 1);
         let rounds: Vec<_> =
             outcomes(&folder).iter().map(|o| o["round"].as_u64().unwrap()).collect();
-        assert_eq!(rounds, [0; 14], "{how}: what was counted is joined");
+        assert_eq!(rounds, [0; 25], "{how}: what was counted is joined");
         expect_outputs(&place, &files);
     }
 }
@@ -211,7 +216,7 @@ fn part_files(place: &Place) -> Vec<PathBuf> {
 async fn a_block_that_was_counted_and_whose_bytes_are_gone_is_run_again() {
     for delivery in DELIVERIES {
         let place = Place::new().await;
-        let (files, folder) = (large(&place), place.folder("t/staged"));
+        let (files, folder) = (large_of(&place, 24), place.folder("t/staged"));
         let run = format!("run in {RUN} --workers 2 --delivery {delivery}");
         killed_after(&place, place.spawn(&run), &folder, 4).await;
         for part in part_files(&place) {
