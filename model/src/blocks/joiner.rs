@@ -57,7 +57,7 @@ impl Steps<'_> {
         });
     }
 
-    /// `joining::forget_join` and `Parts::sweep`, when the file has its outcome or is run whole.
+    /// `join_note::forget_join` and `Parts::sweep`, when the file has its outcome or is run whole.
     fn forget(&mut self) {
         self.add(WHO, "joiner: removes the note and the blocks of a file that is over", |s| {
             s.note = Note::NONE;

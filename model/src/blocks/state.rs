@@ -178,7 +178,7 @@ impl Holds {
 /// What the joiner has in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Joiner {
-    /// It is to look at the file (`Joins::look`).
+    /// It is to look at the file (`Joins::counted`).
     pub(crate) look: bool,
     pub(crate) holds: Holds,
     pub(crate) blocks: u8,
@@ -217,7 +217,7 @@ pub(crate) enum Gathers {
     /// The part file is what it should be.
     Rename,
     Count,
-    /// The joiner is to look at the file (`Joins::look`).
+    /// The joiner is to look at the file (`Joins::counted`).
     Tell,
 }
 
