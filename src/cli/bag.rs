@@ -60,8 +60,8 @@ pub(crate) struct BagArgs {
     #[arg(long, value_name = "N", help_heading = RUNNING)]
     pub(crate) pack: Option<u32>,
 
-    /// Bytes of the blocks into which larger files are cut, each a task of its own; none: no file is cut
-    /// [default: auto, which cuts files above 64 MiB into blocks of 8 MiB]
+    /// Bytes of the blocks into which larger files are cut, each a task of its own: 1MiB or more, rounded up to 256 KiB; none: no
+    /// file is cut [default: auto, which cuts files above 64 MiB into blocks of 8 MiB]
     #[arg(long, value_name = "SIZE", default_value = "auto", hide_default_value = true, help_heading = RUNNING)]
     pub(crate) block: BlockArg,
 

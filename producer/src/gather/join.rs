@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use bagpress_broker::result::{
     Cause, Done, Failed, Outcome, Place, TaskResult, Times, wall_clock_us,
@@ -53,11 +53,14 @@ impl JoinedBytes {
 pub(crate) struct Joins {
     todo: Arc<Todo>,
     joined: mpsc::Receiver<Joined>,
+    stopped: Arc<AtomicBool>,
     joining: Option<JoinHandle<()>>,
 }
 
 impl Drop for Joins {
     fn drop(&mut self) {
+        // A thread that joins ends with its block: the process waits for it.
+        self.stopped.store(true, Relaxed);
         if let Some(joining) = &self.joining {
             joining.abort();
         }
@@ -70,7 +73,7 @@ impl Joins {
     pub(crate) fn start(plan: &BagPlan, parts: Option<&Arc<Parts>>, bytes: &JoinedBytes) -> Self {
         let todo = Arc::new(Todo::default());
         let (sender, receiver) = mpsc::channel(1);
-        let mut joining = None;
+        let (stopped, mut joining) = (Arc::new(AtomicBool::new(false)), None);
         if let (Some(cuts), Some(parts)) = (&plan.cuts, parts) {
             let open = cuts.files().filter(|file| plan.is_task_open((*file, 0)));
             open.for_each(|file| todo.add(file, Look::All));
@@ -78,11 +81,12 @@ impl Joins {
                 plan: plan.clone(),
                 parts: parts.clone(),
                 bytes: bytes.clone(),
+                stopped: stopped.clone(),
                 joins: HashMap::new(),
             };
             joining = Some(tokio::spawn(run(open, todo.clone(), sender)));
         }
-        Self { todo, joined: receiver, joining }
+        Self { todo, joined: receiver, stopped, joining }
     }
 
     /// Looks at a file whose block was counted, or which has its outcome.
@@ -114,9 +118,7 @@ async fn run(mut open: OpenJoins, todo: Arc<Todo>, sender: mpsc::Sender<Joined>)
         if next.is_none() && open.is_settled() {
             continue;
         }
-        let under_way = open.parts.begin();
         let step = spawn_blocking(move || {
-            let _under_way = under_way;
             let step = match next {
                 Some((file, look)) => open.step(file, look),
                 None => open.settle_all().map(|()| None),
@@ -170,6 +172,8 @@ struct OpenJoins {
     plan: BagPlan,
     parts: Arc<Parts>,
     bytes: JoinedBytes,
+    /// Whether nobody waits for what comes of it any more.
+    stopped: Arc<AtomicBool>,
     joins: HashMap<u32, Joining>,
 }
 
@@ -260,10 +264,16 @@ impl OpenJoins {
                 }
                 return Ok(None);
             }
+            if self.stopped.load(Relaxed) {
+                return Ok(None);
+            }
+            // One by one: many in a row take long, and are no disk that does not answer.
+            let under_way = self.parts.begin();
             let added = match output_of(&self.plan, next) {
                 Some(block) => joining.add(&self.parts, &block)?,
                 None => false,
             };
+            drop(under_way);
             if !added {
                 let lost = self.lost(next, blocks.end)?;
                 warn!(

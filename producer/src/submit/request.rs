@@ -183,13 +183,17 @@ fn check_blocks(request: &Request, bytes: u64) -> Result<()> {
     if !request.can_be_packed()? || !request.has_files() {
         return Err(Usage::error(
             "blocks are made of files, with a codec that stores them, and are joined to files",
-            "leave --block out, and each file is one task; or let objects become files by --out DIR",
+            "leave --block out, and each file is one task; or let objects become files by --get or --out DIR",
         ));
     }
     let (least, most) = (limits::BLOCK_BYTES_MIN, limits::INPUT_BYTES_MAX);
     if !(least..=most).contains(&bytes) {
         return Err(Usage::error(
-            format!("blocks of {bytes} bytes: {least} to {most} are possible"),
+            format!(
+                "blocks of {bytes} bytes: {} MiB to {} TiB are possible",
+                least >> 20,
+                most >> 40
+            ),
             "choose another --block, such as 8MiB",
         ));
     }
