@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use bagpress_broker::ids::Execution;
-use bagpress_broker::result::{Done, Outcome, Place, TaskResult, Times, wall_clock_us};
-use bagpress_broker::{limits, quote};
+use bagpress_broker::quote;
+use bagpress_broker::result::{Done, Outcome, Place, TaskResult};
 use bagpress_objstore::beneath::Dir;
 use bagpress_objstore::staging::{Plan as _, hash_file};
 
 use crate::check::input_again;
 use crate::check::verify::{check_file, open_output};
 use crate::run_folder::ledger::line::Entry;
+use crate::run_folder::of_producer::of_producer;
 use crate::run_folder::plan::BagPlan;
 
 /// Lines that share one write.
@@ -66,21 +66,9 @@ fn examine(plan: &BagPlan, index: u32, outputs: &Dir, path: &Path) -> Option<Don
     check_file(&plan.specification.codec, &file, &done).ok().map(|()| done)
 }
 
+/// In a folder that other bags write to, the file may be another's with the same bytes: the line says of none that it is ours.
 fn result(plan: &BagPlan, index: u32, done: Done) -> TaskResult {
-    TaskResult {
-        v: limits::WIRE_VERSION,
-        bag: plan.specification.bag.clone(),
-        index,
-        round: plan.ledger.round(index),
-        execution: Execution::random(),
-        attempt: 1,
-        worker: "gatherer".to_owned(),
-        host: String::new(),
-        outcome: Outcome::Done(done),
-        times: Times { made_us: wall_clock_us(), ..Times::default() },
-        descriptor: None,
-        members: Vec::new(),
-        // In a folder that other bags write to, it may be another's with the same bytes.
-        file: None,
-    }
+    let key = (index, plan.ledger.round(index));
+    let result = of_producer(&plan.specification.bag, key, Outcome::Done(done));
+    TaskResult { worker: "gatherer".to_owned(), ..result }
 }

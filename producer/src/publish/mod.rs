@@ -160,11 +160,12 @@ impl Publisher {
                 }
                 None => None,
             };
-            let blocks: Vec<_> =
-                self.shared.plan.open_blocks(index).filter(|b| wanted(*b)).collect();
-            let of_file = entry.clone();
-            let blocks = blocks.into_iter().zip(std::iter::repeat(of_file));
-            let blocks = blocks.filter_map(|(block, entry)| Some(Next::Block(block, entry?)));
+            let blocks = self.shared.plan.open_blocks(index).filter(|block| wanted(*block));
+            let blocks: Vec<_> = blocks.collect();
+            // Of the few files that are cut alone.
+            let cut = entry.as_ref().filter(|_| !blocks.is_empty()).cloned();
+            let blocks = blocks.into_iter().zip(cut.into_iter().cycle());
+            let blocks = blocks.map(|(block, entry)| Next::Block(block, entry));
             let next = next(&self.shared.plan, index, entry, &mut forming, &wanted);
             let next = next.into_iter().flatten();
             for next in next.chain(blocks) {
@@ -196,8 +197,8 @@ impl Publisher {
         if !plan.is_task_open(key) {
             return; // since its file was looked at
         }
-        let whole = InputFile::from(entry.clone());
-        if !self.put(key, InputFile { section: Some(section.1), ..whole }).await {
+        let input = || InputFile { section: Some(section.1), ..entry.clone().into() };
+        if !self.put(key, input).await {
             return;
         }
         let task = plan.specification.block_descriptor(key, entry, section);
@@ -241,7 +242,7 @@ impl Publisher {
             return Box::pin(self.fail(index, round, failed)).await;
         }
         if let Some(entry) = &entry
-            && !self.put((index, round), entry.clone().into()).await
+            && !self.put((index, round), || entry.clone().into()).await
         {
             return;
         }
@@ -250,8 +251,9 @@ impl Publisher {
 
     /// Puts the input of a task into the bucket, if inputs travel as objects. Returns whether the task is to be delivered:
     /// not one that fails for its input, nor any when publishing gives way.
-    async fn put(&self, (index, round): Key, input: InputFile) -> bool {
+    async fn put(&self, (index, round): Key, input: impl FnOnce() -> InputFile) -> bool {
         let Some(bucket) = &self.shared.inputs else { return true };
+        let input = input();
         let (of, bytes) = (InputOf::Task(index), input.taken_bytes());
         let Some(share) = Box::pin(self.shared.window.enter(of, bytes)).await else {
             return false;
