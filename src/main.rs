@@ -22,11 +22,6 @@ use bagpress_broker::server::guard;
 use crate::cli::Verb;
 use crate::terminal::interruptible;
 
-/// A worker and a gatherer make and drop thousands of small messages a second: with the system's
-/// allocator that is a tenth of what an empty task costs.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|verb| verb == guard::VERB) {

@@ -15,8 +15,8 @@ pub(crate) fn raise_open_files() {
     }
 }
 
-/// Takes memory by the small page, whatever the system is set to: by the huge one, the allocator's few kilobytes for each
-/// thread and size of object become 2 MiB each, ten times what is used. Children inherit it.
+/// Takes memory by the small page, whatever the system is set to: by the huge one, what the allocator keeps for each thread
+/// becomes 2 MiB each, many times what is used. Children inherit it.
 pub(crate) fn use_small_pages() {
     // A system that knows no huge pages has none to refuse.
     disable_transparent_huge_pages(true).ok();

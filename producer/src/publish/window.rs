@@ -8,8 +8,9 @@ use bagpress_broker::{limits, subjects};
 use bagpress_objstore::object_ref::Info;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
-/// Bytes that one permit of the window stands for.
-const UNIT_BYTES: u64 = 64 * 1024;
+/// Bytes that one permit of the window stands for, and hence the least that an input takes of it: thousands of small ones would lie in more
+/// blocks of the server's store than it keeps at hand.
+const UNIT_BYTES: u64 = 512 * 1024;
 /// Most inputs that are about to be freed.
 const FREEINGS_MAX: u32 = 4_096;
 
