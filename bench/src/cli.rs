@@ -261,9 +261,13 @@ pub(crate) struct NoopArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct KillArgs {
-    /// Tasks of the bag
+    /// Tasks of the bag; with --input, its files, or the blocks of one large file
     #[arg(long, value_name = "N", default_value_t = 48)]
     pub(crate) tasks: u32,
+
+    /// A file or a folder, compressed with gzip:6, instead of generated data
+    #[arg(long, value_name = "PATH", conflicts_with = "bytes")]
+    pub(crate) input: Option<PathBuf>,
 
     /// Uncompressed bytes of each task, such as 2MiB
     #[arg(long, value_name = "SIZE", default_value = "2MiB")]

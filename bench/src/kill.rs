@@ -27,6 +27,9 @@ const WARM_UP_TASKS: u32 = 200;
 
 #[derive(Debug, Serialize)]
 struct Run {
+    /// What was compressed, if it was not generated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<PathBuf>,
     killed: bool,
     server: bool,
     delivery: &'static str,
@@ -91,10 +94,8 @@ fn one(
     } else {
         None
     };
-    let bag =
-        BagArgs { tasks: args.tasks, bytes: args.bytes, codec: "zlib:6,full".parse()?, seed: 0 };
     let of_cluster = cluster.as_ref().map(|cluster| cluster.server.bagpress());
-    let mut command = of_cluster.unwrap_or(bagpress).run(&bag, DataKind::Random, folder, name);
+    let mut command = bag(args, of_cluster.unwrap_or(bagpress), folder, name)?;
     command.args(["--delivery", args.delivery.as_str()]);
     match &cluster {
         Some(cluster) => command.args(["--server", &cluster.server.url()]),
@@ -108,7 +109,11 @@ fn one(
     })?;
     ensure!(hit == killed, "the bag ended before a worker was killed: make it larger");
     fs::remove_dir_all(folder.join(name))?;
+    if args.input.is_some() {
+        fs::remove_dir_all(outputs(folder, name))?;
+    }
     Ok(Run {
+        input: args.input.clone(),
         killed,
         server: args.server,
         delivery: args.delivery.as_str(),
@@ -117,6 +122,23 @@ fn one(
         wall_ms: ms(ran.wall),
         retried: ran.printed.retried,
     })
+}
+
+fn bag(args: &KillArgs, bagpress: &Bagpress, folder: &Path, name: &str) -> Result<Command> {
+    let Some(input) = &args.input else {
+        let codec = "zlib:6,full".parse()?;
+        let bag = BagArgs { tasks: args.tasks, bytes: args.bytes, codec, seed: 0 };
+        return Ok(bagpress.run(&bag, DataKind::Random, folder, name));
+    };
+    let mut command = bagpress.command("run");
+    command.arg(input).args(["--codec", "gzip:6", "--quiet", "--json", "--name", name, "--runs"]);
+    command.arg(folder).arg("--out").arg(outputs(folder, name));
+    Ok(command)
+}
+
+/// Where the outputs of files go.
+fn outputs(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}-out"))
 }
 
 /// Waits until the run's ledger has so many lines; false if the run ended first.

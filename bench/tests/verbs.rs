@@ -114,6 +114,18 @@ fn kill_kills_a_worker_in_the_middle() -> Result<()> {
 }
 
 #[test]
+fn kill_takes_a_file_too_whose_blocks_are_the_tasks() -> Result<()> {
+    let folder = TempDir::new()?;
+    let file = folder.path().join("file");
+    std::fs::File::create(&file)?.set_len(128 << 20)?;
+    let arguments = format!("kill --input {} --tasks 16 --workers 2 --runs 1", file.display());
+    let printed = bench_bags(&arguments, 2)?;
+    assert_eq!(printed["tasks"], 16, "{printed}");
+    assert!(positive(&printed["with_ms"]["median"]), "{printed}");
+    Ok(())
+}
+
+#[test]
 fn incompressible_compares_each_file_and_adds_up() -> Result<()> {
     let folder = TempDir::new()?;
     std::fs::create_dir(folder.path().join("below"))?;
