@@ -13,6 +13,7 @@ fn codec(text: &str) -> Codec {
 /// What `write` made of the input, and what `finish` added.
 fn compress(codec: &Codec, input: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (mut encoder, mut body, mut end) = (codec.encoder(), Vec::new(), Vec::new());
+    encoder.announce(input.len() as u64);
     encoder.write(input, &mut body).unwrap();
     encoder.finish(&mut end).unwrap();
     (body, end)

@@ -22,6 +22,7 @@ fn mixture(pieces: &[Piece]) -> Vec<u8> {
 fn compress_in(codec: &Codec, input: &[u8], segment_bytes: usize) -> Vec<u8> {
     let (mut encoder, mut verifier) = (codec.encoder(), Verifier::new(codec));
     let mut output = Vec::new();
+    encoder.announce(input.len() as u64);
     for segment in input.chunks(segment_bytes) {
         let start = output.len();
         encoder.write(segment, &mut output).unwrap();
@@ -41,8 +42,12 @@ fn compress(codec: &Codec, input: &[u8]) -> Vec<u8> {
 fn storing_codecs() -> Vec<Codec> {
     let texts = Codec::all().flat_map(|info| match info.levels {
         Some(levels) => {
-            let text = |level, full| format!("{}:{level}{full}", info.name);
-            (levels.min..=levels.max).flat_map(|l| [text(l, ""), text(l, ",full")]).collect()
+            let switches = || info.switches.iter().map(|switch| format!(",{}", switch.name));
+            let of_level = |level| {
+                let switched = switches().map(move |switch| format!("{}:{level}{switch}", info.name));
+                switched.chain([format!("{}:{level}", info.name)])
+            };
+            (levels.min..=levels.max).flat_map(of_level).collect()
         }
         None => vec![info.name.to_owned()],
     });
@@ -78,6 +83,10 @@ fn bound_is_the_invariants() {
     assert_eq!(codec.output_bytes_max(0), 64);
     assert_eq!(codec.output_bytes_max(1 << 20), (1 << 20) + 512 + 64);
     assert_eq!(codec.output_bytes_max(u64::MAX), u64::MAX);
+    let codec: Codec = "zstd:19".parse().unwrap();
+    assert_eq!(codec.output_bytes_max(0), 64);
+    assert_eq!(codec.output_bytes_max(1 << 20), (1 << 20) + 4096 + 64);
+    assert_eq!(codec.output_bytes_max(u64::MAX), u64::MAX);
 }
 
 #[test]
@@ -106,6 +115,7 @@ fn capacity_and_contents_of_the_output_change_no_byte() {
             let mut output = Vec::with_capacity(capacity);
             output.extend_from_slice(b"before");
             let mut encoder = codec.encoder();
+            encoder.announce(input.len() as u64);
             for segment in input.chunks(SEGMENT_BYTES) {
                 encoder.write(segment, &mut output).unwrap();
             }
@@ -164,9 +174,10 @@ fn noop_stores_nothing_and_verifies() {
 
 #[test]
 fn finished_encoder_refuses_more() {
-    for codec in ["zlib", "gzip"] {
+    for codec in ["zlib", "gzip", "zstd"] {
         let mut encoder = codec.parse::<Codec>().unwrap().encoder();
         let mut output = Vec::new();
+        encoder.announce(0);
         encoder.finish(&mut output).unwrap();
         assert!(encoder.write(b"more", &mut output).is_err());
         assert!(encoder.finish(&mut output).is_err());
@@ -203,12 +214,14 @@ fn decoder_gives_the_same_in_parts_of_any_size() {
 
 #[test]
 fn a_bomb_fills_no_more_than_was_asked_for() {
-    let codec: Codec = "zlib:9".parse().unwrap();
-    let bomb = compress(&codec, &generate(DataKind::Zeros, 0, 8 << 20));
-    let mut output = Vec::new();
-    let consumed = codec.decoder().read(&bomb, &mut output, 1000).unwrap();
-    assert_eq!(output.len(), 1000);
-    assert!(consumed <= bomb.len());
+    for codec in ["zlib:9", "zstd:19"] {
+        let codec: Codec = codec.parse().unwrap();
+        let bomb = compress(&codec, &generate(DataKind::Zeros, 0, 8 << 20));
+        let mut output = Vec::new();
+        let consumed = codec.decoder().read(&bomb, &mut output, 1000).unwrap();
+        assert_eq!(output.len(), 1000);
+        assert!(consumed <= bomb.len());
+    }
 }
 
 fn any_codec() -> impl Strategy<Value = Codec> {
