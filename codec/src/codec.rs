@@ -10,6 +10,7 @@ use crate::Error;
 use crate::codecs::REGISTRY;
 use crate::entry::{CodecInfo, Entry, FULL, Parameters};
 use crate::join::{Joined, Joiner, Seam};
+use crate::parse::{parse_level, parse_switches, split_once};
 use crate::stream::{Decoder, Encoder, SEGMENT_BYTES};
 
 /// A codec with its parameters, such as `gzip:6` or `gzip:6,full`.
@@ -89,6 +90,12 @@ impl Codec {
     #[must_use]
     pub fn stores_nothing(&self) -> bool {
         self.entry.stores_nothing
+    }
+
+    /// Whether an encoder has to be told how long its input is: [`Encoder::announce`].
+    #[must_use]
+    pub fn has_length_in_front(&self) -> bool {
+        self.entry.length_in_front
     }
 
     /// The most bytes that `input_bytes` can become, framing included, if they are cut at
@@ -182,60 +189,6 @@ impl FromStr for Codec {
     }
 }
 
-fn split_once(text: &str, separator: char) -> (&str, Option<&str>) {
-    text.split_once(separator).map_or((text, None), |(front, back)| (front, Some(back)))
-}
-
-/// Each switch at most once and in the entry's order: one text for one codec.
-fn parse_switches(
-    info: &CodecInfo,
-    mut parameters: Parameters,
-    text: Option<&str>,
-) -> Result<Parameters, Error> {
-    let Some(text) = text else { return Ok(parameters) };
-    let mut left = info.switches.iter();
-    for word in text.split(',') {
-        match left.find(|switch| switch.name == word) {
-            Some(switch) => parameters = parameters.with(switch),
-            None => {
-                let (switch, hint) = (text.to_owned(), switch_hint(info, text));
-                return Err(Error::BadSwitch { codec: info.name, switch, hint });
-            }
-        }
-    }
-    Ok(parameters)
-}
-
-fn switch_hint(info: &CodecInfo, text: &str) -> String {
-    let words: Vec<_> = info.switches.iter().map(|switch| format!("`,{}`", switch.name)).collect();
-    match (words.is_empty(), text == FULL.name) {
-        (true, true) => "it has no look that could be left out".to_owned(),
-        (true, false) => "nothing may follow its name".to_owned(),
-        (false, _) => format!("only {} may follow", words.join(" and ")),
-    }
-}
-
-fn parse_level(info: &CodecInfo, level: Option<&str>) -> Result<Option<u32>, Error> {
-    match (info.levels, level) {
-        (Some(levels), None) => Ok(Some(levels.default)),
-        (Some(levels), Some(text)) => text
-            .parse()
-            .ok()
-            // One text for one codec: no `+6`, no `06`.
-            .filter(|level: &u32| level.to_string() == text)
-            .filter(|level| (levels.min..=levels.max).contains(level))
-            .map(Some)
-            .ok_or_else(|| Error::LevelOutOfRange {
-                codec: info.name,
-                level: text.to_owned(),
-                level_min: levels.min,
-                level_max: levels.max,
-            }),
-        (None, None) => Ok(None),
-        (None, Some(text)) => Err(Error::TakesNoLevel { codec: info.name, level: text.to_owned() }),
-    }
-}
-
 impl TryFrom<String> for Codec {
     type Error = Error;
 
@@ -318,7 +271,10 @@ mod tests {
         assert_eq!(refusal("gzip:fast"), "level fast of gzip is out of range: 0 to 9");
         assert_eq!(refusal("zlib:"), "level  of zlib is out of range: 0 to 9");
         assert_eq!(refusal("zlib:06"), "level 06 of zlib is out of range: 0 to 9");
-        assert_eq!(refusal("lzma"), "unknown codec `lzma`: known are zlib, gzip, zstd, store, noop");
+        assert_eq!(
+            refusal("lzma"),
+            "unknown codec `lzma`: known are zlib, gzip, zstd, store, noop"
+        );
         assert_eq!(refusal("store:3"), "codec store takes no level, but was given `3`");
         assert_eq!(refusal("zlib:10,full"), "level 10 of zlib is out of range: 0 to 9");
         assert_eq!(refusal("zlib:6,fast"), "codec zlib takes no `,fast`: only `,full` may follow");

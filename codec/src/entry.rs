@@ -11,6 +11,8 @@ pub(crate) struct Entry {
     pub(crate) info: CodecInfo,
     /// Whether its output is nothing, whatever the input.
     pub(crate) stores_nothing: bool,
+    /// Whether the input's length is in front of an output.
+    pub(crate) length_in_front: bool,
     /// The most output bytes for so many input bytes.
     pub(crate) output_bytes_max: fn(u64) -> u64,
     /// Whether an output may begin with these bytes.

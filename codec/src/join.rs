@@ -8,15 +8,16 @@
 
 mod frame;
 mod frames;
+mod joined;
 mod stream;
 
 use std::ops::RangeInclusive;
 
-use serde::{Deserialize, Serialize};
-
 use crate::Error;
 
 pub(crate) use frames::Frames;
+pub use joined::Joined;
+use joined::Open;
 pub(crate) use stream::{StreamSeam, Trailer};
 
 /// How a codec's blocks are joined.
@@ -92,38 +93,6 @@ impl Seam {
     }
 }
 
-/// How far a file is joined: all that a joiner knows after a whole block, hence enough to go on from there.
-///
-/// It is 32 bytes, and may be written down. It follows as well from the lengths and the last bytes of the blocks:
-/// [`Joiner::skip`]. For zstd the file's bytes belong to it: [`Joiner::recall`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Joined {
-    blocks: u64,
-    input_bytes: u64,
-    output_bytes: u64,
-    checksum: u32,
-}
-
-impl Joined {
-    /// Whole blocks so far.
-    #[must_use]
-    pub fn blocks(&self) -> u64 {
-        self.blocks
-    }
-
-    /// Uncompressed bytes of these blocks.
-    #[must_use]
-    pub fn input_bytes(&self) -> u64 {
-        self.input_bytes
-    }
-
-    /// Bytes of the file that are written with these blocks: its header, and what is kept of them.
-    #[must_use]
-    pub fn output_bytes(&self) -> u64 {
-        self.output_bytes
-    }
-}
-
 /// Makes one file of blocks, given in order and piece by piece; see [`Codec::joiner`](crate::Codec::joiner).
 ///
 /// A *block* is a whole output of the codec's encoder for a part of the file. Cut the parts at a multiple of
@@ -162,18 +131,6 @@ pub struct Joiner {
     seam: Seam,
     joined: Joined,
     open: Option<Open>,
-}
-
-/// A block that is not yet whole.
-#[derive(Debug, Clone)]
-struct Open {
-    bytes: u64,
-    input_bytes: u64,
-    kept_bytes: u64,
-    /// Bytes of it that were given.
-    taken: u64,
-    /// Its last bytes, as far as they were given.
-    tail: Vec<u8>,
 }
 
 impl Joiner {
@@ -320,7 +277,8 @@ impl Joiner {
         let joined = self.joined;
         let added = self.seam.add(&joined, lengths, tail);
         let (checksum, header) = added.map_err(|reason| self.refuse(reason))?;
-        let sum = |a: u64, b: u64| a.checked_add(b).ok_or_else(|| self.refuse("the file is too long"));
+        let sum =
+            |a: u64, b: u64| a.checked_add(b).ok_or_else(|| self.refuse("the file is too long"));
         Ok(Joined {
             blocks: sum(joined.blocks, 1)?,
             input_bytes: sum(joined.input_bytes, lengths.1)?,

@@ -47,6 +47,7 @@ mod incompressible;
 mod inflate;
 mod join;
 mod keystream;
+mod parse;
 mod reuse;
 mod stream;
 mod text;

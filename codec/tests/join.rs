@@ -29,7 +29,8 @@ fn storing_codecs() -> Vec<Codec> {
         Some(levels) => {
             let switches = || info.switches.iter().map(|switch| format!(",{}", switch.name));
             let of_level = |level| {
-                let switched = switches().map(move |switch| format!("{}:{level}{switch}", info.name));
+                let switched =
+                    switches().map(move |switch| format!("{}:{level}{switch}", info.name));
                 switched.chain([format!("{}:{level}", info.name)])
             };
             (levels.min..=levels.max).flat_map(of_level).collect()

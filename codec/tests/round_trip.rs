@@ -44,7 +44,8 @@ fn storing_codecs() -> Vec<Codec> {
         Some(levels) => {
             let switches = || info.switches.iter().map(|switch| format!(",{}", switch.name));
             let of_level = |level| {
-                let switched = switches().map(move |switch| format!("{}:{level}{switch}", info.name));
+                let switched =
+                    switches().map(move |switch| format!("{}:{level}{switch}", info.name));
                 switched.chain([format!("{}:{level}", info.name)])
             };
             (levels.min..=levels.max).flat_map(of_level).collect()
@@ -141,6 +142,12 @@ fn output_bytes_are_pinned() {
         "zlib:6,full",
         "zlib:9,full",
         "gzip:6,full",
+        "zstd:1",
+        "zstd:3",
+        "zstd:9",
+        "zstd:19",
+        "zstd:3,long",
+        "zstd:19,long",
     ];
     let table: Vec<_> = codecs
         .iter()
@@ -160,6 +167,12 @@ fn output_bytes_are_pinned() {
     zlib:6,full 361457 sha256:bad1d47be610f6b23c5059fea69f1e67fcf82d9e1a934bbdbe774cd8ae12386d
     zlib:9,full 360238 sha256:05bc86f41be5339e4d8f925ac0872805b7e1deebf695151686fb321a2db5f577
     gzip:6,full 361469 sha256:d571c298bbcffa25a0d74cb38880e690da581873f8108f4788a0baf69328ed81
+    zstd:1 364520 sha256:1f220b81830d49e63332a94a4b78cdc113ee5d51bb22c8e1244ec1df2d83ddb6
+    zstd:3 359857 sha256:dad248095eb329bb77e25a8a14d76fd4f13687b04397760262f9ad24ae0e064f
+    zstd:9 356311 sha256:307f0ee99704514ac51f49437271d7cfae78fcff30814d083e079a340f6866b0
+    zstd:19 346807 sha256:2535d6aba53d18a44544178dee8225664decb3a3a8df3754084304143a414364
+    zstd:3,long 359857 sha256:0e386572ba05fe1baa1eafc42dbbb5b2ada9f202bdc42856a3fb38f4e51e09ca
+    zstd:19,long 346807 sha256:2535d6aba53d18a44544178dee8225664decb3a3a8df3754084304143a414364
     ");
 }
 

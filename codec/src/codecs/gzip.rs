@@ -17,6 +17,7 @@ pub(crate) static ENTRY: Entry = Entry {
         summary: "deflate with a CRC-32, as gzip -d opens",
     },
     stores_nothing: false,
+    length_in_front: false,
     output_bytes_max,
     may_begin_with: |begin| begin == &[0x1f, 0x8b],
     encoder: |parameters| Box::new(DeflateEncoder::<Gzip>::new(parameters)),

@@ -15,6 +15,7 @@ pub(crate) static ENTRY: Entry = Entry {
         summary: "stores nothing, to measure what a task costs without its work",
     },
     stores_nothing: true,
+    length_in_front: false,
     output_bytes_max: |_| 0,
     may_begin_with: |_| true,
     encoder: |_| Box::new(Noop),

@@ -15,6 +15,7 @@ pub(crate) static ENTRY: Entry = Entry {
         summary: "copies its input unchanged",
     },
     stores_nothing: false,
+    length_in_front: false,
     output_bytes_max: |input_bytes| input_bytes,
     may_begin_with: |_| true,
     encoder: |_| Box::new(Store),

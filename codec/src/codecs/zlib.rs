@@ -19,6 +19,7 @@ pub(crate) static ENTRY: Entry = Entry {
         summary: "deflate with an Adler-32, as Python's zlib.decompress opens",
     },
     stores_nothing: false,
+    length_in_front: false,
     output_bytes_max,
     // CM 8 (deflate), and FCHECK.
     may_begin_with: |begin| begin[0] & 0x0f == 8 && u16::from_be_bytes(*begin).is_multiple_of(31),

@@ -20,7 +20,10 @@ enum At {
     Header,
     BlockHeader,
     /// Within a block, so many bytes before its end.
-    Block { left: u32, is_last: bool },
+    Block {
+        left: u32,
+        is_last: bool,
+    },
     Checksum,
     End,
 }

@@ -6,7 +6,7 @@
 //! next.
 
 use super::frame::FrameReader;
-use super::{Joined, Open};
+use super::joined::{Joined, Open};
 
 /// What stands in the table of one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +34,7 @@ const FRAME_INPUT_BYTES_MAX: u64 = 1 << 30;
 /// The most frames that the format has.
 const FRAMES_MAX: u64 = 1 << 27;
 /// The shortest frame with a length and a checksum: of no bytes.
-const EMPTY_FRAME: [u8; 13] =
-    [0x28, 0xb5, 0x2f, 0xfd, 0x24, 0, 1, 0, 0, 0x99, 0xe9, 0xd8, 0x51];
+const EMPTY_FRAME: [u8; 13] = [0x28, 0xb5, 0x2f, 0xfd, 0x24, 0, 1, 0, 0, 0x99, 0xe9, 0xd8, 0x51];
 /// Length of the checksum that a frame ends with.
 const CHECKSUM_BYTES: usize = 4;
 
@@ -71,7 +70,7 @@ impl Frames {
             && (least..=(self.bytes_max)(input_bytes)).contains(&bytes)
     }
 
-    /// Reads another piece of what is joined; see [`Joiner::recall`](super::Joiner::recall).
+    /// Reads another piece of what is joined; see [`Joiner::recall`](crate::Joiner::recall).
     pub(super) fn recall(&mut self, joined: &Joined, mut piece: &[u8]) -> Result<(), &'static str> {
         if piece.len() as u64 > joined.output_bytes.saturating_sub(self.recalled) {
             return Err("the file has more bytes than were joined");

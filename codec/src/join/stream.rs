@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Joined, Open};
+use super::joined::{Joined, Open};
 
 /// What a format puts around the bytes that joining keeps.
 #[derive(Debug, Clone)]
