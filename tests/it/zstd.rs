@@ -1,13 +1,19 @@
 //! A bag by zstd: every output is one frame or a row of them, by every way, and what cannot have one is refused.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
+use async_nats::jetstream;
+use bagpress_broker::testing::eventually;
+use bagpress_broker::{Address, Broker, Role, Service, ServiceStats};
 use bagpress_codec::{Codec, DataKind, decompress_all};
+use serde_json::Value;
 
+use crate::control::{bag_of, until_status};
 use crate::death::DELIVERIES;
 use crate::files::write;
-use crate::harness::Place;
+use crate::harness::{Place, SOON};
 use crate::ledger::{expect_each_done_once, failure, generated};
 use crate::taken::run_of;
 
@@ -84,10 +90,11 @@ async fn a_file_in_blocks_is_a_row_of_frames_with_a_table() {
 async fn a_block_that_no_table_can_hold_is_refused_before_any_work() {
     let place = Place::new().await;
     write(&place.path("in/one"), b"one");
-    let refused = place.run("run in --codec zstd:3 --block 2GiB --name t").await.with_code(2);
+    let refused =
+        place.run("run in --out out --codec zstd:3 --block 2GiB --name t").await.with_code(2);
     assert!(refused.stderr.contains("with zstd they have at most 1 GiB"), "{refused:?}");
     assert!(refused.stderr.contains("hint: choose a smaller --block"), "{refused:?}");
-    place.run("run in --codec gzip:1 --block 2GiB --name t -q").await.with_code(0);
+    place.run("run in --out out --codec gzip:1 --block 2GiB --name t -q").await.with_code(0);
 }
 
 /// Its size is made up when it is read, and is more than what is read to find out.
@@ -107,4 +114,72 @@ async fn a_long_file_without_a_size_fails_with_a_hint_and_a_short_one_does_not()
         let version = decoded(&place.path("out/version.zst"));
         assert_eq!(version, fs::read("/proc/version").unwrap(), "{transfer}");
     }
+}
+
+#[tokio::test]
+async fn a_bag_is_refused_while_a_worker_is_connected_that_would_fail_its_tasks() {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--server {}", server.url());
+    let by_hand = Broker::connect(&Address::plain(server.url()), Role::Worker).await.unwrap();
+    let stats = || ServiceStats {
+        pool: "default".to_owned(),
+        codecs: vec!["zlib=zlib-rs/0.6.8+2".to_owned(), "gzip=zlib-rs/0.6.8+2".to_owned()],
+        version: "0.0.9".to_owned(),
+        ..ServiceStats::default()
+    };
+    let earlier = Service::start(&by_hand, HashMap::new(), stats).await.unwrap();
+    let _worker = place.worker(&server);
+    let bag = "--tasks 3 --bytes 64KiB --codec zstd:3";
+    for (verb, name) in [("submit", "s"), ("run", "r")] {
+        let refused = place.run(&format!("{verb} {bag} --name {name} {at}")).await.with_code(2);
+        assert!(refused.stderr.contains("do not know the codec zstd"), "{refused:?}");
+        assert!(refused.stderr.contains("of version 0.0.9"), "{refused:?}");
+        assert!(refused.stderr.contains("hint: update these workers"), "{refused:?}");
+    }
+    drop(earlier);
+    // Without it the bag that was refused goes on.
+    let gather = || place.run(&format!("gather runs/r/staged -q {at}"));
+    let ended = eventually("the worker is known to be gone", SOON, async || {
+        let ended = gather().await;
+        (ended.code != Some(2)).then_some(ended)
+    });
+    ended.await.with_code(0);
+    expect_each_done_once(&place.folder("r/staged"), 3);
+}
+
+/// As a worker of this version does when it meets a codec that it does not know.
+#[tokio::test]
+async fn a_task_by_a_codec_of_a_later_version_is_given_back_and_not_failed() {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--server {}", server.url());
+    let submit = format!("submit --tasks 2 --bytes 64KiB --codec zlib:6 --name t {at}");
+    place.run(&submit).await.with_code(0);
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let context = jetstream::new(client.clone());
+    let tasks = context.get_stream("BAG_TASKS").await.unwrap();
+    let subject = format!("bag.task.default.{}.0.0", bag_of(&place, "t/staged"));
+    let own = tasks.get_last_raw_message_by_subject(&subject).await.unwrap();
+    assert!(tasks.delete_message(own.sequence).await.unwrap());
+    let later = String::from_utf8(own.payload.to_vec()).unwrap().replace("zlib:6", "later:6");
+    let published = context.publish(subject.clone(), later.clone().into()).await.unwrap();
+    let sequence = published.await.unwrap().sequence;
+    let _worker = place.worker(&server);
+    let gather = place.spawn(&format!("gather runs/t/staged -q {at}"));
+    until_status(&place, "it was given back", &format!("runs/t/staged {at}"), |bag| {
+        (bag["given_back"]["codec-version"].as_u64() >= Some(1)).then_some(())
+    })
+    .await;
+    // Offered by a queue group it is not failed either.
+    let answer = eventually("a slot is idle", SOON, async || {
+        client.request("bag.run.default", later.clone().into()).await.ok()
+    });
+    let answer = answer.await;
+    let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+    assert_eq!(answer["refused"]["cause"], "codec-version", "{answer}");
+    let why = answer["refused"]["message"].as_str().unwrap();
+    assert!(why.starts_with("unknown codec `later`: known are zlib, gzip, zstd"), "{why}");
+    assert!(tasks.delete_message(sequence).await.unwrap());
+    context.publish(subject, own.payload).await.unwrap().await.unwrap();
+    gather.ended(&place).await.with_code(0);
+    expect_each_done_once(&place.folder("t/staged"), 2);
 }
