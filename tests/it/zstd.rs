@@ -138,9 +138,9 @@ async fn a_bag_is_refused_while_a_worker_is_connected_that_would_fail_its_tasks(
     }
     drop(earlier);
     // Without it the bag that was refused goes on.
-    let gather = || place.run(&format!("gather runs/r/staged -q {at}"));
+    let gather = format!("gather runs/r/staged -q {at}");
     let ended = eventually("the worker is known to be gone", SOON, async || {
-        let ended = gather().await;
+        let ended = place.run(&gather).await;
         (ended.code != Some(2)).then_some(ended)
     });
     ended.await.with_code(0);
