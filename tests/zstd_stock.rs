@@ -1,7 +1,5 @@
 //! What the `zstd` command makes of the outputs of a bag: `make test-peers`.
 
-#![expect(clippy::expect_used, reason = "a helper of a test may fail the test, and says why")]
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;

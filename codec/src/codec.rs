@@ -162,7 +162,7 @@ impl fmt::Display for Codec {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let level = self.level().map(|level| format!(":{level}")).unwrap_or_default();
         let on = self.entry.info.switches.iter().filter(|switch| self.parameters.has(switch));
-        let switches: String = on.map(|switch| format!(",{}", switch.name)).collect();
+        let switches: String = on.flat_map(|switch| [",", switch.name]).collect();
         formatter.pad(&format!("{}{level}{switches}", self.name()))
     }
 }

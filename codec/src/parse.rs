@@ -16,13 +16,11 @@ pub(crate) fn parse_switches(
     let Some(text) = text else { return Ok(parameters) };
     let mut left = info.switches.iter();
     for word in text.split(',') {
-        match left.find(|switch| switch.name == word) {
-            Some(switch) => parameters = parameters.with(switch),
-            None => {
-                let (switch, hint) = (text.to_owned(), switch_hint(info, text));
-                return Err(Error::BadSwitch { codec: info.name, switch, hint });
-            }
-        }
+        let Some(switch) = left.find(|switch| switch.name == word) else {
+            let (switch, hint) = (text.to_owned(), switch_hint(info, text));
+            return Err(Error::BadSwitch { codec: info.name, switch, hint });
+        };
+        parameters = parameters.with(switch);
     }
     Ok(parameters)
 }

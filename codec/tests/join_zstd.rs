@@ -159,9 +159,9 @@ fn a_joiner_that_goes_on_wants_the_bytes_that_it_had() {
         joiner.block(block.len() as u64, *input_bytes).unwrap();
         joiner.write(block, &mut file).unwrap();
     }
-    let joined = joiner.joined();
+    let reached = joiner.joined();
     let next = |recalled: &[&[u8]]| {
-        let mut again = codec.resume_joiner(joined);
+        let mut again = codec.resume_joiner(reached);
         recalled.iter().try_for_each(|piece| again.recall(piece))?;
         let (block, input_bytes) = &blocks[3];
         again.block(block.len() as u64, *input_bytes)
@@ -178,7 +178,7 @@ fn a_joiner_that_goes_on_wants_the_bytes_that_it_had() {
     }
     assert!(next(&[&file, b"x"]).unwrap_err().to_string().contains("more bytes than were joined"));
     assert!(next(&[b"PK\x03\x04"]).is_err());
-    assert!(codec.resume_joiner(joined).finish(&mut Vec::new()).is_err());
+    assert!(codec.resume_joiner(reached).finish(&mut Vec::new()).is_err());
 }
 
 #[test]

@@ -42,12 +42,12 @@ fn compress(codec: &Codec, input: &[u8]) -> Vec<u8> {
 fn storing_codecs() -> Vec<Codec> {
     let texts = Codec::all().flat_map(|info| match info.levels {
         Some(levels) => {
-            let switches = || info.switches.iter().map(|switch| format!(",{}", switch.name));
-            let of_level = |level| {
-                let switched =
-                    switches().map(move |switch| format!("{}:{level}{switch}", info.name));
-                switched.chain([format!("{}:{level}", info.name)])
+            let endings = || {
+                let of = info.switches.iter().map(|switch| format!(",{}", switch.name));
+                of.chain([String::new()])
             };
+            let of_level =
+                |level| endings().map(move |ending| format!("{}:{level}{ending}", info.name));
             (levels.min..=levels.max).flat_map(of_level).collect()
         }
         None => vec![info.name.to_owned()],

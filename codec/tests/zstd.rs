@@ -103,7 +103,7 @@ fn frames_in_a_row_are_read_and_others_are_skipped() {
     let [one, none, two] = [&b"one "[..], b"", b"two"].map(|i| compress(&codec("zstd:19"), i));
     let frames = [one.clone(), none.clone(), two.clone()].concat();
     assert_eq!(decompress(&frames).unwrap(), b"one two");
-    let (long, short) = (skippable(0, &[7; 70_000]), skippable(15, b""));
+    let (long, short) = (skippable(0, &vec![7; 70_000]), skippable(15, b""));
     for row in [[&long, &one, &two], [&one, &short, &two], [&one, &two, &long]] {
         assert_eq!(decompress(&row.map(Vec::as_slice).concat()).unwrap(), b"one two");
     }

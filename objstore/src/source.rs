@@ -23,7 +23,7 @@ pub enum Fetched {
 /// Segments that are read before their time to learn the length of an input: as many as the largest file of a pack has.
 const AHEAD_SEGMENTS: usize = 2;
 
-const _: () = assert!(AHEAD_SEGMENTS * SEGMENT_BYTES > limits::PACK_BYTES_MAX as usize);
+const _: () = assert!((AHEAD_SEGMENTS * SEGMENT_BYTES) as u64 > limits::PACK_BYTES_MAX);
 
 /// The uncompressed bytes of one task, segment by segment.
 #[derive(Debug)]

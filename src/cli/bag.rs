@@ -172,7 +172,7 @@ fn codec_help() -> String {
 fn codec_long_help() -> String {
     let codecs = Codec::all().map(|codec| {
         let switches = codec.switches.iter();
-        let switches = switches.map(|switch| format!("; `,{}` {}", switch.name, switch.summary));
+        let switches = switches.flat_map(|switch| ["; `,", switch.name, "` ", switch.summary]);
         format!("\n- {codec}: {}{}", codec.summary, switches.collect::<String>())
     });
     format!("{}\n{}", codec_help(), codecs.collect::<String>())
