@@ -108,10 +108,11 @@ bench-peers: .tools/ray/.installed ## what `bagpress-bench compare` needs: Work 
 	.ci/install-tools ray
 	@touch $@
 
-test-peers: .tools/bin/nats-server bench-peers ## a short bag by every peer of the comparison
+test-peers: .tools/bin/nats-server bench-peers ## a short bag by every peer of the comparison, and what `zstd` opens of ours
 	@# With the features of all packages, so that nothing of `make test` is compiled again; one after the other, as Ray gives up a
 	@# start that takes 30 s.
 	cargo test --workspace --locked --features bagpress-bench/peers --test peers -- --test-threads=1
+	cargo test --workspace --locked --features stock-zstd,bagpress-codec/stock-zstd --test zstd_stock
 
 DRILL_FAULTS ?= 1000
 DRILL_SEED ?= 7

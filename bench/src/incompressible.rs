@@ -176,6 +176,7 @@ fn measure(file: &Path, bytes: &[u8], codec: &Codec, full: &Codec) -> Result<(Si
 fn compress(codec: &Codec, bytes: &[u8]) -> Result<(u64, Duration)> {
     let (mut encoder, mut part, mut output_bytes) = (codec.encoder(), Vec::new(), 0);
     let began = Instant::now();
+    encoder.announce(bytes.len() as u64);
     for segment in bytes.chunks(SEGMENT_BYTES) {
         part.clear();
         encoder.write(segment, &mut part)?;

@@ -122,6 +122,7 @@ impl Bag {
     fn compress(&self, index: u32, segment: &mut [u8], part: &mut Vec<u8>) -> Result<u64> {
         let mut generator = Generator::new(self.data, self.seed, index, self.bytes);
         let mut encoder = self.codec.encoder();
+        encoder.announce(self.bytes);
         let mut output_bytes = 0;
         loop {
             part.clear();
@@ -145,6 +146,7 @@ impl Bag {
     ) -> Result<u64> {
         let mut generator = Generator::new(self.data, self.seed, index, self.bytes);
         let mut encoder = self.codec.encoder();
+        encoder.announce(self.bytes);
         let mut verifier = Verifier::new(&self.codec);
         let (mut input, mut output) = (Hasher::new(), Hasher::new());
         let mut file = File::create_new(folder.join(format!("out_{index}.bin")))?;

@@ -374,9 +374,9 @@ const _: () = assert!(2 * MEMBER_MESSAGE_BYTES_MAX + 80 < MEMBER_BYTES_MAX);
 const _: () = assert!(TAR_EACH_BYTES + TAR_END_BYTES / 2 <= OBJECT_EACH_BYTES);
 // A tar may be held whole, and with its metadata needs three messages.
 const _: () = assert!(TAR_BYTES_MAX <= 2 * CHUNK_BYTES as u64);
-// The outputs of a pack are one chunk: an output is at most input + input/2048 + 64 bytes + name, of 255 bytes.
+// The outputs of a pack are one chunk: an output is at most input + input/256 + 64 bytes (zstd) + name, of 255 bytes.
 const _: () = assert!(
-    PACK_BYTES_MAX + PACK_BYTES_MAX / 2048 + (64 + 255) * PACK_FILES_MAX as u64
+    PACK_BYTES_MAX + PACK_BYTES_MAX / 256 + (64 + 255) * PACK_FILES_MAX as u64
         <= CHUNK_BYTES as u64
 );
 // What a gatherer itself may take to read a large output back is within the time of the task.

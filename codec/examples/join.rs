@@ -62,6 +62,7 @@ fn measure(what: &str, input: &[u8]) -> Result<(), Error> {
 
 fn compress(codec: &Codec, input: &[u8]) -> Result<Vec<u8>, Error> {
     let (mut encoder, mut output) = (codec.encoder(), Vec::new());
+    encoder.announce(input.len() as u64);
     for segment in input.chunks(SEGMENT_BYTES) {
         encoder.write(segment, &mut output)?;
     }

@@ -44,6 +44,7 @@ fn main() -> Result<(), Error> {
 fn one(codec: &Codec, input: &[u8], reuse: &mut Reuse, keeps: bool) -> Result<(), Error> {
     let (mut encoder, mut verifier) = (reuse.encoder(codec), reuse.verifier(codec));
     let mut output = Vec::with_capacity(2 * BYTES);
+    encoder.announce(input.len() as u64);
     encoder.write(input, &mut output)?;
     verifier.check(input, &output)?;
     let start = output.len();

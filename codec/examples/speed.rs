@@ -81,6 +81,7 @@ fn compress(
 ) -> Result<(), Error> {
     output.clear();
     let mut encoder = codec.encoder();
+    encoder.announce(input.len() as u64);
     for segment in input.chunks(SEGMENT_BYTES) {
         let start = output.len();
         encoder.write(segment, output)?;

@@ -1,4 +1,4 @@
-//! A codec by name: the text `name:level` or `name:level,full`, looked up in the registry.
+//! A codec by name: the text `name:level`, perhaps with switches as in `zlib:6,full`, looked up in the registry.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -8,14 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::codecs::REGISTRY;
-use crate::entry::{CodecInfo, Entry};
+use crate::entry::{CodecInfo, Entry, FULL, Parameters};
 use crate::join::{Joined, Joiner, Seam};
+use crate::parse::{parse_level, parse_switches, split_once};
 use crate::stream::{Decoder, Encoder, SEGMENT_BYTES};
-
-/// The switch of a codec that compresses every segment.
-const FULL: &str = "full";
-/// As it ends a codec's text.
-const FULL_SUFFIX: &str = ",full";
 
 /// A codec with its parameters, such as `gzip:6` or `gzip:6,full`.
 ///
@@ -36,10 +32,7 @@ const FULL_SUFFIX: &str = ",full";
 #[serde(try_from = "String", into = "String")]
 pub struct Codec {
     entry: &'static Entry,
-    /// In the entry's range; none for a codec without levels.
-    level: Option<u32>,
-    /// False for a codec that does not take it.
-    full: bool,
+    parameters: Parameters,
 }
 
 impl Codec {
@@ -48,7 +41,7 @@ impl Codec {
         REGISTRY.iter().map(|entry| &entry.info)
     }
 
-    /// The name without the level: `zlib`, `gzip`, `store` or `noop`.
+    /// The name without the level: `zlib`, `gzip`, `zstd`, `store` or `noop`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.entry.info.name
@@ -57,17 +50,17 @@ impl Codec {
     /// The level, or nothing for a codec without levels.
     #[must_use]
     pub fn level(&self) -> Option<u32> {
-        self.level
+        self.entry.info.levels.map(|_| self.parameters.level)
     }
 
     /// Whether every segment is compressed, also one in which a look finds nothing to win (`,full`): for comparisons
     /// that shall do the same work. Always false for a codec that never stores a segment unread.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.full
+        self.parameters.has(&FULL)
     }
 
-    /// What the name of an output file gets, with its dot: `.zz` for zlib, `.gz` for gzip, nothing
+    /// What the name of an output file gets, with its dot: `.zz` for zlib, `.gz` for gzip, `.zst` for zstd, nothing
     /// for the others.
     #[must_use]
     pub fn extension(&self) -> &'static str {
@@ -84,8 +77,8 @@ impl Codec {
     /// The library that makes the bytes, its version, and the revision of our own framing, such as
     /// `zlib-rs/0.6.8+2`.
     ///
-    /// Equal text promises equal output for equal input and an equal codec: its name, its level and whether it is
-    /// [full](Self::is_full). So `zlib:6` and `zlib:6,full` have the same text, as `zlib:6` and `zlib:9` have, though
+    /// Equal text promises equal output for equal input and an equal codec: its name, its level and its switches.
+    /// So `zlib:6` and `zlib:6,full` have the same text, as `zlib:6` and `zlib:9` have, though
     /// their outputs differ. With `full` they are those that revision 1 made. The version is the one that is linked: a
     /// test holds the constant against `Cargo.lock`.
     #[must_use]
@@ -99,20 +92,26 @@ impl Codec {
         self.entry.stores_nothing
     }
 
+    /// Whether an encoder has to be told how long its input is: [`Encoder::announce`].
+    #[must_use]
+    pub fn has_length_in_front(&self) -> bool {
+        self.entry.length_in_front
+    }
+
     /// The most bytes that `input_bytes` can become, framing included, if they are cut at
     /// [`SEGMENT_BYTES`](crate::SEGMENT_BYTES).
     ///
-    /// For zlib and gzip that is `input + input/2048 + 64`, at every level; store and noop add
-    /// nothing.
+    /// For zlib and gzip that is `input + input/2048 + 64`, at every level, and for zstd `input + input/256 + 64`; store
+    /// and noop add nothing.
     #[must_use]
     pub fn output_bytes_max(&self, input_bytes: u64) -> u64 {
         (self.entry.output_bytes_max)(input_bytes)
     }
 
-    /// Begins to compress a stream.
+    /// Begins to compress a stream. Its length has to be [announced](Encoder::announce), for zstd.
     #[must_use]
     pub fn encoder(&self) -> Box<dyn Encoder> {
-        (self.entry.encoder)(self.level.unwrap_or_default(), self.full)
+        (self.entry.encoder)(self.parameters)
     }
 
     /// Begins to decompress a stream; any level's, and any maker's.
@@ -128,20 +127,26 @@ impl Codec {
     }
 
     /// Continues a file that another joiner of an equal codec left at `joined`, and of which
-    /// [`Joined::output_bytes`] are there.
+    /// [`Joined::output_bytes`] are there. It has to be [told](Joiner::recall) what these bytes are, for zstd.
     #[must_use]
     pub fn resume_joiner(&self, joined: Joined) -> Joiner {
         Joiner::resume(self.seam(), joined)
     }
 
+    /// The longest part of a file, in input bytes, of which a block can be joined.
+    #[must_use]
+    pub fn block_bytes_max(&self) -> u64 {
+        self.seam().block_bytes_max()
+    }
+
     fn seam(&self) -> Seam {
-        (self.entry.seam)(self.level.unwrap_or_default())
+        (self.entry.seam)(self.parameters)
     }
 }
 
 impl PartialEq for Codec {
     fn eq(&self, other: &Self) -> bool {
-        (self.name(), self.level, self.full) == (other.name(), other.level, other.full)
+        (self.name(), self.parameters) == (other.name(), other.parameters)
     }
 }
 
@@ -149,15 +154,16 @@ impl Eq for Codec {}
 
 impl Hash for Codec {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.name(), self.level, self.full).hash(state);
+        (self.name(), self.parameters).hash(state);
     }
 }
 
 impl fmt::Display for Codec {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let level = self.level.map(|level| format!(":{level}")).unwrap_or_default();
-        let full = if self.full { FULL_SUFFIX } else { "" };
-        formatter.pad(&format!("{}{level}{full}", self.name()))
+        let level = self.level().map(|level| format!(":{level}")).unwrap_or_default();
+        let on = self.entry.info.switches.iter().filter(|switch| self.parameters.has(switch));
+        let switches: String = on.flat_map(|switch| [",", switch.name]).collect();
+        formatter.pad(&format!("{}{level}{switches}", self.name()))
     }
 }
 
@@ -171,53 +177,15 @@ impl FromStr for Codec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let (text, switch) = split_once(text, ',');
+        let (text, switches) = split_once(text, ',');
         let (name, level) = split_once(text, ':');
         let entry = REGISTRY.iter().find(|entry| entry.info.name == name).ok_or_else(|| {
             let known: Vec<_> = Self::all().map(|info| info.name).collect();
             Error::UnknownCodec { name: name.to_owned(), known: known.join(", ") }
         })?;
-        Ok(Self {
-            entry,
-            level: parse_level(&entry.info, level)?,
-            full: parse_switch(&entry.info, switch)?,
-        })
-    }
-}
-
-fn split_once(text: &str, separator: char) -> (&str, Option<&str>) {
-    text.split_once(separator).map_or((text, None), |(front, back)| (front, Some(back)))
-}
-
-fn parse_switch(info: &CodecInfo, switch: Option<&str>) -> Result<bool, Error> {
-    let hint = match switch {
-        None => return Ok(false),
-        Some(FULL) if info.takes_full => return Ok(true),
-        Some(FULL) => "it has no look that could be left out",
-        Some(_) if info.takes_full => "only `,full` may follow",
-        Some(_) => "nothing may follow its name",
-    };
-    Err(Error::BadSwitch { codec: info.name, switch: switch.unwrap_or_default().to_owned(), hint })
-}
-
-fn parse_level(info: &CodecInfo, level: Option<&str>) -> Result<Option<u32>, Error> {
-    match (info.levels, level) {
-        (Some(levels), None) => Ok(Some(levels.default)),
-        (Some(levels), Some(text)) => text
-            .parse()
-            .ok()
-            // One text for one codec: no `+6`, no `06`.
-            .filter(|level: &u32| level.to_string() == text)
-            .filter(|level| (levels.min..=levels.max).contains(level))
-            .map(Some)
-            .ok_or_else(|| Error::LevelOutOfRange {
-                codec: info.name,
-                level: text.to_owned(),
-                level_min: levels.min,
-                level_max: levels.max,
-            }),
-        (None, None) => Ok(None),
-        (None, Some(text)) => Err(Error::TakesNoLevel { codec: info.name, level: text.to_owned() }),
+        let level = parse_level(&entry.info, level)?;
+        let parameters = Parameters::of_level(level.unwrap_or_default());
+        Ok(Self { entry, parameters: parse_switches(&entry.info, parameters, switches)? })
     }
 }
 
@@ -277,19 +245,24 @@ mod tests {
                 let codec: Codec = text.parse().unwrap();
                 assert_eq!(codec.to_string(), text);
                 assert_eq!(codec.level(), Some(level));
-                let full: Codec = format!("{text},full").parse().unwrap();
-                assert_eq!(full.to_string(), format!("{text},full"));
-                assert_eq!((full.level(), full.is_full()), (Some(level), true));
-                assert!(!codec.is_full() && codec != full);
+                for switch in info.switches {
+                    let switched: Codec = format!("{text},{}", switch.name).parse().unwrap();
+                    assert_eq!(switched.to_string(), format!("{text},{}", switch.name));
+                    assert_eq!(switched.level(), Some(level));
+                    assert_eq!(switched.is_full(), *switch == FULL);
+                    assert!(!codec.is_full() && codec != switched);
+                }
             }
         }
     }
 
     #[test]
-    fn a_name_without_a_level_means_six() {
+    fn a_name_without_a_level_means_six_and_three_for_zstd() {
         assert_eq!("zlib".parse::<Codec>(), "zlib:6".parse());
         assert_eq!("gzip".parse::<Codec>(), "gzip:6".parse());
         assert_eq!("gzip,full".parse::<Codec>().unwrap().to_string(), "gzip:6,full");
+        assert_eq!("zstd".parse::<Codec>(), "zstd:3".parse());
+        assert_eq!("zstd,long".parse::<Codec>().unwrap().to_string(), "zstd:3,long");
     }
 
     #[test]
@@ -298,7 +271,10 @@ mod tests {
         assert_eq!(refusal("gzip:fast"), "level fast of gzip is out of range: 0 to 9");
         assert_eq!(refusal("zlib:"), "level  of zlib is out of range: 0 to 9");
         assert_eq!(refusal("zlib:06"), "level 06 of zlib is out of range: 0 to 9");
-        assert_eq!(refusal("lzma"), "unknown codec `lzma`: known are zlib, gzip, store, noop");
+        assert_eq!(
+            refusal("lzma"),
+            "unknown codec `lzma`: known are zlib, gzip, zstd, store, noop"
+        );
         assert_eq!(refusal("store:3"), "codec store takes no level, but was given `3`");
         assert_eq!(refusal("zlib:10,full"), "level 10 of zlib is out of range: 0 to 9");
         assert_eq!(refusal("zlib:6,fast"), "codec zlib takes no `,fast`: only `,full` may follow");
@@ -307,6 +283,11 @@ mod tests {
             refusal("gzip,full,full"),
             "codec gzip takes no `,full,full`: only `,full` may follow"
         );
+        for (text, level) in [("zstd:0", 0), ("zstd:20", 20)] {
+            let expected = format!("level {level} of zstd is out of range: 1 to 19");
+            assert_eq!(refusal(text), expected);
+        }
+        assert_eq!(refusal("zstd,full"), "codec zstd takes no `,full`: only `,long` may follow");
         for name in ["store", "noop"] {
             assert_eq!(
                 refusal(&format!("{name},full")),
@@ -317,30 +298,41 @@ mod tests {
     }
 
     #[test]
-    fn full_is_part_of_what_makes_codecs_equal() {
-        let codecs: Vec<Codec> =
-            ["zlib:6", "zlib:6,full", "gzip:6,full"].map(|text| text.parse().unwrap()).into();
+    fn switches_are_part_of_what_makes_codecs_equal() {
+        let texts = ["zlib:6", "zlib:6,full", "gzip:6,full", "zstd:6", "zstd:6,long"];
+        let codecs: Vec<Codec> = texts.map(|text| text.parse().unwrap()).into();
         let set: std::collections::HashSet<_> = codecs.iter().chain(&codecs).collect();
-        assert_eq!(set.len(), 3);
+        assert_eq!(set.len(), texts.len());
     }
 
     #[test]
     fn help_lists_names_and_ranges() {
         let help: Vec<_> = Codec::all().map(ToString::to_string).collect();
-        assert_eq!(help, ["zlib:0..9[,full]", "gzip:0..9[,full]", "store", "noop"]);
+        assert_eq!(
+            help,
+            ["zlib:0..9[,full]", "gzip:0..9[,full]", "zstd:1..19[,long]", "store", "noop"]
+        );
     }
 
     #[test]
     fn library_is_the_one_that_is_linked() {
         let lock = include_str!("../../Cargo.lock");
-        let version = lock
-            .split("[[package]]")
-            .find(|package| package.contains("name = \"zlib-rs\""))
-            .and_then(|package| package.split("version = \"").nth(1))
-            .and_then(|rest| rest.split('"').next())
-            .unwrap();
-        let library = "zlib".parse::<Codec>().unwrap().library();
-        assert_eq!(library.split('+').next().unwrap(), format!("zlib-rs/{version}"));
+        let version = |package: &str| {
+            lock.split("[[package]]")
+                .find(|text| text.contains(&format!("name = \"{package}\"")))
+                .and_then(|text| text.split("version = \"").nth(1))
+                .and_then(|rest| rest.split('"').next())
+                .unwrap()
+        };
+        let library = |codec: &str| {
+            let library = codec.parse::<Codec>().unwrap().library();
+            library.split('+').next().unwrap().to_owned()
+        };
+        assert_eq!(library("zlib"), format!("zlib-rs/{}", version("zlib-rs")));
+        // The binding names the version of the C library behind its own; another one may be linked all the same.
+        let (_, zstd) = version("zstd-sys").split_once("+zstd.").unwrap();
+        assert_eq!(library("zstd"), format!("zstd/{zstd}"));
+        assert_eq!(zstd_safe::version_string(), zstd);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod gzip;
 mod noop;
 mod store;
 mod zlib;
+mod zstd;
 
 use crate::entry::Entry;
 
@@ -15,6 +16,7 @@ use crate::entry::Entry;
 pub(crate) static REGISTRY: &[&Entry] = &[
     &zlib::ENTRY,
     &gzip::ENTRY,
+    &zstd::ENTRY,
     &store::ENTRY,
     &noop::ENTRY,
 ];

@@ -15,7 +15,7 @@ use std::ops::RangeInclusive;
 use flate2::{Compress, Compression, FlushCompress};
 
 use crate::Error;
-use crate::entry::Levels;
+use crate::entry::{FULL, Levels, Parameters};
 use crate::incompressible::Probe;
 use crate::stream::Encoder;
 
@@ -65,7 +65,8 @@ pub(crate) struct DeflateEncoder<F> {
 }
 
 impl<F: Framing> DeflateEncoder<F> {
-    pub(crate) fn new(level: u32, full: bool) -> Self {
+    pub(crate) fn new(parameters: Parameters) -> Self {
+        let (level, full) = (parameters.level, parameters.has(&FULL));
         let probe = (level > 0 && !full).then(Probe::default);
         let (framing, state) = (F::default(), Stage::New);
         Self { level, framing, probe, deflate: None, stale: false, state }

@@ -11,17 +11,56 @@ pub(crate) struct Entry {
     pub(crate) info: CodecInfo,
     /// Whether its output is nothing, whatever the input.
     pub(crate) stores_nothing: bool,
+    /// Whether the input's length is in front of an output.
+    pub(crate) length_in_front: bool,
     /// The most output bytes for so many input bytes.
     pub(crate) output_bytes_max: fn(u64) -> u64,
     /// Whether an output may begin with these bytes.
     pub(crate) may_begin_with: fn(&[u8; 2]) -> bool,
-    /// Makes an encoder of a level, which is in the range that `info` gives, and of `full`, if `info` takes that.
-    pub(crate) encoder: fn(u32, bool) -> Box<dyn Encoder>,
+    /// Makes an encoder of a level and switches that `info` has.
+    pub(crate) encoder: fn(Parameters) -> Box<dyn Encoder>,
     /// Makes a decoder.
     pub(crate) decoder: fn() -> Box<dyn Decoder>,
-    /// What joining takes from a block of a level and puts around a file.
-    pub(crate) seam: fn(u32) -> Seam,
+    /// How the blocks of such a level and such switches are joined.
+    pub(crate) seam: fn(Parameters) -> Seam,
 }
+
+/// What follows a codec's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Parameters {
+    /// In the codec's range; 0 for a codec without levels.
+    pub(crate) level: u32,
+    /// The bits of the switches that are on.
+    switches: u8,
+}
+
+impl Parameters {
+    pub(crate) fn of_level(level: u32) -> Self {
+        Self { level, switches: 0 }
+    }
+
+    pub(crate) fn has(self, switch: &Switch) -> bool {
+        self.switches & switch.bit != 0
+    }
+
+    pub(crate) fn with(self, switch: &Switch) -> Self {
+        Self { switches: self.switches | switch.bit, ..self }
+    }
+}
+
+/// Every segment is compressed.
+pub(crate) const FULL: Switch = Switch {
+    name: "full",
+    summary: "compresses also what a look finds incompressible",
+    bit: 1 << 0,
+};
+
+/// Repetitions are found far back.
+pub(crate) const LONG: Switch = Switch {
+    name: "long",
+    summary: "finds repetitions up to 128 MiB back, for up to 280 MiB more of memory a slot",
+    bit: 1 << 1,
+};
 
 /// What a help text and a worker say about a codec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +70,8 @@ pub struct CodecInfo {
     pub name: &'static str,
     /// The levels it takes, or nothing.
     pub levels: Option<Levels>,
-    /// Whether it takes `,full`: it stores segments unread that a look finds incompressible, unless it is told not to.
-    pub takes_full: bool,
+    /// What may follow the level, each after a comma, each once, in this order.
+    pub switches: &'static [Switch],
     /// What the name of an output file gets, with its dot; may be empty.
     pub extension: &'static str,
     /// Library, version and our framing's revision.
@@ -52,6 +91,18 @@ pub struct Levels {
     pub default: u32,
 }
 
+/// A word behind a codec's level that changes what it makes, such as `full` in `zlib:6,full`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Switch {
+    /// The word.
+    pub name: &'static str,
+    /// What the codec does with it, in one line, no full stop.
+    pub summary: &'static str,
+    /// Its own bit in [`Parameters`].
+    bit: u8,
+}
+
 impl fmt::Display for CodecInfo {
     /// Writes `zlib:0..9[,full]`, or the bare name of a codec without levels.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,6 +110,6 @@ impl fmt::Display for CodecInfo {
         if let Some(levels) = self.levels {
             write!(formatter, ":{}..{}", levels.min, levels.max)?;
         }
-        formatter.write_str(if self.takes_full { "[,full]" } else { "" })
+        self.switches.iter().try_for_each(|switch| write!(formatter, "[,{}]", switch.name))
     }
 }

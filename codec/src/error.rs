@@ -36,7 +36,7 @@ pub enum Error {
         /// The level as it was given.
         level: String,
     },
-    /// What follows the comma is not `full`, or the codec has nothing to do with it.
+    /// What follows the comma is no switch of the codec, or there twice, or in another order.
     #[error("codec {codec} takes no `,{switch}`: {hint}")]
     BadSwitch {
         /// The codec's name.
@@ -44,7 +44,7 @@ pub enum Error {
         /// What follows the comma.
         switch: String,
         /// What would do.
-        hint: &'static str,
+        hint: String,
     },
     /// The bytes are not a stream of the codec: its structure or its checksum is wrong.
     #[error("corrupt {format} stream: {reason}")]
@@ -77,6 +77,40 @@ pub enum Error {
     Finished {
         /// The codec's format.
         format: &'static str,
+    },
+    /// The format has the length of the input in front, and nobody [announced](crate::Encoder::announce) it.
+    #[error("the {format} encoder was not told how long its input is")]
+    LengthUnknown {
+        /// The codec's format.
+        format: &'static str,
+    },
+    /// The input is longer or shorter than it was [announced](crate::Encoder::announce).
+    #[error("the input is not {announced} bytes long, which {format} has to know before")]
+    OtherLength {
+        /// The codec's format.
+        format: &'static str,
+        /// How many bytes it should have had.
+        announced: u64,
+    },
+    /// Decoding the stream takes more memory than is allowed.
+    #[error(
+        "the {format} stream has a window of more than {} MiB, which is not decompressed here; \
+         compress it again without",
+        .most >> 20
+    )]
+    WindowTooLarge {
+        /// What the bytes are.
+        format: &'static str,
+        /// The largest window, in bytes.
+        most: u64,
+    },
+    /// The decompression library failed, which says nothing about the stream.
+    #[error("the {format} decoder failed: {reason}")]
+    Decoder {
+        /// The codec's format.
+        format: &'static str,
+        /// What it said.
+        reason: String,
     },
     /// The compression library broke its own promise.
     #[error("the {format} encoder failed: {reason}")]

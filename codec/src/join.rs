@@ -3,43 +3,30 @@
 //! A deflate stream of ours is a row of blocks which ends on a byte after each segment, and then an empty last block
 //! ([`deflate`](crate::deflate)). None of it refers to anything before the stream. So the streams of several blocks, each
 //! without its empty last block, are in a row one deflate stream (RFC 1951 §3.2.3): it wants one header before it, one
-//! empty last block after it, and the checksum of everything, which follows from the blocks' checksums and lengths.
+//! empty last block after it, and the checksum of everything, which follows from the blocks' checksums and lengths
+//! ([`stream`]). Frames of zstd are joined as they are, and a table of them is written behind ([`frames`]).
+
+mod frame;
+mod frames;
+mod joined;
+mod stream;
 
 use std::ops::RangeInclusive;
 
-use serde::{Deserialize, Serialize};
-
 use crate::Error;
 
-/// What a format puts around the bytes that joining keeps.
-#[derive(Debug, Clone)]
-pub(crate) struct Seam {
-    /// The format's name, for errors.
-    pub(crate) format: &'static str,
-    /// What every block of the codec begins with, and the file too.
-    pub(crate) header: Vec<u8>,
-    /// What stands between the kept bytes and the trailer.
-    pub(crate) last_block: &'static [u8],
-    /// Length of the trailer.
-    pub(crate) trailer_bytes: usize,
-    /// The checksum of no bytes.
-    pub(crate) checksum: u32,
-    /// Reads a trailer of `trailer_bytes`, or nothing if no stream of the format has such a one.
-    pub(crate) read_trailer: fn(&[u8]) -> Option<Trailer>,
-    /// The checksum of two parts, of the first one's, the second one's, and the second one's length in input bytes.
-    pub(crate) combine: fn(u32, u32, u64) -> u32,
-    /// Appends the trailer of a checksum and a number of input bytes.
-    pub(crate) trailer: fn(u32, u64, &mut Vec<u8>),
-    /// How many bytes may be kept of a block of so many input bytes.
-    pub(crate) kept_bytes: fn(u64) -> RangeInclusive<u64>,
-}
+pub(crate) use frames::Frames;
+pub use joined::Joined;
+use joined::Open;
+pub(crate) use stream::{StreamSeam, Trailer};
 
-/// What a block's trailer says.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Trailer {
-    pub(crate) checksum: u32,
-    /// Input bytes modulo 2^32, if the format has them.
-    pub(crate) input_bytes: Option<u32>,
+/// How a codec's blocks are joined.
+#[derive(Debug, Clone)]
+pub(crate) enum Seam {
+    /// To one stream, of what is within the blocks.
+    Stream(StreamSeam),
+    /// To a row of frames, which are the blocks.
+    Frames(Frames),
 }
 
 impl Seam {
@@ -48,7 +35,7 @@ impl Seam {
         format: &'static str,
         kept_bytes: fn(u64) -> RangeInclusive<u64>,
     ) -> Self {
-        Self {
+        Self::Stream(StreamSeam {
             format,
             header: Vec::new(),
             last_block: &[],
@@ -58,49 +45,51 @@ impl Seam {
             combine: |_, _, _| 0,
             trailer: |_, _, _| (),
             kept_bytes,
+        })
+    }
+
+    /// The most input bytes of a block.
+    pub(crate) fn block_bytes_max(&self) -> u64 {
+        match self {
+            Self::Stream(_) => u64::MAX,
+            Self::Frames(_) => Frames::INPUT_BYTES_MAX,
+        }
+    }
+
+    fn format(&self) -> &'static str {
+        match self {
+            Self::Stream(stream) => stream.format,
+            Self::Frames(_) => Frames::FORMAT,
         }
     }
 
     fn tail_bytes(&self) -> usize {
-        self.last_block.len() + self.trailer_bytes
+        match self {
+            Self::Stream(stream) => stream.tail_bytes(),
+            Self::Frames(_) => Frames::TAIL_BYTES,
+        }
     }
 
     /// The bytes kept of a block, if a block of this codec may have these lengths.
     fn kept(&self, bytes: u64, input_bytes: u64) -> Option<u64> {
-        let kept = bytes.checked_sub((self.header.len() + self.tail_bytes()) as u64)?;
-        (self.kept_bytes)(input_bytes).contains(&kept).then_some(kept)
-    }
-}
-
-/// How far a file is joined: all that a joiner knows after a whole block, hence enough to go on from there.
-///
-/// It is 32 bytes, and may be written down. It follows as well from the lengths and the last bytes of the blocks:
-/// [`Joiner::skip`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Joined {
-    blocks: u64,
-    input_bytes: u64,
-    output_bytes: u64,
-    checksum: u32,
-}
-
-impl Joined {
-    /// Whole blocks so far.
-    #[must_use]
-    pub fn blocks(&self) -> u64 {
-        self.blocks
+        match self {
+            Self::Stream(stream) => stream.kept(bytes, input_bytes),
+            Self::Frames(frames) => frames.fits(bytes, input_bytes).then_some(bytes),
+        }
     }
 
-    /// Uncompressed bytes of these blocks.
-    #[must_use]
-    pub fn input_bytes(&self) -> u64 {
-        self.input_bytes
-    }
-
-    /// Bytes of the file that are written with these blocks: its header, and what is kept of them.
-    #[must_use]
-    pub fn output_bytes(&self) -> u64 {
-        self.output_bytes
+    /// Notes the next block, by its lengths and its last bytes. Returns the checksum with it, and how many bytes the file
+    /// gets besides those that are kept.
+    fn add(
+        &mut self,
+        joined: &Joined,
+        (bytes, input_bytes): (u64, u64),
+        tail: &[u8],
+    ) -> Result<(u32, u64), &'static str> {
+        match self {
+            Self::Stream(stream) => stream.add(joined, input_bytes, tail),
+            Self::Frames(frames) => Ok((frames.add(joined, (bytes, input_bytes), tail)?, 0)),
+        }
     }
 }
 
@@ -110,10 +99,11 @@ impl Joined {
 /// [`SEGMENT_BYTES`](crate::SEGMENT_BYTES), and the file keeps the bound of
 /// [`Codec::output_bytes_max`](crate::Codec::output_bytes_max). The file is one stream of its format, not a concatenation
 /// of several: a single gzip member or a single zlib stream, with one header, one trailer and the checksum of
-/// everything. For `store` it is the concatenation, for `noop` nothing.
+/// everything. For `store` it is the concatenation, for `noop` nothing. For zstd it is the frames in a row, and behind two
+/// and more of them the table of zstd's seekable format.
 ///
-/// Nothing is decoded, and no more than the last ten bytes of a block are held. What is checked is what stands around
-/// the kept bytes: header, last block, trailer and lengths. Whether the kept bytes are those of the encoder only a
+/// Nothing is decoded, and no more than the last ten bytes of a block are held, with 12 bytes a block for zstd. What is
+/// checked is what stands around the kept bytes: header, last block, trailer and lengths. Whether the kept bytes are those of the encoder only a
 /// decoder can say, and only a checksum of the whole file says that it was the right block: verify the blocks before.
 ///
 /// # Examples
@@ -143,21 +133,12 @@ pub struct Joiner {
     open: Option<Open>,
 }
 
-/// A block that is not yet whole.
-#[derive(Debug, Clone)]
-struct Open {
-    bytes: u64,
-    input_bytes: u64,
-    kept_bytes: u64,
-    /// Bytes of it that were given.
-    taken: u64,
-    /// Its last bytes, as far as they were given.
-    tail: Vec<u8>,
-}
-
 impl Joiner {
     pub(crate) fn new(seam: Seam) -> Self {
-        let checksum = seam.checksum;
+        let checksum = match &seam {
+            Seam::Stream(stream) => stream.checksum,
+            Seam::Frames(_) => 0,
+        };
         Self::resume(seam, Joined { blocks: 0, input_bytes: 0, output_bytes: 0, checksum })
     }
 
@@ -172,6 +153,29 @@ impl Joiner {
         self.joined
     }
 
+    /// Tells a joiner that [goes on](crate::Codec::resume_joiner) what the first [`Joined::output_bytes`] of the file are,
+    /// from the first on, in pieces of any length. Only zstd needs it, before the next block and before the end: its table
+    /// follows from them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unjoinable`] if these are not frames in a row, or more bytes than were joined.
+    pub fn recall(&mut self, piece: &[u8]) -> Result<(), Error> {
+        match &mut self.seam {
+            Seam::Stream(_) => Ok(()),
+            Seam::Frames(frames) => frames.recall(&self.joined, piece).map_err(|e| self.refuse(e)),
+        }
+    }
+
+    /// Whether a block of these lengths can be the next one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unjoinable`] if the block before is not whole, or if no output of the codec has these lengths.
+    pub fn check(&self, bytes: u64, input_bytes: u64) -> Result<(), Error> {
+        self.kept(bytes, input_bytes).map(|_| ())
+    }
+
     /// Announces the next block: `bytes` are its length, `input_bytes` what it decodes to.
     ///
     /// # Errors
@@ -179,10 +183,10 @@ impl Joiner {
     /// [`Error::Unjoinable`] if the block before is not whole, or if no output of the codec has these lengths. It is
     /// permanent, as all errors of a joiner are: the same bytes will never do.
     pub fn block(&mut self, bytes: u64, input_bytes: u64) -> Result<(), Error> {
-        self.check_whole()?;
-        let kept_bytes = self.seam.kept(bytes, input_bytes).ok_or_else(|| {
-            self.refuse(format!("no block of {bytes} bytes decodes to {input_bytes}"))
-        })?;
+        let kept_bytes = self.kept(bytes, input_bytes)?;
+        if let Seam::Frames(frames) = &mut self.seam {
+            frames.begin();
+        }
         let open = Open { bytes, input_bytes, kept_bytes, taken: 0, tail: Vec::new() };
         self.open = Some(open);
         self.close_if_whole()
@@ -193,29 +197,19 @@ impl Joiner {
     /// # Errors
     ///
     /// [`Error::Unjoinable`] if the block is longer than announced, begins otherwise than every block of the codec, or
-    /// ends otherwise: without the empty last block, or with a trailer that contradicts the announced length.
-    /// `output` may then have grown by a part that is of no use, and the joiner is of no more use.
+    /// ends otherwise: without the empty last block, or with a trailer that contradicts the announced length. For zstd, if
+    /// it is not one frame. `output` may then have grown by a part that is of no use, and the joiner is of no more use.
     pub fn write(&mut self, piece: &[u8], output: &mut Vec<u8>) -> Result<(), Error> {
         let left = self.open.as_ref().map_or(0, |open| open.bytes - open.taken);
         if piece.len() as u64 > left {
-            return Err(self.refuse("it has more bytes than announced".to_owned()));
+            return Err(self.refuse("it has more bytes than announced"));
         }
         let Some(open) = &mut self.open else { return Ok(()) };
-        let header = rest_of(&self.seam.header, open.taken);
-        let (begin, rest) = piece.split_at(piece.len().min(header.len()));
-        if !header.starts_with(begin) {
-            return Err(self.refuse("its header is not that of the codec".to_owned()));
-        }
-        let header_ends = !begin.is_empty() && begin.len() == header.len();
-        if header_ends && self.joined.blocks == 0 {
-            output.extend_from_slice(&self.seam.header);
-        }
-        open.taken += begin.len() as u64;
-        let tail_begins = open.bytes - self.seam.tail_bytes() as u64;
-        let (kept, tail) = rest.split_at(at_most(rest.len(), tail_begins, open.taken));
-        output.extend_from_slice(kept);
-        open.tail.extend_from_slice(tail);
-        open.taken += rest.len() as u64;
+        let taken = match &mut self.seam {
+            Seam::Stream(stream) => stream.take(open, piece, self.joined.blocks == 0, output),
+            Seam::Frames(frames) => frames.take(open, piece, output),
+        };
+        taken.map_err(|reason| self.refuse(reason))?;
         self.close_if_whole()
     }
 
@@ -226,11 +220,8 @@ impl Joiner {
     ///
     /// Those of [`block`](Self::block) and [`write`](Self::write), save that nobody looks at the header.
     pub fn skip(&mut self, bytes: u64, input_bytes: u64, tail: &[u8]) -> Result<(), Error> {
-        self.check_whole()?;
-        let kept = self.seam.kept(bytes, input_bytes).ok_or_else(|| {
-            self.refuse(format!("no block of {bytes} bytes decodes to {input_bytes}"))
-        })?;
-        self.joined = self.with_block(kept, input_bytes, tail)?;
+        let kept = self.kept(bytes, input_bytes)?;
+        self.joined = self.with_block(kept, (bytes, input_bytes), tail)?;
         Ok(())
     }
 
@@ -248,63 +239,56 @@ impl Joiner {
     pub fn finish(self, output: &mut Vec<u8>) -> Result<u64, Error> {
         self.check_whole()?;
         let start = output.len();
-        if self.joined.blocks == 0 {
-            output.extend_from_slice(&self.seam.header);
+        match &self.seam {
+            Seam::Stream(stream) => stream.end(&self.joined, output),
+            Seam::Frames(frames) => frames.end(output).map_err(|reason| self.refuse(reason))?,
         }
-        output.extend_from_slice(self.seam.last_block);
-        (self.seam.trailer)(self.joined.checksum, self.joined.input_bytes, output);
         Ok(self.joined.output_bytes + (output.len() - start) as u64)
     }
 
-    fn check_whole(&self) -> Result<(), Error> {
-        self.open.as_ref().map_or(Ok(()), |open| {
-            let (taken, bytes) = (open.taken, open.bytes);
-            Err(self.refuse(format!("it ended after {taken} of {bytes} bytes")))
+    fn kept(&self, bytes: u64, input_bytes: u64) -> Result<u64, Error> {
+        self.check_whole()?;
+        self.seam.kept(bytes, input_bytes).ok_or_else(|| {
+            self.refuse(format!("no block of {bytes} bytes decodes to {input_bytes}"))
         })
+    }
+
+    /// Whether everything before is there and known.
+    fn check_whole(&self) -> Result<(), Error> {
+        if let Some(Open { taken, bytes, .. }) = self.open {
+            return Err(self.refuse(format!("it ended after {taken} of {bytes} bytes")));
+        }
+        match &self.seam {
+            Seam::Stream(_) => Ok(()),
+            Seam::Frames(frames) => frames.check_known(&self.joined).map_err(|e| self.refuse(e)),
+        }
     }
 
     fn close_if_whole(&mut self) -> Result<(), Error> {
         if let Some(open) = self.open.take_if(|open| open.taken == open.bytes) {
-            self.joined = self.with_block(open.kept_bytes, open.input_bytes, &open.tail)?;
+            let lengths = (open.bytes, open.input_bytes);
+            self.joined = self.with_block(open.kept_bytes, lengths, &open.tail)?;
         }
         Ok(())
     }
 
     /// What is joined with one block more, of which `kept` bytes were written.
-    fn with_block(&self, kept: u64, input_bytes: u64, tail: &[u8]) -> Result<Joined, Error> {
-        let refuse = |reason: &str| self.refuse(reason.to_owned());
-        let (seam, joined) = (&self.seam, self.joined);
-        let trailer = tail
-            .strip_prefix(seam.last_block)
-            .filter(|trailer| trailer.len() == seam.trailer_bytes)
-            .ok_or_else(|| refuse("no empty last block precedes its trailer"))?;
-        let trailer = (seam.read_trailer)(trailer)
-            .filter(|trailer| input_bytes > 0 || trailer.checksum == seam.checksum)
-            .ok_or_else(|| refuse("its trailer has an impossible checksum"))?;
-        if trailer.input_bytes.is_some_and(|said| u64::from(said) != input_bytes % (1 << 32)) {
-            return Err(refuse("its trailer has another length than announced"));
-        }
-        let header = if joined.blocks == 0 { seam.header.len() as u64 } else { 0 };
-        let sum = |a: u64, b: u64| a.checked_add(b).ok_or_else(|| refuse("the file is too long"));
+    fn with_block(&mut self, kept: u64, lengths: (u64, u64), tail: &[u8]) -> Result<Joined, Error> {
+        let joined = self.joined;
+        let added = self.seam.add(&joined, lengths, tail);
+        let (checksum, header) = added.map_err(|reason| self.refuse(reason))?;
+        let sum =
+            |a: u64, b: u64| a.checked_add(b).ok_or_else(|| self.refuse("the file is too long"));
         Ok(Joined {
             blocks: sum(joined.blocks, 1)?,
-            input_bytes: sum(joined.input_bytes, input_bytes)?,
+            input_bytes: sum(joined.input_bytes, lengths.1)?,
             output_bytes: sum(sum(joined.output_bytes, header)?, kept)?,
-            checksum: (seam.combine)(joined.checksum, trailer.checksum, input_bytes),
+            checksum,
         })
     }
 
-    fn refuse(&self, reason: String) -> Error {
-        Error::Unjoinable { format: self.seam.format, block: self.joined.blocks, reason }
+    fn refuse(&self, reason: impl Into<String>) -> Error {
+        let (format, block) = (self.seam.format(), self.joined.blocks);
+        Error::Unjoinable { format, block, reason: reason.into() }
     }
-}
-
-/// What remains of `bytes` after the first `taken`.
-fn rest_of(bytes: &[u8], taken: u64) -> &[u8] {
-    usize::try_from(taken).ok().and_then(|taken| bytes.get(taken..)).unwrap_or_default()
-}
-
-/// `bytes`, but no more than lie between `from` and `end`.
-fn at_most(bytes: usize, end: u64, from: u64) -> usize {
-    usize::try_from(end.saturating_sub(from)).map_or(bytes, |room| bytes.min(room))
 }

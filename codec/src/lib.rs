@@ -47,6 +47,7 @@ mod incompressible;
 mod inflate;
 mod join;
 mod keystream;
+mod parse;
 mod reuse;
 mod stream;
 mod text;
@@ -54,7 +55,7 @@ mod verifier;
 
 pub use codec::{Codec, decompress_all};
 pub use digest::{Digest, Hasher};
-pub use entry::{CodecInfo, Levels};
+pub use entry::{CodecInfo, Levels, Switch};
 pub use error::Error;
 pub use generator::{DataKind, Generator};
 pub use incompressible::Probe;

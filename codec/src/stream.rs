@@ -17,6 +17,10 @@ pub const SEGMENT_BYTES: usize = 256 * 1024;
 /// codec and input. The bound [`Codec::output_bytes_max`](crate::Codec::output_bytes_max) is promised for that cut as well; smaller
 /// segments stay valid and bounded by 5 bytes for each, but not by that number.
 pub trait Encoder: Send {
+    /// Says how long the input of this stream is, in bytes, before its first segment. A format that has the length in
+    /// front needs it (zstd), and then no other length can be [finished](Self::finish); the others ignore it.
+    fn announce(&mut self, _input_bytes: u64) {}
+
     /// Encodes one segment, of any length; callers give [`SEGMENT_BYTES`], and less only at the end.
     ///
     /// When it returns, everything needed to decode this segment has been appended to `output`.
@@ -24,15 +28,16 @@ pub trait Encoder: Send {
     ///
     /// # Errors
     ///
-    /// [`Error::Finished`] after [`finish`](Self::finish), and [`Error::Encoder`] if the library
-    /// fails. `output` may then have grown by a part that is of no use.
+    /// [`Error::Finished`] after [`finish`](Self::finish), [`Error::Encoder`] if the library fails, and, where the
+    /// length has to be known, [`Error::LengthUnknown`] and [`Error::OtherLength`]. `output` may then have grown by a
+    /// part that is of no use.
     fn write(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Error>;
 
     /// Ends the stream: appends the trailer, and the header too if nothing was written.
     ///
     /// # Errors
     ///
-    /// [`Error::Finished`] if called twice.
+    /// [`Error::Finished`] if called twice, and those of [`write`](Self::write).
     fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), Error>;
 
     /// Begins another stream, whose bytes will be those of a new encoder, in the memory of this one. Wherever the last
@@ -62,7 +67,8 @@ pub trait Decoder: Send {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] and [`Error::TrailingBytes`]; the stream cannot be continued.
+    /// [`Error::Corrupt`], [`Error::TrailingBytes`], [`Error::WindowTooLarge`] and [`Error::Decoder`]; the stream cannot
+    /// be continued.
     fn read_into(&mut self, input: &[u8], output: &mut [u8]) -> Result<Progress, Error>;
 
     /// Checks that the stream ended completely, with a right trailer.

@@ -13,6 +13,7 @@ fn codec(text: &str) -> Codec {
 /// What `write` made of the input, and what `finish` added.
 fn compress(codec: &Codec, input: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (mut encoder, mut body, mut end) = (codec.encoder(), Vec::new(), Vec::new());
+    encoder.announce(input.len() as u64);
     encoder.write(input, &mut body).unwrap();
     encoder.finish(&mut end).unwrap();
     (body, end)
@@ -33,7 +34,9 @@ fn verify(codec: &Codec, body: &[u8], end: &[u8]) -> Result<(), Error> {
 /// leaves the output valid and equal; a flip anywhere else is an error. None passes as other bytes.
 #[test]
 fn no_flipped_bit_passes_as_other_bytes() {
-    for (text, free_bits) in [("zlib:6", 16), ("gzip:6", 65), ("zlib:0", 11), ("gzip:0", 60)] {
+    for (text, free_bits) in
+        [("zlib:6", 16), ("gzip:6", 65), ("zlib:0", 11), ("gzip:0", 60), ("zstd:3", 2)]
+    {
         let codec = codec(text);
         let (body, end) = compress(&codec, INPUT);
         let mut accepted = 0;
@@ -67,7 +70,7 @@ fn every_changed_byte_of_a_stored_output_is_a_mismatch_there() {
 
 #[test]
 fn every_truncation_ends_early() {
-    for codec in ["zlib:6", "gzip:6", "zlib:0"].map(codec) {
+    for codec in ["zlib:6", "gzip:6", "zlib:0", "zstd:3"].map(codec) {
         let bytes = whole(&codec, INPUT);
         for length in 0..bytes.len() {
             let error = decompress_all(&codec, &bytes[..length]).unwrap_err();
@@ -78,7 +81,7 @@ fn every_truncation_ends_early() {
 
 #[test]
 fn trailing_bytes_are_an_error() {
-    for codec in ["zlib:6", "gzip:6"].map(codec) {
+    for codec in ["zlib:6", "gzip:6", "zstd:3"].map(codec) {
         let (body, end) = compress(&codec, INPUT);
         let more = [&end[..], b"\0"].concat();
         let expected = Err(Error::TrailingBytes { format: codec.name() });
@@ -93,7 +96,7 @@ fn trailing_bytes_are_an_error() {
 fn output_of_another_input_is_a_mismatch() {
     let mut other = INPUT.to_vec();
     other[20] ^= 1;
-    for codec in ["zlib:6", "gzip:1", "zlib:0", "store"].map(codec) {
+    for codec in ["zlib:6", "gzip:1", "zlib:0", "store", "zstd:3"].map(codec) {
         for (input, offset) in [(&other[..], 20), (&INPUT[..9], 9)] {
             let (body, _) = compress(&codec, input);
             assert_eq!(
@@ -129,8 +132,11 @@ fn what_an_output_may_begin_with_is_how_every_output_begins() {
 
 #[test]
 fn verifier_demands_the_end() {
-    for codec in ["zlib:6", "gzip:6"].map(codec) {
-        let (body, end) = compress(&codec, INPUT);
+    for codec in ["zlib:6", "gzip:6", "zstd:3"].map(codec) {
+        let (mut body, mut end) = compress(&codec, INPUT);
+        if end.is_empty() {
+            end = body.split_off(body.len() - 4); // its checksum
+        }
         assert_eq!(verify(&codec, &body, &end), Ok(()));
         let missing = Err(Error::EndedEarly { format: codec.name() });
         assert_eq!(verify(&codec, &body, b""), missing);
@@ -142,7 +148,13 @@ fn verifier_demands_the_end() {
 fn other_formats_are_corrupt() {
     let gzip = whole(&codec("gzip"), INPUT);
     let zlib = whole(&codec("zlib"), INPUT);
-    for (codec, bytes) in [(codec("zlib"), gzip), (codec("gzip"), zlib)] {
+    let zstd = whole(&codec("zstd"), INPUT);
+    for (codec, bytes) in [
+        (codec("zlib"), gzip.clone()),
+        (codec("gzip"), zlib),
+        (codec("gzip"), zstd),
+        (codec("zstd"), gzip),
+    ] {
         let error = decompress_all(&codec, &bytes).unwrap_err();
         assert!(matches!(error, Error::Corrupt { .. }), "{error}");
     }

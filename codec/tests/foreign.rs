@@ -39,6 +39,7 @@ fn input() -> Vec<u8> {
 fn compress(codec: &str, input: &[u8]) -> Vec<u8> {
     let mut encoder = codec.parse::<Codec>().unwrap().encoder();
     let mut output = Vec::new();
+    encoder.announce(input.len() as u64);
     for segment in input.chunks(SEGMENT_BYTES) {
         encoder.write(segment, &mut output).unwrap();
     }

@@ -13,6 +13,7 @@ fn codec(text: &str) -> Codec {
 
 fn block(codec: &Codec, input: &[u8]) -> Vec<u8> {
     let (mut encoder, mut bytes) = (codec.encoder(), Vec::new());
+    encoder.announce(input.len() as u64);
     encoder.write(input, &mut bytes).unwrap();
     encoder.finish(&mut bytes).unwrap();
     bytes

@@ -22,6 +22,7 @@ fn mixture(pieces: &[Piece]) -> Vec<u8> {
 fn compress_in(codec: &Codec, input: &[u8], segment_bytes: usize) -> Vec<u8> {
     let (mut encoder, mut verifier) = (codec.encoder(), Verifier::new(codec));
     let mut output = Vec::new();
+    encoder.announce(input.len() as u64);
     for segment in input.chunks(segment_bytes) {
         let start = output.len();
         encoder.write(segment, &mut output).unwrap();
@@ -41,8 +42,13 @@ fn compress(codec: &Codec, input: &[u8]) -> Vec<u8> {
 fn storing_codecs() -> Vec<Codec> {
     let texts = Codec::all().flat_map(|info| match info.levels {
         Some(levels) => {
-            let text = |level, full| format!("{}:{level}{full}", info.name);
-            (levels.min..=levels.max).flat_map(|l| [text(l, ""), text(l, ",full")]).collect()
+            let endings = || {
+                let of = info.switches.iter().map(|switch| format!(",{}", switch.name));
+                of.chain([String::new()])
+            };
+            let of_level =
+                |level| endings().map(move |ending| format!("{}:{level}{ending}", info.name));
+            (levels.min..=levels.max).flat_map(of_level).collect()
         }
         None => vec![info.name.to_owned()],
     });
@@ -78,6 +84,10 @@ fn bound_is_the_invariants() {
     assert_eq!(codec.output_bytes_max(0), 64);
     assert_eq!(codec.output_bytes_max(1 << 20), (1 << 20) + 512 + 64);
     assert_eq!(codec.output_bytes_max(u64::MAX), u64::MAX);
+    let codec: Codec = "zstd:19".parse().unwrap();
+    assert_eq!(codec.output_bytes_max(0), 64);
+    assert_eq!(codec.output_bytes_max(1 << 20), (1 << 20) + 4096 + 64);
+    assert_eq!(codec.output_bytes_max(u64::MAX), u64::MAX);
 }
 
 #[test]
@@ -106,6 +116,7 @@ fn capacity_and_contents_of_the_output_change_no_byte() {
             let mut output = Vec::with_capacity(capacity);
             output.extend_from_slice(b"before");
             let mut encoder = codec.encoder();
+            encoder.announce(input.len() as u64);
             for segment in input.chunks(SEGMENT_BYTES) {
                 encoder.write(segment, &mut output).unwrap();
             }
@@ -131,6 +142,12 @@ fn output_bytes_are_pinned() {
         "zlib:6,full",
         "zlib:9,full",
         "gzip:6,full",
+        "zstd:1",
+        "zstd:3",
+        "zstd:9",
+        "zstd:19",
+        "zstd:3,long",
+        "zstd:19,long",
     ];
     let table: Vec<_> = codecs
         .iter()
@@ -150,6 +167,12 @@ fn output_bytes_are_pinned() {
     zlib:6,full 361457 sha256:bad1d47be610f6b23c5059fea69f1e67fcf82d9e1a934bbdbe774cd8ae12386d
     zlib:9,full 360238 sha256:05bc86f41be5339e4d8f925ac0872805b7e1deebf695151686fb321a2db5f577
     gzip:6,full 361469 sha256:d571c298bbcffa25a0d74cb38880e690da581873f8108f4788a0baf69328ed81
+    zstd:1 364520 sha256:1f220b81830d49e63332a94a4b78cdc113ee5d51bb22c8e1244ec1df2d83ddb6
+    zstd:3 359857 sha256:dad248095eb329bb77e25a8a14d76fd4f13687b04397760262f9ad24ae0e064f
+    zstd:9 356311 sha256:307f0ee99704514ac51f49437271d7cfae78fcff30814d083e079a340f6866b0
+    zstd:19 346807 sha256:2535d6aba53d18a44544178dee8225664decb3a3a8df3754084304143a414364
+    zstd:3,long 359857 sha256:0e386572ba05fe1baa1eafc42dbbb5b2ada9f202bdc42856a3fb38f4e51e09ca
+    zstd:19,long 346807 sha256:2535d6aba53d18a44544178dee8225664decb3a3a8df3754084304143a414364
     ");
 }
 
@@ -164,9 +187,10 @@ fn noop_stores_nothing_and_verifies() {
 
 #[test]
 fn finished_encoder_refuses_more() {
-    for codec in ["zlib", "gzip"] {
+    for codec in ["zlib", "gzip", "zstd"] {
         let mut encoder = codec.parse::<Codec>().unwrap().encoder();
         let mut output = Vec::new();
+        encoder.announce(0);
         encoder.finish(&mut output).unwrap();
         assert!(encoder.write(b"more", &mut output).is_err());
         assert!(encoder.finish(&mut output).is_err());
@@ -203,12 +227,14 @@ fn decoder_gives_the_same_in_parts_of_any_size() {
 
 #[test]
 fn a_bomb_fills_no_more_than_was_asked_for() {
-    let codec: Codec = "zlib:9".parse().unwrap();
-    let bomb = compress(&codec, &generate(DataKind::Zeros, 0, 8 << 20));
-    let mut output = Vec::new();
-    let consumed = codec.decoder().read(&bomb, &mut output, 1000).unwrap();
-    assert_eq!(output.len(), 1000);
-    assert!(consumed <= bomb.len());
+    for codec in ["zlib:9", "zstd:19"] {
+        let codec: Codec = codec.parse().unwrap();
+        let bomb = compress(&codec, &generate(DataKind::Zeros, 0, 8 << 20));
+        let mut output = Vec::new();
+        let consumed = codec.decoder().read(&bomb, &mut output, 1000).unwrap();
+        assert_eq!(output.len(), 1000);
+        assert!(consumed <= bomb.len());
+    }
 }
 
 fn any_codec() -> impl Strategy<Value = Codec> {

@@ -1,5 +1,8 @@
 //! Where a slot reads its input. Blocks: it belongs to the thread that compresses.
 
+use std::collections::VecDeque;
+
+use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_codec::{Generator, SEGMENT_BYTES};
 use bytes::Bytes;
@@ -17,11 +20,18 @@ pub enum Fetched {
     End,
 }
 
+/// Segments that are read before their time to learn the length of an input: as many as the largest file of a pack has.
+const AHEAD_SEGMENTS: usize = 2;
+
+const _: () = assert!((AHEAD_SEGMENTS * SEGMENT_BYTES) as u64 > limits::PACK_BYTES_MAX);
+
 /// The uncompressed bytes of one task, segment by segment.
 #[derive(Debug)]
 pub struct Source {
     read: u64,
     ended: bool,
+    /// What was read and not yet taken.
+    ahead: VecDeque<Vec<u8>>,
     from: From,
 }
 
@@ -35,6 +45,7 @@ enum From {
         chunks: mpsc::Receiver<Result<Fetched, Failed>>,
         current: Bytes,
         fetching: AbortHandle,
+        said: Option<u64>,
     },
     /// What is left of it.
     Held(Bytes),
@@ -67,10 +78,14 @@ impl Source {
         Ok(Self::new(From::File(OpenInput::open(input)?)))
     }
 
-    /// Bytes that a task of its own, `fetching`, fetches.
+    /// Bytes that a task of its own, `fetching`, fetches; `said` is how many there should be.
     #[must_use]
-    pub fn fetched(chunks: mpsc::Receiver<Result<Fetched, Failed>>, fetching: AbortHandle) -> Self {
-        Self::new(From::Chunks { chunks, current: Bytes::new(), fetching })
+    pub fn fetched(
+        chunks: mpsc::Receiver<Result<Fetched, Failed>>,
+        fetching: AbortHandle,
+        said: Option<u64>,
+    ) -> Self {
+        Self::new(From::Chunks { chunks, current: Bytes::new(), fetching, said })
     }
 
     /// Bytes that are at hand.
@@ -89,7 +104,32 @@ impl Source {
     }
 
     fn new(from: From) -> Self {
-        Self { read: 0, ended: false, from }
+        Self { read: 0, ended: false, ahead: VecDeque::new(), from }
+    }
+
+    /// How many bytes it has, before the first one is taken. It may say a wrong number of what changes meanwhile, and of a
+    /// long input that has another size than the system says, such as one below `/proc`; nothing, if it cannot know. Blocks:
+    /// what is short is read to find out.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`next`](Self::next).
+    pub fn length(&mut self) -> Result<Option<u64>, Failed> {
+        let (sure, said) = match &self.from {
+            From::Generator { bytes, .. } => (Some(*bytes), None),
+            From::File(input) => (input.bytes(), Some(input.said())),
+            From::Chunks { said, .. } => (None, *said),
+            From::Held(left) => (Some(left.len() as u64), None),
+        };
+        if sure.is_some() {
+            return Ok(sure);
+        }
+        while !self.ended && self.ahead.len() < AHEAD_SEGMENTS {
+            let mut segment = Vec::new();
+            self.read_next(&mut segment)?;
+            self.ahead.push_back(segment);
+        }
+        Ok(if self.ended { Some(self.read) } else { said.filter(|said| *said >= self.read) })
     }
 
     /// Reads the next segment into `segment`: [`SEGMENT_BYTES`], fewer only at the end, none behind it.
@@ -99,10 +139,15 @@ impl Source {
     /// Why the input cannot be had. A [`Failed`] whose cause is transient may go away by itself.
     /// [`Cause::InputChanged`] for a file that was written to meanwhile.
     pub fn next(&mut self, segment: &mut Vec<u8>) -> Result<(), Failed> {
-        segment.clear();
-        if self.ended {
+        if let Some(mut ahead) = self.ahead.pop_front() {
+            std::mem::swap(segment, &mut ahead);
             return Ok(());
         }
+        segment.clear();
+        if self.ended { Ok(()) } else { self.read_next(segment) }
+    }
+
+    fn read_next(&mut self, segment: &mut Vec<u8>) -> Result<(), Failed> {
         self.ended = match &mut self.from {
             From::Generator { generator, bytes } => {
                 let left = usize::try_from(*bytes - self.read).unwrap_or(usize::MAX);

@@ -172,9 +172,9 @@ impl Store {
                 let (stager, id) = (self.stager.clone(), task.id());
                 let bytes = task.input.bytes();
                 let fetch = async move { stager.fetch_input(&id, bytes, sender).await };
-                Ok(Source::fetched(chunks, tokio::spawn(fetch).abort_handle()))
+                Ok(Source::fetched(chunks, tokio::spawn(fetch).abort_handle(), Some(bytes)))
             }
-            Input::Object { bucket, object, .. } => {
+            Input::Object { bucket, object, bytes, .. } => {
                 let (sender, chunks) = mpsc::channel(1);
                 let bucket = self.bucket(bucket).map_err(|error| input_failed(&error))?;
                 let object = object.clone();
@@ -184,7 +184,7 @@ impl Store {
                         sender.send(Err(input_failed(&error))).await.ok();
                     }
                 });
-                Ok(Source::fetched(chunks, fetching.abort_handle()))
+                Ok(Source::fetched(chunks, fetching.abort_handle(), Some(*bytes)))
             }
         }
     }

@@ -39,6 +39,7 @@ impl Cut {
     fn make(&self, at: usize) -> Outcome<BlockOutput> {
         let input = self.input.chunks(BLOCK).nth(at).ok_or("no such block")?;
         let (mut encoder, mut output) = (self.codec.encoder(), Vec::new());
+        encoder.announce(input.len() as u64);
         encoder.write(input, &mut output)?;
         encoder.finish(&mut output)?;
         let (execution, key) = (Execution::random(), (u32::try_from(10 + at)?, 0));
@@ -86,7 +87,7 @@ impl Cut {
 
 #[test]
 fn blocks_become_one_file_with_the_digests_of_the_whole() -> Outcome {
-    for codec in ["gzip:6", "zlib:1", "gzip:9,full", "store"] {
+    for codec in ["gzip:6", "zlib:1", "gzip:9,full", "zstd:3", "zstd:19,long", "store"] {
         for blocks in [1, 2, 5] {
             let cut = Cut::new(codec, blocks)?;
             cut.finish(cut.open()?)?;
@@ -113,9 +114,10 @@ fn a_block_goes_only_when_what_it_was_joined_into_is_settled() -> Outcome {
 
 #[test]
 fn a_join_goes_on_behind_what_was_settled_wherever_it_died() -> Outcome {
-    for settled in 0..=4 {
+    let codecs = ["gzip:6", "zstd:3"].into_iter();
+    for (codec, settled) in codecs.flat_map(|codec| (0..=4).map(move |settled| (codec, settled))) {
         for joined in settled..=4 {
-            let cut = Cut::new("gzip:6", 4)?;
+            let cut = Cut::new(codec, 4)?;
             let mut joining = cut.open()?;
             for at in 0..joined {
                 if at == settled && settled > 0 {

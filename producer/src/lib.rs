@@ -47,7 +47,7 @@ mod upkeep;
 
 pub use check::verified::Verified;
 pub use check::verify::verify;
-pub use claim::requirements::wait_for_streams;
+pub use claim::requirements::{refuse_unknown_codec, wait_for_streams};
 pub use error::{Cancelled, Interrupted, Stalled, Unwritable, Usage, message};
 pub use run_folder::cuts::Blocks;
 pub use run_folder::folder::RunFolder;

@@ -170,10 +170,10 @@ fn codec_help() -> String {
 }
 
 fn codec_long_help() -> String {
-    let codecs = Codec::all().map(|codec| format!("\n- {codec}: {}", codec.summary));
-    format!(
-        "{}\n{}\nzlib and gzip store what a look finds incompressible; with `,full` they try to compress it",
-        codec_help(),
-        codecs.collect::<String>()
-    )
+    let codecs = Codec::all().map(|codec| {
+        let switches = codec.switches.iter();
+        let switches = switches.flat_map(|switch| ["; `,", switch.name, "` ", switch.summary]);
+        format!("\n- {codec}: {}{}", codec.summary, switches.collect::<String>())
+    });
+    format!("{}\n{}", codec_help(), codecs.collect::<String>())
 }

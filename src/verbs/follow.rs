@@ -10,7 +10,9 @@ use bagpress_broker::{Address, Error as BrokerError, Patience, Role};
 use bagpress_producer::gather::{Gathered, Options};
 use bagpress_producer::local::{self, Cluster, Needed};
 use bagpress_producer::open_plan;
-use bagpress_producer::{GatherLock, RunFolder, Specification, message, remove, wait_for_streams};
+use bagpress_producer::{
+    GatherLock, RunFolder, Specification, message, refuse_unknown_codec, remove, wait_for_streams,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +68,7 @@ pub(super) async fn follow(bag: Following<'_>, signals: &mut Signals) -> Result<
     notes(&begin.notes);
     let stop = CancellationToken::new();
     let patience = reach.begin();
+    let is_local = cluster.is_some();
     let options = Options {
         stall_timeout: follow.stall_timeout.into(),
         deadline: follow.deadline.map(Into::into),
@@ -82,7 +85,8 @@ pub(super) async fn follow(bag: Following<'_>, signals: &mut Signals) -> Result<
         let (folder, lock) = (folder.clone(), lock.clone());
         async move {
             let of = (&folder, &*lock);
-            Box::pin(connect_and_gather(&address, &patience, of, specification, options)).await
+            let broker = (&address, is_local, &patience);
+            Box::pin(connect_and_gather(broker, of, specification, options)).await
         }
     });
     let gathered = supervise(gathering, cluster.as_mut(), signals, &stop).await;
@@ -163,16 +167,19 @@ impl BrokerInUse {
 }
 
 async fn connect_and_gather(
-    address: &Address,
-    patience: &Patience,
+    (address, is_local, patience): (&Address, bool, &Patience),
     (folder, lock): (&RunFolder, &GatherLock),
     specification: Specification,
     options: Options,
 ) -> Result<Gathered> {
     let connecting = async {
         let broker = patience.connect(address, Role::Producer).await?;
-        let streams = wait_for_streams(&broker, &specification, patience);
-        broker.unless_denied(Box::pin(streams)).await?;
+        let waiting = async {
+            wait_for_streams(&broker, &specification, patience).await?;
+            // Workers of our own are of our version.
+            if is_local { Ok(()) } else { refuse_unknown_codec(&broker, &specification).await }
+        };
+        broker.unless_denied(Box::pin(waiting)).await?;
         Ok::<_, anyhow::Error>(broker)
     };
     let broker = tokio::select! {

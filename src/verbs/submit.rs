@@ -7,7 +7,7 @@ use bagpress_broker::Role;
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::quote::name;
 use bagpress_producer::Prepared;
-use bagpress_producer::{message, wait_for_streams};
+use bagpress_producer::{message, refuse_unknown_codec, wait_for_streams};
 
 use super::prepare::{dry_run, prepared, request};
 use crate::broker_at::{Named, address, flags_again};
@@ -32,6 +32,7 @@ pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
     let (results, delivery) = (specification.results, specification.delivery);
     let submitting = async {
         wait_for_streams(&broker, &specification, &patience).await?;
+        refuse_unknown_codec(&broker, &specification).await?;
         bagpress_producer::submit::submit(&broker, &folder, &lock, specification).await
     };
     broker.unless_denied(Box::pin(submitting)).await?;

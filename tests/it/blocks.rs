@@ -133,7 +133,7 @@ async fn a_large_file_is_many_tasks_and_one_output_by_every_way() {
 
 #[tokio::test]
 async fn every_codec_that_stores_joins_its_blocks() {
-    for codec in ["zlib:1", "zlib:9,full", "gzip:1", "store"] {
+    for codec in ["zlib:1", "zlib:9,full", "gzip:1", "zstd:3", "zstd:1,long", "store"] {
         let place = Place::new().await;
         let files = files(&place);
         let run = format!("run in --out out --name t -q --block 1MiB --workers 2 --codec {codec}");

@@ -72,3 +72,4 @@ mod troubles;
 mod unprivileged;
 mod vanished;
 mod width;
+mod zstd;

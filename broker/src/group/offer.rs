@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::lease::{ATTEMPT, GivenBack, Lease, Taken, Verdict};
-use crate::descriptor::TaskDescriptor;
+use crate::descriptor::{DecodeError, TaskDescriptor};
 use crate::ids::{Execution, Pool, TaskId};
 use crate::result::{Cause, Failed, TaskResult};
 use crate::{Broker, Committed, Error, limits, subjects};
@@ -158,7 +158,11 @@ async fn read(broker: &Broker, holder: &Holder, inbox: &str, message: Message) -
         Ok(task) => Arc::new(task),
         Err(error) => {
             warn!(%error, "the offer is not a task");
-            let failed = Failed::new(Cause::BadDescriptor, error.to_string());
+            let cause = match error {
+                DecodeError::Codec { .. } => Cause::CodecVersion,
+                _ => Cause::BadDescriptor,
+            };
+            let failed = Failed::new(cause, error.to_string());
             say(broker, reply, None, &Taken::Refused(failed)).await;
             return Offered::Nothing;
         }

@@ -1,5 +1,6 @@
 //! Reading a message: its length and its version before anything else.
 
+use bagpress_codec::{Codec, Error};
 use serde::Deserialize;
 
 use crate::limits;
@@ -17,6 +18,12 @@ pub enum DecodeError {
     /// Not JSON, or not ours.
     #[error("not readable as JSON of this version: {0}")]
     Json(String),
+    /// A codec, or a switch of one, that this version does not know. A later one may.
+    #[error("{reason}; update this side")]
+    Codec {
+        /// What is not known.
+        reason: String,
+    },
     /// Written by another version of Bagpress.
     #[error(
         "protocol version {found}; this is version {}: update the older side",
@@ -57,6 +64,21 @@ pub fn decode_json<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, 
             check_version(payload)?;
             Err(DecodeError::Json(error.to_string()))
         }
+    }
+}
+
+/// Why the codec of a descriptor is one of another version, if it is.
+pub(super) fn unknown_codec(payload: &[u8]) -> Option<DecodeError> {
+    #[derive(Deserialize)]
+    struct Wanted {
+        codec: String,
+    }
+    let wanted: Wanted = serde_json::from_slice(payload).ok()?;
+    match wanted.codec.parse::<Codec>() {
+        Err(error @ (Error::UnknownCodec { .. } | Error::BadSwitch { .. })) => {
+            Some(DecodeError::Codec { reason: error.to_string() })
+        }
+        Ok(_) | Err(_) => None,
     }
 }
 

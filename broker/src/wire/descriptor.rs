@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{BagId, TaskId};
 use crate::{bounded, limits};
 
+use super::decode::unknown_codec;
 pub use super::decode::{DecodeError, decode_json};
 
 /// How the outputs of a bag come back.
@@ -243,7 +244,10 @@ impl TaskDescriptor {
     ///
     /// As [`decode`](Self::decode), without an expected task.
     pub fn decode_any(payload: &[u8]) -> Result<Self, DecodeError> {
-        let task: Self = decode_json(payload)?;
+        let task: Self = decode_json(payload).map_err(|error| match error {
+            DecodeError::Json(_) => unknown_codec(payload).unwrap_or(error),
+            error => error,
+        })?;
         task.check()?;
         Ok(task)
     }
@@ -362,6 +366,16 @@ mod tests {
         let id = task().id();
         let error = |payload: &[u8], id| TaskDescriptor::decode(payload, id).unwrap_err();
         assert!(matches!(error(b"junk", &id), DecodeError::Json(_)));
+        let by = |codec: &str| {
+            let encoded = String::from_utf8(task().encode()).unwrap();
+            error(encoded.replace("zlib:6", codec).as_bytes(), &id)
+        };
+        for later in ["lzma:9", "zlib:6,later"] {
+            let error = by(later);
+            assert!(matches!(error, DecodeError::Codec { .. }), "{error}");
+        }
+        // No version has it, or will.
+        assert!(matches!(by("zlib:10"), DecodeError::Json(_)));
         assert!(matches!(error(&vec![b'x'; 70_000], &id), DecodeError::TooLong { bytes: 70_000 }));
         let other = TaskId { index: 8, ..id.clone() };
         assert!(matches!(error(&task().encode(), &other), DecodeError::OtherTask { .. }));

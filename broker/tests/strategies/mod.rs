@@ -33,7 +33,7 @@ pub(crate) fn digest() -> impl Strategy<Value = Digest> {
 }
 
 pub(crate) fn codec() -> impl Strategy<Value = Codec> {
-    select(vec!["zlib:0", "zlib:6", "gzip:1", "gzip:9", "store", "noop"])
+    select(vec!["zlib:0", "zlib:6", "gzip:1", "gzip:9", "zstd:3", "zstd:19,long", "store", "noop"])
         .prop_map(|name| name.parse().unwrap_or_else(|error| panic!("{name}: {error}")))
 }
 

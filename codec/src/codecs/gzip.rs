@@ -3,23 +3,24 @@
 use crate::deflate::{
     DeflateEncoder, FINAL_BLOCK, Framing, LEVELS, LIBRARY, kept_bytes, output_bytes_max,
 };
-use crate::entry::{CodecInfo, Entry};
+use crate::entry::{CodecInfo, Entry, FULL, Parameters};
 use crate::inflate::Inflater;
-use crate::join::{Seam, Trailer};
+use crate::join::{Seam, StreamSeam, Trailer};
 
 pub(crate) static ENTRY: Entry = Entry {
     info: CodecInfo {
         name: "gzip",
         levels: Some(LEVELS),
-        takes_full: true,
+        switches: &[FULL],
         extension: ".gz",
         library: LIBRARY,
         summary: "deflate with a CRC-32, as gzip -d opens",
     },
     stores_nothing: false,
+    length_in_front: false,
     output_bytes_max,
     may_begin_with: |begin| begin == &[0x1f, 0x8b],
-    encoder: |level, full| Box::new(DeflateEncoder::<Gzip>::new(level, full)),
+    encoder: |parameters| Box::new(DeflateEncoder::<Gzip>::new(parameters)),
     decoder: || Box::new(Inflater::gzip()),
     seam,
 };
@@ -62,10 +63,10 @@ fn trailer(crc: u32, size: u32, output: &mut Vec<u8>) {
     output.extend_from_slice(&size.to_le_bytes());
 }
 
-fn seam(level: u32) -> Seam {
+fn seam(parameters: Parameters) -> Seam {
     let mut header = Vec::new();
-    Gzip::default().header(level, &mut header);
-    Seam {
+    Gzip::default().header(parameters.level, &mut header);
+    Seam::Stream(StreamSeam {
         format: Gzip::FORMAT,
         header,
         last_block: &FINAL_BLOCK,
@@ -82,7 +83,7 @@ fn seam(level: u32) -> Seam {
         #[expect(clippy::cast_possible_truncation, reason = "ISIZE is modulo 2^32 by definition")]
         trailer: |crc, input_bytes, output| trailer(crc, input_bytes as u32, output),
         kept_bytes,
-    }
+    })
 }
 
 /// The CRC-32 of two parts. The length of the first plays no role, and is left out so that no sum can overflow.

@@ -9,15 +9,16 @@ pub(crate) static ENTRY: Entry = Entry {
     info: CodecInfo {
         name: "noop",
         levels: None,
-        takes_full: false,
+        switches: &[],
         extension: "",
         library: "noop/1",
         summary: "stores nothing, to measure what a task costs without its work",
     },
     stores_nothing: true,
+    length_in_front: false,
     output_bytes_max: |_| 0,
     may_begin_with: |_| true,
-    encoder: |_, _| Box::new(Noop),
+    encoder: |_| Box::new(Noop),
     decoder: || Box::new(Noop),
     seam: |_| Seam::without_framing("noop", |_| 0..=0),
 };

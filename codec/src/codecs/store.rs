@@ -9,15 +9,16 @@ pub(crate) static ENTRY: Entry = Entry {
     info: CodecInfo {
         name: "store",
         levels: None,
-        takes_full: false,
+        switches: &[],
         extension: "",
         library: "store/1",
         summary: "copies its input unchanged",
     },
     stores_nothing: false,
+    length_in_front: false,
     output_bytes_max: |input_bytes| input_bytes,
     may_begin_with: |_| true,
-    encoder: |_, _| Box::new(Store),
+    encoder: |_| Box::new(Store),
     decoder: || Box::new(Store),
     seam: |_| Seam::without_framing("store", |input_bytes| input_bytes..=input_bytes),
 };

@@ -5,24 +5,25 @@ use simd_adler32::Adler32;
 use crate::deflate::{
     DeflateEncoder, FINAL_BLOCK, Framing, LEVELS, LIBRARY, kept_bytes, output_bytes_max,
 };
-use crate::entry::{CodecInfo, Entry};
+use crate::entry::{CodecInfo, Entry, FULL, Parameters};
 use crate::inflate::Inflater;
-use crate::join::{Seam, Trailer};
+use crate::join::{Seam, StreamSeam, Trailer};
 
 pub(crate) static ENTRY: Entry = Entry {
     info: CodecInfo {
         name: "zlib",
         levels: Some(LEVELS),
-        takes_full: true,
+        switches: &[FULL],
         extension: ".zz",
         library: LIBRARY,
         summary: "deflate with an Adler-32, as Python's zlib.decompress opens",
     },
     stores_nothing: false,
+    length_in_front: false,
     output_bytes_max,
     // CM 8 (deflate), and FCHECK.
     may_begin_with: |begin| begin[0] & 0x0f == 8 && u16::from_be_bytes(*begin).is_multiple_of(31),
-    encoder: |level, full| Box::new(DeflateEncoder::<Zlib>::new(level, full)),
+    encoder: |parameters| Box::new(DeflateEncoder::<Zlib>::new(parameters)),
     decoder: || Box::new(Inflater::zlib()),
     seam,
 };
@@ -67,10 +68,10 @@ fn trailer(adler: u32, output: &mut Vec<u8>) {
     output.extend_from_slice(&adler.to_be_bytes());
 }
 
-fn seam(level: u32) -> Seam {
+fn seam(parameters: Parameters) -> Seam {
     let mut header = Vec::new();
-    Zlib::default().header(level, &mut header);
-    Seam {
+    Zlib::default().header(parameters.level, &mut header);
+    Seam::Stream(StreamSeam {
         format: Zlib::FORMAT,
         header,
         last_block: &FINAL_BLOCK,
@@ -85,7 +86,7 @@ fn seam(level: u32) -> Seam {
         combine,
         trailer: |adler, _, output| trailer(adler, output),
         kept_bytes,
-    }
+    })
 }
 
 /// The two sums of an Adler-32: that of the low sum after each byte, and that of the bytes, which begins with 1.

@@ -43,6 +43,9 @@ async fn begin(
     let not_executed = |()| false;
     let task = match assignment.task() {
         Ok(task) => task,
+        Err(error @ DecodeError::Codec { .. }) => {
+            return unknown_codec(context, assignment, execution, &error).await.map(not_executed);
+        }
         Err(error) => {
             return unreadable(context, assignment, &execution, &error).await.map(not_executed);
         }
@@ -64,6 +67,21 @@ async fn begin(
         return at.give_back(Failed::new(Cause::CodecVersion, text)).await.map(not_executed);
     }
     at.run(waiting).await
+}
+
+/// Gives back what a later version may read: another worker may be one.
+async fn unknown_codec(
+    context: &Context,
+    assignment: &Assignment,
+    execution: Execution,
+    error: &DecodeError,
+) -> Result<(), Error> {
+    let answers = context.answers();
+    let Some(Count { planned, .. }) = answers.count(assignment).await? else { return Ok(()) };
+    let failed = Failed::new(Cause::CodecVersion, error.to_string());
+    let delay = failed.cause.give_back_delay(planned);
+    info!(task = %assignment.id(), error = %failed.message, ?delay, "given back");
+    answers.give_back(assignment, planned, failed, Some(execution), delay).await
 }
 
 /// Fails what is no descriptor. Its subject still names the task: without an outcome its bag would never end.

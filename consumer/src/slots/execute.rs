@@ -61,6 +61,10 @@ pub(crate) fn execute(
     // They are here, and come back at the end: an error or a panic drops them.
     let mut encoder = reuse.encoder(&task.codec);
     let mut verifier = verify.then(|| reuse.verifier(&task.codec));
+    if task.codec.has_length_in_front() {
+        let length = clock.lap(|c| &mut c.input, || source.length())?;
+        encoder.announce(length.ok_or_else(|| without_length(task))?);
+    }
     loop {
         if handle.is_stopped() {
             return Err(Failed::new(Cause::Timeout, "it was stopped"));
@@ -70,9 +74,7 @@ pub(crate) fn execute(
             break;
         }
         part.clear();
-        clock
-            .lap(|c| &mut c.compress, || encoder.write(segment, part))
-            .map_err(because(Cause::CodecError))?;
+        clock.lap(|c| &mut c.compress, || encoder.write(segment, part)).map_err(not_compressed)?;
         clock
             .lap(
                 |c| &mut c.verify,
@@ -89,7 +91,7 @@ pub(crate) fn execute(
         handle.set_read(input_bytes);
     }
     part.clear();
-    encoder.finish(part).map_err(because(Cause::CodecError))?;
+    encoder.finish(part).map_err(not_compressed)?;
     if let Some(verifier) = &mut verifier {
         verifier.finish(part).map_err(because(Cause::VerifyFailed))?;
     }
@@ -150,6 +152,23 @@ pub(crate) fn execute_pack(
         }
     });
     each.collect()
+}
+
+/// Trying again does not help: its size is made up when it is read.
+fn without_length(task: &TaskDescriptor) -> Failed {
+    let text = format!(
+        "{} needs the size of an input before it is read, and this one has none; gzip needs none",
+        task.codec.name()
+    );
+    Failed::new(Cause::InputUnreadable, text)
+}
+
+fn not_compressed(error: bagpress_codec::Error) -> Failed {
+    let cause = match error {
+        bagpress_codec::Error::OtherLength { .. } => Cause::InputChanged,
+        _ => Cause::CodecError,
+    };
+    because(cause)(error)
 }
 
 fn because<E: std::fmt::Display>(cause: Cause) -> impl Fn(E) -> Failed {
@@ -216,10 +235,55 @@ mod tests {
         execute(&task, source, Sink::Nothing, scratch, &handle).ok()
     }
 
+    /// Hands over what was fetched, in chunks.
+    fn fetched(input: &[u8], chunk: usize, said: Option<u64>) -> Source {
+        let (sender, chunks) = tokio::sync::mpsc::channel(input.len() / chunk + 2);
+        for chunk in input.chunks(chunk) {
+            let bytes = bytes::Bytes::copy_from_slice(chunk);
+            sender.try_send(Ok(bagpress_objstore::Fetched::Bytes(bytes))).unwrap();
+        }
+        sender.try_send(Ok(bagpress_objstore::Fetched::End)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        Source::fetched(chunks, runtime.spawn(async {}).abort_handle(), said)
+    }
+
+    #[test]
+    fn a_length_in_front_is_right_or_the_input_is_refused() {
+        let task = samples::task(&samples::bag(), 0, ResultPath::Objects);
+        let codec: Codec = "zstd:3".parse().unwrap();
+        let task = TaskDescriptor { codec, verify: Verify::Worker, ..task };
+        let run = |bytes: usize, said: Option<u64>| {
+            let mut input = vec![0; bytes];
+            Generator::new(DataKind::Text, 0, 0, bytes as u64).fill(&mut input);
+            let source = fetched(&input, 100_000, said);
+            let (sink, handle) = (Sink::Nothing, Handle::default());
+            execute(&task, source, sink, &mut Scratch::new(), &handle)
+        };
+        let short = [0, 1, SEGMENT_BYTES - 1, SEGMENT_BYTES, 2 * SEGMENT_BYTES - 1];
+        for bytes in short {
+            // Short enough to be read first: nobody has to be believed.
+            for said in [None, Some(0), Some(bytes as u64), Some(1 << 30)] {
+                assert_eq!(run(bytes, said).unwrap().input_bytes, bytes as u64, "{said:?}");
+            }
+        }
+        let long = 2 * SEGMENT_BYTES + 5;
+        assert_eq!(run(long, Some(long as u64)).unwrap().input_bytes, long as u64);
+        for said in [None, Some(0), Some(100_000)] {
+            let failed = run(long, said).unwrap_err();
+            assert_eq!(failed.cause, Cause::InputUnreadable, "{said:?}");
+            assert!(failed.message.ends_with("gzip needs none"), "{failed:?}");
+        }
+        for said in [long as u64 - 1, long as u64 + 1] {
+            assert_eq!(run(long, Some(said)).unwrap_err().cause, Cause::InputChanged, "{said}");
+        }
+    }
+
     #[test]
     fn what_a_slot_keeps_changes_no_output_and_is_dropped_after_an_error() {
         let mut scratch = Scratch::new();
-        for codec in ["zlib:6", "zlib:6", "gzip:1", "zlib:6,full", "zlib:6", "noop"] {
+        for codec in
+            ["zlib:6", "zlib:6", "gzip:1", "zlib:6,full", "zlib:6", "noop", "zstd:3", "zstd:9"]
+        {
             let inputs =
                 DataKind::ALL.into_iter().flat_map(|data| SIZES.map(|bytes| (data, bytes)));
             for input in inputs {

@@ -84,7 +84,7 @@ fn fetch(
     let (stager, id) = (stager.clone(), id.clone());
     let fetching = tokio::spawn(async move { stager.fetch_pack(&id, pack, sinks).await });
     let fetching = fetching.abort_handle();
-    let source = |chunks: Option<_>| Some(Source::fetched(chunks?, fetching.clone()));
+    let source = |chunks: Option<_>| Some(Source::fetched(chunks?, fetching.clone(), None));
     (chunks.into_iter().map(source).collect(), vec![fetching])
 }
 

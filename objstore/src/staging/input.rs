@@ -91,6 +91,16 @@ impl OpenInput {
         Ok(opened)
     }
 
+    /// How many bytes will be read, by what the system says; not always known, and then [`said`](Self::said) may be right.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        (self.sized || self.input.section.is_some()).then(|| self.said())
+    }
+
+    /// How many bytes the bag was told of it.
+    pub(crate) fn said(&self) -> u64 {
+        self.input.taken_bytes()
+    }
+
     /// Size and time are as they were. The times of what is made up when it is read are made up too.
     fn same(&self, metadata: &Metadata) -> bool {
         metadata.len() == self.input.bytes

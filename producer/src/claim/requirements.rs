@@ -1,8 +1,10 @@
 //! What a bag needs of its broker.
 
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
-use bagpress_broker::{Broker, Error, Patience};
+use bagpress_broker::{Broker, Error, Patience, limits};
 
+use crate::deliver::unserved;
+use crate::error::Usage;
 use crate::run_folder::specification::Specification;
 
 /// Checks that the broker has what a bag needs; whether it has our streams.
@@ -18,6 +20,33 @@ pub(crate) async fn require(broker: &Broker, specification: &Specification) -> R
         Err(Error::Missing { .. }) if offered => Ok(false),
         Err(Error::NoJetStream { .. }) if offered && !objects => Ok(false),
         required => required.map(|()| true),
+    }
+}
+
+/// Codecs that every version of a worker knows.
+const FIRST_CODECS: [&str; 4] = ["zlib", "gzip", "store", "noop"];
+
+/// Checks that no worker of the bag's pool would fail its tasks for not knowing their codec, as a worker of an earlier
+/// version does. One that is started later is not seen, and a bag without workers waits for some.
+///
+/// # Errors
+///
+/// [`Usage`](crate::Usage) with the worker; [`Error::Lost`].
+pub async fn refuse_unknown_codec(
+    broker: &Broker,
+    specification: &Specification,
+) -> anyhow::Result<()> {
+    let codec = specification.codec.name();
+    if FIRST_CODECS.contains(&codec) {
+        return Ok(());
+    }
+    let workers = broker.workers(limits::WORKERS_ANSWER_WITHIN).await?;
+    match unserved::ignorant(&workers, &specification.pool, codec) {
+        None => Ok(()),
+        Some(why) => Err(Usage::error(
+            why,
+            "update these workers, or choose gzip, or another --pool whose workers are up to date",
+        )),
     }
 }
 

@@ -227,6 +227,10 @@ impl Serving {
                 }
             }
             Heard::Passed(number) => self.table.lock().passed(number, now),
+            // Another worker may know what this one does not.
+            Heard::Refused(number, failed) if failed.cause.is_planned() => {
+                self.table.lock().nobody(number, now);
+            }
             Heard::Refused(number, failed) => {
                 let refused = self.table.lock().refused(number);
                 if let Some(key) = refused {

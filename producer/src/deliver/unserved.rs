@@ -16,6 +16,25 @@ pub(crate) fn idle(workers: &[(String, ServiceStats)], pool: &Pool) -> String {
     }
 }
 
+/// Workers that know nothing of a codec, and would fail each task of it as `bad-descriptor`: those of a version without it.
+/// What is said of them, if there are any.
+pub(crate) fn ignorant(
+    workers: &[(String, ServiceStats)],
+    pool: &Pool,
+    codec: &str,
+) -> Option<String> {
+    let is_of = |entry: &String| entry.split_once('=').is_some_and(|(name, _)| name == codec);
+    let of_pool = || workers.iter().filter(|(_, worker)| worker.pool == pool.as_str());
+    let mut ignorant = of_pool().filter(|(_, worker)| !worker.codecs.iter().any(is_of));
+    let (id, worker) = ignorant.next()?;
+    let (others, listen, version) = (ignorant.count(), of_pool().count(), &worker.version);
+    Some(format!(
+        "{} of {listen} workers of pool {pool} do not know the codec {codec}, such as {id} of version \
+         {version}: they would fail its tasks",
+        others + 1
+    ))
+}
+
 /// Why none of the workers that answered can take a bag's tasks, unless one can.
 pub(crate) fn unserved(
     workers: &[(String, ServiceStats)],
@@ -50,6 +69,21 @@ mod tests {
         let busy = ServiceStats { slots: 2, running: 2, ..ServiceStats::default() };
         let stats = ServiceStats { pool, codecs, any_codec_version: any, ..busy };
         ("W".to_owned(), stats)
+    }
+
+    #[test]
+    fn workers_that_would_fail_the_tasks_of_a_codec_are_named() {
+        let pool = Pool::default();
+        let old = ("OLD".to_owned(), worker("default", "zlib-rs/1", false).1);
+        let mut new = worker("default", "zlib-rs/2", false);
+        new.1.codecs.push("zstd=zstd/1.5.7+1".to_owned());
+        let said = ignorant(&[new.clone(), old.clone()], &pool, "zstd").unwrap();
+        assert!(said.starts_with("1 of 2 workers of pool default do not know"), "{said}");
+        assert!(said.contains("such as OLD of version"), "{said}");
+        assert_eq!(ignorant(&[new.clone(), old], &pool, "zlib"), None, "another version of it");
+        let elsewhere = worker("other", "zlib-rs/2", true);
+        assert_eq!(ignorant(&[new, elsewhere], &pool, "zstd"), None);
+        assert_eq!(ignorant(&[], &pool, "zstd"), None);
     }
 
     #[test]

@@ -197,6 +197,17 @@ fn check_blocks(request: &Request, bytes: u64) -> Result<()> {
             "choose another --block, such as 8MiB",
         ));
     }
+    let (codec, most) = (request.codec()?, request.codec()?.block_bytes_max());
+    if bytes > most {
+        return Err(Usage::error(
+            format!(
+                "blocks of {bytes} bytes: with {} they have at most {} GiB",
+                codec.name(),
+                most >> 30
+            ),
+            "choose a smaller --block, such as 8MiB, or none",
+        ));
+    }
     Ok(())
 }
 

@@ -82,8 +82,7 @@ impl Joining {
         match file_of_note.read()? {
             Some(Note { whole: Some(whole), .. }) => return Ok(Join::Whole(whole)),
             Some(note) => {
-                if let Some((file, seen)) = resume(parts, index, codec, &note)? {
-                    let joiner = codec.resume_joiner(note.joined);
+                if let Some((file, joiner, seen)) = resume(parts, index, codec, &note)? {
                     let going_on =
                         Self::of(index, note.execution, file, file_of_note, joiner, seen);
                     return Ok(Join::Open(Box::new(going_on)));
@@ -180,7 +179,7 @@ impl Joining {
     /// Whether the block is one that can be joined.
     fn copy(&mut self, from: &mut File, block: &BlockOutput) -> io::Result<bool> {
         // What our own encoder made can: this is another's.
-        if self.joiner.clone().block(block.bytes, block.input_bytes).is_err() {
+        if self.joiner.check(block.bytes, block.input_bytes).is_err() {
             return Ok(false);
         }
         let unjoinable = |error| io::Error::new(io::ErrorKind::InvalidData, error);
@@ -264,11 +263,11 @@ fn resume(
     index: u32,
     codec: &Codec,
     note: &Note,
-) -> io::Result<Option<(File, Seen)>> {
+) -> io::Result<Option<(File, Joiner, Seen)>> {
     let part = parts.part(index, 0, &note.execution);
     let name = part_name(index, 0, &note.execution);
     let bytes = note.joined.output_bytes();
-    let mut seen = Seen::new(codec);
+    let (mut joiner, mut seen) = (codec.resume_joiner(note.joined), Seen::new(codec));
     let mut file = match parts.private().write(Path::new(&name)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
@@ -277,14 +276,14 @@ fn resume(
     let is_long_enough = file.metadata()?.len() >= bytes;
     file.set_len(bytes)?;
     if !is_long_enough
-        || seen.read(&mut file)? != bytes
+        || seen.read(&mut file, &mut joiner)? != bytes
         || seen.input_bytes != note.joined.input_bytes()
         || seen.stored.clone().finish() != note.digest
     {
         parts.remove_part(&part)?;
         return Ok(None);
     }
-    Ok(Some((file, seen)))
+    Ok(Some((file, joiner, seen)))
 }
 
 fn invalid(what: &str) -> io::Error {
@@ -309,13 +308,15 @@ impl Seen {
         Self { decoder: codec.decoder(), input, input_bytes: 0, block: None, stored, buffer }
     }
 
-    /// Reads a file from its start to its end. Returns how many bytes it has, as far as they can be decompressed.
-    fn read(&mut self, file: &mut File) -> io::Result<u64> {
+    /// Reads a file from its start to its end, for `joiner` too. Returns how many bytes it has, as far as they can be
+    /// decompressed.
+    fn read(&mut self, file: &mut File, joiner: &mut Joiner) -> io::Result<u64> {
         file.seek(SeekFrom::Start(0))?;
         let (mut piece, mut bytes) = (vec![0; PIECE_BYTES], 0);
         loop {
             let read = file.read(&mut piece)?;
-            if read == 0 || self.take(&piece[..read]).is_err() {
+            let piece = &piece[..read];
+            if read == 0 || self.take(piece).is_err() || joiner.recall(piece).is_err() {
                 return Ok(bytes);
             }
             bytes += read as u64;
