@@ -74,8 +74,7 @@ impl Seam {
 
 /// How far a file is joined: all that a joiner knows after a whole block, hence enough to go on from there.
 ///
-/// It is 32 bytes, and may be written down. It follows as well from the lengths and the last bytes of the blocks:
-/// [`Joiner::skip`].
+/// It is 32 bytes, and may be written down: [`Codec::resume_joiner`](crate::Codec::resume_joiner) takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joined {
     blocks: u64,
@@ -217,21 +216,6 @@ impl Joiner {
         open.tail.extend_from_slice(tail);
         open.taken += rest.len() as u64;
         self.close_if_whole()
-    }
-
-    /// Takes a block as joined of which the file has the bytes already: a joiner that begins anew thus comes to where
-    /// another one stopped. `tail` are the last [`tail_bytes`](Self::tail_bytes) of the block; nothing is written.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`block`](Self::block) and [`write`](Self::write), save that nobody looks at the header.
-    pub fn skip(&mut self, bytes: u64, input_bytes: u64, tail: &[u8]) -> Result<(), Error> {
-        self.check_whole()?;
-        let kept = self.seam.kept(bytes, input_bytes).ok_or_else(|| {
-            self.refuse(format!("no block of {bytes} bytes decodes to {input_bytes}"))
-        })?;
-        self.joined = self.with_block(kept, input_bytes, tail)?;
-        Ok(())
     }
 
     /// Length of what follows the kept bytes of a block: at most ten bytes.
