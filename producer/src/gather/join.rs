@@ -59,7 +59,7 @@ pub(crate) struct Joins {
 
 impl Drop for Joins {
     fn drop(&mut self) {
-        // A thread that joins ends with its block: the process waits for it.
+        // A thread that joins ends with its block, and one that reads again what is joined within it: the process waits for it.
         self.stopped.store(true, Relaxed);
         if let Some(joining) = &self.joining {
             joining.abort();
@@ -233,9 +233,11 @@ impl OpenJoins {
                 self.settle_all()?;
                 self.joins.clear();
             }
-            match Joining::open(&self.parts, file, &self.plan.specification.codec)? {
+            let (codec, stopped) = (&self.plan.specification.codec, || self.stopped.load(Relaxed));
+            match Joining::open(&self.parts, file, codec, stopped)? {
                 Join::Open(joining) => drop(self.joins.insert(file, *joining)),
                 Join::Whole(whole) => return Ok(Some(self.done(file, whole, blocks))),
+                Join::Stopped => return Ok(None),
             }
         }
         self.join(file, blocks)
