@@ -189,6 +189,9 @@ impl TaskHistory {
                 }
             };
             broker.results(bag, Some(index), take).await?;
+            if self.outcome.is_none() {
+                self.outcome = broker.result_in_pack(bag, index).await?;
+            }
         }
         Ok(())
     }
