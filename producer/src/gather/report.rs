@@ -165,12 +165,13 @@ impl Reporter {
             return why;
         }
         let results_full = broker.nearly_full(subjects::RESULTS).await.ok().flatten();
-        let mut workers = Ok(Vec::new());
+        let (mut workers, mut revisions) = (Ok(Vec::new()), Vec::new());
         if busy.1 == 0 && results_full.is_none() {
             let asked = broker.workers(limits::WORKERS_ANSWER_WITHIN).await;
             workers = asked.map_err(|error| error.to_string());
+            revisions = plan.open_revisions();
         }
-        let told = RemoteFacts { results_full, busy, workers, delayed: waker.waiting() };
+        let told = RemoteFacts { results_full, busy, workers, revisions, delayed: waker.waiting() };
         reasons::told(&told, &plan.specification)
     }
 

@@ -15,7 +15,7 @@ use bagpress_codec::Codec;
 use serde::Serialize;
 
 use crate::claim::line::line;
-use crate::deliver::unserved;
+use crate::deliver::unserved::{Asked, unserved};
 use crate::run_folder::attempts::{self, History};
 use crate::run_folder::folder::RunFolder;
 use crate::run_folder::ledger::scan;
@@ -259,8 +259,9 @@ fn why(
         return line.waits.clone().filter(|_| running == 0);
     }
     let codec: Codec = line.codec.parse().ok()?;
-    // A bag whose tasks a worker can take is between two of them.
-    unserved::unserved(workers, &line.pool, codec.name(), &line.library)
+    // A bag whose tasks a worker can take is between two of them. By what they are delivered its gatherer knows.
+    let (pool, codec, library) = (&line.pool, codec.name(), &line.library);
+    unserved(workers, &Asked { pool, codec, library, revisions: &[] })
 }
 
 /// What a run folder says of its tasks: counts, attempts, and failed tasks by cause.
