@@ -13,6 +13,7 @@ mod bad_input;
 mod bad_server;
 mod blocks;
 mod blocks_room;
+mod blocks_status;
 mod both_paths;
 mod broker_faults;
 mod cancel;

@@ -7,7 +7,8 @@ use std::fs;
 use bagpress_broker::ids::Pool;
 use bagpress_broker::result::Place as Where;
 use bagpress_broker::{
-    Address, Broker, Error, Holder, Membership, Offer, Offered, Role, Service, ServiceStats, samples,
+    Address, Broker, Error, Holder, Membership, Offer, Offered, Role, Service, ServiceStats,
+    samples,
 };
 use bagpress_codec::{Codec, DataKind, Digest};
 use bagpress_objstore::staging::{Allowed, Permission, Stager, part_folder};

@@ -85,7 +85,9 @@ async fn repair_leaves_out_what_a_later_run_replaced_says_so_and_mends_the_rest(
         fs::remove_file(place.path("out/in/c.gz")).unwrap();
         let gather = format!("gather {one} --repair --workers 1 -q");
         let repaired = place.run(&gather).await.with_code(0);
-        let note = format!("note: 1 outputs are replaced, and are not made again: another file has the name, and is left alone; `bagpress verify {one}` names them");
+        let note = format!(
+            "note: 1 outputs are replaced, and are not made again: another file has the name, and is left alone; `bagpress verify {one}` names them"
+        );
         assert!(repaired.stderr.contains(&note), "{how}: {repaired:?}");
         assert!(!repaired.stdout.contains("output-exists"), "{how}: {repaired:?}");
         let again: Vec<_> = outcomes(&place.path(&one))

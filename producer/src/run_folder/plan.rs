@@ -44,10 +44,9 @@ pub struct BagPlan {
 /// If its files cannot be read; [`crate::error::Usage`] if they are not believed.
 pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<BagPlan> {
     let inputs = inputs_of(folder, &specification)?;
-    let cuts = cuts_of(folder, &specification, inputs.as_deref())?.map(Arc::new);
+    let cuts = cuts_of(folder, &specification, inputs.as_deref())?;
     let path = folder.at(MANIFEST);
-    let blocks = cuts.as_ref().map_or(0, |cuts| cuts.tasks() - specification.tasks);
-    let ledger = Ledger::of(folder.append(MANIFEST)?, &path, specification.tasks, blocks);
+    let ledger = Ledger::of(folder.append(MANIFEST)?, &path, specification.tasks, cuts.clone());
     let ledger = ledger.with_context(|| format!("open {}", quote::name(&path)))?;
     for bad in ledger.bad_lines() {
         warn!(line = bad.number, why = bad.why, "ledger line skipped");
@@ -78,14 +77,15 @@ pub(crate) fn inputs_of(
 /// # Errors
 ///
 /// If the list cannot be read.
-fn cuts_of(
+pub(crate) fn cuts_of(
     folder: &RunFolder,
     specification: &Specification,
     inputs: Option<&InputList>,
-) -> Result<Option<Cuts>> {
+) -> Result<Option<Arc<Cuts>>> {
     let (Some(size), Some(list)) = (specification.block, inputs) else { return Ok(None) };
     let cuts = Cuts::of(size, specification.tasks, list.packable());
-    cuts.map(Some).with_context(|| format!("read {}", quote::name(folder.at(INPUTS))))
+    cuts.map(|cuts| Some(Arc::new(cuts)))
+        .with_context(|| format!("read {}", quote::name(folder.at(INPUTS))))
 }
 
 /// Which files of a bag are delivered together, if any are. Blocks.

@@ -109,7 +109,8 @@ impl Outputs {
             let input = self.plan.input(index).map_or(u64::MAX, |input| input.taken_bytes());
             if input == u64::MAX { input } else { self.plan.output_bytes_max(input) }
         };
-        let most = (0..files).map(|place| most(index.saturating_add(place))).fold(0, u64::saturating_add);
+        let most =
+            (0..files).map(|place| most(index.saturating_add(place))).fold(0, u64::saturating_add);
         let others = match files {
             0 | 1 => String::new(),
             _ => format!(" and {} files behind it", files - 1),
@@ -119,12 +120,7 @@ impl Outputs {
 
     /// The same where a disk said so. If more bytes than it had taken are free, and were while they were there, it is something
     /// else that is used up.
-    pub(super) fn was_full(
-        &self,
-        (index, files): (u32, u32),
-        bytes: u64,
-        free_then: Option<u64>,
-    ) {
+    pub(super) fn was_full(&self, (index, files): (u32, u32), bytes: u64, free_then: Option<u64>) {
         self.found_no_room((index, files), bytes);
         let was_short = free_then.is_some_and(|free| self.parts.is_short(free));
         if was_short || self.parts.lacks(bytes).is_some() {

@@ -142,12 +142,6 @@ impl Joining {
         self.joined.blocks()
     }
 
-    /// How many bytes these decompress to.
-    #[must_use]
-    pub fn input_bytes(&self) -> u64 {
-        self.joined.input_bytes()
-    }
-
     /// How many output bytes have been joined since this was last [settled](Self::settle).
     #[must_use]
     pub fn unsettled_bytes(&self) -> u64 {
