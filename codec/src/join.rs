@@ -213,18 +213,6 @@ impl Joiner {
         self.close_if_whole()
     }
 
-    /// Takes a block as joined of which the file has the bytes already: a joiner that begins anew thus comes to where
-    /// another one stopped. `tail` are the last [`tail_bytes`](Self::tail_bytes) of the block; nothing is written.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`block`](Self::block) and [`write`](Self::write), save that nobody looks at the header.
-    pub fn skip(&mut self, bytes: u64, input_bytes: u64, tail: &[u8]) -> Result<(), Error> {
-        let kept = self.kept(bytes, input_bytes)?;
-        self.joined = self.with_block(kept, (bytes, input_bytes), tail)?;
-        Ok(())
-    }
-
     /// Length of what follows the kept bytes of a block: at most ten bytes.
     #[must_use]
     pub fn tail_bytes(&self) -> usize {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bagpress_broker::{Broker, Error, Holder, Service, ServiceStats, machine};
+use bagpress_broker::{Broker, Error, Holder, Service, ServiceStats, machine, pack};
 use bagpress_codec::Codec;
 
 use crate::holdings::Holdings;
@@ -57,6 +57,7 @@ pub(crate) async fn register(
         slots: options.slots,
         codecs: libraries(),
         any_codec_version: options.any_codec_version,
+        revisions: [pack::STAGED, pack::OBJECTS, pack::BLOCKS].map(str::to_owned).into(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..ServiceStats::default()
     };

@@ -50,9 +50,9 @@ impl Cut {
     }
 
     fn open(&self) -> Outcome<Joining> {
-        match Joining::open(&self.parts, FILE, &self.codec)? {
+        match Joining::open(&self.parts, FILE, &self.codec, || false)? {
             Join::Open(joining) => Ok(*joining),
-            Join::Whole(whole) => Err(format!("{whole:?}").into()),
+            other => Err(format!("{other:?}").into()),
         }
     }
 
@@ -79,7 +79,7 @@ impl Cut {
         assert_eq!((whole.input_bytes, whole.input_digest), input);
         // Whoever dies now finds it so, also when it has the output's name already.
         fs::remove_file(self.parts.part(FILE, 0, &whole.execution))?;
-        let again = Joining::open(&self.parts, FILE, &self.codec)?;
+        let again = Joining::open(&self.parts, FILE, &self.codec, || false)?;
         assert!(matches!(again, Join::Whole(found) if found == whole));
         Ok(())
     }
@@ -134,6 +134,35 @@ fn a_join_goes_on_behind_what_was_settled_wherever_it_died() -> Outcome {
             assert_eq!(again.blocks(), settled as u64, "{joined}");
             cut.finish(again)?;
         }
+    }
+    Ok(())
+}
+
+/// A gatherer that is told to end while it reads what is joined reads no further, and the next one goes on.
+#[test]
+fn a_join_that_is_stopped_while_it_is_read_again_is_left_as_it_was() -> Outcome {
+    for pieces in [0, 1, 2] {
+        let cut = Cut::new("store", 4)?;
+        let mut joining = cut.open()?;
+        for at in [0, 1] {
+            assert!(joining.add(&cut.parts, &cut.blocks[at])?);
+        }
+        joining.settle(&cut.parts)?;
+        drop(joining);
+        let before = (fs::read(part_of_file(&cut)?)?, fs::read(note_of_file(&cut))?);
+
+        let mut asked = 0;
+        let stopped = || {
+            asked += 1;
+            asked > pieces
+        };
+        let stopped = Joining::open(&cut.parts, FILE, &cut.codec, stopped)?;
+        assert!(matches!(stopped, Join::Stopped), "{stopped:?}");
+        assert_eq!(asked, pieces + 1, "it is asked before each piece, and never again");
+        assert!(before == (fs::read(part_of_file(&cut)?)?, fs::read(note_of_file(&cut))?));
+        let again = cut.open()?;
+        assert_eq!(again.blocks(), 2);
+        cut.finish(again)?;
     }
     Ok(())
 }
@@ -220,7 +249,7 @@ fn a_join_whose_file_or_note_is_damaged_begins_anew() -> Outcome {
 fn two_processes_do_not_join_one_file() -> Outcome {
     let cut = Cut::new("gzip:6", 2)?;
     let joining = cut.open()?;
-    let error = Joining::open(&cut.parts, FILE, &cut.codec).unwrap_err();
+    let error = Joining::open(&cut.parts, FILE, &cut.codec, || false).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
     drop(joining);
     cut.finish(cut.open()?)

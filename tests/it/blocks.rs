@@ -144,9 +144,9 @@ async fn every_codec_that_stores_joins_its_blocks() {
 }
 
 /// A bag of one file of so many blocks, which take a while.
-const RUN: &str = "--out out --name t -q --block 1MiB --codec gzip:9,full";
+pub(crate) const RUN: &str = "--out out --name t -q --block 1MiB --codec gzip:9,full";
 
-fn large_of(place: &Place, blocks: usize) -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn large_of(place: &Place, blocks: usize) -> Vec<(&'static str, Vec<u8>)> {
     let bytes = generated(DataKind::Text, 3, (blocks - 1) * MIB + 5);
     write(&place.path("in/large"), &bytes);
     vec![("large", bytes)]
@@ -156,7 +156,7 @@ fn large(place: &Place) -> Vec<(&'static str, Vec<u8>)> {
     large_of(place, 13)
 }
 
-async fn some_blocks(place: &Place, folder: &Path, at_least: usize) {
+pub(crate) async fn some_blocks(place: &Place, folder: &Path, at_least: usize) {
     place
         .until("some blocks are counted", || (outcomes(folder).len() >= at_least).then_some(()))
         .await;
@@ -206,7 +206,7 @@ async fn a_run_that_is_killed_within_a_join_goes_on_and_executes_no_block_twice(
     }
 }
 
-fn part_files(place: &Place) -> Vec<PathBuf> {
+pub(crate) fn part_files(place: &Place) -> Vec<PathBuf> {
     let parts = walkdir::WalkDir::new(place.path("out/.bagpress-part")).into_iter();
     let parts = parts.filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
     parts.map(walkdir::DirEntry::into_path).collect()

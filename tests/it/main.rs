@@ -13,6 +13,8 @@ mod bad_input;
 mod bad_server;
 mod blocks;
 mod blocks_room;
+mod blocks_status;
+mod blocks_unprivileged;
 mod both_paths;
 mod broker_faults;
 mod cancel;

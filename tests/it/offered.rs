@@ -1,12 +1,16 @@
 //! The queue group's own rows of trouble: a worker that may not execute what it is offered, and an output
 //! whose bytes are lost before it is counted.
 
+use std::collections::HashMap;
 use std::fs;
 
 use bagpress_broker::ids::Pool;
 use bagpress_broker::result::Place as Where;
-use bagpress_broker::{Address, Broker, Error, Holder, Membership, Offer, Offered, Role, samples};
-use bagpress_codec::{DataKind, Digest};
+use bagpress_broker::{
+    Address, Broker, Error, Holder, Membership, Offer, Offered, Role, Service, ServiceStats,
+    samples,
+};
+use bagpress_codec::{Codec, DataKind, Digest};
 use bagpress_objstore::staging::{Allowed, Permission, Stager, part_folder};
 use bytes::Bytes;
 use rustix::process::Signal;
@@ -15,8 +19,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::until_status;
+use crate::death::DELIVERIES;
+use crate::files::write;
 use crate::harness::{Place, Running};
 use crate::ledger::{expect_each_done_once, generated, outcomes};
+use crate::taken::run_of;
 
 /// A bag of three of which the descriptors pin a version of the codec's library that nobody has.
 async fn submitted_for_another_version(place: &Place, at: &str) {
@@ -74,6 +81,46 @@ async fn a_member_with_another_codec_version_leaves_the_task_to_one_that_fits() 
     .await;
     let _any = place.spawn(&format!("worker --slots 1 --any-codec-version {at}"));
     expect_no_attempt_spent(&place, gather).await;
+}
+
+/// A worker of an earlier version is as one of today to whoever looks at its codecs.
+#[tokio::test]
+async fn a_bag_whose_packs_or_blocks_no_worker_knows_says_so() {
+    let library = "gzip:6".parse::<Codec>().unwrap().library();
+    for (how, revision) in [
+        ("--pack 2", "packs/1"),
+        ("--pack 2 --results objects", "packs/2"),
+        ("--block 1MiB", "blocks/1"),
+    ] {
+        for delivery in DELIVERIES {
+            let (place, server) = Place::with_server().await;
+            for (name, bytes) in [("a", 10), ("b", 10), ("large", 1024 * 1024 + 1)] {
+                write(&place.path("in").join(name), &vec![0; bytes]);
+            }
+            let old = ServiceStats {
+                pool: "default".to_owned(),
+                slots: 1,
+                codecs: vec![format!("gzip={library}")],
+                ..ServiceStats::default()
+            };
+            let by_hand =
+                Broker::connect(&Address::plain(server.url()), Role::Worker).await.unwrap();
+            let _old = Service::start(&by_hand, HashMap::new(), move || old.clone()).await.unwrap();
+            let at = format!("--server {}", server.url());
+            let run = format!("run in --out out --name t -q {how} --delivery {delivery} {at}");
+            let run = place.spawn(&run);
+            let none = format!("1 workers connected, none knows {revision},");
+            let says = || run.stderr().contains(&none).then_some(());
+            place.until("the gatherer says that no worker fits", says).await;
+            let bag = format!("{} {at}", run_of("t", how));
+            until_status(&place, "status says so too", &bag, |bag| {
+                bag["why"].as_str()?.contains(&none).then_some(())
+            })
+            .await;
+            let _worker = place.worker(&server);
+            run.ended(&place).await.with_code(0);
+        }
+    }
 }
 
 /// Waits for an offer, as an idle slot does.

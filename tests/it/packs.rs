@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::control::context;
+use crate::control::{bag_of, context};
 use crate::death::DELIVERIES;
 use crate::files::write;
 use crate::harness::Place;
@@ -230,6 +230,29 @@ async fn a_file_without_a_size_that_is_too_long_for_its_pack_runs_alone() {
         expect_all(&place, &files);
         let there = content(&place.path(&format!("out/{endless}.gz")));
         assert_eq!(there, fs::read(endless).unwrap(), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn status_of_a_bags_id_finds_each_file_of_a_pack() {
+    for results in ["staged", "objects"] {
+        let (place, server) = Place::with_server().await;
+        some_files(&place, 24);
+        let at = format!("--server {}", server.url());
+        let _worker = place.spawn(&format!("worker --slots 1 --allow / {at}"));
+        let run = format!("run in --out out --name t -q --pack 8 --results {results} {at}");
+        place.run(&run).await.with_code(0);
+        let folder = place.folder(&format!("t/{results}"));
+        let bag = bag_of(&place, &format!("t/{results}"));
+        for outcome in outcomes(&folder) {
+            let index = &outcome["index"];
+            let told = place.run(&format!("status {bag} {index} --json {at}")).await.with_code(0);
+            let told: Value = serde_json::from_str(&told.stdout).unwrap();
+            assert_eq!((&told["index"], &told["state"]), (index, &"done".into()), "{told}");
+            let digest = |of: &Value| of["done"]["output_digest"].clone();
+            assert_eq!(digest(&told["outcome"]), digest(&outcome["outcome"]), "{told}");
+            assert_eq!(told["attempts"][0]["execution"], outcome["execution"], "{told}");
+        }
     }
 }
 

@@ -2,26 +2,43 @@
 //! takes them.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::control::bag_of;
 use crate::harness::Place;
-use crate::taken::content;
+use crate::ledger::outcomes;
+use crate::taken::{content, run_of};
 
 const FILES: [&str; 3] = ["a", "b", "c"];
 
 /// Two runs into one folder. Before the second, `a` was changed.
 async fn two_runs(second: &str) -> Place {
+    two_runs_by(second, "").await
+}
+
+/// The same, each by way `how`.
+async fn two_runs_by(second: &str, how: &str) -> Place {
     let place = Place::new().await;
     fs::create_dir(place.path("in")).unwrap();
     for name in FILES {
         fs::write(place.path("in").join(name), name.repeat(1000)).unwrap();
     }
-    place.run("run in --out out --name one --workers 1 -q").await.with_code(0);
+    let run = |more: &str| format!("run in --out out --workers 1 -q {how} {more}");
+    place.run(&run("--name one")).await.with_code(0);
     fs::write(place.path("in/a"), "newer").unwrap();
-    place.run(&format!("run in --out out --name two --workers 1 -q {second}")).await.with_code(0);
+    place.run(&run(&format!("--name two {second}"))).await.with_code(0);
     place
+}
+
+/// Takes the outcome of a task out of a ledger.
+fn forget(folder: &Path, index: u32) {
+    let (path, of) = (folder.join("manifest.jsonl"), format!(r#""index":{index},"#));
+    let lines = fs::read_to_string(&path).unwrap();
+    let others: Vec<_> = lines.lines().filter(|line| !line.contains(&of)).collect();
+    assert_eq!(others.len() + 1, lines.lines().count());
+    fs::write(path, others.join("\n") + "\n").unwrap();
 }
 
 #[tokio::test]
@@ -59,10 +76,52 @@ async fn verify_tells_what_a_later_run_replaced_from_what_is_corrupt() {
 }
 
 #[tokio::test]
+async fn repair_leaves_out_what_a_later_run_replaced_says_so_and_mends_the_rest() {
+    for how in ["--results staged", "--results objects"] {
+        let place = two_runs_by("--update", how).await;
+        let (one, two) = (run_of("one", how), run_of("two", how));
+        // The bag's own file, which is spoilt, and one that is gone.
+        fs::write(place.path("out/in/b.gz"), "spoilt").unwrap();
+        fs::remove_file(place.path("out/in/c.gz")).unwrap();
+        let gather = format!("gather {one} --repair --workers 1 -q");
+        let repaired = place.run(&gather).await.with_code(0);
+        let note = format!(
+            "note: 1 outputs are replaced, and are not made again: another file has the name, and is left alone; `bagpress verify {one}` names them"
+        );
+        assert!(repaired.stderr.contains(&note), "{how}: {repaired:?}");
+        assert!(!repaired.stdout.contains("output-exists"), "{how}: {repaired:?}");
+        let again: Vec<_> = outcomes(&place.path(&one))
+            .iter()
+            .filter(|outcome| outcome["round"] == 1)
+            .map(|outcome| outcome["index"].as_u64())
+            .collect();
+        assert_eq!(again.len(), 2, "{how}: {again:?}");
+        assert!(!again.contains(&Some(0)), "{how}: {again:?}");
+        assert_eq!(content(&place.path("out/in/a.gz")), b"newer", "{how}");
+        let verified = place.run(&format!("verify {one}")).await.with_code(1);
+        let counts = "2 good, 0 bad, 0 not done, 0 failed, 1 replaced\n";
+        assert!(verified.stdout.ends_with(counts), "{how}: {verified:?}");
+        place.run(&format!("verify {two}")).await.with_code(0);
+        // Once the other file was moved away, there is something to make again.
+        fs::rename(place.path("out/in/a.gz"), place.path("a.gz")).unwrap();
+        let gather = place.run(&format!("{gather} --retry-failed")).await;
+        assert!(!gather.stderr.contains("are replaced"), "{how}: {gather:?}");
+    }
+}
+
+#[tokio::test]
 async fn rm_of_the_older_bag_leaves_outputs_of_a_later_one_whatever_was_done_before() {
-    // What an anxious user does about a bad output ends with an output of the same bytes, which the bag did not make.
-    for (before, removed) in [(&[][..], 2), (&[("--repair", 1), ("--retry-failed", 0)], 2)] {
+    // What an anxious user does about a bad output, and what ends with an output of the same bytes, which the bag did not make.
+    let forgotten = [("", 1), ("--retry-failed", 0)];
+    for (before, forgets, removed) in [
+        (&[][..], false, 2),
+        (&[("--repair", 0), ("--retry-failed", 0)], false, 2),
+        (&forgotten, true, 2),
+    ] {
         let place = two_runs("--update").await;
+        if forgets {
+            forget(&place.folder("one/staged"), 0);
+        }
         for (how, code) in before {
             let gather = format!("gather runs/one/staged {how} --workers 1 -q");
             place.run(&gather).await.with_code(*code);

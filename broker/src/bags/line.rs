@@ -106,6 +106,12 @@ pub struct BagLine {
     pub input_bytes: u64,
     /// Output bytes of the tasks done.
     pub output_bytes: u64,
+    /// Input bytes of the blocks done of files that have no outcome yet.
+    #[serde(default, skip_serializing_if = "no_bytes")]
+    pub block_bytes: u64,
+    /// Input bytes of all tasks, as they were when the bag was made; 0 if its gatherer does not say.
+    #[serde(default, skip_serializing_if = "no_bytes")]
+    pub total_bytes: u64,
     /// Input bytes a second, since it is gathered.
     pub bytes_per_s: u64,
     /// How long it will take, in s, as far as that can be told.
@@ -125,6 +131,11 @@ pub struct BagLine {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn no_bytes(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// What there is where a bag has its line.

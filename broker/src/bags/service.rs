@@ -42,6 +42,9 @@ pub struct ServiceStats {
     pub codecs: Vec<String>,
     /// Whether it takes tasks that want another version of them.
     pub any_codec_version: bool,
+    /// The [revisions](crate::pack) of packs and blocks that it knows; an earlier version says nothing of them.
+    #[serde(default)]
+    pub revisions: Vec<String>,
     /// Version of the program.
     #[serde(deserialize_with = "bounded::text")]
     pub version: String,

@@ -156,4 +156,27 @@ impl Broker {
         })
         .await
     }
+
+    /// What the committed result of a pack says of one of its files, which does not begin it. The pack is that of the nearest file
+    /// before it that has a result of round 0: one request a file until then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn result_in_pack(
+        &self,
+        bag: &BagId,
+        index: u32,
+    ) -> Result<Option<TaskResult>, Error> {
+        for first in (index.saturating_sub(limits::PACK_FILES_MAX - 1)..index).rev() {
+            let id = TaskId { bag: bag.clone(), index: first, round: 0 };
+            let mut found = None;
+            let see = |payload: &[u8]| found = Some(TaskResult::decode(payload).ok());
+            self.read_all(subjects::RESULTS, &subjects::result(&id), see).await?;
+            if let Some(result) = found {
+                return Ok(result.and_then(|result| result.member(index - first)));
+            }
+        }
+        Ok(None)
+    }
 }

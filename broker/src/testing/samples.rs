@@ -68,6 +68,8 @@ pub fn line(bag: &BagId, state: BagState) -> BagLine {
         workers_lost: 0,
         input_bytes: 0,
         output_bytes: 0,
+        block_bytes: 0,
+        total_bytes: 0,
         bytes_per_s: 0,
         eta_s: None,
         waits: None,

@@ -7,11 +7,12 @@ use super::descriptor::{Input, Pack, ResultPath, TaskDescriptor};
 use super::result::{Failed, Outcome, Place, TaskResult};
 use crate::{limits, subjects};
 
-/// Revisions of packs, in the text of [`TaskDescriptor::library`].
-const STAGED: &str = "packs/1";
-const OBJECTS: &str = "packs/2";
+/// Revision of packs of staged files, in the text of [`TaskDescriptor::library`].
+pub const STAGED: &str = "packs/1";
+/// Revision of packs of objects, there too.
+pub const OBJECTS: &str = "packs/2";
 /// Revision of blocks, there too.
-const BLOCKS: &str = "blocks/1";
+pub const BLOCKS: &str = "blocks/1";
 
 impl TaskDescriptor {
     /// The pack that it delivers, if it is none of a single task.

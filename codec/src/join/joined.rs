@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// How far a file is joined: all that a joiner knows after a whole block, hence enough to go on from there.
 ///
-/// It is 32 bytes, and may be written down. It follows as well from the lengths and the last bytes of the blocks:
-/// [`Joiner::skip`](crate::Joiner::skip). For zstd the file's bytes belong to it: [`Joiner::recall`](crate::Joiner::recall).
+/// It is 32 bytes, and may be written down: [`Codec::resume_joiner`](crate::Codec::resume_joiner) takes it. For zstd the
+/// file's bytes belong to it: [`Joiner::recall`](crate::Joiner::recall).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joined {
     pub(super) blocks: u64,

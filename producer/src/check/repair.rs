@@ -18,6 +18,7 @@ use crate::check::tar_again::{InTar, TarAgain};
 use crate::run_folder::inputs::InputEntry;
 use crate::run_folder::ledger::line::InputNow;
 use crate::run_folder::plan::BagPlan;
+use crate::run_folder::runs::replaced_by;
 
 /// The inputs of failed tasks that are not as they were: a log that grew while it was read would grow again. What is not
 /// there, or no file any more, fails as before. Blocks.
@@ -69,13 +70,23 @@ pub(crate) fn vanished_outputs(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> 
     unnamed.map_or(Ok(gone), |error| Err(error).context("find the name of an output"))
 }
 
+/// Outputs that are not what the ledger says.
+#[derive(Debug, Default)]
+pub(crate) struct Broken {
+    /// Their tasks are to run again.
+    pub(crate) tasks: Vec<u32>,
+    /// So many have another file in their place that the bag did not make. Nothing is wrong with them, and whatever ran again
+    /// could not have its name.
+    pub(crate) replaced: usize,
+}
+
 /// Tasks that are done by the ledger, and whose output below `root` is not there or has another digest. Blocks.
 ///
 /// # Errors
 ///
 /// If the ledger cannot be read, or an output: a file that cannot be read may be sound, and its input gone.
-pub(crate) fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
-    let (mut broken, mut unread) = (Vec::new(), None);
+pub(crate) fn broken_files(plan: &BagPlan, root: &Path) -> Result<Broken> {
+    let (mut broken, mut unread) = (Broken::default(), None);
     let outputs = match Dir::open(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         outputs => Some(outputs.with_context(|| format!("open {}", quote::name(root)))?),
@@ -85,12 +96,21 @@ pub(crate) fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
         Some(outputs) => hash_file(outputs, path),
         None => Err(io::ErrorKind::NotFound.into()),
     };
+    let is_replaced = |made, path: &Path| {
+        let there = outputs.as_ref().and_then(|outputs| outputs.metadata(path).ok());
+        there.is_some_and(|there| replaced_by(&plan.specification, made, &there).is_some())
+    };
     let reading = plan.ledger.outcomes(|result| {
         let Some(expected) = result.done() else { return };
         let looked = plan.target(result.index).map(|target| target.path);
         let looked =
             looked.context("find the name of an output").and_then(|path| match hash(&path) {
-                Ok((digest, _)) => Ok(digest == expected.output_digest),
+                Ok((digest, _)) if digest == expected.output_digest => Ok(true),
+                Ok(_) if is_replaced(result.file, &path) => {
+                    broken.replaced += 1;
+                    Ok(true)
+                }
+                Ok(_) => Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(error).with_context(|| {
                     format!(
@@ -101,7 +121,7 @@ pub(crate) fn broken_files(plan: &BagPlan, root: &Path) -> Result<Vec<u32>> {
             });
         match looked {
             Ok(true) => {}
-            Ok(false) => broken.push(result.index),
+            Ok(false) => broken.tasks.push(result.index),
             Err(error) => unread = Some(error),
         }
     });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::quote::name;
-use bagpress_broker::result::{Done, FileId, TaskResult};
+use bagpress_broker::result::{Done, TaskResult};
 use bagpress_broker::{Address, Broker, Patience, Role, subjects};
 use bagpress_codec::{Codec, Hasher, SEGMENT_BYTES};
 use bagpress_objstore::beneath::Dir;
@@ -23,7 +23,7 @@ use crate::run_folder::folder::RunFolder;
 use crate::run_folder::from_start::FromStart;
 use crate::run_folder::plan::BagPlan;
 use crate::run_folder::plan::open_plan;
-use crate::run_folder::runs::is_another;
+use crate::run_folder::runs::replaced_by;
 use crate::run_folder::specification::Specification;
 
 /// What is wrong with an output that was there when its task was done.
@@ -162,12 +162,11 @@ fn files(
     Ok(verified)
 }
 
-/// What is wrong with a file that is not what its line says: it was spoilt, or it is another one. What lies in the run's own
-/// folder was put there by nobody else.
+/// What is wrong with a file that is not what its line says: it was spoilt, or it is another one.
 fn flaw(plan: &BagPlan, result: &TaskResult, file: &File, why: String) -> Flaw {
-    let there = file.metadata().ok().and_then(|metadata| FileId::of(&metadata));
-    let may_be = plan.specification.out.is_some() && is_another(result.file, there);
-    there.filter(|_| may_be).map_or(Flaw::Bad(why), Flaw::Replaced)
+    let there = file.metadata().ok();
+    let other = there.and_then(|there| replaced_by(&plan.specification, result.file, &there));
+    other.map_or(Flaw::Bad(why), Flaw::Replaced)
 }
 
 /// Opens an output beneath the outputs' folder. No link is followed, and nothing but a file is waited for.

@@ -25,6 +25,8 @@ pub(crate) fn line(specification: &Specification, tally: &Tally, bytes_per_s: u6
         workers_lost: 0,
         input_bytes: tally.input_bytes,
         output_bytes: tally.output_bytes,
+        block_bytes: tally.block_bytes,
+        total_bytes: specification.input_bytes,
         bytes_per_s,
         eta_s: None,
         waits: None,

@@ -35,13 +35,20 @@ pub(crate) fn ignorant(
     ))
 }
 
-/// Why none of the workers that answered can take a bag's tasks, unless one can.
-pub(crate) fn unserved(
-    workers: &[(String, ServiceStats)],
-    pool: &Pool,
-    codec: &str,
-    library: &str,
-) -> Option<String> {
+/// What a task asks of a worker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) pool: &'a Pool,
+    /// The codec, and the version of its library.
+    pub(crate) codec: &'a str,
+    pub(crate) library: &'a str,
+    /// The revisions of packs and blocks that tasks of the bag are delivered by: a worker must know that of each.
+    pub(crate) revisions: &'a [&'a str],
+}
+
+/// Why none of the workers that answered can take some of a bag's tasks, unless one can take each.
+pub(crate) fn unserved(workers: &[(String, ServiceStats)], asked: &Asked<'_>) -> Option<String> {
+    let Asked { pool, codec, library, revisions } = asked;
     let of_pool: Vec<_> = workers.iter().filter(|(_, w)| w.pool == pool.as_str()).collect();
     if of_pool.is_empty() {
         return Some(format!(
@@ -50,13 +57,23 @@ pub(crate) fn unserved(
     }
     let wanted = format!("{codec}={library}");
     let fits = |w: &ServiceStats| w.any_codec_version || w.codecs.contains(&wanted);
-    (!of_pool.iter().any(|(_, worker)| fits(worker))).then(|| {
-        format!(
-            "{} workers connected, none has {library} for {codec}; update them, or start one with \
-             `bagpress worker --any-codec-version`",
-            of_pool.len()
-        )
-    })
+    let count = of_pool.len();
+    let fitting: Vec<_> = of_pool.into_iter().filter(|(_, worker)| fits(worker)).collect();
+    if fitting.is_empty() {
+        return Some(format!(
+            "{count} workers connected, none has {library} for {codec}; update them, or start one with \
+             `bagpress worker --any-codec-version`"
+        ));
+    }
+    let knows = |w: &ServiceStats, revision: &str| {
+        w.any_codec_version || w.revisions.iter().any(|known| known == revision)
+    };
+    let unknown =
+        revisions.iter().find(|revision| !fitting.iter().any(|(_, w)| knows(w, revision)))?;
+    Some(format!(
+        "{count} workers connected, none knows {unknown}, by which tasks of the bag are delivered: they are of an \
+         earlier version; update them, or start one of this version with `bagpress worker`"
+    ))
 }
 
 #[cfg(test)]
@@ -90,8 +107,9 @@ mod tests {
     fn the_most_useful_reason_is_given() {
         let pool = Pool::default();
         let why = |workers: &[_]| {
-            let unserved = unserved(workers, &pool, "zlib", "zlib-rs/2");
-            unserved.unwrap_or_else(|| idle(workers, &pool))
+            let asked =
+                Asked { pool: &pool, codec: "zlib", library: "zlib-rs/2", revisions: &["packs/1"] };
+            unserved(workers, &asked).unwrap_or_else(|| idle(workers, &pool))
         };
         assert!(why(&[]).contains("no workers are connected to pool default"));
         assert!(why(&[worker("other", "zlib-rs/2", false)]).contains("no workers are connected"));
@@ -99,6 +117,12 @@ mod tests {
         assert!(why(std::slice::from_ref(&old)).contains("none has zlib-rs/2"));
         assert!(why(&[old, worker("default", "", true)]).contains("all busy with other bags"));
         let mut one = worker("default", "zlib-rs/2", false);
+        assert!(why(std::slice::from_ref(&one)).contains("none knows packs/1"));
+        let mut unfit = worker("default", "zlib-rs/1", false);
+        unfit.1.revisions = vec!["packs/1".to_owned()];
+        assert!(why(&[one.clone(), unfit]).contains("2 workers connected, none knows packs/1"));
+        one.1.revisions = vec!["packs/2".to_owned(), "packs/1".to_owned()];
+        assert!(why(&[one.clone(), worker("default", "zlib-rs/2", false)]).contains("all busy"));
         assert!(why(std::slice::from_ref(&one)).contains("all busy with other bags"));
         one.1.running = 0;
         assert!(why(&[one]).contains("1 workers connected with 2 free slots"));

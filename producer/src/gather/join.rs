@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bagpress_broker::result::{
     Cause, Done, Failed, Outcome, Place, TaskResult, Times, wall_clock_us,
@@ -38,16 +38,6 @@ pub(crate) enum Joined {
     Ends(String),
 }
 
-/// Input bytes of what is joined of files that have no outcome. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct JoinedBytes(Arc<AtomicU64>);
-
-impl JoinedBytes {
-    pub(crate) fn bytes(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
 /// Joins the files of one bag.
 #[derive(Debug)]
 pub(crate) struct Joins {
@@ -59,7 +49,7 @@ pub(crate) struct Joins {
 
 impl Drop for Joins {
     fn drop(&mut self) {
-        // A thread that joins ends with its block: the process waits for it.
+        // A thread that joins ends with its block, and one that reads again what is joined within it: the process waits for it.
         self.stopped.store(true, Relaxed);
         if let Some(joining) = &self.joining {
             joining.abort();
@@ -68,9 +58,8 @@ impl Drop for Joins {
 }
 
 impl Joins {
-    /// Begins with what is there already, and says in `bytes` how far it is. Without files that are cut, nothing ever comes of
-    /// it.
-    pub(crate) fn start(plan: &BagPlan, parts: Option<&Arc<Parts>>, bytes: &JoinedBytes) -> Self {
+    /// Begins with what is there already. Without files that are cut, nothing ever comes of it.
+    pub(crate) fn start(plan: &BagPlan, parts: Option<&Arc<Parts>>) -> Self {
         let todo = Arc::new(Todo::default());
         let (sender, receiver) = mpsc::channel(1);
         let (stopped, mut joining) = (Arc::new(AtomicBool::new(false)), None);
@@ -80,7 +69,6 @@ impl Joins {
             let open = OpenJoins {
                 plan: plan.clone(),
                 parts: parts.clone(),
-                bytes: bytes.clone(),
                 stopped: stopped.clone(),
                 joins: HashMap::new(),
             };
@@ -171,7 +159,6 @@ async fn run(mut open: OpenJoins, todo: Arc<Todo>, sender: mpsc::Sender<Joined>)
 struct OpenJoins {
     plan: BagPlan,
     parts: Arc<Parts>,
-    bytes: JoinedBytes,
     /// Whether nobody waits for what comes of it any more.
     stopped: Arc<AtomicBool>,
     joins: HashMap<u32, Joining>,
@@ -184,9 +171,9 @@ impl OpenJoins {
     ///
     /// What passes, or ends the run.
     fn step(&mut self, file: u32, look: Look) -> io::Result<Option<Joined>> {
-        let stepped = loop {
+        loop {
             let error = match self.try_step(file, look) {
-                Ok(joined) => break Ok(joined),
+                Ok(joined) => return Ok(joined),
                 Err(error) => error,
             };
             // What there is gets settled, and then the disk has the space of its blocks. What cannot be is made again.
@@ -194,19 +181,17 @@ impl OpenJoins {
             let settled = self.settle_all();
             self.joins.remove(&file);
             let failed = match self.parts.trouble(&error) {
-                _ if error.kind() == io::ErrorKind::ResourceBusy => break Err(error),
+                _ if error.kind() == io::ErrorKind::ResourceBusy => return Err(error),
                 _ if error.kind() == io::ErrorKind::InvalidData => {
                     let text = format!("its blocks could not be joined: {error}");
                     Failed::new(Cause::VerifyFailed, text)
                 }
                 Trouble::Own => output_failed("join its blocks", &error),
                 Trouble::Passes if room && settled.is_ok() => continue,
-                Trouble::Passes | Trouble::Run => break Err(error),
+                Trouble::Passes | Trouble::Run => return Err(error),
             };
-            break Ok(Some(self.failure(file, failed)));
-        };
-        self.bytes.0.store(self.joins.values().map(Joining::input_bytes).sum(), Relaxed);
-        stepped
+            return Ok(Some(self.failure(file, failed)));
+        }
     }
 
     fn try_step(&mut self, file: u32, look: Look) -> io::Result<Option<Joined>> {
@@ -233,9 +218,11 @@ impl OpenJoins {
                 self.settle_all()?;
                 self.joins.clear();
             }
-            match Joining::open(&self.parts, file, &self.plan.specification.codec)? {
+            let (codec, stopped) = (&self.plan.specification.codec, || self.stopped.load(Relaxed));
+            match Joining::open(&self.parts, file, codec, stopped)? {
                 Join::Open(joining) => drop(self.joins.insert(file, *joining)),
                 Join::Whole(whole) => return Ok(Some(self.done(file, whole, blocks))),
+                Join::Stopped => return Ok(None),
             }
         }
         self.join(file, blocks)

@@ -49,7 +49,7 @@ use crate::error::{Stalled, Unwritable};
 use crate::gather::accept::Acceptor;
 use crate::gather::ends::Ends;
 use crate::gather::execute::Executor;
-use crate::gather::join::{Joined, JoinedBytes, Joins, of_their_files};
+use crate::gather::join::{Joined, Joins, of_their_files};
 use crate::gather::open::{OutcomeSource, Outputs, close};
 pub use crate::gather::options::{Gathered, Options};
 use crate::gather::outcomes::{Batch, Outcomes, verdict};
@@ -161,9 +161,7 @@ impl Gathering {
             stall_timeout: options.stall_timeout,
         };
         let (broker, parts, now) = (broker.clone(), files, Instant::now());
-        let joined = JoinedBytes::default();
-        let sources =
-            Sources { broker, plan, lease, watch, waker, publisher, parts, joined, receiver };
+        let sources = Sources { broker, plan, lease, watch, waker, publisher, parts, receiver };
         let reporter = Reporter::new(sources.clone(), options.fresh, options.progress, now);
         Ok(Self {
             state: State::new(traits, sources.broker.connects(), now),
@@ -171,7 +169,7 @@ impl Gathering {
             outcomes,
             waking: Waking::new(sources.waker.clone()),
             room: Room::new(),
-            joins: Joins::start(&sources.plan, sources.parts.as_ref(), &sources.joined),
+            joins: Joins::start(&sources.plan, sources.parts.as_ref()),
             sources,
             meanwhile: [watching, listening],
             unfinished: !options.fresh && !folder.has(SUMMARY),

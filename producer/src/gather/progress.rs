@@ -7,6 +7,7 @@ use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::message;
+use crate::gather::pace::Amount;
 
 /// Between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -16,10 +17,7 @@ const NOTICE_EVERY: Duration = Duration::from_secs(10);
 /// What there is to show.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Figures {
-    pub(crate) decided: u64,
-    pub(crate) failed: u64,
-    /// Input bytes of the tasks done.
-    pub(crate) bytes: u64,
+    pub(crate) done: Amount,
     pub(crate) bytes_per_s: u64,
     pub(crate) workers: usize,
     pub(crate) eta: Option<Duration>,
@@ -30,18 +28,18 @@ pub(crate) struct Figures {
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     lines: bool,
-    tasks: u64,
+    all: Amount,
     next_line: Instant,
     next_notice: Instant,
 }
 
 impl Progress {
-    /// The display of a bag of `tasks`; `shown`: more of it than notices.
-    pub(crate) fn start(tasks: u64, shown: bool) -> Self {
+    /// The display of a bag of so much; `shown`: more of it than notices.
+    pub(crate) fn start(all: Amount, shown: bool) -> Self {
         let terminal = shown && std::io::stderr().is_terminal();
         let bar = terminal.then(|| {
-            let bar = ProgressBar::with_draw_target(Some(tasks), ProgressDrawTarget::stderr());
-            let template = "{bar:32} {pos}/{len} tasks  {msg}";
+            let bar = ProgressBar::with_draw_target(Some(all.work()), ProgressDrawTarget::stderr());
+            let template = "{bar:32} {msg}";
             bar.set_style(
                 ProgressStyle::with_template(template)
                     .unwrap_or_else(|_| ProgressStyle::default_bar()),
@@ -49,22 +47,16 @@ impl Progress {
             bar
         });
         let now = Instant::now();
-        Self {
-            bar,
-            lines: shown && !terminal,
-            tasks,
-            next_line: now + LINE_EVERY,
-            next_notice: now,
-        }
+        Self { bar, lines: shown && !terminal, all, next_line: now + LINE_EVERY, next_notice: now }
     }
 
     pub(crate) fn update(&mut self, seen: &Figures) {
         if let Some(bar) = &self.bar {
-            bar.set_position(seen.decided);
-            bar.set_message(text(seen));
+            bar.set_position(seen.done.work());
+            bar.set_message(text(seen, &self.all));
         } else if self.lines && Instant::now() >= self.next_line {
             self.next_line = Instant::now() + LINE_EVERY;
-            self.print(&format!("{}/{} tasks  {}", seen.decided, self.tasks, text(seen)));
+            self.print(&text(seen, &self.all));
         }
     }
 
@@ -101,11 +93,33 @@ impl Progress {
     }
 }
 
-fn text(seen: &Figures) -> String {
-    let Figures { failed, bytes, bytes_per_s, workers, eta, .. } = *seen;
+fn text(seen: &Figures, all: &Amount) -> String {
+    let Figures { done: Amount { tasks, failed, bytes }, bytes_per_s, workers, eta } = *seen;
     let failed = if failed > 0 { format!("  {failed} failed") } else { String::new() };
     let eta =
         eta.map_or_else(|| "unknown".to_owned(), |eta| humantime::format_duration(eta).to_string());
-    let (bytes, rate) = (ByteSize(bytes), ByteSize(bytes_per_s));
-    format!("{bytes}  {rate}/s  {workers} workers busy{failed}  ETA {eta}")
+    let (of, rate) = (all.tasks, ByteSize(bytes_per_s));
+    // What the system says of a size may be less than there is.
+    let bytes = match all.bytes.max(bytes) {
+        0 => ByteSize(0).to_string(),
+        all => format!("{} of {}", ByteSize(bytes), ByteSize(all)),
+    };
+    format!("{tasks}/{of} tasks  {bytes}  {rate}/s  {workers} workers busy{failed}  ETA {eta}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_done_in_part_moves_the_line() {
+        let (gib, all) = (1 << 30, Amount { tasks: 1, failed: 0, bytes: 4 << 30 });
+        let line = |bytes| {
+            let done = Amount { bytes, ..Amount::default() };
+            let eta = Some(Duration::from_secs(30));
+            text(&Figures { done, bytes_per_s: 1 << 20, workers: 2, eta }, &all)
+        };
+        assert_eq!(line(gib), "0/1 tasks  1.0 GiB of 4.0 GiB  1.0 MiB/s  2 workers busy  ETA 30s");
+        assert!(line(0).starts_with("0/1 tasks  0 B of 4.0 GiB  "), "{}", line(0));
+    }
 }

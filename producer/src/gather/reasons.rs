@@ -2,7 +2,7 @@
 
 use bagpress_broker::ServiceStats;
 
-use crate::deliver::unserved;
+use crate::deliver::unserved::{Asked, idle, unserved};
 use crate::run_folder::specification::Specification;
 
 /// What is known without asking anybody.
@@ -68,6 +68,8 @@ pub(crate) struct RemoteFacts {
     pub(crate) busy: (usize, usize),
     /// Workers that answered; asked only if none of them is busy.
     pub(crate) workers: Result<Vec<(String, ServiceStats)>, String>,
+    /// Revisions of packs and blocks that tasks without an outcome are delivered by.
+    pub(crate) revisions: Vec<&'static str>,
     /// Tasks that wait out a delay.
     pub(crate) delayed: Option<String>,
 }
@@ -85,9 +87,10 @@ pub(crate) fn told(told: &RemoteFacts, specification: &Specification) -> String 
         Err(error) => return error.clone(),
     };
     let (pool, codec) = (&specification.pool, specification.codec.name());
-    unserved::unserved(workers, pool, codec, &specification.library)
+    let (library, revisions) = (&specification.library, &told.revisions);
+    unserved(workers, &Asked { pool, codec, library, revisions })
         .or_else(|| told.delayed.clone())
-        .unwrap_or_else(|| unserved::idle(workers, pool))
+        .unwrap_or_else(|| idle(workers, pool))
 }
 
 #[cfg(test)]

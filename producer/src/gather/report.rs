@@ -9,7 +9,7 @@ use bagpress_broker::{BagLine, BagState, limits, subjects};
 
 use crate::claim::line::line_of;
 use crate::error::Stalled;
-use crate::gather::pace::Pace;
+use crate::gather::pace::{Amount, Pace};
 use crate::gather::progress::{Figures, Progress};
 use crate::gather::reasons::{self, LocalFacts, RemoteFacts};
 use crate::gather::sources::Sources;
@@ -32,6 +32,11 @@ pub(crate) struct Obstacles {
     pub(crate) reading_back: bool,
 }
 
+/// What is done of a bag.
+fn done(tally: &Tally) -> Amount {
+    Amount { tasks: tally.decided(), failed: tally.failed, bytes: tally.done_bytes() }
+}
+
 /// Says how far a bag is, and why it waits.
 #[derive(Debug)]
 pub(crate) struct Reporter {
@@ -47,11 +52,12 @@ pub(crate) struct Reporter {
 impl Reporter {
     /// `fresh`: a new bag, which is submitted meanwhile; `shown`: with progress.
     pub(crate) fn new(sources: Sources, fresh: bool, shown: bool, now: Instant) -> Self {
-        let tasks = u64::from(sources.plan.specification.tasks);
-        let pace = |tally: &Tally| Pace::new(now, tally.input_bytes, tally.decided());
+        let specification = &sources.plan.specification;
+        let (tasks, bytes) = (u64::from(specification.tasks), specification.input_bytes);
+        let all = Amount { tasks, failed: 0, bytes };
         Self {
-            pace: sources.plan.ledger.tally(pace),
-            progress: Progress::start(tasks, shown),
+            pace: Pace::new(now, all, sources.plan.ledger.tally(done)),
+            progress: Progress::start(all, shown),
             sources,
             fresh,
             obstacles: Obstacles::default(),
@@ -74,9 +80,8 @@ impl Reporter {
     /// The bag's line as it is now.
     pub(crate) fn line(&self, bag_is: BagState, state: &State) -> BagLine {
         let (plan, now) = (&self.sources.plan, Instant::now());
-        let (bytes, decided) = plan.ledger.tally(|tally| (tally.input_bytes, tally.decided()));
-        let bytes = bytes + self.sources.joined.bytes();
-        let eta = self.pace.eta(decided, u64::from(plan.specification.tasks), now);
+        let done = plan.ledger.tally(done);
+        let eta = self.pace.eta(&done, now);
         let bag_is = match bag_is {
             BagState::Running if self.fresh && state.is_publishing() => BagState::Submitting,
             bag_is => bag_is,
@@ -88,7 +93,7 @@ impl Reporter {
                 .filter(|eta| !eta.is_zero() && bag_is != BagState::Cancelled)
                 .map(|eta| eta.as_secs()),
             waits: self.waits.clone(),
-            ..line_of(plan, self.pace.bytes_per_s(bytes, now))
+            ..line_of(plan, self.pace.bytes_per_s(done.bytes, now))
         }
     }
 
@@ -106,12 +111,10 @@ impl Reporter {
     pub(crate) async fn show(&mut self, state: &State) -> usize {
         let (workers, running) = self.sources.watch.busy();
         let (plan, now) = (&self.sources.plan, Instant::now());
-        let (decided, failed, bytes) =
-            plan.ledger.tally(|tally| (tally.decided(), tally.failed, tally.input_bytes));
-        let bytes = bytes + self.sources.joined.bytes();
-        let eta = self.pace.eta(decided, u64::from(plan.specification.tasks), now);
-        let bytes_per_s = self.pace.bytes_per_s(bytes, now);
-        self.progress.update(&Figures { decided, failed, bytes, bytes_per_s, workers, eta });
+        let done = plan.ledger.tally(done);
+        let eta = self.pace.eta(&done, now);
+        let bytes_per_s = self.pace.bytes_per_s(done.bytes, now);
+        self.progress.update(&Figures { done, bytes_per_s, workers, eta });
         let quiet = state.quiet(now);
         if quiet < limits::QUIET_NOTICE {
             self.waits = None;
@@ -165,12 +168,13 @@ impl Reporter {
             return why;
         }
         let results_full = broker.nearly_full(subjects::RESULTS).await.ok().flatten();
-        let mut workers = Ok(Vec::new());
+        let (mut workers, mut revisions) = (Ok(Vec::new()), Vec::new());
         if busy.1 == 0 && results_full.is_none() {
             let asked = broker.workers(limits::WORKERS_ANSWER_WITHIN).await;
             workers = asked.map_err(|error| error.to_string());
+            revisions = plan.open_revisions();
         }
-        let told = RemoteFacts { results_full, busy, workers, delayed: waker.waiting() };
+        let told = RemoteFacts { results_full, busy, workers, revisions, delayed: waker.waiting() };
         reasons::told(&told, &plan.specification)
     }
 

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
+use bagpress_broker::quote;
 use tokio::task::spawn_blocking;
 use tracing::info;
 
+use crate::check::repair::Broken;
 use crate::check::{rebuild, repair};
 use crate::error::message;
 use crate::gather::accept::Acceptor;
@@ -97,5 +99,14 @@ async fn broken(
     }
     let plan = sources.plan.clone();
     let hashing = spawn_blocking(move || repair::broken_files(&plan, parts.root()));
-    reporter.while_renewing(state, hashing).await?.context("hash the outputs")?
+    let hashed = reporter.while_renewing(state, hashing).await?;
+    let Broken { tasks, replaced } = hashed.context("hash the outputs")??;
+    if replaced > 0 {
+        let run = sources.plan.ledger.path().parent().map(quote::name).unwrap_or_default();
+        message(&format!(
+            "note: {replaced} outputs are replaced, and are not made again: another file has the name, and is left alone; \
+             `bagpress verify {run}` names them"
+        ));
+    }
+    Ok(tasks)
 }

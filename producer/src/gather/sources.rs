@@ -8,7 +8,6 @@ use bagpress_objstore::staging::{Parts, Receiver};
 use crate::claim::lease::BagLease;
 use crate::deliver::wake::Waker;
 use crate::deliver::watch::Watch;
-use crate::gather::join::JoinedBytes;
 use crate::publish::Publisher;
 use crate::run_folder::plan::BagPlan;
 
@@ -23,8 +22,6 @@ pub(crate) struct Sources {
     pub(crate) publisher: Publisher,
     /// Where outputs become files, if they do.
     pub(crate) parts: Option<Arc<Parts>>,
-    /// How much of files is joined that have no outcome.
-    pub(crate) joined: JoinedBytes,
     /// Serves uploads and inputs, if the bag needs them.
     pub(crate) receiver: Option<Arc<Receiver>>,
 }

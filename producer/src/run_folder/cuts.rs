@@ -11,7 +11,7 @@ use bagpress_codec::SEGMENT_BYTES;
 use bagpress_objstore::staging::Section;
 use serde::{Deserialize, Serialize};
 
-use crate::run_folder::extents::Packable;
+use crate::run_folder::packable::Packable;
 
 /// How large the blocks of a bag are, as `bag.json` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +124,12 @@ impl Cuts {
         Some(self.list.get(at)?.first..end)
     }
 
+    /// Bytes of the blocks of a file that `is_done` is true of; none if it is not cut.
+    pub(crate) fn bytes_of(&self, file: u32, is_done: impl Fn(u32) -> bool) -> u64 {
+        let done = self.blocks(file).into_iter().flatten().filter(|block| is_done(*block));
+        done.filter_map(|block| self.section(block)).map(|(_, section)| section.bytes).sum()
+    }
+
     /// The file that a block is of, and what of it, if it is one.
     pub(crate) fn section(&self, block: u32) -> Option<(u32, Section)> {
         let behind = self.list.partition_point(|cut| cut.first <= block);
@@ -171,7 +177,9 @@ mod tests {
                 next = at + bytes;
             }
             assert_eq!(next, files[file as usize].0);
+            assert_eq!((cuts.bytes_of(file, |_| true), cuts.bytes_of(file, |_| false)), (next, 0));
         }
+        assert_eq!(cuts.bytes_of(0, |_| true), 0);
         for none in [0, 5, 19, u32::MAX] {
             assert_eq!(cuts.section(none), None, "{none}");
         }

@@ -6,6 +6,7 @@ use bagpress_broker::limits;
 use serde::{Deserialize, Serialize};
 
 use crate::run_folder::ledger::Bits;
+use crate::run_folder::packable::Packable;
 
 /// How large the packs of a bag may be, as `bag.json` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,14 +29,6 @@ impl PackSize {
         let bytes = most_bytes.min(limits::PACK_BYTES_MAX);
         (files > 1).then_some(Self { files, bytes })
     }
-}
-
-/// A file, as far as packs are concerned.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Packable {
-    pub(crate) bytes: u64,
-    /// Whether it is not delivered at all.
-    pub(crate) refused: bool,
 }
 
 /// Which files begin a delivery.

@@ -12,6 +12,7 @@ pub(crate) mod inputs;
 pub(crate) mod ledger;
 pub(crate) mod lock;
 pub(crate) mod of_producer;
+pub(crate) mod packable;
 pub(crate) mod plan;
 pub(crate) mod runs;
 pub(crate) mod specification;

@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use bagpress_broker::descriptor::Transfer;
+use bagpress_broker::descriptor::{ResultPath, Transfer};
 use bagpress_broker::result::{Cause, Failed, TaskResult};
-use bagpress_broker::{quote, subjects};
+use bagpress_broker::{pack, quote, subjects};
 use bagpress_objstore::staging::{Attributes, InputFile, Own, Plan, Section, Target};
 use tracing::warn;
 
@@ -44,10 +44,9 @@ pub struct BagPlan {
 /// If its files cannot be read; [`crate::error::Usage`] if they are not believed.
 pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<BagPlan> {
     let inputs = inputs_of(folder, &specification)?;
-    let cuts = cuts_of(folder, &specification, inputs.as_deref())?.map(Arc::new);
+    let cuts = cuts_of(folder, &specification, inputs.as_deref())?;
     let path = folder.at(MANIFEST);
-    let blocks = cuts.as_ref().map_or(0, |cuts| cuts.tasks() - specification.tasks);
-    let ledger = Ledger::of(folder.append(MANIFEST)?, &path, specification.tasks, blocks);
+    let ledger = Ledger::of(folder.append(MANIFEST)?, &path, specification.tasks, cuts.clone());
     let ledger = ledger.with_context(|| format!("open {}", quote::name(&path)))?;
     for bad in ledger.bad_lines() {
         warn!(line = bad.number, why = bad.why, "ledger line skipped");
@@ -78,14 +77,15 @@ pub(crate) fn inputs_of(
 /// # Errors
 ///
 /// If the list cannot be read.
-fn cuts_of(
+pub(crate) fn cuts_of(
     folder: &RunFolder,
     specification: &Specification,
     inputs: Option<&InputList>,
-) -> Result<Option<Cuts>> {
+) -> Result<Option<Arc<Cuts>>> {
     let (Some(size), Some(list)) = (specification.block, inputs) else { return Ok(None) };
     let cuts = Cuts::of(size, specification.tasks, list.packable());
-    cuts.map(Some).with_context(|| format!("read {}", quote::name(folder.at(INPUTS))))
+    cuts.map(|cuts| Some(Arc::new(cuts)))
+        .with_context(|| format!("read {}", quote::name(folder.at(INPUTS))))
 }
 
 /// Which files of a bag are delivered together, if any are. Blocks.
@@ -197,6 +197,21 @@ impl BagPlan {
     fn is_over(&self, index: u32) -> bool {
         let file = self.section(index).map(|(file, _)| file);
         file.is_some_and(|file| self.ledger.is_decided(file) || self.ledger.round(file) > 0)
+    }
+
+    /// The revisions of packs and blocks that tasks without an outcome are delivered by: what a worker must know.
+    pub(crate) fn open_revisions(&self) -> Vec<&'static str> {
+        let is_open = |index: &u32| !self.ledger.is_decided(*index);
+        let mut files = (0..self.specification.tasks).filter(is_open);
+        let in_pack = self.extents.is_some() && files.any(|index| self.is_of_a_pack(index));
+        let packs = match self.specification.results {
+            ResultPath::Staged => pack::STAGED,
+            ResultPath::Objects => pack::OBJECTS,
+        };
+        let mut cut = self.cuts.iter().flat_map(|cuts| cuts.files()).filter(is_open);
+        let in_blocks = cut.any(|file| self.open_blocks(file).next().is_some());
+        let found = [in_pack.then_some(packs), in_blocks.then_some(pack::BLOCKS)];
+        found.into_iter().flatten().collect()
     }
 
     /// Whether a file is delivered with others in round 0.

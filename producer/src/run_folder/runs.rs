@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -65,10 +66,15 @@ impl fmt::Display for Maker {
     }
 }
 
-/// Whether the file that has an output's name is another one than the bag `made`, as its ledger says. Where the file system
-/// does not note when files are made, nobody can tell.
-pub(crate) fn is_another(made: Option<FileId>, there: Option<FileId>) -> bool {
-    there.is_some() && made != there
+/// The file that has an output's name in the place of the one that the bag `made`, as its ledger says. Where the file system does
+/// not note when files are made, nobody can tell; and what lies in the run's own folder was put there by nobody else.
+pub(crate) fn replaced_by(
+    specification: &Specification,
+    made: Option<FileId>,
+    there: &Metadata,
+) -> Option<FileId> {
+    let there = FileId::of(there);
+    there.filter(|_| specification.out.is_some() && made != there)
 }
 
 /// Which other bags made these `files`, as far as the run folders beside this one tell. Blocks: reads their ledgers.

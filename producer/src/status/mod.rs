@@ -1,6 +1,7 @@
 //! Progress of bags, their workers, and why a bag waits.
 
 pub(crate) mod bag_line;
+mod cut;
 pub mod task;
 mod text;
 
@@ -15,7 +16,7 @@ use bagpress_codec::Codec;
 use serde::Serialize;
 
 use crate::claim::line::line;
-use crate::deliver::unserved;
+use crate::deliver::unserved::{Asked, unserved};
 use crate::run_folder::attempts::{self, History};
 use crate::run_folder::folder::RunFolder;
 use crate::run_folder::ledger::scan;
@@ -23,6 +24,7 @@ use crate::run_folder::ledger::tally::Tally;
 use crate::run_folder::plan::{extents_of, inputs_of};
 use crate::run_folder::specification::Specification;
 use crate::status::bag_line::known;
+use crate::status::cut::cut_of;
 
 /// All bags and all workers of a broker.
 #[derive(Debug, Serialize)]
@@ -87,6 +89,10 @@ pub struct Bag {
     pub input_bytes: u64,
     /// Output bytes of the tasks done.
     pub output_bytes: u64,
+    /// Input bytes of the blocks done of files that are not done yet.
+    pub block_bytes: u64,
+    /// Input bytes of all tasks, as they were when the bag was made; 0 if that is not known.
+    pub total_bytes: u64,
     /// Input bytes a second.
     pub bytes_per_s: u64,
     /// How long it will take, in s.
@@ -181,6 +187,8 @@ fn of_line(line: &BagLine) -> Bag {
         failed_by_cause: BTreeMap::new(),
         input_bytes: line.input_bytes,
         output_bytes: line.output_bytes,
+        block_bytes: line.block_bytes,
+        total_bytes: line.total_bytes,
         bytes_per_s: line.bytes_per_s,
         eta_s: line.eta_s,
         gatherer: living(line).cloned(),
@@ -259,23 +267,28 @@ fn why(
         return line.waits.clone().filter(|_| running == 0);
     }
     let codec: Codec = line.codec.parse().ok()?;
-    // A bag whose tasks a worker can take is between two of them.
-    unserved::unserved(workers, &line.pool, codec.name(), &line.library)
+    // A bag whose tasks a worker can take is between two of them. By what they are delivered its gatherer knows.
+    let (pool, codec, library) = (&line.pool, codec.name(), &line.library);
+    unserved(workers, &Asked { pool, codec, library, revisions: &[] })
 }
 
 /// What a run folder says of its tasks: counts, attempts, and failed tasks by cause.
 ///
-/// Blocks: reads the ledger and the attempts.
-fn look(folder: &RunFolder, tasks: u32) -> Result<(Tally, History, BTreeMap<Cause, u64>)> {
+/// Blocks: reads the ledger and the attempts, and the list of inputs if some are cut.
+fn look(
+    folder: &RunFolder,
+    specification: &Specification,
+) -> Result<(Tally, History, BTreeMap<Cause, u64>)> {
     let mut failed_by_cause = BTreeMap::new();
-    let tally = scan::outcomes(folder, tasks, |result| {
+    let cut = cut_of(folder, specification)?;
+    let counted = scan::with_blocks(folder, specification.tasks, cut, |result| {
         if let Outcome::Failed(Failed { cause, .. }) = &result.outcome {
             *failed_by_cause.entry(*cause).or_insert(0) += 1;
         }
     })?;
     let mut history = History::default();
     attempts::read(folder, |record| history.count(&record))?;
-    Ok((tally, history, failed_by_cause))
+    Ok((counted.into_tally(), history, failed_by_cause))
 }
 
 /// Counts files by the list of the run folder. Blocks: reads that list.
@@ -300,8 +313,9 @@ fn files(folder: &RunFolder, specification: &Specification) -> Result<Box<Files>
 pub async fn of_folder(folder: &RunFolder, broker: Option<&Broker>, flags: &str) -> Result<Bag> {
     let mut next = Next::of(folder, flags);
     let specification = Specification::read(folder)?;
-    let (from, tasks) = (folder.clone(), specification.tasks);
-    let looking = tokio::task::spawn_blocking(move || look(&from, tasks));
+    let (from, of) = (folder.clone(), specification.clone());
+    let tasks = specification.tasks;
+    let looking = tokio::task::spawn_blocking(move || look(&from, &of));
     let (tally, history, failed_by_cause) = looking.await.context("read the run folder")??;
     let holder = folder.gatherer();
     let state = match (tally.decided() >= u64::from(tasks), holder) {

@@ -1,6 +1,7 @@
 //! The history of single tasks: every known attempt, from the broker, the run folder, or both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use anyhow::Result;
 use bagpress_broker::ids::BagId;
@@ -14,6 +15,7 @@ use crate::run_folder::folder::RunFolder;
 use crate::run_folder::ledger::scan;
 use crate::run_folder::specification::Specification;
 use crate::status::bag_line::unknown;
+use crate::status::cut::cut_of;
 
 /// One task, with its history.
 #[derive(Debug, Serialize)]
@@ -28,6 +30,22 @@ pub struct Task {
     pub attempts: Vec<Attempt>,
     /// How it ended, if it did.
     pub outcome: Option<Outcome>,
+    /// How far its blocks are, if it is a file that is cut, and its run folder was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<Blocks>,
+}
+
+/// The blocks of a file that is cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Blocks {
+    /// How many it has.
+    pub blocks: u32,
+    /// How many are done.
+    pub done: u32,
+    /// How many failed: then the file does.
+    pub failed: u32,
+    /// Those that workers hold, counted from 0 in the file; none if the broker was not asked, or the file has its outcome.
+    pub running: Option<Vec<u32>>,
 }
 
 /// One attempt at a task.
@@ -129,10 +147,10 @@ pub async fn of_task(
         // A run folder has every outcome that counts.
         seen.ask(broker, bag, index, folder.is_none()).await?;
         if seen.outcome.is_none() {
-            state = Some(where_is(broker, bag, index).await?);
+            state = Some(seen.where_is(broker, bag, index).await?);
         }
     }
-    let TaskHistory { tasks, attempts, outcome } = seen;
+    let TaskHistory { tasks, attempts, outcome, blocks } = seen;
     if let Some(tasks) = tasks.filter(|tasks| index >= *tasks) {
         return Err(Usage::error(
             format!("bag {bag} has no task {index}"),
@@ -141,6 +159,7 @@ pub async fn of_task(
     }
     let mut task = task(bag.clone(), index, attempts, outcome);
     task.state = state.unwrap_or(task.state);
+    task.blocks = blocks.map(|(_, blocks)| blocks);
     Ok(task)
 }
 
@@ -151,23 +170,58 @@ struct TaskHistory {
     tasks: Option<u32>,
     attempts: Vec<Attempt>,
     outcome: Option<TaskResult>,
+    /// Which are its blocks, and how far they are.
+    blocks: Option<(Range<u32>, Blocks)>,
 }
 
 impl TaskHistory {
     fn look_into(&mut self, folder: &RunFolder, index: u32) -> Result<()> {
-        let tasks = Specification::read(folder)?.tasks;
+        let specification = Specification::read(folder)?;
+        let (tasks, cut) = (specification.tasks, cut_of(folder, &specification)?);
         self.tasks = Some(tasks);
         attempts::read(folder, |record| {
             if record.index == index {
                 self.attempts.push(record.into());
             }
         })?;
-        scan::outcomes(folder, tasks, |result| {
+        let counted = scan::with_blocks(folder, tasks, cut.clone(), |result| {
             if result.index == index {
                 self.outcome = Some(result.clone());
             }
         })?;
+        // What is run again is run whole.
+        let blocks = cut.and_then(|cut| cut.blocks(index));
+        if let Some(range) = blocks.filter(|_| counted.rounds().of(index) == 0) {
+            let count = |is: &dyn Fn(u32) -> bool| range.clone().filter(|block| is(*block)).count();
+            let count = |is: &dyn Fn(u32) -> bool| u32::try_from(count(is)).unwrap_or(u32::MAX);
+            let blocks = Blocks {
+                blocks: range.end - range.start,
+                done: count(&|block| counted.is_done(block)),
+                failed: count(&|block| counted.is_failed(block)),
+                running: None,
+            };
+            self.blocks = Some((range, blocks));
+        }
         Ok(())
+    }
+
+    /// Where a task without an outcome is, and those of its blocks that workers hold.
+    async fn where_is(&mut self, broker: &Broker, bag: &BagId, index: u32) -> Result<&'static str> {
+        let workers = broker.workers(limits::WORKERS_ANSWER_WITHIN).await?;
+        let held = workers.iter().filter_map(|(_, stats)| stats.held.get(bag.as_str()));
+        let held = held.flat_map(|held| held.deliveries.iter().map(|delivery| delivery.index));
+        let mut is_running = false;
+        let mut running = BTreeSet::new();
+        for held in held {
+            is_running |= held == index;
+            let of = self.blocks.as_ref().filter(|(range, _)| range.contains(&held));
+            running.extend(of.map(|(range, _)| held - range.start));
+        }
+        is_running |= !running.is_empty();
+        if let Some((_, blocks)) = &mut self.blocks {
+            blocks.running = Some(running.into_iter().collect());
+        }
+        Ok(if is_running { "running" } else { "waiting" })
     }
 
     async fn ask(&mut self, broker: &Broker, bag: &BagId, index: u32, results: bool) -> Result<()> {
@@ -189,16 +243,12 @@ impl TaskHistory {
                 }
             };
             broker.results(bag, Some(index), take).await?;
+            if self.outcome.is_none() {
+                self.outcome = broker.result_in_pack(bag, index).await?;
+            }
         }
         Ok(())
     }
-}
-
-async fn where_is(broker: &Broker, bag: &BagId, index: u32) -> Result<&'static str> {
-    let workers = broker.workers(limits::WORKERS_ANSWER_WITHIN).await?;
-    let mut held = workers.iter().filter_map(|(_, stats)| stats.held.get(bag.as_str()));
-    let running = held.any(|held| held.deliveries.iter().any(|d| d.index == index));
-    Ok(if running { "running" } else { "waiting" })
 }
 
 fn task(bag: BagId, index: u32, mut attempts: Vec<Attempt>, result: Option<TaskResult>) -> Task {
@@ -212,7 +262,7 @@ fn task(bag: BagId, index: u32, mut attempts: Vec<Attempt>, result: Option<TaskR
         attempts.push(Attempt::from(&result));
         result.outcome
     });
-    Task { bag, index, state, attempts, outcome }
+    Task { bag, index, state, attempts, outcome, blocks: None }
 }
 
 impl From<AttemptRecord> for Attempt {

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use bagpress_broker::quote::{name, words};
 use bagpress_broker::result::Outcome;
-use bagpress_broker::{BagLine, Gatherer};
+use bagpress_broker::{BagLine, BagState, Gatherer};
 use bytesize::ByteSize;
 
 use crate::run_folder::attempts::by_cause;
-use crate::status::task::{Attempt, Task};
+use crate::status::task::{Attempt, Blocks, Task};
 use crate::status::{Bag, Overview, Worker};
+
+/// Blocks that are named as those which workers have.
+const BLOCKS_NAMED: usize = 16;
 
 impl std::fmt::Display for Overview {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -23,7 +26,14 @@ impl std::fmt::Display for Overview {
             let gatherer = bag_line.gatherer.as_ref().filter(|gatherer| !gatherer.is_dead());
             let by = gathered_by(gatherer, &state.to_string());
             let by = if gatherer.is_none() { by } else { String::new() };
-            writeln!(f, "{bag}  {state}{by}  {done}/{tasks} done, {failed} failed  {codec}")?;
+            let so_far = bag_line.input_bytes.saturating_add(bag_line.block_bytes);
+            let percent = percent(so_far, bag_line.total_bytes);
+            let percent = percent.filter(|_| bag_line.state != BagState::Finished);
+            let percent = percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
+            writeln!(
+                f,
+                "{bag}  {state}{by}  {done}/{tasks} done, {failed} failed{percent}  {codec}"
+            )?;
         }
         if self.workers.is_empty() {
             writeln!(f, "no workers")?;
@@ -90,6 +100,12 @@ impl std::fmt::Display for Bag {
         if !self.given_back.is_empty() {
             row("given back", &by_cause(&self.given_back))?;
         }
+        let done = self.input_bytes.saturating_add(self.block_bytes);
+        if let Some(percent) = percent(done, self.total_bytes).filter(|_| self.state != "finished")
+        {
+            let (done, total) = (ByteSize(done), ByteSize(self.total_bytes));
+            row("progress", &format!("{done} of {total}, {percent} %"))?;
+        }
         let (input, output) = (ByteSize(self.input_bytes), ByteSize(self.output_bytes));
         row("bytes", &format!("{input} in, {output} out"))?;
         for worker in &self.workers {
@@ -100,6 +116,12 @@ impl std::fmt::Display for Bag {
         }
         self.why.as_ref().map_or(Ok(()), |why| row("why it waits", why))
     }
+}
+
+/// How much of so many bytes is done, where anything is known of them. A size may be less than what was read.
+fn percent(done: u64, total: u64) -> Option<u64> {
+    let percent = (u128::from(done) * 100).checked_div(u128::from(total))?;
+    u64::try_from(percent.min(100)).ok()
 }
 
 /// Who gathers a bag, behind its state. One that is not over and that nobody gathers gets no further: its state is how its last
@@ -115,6 +137,9 @@ fn gathered_by(gatherer: Option<&Gatherer>, state: &str) -> String {
 impl std::fmt::Display for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "task {} of bag {}: {}", self.index, self.bag, self.state)?;
+        if let Some(blocks) = &self.blocks {
+            writeln!(f, "  {blocks}")?;
+        }
         for attempt in &self.attempts {
             writeln!(f, "  {attempt}")?;
         }
@@ -125,6 +150,22 @@ impl std::fmt::Display for Task {
             }
             Some(Outcome::Failed(_)) | None => Ok(()),
         }
+    }
+}
+
+impl std::fmt::Display for Blocks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { blocks, done, failed, running } = self;
+        write!(f, "blocks: {done} of {blocks} done, {failed} failed")?;
+        let Some(running) = running else { return Ok(()) };
+        let waiting = (*blocks as usize).saturating_sub((done + failed) as usize + running.len());
+        write!(f, ", {} with workers", running.len())?;
+        if !running.is_empty() {
+            let named: Vec<_> = running.iter().take(BLOCKS_NAMED).map(u32::to_string).collect();
+            let more = if running.len() > BLOCKS_NAMED { ", …" } else { "" };
+            write!(f, " ({}{more})", named.join(", "))?;
+        }
+        write!(f, ", {waiting} waiting")
     }
 }
 

@@ -85,29 +85,43 @@ impl Outputs {
         hangs.or_else(|| self.room.refuses(&self.parts, index, bytes))
     }
 
-    /// The same behind an OPEN, when `arrived` bytes of it are there: if they have no room, how much does not fit is noted.
-    pub(super) fn no_room_for(&self, index: u32, arrived: u64, bytes: u64) -> Option<String> {
+    /// The same behind an OPEN of so many `files`, when `arrived` bytes of it are there: if they have no room, how much does not
+    /// fit is noted.
+    pub(super) fn no_room_for(
+        &self,
+        (index, files): (u32, u32),
+        arrived: u64,
+        bytes: u64,
+    ) -> Option<String> {
         let why = self.no_room(index, bytes);
         // A disk that hangs says nothing of its room.
         if why.is_some() && self.parts.hangs().is_none() && self.parts.lacks(bytes).is_some() {
-            self.found_no_room(index, arrived + bytes);
+            self.found_no_room((index, files), arrived + bytes);
         }
         why
     }
 
-    /// Notes that a task's output found no room after so many bytes. What is needed is more than that, and not more than
-    /// its codec can make of its input.
-    fn found_no_room(&self, index: u32, bytes: u64) {
+    /// Notes that the output of a task, or those of a pack of so many `files`, found no room after so many bytes. What is needed is
+    /// more than that, and not more than their codec can make of their inputs.
+    fn found_no_room(&self, (index, files): (u32, u32), bytes: u64) {
         let name = self.plan.target(index).map(|target| target.path).unwrap_or_default();
-        let input = self.plan.input(index).map_or(u64::MAX, |input| input.taken_bytes());
-        let most = if input == u64::MAX { input } else { self.plan.output_bytes_max(input) };
-        self.room.note(index, bytes, most, &name);
+        let most = |index| {
+            let input = self.plan.input(index).map_or(u64::MAX, |input| input.taken_bytes());
+            if input == u64::MAX { input } else { self.plan.output_bytes_max(input) }
+        };
+        let most =
+            (0..files).map(|place| most(index.saturating_add(place))).fold(0, u64::saturating_add);
+        let others = match files {
+            0 | 1 => String::new(),
+            _ => format!(" and {} files behind it", files - 1),
+        };
+        self.room.note(index, bytes, most, format!("{}{others}", quote::name(name)));
     }
 
     /// The same where a disk said so. If more bytes than it had taken are free, and were while they were there, it is something
     /// else that is used up.
-    pub(super) fn was_full(&self, index: u32, bytes: u64, free_then: Option<u64>) {
-        self.found_no_room(index, bytes);
+    pub(super) fn was_full(&self, (index, files): (u32, u32), bytes: u64, free_then: Option<u64>) {
+        self.found_no_room((index, files), bytes);
         let was_short = free_then.is_some_and(|free| self.parts.is_short(free));
         if was_short || self.parts.lacks(bytes).is_some() {
             self.room.short();
@@ -128,7 +142,7 @@ impl Outputs {
         match self.parts.trouble(error) {
             Trouble::Passes => {
                 if is_full(error) {
-                    self.was_full(index, bytes, None);
+                    self.was_full((index, 1), bytes, None);
                 } else {
                     self.inputs.close();
                     self.room.hold_up(&failed.message);
@@ -160,6 +174,71 @@ impl Outputs {
         if self.parts.trouble(error) != Trouble::Passes {
             let root = quote::name(self.parts.root());
             self.room.lose(format!("{root} cannot be synced: {error}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::staging::input::InputFile;
+    use crate::staging::parts::{Own, Target};
+
+    /// More than any disk has.
+    const EACH: u64 = 1 << 58;
+
+    /// A bag of files of 2^58 bytes, each with an output of at most twice that.
+    #[derive(Debug)]
+    struct Large;
+
+    impl Plan for Large {
+        fn decided(&self, _: u32, _: u32) -> Option<TaskResult> {
+            None
+        }
+        fn files(&self, _: u32, _: u32) -> u32 {
+            1
+        }
+        fn is_file_decided(&self, _: u32, _: u32) -> bool {
+            false
+        }
+        fn target(&self, index: u32) -> io::Result<Target> {
+            let path = format!("{index}.gz").into();
+            Ok(Target { path, attributes: None, replaces: None, own: Own::Nothing })
+        }
+        fn input(&self, index: u32) -> io::Result<InputFile> {
+            let path = index.to_string().into();
+            Ok(InputFile { path, bytes: EACH, mtime_ns: 0, inode: 0, section: None })
+        }
+        fn by_path(&self) -> bool {
+            false
+        }
+        fn output_bytes_max(&self, input_bytes: u64) -> u64 {
+            input_bytes * 2
+        }
+    }
+
+    #[test]
+    fn a_pack_without_room_needs_at_most_what_all_of_its_files_can_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = Arc::new(Parts::open(folder.path(), &"b-1".parse().unwrap()).unwrap());
+        let plan: Arc<dyn Plan> = Arc::new(Large);
+        for (files, bytes, needed) in [
+            (1, EACH, format!("between {EACH} and {} needed for 7.gz;", EACH * 2)),
+            (
+                3,
+                EACH * 5,
+                format!(
+                    "between {} and {} needed for 7.gz and 2 files behind it;",
+                    EACH * 5,
+                    EACH * 6
+                ),
+            ),
+        ] {
+            let inputs = Arc::new(OpenInputs::default());
+            let outputs = Outputs::new(parts.clone(), plan.clone(), inputs);
+            assert!(outputs.no_room_for((7, files), 0, bytes).is_some());
+            let why = outputs.waiting().unwrap();
+            assert!(why.contains(&needed), "{why}");
         }
     }
 }

@@ -245,7 +245,8 @@ impl Service {
         let noted = self.serving.disk.run(move |_| {
             let plan = outputs.plan();
             if plan.target(full.index).is_ok() && plan.decided(full.index, full.round).is_none() {
-                outputs.was_full(full.index, full.bytes, full.free);
+                let files = plan.files(full.index, full.round);
+                outputs.was_full((full.index, files), full.bytes, full.free);
             }
         });
         if let Err(error) = noted.await {

@@ -1,7 +1,6 @@
 //! What is known of the room for outputs: which tasks found none, and how much they need.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -44,15 +43,15 @@ impl Room {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that the output of a task found no room after `bytes`, of `most` that it can have. It is tried again when
-    /// there is a quarter more: to try for each byte more would keep workers busy with nothing.
-    pub(super) fn note(&self, index: u32, bytes: u64, most: u64, name: &Path) {
+    /// Notes that the output of a task, which people know by `name`, found no room after `bytes`, of `most` that it can have. It is
+    /// tried again when there is a quarter more: to try for each byte more would keep workers busy with nothing.
+    pub(super) fn note(&self, index: u32, bytes: u64, most: u64, name: String) {
         let (tried, bytes) = (bytes, bytes.saturating_add(bytes / 4).min(most));
         let mut noted = self.lock();
         if noted.needs.len() >= limits::UPLOADS_MAX && !noted.needs.contains_key(&index) {
             return;
         }
-        let need = Need { bytes, tried, most, name: quote::name(name), begun: None };
+        let need = Need { bytes, tried, most, name, begun: None };
         let known = noted.needs.entry(index).or_insert_with(|| need.clone());
         known.bytes = known.bytes.max(need.bytes);
         known.tried = known.tried.max(need.tried);
@@ -185,7 +184,7 @@ mod tests {
         let room = Room::default();
         assert_eq!(room.waiting(&parts), None);
         // More than any disk has.
-        room.note(7, 1 << 60, 1 << 61, Path::new("a b.gz"));
+        room.note(7, 1 << 60, 1 << 61, quote::name("a b.gz"));
         let why = room.refuses(&parts, 7, 0).unwrap();
         let needed = 1_u64 << 60;
         assert!(why.contains("disk full") && why.contains("'a b.gz'"), "{why}");
@@ -203,7 +202,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let parts = Parts::open(folder.path(), &"b-1".parse().unwrap()).unwrap();
         let room = Room::default();
-        room.note(7, 1 << 60, 1_000, Path::new("x"));
+        room.note(7, 1 << 60, 1_000, quote::name("x"));
         assert_eq!(room.refuses(&parts, 7, 0), None);
     }
 
@@ -216,7 +215,7 @@ mod tests {
         let most_of_it = (free - kept) / 3 * 2;
         let room = Room::default();
         for index in [0, 1] {
-            room.note(index, most_of_it, most_of_it, Path::new("x"));
+            room.note(index, most_of_it, most_of_it, quote::name("x"));
         }
         assert_eq!(room.refuses(&parts, 0, 0), None);
         assert_eq!(room.refuses(&parts, 0, 0), None, "it does not wait for itself");
@@ -224,7 +223,7 @@ mod tests {
         assert!(why.contains("outputs that have begun"), "{why}");
         assert_eq!(room.waiting(&parts), None, "somebody has room");
         assert_eq!(room.refuses(&parts, 2, 0), None, "of this one nothing is known");
-        room.note(0, most_of_it, most_of_it, Path::new("x"));
+        room.note(0, most_of_it, most_of_it, quote::name("x"));
         assert_eq!(room.refuses(&parts, 1, 0), None, "the first found no room again");
         assert!(room.refuses(&parts, 0, 0).is_some());
         room.decided(1);

@@ -228,7 +228,9 @@ impl Uploads {
             if let Some(result) = outputs.closed_already(&close) {
                 return Err(NotWritten::Refused(Closed::HaveIt(Box::new(result))));
             }
-            if let Some(reason) = outputs.no_room_for(close.index, 0, output.len() as u64) {
+            let files = u32::try_from(close.files.len()).unwrap_or(u32::MAX).max(1);
+            let bytes = output.len() as u64;
+            if let Some(reason) = outputs.no_room_for((close.index, files), 0, bytes) {
                 return Err(NotWritten::Refused(Closed::wait(reason)));
             }
             let mut rest = output;

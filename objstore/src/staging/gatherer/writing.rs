@@ -173,7 +173,7 @@ impl Writing {
                 return Step::Decided(Box::new(result));
             }
             let more = payload.len() as u64;
-            if let Some(reason) = outputs.no_room_for(index, before, more) {
+            if let Some(reason) = outputs.no_room_for((index, 1), before, more) {
                 return Step::NotWritten(Err(reason));
             }
             match incoming.write(&payload) {

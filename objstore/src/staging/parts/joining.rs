@@ -38,6 +38,8 @@ pub enum Join {
     Open(Box<Joining>),
     /// It had come to its end before its outcome was counted. Its part file may have the output's name already.
     Whole(Whole),
+    /// Nobody waits for it any more: it is where its note says, as before.
+    Stopped,
 }
 
 /// A file that is being joined.
@@ -72,22 +74,30 @@ impl Joining {
     /// Goes on with the join of the file of task `index` where its note says, or begins it. No other process goes on with it
     /// meanwhile.
     ///
-    /// Blocks: reads again what is joined.
+    /// Blocks: reads again what is joined, and asks `stopped` before each piece of a few KiB whether nobody waits any more.
     ///
     /// # Errors
     ///
     /// What the system said; `ResourceBusy` if another process joins it.
-    pub fn open(parts: &Parts, index: u32, codec: &Codec) -> io::Result<Join> {
+    pub fn open(
+        parts: &Parts,
+        index: u32,
+        codec: &Codec,
+        stopped: impl FnMut() -> bool,
+    ) -> io::Result<Join> {
         let mut file_of_note = NoteFile::open(parts, index)?;
         match file_of_note.read()? {
             Some(Note { whole: Some(whole), .. }) => return Ok(Join::Whole(whole)),
-            Some(note) => {
-                if let Some((file, joiner, seen)) = resume(parts, index, codec, &note)? {
+            Some(note) => match resume(parts, index, codec, &note, stopped)? {
+                Resumed::Found(found) => {
+                    let (file, joiner, seen) = *found;
                     let going_on =
                         Self::of(index, note.execution, file, file_of_note, joiner, seen);
                     return Ok(Join::Open(Box::new(going_on)));
                 }
-            }
+                Resumed::Stopped => return Ok(Join::Stopped),
+                Resumed::Nothing => {}
+            },
             None => {}
         }
         let (execution, joiner) = (Execution::random(), codec.joiner());
@@ -130,12 +140,6 @@ impl Joining {
     #[must_use]
     pub fn blocks(&self) -> u64 {
         self.joined.blocks()
-    }
-
-    /// How many bytes these decompress to.
-    #[must_use]
-    pub fn input_bytes(&self) -> u64 {
-        self.joined.input_bytes()
     }
 
     /// How many output bytes have been joined since this was last [settled](Self::settle).
@@ -256,34 +260,46 @@ impl Joining {
     }
 }
 
-/// The part file of a note, cut to what is noted, and what was seen of it. None if there is nothing to go on with: then its
-/// blocks have vanished, too, and are made again.
+/// What of a noted join is there.
+enum Resumed {
+    /// Its part file, cut to what is noted, and what was seen of it.
+    Found(Box<(File, Joiner, Seen)>),
+    /// Nothing to go on with: its blocks have vanished, too, and are made again.
+    Nothing,
+    /// Nobody wants to know any more.
+    Stopped,
+}
+
 fn resume(
     parts: &Parts,
     index: u32,
     codec: &Codec,
     note: &Note,
-) -> io::Result<Option<(File, Joiner, Seen)>> {
+    stopped: impl FnMut() -> bool,
+) -> io::Result<Resumed> {
     let part = parts.part(index, 0, &note.execution);
     let name = part_name(index, 0, &note.execution);
     let bytes = note.joined.output_bytes();
     let (mut joiner, mut seen) = (codec.resume_joiner(note.joined), Seen::new(codec));
     let mut file = match parts.private().write(Path::new(&name)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Resumed::Nothing),
         opened => opened?,
     };
     // What is behind was not durable, and its blocks are there.
     let is_long_enough = file.metadata()?.len() >= bytes;
     file.set_len(bytes)?;
+    let Some(read) = seen.read(&mut file, &mut joiner, stopped)? else {
+        return Ok(Resumed::Stopped);
+    };
     if !is_long_enough
-        || seen.read(&mut file, &mut joiner)? != bytes
+        || read != bytes
         || seen.input_bytes != note.joined.input_bytes()
         || seen.stored.clone().finish() != note.digest
     {
         parts.remove_part(&part)?;
-        return Ok(None);
+        return Ok(Resumed::Nothing);
     }
-    Ok(Some((file, joiner, seen)))
+    Ok(Resumed::Found(Box::new((file, joiner, seen))))
 }
 
 fn invalid(what: &str) -> io::Error {
@@ -309,15 +325,23 @@ impl Seen {
     }
 
     /// Reads a file from its start to its end, for `joiner` too. Returns how many bytes it has, as far as they can be
-    /// decompressed.
-    fn read(&mut self, file: &mut File, joiner: &mut Joiner) -> io::Result<u64> {
+    /// decompressed; none if it was stopped.
+    fn read(
+        &mut self,
+        file: &mut File,
+        joiner: &mut Joiner,
+        mut stopped: impl FnMut() -> bool,
+    ) -> io::Result<Option<u64>> {
         file.seek(SeekFrom::Start(0))?;
         let (mut piece, mut bytes) = (vec![0; PIECE_BYTES], 0);
         loop {
+            if stopped() {
+                return Ok(None);
+            }
             let read = file.read(&mut piece)?;
             let piece = &piece[..read];
             if read == 0 || self.take(piece).is_err() || joiner.recall(piece).is_err() {
-                return Ok(bytes);
+                return Ok(Some(bytes));
             }
             bytes += read as u64;
         }

@@ -1,6 +1,7 @@
 //! What the lines of a ledger come to, as far as it is needed at hand. Knows no file.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bagpress_broker::result::{Cause, FileId, Outcome, TaskResult};
 
@@ -8,12 +9,15 @@ use super::bits::Bits;
 use super::line::{Entry, InputNow, Key};
 use super::rounds::Rounds;
 use super::tally::Tally;
+use crate::run_folder::cuts::Cuts;
 
 /// What is counted so far: 8 bytes and 2 bits a task, and more of the few that were begun again.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     /// How many tasks are summed up. Behind them are blocks, of which each is a part of a task.
     tasks: u32,
+    /// Which tasks are cut into which blocks.
+    cuts: Option<Arc<Cuts>>,
     rounds: Rounds,
     /// Of the tasks that are decided, those that failed.
     failed: Bits,
@@ -27,14 +31,15 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    pub(super) fn new(tasks: u32, blocks: u32) -> Self {
-        let all = tasks.saturating_add(blocks);
-        Self::of(Rounds::new(all), tasks, all)
+    pub(super) fn new(tasks: u32, cuts: Option<Arc<Cuts>>) -> Self {
+        let all = cuts.as_ref().map_or(tasks, |cuts| cuts.tasks());
+        Self::of(Rounds::new(all), tasks, all, cuts)
     }
 
-    fn of(rounds: Rounds, tasks: u32, all: u32) -> Self {
+    fn of(rounds: Rounds, tasks: u32, all: u32, cuts: Option<Arc<Cuts>>) -> Self {
         Self {
             tasks,
+            cuts,
             rounds,
             failed: Bits::new(all),
             places: vec![0; all as usize],
@@ -49,7 +54,8 @@ impl Counted {
     pub(super) fn uncounted(&self) -> Self {
         let (inputs, all) = (self.inputs.clone(), self.places.len());
         let all = u32::try_from(all).unwrap_or(u32::MAX);
-        Self { inputs, ..Self::of(self.rounds.undecided(), self.tasks, all) }
+        let cuts = self.cuts.clone();
+        Self { inputs, ..Self::of(self.rounds.undecided(), self.tasks, all, cuts) }
     }
 
     /// Takes the place of `before`, which has counted the same lines when they came.
@@ -61,6 +67,7 @@ impl Counted {
     /// Counts a line that begins at byte `at`; `commit_us` says how long its result was on its way.
     pub(super) fn see(&mut self, at: u64, entry: &Entry, commit_us: u64) {
         let key = entry.key();
+        let waited = self.waits_for_blocks(key.0);
         let is_new_round = self.rounds.note(key);
         match entry {
             Entry::Begun { index, input, .. } => {
@@ -79,10 +86,44 @@ impl Counted {
                     }
                     if result.index < self.tasks {
                         self.tally.add(result, commit_us);
+                    } else if result.done().is_some() {
+                        self.add_block(result.index);
                     }
                 }
             }
         }
+        if waited && !self.waits_for_blocks(key.0) {
+            let bytes = self.bytes_of_blocks(key.0);
+            self.tally.block_bytes = self.tally.block_bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Whether this is a file whose blocks' outcomes count.
+    fn waits_for_blocks(&self, file: u32) -> bool {
+        let is_cut = self.cuts.as_ref().is_some_and(|cuts| cuts.blocks(file).is_some());
+        is_cut && self.rounds.is_open((file, 0))
+    }
+
+    fn add_block(&mut self, block: u32) {
+        let section = self.cuts.as_ref().and_then(|cuts| cuts.section(block));
+        if let Some((_, section)) = section.filter(|(file, _)| self.waits_for_blocks(*file)) {
+            self.tally.block_bytes = self.tally.block_bytes.saturating_add(section.bytes);
+        }
+    }
+
+    fn bytes_of_blocks(&self, file: u32) -> u64 {
+        let cuts = self.cuts.as_ref();
+        cuts.map_or(0, |cuts| cuts.bytes_of(file, |block| self.is_done(block)))
+    }
+
+    /// Notes which round a line names, and nothing else of it.
+    pub(super) fn note(&mut self, key: Key) {
+        self.rounds.note(key);
+    }
+
+    /// The sums.
+    pub(crate) fn into_tally(self) -> Tally {
+        self.tally
     }
 
     /// Notes which file got the name of a task's output.
@@ -97,19 +138,19 @@ impl Counted {
         }
     }
 
-    pub(super) fn rounds(&self) -> &Rounds {
+    pub(crate) fn rounds(&self) -> &Rounds {
         &self.rounds
     }
 
-    pub(super) fn tally(&self) -> &Tally {
+    pub(crate) fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    pub(super) fn is_done(&self, index: u32) -> bool {
+    pub(crate) fn is_done(&self, index: u32) -> bool {
         self.rounds.is_decided(index) && !self.failed.get(index)
     }
 
-    pub(super) fn is_failed(&self, index: u32) -> bool {
+    pub(crate) fn is_failed(&self, index: u32) -> bool {
         self.rounds.is_decided(index) && self.failed.get(index)
     }
 

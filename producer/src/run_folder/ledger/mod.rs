@@ -33,6 +33,7 @@ use self::file::{BadLine, LedgerFile};
 pub(crate) use self::line::Key;
 use self::line::{Entry, InputNow};
 use self::tally::Tally;
+use crate::run_folder::cuts::Cuts;
 
 /// The ledger of one run, open.
 ///
@@ -49,15 +50,21 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The ledger of a bag of `tasks` and as many `blocks` behind them, in a file that was opened to append to it, and is called `path`.
+    /// The ledger of a bag of `tasks` and the blocks of those that are `cut`, in a file that was opened to append to it, and is called
+    /// `path`.
     ///
     /// Blocks: reads the whole file.
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub(crate) fn of(file: File, path: &Path, tasks: u32, blocks: u32) -> io::Result<Self> {
-        let mut counted = Counted::new(tasks, blocks);
+    pub(crate) fn of(
+        file: File,
+        path: &Path,
+        tasks: u32,
+        cut: Option<Arc<Cuts>>,
+    ) -> io::Result<Self> {
+        let mut counted = Counted::new(tasks, cut);
         let (file, bad_lines) = LedgerFile::of(file, path, |at, entry| counted.see(at, &entry, 0))?;
         let is_begun = counted.rounds().highest() > 0;
         let (writing, counted) = (Mutex::new(()), Mutex::new(counted));
@@ -72,7 +79,7 @@ impl Ledger {
     #[cfg(test)]
     pub(crate) fn at(path: &Path, tasks: u32) -> io::Result<Self> {
         let file = File::options().read(true).append(true).create(true).open(path)?;
-        Self::of(file, path, tasks, 0)
+        Self::of(file, path, tasks, None)
     }
 
     /// Lines that could not be used when it was opened.

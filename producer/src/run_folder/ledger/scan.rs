@@ -8,10 +8,12 @@ use anyhow::{Context, Result};
 use bagpress_broker::quote::name;
 use bagpress_broker::result::TaskResult;
 
+use super::counted::Counted;
 use super::file::read;
 use super::line::Entry;
 use super::rounds::Rounds;
 use super::tally::Tally;
+use crate::run_folder::cuts::Cuts;
 use crate::run_folder::folder::{MANIFEST, RunFolder};
 
 /// Shows `see` the outcome of each task that counts by `rounds`, of which none is decided. A line that cannot be read is
@@ -51,21 +53,46 @@ pub(crate) fn outcomes(
     tasks: u32,
     see: impl FnMut(&TaskResult),
 ) -> Result<Tally> {
-    let Some(file) = folder.open(MANIFEST)? else { return Ok(Tally::default()) };
-    let read = outcomes_of(&file, tasks, see);
+    with_blocks(folder, tasks, None, see).map(Counted::into_tally)
+}
+
+/// The same, and what is known of the blocks of tasks that are `cut`; `see` is shown none of these.
+///
+/// Blocks, and fails, as [`outcomes`].
+///
+/// # Errors
+///
+/// What the system said.
+pub(crate) fn with_blocks(
+    folder: &RunFolder,
+    tasks: u32,
+    cut: Option<Arc<Cuts>>,
+    see: impl FnMut(&TaskResult),
+) -> Result<Counted> {
+    let counted = Counted::new(tasks, cut);
+    let Some(file) = folder.open(MANIFEST)? else { return Ok(counted) };
+    let read = outcomes_of(&file, tasks, counted, see);
     read.with_context(|| format!("read {}", name(folder.at(MANIFEST))))
 }
 
-fn outcomes_of(file: &File, tasks: u32, mut see: impl FnMut(&TaskResult)) -> io::Result<Tally> {
-    let (mut tally, mut rounds) = (Tally::default(), Rounds::new(tasks));
-    read(file, |_, entry| {
-        rounds.note(entry.key());
+fn outcomes_of(
+    file: &File,
+    tasks: u32,
+    mut counted: Counted,
+    mut see: impl FnMut(&TaskResult),
+) -> io::Result<Counted> {
+    read(file, |_, entry| counted.note(entry.key()))?;
+    read(file, |at, entry| {
+        let counts = counted.rounds().is_open(entry.key());
+        counted.see(at, &entry, 0);
+        if let Entry::Outcome(result) = entry
+            && counts
+            && result.index < tasks
+        {
+            see(&result);
+        }
     })?;
-    counted(file, rounds, |result| {
-        tally.add(&result, 0);
-        see(&result);
-    })?;
-    Ok(tally)
+    Ok(counted)
 }
 
 #[cfg(test)]
@@ -104,9 +131,9 @@ mod tests {
         Ledger::at(&path, 1).unwrap().append(&lines, |_| 0).unwrap();
 
         let mut seen = Vec::new();
-        let tally =
-            outcomes_of(&std::fs::File::open(&path).unwrap(), 1, |result| seen.push(result.round))
-                .unwrap();
+        let (file, counted) = (std::fs::File::open(&path).unwrap(), Counted::new(1, None));
+        let counted = outcomes_of(&file, 1, counted, |result| seen.push(result.round)).unwrap();
+        let tally = counted.into_tally();
         let opened = Ledger::at(&path, 1).unwrap();
 
         assert_eq!((seen, tally.failed), (vec![1], 1));

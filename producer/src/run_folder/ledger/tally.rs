@@ -20,6 +20,8 @@ pub struct Tally {
     pub input_bytes: u64,
     /// Output bytes of the tasks done.
     pub output_bytes: u64,
+    /// Input bytes of the blocks done of files that have no outcome yet.
+    pub block_bytes: u64,
     /// Tasks that took more than one attempt.
     pub retried: u64,
     /// Whether any was not verified.
@@ -75,6 +77,7 @@ impl Default for Tally {
             failed: 0,
             input_bytes: 0,
             output_bytes: 0,
+            block_bytes: 0,
             retried: 0,
             unverified: 0,
             failures: Vec::new(),
@@ -113,6 +116,12 @@ impl Tally {
     /// Takes over how long results were on their way, which only who read them knows.
     pub(crate) fn keep_commit_times(&mut self, before: &Self) {
         self.sums.commit_us = before.sums.commit_us;
+    }
+
+    /// Input bytes of all that is done, be it a file or only a part of one.
+    #[must_use]
+    pub fn done_bytes(&self) -> u64 {
+        self.input_bytes.saturating_add(self.block_bytes)
     }
 
     /// Tasks with an outcome.

@@ -7,6 +7,8 @@ use bagpress_broker::result::{Cause, Done, Failed, Outcome, Place, Times};
 use bagpress_codec::Digest;
 
 use super::*;
+use crate::run_folder::cuts::BlockSize;
+use crate::run_folder::packable::Packable;
 
 /// A ledger of `tasks` tasks that was not there before, and where.
 fn new_ledger(tasks: u32) -> (tempfile::TempDir, std::path::PathBuf, Ledger) {
@@ -161,4 +163,35 @@ fn a_line_that_was_flipped_since_is_not_believed() {
     text[40] ^= 1;
     std::fs::write(&path, text).unwrap();
     assert!(ledger.outcome(0, 0).is_none() && ledger.outcome(1, 0).is_some());
+}
+
+#[test]
+fn blocks_count_until_their_file_has_an_outcome_or_is_run_whole() {
+    const MIB: u64 = 1 << 20;
+    let (folder, size) =
+        (tempfile::tempdir().unwrap(), BlockSize { bytes: 2 * MIB, above: 2 * MIB });
+    let path = folder.path().join("manifest.jsonl");
+    let files = [5 * MIB, MIB].map(|bytes| Ok(Packable { bytes, refused: false }));
+    let cut = Arc::new(Cuts::of(size, 2, files.into_iter()).unwrap());
+    let open = || {
+        let file = File::options().read(true).append(true).create(true).open(&path).unwrap();
+        Ledger::of(file, &path, 2, Some(cut.clone())).unwrap()
+    };
+    // At hand, and when it is opened again.
+    let both = |ledger: &Ledger| {
+        [ledger, &open()].map(|ledger| ledger.tally(|tally| (tally.block_bytes, tally.input_bytes)))
+    };
+    let ledger = open();
+    ledger.append(&[result(2, 0, false), result(4, 0, false), result(4, 0, false)], |_| 0).unwrap();
+    assert_eq!(both(&ledger), [(3 * MIB, 0); 2]);
+    ledger.begin(&[4], &HashMap::new()).unwrap();
+    assert_eq!(both(&ledger), [(2 * MIB, 0); 2], "its bytes were lost");
+    ledger.append(&[result(4, 1, false), result(3, 0, true)], |_| 0).unwrap();
+    assert_eq!(both(&ledger), [(3 * MIB, 0); 2]);
+    ledger.append(&[result(0, 0, true), result(1, 0, false)], |_| 0).unwrap();
+    assert_eq!(both(&ledger), [(0, 10); 2], "its file failed");
+    ledger.begin(&[0], &HashMap::new()).unwrap();
+    assert_eq!(both(&ledger), [(0, 10); 2], "its file is run whole");
+    ledger.append(&[result(0, 1, false)], |_| 0).unwrap();
+    assert_eq!(both(&ledger), [(0, 20); 2]);
 }

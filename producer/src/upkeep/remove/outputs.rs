@@ -15,7 +15,7 @@ use super::kept::{How, Removed};
 use crate::run_folder::folder::RunFolder;
 use crate::run_folder::inputs::folders;
 use crate::run_folder::plan::BagPlan;
-use crate::run_folder::runs::{Maker, is_another, makers};
+use crate::run_folder::runs::{Maker, makers, replaced_by};
 
 /// An output, as its line in the ledger has it.
 pub(super) struct Output {
@@ -90,14 +90,14 @@ impl Outputs<'_> {
         target: &Path,
         claimed: &HashMap<FileId, Maker>,
     ) -> io::Result<There> {
-        let there = FileId::of(&self.root.metadata(target)?);
+        let there = self.root.metadata(target)?;
         let (digest, _) = hash_file(self.root, target)?;
-        Ok(match there {
-            Some(file) if is_another(output.file, there) || claimed.contains_key(&file) => {
-                There::Another(file)
-            }
-            _ if digest == output.digest => There::Made,
-            _ => There::Changed,
+        let claimed = || FileId::of(&there).filter(|file| claimed.contains_key(file));
+        let other = replaced_by(&self.plan.specification, output.file, &there).or_else(claimed);
+        Ok(match other {
+            Some(file) => There::Another(file),
+            None if digest == output.digest => There::Made,
+            None => There::Changed,
         })
     }
 
