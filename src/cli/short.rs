@@ -32,6 +32,10 @@ const SHORT: &[(&str, &[&str])] = &[
             "context",
         ],
     ),
+    (
+        "restore",
+        &["out", "overwrite", "dry_run", "name", "deadline", "json", "quiet", "workers", "server", "context"],
+    ),
     ("status", &["watch", "failed", "json", "server", "context"]),
     ("cancel", &["json", "server", "context"]),
     ("rm", &["force", "outputs", "folder_only", "orphans", "dry_run", "json", "server", "context"]),

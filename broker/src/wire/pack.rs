@@ -12,6 +12,8 @@ const STAGED: &str = "packs/1";
 const OBJECTS: &str = "packs/2";
 /// Revision of blocks, there too.
 const BLOCKS: &str = "blocks/1";
+/// Revision of restoring: all of that text, as what comes of a stream depends on its format alone.
+const RESTORE: &str = "restore/1";
 
 impl TaskDescriptor {
     /// The pack that it delivers, if it is none of a single task.
@@ -21,15 +23,25 @@ impl TaskDescriptor {
     }
 
     /// The text of [`library`](Self::library) for a codec's `library`: it names the revision of packs or blocks too, so that a
-    /// worker that does not know it gives the task back.
+    /// worker that does not know it gives the task back. Of a task that restores it is another text, for the same reason.
     #[must_use]
     pub fn library_of(&self, library: &str) -> String {
+        if self.decode.is_some() {
+            return RESTORE.to_owned();
+        }
         match (self.pack, self.tar) {
             (Some(_), _) => format!("{library}, {STAGED}"),
             (None, Some(_)) => format!("{library}, {OBJECTS}"),
             (None, None) if self.block.is_some() => format!("{library}, {BLOCKS}"),
             (None, None) => library.to_owned(),
         }
+    }
+
+    /// Whether its input can be what is restored: whole, and of a codec that stores something.
+    pub(super) fn can_be_restored(&self) -> bool {
+        let is_made = matches!(self.input, Input::Generate { .. });
+        let is_whole = self.packed().is_none() && self.block.is_none();
+        is_whole && !is_made && !self.codec.stores_nothing()
     }
 
     /// Whether the pack that it says it delivers can be one.
@@ -131,7 +143,7 @@ mod tests {
     use bagpress_codec::Digest;
 
     use super::*;
-    use crate::descriptor::Block;
+    use crate::descriptor::{Block, Decode};
     use crate::ids::{Execution, TaskId};
     use crate::result::{Cause, Done};
     use crate::samples;
@@ -276,6 +288,8 @@ mod tests {
         assert_eq!(library(pack, None), "l/1, packs/1");
         assert_eq!(library(None, pack), "l/1, packs/2");
         let block = Some(Block { file: 0, at: 0 });
-        assert_eq!(TaskDescriptor { block, ..task }.library_of("l/1"), "l/1, blocks/1");
+        assert_eq!(TaskDescriptor { block, ..task.clone() }.library_of("l/1"), "l/1, blocks/1");
+        let decode = Some(Decode { original: None });
+        assert_eq!(TaskDescriptor { decode, ..task }.library_of("l/1"), "restore/1");
     }
 }

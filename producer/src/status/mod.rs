@@ -21,7 +21,7 @@ use crate::run_folder::folder::RunFolder;
 use crate::run_folder::ledger::scan;
 use crate::run_folder::ledger::tally::Tally;
 use crate::run_folder::plan::{extents_of, inputs_of};
-use crate::run_folder::specification::Specification;
+use crate::run_folder::specification::{RESTORE, Specification};
 use crate::status::bag_line::known;
 
 /// All bags and all workers of a broker.
@@ -258,7 +258,9 @@ fn why(
     if line.waits.is_some() || running > 0 {
         return line.waits.clone().filter(|_| running == 0);
     }
-    let codec: Codec = line.codec.parse().ok()?;
+    // A bag that restores has the library of `store`, which every worker has.
+    let codec = if line.codec == RESTORE { "store" } else { &line.codec };
+    let codec: Codec = codec.parse().ok()?;
     // A bag whose tasks a worker can take is between two of them.
     unserved::unserved(workers, &line.pool, codec.name(), &line.library)
 }

@@ -32,7 +32,13 @@ pub(crate) fn specify(
             (Data::Generated { data, seed, bytes }, tasks, bytes.saturating_mul(u64::from(tasks)))
         }
         (None, Some((found, list))) => (
-            Data::Files { list, largest: found.largest, roots: found.roots.clone() },
+            {
+                let (largest, roots) = (found.largest, found.roots.clone());
+                match request.restore {
+                    true => Data::Restored { list, largest, roots },
+                    false => Data::Files { list, largest, roots },
+                }
+            },
             found.files,
             found.bytes,
         ),

@@ -100,7 +100,7 @@ impl Outputs {
     fn found_no_room(&self, index: u32, bytes: u64) {
         let name = self.plan.target(index).map(|target| target.path).unwrap_or_default();
         let input = self.plan.input(index).map_or(u64::MAX, |input| input.taken_bytes());
-        let most = if input == u64::MAX { input } else { self.plan.output_bytes_max(input) };
+        let most = if input == u64::MAX { input } else { self.plan.output_bytes_max(index, input) };
         self.room.note(index, bytes, most, &name);
     }
 

@@ -16,6 +16,7 @@ pub(crate) mod refusal;
 pub(crate) mod roots;
 pub(crate) mod selection;
 pub(crate) mod skipped;
+pub(crate) mod stream;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -40,6 +41,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::run_folder::extents::Packable;
+use self::stream::Stream;
 use crate::run_folder::from_start::FromStart;
 
 /// Every so many lines the place of one is remembered: 500 KB for a million files.
@@ -76,6 +78,9 @@ pub struct InputEntry {
     /// The file that had its output's name then, and that the output is to replace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<Replaced>,
+    /// What it is, in a restoring bag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Stream>,
 }
 
 impl InputEntry {
