@@ -1,7 +1,8 @@
-//! What `restore` refuses before it begins, what it never overwrites, and who may die while it works.
+//! What `restore` refuses before it begins, what it never overwrites, who may die while it works, and what fills a disk.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use bagpress_codec::DataKind;
 use rustix::process::Signal;
@@ -11,6 +12,7 @@ use crate::files::write;
 use crate::harness::{Ended, Place};
 use crate::ledger::{expect_each_done_once, failure, generated, outcomes};
 use crate::process::{self, Child};
+use crate::small_disk::OnSmallDisk;
 
 fn expect_refused(ended: &Ended, words: &[&str]) {
     assert_eq!(ended.code, Some(2), "{ended:?}");
@@ -239,5 +241,37 @@ async fn what_was_restored_is_removed_with_its_run_and_what_it_came_of_stays() {
     place.run("rm runs/r/staged --outputs").await.with_code(0);
     let left = |path: &str| place.path(path).exists();
     assert!(!left("back/in/f000") && !left("runs/r/staged"));
-    assert!(left("out/in/f000.gz") && left("runs/t/staged") && Path::new(&place.path("in/f000")).exists());
+    assert!(
+        left("out/in/f000.gz")
+            && left("runs/t/staged")
+            && Path::new(&place.path("in/f000")).exists()
+    );
+}
+
+#[tokio::test]
+async fn a_stream_that_gives_more_than_a_disk_has_pauses_the_bag_until_there_is_room() {
+    const MIB: u64 = 1024 * 1024;
+    let (place, server) = Place::with_server().await;
+    let large = usize::try_from(40 * MIB).unwrap();
+    write(&place.path("in/large"), &vec![0; large]);
+    write(&place.path("in/small"), b"a few bytes");
+    assert!(Command::new("gzip").arg("-r").arg(place.path("in")).status().unwrap().success());
+    assert!(fs::metadata(place.path("in/large.gz")).unwrap().len() < 64 * 1024);
+    let at = format!("--server {}", server.url());
+    let words = format!("restore in --out disk/back --name r -q --transfer wire {at}");
+    let run = OnSmallDisk::start(&place, "disk", 64 * MIB, &words);
+    run.pid(&place).await;
+    run.fill(20 * MIB);
+    let _worker = place.worker(&server);
+    let said = || run.stderr().contains("disk full").then_some(());
+    place.until("it says that the disk is full", said).await;
+    let back = run.disk().join("back/in");
+    place.until("the small one is there", || back.join("small").exists().then_some(())).await;
+    assert!(!back.join("large").exists());
+    run.make_room();
+    run.ended(&place).await.with_code(0);
+    let folder = place.folder("r/staged");
+    expect_each_done_once(&folder, 2);
+    assert!(outcomes(&folder).iter().all(|outcome| outcome["attempt"] == 1));
+    assert!(fs::read(place.path("disk.kept/back/in/large")).unwrap() == vec![0; large]);
 }

@@ -51,11 +51,13 @@ mod tests {
     #[test]
     fn a_whole_input_may_be_restored_and_nothing_else() {
         let task = samples::task(&samples::bag(), 7, ResultPath::Staged);
-        let task = TaskDescriptor { published_us: 1, bag: "demo-abcdefgh".parse().unwrap(), ..task };
+        let task =
+            TaskDescriptor { published_us: 1, bag: "demo-abcdefgh".parse().unwrap(), ..task };
         let original = Some(Original { bytes: 5, digest: Digest::of(b"bytes") });
         let input = Input::File { name: "f.gz".to_owned(), bytes: 25 };
         let codec = "gzip:6".parse().unwrap();
-        let one = TaskDescriptor { codec, input, decode: Some(Decode { original }), ..task.clone() };
+        let one =
+            TaskDescriptor { codec, input, decode: Some(Decode { original }), ..task.clone() };
         let one = TaskDescriptor { library: one.library_of("any/1"), ..one };
         insta::assert_snapshot!(String::from_utf8(one.encode()).unwrap(), @r#"{"v":1,"bag":"demo-abcdefgh","index":7,"round":0,"codec":"gzip:6","library":"restore/1","input":{"file":{"name":"f.gz","bytes":25}},"decode":{"original":{"bytes":5,"digest":"sha256:277089d91c0bdf4f2e6862ba7e4a07605119431f5d13f726dd352b06f1b206a9"}},"results":"staged","verify":"worker","transfer":"wire","attempts":3,"published_us":1}"#);
         assert_eq!(TaskDescriptor::decode(&one.encode(), &one.id()).unwrap(), one);

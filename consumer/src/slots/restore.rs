@@ -99,7 +99,8 @@ impl Restored {
     fn check_size(&self) -> Result<(), Failed> {
         match self.original {
             Some(original) if self.bytes > original.bytes => {
-                let text = format!("it gives more than the {} bytes it was made of", original.bytes);
+                let text =
+                    format!("it gives more than the {} bytes it was made of", original.bytes);
                 Err(Failed::new(Cause::OriginalDiffers, text))
             }
             _ if self.bytes > limits::OUTPUT_BYTES_MAX => {
@@ -147,8 +148,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, out) = (folder.path().join("in"), folder.path().join("out"));
         std::fs::write(&path, stream).unwrap();
-        let (metadata, path) =
-            (std::fs::metadata(&path).unwrap(), path.canonicalize().unwrap());
+        let (metadata, path) = (std::fs::metadata(&path).unwrap(), path.canonicalize().unwrap());
         let (bytes, mtime_ns) = (metadata.len(), mtime_ns(&metadata));
         let input = InputFile { path, bytes, mtime_ns, inode: metadata.ino(), section: None };
         let task = samples::task(&samples::bag(), 0, ResultPath::Staged);

@@ -236,7 +236,8 @@ impl Publisher {
     async fn one(&self, index: u32, round: u32, entry: Option<InputEntry>, message_id: bool) {
         let specification = &self.shared.plan.specification;
         // It was refused when the bag was made; another round is begun to try it all the same.
-        let nothing_to_try = |entry: &&InputEntry| specification.restores() && entry.stream.is_none();
+        let nothing_to_try =
+            |entry: &&InputEntry| specification.restores() && entry.stream.is_none();
         if let Some(entry) = entry.as_ref().filter(|entry| round == 0 || nothing_to_try(entry))
             && let Some(failed) = entry.refused.clone()
         {

@@ -187,8 +187,10 @@ impl Specification {
         let Self { bag, pack, block, created_us, .. } = self.clone();
         let mut other = Self { bag, pack, block, created_us, ..other.clone() };
         // What is read follows from the list, and is not in every `bag.json`.
-        if let (Some(roots), Data::Files { roots: other, .. } | Data::Restored { roots: other, .. }) =
-            (self.data.roots(), &mut other.data)
+        if let (
+            Some(roots),
+            Data::Files { roots: other, .. } | Data::Restored { roots: other, .. },
+        ) = (self.data.roots(), &mut other.data)
         {
             other.clone_from(roots);
         }

@@ -153,4 +153,3 @@ fn take(plan: &BagPlan, index: u32, root: &Path, finder: &mut Finder<'_>) -> Res
         }
     }
 }
-

@@ -26,7 +26,8 @@ const GZIP_BYTES_MIN: u64 = 18;
 const CHOOSE: &str = "--update skips what is up to date and replaces what changed, --overwrite replaces all; or choose an empty \
                       --out DIR";
 /// The same where files are restored.
-const CHOOSE_TO_RESTORE: &str = "--overwrite replaces all that have such a name; or choose an empty --out DIR";
+const CHOOSE_TO_RESTORE: &str =
+    "--overwrite replaces all that have such a name; or choose an empty --out DIR";
 
 /// What is said of a file whose output would be that file.
 pub(crate) const ITSELF: &str = "it is the input itself";

@@ -40,8 +40,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use crate::run_folder::extents::Packable;
 use self::stream::Stream;
+use crate::run_folder::extents::Packable;
 use crate::run_folder::from_start::FromStart;
 
 /// Every so many lines the place of one is remembered: 500 KB for a million files.
