@@ -1,6 +1,7 @@
 //! What `restore` refuses before it begins, what it never overwrites, who may die while it works, and what fills a disk.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -162,6 +163,27 @@ async fn a_file_that_is_there_is_replaced_only_if_somebody_says_so() {
     assert_eq!(failure(&place.folder("r/staged"), 0).0, "output-exists");
     assert_eq!(fs::read(place.path("late/in/f000")).unwrap(), b"came later");
     assert!(place.path("late/in/f001").exists());
+}
+
+#[tokio::test]
+async fn what_came_of_a_closed_folder_is_no_more_open_when_it_comes_back() {
+    let place = Place::new().await;
+    a_run(&place, 1, "--out out").await;
+    let mode = |path: &str| fs::metadata(place.path(path)).unwrap().permissions().mode() & 0o777;
+    let close = |mode| fs::set_permissions(place.path("out"), fs::Permissions::from_mode(mode));
+    // The folders of tests are their owner's alone.
+    fs::set_permissions(place.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    for (closed, is) in [(0o700, 0o700), (0o755, 0o755)] {
+        close(closed).unwrap();
+        let back = format!("back{closed:o}");
+        let restore = format!("restore runs/t/staged --out {back} -q --workers 1");
+        place.run(&restore).await.with_code(0);
+        let above = place
+            .path("")
+            .ancestors()
+            .all(|folder| fs::metadata(folder).unwrap().permissions().mode() & 0o001 != 0);
+        assert_eq!(mode(&back), if above { is } else { 0o700 }, "{back}");
+    }
 }
 
 #[tokio::test]

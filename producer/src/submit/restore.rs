@@ -79,6 +79,8 @@ fn of_run(folder: &RunFolder, finder: &mut Finder<'_>) -> Result<()> {
     let root = root.canonicalize().map_err(absent)?;
     let plan = open_plan(folder, specification)?;
     finder.reads(&root);
+    // It stands for the folder that everything comes back to.
+    finder.lies_in(Some(&root));
     for index in 0..plan.specification.tasks {
         take(&plan, index, &root, finder).context("read the run")?;
     }

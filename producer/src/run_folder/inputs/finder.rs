@@ -116,14 +116,18 @@ impl<'a> Finder<'a> {
 
     /// Notes what is read: a file, or a folder with all that is in it.
     pub(crate) fn reads(&mut self, path: &Path) {
-        let folder = path.parent();
+        self.lies_in(path.parent());
+        self.found.roots.add(path);
+    }
+
+    /// Notes in which folder something lies whose copy is to be no more open.
+    pub(crate) fn lies_in(&mut self, folder: Option<&Path>) {
         if !self.found.closed && folder != self.looked_at.as_deref() {
             let open =
                 |folder: &Path| folder.metadata().is_ok_and(|found| found.mode() & 0o001 != 0);
             self.found.closed = folder.is_some_and(|folder| !folder.ancestors().all(open));
             self.looked_at = folder.map(Path::to_owned);
         }
-        self.found.roots.add(path);
     }
 
     /// Leaves something out, and counts it.
