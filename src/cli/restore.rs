@@ -49,6 +49,10 @@ pub(crate) struct RestoreArgs {
     #[arg(long, env = "BAGPRESS_POOL", value_name = "POOL", default_value = "default", help_heading = RUNNING)]
     pub(crate) pool: Pool,
 
+    /// Small files that are delivered together, at most; 1: each by itself [default: by the size of the bag; up to 64]
+    #[arg(long, value_name = "N", help_heading = RUNNING)]
+    pub(crate) pack: Option<u32>,
+
     /// Attempts of a task before it is reported failed
     #[arg(long, value_name = "N", default_value_t = limits::ATTEMPTS_DEFAULT, help_heading = RUNNING)]
     pub(crate) attempts: u32,

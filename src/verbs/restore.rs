@@ -33,7 +33,7 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
         verify: Verify::Worker,
         transfer: args.transfer.into(),
         stats: None,
-        pack: None,
+        pack: args.pack,
         block: Blocks::None,
     };
     let follow = (&args.follow, &args.reach, &args.local);

@@ -1,6 +1,6 @@
 //! What was compressed comes back as it was: bytes, names, modes, times and empty folders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +14,7 @@ use walkdir::WalkDir;
 
 use crate::files::write;
 use crate::harness::Place;
-use crate::ledger::{expect_each_done_once, failure, generated};
+use crate::ledger::{expect_each_done_once, failure, generated, outcomes};
 use crate::taken::run_of;
 
 const MIB: usize = 1024 * 1024;
@@ -114,7 +114,7 @@ async fn a_tree_comes_back(run: &str, restore: &str) {
 
 #[tokio::test]
 async fn a_tree_comes_back_from_a_run_of_gzip() {
-    a_tree_comes_back("--codec gzip:6 --pack 8", "").await;
+    a_tree_comes_back("--codec gzip:6 --pack 8", "--pack 8").await;
 }
 
 #[tokio::test]
@@ -124,12 +124,12 @@ async fn a_tree_comes_back_from_a_run_of_zlib_by_wire_and_by_offers() {
 
 #[tokio::test]
 async fn a_tree_comes_back_from_a_run_that_only_stored() {
-    a_tree_comes_back("--codec store --pack 8", "--transfer wire").await;
+    a_tree_comes_back("--codec store --pack 8", "--transfer wire --pack 8").await;
 }
 
 #[tokio::test]
 async fn a_tree_comes_back_from_a_run_of_blocks() {
-    a_tree_comes_back("--block 1MiB --codec gzip:9", "--delivery queue-group").await;
+    a_tree_comes_back("--block 1MiB --codec gzip:9", "--delivery queue-group --pack 8").await;
 }
 
 #[tokio::test]
@@ -183,7 +183,8 @@ async fn files_of_stock_tools_come_back() {
         let metadata = fs::metadata(place.path(path)).unwrap();
         (metadata.mode(), metadata.modified().unwrap())
     };
-    place.run("restore in --out back --name r -q --workers 2").await.with_code(0);
+    // Those of one codec that are beside each other make packs.
+    place.run("restore in --out back --name r -q --workers 2 --pack 8").await.with_code(0);
     let restored = all(&place.path("back/in"));
     for (name, bytes) in &files {
         let (_, _, is) = &restored[Path::new(name)];
@@ -226,7 +227,7 @@ fn damage(out: &Path) {
 
 #[tokio::test]
 async fn what_is_damaged_or_missing_fails_by_name_and_all_else_comes_back() {
-    for how in ["--transfer auto", "--transfer wire --delivery queue-group"] {
+    for how in ["--pack 1", "--pack 8", "--transfer wire --delivery queue-group --pack 8"] {
         let place = Place::new().await;
         for (number, name) in (0..).zip(["a", "cut", "flipped", "gone", "other", "trailed", "z"]) {
             write(&place.path("in").join(name), &generated(DataKind::Text, number, 200_000));
@@ -301,4 +302,34 @@ async fn verify_tells_what_was_restored_from_what_is_there_by_now() {
     place.run("gather runs/r/staged --repair -q --workers 1").await.with_code(1);
     let gathered = fs::read_to_string(&ledger).unwrap();
     assert_eq!(gathered.matches("\"worker\":\"gatherer\"").count(), 4, "{gathered}");
+}
+
+#[tokio::test]
+async fn small_files_are_restored_in_packs_and_what_turns_out_to_be_large_alone() {
+    for how in ["", "--transfer wire", "--transfer wire --delivery queue-group"] {
+        let place = Place::new().await;
+        for number in 0..40_u32 {
+            let bytes = format!("file {number} ").repeat(number as usize * 7).into_bytes();
+            write(&place.path(&format!("in/f {number:02}")), &bytes);
+        }
+        // Nobody can tell before it is restored.
+        write(&place.path("in/f 17"), &vec![0; 3 * MIB]);
+        let gzip = Command::new("gzip").args(["-r", "-k"]).arg(place.path("in")).status().unwrap();
+        assert!(gzip.success());
+        fs::create_dir(place.path("packed")).unwrap();
+        for number in 0..40 {
+            let name = format!("f {number:02}.gz");
+            fs::rename(place.path("in").join(&name), place.path("packed").join(&name)).unwrap();
+        }
+        let restore = format!("restore packed --out back --name r -q --workers 2 --pack 8 {how}");
+        place.run(&restore).await.with_code(0);
+        expect_equal(&place.path("in"), &place.path("back/packed"));
+        let outcomes = outcomes(&place.folder("r/staged"));
+        let executions: BTreeSet<_> =
+            outcomes.iter().map(|outcome| outcome["execution"].to_string()).collect();
+        assert!((5..=12).contains(&executions.len()), "{how}: {}", executions.len());
+        let alone = outcomes.iter().find(|outcome| outcome["index"] == 17).unwrap();
+        assert_eq!(alone["round"], 1, "{how}: {alone}");
+        place.run("verify runs/r/staged --inputs").await.with_code(0);
+    }
 }

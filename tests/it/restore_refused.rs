@@ -61,10 +61,11 @@ async fn what_cannot_be_restored_is_refused_by_name_before_anything_begins() {
     expect_refused(&idle, &["--workers does nothing with --server"]);
     let idle = restore("out --out back --creds f").await;
     expect_refused(&idle, &["--creds does nothing without --server"]);
-    for flag in ["--codec gzip", "--update", "--results objects", "--pack 2", "--tasks 3"] {
+    for flag in ["--codec gzip", "--update", "--results objects", "--block 8MiB", "--tasks 3"] {
         let unknown = restore(&format!("out --out back {flag}")).await;
         expect_refused(&unknown, &["unexpected argument"]);
     }
+    expect_refused(&restore("out --out back --pack 65").await, &["packs of that many files"]);
     assert!(!place.path("back").exists());
     let runs: Vec<_> = fs::read_dir(place.path("runs")).unwrap().collect();
     assert_eq!(runs.len(), 1, "{runs:?}");

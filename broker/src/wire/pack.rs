@@ -26,9 +26,7 @@ impl TaskDescriptor {
     /// worker that does not know it gives the task back. Of a task that restores it is another text, for the same reason.
     #[must_use]
     pub fn library_of(&self, library: &str) -> String {
-        if self.decode.is_some() {
-            return RESTORE.to_owned();
-        }
+        let library = if self.decode.is_some() { RESTORE } else { library };
         match (self.pack, self.tar) {
             (Some(_), _) => format!("{library}, {STAGED}"),
             (None, Some(_)) => format!("{library}, {OBJECTS}"),
@@ -37,11 +35,13 @@ impl TaskDescriptor {
         }
     }
 
-    /// Whether its input can be what is restored: whole, and of a codec that stores something.
+    /// Whether its input can be what is restored: whole files of a codec that stores something. Of those of a pack the original
+    /// of one says nothing.
     pub(super) fn can_be_restored(&self) -> bool {
         let is_made = matches!(self.input, Input::Generate { .. });
-        let is_whole = self.packed().is_none() && self.block.is_none();
-        is_whole && !is_made && !self.codec.stores_nothing()
+        let is_whole = self.tar.is_none() && self.block.is_none();
+        let is_of_one = self.decode.is_some_and(|decode| decode.original.is_some());
+        is_whole && !is_made && !(self.pack.is_some() && is_of_one) && !self.codec.stores_nothing()
     }
 
     /// Whether the pack that it says it delivers can be one.
@@ -109,7 +109,8 @@ impl TaskResult {
             host: self.host.clone(),
             outcome,
             times,
-            descriptor: None,
+            // That of the pack, where it says that its worker restored.
+            descriptor: self.descriptor.clone(),
             file: None,
             members: Vec::new(),
         })
@@ -232,6 +233,13 @@ mod tests {
             let mut packed = result(vec![Some(outcome); limits::PACK_FILES_MAX as usize]);
             packed.worker = "\u{1}".repeat(limits::TEXT_BYTES_MAX);
             packed.host.clone_from(&packed.worker);
+            let mut task = samples::task(&packed.bag, packed.index, ResultPath::Staged);
+            (task.decode, task.codec) =
+                (Some(Decode { original: None }), "gzip:6".parse().unwrap());
+            task.input = Input::File { name: String::new(), bytes: limits::PACK_BYTES_MAX };
+            task.pack = Some(Pack { files: limits::PACK_FILES_MAX });
+            task.library = task.library_of("");
+            packed.descriptor = Some(Box::new(task));
             let payload = packed.encode();
             assert!(payload.len() <= limits::MESSAGE_BYTES_MAX, "{}", payload.len());
             assert_eq!(TaskResult::decode(&payload).unwrap(), packed);
@@ -290,6 +298,9 @@ mod tests {
         let block = Some(Block { file: 0, at: 0 });
         assert_eq!(TaskDescriptor { block, ..task.clone() }.library_of("l/1"), "l/1, blocks/1");
         let decode = Some(Decode { original: None });
-        assert_eq!(TaskDescriptor { decode, ..task }.library_of("l/1"), "restore/1");
+        let restores = TaskDescriptor { decode, ..task };
+        assert_eq!(restores.library_of("l/1"), "restore/1");
+        let packed = TaskDescriptor { pack, ..restores };
+        assert_eq!(packed.library_of("l/1"), "restore/1, packs/1");
     }
 }

@@ -49,7 +49,7 @@ mod tests {
     use crate::samples;
 
     #[test]
-    fn a_whole_input_may_be_restored_and_nothing_else() {
+    fn whole_inputs_may_be_restored_and_nothing_else() {
         let task = samples::task(&samples::bag(), 7, ResultPath::Staged);
         let task =
             TaskDescriptor { published_us: 1, bag: "demo-abcdefgh".parse().unwrap(), ..task };
@@ -65,6 +65,8 @@ mod tests {
         let made = TaskDescriptor { input: task.input, ..one.clone() };
         let pack = TaskDescriptor { pack: Some(Pack { files: 2 }), ..one.clone() };
         let block = TaskDescriptor { block: Some(Block { file: 0, at: 0 }), ..one };
+        let each = TaskDescriptor { decode: Some(Decode { original: None }), ..pack.clone() };
+        assert_eq!(TaskDescriptor::decode(&each.encode(), &each.id()).unwrap(), each);
         for other in [noop, made, pack, block] {
             let error = TaskDescriptor::decode(&other.encode(), &other.id()).unwrap_err();
             assert!(matches!(error, DecodeError::Bounds(_)), "{error}");

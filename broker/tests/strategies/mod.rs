@@ -107,10 +107,11 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
                     && index < limits::BAG_TASKS_MAX - limits::PACK_FILES_MAX
             }),
             block: block.filter(|_| pack.is_none() && matches!(input, Input::File { .. })),
-            decode: decode.filter(|_| {
-                let is_whole = pack.is_none() && block.is_none();
+            decode: decode.filter(|decode| {
+                let is_whole = block.is_none() && (pack.is_none() || results != ResultPath::Objects);
                 let is_made = matches!(input, Input::Generate { .. });
-                is_whole && !is_made && !codec.stores_nothing()
+                let may_be_packed = pack.is_none() || decode.original.is_none();
+                is_whole && !is_made && may_be_packed && !codec.stores_nothing()
             }),
             input,
             verify: if checked { Verify::Worker } else { Verify::None },

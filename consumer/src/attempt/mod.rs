@@ -249,6 +249,11 @@ impl Attempt<'_> {
             result.times.add(&made.times);
             self.context.counts().done(made.input_bytes, made.output_bytes);
         }
+        if self.task.decode.is_some() {
+            // As with one file. A path would make it too long.
+            let input = Input::File { name: String::new(), bytes: self.task.input.bytes() };
+            result.descriptor = Some(Box::new(TaskDescriptor { input, ..(*self.task).clone() }));
+        }
         result.members =
             outcomes.into_iter().map(|outcome| outcome.filter(pack::decides)).collect();
         debug!(files = files.len(), execute_us = result.times.execute_us, "pack executed");

@@ -29,7 +29,7 @@ pub(super) fn restore(
     let Scratch { segment, part, .. } = scratch;
     part.resize(SEGMENT_BYTES, 0);
     let (mut input, mut input_bytes) = (Hasher::new(), 0);
-    let mut restored = Restored::new(decode.original, sink);
+    let mut restored = Restored::new(decode.original, task.pack.is_some(), sink);
     let mut decoder = task.codec.decoder();
     loop {
         clock.lap(|c| &mut c.input, || source.next(segment))?;
@@ -55,14 +55,16 @@ pub(super) fn restore(
 /// What was restored so far, on its way.
 struct Restored {
     original: Option<Original>,
+    /// Whether it is one of a pack.
+    packed: bool,
     sink: Sink,
     bytes: u64,
     hasher: Hasher,
 }
 
 impl Restored {
-    fn new(original: Option<Original>, sink: Sink) -> Self {
-        Self { original, sink, bytes: 0, hasher: Hasher::new() }
+    fn new(original: Option<Original>, packed: bool, sink: Sink) -> Self {
+        Self { original, packed, sink, bytes: 0, hasher: Hasher::new() }
     }
 
     /// Takes all that a segment gives, which may be a thousand times as much, part by part. An empty one is the last.
@@ -103,6 +105,11 @@ impl Restored {
                     format!("it gives more than the {} bytes it was made of", original.bytes);
                 Err(Failed::new(Cause::OriginalDiffers, text))
             }
+            // Alone it may be as long as it likes, or as its original.
+            _ if self.packed && self.bytes > limits::PACK_BYTES_MAX => {
+                let text = "it gives more than a pack may have";
+                Err(Failed::new(Cause::TransferError, text))
+            }
             _ if self.bytes > limits::OUTPUT_BYTES_MAX => {
                 let text = format!("it gives more than {} bytes", limits::OUTPUT_BYTES_MAX);
                 Err(Failed::new(Cause::InputCorrupt, text))
@@ -131,7 +138,7 @@ fn corrupt(why: impl std::fmt::Display) -> Failed {
 mod tests {
     use std::os::unix::fs::MetadataExt;
 
-    use bagpress_broker::descriptor::{Input, ResultPath};
+    use bagpress_broker::descriptor::{Input, Pack, ResultPath};
     use bagpress_broker::samples;
     use bagpress_codec::{Codec, DataKind, Generator};
     use bagpress_objstore::staging::{InputFile, mtime_ns};
@@ -145,6 +152,15 @@ mod tests {
 
     /// Restores a file with these bytes into another, through what a slot does with every task.
     fn run(codec: &str, stream: &[u8], original: Option<Original>) -> Result<Vec<u8>, Failed> {
+        run_in(None, codec, stream, original)
+    }
+
+    fn run_in(
+        pack: Option<Pack>,
+        codec: &str,
+        stream: &[u8],
+        original: Option<Original>,
+    ) -> Result<Vec<u8>, Failed> {
         let folder = tempfile::tempdir().unwrap();
         let (path, out) = (folder.path().join("in"), folder.path().join("out"));
         std::fs::write(&path, stream).unwrap();
@@ -156,6 +172,7 @@ mod tests {
             codec: codec.parse().unwrap(),
             input: Input::File { name: "in".to_owned(), bytes },
             decode: Some(Decode { original }),
+            pack,
             ..task
         };
         let sink = Sink::file(std::fs::File::create(&out).unwrap(), false);
@@ -247,5 +264,17 @@ mod tests {
         let failed = run("gzip:6", &zeros, Some(original(b"small"))).unwrap_err();
         assert_eq!(failed.cause, Cause::OriginalDiffers);
         assert!(failed.message.contains("more than the 5 bytes"), "{failed:?}");
+    }
+
+    #[test]
+    fn what_is_too_long_for_its_pack_is_left_to_be_restored_alone() {
+        let pack = Some(Pack { files: 2 });
+        let most = usize::try_from(limits::PACK_BYTES_MAX).unwrap();
+        for (bytes, fits) in [(most, true), (most + 1, false)] {
+            let restored = run_in(pack, "gzip:6", &compress("gzip:9", &vec![0; bytes]), None);
+            assert_eq!(restored.is_ok(), fits, "{bytes}");
+            let left_open = restored.is_err_and(|failed| failed.cause.is_transient());
+            assert_eq!(left_open, !fits, "{bytes}");
+        }
     }
 }

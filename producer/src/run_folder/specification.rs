@@ -274,7 +274,9 @@ impl Specification {
         };
         let attempts = self.attempts.min(limits::PACK_ATTEMPTS);
         let one = self.descriptor(index, 0, Some(first));
-        let packed = TaskDescriptor { input, pack, tar, attempts, ..one };
+        // What the first was made of says nothing of the others.
+        let decode = one.decode.map(|_| Decode { original: None });
+        let packed = TaskDescriptor { input, pack, tar, attempts, decode, ..one };
         TaskDescriptor { library: packed.library_of(&self.library), ..packed }
     }
 

@@ -116,8 +116,7 @@ impl Request {
     ///
     /// If the codec cannot be made.
     pub(crate) fn can_be_packed(&self) -> Result<bool> {
-        // What is restored may be a thousand times as long: a pack would hold its outputs.
-        Ok(self.generated.is_none() && !self.restore && !self.codec()?.stores_nothing())
+        Ok(self.generated.is_none() && !self.codec()?.stores_nothing())
     }
 
     /// Whether its outputs become files, and so can be joined: those of blocks that stay objects are not.

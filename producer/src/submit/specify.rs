@@ -48,7 +48,8 @@ pub(crate) fn specify(
     let pack = PackSize::of(request.pack, tasks, input_bytes).filter(|_| packable);
     let largest = files.map_or(0, |(found, _)| found.largest);
     let block = BlockSize::of(request.block, tasks, input_bytes, largest);
-    let block = block.filter(|_| packable && request.has_files());
+    // A stream is read from its start.
+    let block = block.filter(|_| packable && request.has_files() && !request.restore);
     let stats_by_default = request.generated.is_some() && tasks <= limits::STATS_FILES_MAX;
     Ok(Specification {
         v: limits::WIRE_VERSION,

@@ -9,6 +9,9 @@ use bagpress_codec::Codec;
 use bagpress_objstore::staging::Owner;
 use serde::{Deserialize, Serialize};
 
+/// How many times as long as its stream a text usually is.
+const USUAL_RATIO: u64 = 4;
+
 /// What a file of a restoring bag is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stream {
@@ -38,6 +41,11 @@ impl Stream {
     /// That of a file of which nothing is known but its codec.
     pub(crate) fn of(codec: Codec) -> Self {
         Self { codec, original: None, attributes: None }
+    }
+
+    /// How many bytes come of it, if so many are in it: as recorded, or about as many as usual. More come alone.
+    pub(crate) fn output_bytes(&self, bytes: u64) -> u64 {
+        self.original.map_or(bytes.saturating_mul(USUAL_RATIO), |original| original.bytes)
     }
 }
 
