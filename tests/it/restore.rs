@@ -55,8 +55,11 @@ fn tree(root: &Path) -> u64 {
     files.len() as u64
 }
 
+/// Mode, time and bytes.
+type There = (u32, Option<SystemTime>, Option<Vec<u8>>);
+
 /// All that is below a folder: mode, and time unless it is a folder with a file in it, which no run records; and the bytes.
-fn all(root: &Path) -> BTreeMap<PathBuf, (u32, Option<SystemTime>, Option<Vec<u8>>)> {
+fn all(root: &Path) -> BTreeMap<PathBuf, There> {
     let has_file = |path: &Path| {
         WalkDir::new(path).into_iter().any(|entry| entry.unwrap().file_type().is_file())
     };

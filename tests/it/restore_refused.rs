@@ -5,9 +5,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use bagpress_broker::descriptor::{Decode, Input, ResultPath, TaskDescriptor};
+use bagpress_broker::ids::{BagId, Execution, TaskId};
+use bagpress_broker::result::{Place as Stored, TaskResult};
+use bagpress_broker::samples;
 use bagpress_codec::DataKind;
 use rustix::process::Signal;
+use serde_json::Value;
 
+use crate::control::{bag_of, broker};
 use crate::death::DELIVERIES;
 use crate::files::write;
 use crate::harness::{Ended, Place};
@@ -297,4 +303,44 @@ async fn a_stream_that_gives_more_than_a_disk_has_pauses_the_bag_until_there_is_
     expect_each_done_once(&folder, 2);
     assert!(outcomes(&folder).iter().all(|outcome| outcome["attempt"] == 1));
     assert!(fs::read(place.path("disk.kept/back/in/large")).unwrap() == vec![0; large]);
+}
+
+/// A worker of an earlier version, told to take tasks of any version, would have compressed.
+#[tokio::test]
+async fn an_outcome_of_a_worker_that_did_not_restore_is_not_counted_nor_are_other_bytes() {
+    let (place, server) = Place::with_server().await;
+    a_run(&place, 3, "--out out").await;
+    let at = format!("--server {}", server.url());
+    let run = place.spawn(&format!("restore runs/t/staged --out back --name r -q {at}"));
+    let is_there = || place.folder("r/staged/bag.json").exists().then_some(());
+    place.until("the bag is there", is_there).await;
+    let bag = bag_of(&place, "r/staged").parse::<BagId>().unwrap();
+    let lie = |index| {
+        let id = TaskId { bag: bag.clone(), index, round: 0 };
+        samples::done(&id, &Execution::random(), b"other bytes", Stored::Staged)
+    };
+    let task = samples::task(&bag, 1, ResultPath::Staged);
+    let input = Input::File { name: "f001.gz".to_owned(), bytes: 100 };
+    let decode = Some(Decode { original: None });
+    let knows = Some(Box::new(TaskDescriptor { input, decode, ..task }));
+    let broker = broker(&server).await;
+    broker.commit(&lie(0)).await.unwrap();
+    broker.commit(&TaskResult { descriptor: knows, ..lie(1) }).await.unwrap();
+    let folder = place.folder("r/staged");
+    let decided = || (!outcomes(&folder).is_empty()).then_some(());
+    place.until("one of them has its outcome", decided).await;
+    let _worker = place.worker(&server);
+    run.ended(&place).await.with_code(1);
+    let (cause, why) = failure(&folder, 1);
+    assert_eq!(cause, "original-differs");
+    assert!(why.contains("it gives 11 bytes"), "{why}");
+    let rounds: Vec<_> = [0, 2]
+        .map(|index| {
+            let of = |outcome: &Value| outcome["index"] == index;
+            outcomes(&folder).iter().find(|outcome| of(outcome)).unwrap()["round"].clone()
+        })
+        .into();
+    assert_eq!(rounds, [1, 0]);
+    assert!(!place.path("back/in/f001").exists());
+    assert!(place.path("back/in/f000").exists() && place.path("back/in/f002").exists());
 }

@@ -39,9 +39,9 @@ impl TaskDescriptor {
     /// of one says nothing.
     pub(super) fn can_be_restored(&self) -> bool {
         let is_made = matches!(self.input, Input::Generate { .. });
-        let is_whole = self.tar.is_none() && self.block.is_none();
         let is_of_one = self.decode.is_some_and(|decode| decode.original.is_some());
-        is_whole && !is_made && !(self.pack.is_some() && is_of_one) && !self.codec.stores_nothing()
+        let is_cut = self.tar.is_some() || self.block.is_some() || self.pack.is_some() && is_of_one;
+        !(is_made || is_cut || self.codec.stores_nothing())
     }
 
     /// Whether the pack that it says it delivers can be one.

@@ -31,17 +31,7 @@ pub(crate) fn specify(
             let Generated { tasks, bytes, data, seed } = *generated;
             (Data::Generated { data, seed, bytes }, tasks, bytes.saturating_mul(u64::from(tasks)))
         }
-        (None, Some((found, list))) => (
-            {
-                let (largest, roots) = (found.largest, found.roots.clone());
-                match request.restore {
-                    true => Data::Restored { list, largest, roots },
-                    false => Data::Files { list, largest, roots },
-                }
-            },
-            found.files,
-            found.bytes,
-        ),
+        (None, Some((found, list))) => (data_of(request, found, list), found.files, found.bytes),
         (None, None) => anyhow::bail!("a bag of files needs its list"),
     };
     let packable = request.can_be_packed()?;
@@ -75,6 +65,16 @@ pub(crate) fn specify(
         created_us: wall_clock_us(),
         selection: files.filter(|_| request.selects()).map(|(found, _)| found.selected),
     })
+}
+
+/// Where the inputs come from, of files whose list has that digest.
+fn data_of(request: &Request, found: &Found, list: Digest) -> Data {
+    let (largest, roots) = (found.largest, found.roots.clone());
+    if request.restore {
+        Data::Restored { list, largest, roots }
+    } else {
+        Data::Files { list, largest, roots }
+    }
 }
 
 /// What a user is told of how the files were chosen.
