@@ -29,8 +29,8 @@ enum Idle {
 
 const SERVER: &[&str] = &["server", "context"];
 const ASKS: &[&str] =
-    &["run", "submit", "gather", "status", "cancel", "rm", "verify", "worker", "broker"];
-const FOLLOWS: &[&str] = &["run", "gather"];
+    &["run", "submit", "gather", "restore", "status", "cancel", "rm", "verify", "worker", "broker"];
+const FOLLOWS: &[&str] = &["run", "gather", "restore"];
 const MAKES: &[&str] = &["run", "submit"];
 
 const RULES: &[Rule] = &[
@@ -41,7 +41,7 @@ const RULES: &[Rule] = &[
         why: "it is for a server that is named",
     },
     Rule {
-        verbs: &["run", "gather", "verify"],
+        verbs: &["run", "gather", "restore", "verify"],
         flags: &["connect_timeout"],
         idle: Idle::Without(SERVER),
         why: "a local server is waited for anyway",

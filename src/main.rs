@@ -55,6 +55,7 @@ fn main() -> ExitCode {
             Verb::Run(args) => Box::pin(verbs::run::run(args)).await,
             Verb::Submit(args) => Box::pin(interruptible(verbs::submit::submit(args))).await,
             Verb::Gather(args) => Box::pin(verbs::run::gather(args)).await,
+            Verb::Restore(args) => Box::pin(verbs::restore::restore(args)).await,
             Verb::Status(args) => Box::pin(interruptible(verbs::status::status(args))).await,
             Verb::Cancel(args) => Box::pin(interruptible(verbs::cancel::cancel(args))).await,
             Verb::Rm(args) => Box::pin(interruptible(verbs::rm::rm(args))).await,

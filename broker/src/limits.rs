@@ -51,6 +51,8 @@ pub const JOIN_SETTLES_AFTER: Duration = Duration::from_secs(1);
 pub const MEMBER_MESSAGE_BYTES_MAX: usize = 96;
 /// What of the result of a pack is about one file, in bytes.
 const MEMBER_BYTES_MAX: usize = 640;
+/// The same of the descriptor that the result of a pack carries which was restored: it names no file.
+const PACK_DESCRIPTOR_BYTES_MAX: usize = 1024;
 
 /// Unit of a tar, in bytes: a header has one, and what follows it is filled up to whole ones.
 pub const TAR_BLOCK_BYTES: u64 = 512;
@@ -365,9 +367,13 @@ const _: () = assert!(UPLOADS_MAX * ARRIVED_EACH_BYTES <= ARRIVED_BYTES / 2);
 const _: () = assert!(CHUNK_BYTES < MIB);
 const _: () = assert!(6 * (8 * TEXT_BYTES_MAX + FAILURE_BYTES_MAX) + 4096 < MESSAGE_BYTES_MAX);
 // The result of a pack: two texts, and for each file two digests and three numbers, and where it is in which tar, by its digest,
-// or a printable message.
+// or a printable message; and a descriptor without a name.
 const _: () = assert!(
-    6 * 2 * TEXT_BYTES_MAX + PACK_FILES_MAX as usize * MEMBER_BYTES_MAX + 4096 < MESSAGE_BYTES_MAX
+    6 * 2 * TEXT_BYTES_MAX
+        + PACK_FILES_MAX as usize * MEMBER_BYTES_MAX
+        + PACK_DESCRIPTOR_BYTES_MAX
+        + 4096
+        < MESSAGE_BYTES_MAX
 );
 const _: () = assert!(2 * MEMBER_MESSAGE_BYTES_MAX + 80 < MEMBER_BYTES_MAX);
 // An object of its own has each file that is in no pack; in one of two files at least, half of one.

@@ -57,7 +57,9 @@ pub(crate) async fn register(
         slots: options.slots,
         codecs: libraries(),
         any_codec_version: options.any_codec_version,
-        revisions: [pack::STAGED, pack::OBJECTS, pack::BLOCKS].map(str::to_owned).into(),
+        revisions: [pack::STAGED, pack::OBJECTS, pack::BLOCKS, pack::RESTORE]
+            .map(str::to_owned)
+            .into(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..ServiceStats::default()
     };

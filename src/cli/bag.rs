@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
+use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer};
 use bagpress_broker::ids::{Pool, RunName};
 use bagpress_broker::limits;
 use bagpress_codec::{Codec, DataKind};
@@ -132,6 +132,15 @@ pub(crate) enum TransferArg {
     Auto,
     /// Always through NATS
     Wire,
+}
+
+impl From<TransferArg> for Transfer {
+    fn from(arg: TransferArg) -> Self {
+        match arg {
+            TransferArg::Auto => Self::Auto,
+            TransferArg::Wire => Self::Wire,
+        }
+    }
 }
 
 /// When `stats_N.json` files are written.

@@ -6,6 +6,7 @@ pub(crate) mod bag;
 pub(crate) mod broker;
 pub(crate) mod common;
 pub(crate) mod existing;
+pub(crate) mod restore;
 pub(crate) mod select;
 pub(crate) mod serve;
 mod short;
@@ -16,6 +17,7 @@ use self::bag::BagArgs;
 use self::broker::{BrokerAt, LocalArgs, ReachArgs, SERVER_HELP};
 use self::common::FollowArgs;
 use self::existing::{CancelArgs, GatherArgs, RmArgs, StatusArgs, VerifyArgs};
+use self::restore::RestoreArgs;
 use self::serve::{BrokerArgs, WorkerArgs};
 
 /// Compress bags of tasks on many machines through NATS
@@ -39,6 +41,8 @@ pub(crate) enum Verb {
     Submit(SubmitArgs),
     /// Collect the outputs of a bag; continues where the last gatherer stopped
     Gather(GatherArgs),
+    /// Bring back what was compressed: the files of a run, or files that end in .gz or .zz
+    Restore(RestoreArgs),
     /// Show the progress of bags, the workers, why a bag waits, and the attempts of a task
     Status(StatusArgs),
     /// Stop a bag: waiting tasks are dropped, running ones stop, finished outputs stay
@@ -66,6 +70,7 @@ impl Verb {
         Some(match self {
             Self::Run(args) => &mut args.reach.broker,
             Self::Submit(args) => &mut args.reach.broker,
+            Self::Restore(args) => &mut args.reach.broker,
             Self::Gather(args) => &mut args.reach.broker,
             Self::Status(args) => &mut args.common.reach.broker,
             Self::Cancel(args) => &mut args.common.reach.broker,

@@ -17,6 +17,9 @@ use crate::terminal::{print, print_json};
 const NEW_RUN: &str = "hint: a file in a closed folder is not in this bag, and one whose name is too long, or whose output would be the file itself, \
                        cannot be done: open it, rename it or choose another --out, then give the same `bagpress run` again with --update, \
                        and without --name";
+/// The same of what was to be restored.
+const NEW_RESTORE: &str = "hint: a file in a closed folder is not in this bag, and one whose name is too long, or whose original would be the file itself, \
+                           cannot be restored: open it, or choose another --out, then restore again, without --name";
 /// What is said of outputs whose names others have.
 const CLEAR_WAY: &str = "hint: what fails with output-exists is done once the file that has the output's name was moved away";
 
@@ -55,7 +58,11 @@ pub(super) async fn conclude(
     }
     if failed > 0 {
         message(&format!("error: {failed} of {tasks} tasks failed"));
-        tell_what_helps(helps, folder, again);
+        let restores = gathered.plan.specification.restores();
+        tell_what_helps(Helps { new_run: helps.new_run && !restores, ..helps }, folder, again);
+        if helps.new_run && restores {
+            message(NEW_RESTORE);
+        }
         return Ok(ExitCode::from(SOME_FAILED));
     }
     Ok(ExitCode::SUCCESS)

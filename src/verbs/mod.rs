@@ -7,6 +7,7 @@ mod conclude;
 mod follow;
 mod prepare;
 mod preview;
+pub(crate) mod restore;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod status;

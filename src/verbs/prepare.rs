@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use bagpress_broker::descriptor::{Transfer, Verify};
+use bagpress_broker::descriptor::Verify;
 use bagpress_codec::Codec;
 use bagpress_producer::{Generated, Preparation, Prepared, Request, prepare};
 use bagpress_producer::{Usage, message};
 
 use super::preview;
-use crate::cli::bag::{BagArgs, StatsArg, TransferArg, VerifyArg};
+use crate::cli::bag::{BagArgs, StatsArg, VerifyArg};
 use crate::logging;
 use crate::terminal::notes;
 
@@ -54,6 +54,7 @@ pub(super) fn request(bag: BagArgs) -> Result<Request> {
     }
     Ok(Request {
         inputs: bag.inputs,
+        restore: false,
         selection: bag.select.into(),
         generated,
         codec: bag.codec,
@@ -71,10 +72,7 @@ pub(super) fn request(bag: BagArgs) -> Result<Request> {
             VerifyArg::Worker => Verify::Worker,
             VerifyArg::None => Verify::None,
         },
-        transfer: match bag.transfer {
-            TransferArg::Auto => Transfer::Auto,
-            TransferArg::Wire => Transfer::Wire,
-        },
+        transfer: bag.transfer.into(),
         stats: bag.stats.map(|stats| stats == StatsArg::Always),
         pack: bag.pack,
         block: bag.block.0,

@@ -1,4 +1,4 @@
-//! `--dry-run` of `bagpress run` and `submit`.
+//! `--dry-run` of `bagpress run`, `submit` and `restore`.
 
 use std::io::{BufWriter, ErrorKind, Write};
 use std::process::ExitCode;
@@ -32,14 +32,14 @@ pub(crate) fn show(request: &Request, json: bool) -> Result<ExitCode> {
     if json {
         print_json(&found)?;
     } else {
-        say(&found);
+        say(&found, if request.restore { "restore" } else { "compress" });
     }
     Ok(if found.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(SOME_FAILED) })
 }
 
-fn say(found: &Preview) {
+fn say(found: &Preview, what: &str) {
     notes(&found.notes);
-    let mut would = vec![format!("would compress {} files, {} bytes", found.files, found.bytes)];
+    let mut would = vec![format!("would {what} {} files, {} bytes", found.files, found.bytes)];
     if found.folders > 0 {
         would.push(format!("would create {} folders without files", found.folders));
     }

@@ -28,8 +28,10 @@ fn options(help: &str) -> Vec<String> {
 async fn short_help_has_at_most_a_dozen_options_and_long_help_has_all() {
     let place = Place::new().await;
     let help = async |words: &str| options(&place.run(words).await.with_code(0).stdout);
-    for verb in ["run", "submit", "gather", "status", "cancel", "rm", "verify", "worker", "broker"]
-    {
+    for verb in [
+        "run", "submit", "gather", "restore", "status", "cancel", "rm", "verify", "worker",
+        "broker",
+    ] {
         let short = help(&format!("{verb} -h")).await;
         let long = help(&format!("{verb} --help")).await;
         assert!((4..=12).contains(&short.len()), "{verb}: {short:?}");

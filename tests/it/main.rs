@@ -58,6 +58,8 @@ mod queue_group;
 mod remove;
 mod repair;
 mod replaced;
+mod restore;
+mod restore_refused;
 mod roles;
 mod roles_keys;
 mod roles_refused;

@@ -22,6 +22,10 @@ pub enum Cause {
     CodecError,
     /// The output does not give its input again.
     VerifyFailed,
+    /// The input that was to be restored is no whole stream of its format.
+    InputCorrupt,
+    /// What was restored is not what was compressed, as its run recorded it.
+    OriginalDiffers,
     /// The output is larger than the codec's bound.
     BoundViolated,
     /// The output could not be stored.
@@ -60,13 +64,15 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause there is.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::InputMissing,
         Self::InputUnreadable,
         Self::InputChanged,
         Self::InputDigest,
         Self::CodecError,
         Self::VerifyFailed,
+        Self::InputCorrupt,
+        Self::OriginalDiffers,
         Self::BoundViolated,
         Self::TransferError,
         Self::OutputDigest,

@@ -8,6 +8,7 @@ use crate::{bounded, limits};
 
 use super::decode::unknown_codec;
 pub use super::decode::{DecodeError, decode_json};
+pub use super::restore::{Decode, Original};
 
 /// How the outputs of a bag come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -172,7 +173,7 @@ pub struct Block {
     pub at: u64,
 }
 
-/// One task: take an input, compress it, hand the output over.
+/// One task: take an input, compress it or restore what it was made of, hand the output over.
 ///
 /// Equal descriptors give byte-identical output on every worker, so a task may be executed more than
 /// once and still counts once.
@@ -186,11 +187,11 @@ pub struct TaskDescriptor {
     pub index: u32,
     /// 0, and one more each time somebody runs the task again.
     pub round: u32,
-    /// Codec and level.
+    /// Codec and level; of a task that restores, that of the input, whose level means nothing.
     pub codec: Codec,
     /// The codec's library and its version: another one could make other bytes.
     pub library: String,
-    /// Where the uncompressed bytes come from; of a pack, all of them.
+    /// Where the bytes come from that are to be compressed, or restored; of a pack, all of them.
     pub input: Input,
     /// Whether more files than this one are delivered with it, and their outputs are staged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,6 +203,9 @@ pub struct TaskDescriptor {
     /// Whether the input is a part of a file. The gatherer joins the outputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<Block>,
+    /// Whether the input is to be restored, and not to be compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode: Option<Decode>,
     /// How the output comes back.
     pub results: ResultPath,
     /// Which process checks the output.
@@ -292,20 +296,7 @@ impl TaskDescriptor {
             let max = limits::ATTEMPTS_MAX;
             return Err(DecodeError::Bounds(format!("{} attempts; 1 to {max}", self.attempts)));
         }
-        if self.packed().is_some() && !self.is_a_pack() {
-            let text = "a pack that is none: it has files of round 0, which fit in one chunk";
-            return Err(DecodeError::Bounds(text.to_owned()));
-        }
-        let is_made = matches!(self.input, Input::Generate { .. });
-        if self.block.is_some() && (is_made || self.packed().is_some()) {
-            let text = "a block of what is no file by itself";
-            return Err(DecodeError::Bounds(text.to_owned()));
-        }
-        if matches!(self.input, Input::File { .. }) && self.results == ResultPath::Objects {
-            let text = "a file input with results in objects: it must come by reference";
-            return Err(DecodeError::Bounds(text.to_owned()));
-        }
-        Ok(())
+        self.misfit().map_or(Ok(()), |text| Err(DecodeError::Bounds(text.to_owned())))
     }
 
     /// Every text that has no form of its own.
@@ -335,6 +326,7 @@ mod tests {
             pack: None,
             tar: None,
             block: None,
+            decode: None,
             results: ResultPath::Staged,
             verify: Verify::Worker,
             transfer: Transfer::Auto,

@@ -7,5 +7,6 @@ pub(crate) mod decode;
 pub mod descriptor;
 pub mod ids;
 pub mod pack;
+mod restore;
 pub mod result;
 pub mod subjects;

@@ -13,8 +13,28 @@ pub const STAGED: &str = "packs/1";
 pub const OBJECTS: &str = "packs/2";
 /// Revision of blocks, there too.
 pub const BLOCKS: &str = "blocks/1";
+/// Revision of restoring: all of that text, as what comes of a stream depends on its format alone.
+pub const RESTORE: &str = "restore/1";
 
 impl TaskDescriptor {
+    /// Why its parts do not fit each other, if they do not.
+    pub(super) fn misfit(&self) -> Option<&'static str> {
+        let is_made = matches!(self.input, Input::Generate { .. });
+        let is_file = matches!(self.input, Input::File { .. });
+        let is_pack = self.packed().is_some();
+        if is_pack && !self.is_a_pack() {
+            Some("a pack that is none: it has files of round 0, which fit in one chunk")
+        } else if self.block.is_some() && (is_made || is_pack) {
+            Some("a block of what is no file by itself")
+        } else if self.decode.is_some() && !self.can_be_restored() {
+            Some("what is to be restored is no whole input that a codec made")
+        } else if is_file && self.results == ResultPath::Objects {
+            Some("a file input with results in objects: it must come by reference")
+        } else {
+            None
+        }
+    }
+
     /// The pack that it delivers, if it is none of a single task.
     #[must_use]
     pub fn packed(&self) -> Option<Pack> {
@@ -22,15 +42,25 @@ impl TaskDescriptor {
     }
 
     /// The text of [`library`](Self::library) for a codec's `library`: it names the revision of packs or blocks too, so that a
-    /// worker that does not know it gives the task back.
+    /// worker that does not know it gives the task back. Of a task that restores it is another text, for the same reason.
     #[must_use]
     pub fn library_of(&self, library: &str) -> String {
+        let library = if self.decode.is_some() { RESTORE } else { library };
         match (self.pack, self.tar) {
             (Some(_), _) => format!("{library}, {STAGED}"),
             (None, Some(_)) => format!("{library}, {OBJECTS}"),
             (None, None) if self.block.is_some() => format!("{library}, {BLOCKS}"),
             (None, None) => library.to_owned(),
         }
+    }
+
+    /// Whether its input can be what is restored: whole files of a codec that stores something. Of those of a pack the original
+    /// of one says nothing.
+    pub(super) fn can_be_restored(&self) -> bool {
+        let is_made = matches!(self.input, Input::Generate { .. });
+        let is_of_one = self.decode.is_some_and(|decode| decode.original.is_some());
+        let is_cut = self.tar.is_some() || self.block.is_some() || self.pack.is_some() && is_of_one;
+        !(is_made || is_cut || self.codec.stores_nothing())
     }
 
     /// Whether the pack that it says it delivers can be one.
@@ -98,7 +128,8 @@ impl TaskResult {
             host: self.host.clone(),
             outcome,
             times,
-            descriptor: None,
+            // That of the pack, where it says that its worker restored.
+            descriptor: self.descriptor.clone(),
             file: None,
             members: Vec::new(),
         })
@@ -132,7 +163,7 @@ mod tests {
     use bagpress_codec::Digest;
 
     use super::*;
-    use crate::descriptor::Block;
+    use crate::descriptor::{Block, Decode};
     use crate::ids::{Execution, TaskId};
     use crate::result::{Cause, Done};
     use crate::samples;
@@ -221,6 +252,13 @@ mod tests {
             let mut packed = result(vec![Some(outcome); limits::PACK_FILES_MAX as usize]);
             packed.worker = "\u{1}".repeat(limits::TEXT_BYTES_MAX);
             packed.host.clone_from(&packed.worker);
+            let mut task = samples::task(&packed.bag, packed.index, ResultPath::Staged);
+            (task.decode, task.codec) =
+                (Some(Decode { original: None }), "gzip:6".parse().unwrap());
+            task.input = Input::File { name: String::new(), bytes: limits::PACK_BYTES_MAX };
+            task.pack = Some(Pack { files: limits::PACK_FILES_MAX });
+            task.library = task.library_of("");
+            packed.descriptor = Some(Box::new(task));
             let payload = packed.encode();
             assert!(payload.len() <= limits::MESSAGE_BYTES_MAX, "{}", payload.len());
             assert_eq!(TaskResult::decode(&payload).unwrap(), packed);
@@ -277,6 +315,11 @@ mod tests {
         assert_eq!(library(pack, None), "l/1, packs/1");
         assert_eq!(library(None, pack), "l/1, packs/2");
         let block = Some(Block { file: 0, at: 0 });
-        assert_eq!(TaskDescriptor { block, ..task }.library_of("l/1"), "l/1, blocks/1");
+        assert_eq!(TaskDescriptor { block, ..task.clone() }.library_of("l/1"), "l/1, blocks/1");
+        let decode = Some(Decode { original: None });
+        let restores = TaskDescriptor { decode, ..task };
+        assert_eq!(restores.library_of("l/1"), "restore/1");
+        let packed = TaskDescriptor { pack, ..restores };
+        assert_eq!(packed.library_of("l/1"), "restore/1, packs/1");
     }
 }

@@ -1,7 +1,7 @@
 //! Everything that travels, at random: for the tests of every crate that what is written reads back.
 
 use bagpress_broker::descriptor::{
-    Block, Input, Pack, ResultPath, TaskDescriptor, Transfer, Verify,
+    Block, Decode, Input, Original, Pack, ResultPath, TaskDescriptor, Transfer, Verify,
 };
 use bagpress_broker::ids::{BagId, Execution, random_base32};
 use bagpress_broker::limits;
@@ -74,11 +74,15 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
     let pack = option::of((2..=limits::PACK_FILES_MAX).prop_map(|files| Pack { files }));
     let block = (0..limits::BAG_TASKS_MAX, 0..=limits::INPUT_BYTES_MAX);
     let block = option::of(block.prop_map(|(file, at)| Block { file, at }));
-    let how = (any::<bool>(), any::<bool>(), 1..=limits::ATTEMPTS_MAX, time(), pack, block);
+    let original = (0..=limits::INPUT_BYTES_MAX, digest());
+    let original = option::of(original.prop_map(|(bytes, digest)| Original { bytes, digest }));
+    let decode = option::of(original.prop_map(|original| Decode { original }));
+    let cut = (pack, block, decode);
+    let how = (any::<bool>(), any::<bool>(), 1..=limits::ATTEMPTS_MAX, time(), cut);
     (which, what, how).prop_map(|(which, what, how)| {
         let (bag, index, round) = which;
         let (codec, library, input, results) = what;
-        let (checked, auto, attempts, published_us, pack, block) = how;
+        let (checked, auto, attempts, published_us, (pack, block, decode)) = how;
         TaskDescriptor {
             v: limits::WIRE_VERSION,
             bag,
@@ -103,6 +107,12 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
                     && index < limits::BAG_TASKS_MAX - limits::PACK_FILES_MAX
             }),
             block: block.filter(|_| pack.is_none() && matches!(input, Input::File { .. })),
+            decode: decode.filter(|decode| {
+                let is_whole = block.is_none() && (pack.is_none() || results != ResultPath::Objects);
+                let is_made = matches!(input, Input::Generate { .. });
+                let may_be_packed = pack.is_none() || decode.original.is_none();
+                is_whole && !is_made && may_be_packed && !codec.stores_nothing()
+            }),
             input,
             verify: if checked { Verify::Worker } else { Verify::None },
             transfer: if auto { Transfer::Auto } else { Transfer::Wire },

@@ -229,7 +229,9 @@ impl Attempt<'_> {
         let (id, number, outcome) = (self.assignment.id(), self.count.number, Outcome::Done(done));
         let mut result = self.context.answers().result(id, &self.execution, number, outcome);
         result.times = times;
-        if self.task.results == ResultPath::Objects && !self.task.codec.stores_nothing() {
+        let is_object = self.task.results == ResultPath::Objects;
+        // Of a task that restores it says that this worker knew what it was asked for.
+        if is_object && !self.task.codec.stores_nothing() || self.task.decode.is_some() {
             result.descriptor = Some(Box::new((*self.task).clone()));
         }
         debug!(output_bytes, execute_us = times.execute_us, "task executed");
@@ -264,6 +266,11 @@ impl Attempt<'_> {
         for made in files.iter().flatten().flatten() {
             result.times.add(&made.times);
             self.context.counts().done(made.input_bytes, made.output_bytes);
+        }
+        if self.task.decode.is_some() {
+            // As with one file. A path would make it too long.
+            let input = Input::File { name: String::new(), bytes: self.task.input.bytes() };
+            result.descriptor = Some(Box::new(TaskDescriptor { input, ..(*self.task).clone() }));
         }
         result.members =
             outcomes.into_iter().map(|outcome| outcome.filter(pack::decides)).collect();

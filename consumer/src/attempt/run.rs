@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bagpress_broker::descriptor::TaskDescriptor;
+use bagpress_broker::descriptor::{Decode, TaskDescriptor};
 use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_objstore::{Carried, Output, PackOutputs, PackReady, Ready, StoreError, Stored};
@@ -38,7 +38,7 @@ pub(super) async fn execute_in_slot(
     dropped: impl Future<Output = ()>,
 ) -> Ended {
     let Ready { source, sink, output } = ready;
-    let Ok(_memory) = context.memory_for_output(task.input.bytes()).await else {
+    let Ok(_memory) = context.memory_for_output(bytes_to_come(task)).await else {
         return Ended::Failed(Failed::new(Cause::Drain, "the worker is ending"));
     };
     let running = Running {
@@ -53,6 +53,13 @@ pub(super) async fn execute_in_slot(
     context.slots().submit(job);
     let made = running.made(made, context.drain().cancelled(), dropped);
     running.end_in_time(context, running.place(made, output)).await
+}
+
+/// About as many bytes as its output may have: what is restored may be a thousand times as long as its input.
+fn bytes_to_come(task: &TaskDescriptor) -> u64 {
+    let unknown = u64::MAX;
+    let restored = |decode: Decode| decode.original.map_or(unknown, |original| original.bytes);
+    task.decode.map_or(task.input.bytes(), restored)
 }
 
 /// The same of a pack, whose files are executed one after another and closed together.

@@ -1,131 +1,29 @@
-//! One execution: input to output, verified while it is compressed. Blocks.
+//! One execution: input to output, verified while it is compressed, or restored. Blocks.
 
-use std::time::{Duration, Instant};
-
-use bagpress_broker::descriptor::{TaskDescriptor, Verify};
-use bagpress_broker::result::{Cause, Done, Failed, Place, Times};
-use bagpress_codec::{Digest, Hasher, Reuse, SEGMENT_BYTES};
+use bagpress_broker::descriptor::TaskDescriptor;
+use bagpress_broker::result::Failed;
 use bagpress_objstore::{OpenFile, Sink, Source};
 
+use super::compress::compress;
 use super::handle::Handle;
+use super::made::{Made, Scratch};
+use super::restore::restore;
 
-/// What a slot keeps from task to task: buffers, and what made the last output.
-#[derive(Debug)]
-pub(crate) struct Scratch {
-    segment: Vec<u8>,
-    part: Vec<u8>,
-    reuse: Reuse,
-}
-
-impl Scratch {
-    pub(crate) fn new() -> Self {
-        let buffer = || Vec::with_capacity(SEGMENT_BYTES);
-        Self { segment: buffer(), part: buffer(), reuse: Reuse::default() }
-    }
-
-    /// For an empty task: takes no memory before there is a byte.
-    pub(crate) fn empty() -> Self {
-        Self { segment: Vec::new(), part: Vec::new(), reuse: Reuse::default() }
-    }
-}
-
-/// What an execution made.
-#[derive(Debug)]
-pub(crate) struct Made {
-    pub(crate) input_bytes: u64,
-    pub(crate) input_digest: Digest,
-    pub(crate) output_bytes: u64,
-    pub(crate) output_digest: Digest,
-    pub(crate) verified: bool,
-    pub(crate) times: Times,
-}
-
-/// Compresses the whole of `source` into `sink`; ends early when it is told to.
+/// Compresses the whole of `source` into `sink`, or restores it, as the task says; ends early when it is told to.
 ///
 /// # Errors
 ///
 /// Why there is no output.
 pub(crate) fn execute(
     task: &TaskDescriptor,
-    mut source: Source,
-    mut sink: Sink,
+    source: Source,
+    sink: Sink,
     scratch: &mut Scratch,
     handle: &Handle,
 ) -> Result<Made, Failed> {
-    let began = Instant::now();
-    let mut clock = Clock::default();
-    let verify = task.verify == Verify::Worker;
-    let (mut input, mut output) = (Hasher::new(), Hasher::new());
-    let (mut input_bytes, mut output_bytes) = (0, 0);
-    let Scratch { segment, part, reuse } = scratch;
-    // They are here, and come back at the end: an error or a panic drops them.
-    let mut encoder = reuse.encoder(&task.codec);
-    let mut verifier = verify.then(|| reuse.verifier(&task.codec));
-    if task.codec.has_length_in_front() {
-        let length = clock.lap(|c| &mut c.input, || source.length())?;
-        encoder.announce(length.ok_or_else(|| without_length(task))?);
-    }
-    loop {
-        if handle.is_stopped() {
-            return Err(Failed::new(Cause::Timeout, "it was stopped"));
-        }
-        clock.lap(|c| &mut c.input, || source.next(segment))?;
-        if segment.is_empty() {
-            break;
-        }
-        part.clear();
-        clock.lap(|c| &mut c.compress, || encoder.write(segment, part)).map_err(not_compressed)?;
-        clock
-            .lap(
-                |c| &mut c.verify,
-                || {
-                    input.update(segment);
-                    output.update(part);
-                    verifier.as_mut().map_or(Ok(()), |verifier| verifier.check(segment, part))
-                },
-            )
-            .map_err(because(Cause::VerifyFailed))?;
-        input_bytes += segment.len() as u64;
-        output_bytes += part.len() as u64;
-        sink.write(part)?;
-        handle.set_read(input_bytes);
-    }
-    part.clear();
-    encoder.finish(part).map_err(not_compressed)?;
-    if let Some(verifier) = &mut verifier {
-        verifier.finish(part).map_err(because(Cause::VerifyFailed))?;
-    }
-    reuse.keep(&task.codec, encoder, verifier);
-    output.update(part);
-    output_bytes += part.len() as u64;
-    let most = task.codec.output_bytes_max(input_bytes);
-    if output_bytes > most {
-        let text = format!("{output_bytes} bytes from {input_bytes}; at most {most}");
-        return Err(Failed::new(Cause::BoundViolated, text));
-    }
-    sink.write(part)?;
-    sink.finish()?;
-    Ok(Made {
-        input_bytes,
-        input_digest: input.finish(),
-        output_bytes,
-        output_digest: output.finish(),
-        verified: verify,
-        times: clock.times(began.elapsed()),
-    })
-}
-
-impl Made {
-    /// What is told of it, once it is at its place.
-    pub(crate) fn at(&self, place: Place) -> Done {
-        Done {
-            input_bytes: self.input_bytes,
-            input_digest: self.input_digest,
-            output_bytes: self.output_bytes,
-            output_digest: self.output_digest,
-            place,
-            verified: self.verified,
-        }
+    match task.decode {
+        Some(decode) => restore(task, decode, source, sink, scratch, handle),
+        None => compress(task, source, sink, scratch, handle),
     }
 }
 
@@ -154,63 +52,12 @@ pub(crate) fn execute_pack(
     each.collect()
 }
 
-/// Trying again does not help: its size is made up when it is read.
-fn without_length(task: &TaskDescriptor) -> Failed {
-    let text = format!(
-        "{} needs the size of an input before it is read, and this one has none; gzip needs none",
-        task.codec.name()
-    );
-    Failed::new(Cause::InputUnreadable, text)
-}
-
-fn not_compressed(error: bagpress_codec::Error) -> Failed {
-    let cause = match error {
-        bagpress_codec::Error::OtherLength { .. } => Cause::InputChanged,
-        _ => Cause::CodecError,
-    };
-    because(cause)(error)
-}
-
-fn because<E: std::fmt::Display>(cause: Cause) -> impl Fn(E) -> Failed {
-    move |error| Failed::new(cause, error.to_string())
-}
-
-#[derive(Debug, Default)]
-struct Clock {
-    input: Duration,
-    compress: Duration,
-    verify: Duration,
-}
-
-impl Clock {
-    fn lap<T>(&mut self, hand: impl Fn(&mut Self) -> &mut Duration, work: impl FnOnce() -> T) -> T {
-        let began = Instant::now();
-        let worked = work();
-        *hand(self) += began.elapsed();
-        worked
-    }
-
-    fn times(&self, execute: Duration) -> Times {
-        Times {
-            input_us: micros(self.input),
-            compress_us: micros(self.compress),
-            verify_us: micros(self.verify),
-            execute_us: micros(execute),
-            ..Times::default()
-        }
-    }
-}
-
-/// Whole microseconds.
-pub(crate) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use bagpress_broker::descriptor::{Input, ResultPath};
+    use bagpress_broker::descriptor::{Input, ResultPath, Verify};
+    use bagpress_broker::result::Cause;
     use bagpress_broker::samples;
-    use bagpress_codec::{Codec, DataKind, Generator};
+    use bagpress_codec::{Codec, DataKind, Generator, SEGMENT_BYTES};
 
     use super::*;
 

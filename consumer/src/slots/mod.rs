@@ -1,8 +1,11 @@
 //! The slots: one thread each, which executes jobs one after another.
 
+mod compress;
 mod execute;
 mod handle;
+mod made;
 mod pace;
+mod restore;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,8 +16,9 @@ use std::time::{Duration, Instant};
 use bagpress_broker::result::{Cause, Failed};
 use tokio::sync::{Notify, oneshot};
 
-pub(crate) use self::execute::{Made, MadeFiles, Scratch, execute, execute_pack, micros};
+pub(crate) use self::execute::{MadeFiles, execute, execute_pack};
 pub(crate) use self::handle::Handle;
+pub(crate) use self::made::{Made, Scratch, micros};
 use self::pace::Pace;
 
 /// One execution that waits for a slot.

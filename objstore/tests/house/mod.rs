@@ -82,7 +82,7 @@ impl Plan for Ledger {
         self.by_path
     }
 
-    fn output_bytes_max(&self, input_bytes: u64) -> u64 {
+    fn output_bytes_max(&self, _index: u32, input_bytes: u64) -> u64 {
         input_bytes + 64
     }
 }

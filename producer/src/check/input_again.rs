@@ -1,18 +1,18 @@
-//! A task's input, generated or read again instead of taken from what a worker said.
+//! A task's input, generated or read again instead of taken from what a worker said; and restored again, where that is the task.
 
 use bagpress_broker::result::{Cause, Failed};
-use bagpress_codec::{Digest, Generator, Hasher, SEGMENT_BYTES};
+use bagpress_codec::{Codec, Digest, Generator, Hasher, SEGMENT_BYTES};
 use bagpress_objstore::staging::{OpenInput, Plan as _};
 
 use crate::run_folder::plan::BagPlan;
 use crate::run_folder::specification::Data;
 
-/// Digest and size, in bytes, of a task's input.
+/// Digest and size, in bytes, of a task's uncompressed bytes: of its input, or of what that gives where it is restored.
 ///
 /// # Errors
 ///
 /// [`Cause::InputChanged`] if its file is not what it was when the bag was made, or when its round began: it is no witness.
-/// What else a file can have. [`Cause::InputUnreadable`] if the list of inputs cannot be read.
+/// [`Cause::InputCorrupt`] if what is to be restored is no whole stream. What else a file can have. [`Cause::InputUnreadable`] if the list of inputs cannot be read.
 pub(crate) fn digest_of(plan: &BagPlan, index: u32) -> Result<(Digest, u64), Failed> {
     if let Data::Generated { data, seed, bytes } = plan.specification.data {
         let (mut hasher, mut piece) = (Hasher::new(), vec![0; SEGMENT_BYTES]);
@@ -24,9 +24,10 @@ pub(crate) fn digest_of(plan: &BagPlan, index: u32) -> Result<(Digest, u64), Fai
             }
         }
     }
-    let listed = plan.input(index);
-    let listed = listed.map_err(|e| Failed::new(Cause::InputUnreadable, e.to_string()))?;
-    digest_of_file(&OpenInput::open(listed)?)
+    let unread = |error: std::io::Error| Failed::new(Cause::InputUnreadable, error.to_string());
+    let stream = plan.entry(index).map_err(unread)?.stream;
+    let file = OpenInput::open(plan.input(index).map_err(unread)?)?;
+    stream.map_or_else(|| digest_of_file(&file), |stream| digest_of_stream(&file, &stream.codec))
 }
 
 /// The same of a file that is open.
@@ -43,4 +44,29 @@ pub(crate) fn digest_of_file(file: &OpenInput) -> Result<(Digest, u64), Failed> 
         bytes += piece.len() as u64;
     }
     Ok((hasher.finish(), bytes))
+}
+
+/// Digest and size, in bytes, of what a file gives that is a stream of `codec`.
+fn digest_of_stream(file: &OpenInput, codec: &Codec) -> Result<(Digest, u64), Failed> {
+    let corrupt =
+        |error: bagpress_codec::Error| Failed::new(Cause::InputCorrupt, error.to_string());
+    let (mut decoder, mut hasher, mut restored) = (codec.decoder(), Hasher::new(), 0);
+    let (mut piece, mut part) = (Vec::new(), vec![0; SEGMENT_BYTES]);
+    let (mut offset, mut ended) = (0, false);
+    while !ended {
+        ended = file.read_at(offset, SEGMENT_BYTES, &mut piece)?;
+        offset += piece.len() as u64;
+        let mut rest = &piece[..];
+        loop {
+            let progress = decoder.read_into(rest, &mut part).map_err(corrupt)?;
+            rest = &rest[progress.consumed..];
+            hasher.update(&part[..progress.produced]);
+            restored += progress.produced as u64;
+            if progress.consumed == 0 && progress.produced == 0 {
+                break;
+            }
+        }
+    }
+    decoder.finish().map_err(corrupt)?;
+    Ok((hasher.finish(), restored))
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bagpress_broker::quote;
 use bagpress_broker::result::{Done, Outcome, Place, TaskResult};
 use bagpress_objstore::beneath::Dir;
-use bagpress_objstore::staging::{Plan as _, hash_file};
+use bagpress_objstore::staging::{OpenInput, Plan as _, hash_file};
 
 use crate::check::input_again;
 use crate::check::verify::{check_file, open_output};
@@ -63,7 +63,14 @@ fn examine(plan: &BagPlan, index: u32, outputs: &Dir, path: &Path) -> Option<Don
         verified: true,
     };
     let file = open_output(outputs, path).ok()?;
-    check_file(&plan.specification.codec, &file, &done).ok().map(|()| done)
+    check_file(&plan.specification.codec, &file, &done).ok()?;
+    if !plan.specification.restores() {
+        return Some(done);
+    }
+    // It is what its input gives; the line has the input itself.
+    let input = OpenInput::open(plan.input(index).ok()?).ok()?;
+    let (input_digest, input_bytes) = input_again::digest_of_file(&input).ok()?;
+    Some(Done { input_bytes, input_digest, ..done })
 }
 
 /// In a folder that other bags write to, the file may be another's with the same bytes: the line says of none that it is ours.

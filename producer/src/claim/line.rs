@@ -16,7 +16,7 @@ pub(crate) fn line(specification: &Specification, tally: &Tally, bytes_per_s: u6
         state: BagState::Running,
         pool: specification.pool.clone(),
         results: specification.results,
-        codec: specification.codec.to_string(),
+        codec: specification.work(),
         library: specification.library.clone(),
         tasks: specification.tasks,
         done: count(tally.done),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::descriptor::{ResultPath, TaskDescriptor};
 use bagpress_broker::result::{Cause, Done, Outcome, Place, TaskResult};
 use bagpress_broker::{Followed, subjects};
 
@@ -27,7 +27,11 @@ pub(crate) fn misfit(specification: &Specification, result: &TaskResult) -> Opti
     {
         return Some("its input has another size");
     }
-    let most = specification.codec.output_bytes_max(done.input_bytes);
+    let restored = |task: &TaskDescriptor| task.decode.is_some();
+    if specification.restores() && !result.descriptor.as_deref().is_some_and(restored) {
+        return Some("its worker does not say that it restored");
+    }
+    let most = specification.output_bytes_max(done.input_bytes);
     (done.output_bytes > most).then_some("its output exceeds the bound of its codec")
 }
 
@@ -83,7 +87,7 @@ pub(crate) fn key_of(followed: &Followed) -> Key {
 
 #[cfg(test)]
 mod tests {
-    use bagpress_broker::descriptor::{DeliveryPath, Transfer, Verify};
+    use bagpress_broker::descriptor::{Decode, DeliveryPath, Transfer, Verify};
     use bagpress_broker::ids::Execution;
     use bagpress_broker::result::{Failed, Times};
     use bagpress_codec::{DataKind, Digest};
@@ -166,6 +170,25 @@ mod tests {
         assert!(large.contains("exceeds the bound"), "{large}");
         let nowhere = misfit(&bag, &done(1_000, 900, Place::Nothing)).unwrap();
         assert!(nowhere.contains("outputs of this bag"), "{nowhere}");
+    }
+
+    #[test]
+    fn a_worker_that_restored_says_so_and_any_size_may_be_right() {
+        let roots = crate::run_folder::inputs::roots::Roots::default();
+        let data = Data::Restored { list: Digest::of(b""), largest: 0, roots };
+        let bag = Specification {
+            codec: "store".parse().unwrap(),
+            ..specification(ResultPath::Staged, data)
+        };
+        let silent = done(100, 100_000, Place::Staged);
+        assert!(misfit(&bag, &silent).unwrap().contains("does not say that it restored"));
+        let task = bag.descriptor(3, 0, None);
+        let said = |decode| {
+            let descriptor = Some(Box::new(TaskDescriptor { decode, ..task.clone() }));
+            misfit(&bag, &TaskResult { descriptor, ..silent.clone() })
+        };
+        assert!(said(None).is_some());
+        assert_eq!(said(Some(Decode { original: None })), None);
     }
 
     #[test]

@@ -44,6 +44,13 @@ impl Placing {
         if plan.section(result.index).is_some() {
             return self.leave(parts, result);
         }
+        if let Some(original) = plan.original(result.index)?
+            && let Err(why) = original.compare(done.output_bytes, &done.output_digest)
+        {
+            self.sweep.push((result.index, result.round));
+            self.counted.push(fails(&result, Failed::new(Cause::OriginalDiffers, why)));
+            return Ok(());
+        }
         let target = plan.target(result.index)?;
         let name = || quote::name(parts.root().join(&target.path));
         let (id, execution, digest) = (result.id(), &result.execution, &done.output_digest);

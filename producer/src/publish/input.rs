@@ -235,6 +235,7 @@ mod tests {
             owner: None,
             refused: None,
             replaces: None,
+            stream: None,
         }
     }
 

@@ -236,8 +236,10 @@ impl Publisher {
     async fn one(&self, index: u32, round: u32, entry: Option<InputEntry>, message_id: bool) {
         let specification = &self.shared.plan.specification;
         // It was refused when the bag was made; another round is begun to try it all the same.
-        if round == 0
-            && let Some(failed) = entry.as_ref().and_then(|entry| entry.refused.clone())
+        let nothing_to_try =
+            |entry: &&InputEntry| specification.restores() && entry.stream.is_none();
+        if let Some(entry) = entry.as_ref().filter(|entry| round == 0 || nothing_to_try(entry))
+            && let Some(failed) = entry.refused.clone()
         {
             return Box::pin(self.fail(index, round, failed)).await;
         }

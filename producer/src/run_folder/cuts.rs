@@ -95,7 +95,7 @@ impl Cuts {
         }
         let (mut cut, mut end) = (Vec::new(), files);
         for (file, found) in (0..files).zip(list) {
-            let Packable { bytes, refused } = found?;
+            let Packable { bytes, refused, .. } = found?;
             if refused || bytes <= size.above {
                 continue;
             }
@@ -146,7 +146,8 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn cut(size: BlockSize, files: &[(u64, bool)]) -> Cuts {
-        let list = files.iter().map(|&(bytes, refused)| Ok(Packable { bytes, refused }));
+        let list =
+            files.iter().map(|&(bytes, refused)| Ok(Packable { bytes, refused, codec: None }));
         Cuts::of(size, u32::try_from(files.len()).unwrap(), list).unwrap()
     }
 
@@ -203,7 +204,8 @@ mod tests {
         let files = [(limits::INPUT_BYTES_MAX, false); 200];
         assert!(size.bytes > limits::BLOCK_BYTES_DEFAULT);
         assert!(cut(size, &files).tasks() <= limits::BAG_TASKS_MAX);
-        let list = files.iter().map(|&(bytes, refused)| Ok(Packable { bytes, refused }));
+        let list =
+            files.iter().map(|&(bytes, refused)| Ok(Packable { bytes, refused, codec: None }));
         let small = BlockSize { bytes: MIB, above: MIB };
         assert!(Cuts::of(small, 200, list).is_err());
     }

@@ -50,18 +50,20 @@ impl Extents {
         files: impl Iterator<Item = io::Result<Packable>>,
     ) -> io::Result<Self> {
         let mut begins = Bits::new(tasks);
-        let (mut in_pack, mut bytes) = (0, 0_u64);
+        let (mut in_pack, mut bytes, mut codec) = (0, 0_u64, None);
         let (most, most_bytes) =
             (size.files.clamp(1, limits::PACK_FILES_MAX), size.bytes.min(limits::PACK_BYTES_MAX));
         for (index, file) in (0..tasks).zip(files) {
             let file = file?;
             let alone = file.refused || file.bytes > most_bytes;
             bytes = bytes.saturating_add(file.bytes);
-            if in_pack == 0 || alone || in_pack == most || bytes > most_bytes {
+            let is_full = in_pack == most || bytes > most_bytes;
+            if in_pack == 0 || alone || is_full || codec != file.codec {
                 begins.set(index, true);
                 (in_pack, bytes) = (0, file.bytes);
             }
             in_pack = if alone { 0 } else { in_pack + 1 };
+            codec = file.codec;
         }
         Ok(Self { begins, tasks })
     }
@@ -93,7 +95,8 @@ mod tests {
 
     fn divided(size: (u32, u64), files: &[(u64, bool)]) -> Vec<u32> {
         let size = PackSize { files: size.0, bytes: size.1 };
-        let list = files.iter().map(|&(bytes, refused)| Ok(Packable { bytes, refused }));
+        let list =
+            files.iter().map(|&(bytes, refused)| Ok(Packable { bytes, refused, codec: None }));
         let tasks = u32::try_from(files.len()).unwrap();
         let extents = Extents::of(size, tasks, list).unwrap();
         let begins: Vec<_> = (0..tasks).filter(|index| extents.begins(*index)).collect();

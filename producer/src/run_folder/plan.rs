@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use bagpress_broker::descriptor::{ResultPath, Transfer};
+use bagpress_broker::descriptor::{Original, ResultPath, Transfer};
 use bagpress_broker::result::{Cause, Failed, TaskResult};
 use bagpress_broker::{pack, quote, subjects};
-use bagpress_objstore::staging::{Attributes, InputFile, Own, Plan, Section, Target};
+use bagpress_objstore::staging::{InputFile, Own, Plan, Section, Target};
 use tracing::warn;
 
 use crate::run_folder::cuts::Cuts;
@@ -65,7 +65,9 @@ pub(crate) fn inputs_of(
     folder: &RunFolder,
     specification: &Specification,
 ) -> Result<Option<Arc<InputList>>> {
-    let Data::Files { .. } = specification.data else { return Ok(None) };
+    if let Data::Generated { .. } = specification.data {
+        return Ok(None);
+    }
     let context = || format!("read {}", quote::name(folder.at(INPUTS)));
     let absent = || io::Error::from(io::ErrorKind::NotFound);
     let file = folder.open(INPUTS)?.ok_or_else(absent).with_context(context)?;
@@ -113,6 +115,18 @@ impl BagPlan {
         let inputs = self.inputs.as_ref();
         let inputs = inputs.ok_or_else(|| io::Error::other("the bag's inputs are no files"))?;
         inputs.get(index).map(|entry| self.now(index, entry))
+    }
+
+    /// What the file of a task was made of, in a restoring bag, if that was recorded.
+    ///
+    /// # Errors
+    ///
+    /// If the list of inputs cannot be read.
+    pub(crate) fn original(&self, index: u32) -> io::Result<Option<Original>> {
+        if !self.specification.restores() {
+            return Ok(None);
+        }
+        Ok(self.entry(index)?.stream.and_then(|stream| stream.original))
     }
 
     /// A failure with the path of its input, in a bag of files.
@@ -210,7 +224,8 @@ impl BagPlan {
         };
         let mut cut = self.cuts.iter().flat_map(|cuts| cuts.files()).filter(is_open);
         let in_blocks = cut.any(|file| self.open_blocks(file).next().is_some());
-        let found = [in_pack.then_some(packs), in_blocks.then_some(pack::BLOCKS)];
+        let in_restore = self.specification.restores().then_some(pack::RESTORE);
+        let found = [in_pack.then_some(packs), in_blocks.then_some(pack::BLOCKS), in_restore];
         found.into_iter().flatten().collect()
     }
 
@@ -290,12 +305,8 @@ impl Plan for BagPlan {
 
     fn target(&self, index: u32) -> io::Result<Target> {
         let index = self.section(index).map_or(index, |(file, _)| file);
-        let mut target = self.specification.target(self.inputs.as_deref(), index)?;
-        if let Some(now) = self.ledger.input_now(index) {
-            let (mode, mtime_ns) = (now.mode, now.mtime_ns);
-            target.attributes =
-                target.attributes.map(|before| Attributes { mode, mtime_ns, ..before });
-        }
+        let now = self.ledger.input_now(index);
+        let mut target = self.specification.target(self.inputs.as_deref(), index, now)?;
         target.own = match (&self.specification.out, self.ledger.file(index)) {
             // What lies in the run's own folder was put there by nobody else.
             (None, _) => Own::Everything,
@@ -319,7 +330,9 @@ impl Plan for BagPlan {
         self.specification.transfer == Transfer::Auto
     }
 
-    fn output_bytes_max(&self, input_bytes: u64) -> u64 {
-        self.specification.codec.output_bytes_max(input_bytes)
+    fn output_bytes_max(&self, index: u32, input_bytes: u64) -> u64 {
+        let original = self.original(index).ok().flatten();
+        let most = || self.specification.output_bytes_max(input_bytes);
+        original.map_or_else(most, |original| original.bytes)
     }
 }

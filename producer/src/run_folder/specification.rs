@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{
-    Block, DeliveryPath, Input, Pack, ResultPath, TaskDescriptor, Transfer, Verify,
+    Block, Decode, DeliveryPath, Input, Pack, ResultPath, TaskDescriptor, Transfer, Verify,
 };
 use bagpress_broker::ids::{BagId, Pool, RunName};
 use bagpress_broker::result::wall_clock_us;
@@ -20,10 +20,14 @@ use crate::run_folder::extents::PackSize;
 use crate::run_folder::folder::{RunFolder, SPECIFICATION};
 use crate::run_folder::inputs::roots::Roots;
 use crate::run_folder::inputs::selection::Selected;
+use crate::run_folder::inputs::stream::Recorded;
 use crate::run_folder::inputs::{InputEntry, InputList};
+use crate::run_folder::ledger::line::InputNow;
 
 /// Bytes that a bag's bucket has beyond what its outputs need: for what runs again, or is made twice for a moment.
 pub(crate) const BUCKET_SLACK_BYTES: u64 = 64 << 20;
+/// How it is called where a codec is said that a bag restores.
+pub(crate) const RESTORE: &str = "restore";
 
 /// What `bag.json` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +40,7 @@ pub struct Specification {
     pub name: RunName,
     /// Whose workers take it.
     pub pool: Pool,
-    /// Codec and level.
+    /// Codec and level. `store` in a restoring bag, whose outputs are not compressed: each file has its own.
     pub codec: Codec,
     /// The codec's library, which the descriptors pin.
     pub library: String,
@@ -107,6 +111,27 @@ pub enum Data {
         #[serde(default)]
         roots: Roots,
     },
+    /// The files of `inputs.jsonl`, which are compressed, and are to be restored. A version that knows of none refuses to
+    /// read the whole.
+    Restored {
+        /// Digest of that list.
+        list: Digest,
+        /// Size of the largest file.
+        largest: u64,
+        /// What local workers may read.
+        #[serde(default)]
+        roots: Roots,
+    },
+}
+
+impl Data {
+    /// What local workers may read.
+    fn roots(&self) -> Option<&Roots> {
+        match self {
+            Self::Generated { .. } => None,
+            Self::Files { roots, .. } | Self::Restored { roots, .. } => Some(roots),
+        }
+    }
 }
 
 impl Specification {
@@ -162,10 +187,12 @@ impl Specification {
         let Self { bag, pack, block, created_us, .. } = self.clone();
         let mut other = Self { bag, pack, block, created_us, ..other.clone() };
         // What is read follows from the list, and is not in every `bag.json`.
-        if let (Data::Files { roots, .. }, Data::Files { roots: of_other, .. }) =
-            (&self.data, &mut other.data)
+        if let (
+            Some(roots),
+            Data::Files { roots: other, .. } | Data::Restored { roots: other, .. },
+        ) = (self.data.roots(), &mut other.data)
         {
-            of_other.clone_from(roots);
+            other.clone_from(roots);
         }
         *self == other
     }
@@ -177,7 +204,7 @@ impl Specification {
             (Data::Generated { data, seed, bytes }, _) => {
                 Input::Generate { data: *data, seed: *seed, bytes: *bytes }
             }
-            (Data::Files { .. }, entry) => {
+            (Data::Files { .. } | Data::Restored { .. }, entry) => {
                 let bytes = entry.map_or(0, |entry| entry.bytes);
                 let name = entry.map(|entry| shown(&entry.path)).unwrap_or_default();
                 match self.results {
@@ -191,23 +218,26 @@ impl Specification {
                 }
             }
         };
-        TaskDescriptor {
+        let stream = entry.and_then(|entry| entry.stream.as_ref());
+        let task = TaskDescriptor {
             v: limits::WIRE_VERSION,
             bag: self.bag.clone(),
             index,
             round,
-            codec: self.codec,
-            library: self.library.clone(),
+            codec: stream.map_or(self.codec, |stream| stream.codec),
+            library: String::new(),
             input,
             pack: None,
             tar: None,
             block: None,
+            decode: stream.map(|stream| Decode { original: stream.original }),
             results: self.results,
             verify: self.verify,
             transfer: self.transfer,
             attempts: self.attempts,
             published_us: wall_clock_us(),
-        }
+        };
+        TaskDescriptor { library: task.library_of(&self.library), ..task }
     }
 
     /// The descriptor of a block: a section of the file at index `file`, which is `entry`.
@@ -244,7 +274,9 @@ impl Specification {
         };
         let attempts = self.attempts.min(limits::PACK_ATTEMPTS);
         let one = self.descriptor(index, 0, Some(first));
-        let packed = TaskDescriptor { input, pack, tar, attempts, ..one };
+        // What the first was made of says nothing of the others.
+        let decode = one.decode.map(|_| Decode { original: None });
+        let packed = TaskDescriptor { input, pack, tar, attempts, decode, ..one };
         TaskDescriptor { library: packed.library_of(&self.library), ..packed }
     }
 
@@ -260,11 +292,32 @@ impl Specification {
         if self.results != ResultPath::Staged || self.transfer == Transfer::Wire {
             return Allowed::default();
         }
-        let read = match &self.data {
-            Data::Files { roots, .. } => roots.paths().map(Path::to_owned).collect(),
-            Data::Generated { .. } => Vec::new(),
-        };
+        let read = self.data.roots().into_iter().flat_map(Roots::paths);
+        let read = read.map(Path::to_owned).collect();
         Allowed { read, write: vec![self.output_root(folder)] }
+    }
+
+    /// Whether it restores what was compressed.
+    #[must_use]
+    pub fn restores(&self) -> bool {
+        matches!(self.data, Data::Restored { .. })
+    }
+
+    /// What is done with its files, for people: the codec, or that they are restored.
+    #[must_use]
+    pub fn work(&self) -> String {
+        if self.restores() { RESTORE.to_owned() } else { self.codec.to_string() }
+    }
+
+    /// Most bytes that the output of an input of so many can have.
+    #[must_use]
+    pub fn output_bytes_max(&self, input_bytes: u64) -> u64 {
+        // As much as anybody compressed into it.
+        if self.restores() {
+            limits::OUTPUT_BYTES_MAX
+        } else {
+            self.codec.output_bytes_max(input_bytes)
+        }
     }
 
     /// Whether outputs become files of ours.
@@ -280,12 +333,17 @@ impl Specification {
         !self.codec.stores_nothing() && self.results == ResultPath::Objects
     }
 
-    /// Where a task's output belongs, below the outputs' folder.
+    /// Where a task's output belongs, below the outputs' folder; `now`: its file as a later round takes it.
     ///
     /// # Errors
     ///
     /// If there is no such task.
-    pub fn target(&self, inputs: Option<&InputList>, index: u32) -> std::io::Result<Target> {
+    pub(crate) fn target(
+        &self,
+        inputs: Option<&InputList>,
+        index: u32,
+        now: Option<InputNow>,
+    ) -> std::io::Result<Target> {
         if index >= self.tasks {
             return Err(std::io::Error::other(format!("the bag has {} tasks", self.tasks)));
         }
@@ -296,7 +354,11 @@ impl Specification {
         let entry = inputs.get(index)?;
         let mut path = entry.target.clone().into_os_string();
         path.push(self.codec.extension());
-        let InputEntry { path: source, mode, mtime_ns, owner, replaces, .. } = entry;
+        let InputEntry { path: source, mode, mtime_ns, owner, replaces, stream, .. } = entry;
+        let now = now.map_or((mode, mtime_ns), |now| (now.mode, now.mtime_ns));
+        let found = Recorded { mode: now.0, mtime_ns: now.1, owner };
+        let recorded = stream.and_then(|stream| stream.attributes);
+        let Recorded { mode, mtime_ns, owner } = recorded.unwrap_or(found);
         let attributes = Some(Attributes { source, mode, mtime_ns, owner });
         Ok(Target { path: path.into(), attributes, replaces, own: Own::Nothing })
     }

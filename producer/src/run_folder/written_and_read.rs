@@ -60,13 +60,19 @@ fn specification() -> impl Strategy<Value = Specification> {
     let data = prop_oneof![
         (select(DataKind::ALL.to_vec()), any::<(u64, u64)>())
             .prop_map(|(data, (seed, bytes))| Data::Generated { data, seed, bytes }),
-        (digest(), any::<u64>(), vec(text(), 0..40)).prop_map(|(list, largest, paths)| {
-            let mut roots = Roots::default();
-            for path in &paths {
-                roots.add(path.as_ref());
+        (digest(), any::<(u64, bool)>(), vec(text(), 0..40)).prop_map(
+            |(list, (largest, restored), paths)| {
+                let mut roots = Roots::default();
+                for path in &paths {
+                    roots.add(path.as_ref());
+                }
+                if restored {
+                    Data::Restored { list, largest, roots }
+                } else {
+                    Data::Files { list, largest, roots }
+                }
             }
-            Data::Files { list, largest, roots }
-        }),
+        ),
     ];
     let name = "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?";
     let what = (bag(), name, "[a-z0-9]{1,20}", codec(), text(), results());

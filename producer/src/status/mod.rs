@@ -22,7 +22,7 @@ use crate::run_folder::folder::RunFolder;
 use crate::run_folder::ledger::scan;
 use crate::run_folder::ledger::tally::Tally;
 use crate::run_folder::plan::{extents_of, inputs_of};
-use crate::run_folder::specification::Specification;
+use crate::run_folder::specification::{RESTORE, Specification};
 use crate::status::bag_line::known;
 use crate::status::cut::cut_of;
 
@@ -266,7 +266,9 @@ fn why(
     if line.waits.is_some() || running > 0 {
         return line.waits.clone().filter(|_| running == 0);
     }
-    let codec: Codec = line.codec.parse().ok()?;
+    // A bag that restores has the library of `store`, which every worker has.
+    let codec = if line.codec == RESTORE { "store" } else { &line.codec };
+    let codec: Codec = codec.parse().ok()?;
     // A bag whose tasks a worker can take is between two of them. By what they are delivered its gatherer knows.
     let (pool, codec, library) = (&line.pool, codec.name(), &line.library);
     unserved(workers, &Asked { pool, codec, library, revisions: &[] })

@@ -4,6 +4,7 @@ mod out_folder;
 pub(crate) mod prepare;
 pub(crate) mod preview;
 pub(crate) mod request;
+pub(crate) mod restore;
 mod specify;
 
 use anyhow::Result;

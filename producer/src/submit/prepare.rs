@@ -9,7 +9,6 @@ use bagpress_objstore::beneath::Dir;
 
 use crate::error::Usage;
 use crate::run_folder::folder::{RunFolder, SPECIFICATION, SUMMARY};
-use crate::run_folder::inputs::find::find;
 use crate::run_folder::inputs::finder::Found;
 use crate::run_folder::inputs::folders;
 use crate::run_folder::inputs::lists::{Finished, Lists};
@@ -18,6 +17,7 @@ use crate::run_folder::lock::GatherLock;
 use crate::run_folder::specification::Specification;
 use crate::submit::out_folder::make_out;
 use crate::submit::request::{Request, check};
+use crate::submit::restore::files_of;
 use crate::submit::specify::{notes, specify};
 
 /// What a request came to.
@@ -161,7 +161,7 @@ fn list(
     let mut lists = Lists::create(folder)?;
     let outputs = request.outputs(&folder.results(), out, goes_on)?;
     let own = Some(folder.path());
-    let found = find(&request.inputs, &request.selection, outputs, own, &mut lists)?;
+    let found = files_of(request, outputs, own, &mut lists)?;
     Ok((found, lists.finish()?))
 }
 

@@ -11,18 +11,18 @@ use serde::Serialize;
 
 use crate::run_folder::folder::{RESULTS, RunFolder};
 use crate::run_folder::inputs::InputEntry;
-use crate::run_folder::inputs::find::find;
 use crate::run_folder::inputs::folders::FolderEntry;
 use crate::run_folder::inputs::lists::Sink;
 use crate::run_folder::inputs::selection::Selected;
 use crate::submit::out_folder::out_if_made;
 use crate::submit::request::{Request, check};
+use crate::submit::restore::files_of;
 use crate::submit::specify::notes;
 
 /// What a run would come to.
 #[derive(Debug, Default, Serialize)]
 pub struct Preview {
-    /// Files that would be compressed.
+    /// Files that would be compressed, or restored.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -65,7 +65,7 @@ pub fn preview(request: &Request, lines: Option<&mut dyn Write>) -> Result<Previ
     let shown_out = request.out.clone().or_else(|| outputs.is_some().then_some(results));
     let extension = request.codec()?.extension();
     let mut sink = Lines { to: lines, out: shown_out, extension, refused: Vec::new() };
-    let found = find(&request.inputs, &request.selection, outputs, None, &mut sink)?;
+    let found = files_of(request, outputs, None, &mut sink)?;
     Ok(Preview {
         files: u64::from(found.files - found.refused),
         bytes: found.bytes,

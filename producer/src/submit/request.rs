@@ -18,8 +18,10 @@ use crate::run_folder::trust::Trust;
 /// A bag that a user asks for.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Files and folders; none: a generated bag, or a list.
+    /// Files and folders; none: a generated bag, or a list. One run folder, if it is to be restored.
     pub inputs: Vec<PathBuf>,
+    /// Whether they are to be restored, instead of being compressed.
+    pub restore: bool,
     /// Which of the files.
     pub selection: Selection,
     /// A generated bag: how many tasks, bytes of each, what kind, from which seed.
@@ -78,7 +80,12 @@ impl Request {
     ///
     /// If the codec cannot be made.
     pub(crate) fn codec(&self) -> Result<Codec> {
-        let default = if self.generated.is_none() { "gzip:6" } else { "zlib:6" };
+        let default = match &self.generated {
+            // Outputs are as they are written.
+            None if self.restore => "store",
+            None => "gzip:6",
+            Some(_) => "zlib:6",
+        };
         self.codec.map_or_else(|| Ok(default.parse()?), Ok)
     }
 
@@ -99,7 +106,8 @@ impl Request {
             Some(out) => Some(out.to_owned()),
             None => (self.get || self.results == ResultPath::Staged).then(|| results.to_owned()),
         };
-        Ok(root.map(|root| Outputs::new(root, codec, self.selection.existing, goes_on)))
+        let outputs = root.map(|root| Outputs::new(root, codec, self.selection.existing, goes_on));
+        Ok(if self.restore { outputs.map(Outputs::restored) } else { outputs })
     }
 
     /// Whether several of its files may be delivered together.

@@ -31,18 +31,15 @@ pub(crate) fn specify(
             let Generated { tasks, bytes, data, seed } = *generated;
             (Data::Generated { data, seed, bytes }, tasks, bytes.saturating_mul(u64::from(tasks)))
         }
-        (None, Some((found, list))) => (
-            Data::Files { list, largest: found.largest, roots: found.roots.clone() },
-            found.files,
-            found.bytes,
-        ),
+        (None, Some((found, list))) => (data_of(request, found, list), found.files, found.bytes),
         (None, None) => anyhow::bail!("a bag of files needs its list"),
     };
     let packable = request.can_be_packed()?;
     let pack = PackSize::of(request.pack, tasks, input_bytes).filter(|_| packable);
     let largest = files.map_or(0, |(found, _)| found.largest);
     let block = BlockSize::of(request.block, tasks, input_bytes, largest);
-    let block = block.filter(|_| packable && request.has_files());
+    // A stream is read from its start.
+    let block = block.filter(|_| packable && request.has_files() && !request.restore);
     let stats_by_default = request.generated.is_some() && tasks <= limits::STATS_FILES_MAX;
     Ok(Specification {
         v: limits::WIRE_VERSION,
@@ -68,6 +65,16 @@ pub(crate) fn specify(
         created_us: wall_clock_us(),
         selection: files.filter(|_| request.selects()).map(|(found, _)| found.selected),
     })
+}
+
+/// Where the inputs come from, of files whose list has that digest.
+fn data_of(request: &Request, found: &Found, list: Digest) -> Data {
+    let (largest, roots) = (found.largest, found.roots.clone());
+    if request.restore {
+        Data::Restored { list, largest, roots }
+    } else {
+        Data::Files { list, largest, roots }
+    }
 }
 
 /// What a user is told of how the files were chosen.

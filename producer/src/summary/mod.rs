@@ -85,7 +85,7 @@ impl Summary {
             bag: specification.bag.to_string(),
             folder: folder.path().display().to_string(),
             results: specification.results.to_string(),
-            codec: specification.codec.to_string(),
+            codec: specification.work(),
             tasks: u64::from(specification.tasks),
             completed: tally.done,
             failed: tally.failed,

@@ -105,9 +105,9 @@ impl Outputs {
     /// more than that, and not more than their codec can make of their inputs.
     fn found_no_room(&self, (index, files): (u32, u32), bytes: u64) {
         let name = self.plan.target(index).map(|target| target.path).unwrap_or_default();
-        let most = |index| {
+        let most = |index: u32| {
             let input = self.plan.input(index).map_or(u64::MAX, |input| input.taken_bytes());
-            if input == u64::MAX { input } else { self.plan.output_bytes_max(input) }
+            if input == u64::MAX { input } else { self.plan.output_bytes_max(index, input) }
         };
         let most =
             (0..files).map(|place| most(index.saturating_add(place))).fold(0, u64::saturating_add);
@@ -212,7 +212,7 @@ mod tests {
         fn by_path(&self) -> bool {
             false
         }
-        fn output_bytes_max(&self, input_bytes: u64) -> u64 {
+        fn output_bytes_max(&self, _index: u32, input_bytes: u64) -> u64 {
             input_bytes * 2
         }
     }

@@ -21,7 +21,7 @@ pub trait Plan: std::fmt::Debug + Send + Sync + 'static {
     ///
     /// If there is no such task, or the specification cannot be read.
     fn target(&self, index: u32) -> io::Result<Target>;
-    /// The file that a task compresses.
+    /// The file that a task compresses, or restores.
     ///
     /// # Errors
     ///
@@ -29,6 +29,6 @@ pub trait Plan: std::fmt::Debug + Send + Sync + 'static {
     fn input(&self, index: u32) -> io::Result<InputFile>;
     /// Whether outputs may be handed over by path.
     fn by_path(&self) -> bool;
-    /// Most bytes that the output of an input of so many can have.
-    fn output_bytes_max(&self, input_bytes: u64) -> u64;
+    /// Most bytes that the output of a task can have, whose input has so many. May read a file.
+    fn output_bytes_max(&self, index: u32, input_bytes: u64) -> u64;
 }

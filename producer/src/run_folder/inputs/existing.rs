@@ -22,6 +22,13 @@ const PATH_BYTES_MAX: usize = 4095;
 /// Header and trailer of a gzip file, which nothing shorter can be.
 const GZIP_BYTES_MIN: u64 = 18;
 
+/// What helps where an output's name is taken.
+const CHOOSE: &str = "--update skips what is up to date and replaces what changed, --overwrite replaces all; or choose an empty \
+                      --out DIR";
+/// The same where files are restored.
+const CHOOSE_TO_RESTORE: &str =
+    "--overwrite replaces all that have such a name; or choose an empty --out DIR";
+
 /// What is said of a file whose output would be that file.
 pub(crate) const ITSELF: &str = "it is the input itself";
 
@@ -35,6 +42,8 @@ pub(crate) struct Outputs {
     /// Whether the bag goes on: what is there is its own.
     goes_on: bool,
     name_max: usize,
+    /// What helps where a name is taken.
+    choose: &'static str,
 }
 
 /// What becomes of a file.
@@ -57,7 +66,12 @@ impl Outputs {
         let name_max = rustix::fs::statvfs(there).map_or(0, |s| s.f_namemax);
         // A file system that says nothing gets the usual bound.
         let name_max = usize::try_from(name_max).ok().filter(|most| *most > 0).unwrap_or(255);
-        Self { root, codec, existing, goes_on, name_max }
+        Self { root, codec, existing, goes_on, name_max, choose: CHOOSE }
+    }
+
+    /// The same for files that are restored.
+    pub(crate) fn restored(self) -> Self {
+        Self { choose: CHOOSE_TO_RESTORE, ..self }
     }
 
     /// Their folder.
@@ -116,8 +130,7 @@ impl Outputs {
         if self.existing == Existing::Refuse {
             return Err(Usage::error(
                 format!("the output {} already exists", quote::name(&output)),
-                "--update skips what is up to date and replaces what changed, --overwrite replaces \
-                 all; or choose an empty --out DIR",
+                self.choose,
             ));
         }
         let in_the_way = if Identity::of(&there) == Identity::of(metadata) {

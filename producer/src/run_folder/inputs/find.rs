@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use bagpress_broker::quote;
 
 use super::existing::Outputs;
 use super::finder::{Finder, Found};
 use super::lists::Sink;
 use super::selection::Selection;
 use super::skipped::Kind;
-use super::{listed, walk};
+use super::{listed, stream, walk};
 use crate::error::Usage;
 
 /// Finds the files of `paths`, or of a list, and hands each to `sink`.
@@ -50,6 +51,40 @@ pub(crate) fn find(
         return Err(Usage::error(
             format!("there is no regular file to compress in what was named{skipped}"),
             "name files, or folders with files in them",
+        ));
+    }
+    Ok(found)
+}
+
+/// Finds the compressed files of `paths`, and hands each to `sink`: as [`find`], and what a file is, is said by the end of its
+/// name, which its output has not. A file in a folder whose name says nothing is a task that fails.
+///
+/// # Errors
+///
+/// [`Usage`], as [`find`]; a file is named whose name says nothing.
+pub(crate) fn find_compressed(
+    paths: &[PathBuf],
+    selection: &Selection,
+    outputs: Option<Outputs>,
+    own: Option<&Path>,
+    sink: &mut dyn Sink,
+) -> Result<Found> {
+    let is_none = |path: &&PathBuf| path.is_file() && stream::by_name(path).is_none();
+    if let Some(path) = paths.iter().find(is_none) {
+        return Err(Usage::error(
+            format!("{} is not known to be compressed", quote::name(path)),
+            format!("name files that end in one of {}, or a run folder", stream::endings()),
+        ));
+    }
+    let mut finder = Finder::new(selection, outputs, own, sink)?.restoring();
+    for path in paths {
+        walk::walk(&mut finder, path)?;
+    }
+    let found = finder.found();
+    if found.files == 0 && found.folders == 0 {
+        return Err(Usage::error(
+            "there is no file to restore in what was named",
+            format!("name a run folder, or files that end in one of {}", stream::endings()),
         ));
     }
     Ok(found)

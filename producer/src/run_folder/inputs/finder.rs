@@ -19,14 +19,15 @@ use super::refusal::refused;
 use super::roots::Roots;
 use super::selection::{Excluded, Selected, Selection};
 use super::skipped::{Kind, Skipped};
+use super::stream::{self, Stream};
 use crate::error::Usage;
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// How many tasks: files to compress, and what is refused.
+    /// How many tasks: files to compress or to restore, and what is refused.
     pub(crate) files: u32,
-    /// Bytes of the files to compress.
+    /// Bytes of those files.
     pub(crate) bytes: u64,
     /// Bytes of the largest.
     pub(crate) largest: u64,
@@ -48,20 +49,22 @@ pub(crate) struct Found {
 
 /// A file that may become a task.
 #[derive(Debug)]
-pub(super) struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     /// Its absolute path, without links.
-    pub(super) path: &'a Path,
+    pub(crate) path: &'a Path,
     /// As its user called it.
-    pub(super) shown: &'a Path,
+    pub(crate) shown: &'a Path,
     /// Where its output belongs, without the extension.
-    pub(super) target: PathBuf,
+    pub(crate) target: PathBuf,
 }
 
 /// Decides about each thing that a walk or a list comes to.
-pub(super) struct Finder<'a> {
+pub(crate) struct Finder<'a> {
     excluded: Excluded,
     left_out: LeftOut,
     skip_compressed: bool,
+    /// Whether files are to be restored that say by their names what they are.
+    restores: bool,
     outputs: Option<Outputs>,
     sink: &'a mut dyn Sink,
     found: Found,
@@ -73,7 +76,7 @@ impl<'a> Finder<'a> {
     /// # Errors
     ///
     /// [`Usage`] if a glob to exclude by is none.
-    pub(super) fn new(
+    pub(crate) fn new(
         selection: &Selection,
         outputs: Option<Outputs>,
         own: Option<&Path>,
@@ -83,6 +86,7 @@ impl<'a> Finder<'a> {
             excluded: Excluded::new(&selection.exclude)?,
             left_out: LeftOut::new(own, outputs.as_ref().map(Outputs::root)),
             skip_compressed: selection.skip_compressed,
+            restores: false,
             outputs,
             sink,
             found: Found::default(),
@@ -90,8 +94,13 @@ impl<'a> Finder<'a> {
         })
     }
 
+    /// The same for files that are compressed, by their names, and are to be restored.
+    pub(super) fn restoring(self) -> Self {
+        Self { restores: true, ..self }
+    }
+
     /// What was found.
-    pub(super) fn found(self) -> Found {
+    pub(crate) fn found(self) -> Found {
         self.found
     }
 
@@ -106,15 +115,19 @@ impl<'a> Finder<'a> {
     }
 
     /// Notes what is read: a file, or a folder with all that is in it.
-    pub(super) fn reads(&mut self, path: &Path) {
-        let folder = path.parent();
+    pub(crate) fn reads(&mut self, path: &Path) {
+        self.lies_in(path.parent());
+        self.found.roots.add(path);
+    }
+
+    /// Notes in which folder something lies whose copy is to be no more open.
+    pub(crate) fn lies_in(&mut self, folder: Option<&Path>) {
         if !self.found.closed && folder != self.looked_at.as_deref() {
             let open =
                 |folder: &Path| folder.metadata().is_ok_and(|found| found.mode() & 0o001 != 0);
             self.found.closed = folder.is_some_and(|folder| !folder.ancestors().all(open));
             self.looked_at = folder.map(Path::to_owned);
         }
-        self.found.roots.add(path);
     }
 
     /// Leaves something out, and counts it.
@@ -133,6 +146,15 @@ impl<'a> Finder<'a> {
     /// Takes a regular file, unless there is a reason against it.
     pub(super) fn take(&mut self, file: &Candidate<'_>, metadata: &Metadata) -> Result<()> {
         let Candidate { path, shown, ref target } = *file;
+        if self.restores {
+            let Some((codec, target)) = stream::by_name(target) else {
+                let file = Candidate { path, shown, target: target.clone() };
+                let why = format!("its name ends in none of {}", stream::endings());
+                return self.refuse(file, refused(Cause::InputUnreadable, path, &why));
+            };
+            let file = Candidate { path, shown, target };
+            return self.take_stream(&file, metadata, Stream::of(codec));
+        }
         if self.outputs.as_ref().is_some_and(|outputs| outputs.is_ours(path, target, metadata)) {
             self.skip(Kind::Ours, shown);
             return Ok(());
@@ -141,6 +163,26 @@ impl<'a> Finder<'a> {
             self.skip(Kind::Compressed, shown);
             return Ok(());
         }
+        self.take_as(file, metadata, None)
+    }
+
+    /// Takes a file that is to be restored.
+    pub(crate) fn take_stream(
+        &mut self,
+        file: &Candidate<'_>,
+        metadata: &Metadata,
+        stream: Stream,
+    ) -> Result<()> {
+        self.take_as(file, metadata, Some(stream))
+    }
+
+    fn take_as(
+        &mut self,
+        file: &Candidate<'_>,
+        metadata: &Metadata,
+        stream: Option<Stream>,
+    ) -> Result<()> {
+        let Candidate { path, shown, ref target } = *file;
         let mut entry = InputEntry {
             path: path.to_owned(),
             target: target.clone(),
@@ -151,6 +193,7 @@ impl<'a> Finder<'a> {
             owner: Some(Owner::of(metadata)),
             refused: None,
             replaces: None,
+            stream,
         };
         if metadata.len() > limits::INPUT_BYTES_MAX {
             let why = format!(
@@ -180,7 +223,17 @@ impl<'a> Finder<'a> {
     }
 
     /// Makes a task that fails of what cannot even be looked at.
-    pub(super) fn refuse(&mut self, file: Candidate<'_>, failed: Failed) -> Result<()> {
+    pub(crate) fn refuse(&mut self, file: Candidate<'_>, failed: Failed) -> Result<()> {
+        self.refuse_stream(file, failed, None)
+    }
+
+    /// The same of a file that could be restored if it were there.
+    pub(crate) fn refuse_stream(
+        &mut self,
+        file: Candidate<'_>,
+        failed: Failed,
+        stream: Option<Stream>,
+    ) -> Result<()> {
         let entry = InputEntry {
             path: file.path.to_owned(),
             target: file.target,
@@ -191,12 +244,13 @@ impl<'a> Finder<'a> {
             owner: None,
             refused: Some(failed),
             replaces: None,
+            stream,
         };
         self.add(file.shown, &entry)
     }
 
     /// Notes a folder that no output makes.
-    pub(super) fn folder(&mut self, entry: &FolderEntry) -> Result<()> {
+    pub(crate) fn folder(&mut self, entry: &FolderEntry) -> Result<()> {
         if self.outputs.is_some() {
             self.found.folders += 1;
             self.sink.folder(entry)?;

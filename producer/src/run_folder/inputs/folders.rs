@@ -154,7 +154,8 @@ pub(crate) fn remove_while_empty(folder: &Path, root: &Dir) {
     }
 }
 
-fn entries(list: File) -> impl Iterator<Item = io::Result<FolderEntry>> {
+/// The lines of a list.
+pub(crate) fn entries(list: File) -> impl Iterator<Item = io::Result<FolderEntry>> {
     let lines = BufReader::new(list).lines();
     lines.map(|line| serde_json::from_str(&line?).map_err(io::Error::other))
 }

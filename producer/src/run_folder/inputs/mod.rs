@@ -16,6 +16,7 @@ pub(crate) mod refusal;
 pub(crate) mod roots;
 pub(crate) mod selection;
 pub(crate) mod skipped;
+pub(crate) mod stream;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -39,6 +40,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use self::stream::Stream;
 use crate::run_folder::from_start::FromStart;
 use crate::run_folder::packable::Packable;
 
@@ -76,6 +78,9 @@ pub struct InputEntry {
     /// The file that had its output's name then, and that the output is to replace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<Replaced>,
+    /// What it is, in a restoring bag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Stream>,
 }
 
 impl InputEntry {
@@ -209,13 +214,20 @@ impl InputList {
         struct Line {
             bytes: u64,
             refused: Option<IgnoredAny>,
+            stream: Option<Stream>,
         }
         let reader = BufReader::with_capacity(256 * 1024, FromStart::of(self.file.clone()));
         reader.split(b'\n').map(|line| {
             // A line that is damaged damages no pack: its file is by itself.
-            let damaged = Line { bytes: 0, refused: Some(IgnoredAny) };
-            let Line { bytes, refused } = serde_json::from_slice(&line?).unwrap_or(damaged);
-            Ok(Packable { bytes, refused: refused.is_some() })
+            let damaged = Line { bytes: 0, refused: Some(IgnoredAny), stream: None };
+            let line: Line = serde_json::from_slice(&line?).unwrap_or(damaged);
+            let of_output =
+                line.stream.as_ref().map_or(0, |stream| stream.output_bytes(line.bytes));
+            Ok(Packable {
+                bytes: line.bytes.max(of_output),
+                refused: line.refused.is_some(),
+                codec: line.stream.map(|stream| stream.codec),
+            })
         })
     }
 

@@ -59,7 +59,8 @@ impl Outputs<'_> {
         let claimed = makers(self.folder, &files);
         for output in done {
             let specification = &self.plan.specification;
-            let target = specification.target(self.plan.inputs.as_deref(), output.index)?.path;
+            let target =
+                specification.target(self.plan.inputs.as_deref(), output.index, None)?.path;
             let path = self.out.join(&target);
             match self.look(output, &target, &claimed) {
                 Ok(There::Made) => {

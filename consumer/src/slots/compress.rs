@@ -1,0 +1,107 @@
+//! One execution that compresses: verified while it is. Blocks.
+
+use std::time::Instant;
+
+use bagpress_broker::descriptor::{TaskDescriptor, Verify};
+use bagpress_broker::result::{Cause, Failed};
+use bagpress_codec::Hasher;
+use bagpress_objstore::{Sink, Source};
+
+use super::handle::Handle;
+use super::made::{Clock, Made, Scratch};
+
+/// Compresses the whole of `source` into `sink`; ends early when it is told to.
+///
+/// # Errors
+///
+/// Why there is no output.
+pub(super) fn compress(
+    task: &TaskDescriptor,
+    mut source: Source,
+    mut sink: Sink,
+    scratch: &mut Scratch,
+    handle: &Handle,
+) -> Result<Made, Failed> {
+    let began = Instant::now();
+    let mut clock = Clock::default();
+    let verify = task.verify == Verify::Worker;
+    let (mut input, mut output) = (Hasher::new(), Hasher::new());
+    let (mut input_bytes, mut output_bytes) = (0, 0);
+    let Scratch { segment, part, reuse } = scratch;
+    // They are here, and come back at the end: an error or a panic drops them.
+    let mut encoder = reuse.encoder(&task.codec);
+    let mut verifier = verify.then(|| reuse.verifier(&task.codec));
+    if task.codec.has_length_in_front() {
+        let length = clock.lap(|c| &mut c.input, || source.length())?;
+        encoder.announce(length.ok_or_else(|| without_length(task))?);
+    }
+    loop {
+        if handle.is_stopped() {
+            return Err(Failed::new(Cause::Timeout, "it was stopped"));
+        }
+        clock.lap(|c| &mut c.input, || source.next(segment))?;
+        if segment.is_empty() {
+            break;
+        }
+        part.clear();
+        clock.lap(|c| &mut c.compress, || encoder.write(segment, part)).map_err(not_compressed)?;
+        clock
+            .lap(
+                |c| &mut c.verify,
+                || {
+                    input.update(segment);
+                    output.update(part);
+                    verifier.as_mut().map_or(Ok(()), |verifier| verifier.check(segment, part))
+                },
+            )
+            .map_err(because(Cause::VerifyFailed))?;
+        input_bytes += segment.len() as u64;
+        output_bytes += part.len() as u64;
+        sink.write(part)?;
+        handle.set_read(input_bytes);
+    }
+    part.clear();
+    encoder.finish(part).map_err(not_compressed)?;
+    if let Some(verifier) = &mut verifier {
+        verifier.finish(part).map_err(because(Cause::VerifyFailed))?;
+    }
+    reuse.keep(&task.codec, encoder, verifier);
+    output.update(part);
+    output_bytes += part.len() as u64;
+    let most = task.codec.output_bytes_max(input_bytes);
+    if output_bytes > most {
+        let text = format!("{output_bytes} bytes from {input_bytes}; at most {most}");
+        return Err(Failed::new(Cause::BoundViolated, text));
+    }
+    sink.write(part)?;
+    sink.finish()?;
+    Ok(Made {
+        input_bytes,
+        input_digest: input.finish(),
+        output_bytes,
+        output_digest: output.finish(),
+        verified: verify,
+        times: clock.times(began.elapsed()),
+    })
+}
+
+/// Trying again does not help: its size is made up when it is read.
+fn without_length(task: &TaskDescriptor) -> Failed {
+    let text = format!(
+        "{} needs the size of an input before it is read, and this one has none; gzip needs none",
+        task.codec.name()
+    );
+    Failed::new(Cause::InputUnreadable, text)
+}
+
+fn not_compressed(error: bagpress_codec::Error) -> Failed {
+    let cause = match error {
+        bagpress_codec::Error::OtherLength { .. } => Cause::InputChanged,
+        _ => Cause::CodecError,
+    };
+    because(cause)(error)
+}
+
+fn because<E: std::fmt::Display>(cause: Cause) -> impl Fn(E) -> Failed {
+    move |error| Failed::new(cause, error.to_string())
+}

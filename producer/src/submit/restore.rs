@@ -1,0 +1,157 @@
+//! What a restoring bag is made of: the outputs of a run, or compressed files.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use bagpress_broker::descriptor::{Original, ResultPath};
+use bagpress_broker::quote;
+use bagpress_broker::result::{Cause, Outcome};
+
+use crate::error::Usage;
+use crate::run_folder::folder::{FOLDERS, RunFolder, SPECIFICATION};
+use crate::run_folder::inputs::existing::Outputs;
+use crate::run_folder::inputs::find::{find, find_compressed};
+use crate::run_folder::inputs::finder::{Candidate, Finder, Found};
+use crate::run_folder::inputs::folders::{self, FolderEntry};
+use crate::run_folder::inputs::lists::Sink;
+use crate::run_folder::inputs::refusal::{refused, unreadable};
+use crate::run_folder::inputs::stream::{Recorded, Stream};
+use crate::run_folder::plan::{BagPlan, open_plan};
+use crate::run_folder::specification::Specification;
+use crate::submit::request::Request;
+
+/// Finds the files of a request, to be compressed or to be restored, and hands each to `sink`. `own` is the run's folder.
+///
+/// # Errors
+///
+/// [`Usage`]: nothing to do, or what cannot be done.
+pub(crate) fn files_of(
+    request: &Request,
+    outputs: Option<Outputs>,
+    own: Option<&Path>,
+    sink: &mut dyn Sink,
+) -> Result<Found> {
+    if !request.restore {
+        return find(&request.inputs, &request.selection, outputs, own, sink);
+    }
+    let runs: Vec<_> = request.inputs.iter().filter_map(|path| run_at(path)).collect();
+    match (&runs[..], request.inputs.len()) {
+        ([], _) => find_compressed(&request.inputs, &request.selection, outputs, own, sink),
+        ([run], 1) => {
+            let folder = RunFolder::existing(run, request.trust)?;
+            let mut finder = Finder::new(&request.selection, outputs, own, sink)?;
+            of_run(&folder, &mut finder)?;
+            Ok(finder.found())
+        }
+        ([run, ..], _) => Err(Usage::error(
+            format!("{} is the folder of a run, and other things are named", quote::name(run)),
+            "restore each run by itself, with --out DIR for all of them",
+        )),
+    }
+}
+
+/// The run's folder that a path leads to, also by the run's name: then it has one of both kinds.
+fn run_at(path: &Path) -> Option<PathBuf> {
+    let has_run = |folder: &Path| folder.join(SPECIFICATION).is_file();
+    if has_run(path) {
+        return Some(path.to_owned());
+    }
+    let kinds = [ResultPath::Staged, ResultPath::Objects].map(|kind| path.join(kind.as_str()));
+    let [staged, objects] = kinds.map(|folder| has_run(&folder).then_some(folder));
+    // Of two nobody can tell which is meant: as a folder it has no file to restore, which is said.
+    staged.xor(objects)
+}
+
+/// Takes each file that a run made something of.
+fn of_run(folder: &RunFolder, finder: &mut Finder<'_>) -> Result<()> {
+    let specification = Specification::read(folder)?;
+    let run = quote::name(folder.path());
+    check(&specification, &run)?;
+    let root = specification.output_root(folder);
+    let absent = |error: io::Error| {
+        Usage::error(
+            format!("the outputs of {run} are not there: {}: {error}", quote::name(&root)),
+            "bring the folder of the outputs back to its place, or restore the files themselves",
+        )
+    };
+    let root = root.canonicalize().map_err(absent)?;
+    let plan = open_plan(folder, specification)?;
+    finder.reads(&root);
+    // It stands for the folder that everything comes back to.
+    finder.lies_in(Some(&root));
+    for index in 0..plan.specification.tasks {
+        take(&plan, index, &root, finder).context("read the run")?;
+    }
+    let Some(list) = folder.open(FOLDERS)? else { return Ok(()) };
+    for entry in folders::entries(list) {
+        let entry = entry.with_context(|| format!("read {}", quote::name(folder.at(FOLDERS))))?;
+        // The folders above it are those of the outputs, which have the modes of the ones they were made after.
+        finder.folder(&FolderEntry { source: root.join(&entry.target), ..entry })?;
+    }
+    Ok(())
+}
+
+fn check(specification: &Specification, run: &str) -> Result<()> {
+    if specification.restores() {
+        return Err(Usage::error(
+            format!("{run} is a run that restored: its outputs are not compressed"),
+            "name the run that compressed them, or compressed files",
+        ));
+    }
+    if specification.codec.stores_nothing() {
+        return Err(Usage::error(
+            format!("{run} stored nothing: its codec is {}", specification.codec),
+            "restore a run of another codec",
+        ));
+    }
+    if !specification.has_files() {
+        return Err(Usage::error(
+            format!("the outputs of {run} are objects, and no files"),
+            "get them with `nats object get`, and restore the files; or run with --out or --get",
+        ));
+    }
+    Ok(())
+}
+
+/// Takes one file of a run, as it was recorded, or says why it does not come back.
+fn take(plan: &BagPlan, index: u32, root: &Path, finder: &mut Finder<'_>) -> Result<()> {
+    let specification = &plan.specification;
+    let output = specification.target(plan.inputs.as_deref(), index, None)?.path;
+    let path = root.join(&output);
+    let (target, attributes) = match &plan.inputs {
+        Some(_) => {
+            let entry = plan.entry(index)?;
+            let (mode, mtime_ns, owner) = (entry.mode, entry.mtime_ns, entry.owner);
+            (entry.target, Some(Recorded { mode, mtime_ns, owner }))
+        }
+        None => (output, None),
+    };
+    let shown = path.clone();
+    let file = Candidate { path: &path, shown: &shown, target };
+    let done = match plan.ledger.outcome(index, plan.ledger.round(index)).map(|of| of.outcome) {
+        Some(Outcome::Done(done)) => done,
+        Some(Outcome::Failed(failed)) => {
+            let why = format!("the run has no output of it: {}", failed.cause);
+            return finder.refuse(file, refused(Cause::InputMissing, &shown, &why));
+        }
+        None => {
+            let why = "the run has no outcome of it: gather it, then restore it again";
+            return finder.refuse(file, refused(Cause::InputMissing, &shown, why));
+        }
+    };
+    let original = Some(Original { bytes: done.input_bytes, digest: done.input_digest });
+    let stream = Stream { codec: specification.codec, original, attributes };
+    match fs::symlink_metadata(&path) {
+        Ok(metadata) if metadata.is_file() => finder.take_stream(&file, &metadata, stream),
+        Ok(_) => {
+            let failed = refused(Cause::InputUnreadable, &shown, "it is not a file");
+            finder.refuse_stream(file, failed, Some(stream))
+        }
+        Err(error) => {
+            let failed = unreadable(&shown, &error);
+            finder.refuse_stream(file, failed, Some(stream))
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The flags of `restore`.
+
+use std::path::PathBuf;
+
+use bagpress_broker::descriptor::DeliveryPath;
+use bagpress_broker::ids::{Pool, RunName};
+use bagpress_broker::limits;
+use clap::Args;
+
+use super::bag::TransferArg;
+use super::broker::{LocalArgs, ReachArgs};
+use super::common::{FollowArgs, TrustArgs};
+
+const RUNNING: &str = "How tasks run";
+const FOLDER: &str = "Run folder";
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    bagpress restore runs/t1/staged --out back\n  \
+    bagpress restore packed --out back --workers 4\n  \
+    bagpress restore notes.txt.gz table.csv.zz --out . --dry-run\n  \
+    bagpress restore runs/t1/staged --out back --server nats://127.0.0.1:4222\n\n\
+    Of a run, every file comes back under its name, with its mode and time, and is compared with the digest that the run \
+    recorded. Of other files, the checksum in the file decides. What cannot be restored fails by name, the rest comes \
+    back, and the exit code is 1.")]
+pub(crate) struct RestoreArgs {
+    /// Run folder, such as runs/NAME/staged; or compressed files, which end in .gz or .zz, and folders of them
+    #[arg(value_name = "BAG|FILE", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+
+    /// Folder for what comes back, such as `DIR/doc/readme.txt`
+    #[arg(long, short = 'o', value_name = "DIR", required = true)]
+    pub(crate) out: PathBuf,
+
+    /// Replace existing files
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+
+    /// Print what would be done, one line per file; start and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// How tasks reach workers: jetstream (the broker keeps them) or queue-group (the gatherer keeps them and
+    /// offers them to workers; needs no JetStream)
+    #[arg(long, value_name = "HOW", default_value = "jetstream", help_heading = RUNNING)]
+    pub(crate) delivery: DeliveryPath,
+
+    /// Pool of workers that runs the tasks
+    #[arg(long, env = "BAGPRESS_POOL", value_name = "POOL", default_value = "default", help_heading = RUNNING)]
+    pub(crate) pool: Pool,
+
+    /// Small files that are delivered together, at most; 1: each by itself [default: by the size of the bag; up to 64]
+    #[arg(long, value_name = "N", help_heading = RUNNING)]
+    pub(crate) pack: Option<u32>,
+
+    /// Attempts of a task before it is reported failed
+    #[arg(long, value_name = "N", default_value_t = limits::ATTEMPTS_DEFAULT, help_heading = RUNNING)]
+    pub(crate) attempts: u32,
+
+    /// Whether files may be passed by path where worker and gatherer see the same folder
+    #[arg(long, value_name = "HOW", default_value = "auto", help_heading = RUNNING)]
+    pub(crate) transfer: TransferArg,
+
+    /// Name of the run that restores, and of its folder, of a-z, 0-9 and - [default: date, time and 4 letters]
+    #[arg(long, value_name = "NAME", help_heading = FOLDER)]
+    pub(crate) name: Option<RunName>,
+
+    /// Folder of all runs
+    #[arg(long, env = "BAGPRESS_RUNS", value_name = "DIR", default_value = "runs", help_heading = FOLDER)]
+    pub(crate) runs: PathBuf,
+
+    #[command(flatten, next_help_heading = FOLDER)]
+    pub(crate) trust: TrustArgs,
+
+    #[command(flatten)]
+    pub(crate) follow: FollowArgs,
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+    #[command(flatten)]
+    pub(crate) local: LocalArgs,
+}
