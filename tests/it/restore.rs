@@ -121,6 +121,11 @@ async fn a_tree_comes_back_from_a_run_of_gzip() {
 }
 
 #[tokio::test]
+async fn a_tree_comes_back_from_a_run_of_zstd_in_packs_and_blocks() {
+    a_tree_comes_back("--block 1MiB --codec zstd:3,long --pack 8", "--pack 8").await;
+}
+
+#[tokio::test]
 async fn a_tree_comes_back_from_a_run_of_zlib_by_wire_and_by_offers() {
     a_tree_comes_back("--codec zlib:1 --pack 1", "--transfer wire --delivery queue-group").await;
 }
