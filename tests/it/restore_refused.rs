@@ -117,6 +117,39 @@ async fn a_file_that_says_nothing_fails_alone_in_its_folder() {
 }
 
 #[tokio::test]
+async fn files_that_would_come_back_by_one_name_are_refused() {
+    let place = Place::new().await;
+    for (codec, name) in [("gzip", "g"), ("zstd", "z")] {
+        write(&place.path("in/same"), codec.as_bytes());
+        let run = format!("run in --out both --codec {codec} --name {name} -q --workers 1");
+        place.run(&run).await.with_code(0);
+    }
+    let named = place.run("restore both/in/same.gz both/in/same.zst --out back").await;
+    expect_refused(&named, &["same.gz", "same.zst", "would have the same output"]);
+    let ended = place.run("restore both --out back --name r -q --workers 1").await.with_code(1);
+    assert!(ended.stdout.contains("same.zst would come back by the same name"), "{ended:?}");
+    for index in [0, 1] {
+        assert_eq!(failure(&place.folder("r/staged"), index).0, "output-exists");
+    }
+    assert!(!place.path("back/both/in/same").exists());
+}
+
+/// Somebody else may be writing it.
+#[tokio::test]
+async fn the_ledger_of_the_run_that_is_restored_is_only_read() {
+    let place = Place::new().await;
+    a_run(&place, 3, "--out out").await;
+    let manifest = place.folder("t/staged").join("manifest.jsonl");
+    let mut lines = fs::read(&manifest).unwrap();
+    lines.extend_from_slice(b"{\"half");
+    fs::write(&manifest, &lines).unwrap();
+    place.run("restore runs/t/staged --out back --dry-run").await.with_code(0);
+    place.run("restore runs/t/staged --out back --name r -q --workers 1").await.with_code(0);
+    place.run("verify runs/t/staged").await.with_code(0);
+    assert_eq!(fs::read(&manifest).unwrap(), lines);
+}
+
+#[tokio::test]
 async fn what_a_run_has_no_output_of_is_said_by_name() {
     let place = Place::new().await;
     for name in ["a", "b", "c"] {

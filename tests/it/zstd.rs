@@ -130,8 +130,14 @@ async fn a_bag_is_refused_while_a_worker_is_connected_that_would_fail_its_tasks(
     let earlier = Service::start(&by_hand, HashMap::new(), stats).await.unwrap();
     let _worker = place.worker(&server);
     let bag = "--tasks 3 --bytes 64KiB --codec zstd:3";
-    for (verb, name) in [("submit", "s"), ("run", "r")] {
-        let refused = place.run(&format!("{verb} {bag} --name {name} {at}")).await.with_code(2);
+    fs::write(place.path("file.zst"), b"looked at by a worker only").unwrap();
+    let words = [
+        format!("submit {bag} --name s"),
+        format!("run {bag} --name r"),
+        "restore file.zst --out back --name b".to_owned(),
+    ];
+    for words in words {
+        let refused = place.run(&format!("{words} {at}")).await.with_code(2);
         assert!(refused.stderr.contains("do not know the codec zstd"), "{refused:?}");
         assert!(refused.stderr.contains("of version 0.0.9"), "{refused:?}");
         assert!(refused.stderr.contains("hint: update these workers"), "{refused:?}");

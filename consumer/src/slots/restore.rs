@@ -40,7 +40,7 @@ pub(super) fn restore(
             break;
         }
     }
-    decoder.finish().map_err(corrupt)?;
+    decoder.finish().map_err(not_decoded)?;
     let (output_bytes, output_digest) = restored.finish()?;
     Ok(Made {
         input_bytes,
@@ -81,7 +81,7 @@ impl Restored {
                 return Err(Failed::new(Cause::Timeout, "it was stopped"));
             }
             let progress = clock.lap(|c| &mut c.compress, || decoder.read_into(rest, part));
-            let progress = progress.map_err(corrupt)?;
+            let progress = progress.map_err(not_decoded)?;
             rest = &rest[progress.consumed..];
             let made = &part[..progress.produced];
             self.bytes += made.len() as u64;
@@ -127,6 +127,14 @@ impl Restored {
         }
         self.sink.finish()?;
         Ok((bytes, digest))
+    }
+}
+
+fn not_decoded(error: bagpress_codec::Error) -> Failed {
+    match error {
+        // It says nothing about the stream: there was no memory.
+        bagpress_codec::Error::Decoder { .. } => Failed::new(Cause::CodecError, error.to_string()),
+        error => corrupt(error),
     }
 }
 

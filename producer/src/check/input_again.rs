@@ -48,8 +48,11 @@ pub(crate) fn digest_of_file(file: &OpenInput) -> Result<(Digest, u64), Failed> 
 
 /// Digest and size, in bytes, of what a file gives that is a stream of `codec`.
 fn digest_of_stream(file: &OpenInput, codec: &Codec) -> Result<(Digest, u64), Failed> {
-    let corrupt =
-        |error: bagpress_codec::Error| Failed::new(Cause::InputCorrupt, error.to_string());
+    let corrupt = |error: bagpress_codec::Error| match error {
+        // It says nothing about the stream: there was no memory.
+        bagpress_codec::Error::Decoder { .. } => Failed::new(Cause::CodecError, error.to_string()),
+        error => Failed::new(Cause::InputCorrupt, error.to_string()),
+    };
     let (mut decoder, mut hasher, mut restored) = (codec.decoder(), Hasher::new(), 0);
     let (mut piece, mut part) = (Vec::new(), vec![0; SEGMENT_BYTES]);
     let (mut offset, mut ended) = (0, false);

@@ -67,6 +67,9 @@ fn examine(plan: &BagPlan, index: u32, outputs: &Dir, path: &Path) -> Option<Don
     if !plan.specification.restores() {
         return Some(done);
     }
+    if let Some(original) = plan.original(index).ok()? {
+        original.compare(output_bytes, &output_digest).ok()?;
+    }
     // It is what its input gives; the line has the input itself.
     let input = OpenInput::open(plan.input(index).ok()?).ok()?;
     let (input_digest, input_bytes) = input_again::digest_of_file(&input).ok()?;

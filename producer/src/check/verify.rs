@@ -22,7 +22,7 @@ use crate::claim::buckets::open_bucket;
 use crate::run_folder::folder::RunFolder;
 use crate::run_folder::from_start::FromStart;
 use crate::run_folder::plan::BagPlan;
-use crate::run_folder::plan::open_plan;
+use crate::run_folder::plan::read_plan;
 use crate::run_folder::runs::replaced_by;
 use crate::run_folder::specification::Specification;
 
@@ -63,7 +63,7 @@ pub async fn verify(
     patience: &Patience,
     inputs: bool,
 ) -> Result<Verified> {
-    let plan = open_plan(folder, Specification::read(folder)?)?;
+    let plan = read_plan(folder, Specification::read(folder)?)?;
     let specification = plan.specification.clone();
     let mut verified =
         Verified { bad_lines: plan.ledger.bad_lines().len() as u64, ..Verified::default() };

@@ -2,6 +2,7 @@
 
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::{Broker, Error, Patience, limits};
+use bagpress_codec::{Codec, CodecInfo};
 
 use crate::deliver::unserved;
 use crate::error::Usage;
@@ -36,18 +37,33 @@ pub async fn refuse_unknown_codec(
     broker: &Broker,
     specification: &Specification,
 ) -> anyhow::Result<()> {
-    let codec = specification.codec.name();
-    if FIRST_CODECS.contains(&codec) {
+    let later = later_codecs(specification);
+    if later.is_empty() {
         return Ok(());
     }
     let workers = broker.workers(limits::WORKERS_ANSWER_WITHIN).await?;
-    match unserved::ignorant(&workers, &specification.pool, codec) {
+    let ignorant = |codec: &&str| unserved::ignorant(&workers, &specification.pool, codec);
+    match later.iter().find_map(ignorant) {
         None => Ok(()),
         Some(why) => Err(Usage::error(
             why,
-            "update these workers, or choose gzip, or another --pool whose workers are up to date",
+            "update these workers, choose another --pool whose workers are up to date, or use gzip",
         )),
     }
+}
+
+/// The codecs of a bag that not every version of a worker knows. Each file that is restored has its own, and which they are is
+/// known by the list of files alone: it may be any.
+fn later_codecs(specification: &Specification) -> Vec<&'static str> {
+    let is_of_the_bag = |codec: &&CodecInfo| {
+        if specification.restores() {
+            !codec.extension.is_empty()
+        } else {
+            codec.name == specification.codec.name()
+        }
+    };
+    let codecs = Codec::all().filter(is_of_the_bag).map(|codec| codec.name);
+    codecs.filter(|codec| !FIRST_CODECS.contains(codec)).collect()
 }
 
 /// Waits until the broker has what a bag needs. A bag that needs no streams waits for none.

@@ -1,7 +1,9 @@
 //! What the receiver of uploads must know of its bag.
 
+use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -43,10 +45,32 @@ pub struct BagPlan {
 ///
 /// If its files cannot be read; [`crate::error::Usage`] if they are not believed.
 pub fn open_plan(folder: &RunFolder, specification: Specification) -> Result<BagPlan> {
+    plan_of(folder, specification, |path, tasks, cuts| {
+        Ok(Ledger::of(folder.append(MANIFEST)?, path, tasks, cuts)?)
+    })
+}
+
+/// The same to look at: writes nothing, and the bag may be gathered meanwhile.
+pub(crate) fn read_plan(folder: &RunFolder, specification: Specification) -> Result<BagPlan> {
+    plan_of(folder, specification, |path, tasks, cuts| {
+        let lines = match folder.open(MANIFEST)? {
+            Some(lines) => lines,
+            // It was never gathered, and has no line.
+            None => File::open("/dev/null")?,
+        };
+        Ok(Ledger::to_read(lines, path, tasks, cuts)?)
+    })
+}
+
+fn plan_of(
+    folder: &RunFolder,
+    specification: Specification,
+    open: impl FnOnce(&Path, u32, Option<Arc<Cuts>>) -> Result<Ledger>,
+) -> Result<BagPlan> {
     let inputs = inputs_of(folder, &specification)?;
     let cuts = cuts_of(folder, &specification, inputs.as_deref())?;
     let path = folder.at(MANIFEST);
-    let ledger = Ledger::of(folder.append(MANIFEST)?, &path, specification.tasks, cuts.clone());
+    let ledger = open(&path, specification.tasks, cuts.clone());
     let ledger = ledger.with_context(|| format!("open {}", quote::name(&path)))?;
     for bad in ledger.bad_lines() {
         warn!(line = bad.number, why = bad.why, "ledger line skipped");

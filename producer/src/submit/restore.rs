@@ -18,7 +18,7 @@ use crate::run_folder::inputs::folders::{self, FolderEntry};
 use crate::run_folder::inputs::lists::Sink;
 use crate::run_folder::inputs::refusal::{refused, unreadable};
 use crate::run_folder::inputs::stream::{Recorded, Stream};
-use crate::run_folder::plan::{BagPlan, open_plan};
+use crate::run_folder::plan::{BagPlan, read_plan};
 use crate::run_folder::specification::Specification;
 use crate::submit::request::Request;
 
@@ -77,7 +77,7 @@ fn of_run(folder: &RunFolder, finder: &mut Finder<'_>) -> Result<()> {
         )
     };
     let root = root.canonicalize().map_err(absent)?;
-    let plan = open_plan(folder, specification)?;
+    let plan = read_plan(folder, specification)?;
     finder.reads(&root);
     // It stands for the folder that everything comes back to.
     finder.lies_in(Some(&root));

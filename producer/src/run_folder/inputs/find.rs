@@ -1,5 +1,7 @@
 //! The files of a bag, found: by walks from what was named, or from a list.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -8,6 +10,7 @@ use bagpress_broker::quote;
 use super::existing::Outputs;
 use super::finder::{Finder, Found};
 use super::lists::Sink;
+use super::roots::{last_component, same_target};
 use super::selection::Selection;
 use super::skipped::Kind;
 use super::{listed, stream, walk};
@@ -76,6 +79,7 @@ pub(crate) fn find_compressed(
             format!("name files that end in one of {}, or a run folder", stream::endings()),
         ));
     }
+    check_restored(paths)?;
     let mut finder = Finder::new(selection, outputs, own, sink)?.restoring();
     for path in paths {
         walk::walk(&mut finder, path)?;
@@ -88,4 +92,18 @@ pub(crate) fn find_compressed(
         ));
     }
     Ok(found)
+}
+
+/// Refuses what was named and would come back by one name.
+fn check_restored(paths: &[PathBuf]) -> Result<()> {
+    let mut names: HashMap<OsString, &Path> = HashMap::new();
+    for path in paths {
+        let restored =
+            stream::by_name(path).filter(|_| path.is_file()).map(|(_, restored)| restored);
+        let name = last_component(restored.as_deref().unwrap_or(path))?;
+        if let Some(other) = names.insert(name, path) {
+            return Err(same_target(other, path));
+        }
+    }
+    Ok(())
 }

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
+use bagpress_broker::{limits, quote};
 use bagpress_objstore::staging::{Owner, mtime_ns};
 
 use super::InputEntry;
@@ -153,6 +153,10 @@ impl<'a> Finder<'a> {
                 return self.refuse(file, refused(Cause::InputUnreadable, path, &why));
             };
             let file = Candidate { path, shown, target };
+            if let Some(twin) = stream::twin(path, &codec) {
+                let why = format!("{} would come back by the same name", quote::name(twin));
+                return self.refuse(file, refused(Cause::OutputExists, path, &why));
+            }
             return self.take_stream(&file, metadata, Stream::of(codec));
         }
         if self.outputs.as_ref().is_some_and(|outputs| outputs.is_ours(path, target, metadata)) {

@@ -60,6 +60,20 @@ pub(crate) fn by_name(path: &Path) -> Option<(Codec, PathBuf)> {
     })
 }
 
+/// A file beside `path`, which `codec` reads, whose name without the ending of another codec is the same: only one of them
+/// can come back.
+pub(crate) fn twin(path: &Path, codec: &Codec) -> Option<PathBuf> {
+    let (_, restored) = by_name(path)?;
+    let others = Codec::all().map(|other| other.extension);
+    let others = others.filter(|other| !other.is_empty() && *other != codec.extension());
+    let mut twins = others.map(|ending| {
+        let mut name = restored.clone().into_os_string();
+        name.push(ending);
+        PathBuf::from(name)
+    });
+    twins.find(|twin| twin.is_file())
+}
+
 /// The endings that [`by_name`] knows, for people.
 pub(crate) fn endings() -> String {
     let all: Vec<_> = Codec::all().map(|codec| codec.extension).collect();

@@ -31,36 +31,46 @@ pub struct BadLine {
 }
 
 impl LedgerFile {
-    /// Reads every line of a ledger that was opened to append to it into `see`, with the byte at which the line begins, and
-    /// returns the lines that cannot be used: they are skipped, never believed, and what they said is found out again.
-    /// `path` is what it is called.
+    /// Reads every line of a ledger into `see`, with the byte at which the line begins, and returns the lines that cannot be
+    /// used: they are skipped, never believed, and what they said is found out again. `path` is what it is called. Writes
+    /// nothing.
     ///
     /// # Errors
     ///
     /// What the system said.
     pub(crate) fn of(
-        mut file: File,
+        file: File,
         path: &Path,
         see: impl FnMut(u64, Entry),
     ) -> io::Result<(Self, Vec<BadLine>)> {
         let bad = read(&file, see)?;
-        let end = file.metadata()?.len();
+        Ok((Self { file, path: path.to_owned() }, bad))
+    }
+
+    /// Ends a torn last line, which must not swallow the next one: before anything is appended to what was just read.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn end_last_line(&self) -> io::Result<()> {
+        let end = self.file.metadata()?.len();
         if end > 0 {
             let mut last = [0];
-            file.read_exact_at(&mut last, end - 1)?;
-            // A torn last line must not swallow the next one.
+            self.file.read_exact_at(&mut last, end - 1)?;
             if last != *b"\n" {
-                file.write_all(b"\n")?;
+                (&self.file).write_all(b"\n")?;
             }
         }
-        Ok((Self { file, path: path.to_owned() }, bad))
+        Ok(())
     }
 
     /// The ledger at `path`, made if it is not there.
     #[cfg(test)]
     pub(crate) fn at(path: &Path, see: impl FnMut(u64, Entry)) -> io::Result<(Self, Vec<BadLine>)> {
         let file = File::options().read(true).append(true).create(true).open(path)?;
-        Self::of(file, path, see)
+        let (ledger, bad) = Self::of(file, path, see)?;
+        ledger.end_last_line()?;
+        Ok((ledger, bad))
     }
 
     /// What it is called.

@@ -64,6 +64,18 @@ impl Ledger {
         tasks: u32,
         cut: Option<Arc<Cuts>>,
     ) -> io::Result<Self> {
+        let ledger = Self::to_read(file, path, tasks, cut)?;
+        ledger.file.end_last_line()?;
+        Ok(ledger)
+    }
+
+    /// The same to look at, which may be written by another process meanwhile.
+    pub(crate) fn to_read(
+        file: File,
+        path: &Path,
+        tasks: u32,
+        cut: Option<Arc<Cuts>>,
+    ) -> io::Result<Self> {
         let mut counted = Counted::new(tasks, cut);
         let (file, bad_lines) = LedgerFile::of(file, path, |at, entry| counted.see(at, &entry, 0))?;
         let is_begun = counted.rounds().highest() > 0;
