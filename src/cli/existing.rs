@@ -44,16 +44,17 @@ pub(crate) struct GatherArgs {
     bagpress status --server nats://127.0.0.1:4222\n  \
     bagpress status runs/t1/staged --watch\n  \
     bagpress status runs/t1/staged --failed --json\n  \
-    bagpress status runs/t1/staged 7")]
+    bagpress status runs/t1/staged 7\n  \
+    bagpress status runs/t1/staged docs/guide.txt")]
 #[command(mut_arg("server", |arg| arg.help(SERVER_OF_RUN_HELP)))]
 pub(crate) struct StatusArgs {
     /// Run folder, such as runs/NAME/staged, or the id of a bag; without it: all bags and workers
     #[arg(value_name = "BAG")]
     pub(crate) bag: Option<String>,
 
-    /// Show one task: its attempts, each with worker, cause and time
-    #[arg(value_name = "TASK", conflicts_with_all = ["failed", "watch"])]
-    pub(crate) task: Option<u32>,
+    /// Show one task, by its file or its index: its attempts, each with worker, cause and time
+    #[arg(value_name = "FILE|INDEX", conflicts_with_all = ["failed", "watch"])]
+    pub(crate) task: Option<String>,
 
     /// Refresh every second until the bag is over; with --json, a line each time
     #[arg(long, short = 'w')]

@@ -34,8 +34,9 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
 }
 
 async fn show(args: &StatusArgs, bag: Option<&Bag>, broker: Option<&Broker>) -> Result<ExitCode> {
-    if let (Some(bag), Some(task)) = (bag, args.task) {
-        let task = status::task::of_task(bag.folder(), broker, bag.id(), task).await?;
+    if let (Some(bag), Some(task)) = (bag, &args.task) {
+        let index = status::which::which(bag.folder(), task)?;
+        let task = status::task::of_task(bag.folder(), broker, bag.id(), index).await?;
         tell(args.common.json, &task, &task.to_string())?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -70,6 +70,7 @@ mod slow_disk;
 mod small_disk;
 mod starting;
 mod status;
+mod status_of_file;
 mod strangers;
 mod taken;
 mod troubles;

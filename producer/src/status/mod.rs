@@ -4,6 +4,7 @@ pub(crate) mod bag_line;
 mod cut;
 pub mod task;
 mod text;
+pub mod which;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -232,7 +232,7 @@ impl InputList {
     }
 
     /// All files, in order.
-    fn entries(&self) -> impl Iterator<Item = io::Result<InputEntry>> + use<> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = io::Result<InputEntry>> + use<> {
         let reader = BufReader::with_capacity(64 * 1024, FromStart::of(self.file.clone()));
         reader.lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::other))
     }
