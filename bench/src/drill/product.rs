@@ -1,6 +1,6 @@
 //! The verbs of the program under test, as a lane calls them.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -9,6 +9,9 @@ use anyhow::{Context, Result, ensure};
 use super::bag::Bag;
 use super::remains::LOOK;
 use crate::program::Bagpress;
+
+/// Lines of a log that an error quotes.
+const LINES_SAID: usize = 4;
 
 /// The program, and the server that is named to it.
 #[derive(Debug)]
@@ -20,9 +23,20 @@ pub(super) struct Product {
 }
 
 impl Product {
+    fn log(&self, bag: &Bag) -> PathBuf {
+        self.logs.join(format!("{}.log", bag.shape.name()))
+    }
+
+    /// The last lines of what was said about a bag.
+    fn said_last(&self, bag: &Bag) -> String {
+        let said = fs::read(self.log(bag)).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let lines: Vec<_> = said.lines().rev().take(LINES_SAID).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join(" / ")
+    }
+
     fn spawn(&self, mut command: Command, bag: &Bag) -> Result<Child> {
-        let log = self.logs.join(format!("{}.log", bag.shape.name()));
-        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        let log = OpenOptions::new().create(true).append(true).open(self.log(bag))?;
         command.args(["--server", &self.url]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command.spawn().context("start the program")
@@ -60,7 +74,12 @@ impl Product {
             let mut command = self.bagpress.guarded("rm");
             command.arg(&bag.run).arg("--outputs");
             self.spawn(command, bag)?.wait()?;
-            ensure!(!bag.run.exists(), "`rm {}` fails all the time", bag.run.display());
+            ensure!(
+                !bag.run.exists(),
+                "`rm {}` fails all the time: {}",
+                bag.run.display(),
+                self.said_last(bag)
+            );
             Ok(())
         })
     }
