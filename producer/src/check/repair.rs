@@ -106,7 +106,9 @@ pub(crate) fn broken_files(plan: &BagPlan, root: &Path) -> Result<Broken> {
         let looked =
             looked.context("find the name of an output").and_then(|path| match hash(&path) {
                 Ok((digest, _)) if digest == expected.output_digest => Ok(true),
-                Ok(_) if is_replaced(result.file, &path) => {
+                // A line that names no file does not say whose this one is: it may be ours, and spoilt. Running it again finds
+                // that out, and touches nothing that is not.
+                Ok(_) if result.file.is_some() && is_replaced(result.file, &path) => {
                     broken.replaced += 1;
                     Ok(true)
                 }
