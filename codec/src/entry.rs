@@ -58,7 +58,7 @@ pub(crate) const FULL: Switch = Switch {
 /// Repetitions are found far back.
 pub(crate) const LONG: Switch = Switch {
     name: "long",
-    summary: "finds repetitions up to 128 MiB back, for up to 280 MiB more of memory a slot",
+    summary: "finds repetitions up to 128 MiB back, for up to 410 MiB of memory a slot",
     bit: 1 << 1,
 };
 

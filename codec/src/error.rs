@@ -94,8 +94,7 @@ pub enum Error {
     },
     /// Decoding the stream takes more memory than is allowed.
     #[error(
-        "the {format} stream has a window of more than {} MiB, which is not decompressed here; \
-         compress it again without",
+        "the {format} stream needs a window of more than {} MiB; make it again with a smaller one",
         .most >> 20
     )]
     WindowTooLarge {
