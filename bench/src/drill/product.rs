@@ -11,7 +11,7 @@ use super::remains::LOOK;
 use crate::program::Bagpress;
 
 /// Lines of a log that an error quotes.
-const LINES_SAID: usize = 4;
+const LINES_SAID: usize = 12;
 
 /// The program, and the server that is named to it.
 #[derive(Debug)]
@@ -76,9 +76,11 @@ impl Product {
             self.spawn(command, bag)?.wait()?;
             ensure!(
                 !bag.run.exists(),
-                "`rm {}` fails all the time: {}",
+                "`rm {}` fails all the time: {}; in it {:?}",
                 bag.run.display(),
-                self.said_last(bag)
+                self.said_last(bag),
+                fs::read_dir(&bag.run)
+                    .map(|all| all.flatten().map(|of| of.path()).collect::<Vec<_>>())
             );
             Ok(())
         })

@@ -149,7 +149,7 @@ impl RunFolder {
         write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
     ) -> Result<()> {
         let context = || format!("write {}", name(self.at(inside)));
-        let part = Path::new(inside).with_extension("part").to_string_lossy().into_owned();
+        let part = part_of(inside);
         let mut file = BufWriter::new(self.create(&part).with_context(context)?);
         write(&mut file)?;
         let finish = || -> io::Result<()> {
@@ -159,4 +159,9 @@ impl RunFolder {
         };
         finish().with_context(context)
     }
+}
+
+/// What a file is called that is to become `inside`: who dies while it is written leaves it behind.
+pub(crate) fn part_of(inside: &str) -> String {
+    Path::new(inside).with_extension("part").to_string_lossy().into_owned()
 }

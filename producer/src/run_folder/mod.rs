@@ -4,7 +4,7 @@ pub(crate) mod attempts;
 mod bag_server;
 pub(crate) mod cuts;
 pub(crate) mod extents;
-mod files;
+pub(crate) mod files;
 pub(crate) mod folder;
 pub(crate) mod from_start;
 pub(crate) mod helps;

@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 use super::kept::{How, Removed};
 use super::outputs::{Output, Outputs};
 use crate::error::Usage;
+use crate::run_folder::files::part_of;
 use crate::run_folder::folder::{
     ATTEMPTS, FAILED, FOLDERS, INPUTS, LOCK, LOGS, MANIFEST, RESULTS, RunFolder, SERVER,
     SPECIFICATION, STORE, SUMMARY, SUMMARY_TEXT,
@@ -130,7 +131,9 @@ const OWN: [&str; 12] = [
 
 /// Removes what a run writes into its folder, then the folder, if nothing else is in it.
 fn remove_own(folder: &RunFolder, how: How, removed: &mut Removed) -> Result<()> {
-    for own in OWN {
+    let parts = OWN.map(part_of);
+    // The specification goes last of all, and the lock behind it.
+    for own in parts.iter().map(String::as_str).chain(OWN) {
         let context = || format!("remove {}", name(folder.at(own)));
         let (held, own) = (folder.held(), Path::new(own));
         removed.files += count(held, own).with_context(context)?;
@@ -142,7 +145,9 @@ fn remove_own(folder: &RunFolder, how: How, removed: &mut Removed) -> Result<()>
         let entries = folder.held().entries();
         let entries = entries.with_context(|| format!("read {}", name(folder.path())))?;
         // Its store is removed, and not counted.
-        entries.iter().any(|entry| !OWN.iter().chain([&STORE]).any(|own| entry == *own))
+        let parts = parts.iter().map(String::as_str);
+        let own: Vec<_> = parts.chain(OWN).chain([STORE]).collect();
+        entries.iter().any(|entry| !own.iter().any(|own| entry == *own))
     } else {
         folder.remove_itself().is_err()
     };
