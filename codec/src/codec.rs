@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(refusal("zlib:06"), "level 06 of zlib is out of range: 0 to 9");
         assert_eq!(
             refusal("lzma"),
-            "unknown codec `lzma`: known are zlib, gzip, zstd, store, noop"
+            "unknown codec `lzma`: known are zlib, gzip, zstd, auto, store, noop"
         );
         assert_eq!(refusal("store:3"), "codec store takes no level, but was given `3`");
         assert_eq!(refusal("zlib:10,full"), "level 10 of zlib is out of range: 0 to 9");
@@ -288,6 +288,11 @@ mod tests {
             assert_eq!(refusal(text), expected);
         }
         assert_eq!(refusal("zstd,full"), "codec zstd takes no `,full`: only `,long` may follow");
+        for text in ["ratio,speed", "speed,ratio", "balanced"] {
+            let expected =
+                format!("codec auto takes no `,{text}`: only `,ratio` or `,speed` may follow");
+            assert_eq!(refusal(&format!("auto,{text}")), expected);
+        }
         for name in ["store", "noop"] {
             assert_eq!(
                 refusal(&format!("{name},full")),
@@ -310,7 +315,14 @@ mod tests {
         let help: Vec<_> = Codec::all().map(ToString::to_string).collect();
         assert_eq!(
             help,
-            ["zlib:0..9[,full]", "gzip:0..9[,full]", "zstd:1..19[,long]", "store", "noop"]
+            [
+                "zlib:0..9[,full]",
+                "gzip:0..9[,full]",
+                "zstd:1..19[,long]",
+                "auto[,ratio|,speed]",
+                "store",
+                "noop"
+            ]
         );
     }
 
@@ -332,6 +344,7 @@ mod tests {
         // The binding names the version of the C library behind its own; another one may be linked all the same.
         let (_, zstd) = version("zstd-sys").split_once("+zstd.").unwrap();
         assert_eq!(library("zstd"), format!("zstd/{zstd}"));
+        assert_eq!(library("auto"), library("zstd"));
         assert_eq!(zstd_safe::version_string(), zstd);
     }
 

@@ -3,6 +3,7 @@
 //! A new codec is one file in `codecs/` that has an `ENTRY`, its `mod` line here, and its line in [`REGISTRY`]. Help
 //! texts, parsing, workers and tests take it from there; what it must keep to is in ADR 0005.
 
+mod auto;
 mod gzip;
 mod noop;
 mod store;
@@ -17,6 +18,8 @@ pub(crate) static REGISTRY: &[&Entry] = &[
     &zlib::ENTRY,
     &gzip::ENTRY,
     &zstd::ENTRY,
+    // Behind zstd, which is what an ending in .zst says.
+    &auto::ENTRY,
     &store::ENTRY,
     &noop::ENTRY,
 ];

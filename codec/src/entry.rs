@@ -53,6 +53,7 @@ pub(crate) const FULL: Switch = Switch {
     name: "full",
     summary: "compresses also what a look finds incompressible",
     bit: 1 << 0,
+    alone: false,
 };
 
 /// Repetitions are found far back.
@@ -60,7 +61,20 @@ pub(crate) const LONG: Switch = Switch {
     name: "long",
     summary: "finds repetitions up to 128 MiB back, for up to 410 MiB of memory a slot",
     bit: 1 << 1,
+    alone: false,
 };
+
+/// Small outputs before all.
+pub(crate) const RATIO: Switch = Switch {
+    name: "ratio",
+    summary: "takes the time that small outputs need, and 89 MiB of memory a slot",
+    bit: 1 << 2,
+    alone: true,
+};
+
+/// Speed before all.
+pub(crate) const SPEED: Switch =
+    Switch { name: "speed", summary: "takes the fastest level", bit: 1 << 3, alone: true };
 
 /// What a help text and a worker say about a codec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,15 +115,21 @@ pub struct Switch {
     pub summary: &'static str,
     /// Its own bit in [`Parameters`].
     bit: u8,
+    /// Whether no other may stand beside it.
+    pub(crate) alone: bool,
 }
 
 impl fmt::Display for CodecInfo {
-    /// Writes `zlib:0..9[,full]`, or the bare name of a codec without levels.
+    /// Writes `zlib:0..9[,full]`, `auto[,ratio|,speed]`, or the bare name of a codec without levels.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name)?;
         if let Some(levels) = self.levels {
             write!(formatter, ":{}..{}", levels.min, levels.max)?;
         }
-        self.switches.iter().try_for_each(|switch| write!(formatter, "[,{}]", switch.name))
+        let mut names = self.switches.iter().map(|switch| format!(",{}", switch.name));
+        if self.switches.iter().any(|switch| switch.alone) {
+            return write!(formatter, "[{}]", names.collect::<Vec<_>>().join("|"));
+        }
+        names.try_for_each(|name| write!(formatter, "[{name}]"))
     }
 }

@@ -61,5 +61,5 @@ pub use generator::{DataKind, Generator};
 pub use incompressible::Probe;
 pub use join::{Joined, Joiner};
 pub use reuse::Reuse;
-pub use stream::{Decoder, Encoder, Progress, SEGMENT_BYTES};
+pub use stream::{Choice, Decoder, Encoder, Progress, SEGMENT_BYTES};
 pub use verifier::Verifier;

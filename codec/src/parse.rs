@@ -16,7 +16,8 @@ pub(crate) fn parse_switches(
     let Some(text) = text else { return Ok(parameters) };
     let mut left = info.switches.iter();
     for word in text.split(',') {
-        let Some(switch) = left.find(|switch| switch.name == word) else {
+        let found = left.find(|switch| switch.name == word);
+        let Some(switch) = found.filter(|switch| !switch.alone || text == word) else {
             let (switch, hint) = (text.to_owned(), switch_hint(info, text));
             return Err(Error::BadSwitch { codec: info.name, switch, hint });
         };
@@ -30,7 +31,10 @@ fn switch_hint(info: &CodecInfo, text: &str) -> String {
     match (words.is_empty(), text == FULL.name) {
         (true, true) => "it has no look that could be left out".to_owned(),
         (true, false) => "nothing may follow its name".to_owned(),
-        (false, _) => format!("only {} may follow", words.join(" and ")),
+        (false, _) => {
+            let alone = info.switches.iter().any(|switch| switch.alone);
+            format!("only {} may follow", words.join(if alone { " or " } else { " and " }))
+        }
     }
 }
 

@@ -1,6 +1,18 @@
 //! What every codec does to a stream of bytes, part by part.
 
+use serde::{Deserialize, Serialize};
+
 use crate::Error;
+
+/// What an encoder that chooses has chosen for a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The level of zstd, 1 to 19.
+    pub level: u32,
+    /// How many bytes the output will have if all of the input is as its first segment; none of a stream of one segment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_bytes: Option<u64>,
+}
 
 /// Input bytes that a caller hands to [`Encoder::write`] at once: every segment has this size, save
 /// the last, which may be shorter.
@@ -43,6 +55,11 @@ pub trait Encoder: Send {
     /// Begins another stream, whose bytes will be those of a new encoder, in the memory of this one. Wherever the last
     /// stream was; but after an error or a panic of this encoder make a new one.
     fn reset(&mut self);
+
+    /// What was chosen for this stream, by an encoder that chooses, once its first segment is encoded.
+    fn choice(&self) -> Option<Choice> {
+        None
+    }
 }
 
 /// How far one call of [`Decoder::read_into`] got.

@@ -40,17 +40,18 @@ fn compress(codec: &Codec, input: &[u8]) -> Vec<u8> {
 
 /// Every codec that gives its input back, at every level.
 fn storing_codecs() -> Vec<Codec> {
-    let texts = Codec::all().flat_map(|info| match info.levels {
-        Some(levels) => {
-            let endings = || {
-                let of = info.switches.iter().map(|switch| format!(",{}", switch.name));
-                of.chain([String::new()])
-            };
-            let of_level =
-                |level| endings().map(move |ending| format!("{}:{level}{ending}", info.name));
-            (levels.min..=levels.max).flat_map(of_level).collect()
-        }
-        None => vec![info.name.to_owned()],
+    let texts = Codec::all().flat_map(|info| {
+        let levels: Vec<_> = match info.levels {
+            Some(levels) => {
+                (levels.min..=levels.max).map(|level| format!("{}:{level}", info.name)).collect()
+            }
+            None => vec![info.name.to_owned()],
+        };
+        let endings = info.switches.iter().map(|switch| format!(",{}", switch.name));
+        let endings: Vec<_> = endings.chain([String::new()]).collect();
+        levels.into_iter().flat_map(move |level| {
+            endings.clone().into_iter().map(move |ending| format!("{level}{ending}"))
+        })
     });
     texts
         .map(|text| text.parse().unwrap())

@@ -35,11 +35,23 @@ pub(crate) static ENTRY: Entry = Entry {
     stores_nothing: false,
     length_in_front: true,
     output_bytes_max,
-    may_begin_with: |begin| begin == &[0x28, 0xb5],
+    may_begin_with,
     encoder: |parameters| Box::new(ZstdEncoder::new(parameters)),
-    decoder: || Box::<ZstdDecoder>::default(),
-    seam: |_| Seam::Frames(Frames::new(output_bytes_max)),
+    decoder,
+    seam,
 };
+
+pub(super) fn may_begin_with(begin: &[u8; 2]) -> bool {
+    begin == &[0x28, 0xb5]
+}
+
+pub(super) fn decoder() -> Box<dyn Decoder> {
+    Box::<ZstdDecoder>::default()
+}
+
+pub(super) fn seam(_: Parameters) -> Seam {
+    Seam::Frames(Frames::new(output_bytes_max))
+}
 
 /// Base-2 logarithm of the largest window, in bytes: what `zstd -d` opens without a flag.
 const WINDOW_LOG_MAX: u32 = 27;
@@ -56,7 +68,7 @@ const FRAMING_BYTES_MAX: usize = HEADER_BYTES_MAX + 3 + 4;
 /// What the library promises for an input at once (`ZSTD_compressBound`), rounded up. In fact noise becomes three bytes
 /// larger for every 128 KiB, besides header and checksum. It holds for joined blocks of whole segments too: each
 /// has a header and an entry of the table instead.
-fn output_bytes_max(input_bytes: u64) -> u64 {
+pub(super) fn output_bytes_max(input_bytes: u64) -> u64 {
     input_bytes.saturating_add(input_bytes / 256).saturating_add(64)
 }
 
@@ -69,7 +81,7 @@ enum Stage {
     Finished,
 }
 
-struct ZstdEncoder {
+pub(super) struct ZstdEncoder {
     parameters: Parameters,
     /// Length of the input, once it is known.
     announced: Option<u64>,
@@ -82,9 +94,16 @@ struct ZstdEncoder {
 }
 
 impl ZstdEncoder {
-    fn new(parameters: Parameters) -> Self {
+    pub(super) fn new(parameters: Parameters) -> Self {
         let (announced, context) = (None, None);
         Self { parameters, announced, taken: 0, stage: Stage::New, context, context_bytes: 0 }
+    }
+
+    /// The level of the frames that are begun from now on.
+    pub(super) fn set_level(&mut self, level: u32) {
+        if self.parameters.level != level {
+            (self.parameters.level, self.context, self.context_bytes) = (level, None, 0);
+        }
     }
 
     /// Begins the frame, unless it is begun.
@@ -165,7 +184,7 @@ fn new_context(parameters: Parameters) -> Result<CCtx<'static>, Error> {
     Ok(context)
 }
 
-fn encoder_failed(code: usize) -> Error {
+pub(super) fn encoder_failed(code: usize) -> Error {
     Error::Encoder { format: FORMAT, reason: get_error_name(code).to_owned() }
 }
 

@@ -76,7 +76,9 @@ pub(crate) fn twin(path: &Path, codec: &Codec) -> Option<PathBuf> {
 
 /// The endings that [`by_name`] knows, for people.
 pub(crate) fn endings() -> String {
-    let all: Vec<_> = Codec::all().map(|codec| codec.extension).collect();
+    let mut all: Vec<_> = Codec::all().map(|codec| codec.extension).collect();
+    // `zstd` and `auto`, which stand together, have one.
+    all.dedup();
     all.into_iter().filter(|ending| !ending.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
