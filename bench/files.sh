@@ -14,6 +14,7 @@ usage: bench/files.sh DIR...
 
 Regular files are copied into a temporary folder in the current one, but for those that gzip refuses by their name (.gz and such).
 ROUNDS=N (3) and WORKERS=N (the number of cores) in the environment change how it is measured, RAW=FILE receives every single time.
+SYSTEMS='gzip:6 zstd:3 auto' measures these systems, of which all that are not in the table are codecs of bagpress, as staged outputs.
 USAGE
 	exit 2
 fi
@@ -51,6 +52,17 @@ declare -A commands=(
 	[pigz]='pigz -6 -k -r -p $WORKERS tree'
 	[zstd]='zstd -q -r -3 -T$WORKERS tree'
 )
+
+if [[ -n ${SYSTEMS:-} ]]; then
+	read -ra systems <<<"$SYSTEMS"
+fi
+ours=(staged wire objects)
+for system in "${systems[@]}"; do
+	if [[ -z ${commands[$system]:-} ]]; then
+		ours+=("$system")
+		commands[$system]="bagpress run tree --codec $system --results staged --out packed --workers \$WORKERS --quiet"
+	fi
+done
 
 once() { # SYSTEM; in the folder that has the tree
 	PATH=$here/target/release:$PATH WORKERS=$workers bash -c "set -euo pipefail; ${commands[$1]}" \
@@ -97,7 +109,7 @@ for ((round = 0; round < rounds; round++)); do
 		# Outputs are kept to the end: ext4 looks for inodes that were freed a moment ago one by one.
 		run=$temporary/$system.$round
 		mkdir "$run"
-		if [[ $system == @(staged|wire|objects) ]]; then
+		if [[ " ${ours[*]} " == *" $system "* ]]; then
 			ln -s "$tree" "$run/tree"
 			below=packed
 		else
@@ -144,10 +156,12 @@ def ratio(system, reference):
     return spread([a / b for a, b in zip(times(system), times(reference))], 2)
 
 
-row = "{:<16}{:<24}{:<20}{:<20}{:>14}{:>6}".format
-print(row("system", "ms: median (min–max)", "× xargs", "× xargs-verified", "output bytes", "runs"))
-for system in sys.argv[2:]:
+systems = sys.argv[2:]
+references = [system for system in ("xargs", "xargs-verified") if system in systems] or systems[:2]
+row = ("{:<16}{:<24}" + "{:<20}" * len(references) + "{:>14}{:>6}").format
+print(row("system", "ms: median (min–max)", *(f"× {system}" for system in references), "output bytes", "runs"))
+for system in systems:
     size = next(run["output_bytes"] for run in runs if run["system"] == system)
-    print(row(system, spread(times(system), 0), ratio(system, "xargs"),
-              ratio(system, "xargs-verified"), size, len(times(system))))
+    ratios = [ratio(system, reference) for reference in references]
+    print(row(system, spread(times(system), 0), *ratios, size, len(times(system))))
 PYTHON

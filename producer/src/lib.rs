@@ -53,6 +53,7 @@ pub use run_folder::cuts::Blocks;
 pub use run_folder::folder::RunFolder;
 pub use run_folder::helps::Helps;
 pub use run_folder::inputs::selection::{Existing, FilesFrom, Selected, Selection};
+pub use run_folder::ledger::choices::{Choices, Chosen};
 pub use run_folder::ledger::failure::Failure;
 #[cfg(feature = "testing")]
 pub use run_folder::ledger::read_back;

@@ -31,6 +31,10 @@ pub(crate) struct BagArgs {
     #[arg(long, short = 'c', value_name = "CODEC", help = codec_help(), long_help = codec_long_help())]
     pub(crate) codec: Option<Codec>,
 
+    /// What `--codec auto` tries to be best at; chooses that codec if none is named
+    #[arg(long, value_name = "GOAL", help_heading = OUTPUTS)]
+    pub(crate) goal: Option<GoalArg>,
+
     /// How outputs come back: staged (files) or objects (references)
     #[arg(long, value_name = "PATH", default_value = "staged", help_heading = OUTPUTS)]
     pub(crate) results: ResultPath,
@@ -139,6 +143,28 @@ impl From<TransferArg> for Transfer {
         match arg {
             TransferArg::Auto => Self::Auto,
             TransferArg::Wire => Self::Wire,
+        }
+    }
+}
+
+/// What `auto` is to be best at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GoalArg {
+    /// Small outputs
+    Ratio,
+    /// Both, as far as they go together
+    Balanced,
+    /// Time
+    Speed,
+}
+
+impl GoalArg {
+    /// The codec that has this goal.
+    pub(crate) fn codec(self) -> &'static str {
+        match self {
+            Self::Ratio => "auto,ratio",
+            Self::Balanced => "auto",
+            Self::Speed => "auto,speed",
         }
     }
 }

@@ -9,7 +9,7 @@ use bagpress_producer::{Generated, Preparation, Prepared, Request, prepare};
 use bagpress_producer::{Usage, message};
 
 use super::preview;
-use crate::cli::bag::{BagArgs, StatsArg, VerifyArg};
+use crate::cli::bag::{BagArgs, GoalArg, StatsArg, VerifyArg};
 use crate::logging;
 use crate::terminal::notes;
 
@@ -42,7 +42,8 @@ pub(super) async fn prepared(request: Request) -> Result<Option<Box<Prepared>>> 
 ///
 /// [`Usage`] if they contradict each other.
 pub(super) fn request(bag: BagArgs) -> Result<Request> {
-    let stores_nothing = bag.codec.as_ref().is_some_and(Codec::stores_nothing);
+    let codec = codec(bag.codec, bag.goal)?;
+    let stores_nothing = codec.as_ref().is_some_and(Codec::stores_nothing);
     let generated = bag.generated.tasks.map(|tasks| Generated {
         tasks,
         bytes: bag.generated.bytes.map_or(if stores_nothing { 0 } else { 2 << 20 }, |b| b.as_u64()),
@@ -57,7 +58,7 @@ pub(super) fn request(bag: BagArgs) -> Result<Request> {
         restore: false,
         selection: bag.select.into(),
         generated,
-        codec: bag.codec,
+        codec,
         delivery: bag.delivery,
         results: bag.results,
         out: bag.out,
@@ -77,6 +78,18 @@ pub(super) fn request(bag: BagArgs) -> Result<Request> {
         pack: bag.pack,
         block: bag.block.0,
     })
+}
+
+/// The codec that the flags ask for, if they do.
+fn codec(named: Option<Codec>, goal: Option<GoalArg>) -> Result<Option<Codec>> {
+    let Some(goal) = goal else { return Ok(named) };
+    if let Some(named) = named.filter(|named| named.to_string() != "auto") {
+        return Err(Usage::error(
+            format!("--goal says what --codec auto chooses by, and {named} is named"),
+            "leave one of them out",
+        ));
+    }
+    Ok(Some(goal.codec().parse()?))
 }
 
 async fn blocking<T: Send + 'static>(

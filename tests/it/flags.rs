@@ -36,6 +36,10 @@ const IDLE: &[(&str, &str)] = &[
     ("cancel t-abcdefgh --tls-cert f --tls-key f", "--tls-cert"),
     ("broker --creds f", "--creds"),
     ("broker --tls-ca f", "--tls-ca"),
+    // A goal is what one codec chooses by.
+    ("run --tasks 2 --codec zstd:3 --goal ratio", "--goal"),
+    ("run --tasks 2 --codec auto,speed --goal ratio", "--goal"),
+    ("submit --tasks 2 --codec gzip:6 --goal speed --server nats://h", "--goal"),
     // Two kinds of credentials, and halves of pairs.
     ("run --tasks 2 --server nats://h --creds f --nkey f", "--creds and --nkey"),
     ("worker --context c --token-file f --user u --password-file f", "--user and --token-file"),

@@ -9,6 +9,7 @@
 mod absent;
 mod again;
 mod another_user;
+mod auto;
 mod bad_input;
 mod bad_server;
 mod blocks;

@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 
+use bagpress_codec::Choice;
 use serde::de::{Deserialize, Deserializer, Error};
 
 use crate::limits;
@@ -43,6 +44,23 @@ pub fn input_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> 
 /// The deserializer's.
 pub fn output_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     at_most(from, "output bytes", &limits::OUTPUT_BYTES_MAX)
+}
+
+/// What a codec chose: a level of zstd, and a size as that of an output.
+///
+/// # Errors
+///
+/// The deserializer's.
+pub fn choice<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Choice>, D::Error> {
+    let choice = Option::<Choice>::deserialize(from)?;
+    let fits = |choice: &Choice| {
+        let predicted = choice.predicted_bytes.unwrap_or_default();
+        choice.codec().is_some() && predicted <= limits::OUTPUT_BYTES_MAX
+    };
+    match choice {
+        Some(choice) if !fits(&choice) => Err(D::Error::custom("no codec chooses that")),
+        choice => Ok(choice),
+    }
 }
 
 /// A duration, or a time since 1970, in µs, at most [`limits::TIME_US_MAX`].

@@ -1,6 +1,6 @@
 //! What comes back of a task: exactly one committed result for each task and round.
 
-use bagpress_codec::{Codec, Digest};
+use bagpress_codec::{Choice, Codec, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::descriptor::{DecodeError, ResultPath, TaskDescriptor, decode_json};
@@ -139,6 +139,13 @@ pub struct Done {
     pub place: Place,
     /// Whether the output was decompressed and gave its input again.
     pub verified: bool,
+    /// What a codec that chooses has chosen; not of a file that was joined of blocks, of which each has its own.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounded::choice"
+    )]
+    pub choice: Option<Choice>,
 }
 
 /// A task that was not.

@@ -6,7 +6,7 @@ use bagpress_broker::descriptor::{
 use bagpress_broker::ids::{BagId, Execution, random_base32};
 use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Done, Failed, FileId, Outcome, Place, TaskResult, Times};
-use bagpress_codec::{Codec, DataKind, Digest};
+use bagpress_codec::{Choice, Codec, DataKind, Digest};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -145,11 +145,14 @@ pub(crate) fn failed() -> impl Strategy<Value = Failed> {
 
 fn outcome() -> impl Strategy<Value = Outcome> {
     let output = 0..=limits::OUTPUT_BYTES_MAX;
-    let done = (bytes(), digest(), output, digest(), place(), any::<bool>());
+    let choice = (1..=19_u32, prop::option::of(0..=limits::OUTPUT_BYTES_MAX))
+        .prop_map(|(level, predicted_bytes)| Choice { level, predicted_bytes });
+    let choice = prop::option::of(choice);
+    let done = (bytes(), digest(), output, digest(), place(), any::<bool>(), choice);
     prop_oneof![
         failed().prop_map(Outcome::Failed),
         done.prop_map(
-            |(input_bytes, input_digest, output_bytes, output_digest, place, verified)| {
+            |(input_bytes, input_digest, output_bytes, output_digest, place, verified, choice)| {
                 Outcome::Done(Done {
                     input_bytes,
                     input_digest,
@@ -157,6 +160,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
                     output_digest,
                     place,
                     verified,
+                    choice,
                 })
             }
         ),

@@ -65,6 +65,7 @@ pub(super) fn compress(
     if let Some(verifier) = &mut verifier {
         verifier.finish(part).map_err(because(Cause::VerifyFailed))?;
     }
+    let choice = encoder.choice();
     reuse.keep(&task.codec, encoder, verifier);
     output.update(part);
     output_bytes += part.len() as u64;
@@ -81,6 +82,7 @@ pub(super) fn compress(
         output_bytes,
         output_digest: output.finish(),
         verified: verify,
+        choice,
         times: clock.times(began.elapsed()),
     })
 }

@@ -61,6 +61,7 @@ fn examine(plan: &BagPlan, index: u32, outputs: &Dir, path: &Path) -> Option<Don
         output_digest,
         place: Place::Staged,
         verified: true,
+        choice: None,
     };
     let file = open_output(outputs, path).ok()?;
     check_file(&plan.specification.codec, &file, &done).ok()?;

@@ -309,8 +309,16 @@ impl OpenJoins {
             }
         }
         let Whole { execution, input_bytes, input_digest, bytes, digest } = whole;
-        let (output_bytes, output_digest, place) = (bytes, digest, Place::Staged);
-        let done = Done { input_bytes, input_digest, output_bytes, output_digest, place, verified };
+        let (output_bytes, output_digest, place, choice) = (bytes, digest, Place::Staged, None);
+        let done = Done {
+            input_bytes,
+            input_digest,
+            output_bytes,
+            output_digest,
+            place,
+            verified,
+            choice,
+        };
         let result = of_producer(&self.plan.specification.bag, (file, 0), Outcome::Done(done));
         Joined::Outcome(Box::new(TaskResult { execution, attempt, times, ..result }))
     }

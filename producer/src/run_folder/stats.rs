@@ -24,11 +24,15 @@ pub(crate) fn write_stats(folder: &Dir, codec: &str, result: &TaskResult) {
         Outcome::Done(done) => {
             #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
             let ratio = done.output_bytes as f64 / done.input_bytes.max(1) as f64;
-            json!({
+            let mut more = json!({
                 "ok": true, "input_bytes": done.input_bytes, "output_bytes": done.output_bytes,
                 "output_per_input": ratio, "input_digest": done.input_digest,
                 "output_digest": done.output_digest, "verified": done.verified, "place": done.place,
-            })
+            });
+            if let Some(choice) = done.choice {
+                more["choice"] = json!(choice);
+            }
+            more
         }
         Outcome::Failed(failed) => {
             json!({ "ok": false, "cause": failed.cause, "message": failed.message })

@@ -146,7 +146,15 @@ impl std::fmt::Display for Task {
         match &self.outcome {
             Some(Outcome::Done(done)) => {
                 let (output, input) = (done.output_bytes, done.input_bytes);
-                writeln!(f, "  {output} bytes from {input}, {}", done.output_digest)
+                writeln!(f, "  {output} bytes from {input}, {}", done.output_digest)?;
+                let Some(choice) = &done.choice else { return Ok(()) };
+                write!(f, "  chosen: zstd:{}", choice.level)?;
+                let predicted = choice.predicted_bytes;
+                writeln!(
+                    f,
+                    "{}",
+                    predicted.map_or(String::new(), |of| format!(", predicted {of} bytes"))
+                )
             }
             Some(Outcome::Failed(_)) | None => Ok(()),
         }

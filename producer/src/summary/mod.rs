@@ -16,6 +16,7 @@ use crate::gather::Gathered;
 use crate::run_folder::attempts::by_cause;
 use crate::run_folder::folder::{FAILED, RunFolder, SUMMARY, SUMMARY_TEXT};
 use crate::run_folder::inputs::selection::Selected;
+use crate::run_folder::ledger::choices::Choices;
 use crate::run_folder::ledger::tally::Split;
 use crate::summary::failures::Failures;
 
@@ -64,6 +65,9 @@ pub struct Summary {
     pub output_per_input: f64,
     /// Whether every output was decompressed and gave its input again.
     pub verified: bool,
+    /// What was chosen for outputs, where the codec chooses.
+    #[serde(default, skip_serializing_if = "Choices::is_empty")]
+    pub choices: Choices,
     /// What the files were to the outputs that were there, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selected>,
@@ -101,6 +105,7 @@ impl Summary {
             output_bytes: tally.output_bytes,
             output_per_input: tally.output_bytes as f64 / tally.input_bytes.max(1) as f64,
             verified: tally.done > 0 && tally.unverified == 0,
+            choices: tally.choices.clone(),
             selection: specification.selection,
             split: tally.means(),
             failures: Failures::first(&tally.failures, &gathered.plan),
@@ -197,6 +202,9 @@ impl Summary {
             "output/input",
             &format!("{output_per_input:.5}  ({output_bytes} of {input_bytes} bytes)"),
         );
+        if !self.choices.is_empty() {
+            rows.add("chosen", &self.choices.to_string());
+        }
         let parts = [
             ("queue", split.queue_us),
             ("input", split.input_us),
@@ -257,6 +265,7 @@ mod tests {
             output_bytes: 4,
             output_per_input: 1.0,
             verified,
+            choices: Choices::default(),
             selection: None,
             split,
             failures: Failures::default(),

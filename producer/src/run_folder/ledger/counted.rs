@@ -86,7 +86,8 @@ impl Counted {
                     }
                     if result.index < self.tasks {
                         self.tally.add(result, commit_us);
-                    } else if result.done().is_some() {
+                    } else if let Some(done) = result.done() {
+                        self.tally.add_block(done);
                         self.add_block(result.index);
                     }
                 }

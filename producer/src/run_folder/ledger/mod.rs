@@ -7,6 +7,7 @@
 //! ```
 
 mod bits;
+pub(crate) mod choices;
 mod counted;
 pub(crate) mod failure;
 pub(crate) mod file;

@@ -1,9 +1,10 @@
 //! Counts and times of a bag, in memory that does not grow with it.
 
-use bagpress_broker::result::{Outcome, TaskResult, Times};
+use bagpress_broker::result::{Done, Outcome, TaskResult, Times};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use super::choices::Choices;
 use super::failure::Failure;
 
 /// Failures that a summary lists one by one.
@@ -26,6 +27,8 @@ pub struct Tally {
     pub retried: u64,
     /// Whether any was not verified.
     pub unverified: u64,
+    /// What was chosen for outputs, those of blocks among them.
+    pub choices: Choices,
     /// The failures of the lowest indices.
     pub failures: Vec<Failure>,
     sums: Split,
@@ -80,6 +83,7 @@ impl Default for Tally {
             block_bytes: 0,
             retried: 0,
             unverified: 0,
+            choices: Choices::default(),
             failures: Vec::new(),
             sums: Split::default(),
             execute: Histogram::new(3).expect("a histogram of three digits"),
@@ -97,6 +101,7 @@ impl Tally {
                 add(&mut self.input_bytes, done.input_bytes);
                 add(&mut self.output_bytes, done.output_bytes);
                 self.unverified += u64::from(!done.verified);
+                self.choices.add(done);
                 self.sums.add(&result.times, commit_us);
                 if let Err(error) = self.execute.record(result.times.execute_us.max(1)) {
                     tracing::debug!(%error, "time not counted");
@@ -111,6 +116,11 @@ impl Tally {
                 self.failures.truncate(FAILURES_LISTED);
             }
         }
+    }
+
+    /// Counts what was chosen for a block: all else is counted with its file.
+    pub(super) fn add_block(&mut self, done: &Done) {
+        self.choices.add(done);
     }
 
     /// Takes over how long results were on their way, which only who read them knows.
