@@ -26,7 +26,7 @@ pub(crate) static ENTRY: Entry = Entry {
     stores_nothing: false,
     length_in_front: true,
     output_bytes_max: zstd::output_bytes_max,
-    may_begin_with: zstd::may_begin_with,
+    may_begin_with: zstd::MAY_BEGIN_WITH,
     encoder: |parameters| Box::new(AutoEncoder::new(parameters)),
     decoder: zstd::decoder,
     seam: zstd::seam,

@@ -35,15 +35,13 @@ pub(crate) static ENTRY: Entry = Entry {
     stores_nothing: false,
     length_in_front: true,
     output_bytes_max,
-    may_begin_with,
+    may_begin_with: MAY_BEGIN_WITH,
     encoder: |parameters| Box::new(ZstdEncoder::new(parameters)),
     decoder,
     seam,
 };
 
-pub(super) fn may_begin_with(begin: &[u8; 2]) -> bool {
-    begin == &[0x28, 0xb5]
-}
+pub(super) const MAY_BEGIN_WITH: fn(&[u8; 2]) -> bool = |begin| begin == &[0x28, 0xb5];
 
 pub(super) fn decoder() -> Box<dyn Decoder> {
     Box::<ZstdDecoder>::default()
