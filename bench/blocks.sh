@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Times one large file: cut into blocks by bagpress, by pigz, and by gzip on one core. Runs are interleaved, and a ratio is taken inside
+# Times one large file: cut into blocks by bagpress, by pigz, and by gzip on one core; or by bagpress, and by zstd on all cores and on one. Runs are interleaved, and a ratio is taken inside
 # each round. Every output is decompressed and compared with its input, outside of what is timed.
 #
 # The systems do not promise the same: gzip and pigz only write, bagpress also decompresses and compares each block and syncs what it
@@ -14,8 +14,8 @@ usage: bench/blocks.sh BYTES [FOLDER]
   bench/blocks.sh 2147483648 /var/tmp
 
 The file has BYTES bytes of text, the same on every machine; it and the outputs are in a temporary folder in FOLDER (the current one).
-ROUNDS=N (3), WORKERS=N (the number of cores) and BLOCK=SIZE (auto) in the environment change how it is measured, RAW=FILE receives
-every single time, and BAGPRESS=FILE is measured instead of the program in target/release. By itself bagpress cuts files above 64 MiB.
+ROUNDS=N (3), WORKERS=N (the number of cores), BLOCK=SIZE (auto) and CODEC=gzip:LEVEL|zstd:LEVEL (gzip:6) in the environment change how it
+is measured, RAW=FILE receives every single time, and BAGPRESS=FILE is measured instead of the program in target/release. By itself bagpress cuts files above 64 MiB.
 USAGE
 	exit 2
 fi
@@ -25,6 +25,12 @@ if [[ ! $1 =~ ^[1-9][0-9]{0,12}$ ]]; then
 fi
 
 here=$(cd "$(dirname "$0")/.." && pwd)
+codec=${CODEC:-gzip:6}
+format=${codec%:*} level=${codec#*:}
+if [[ ! $codec =~ ^(gzip|zstd):[1-9][0-9]?$ ]]; then
+	echo "error: CODEC is gzip:1 to gzip:9 or zstd:1 to zstd:19, and not $codec" >&2
+	exit 2
+fi
 bytes=$1 rounds=${ROUNDS:-3} workers=${WORKERS:-$(nproc)} block=${BLOCK:-auto}
 bagpress=${BAGPRESS:-$here/target/release/bagpress}
 if [[ ! -x $bagpress ]]; then
@@ -35,9 +41,11 @@ trap 'rm -rf "$temporary"' EXIT
 raw=$(realpath -m "${RAW:-$temporary/raw}")
 : >"$raw"
 
-systems=(blocks gzip)
-versions=("$("$bagpress" --version)" "$(gzip --version | head -n 1)")
-if command -v pigz >/dev/null; then
+systems=(blocks "$format")
+versions=("$("$bagpress" --version)" "$("$format" --version | head -n 1)")
+if [[ $format == zstd ]]; then
+	systems=(blocks zstd-threads zstd)
+elif command -v pigz >/dev/null; then
 	systems=(blocks pigz gzip)
 	versions+=("$(pigz --version 2>&1)")
 else
@@ -46,13 +54,15 @@ fi
 
 # SYSTEM: what is typed, in the folder that has the file.
 declare -A commands=(
-	[blocks]='"$BAGPRESS" run file --codec gzip:6 --out packed --block $BLOCK --workers $WORKERS --quiet'
-	[pigz]='pigz -6 -p $WORKERS -c file >packed/file.gz'
-	[gzip]='gzip -6 -c file >packed/file.gz'
+	[blocks]='"$BAGPRESS" run file --codec $CODEC --out packed --block $BLOCK --workers $WORKERS --quiet'
+	[pigz]='pigz -$LEVEL -p $WORKERS -c file >packed/file.gz'
+	[gzip]='gzip -$LEVEL -c file >packed/file.gz'
+	[zstd-threads]='zstd -q -$LEVEL -T$WORKERS -c file >packed/file.zst'
+	[zstd]='zstd -q -$LEVEL -T1 -c file >packed/file.zst'
 )
 
 once() { # SYSTEM; in the folder that has the file
-	BAGPRESS=$bagpress WORKERS=$workers BLOCK=$block bash -c "set -euo pipefail; ${commands[$1]}" \
+	BAGPRESS=$bagpress WORKERS=$workers BLOCK=$block CODEC=$codec LEVEL=$level bash -c "set -euo pipefail; ${commands[$1]}" \
 		>../stdout 2>../stderr || {
 		cat ../stderr >&2
 		return 1
@@ -60,7 +70,7 @@ once() { # SYSTEM; in the folder that has the file
 }
 
 load() { cut -d' ' -f1 /proc/loadavg; }
-python3 - "$temporary/file" "$bytes" "$workers" "$block" "${versions[@]}" >>"$raw" <<'PYTHON'
+python3 - "$temporary/file" "$bytes" "$workers" "$block" "$codec" "${versions[@]}" >>"$raw" <<'PYTHON'
 """Writes the file: words with a skewed frequency, numbers among them. Prints what all runs have in common."""
 import json
 import os
@@ -88,13 +98,14 @@ memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
 print(json.dumps({
     "verb": "blocks",
     "platform": {"cpu": cpu, "cores": os.cpu_count(), "memory_mib": memory, "kernel": platform.release()},
-    "versions": sys.argv[5:],
+    "versions": sys.argv[6:],
     "input_bytes": size,
     "workers": int(sys.argv[3]),
     "block": sys.argv[4],
+    "codec": sys.argv[5],
 }))
 PYTHON
-echo "$((bytes >> 20)) MiB, $workers at a time, blocks $block, $rounds rounds, load $(load)"
+echo "$((bytes >> 20)) MiB, $workers at a time, $codec, blocks $block, $rounds rounds, load $(load)"
 
 for ((round = 0; round < rounds; round++)); do
 	for ((place = 0; place < ${#systems[@]}; place++)); do
@@ -108,14 +119,14 @@ for ((round = 0; round < rounds; round++)); do
 		once "$system"
 		ended=$EPOCHREALTIME
 		cd "$temporary"
-		made=$(find "$run/packed" -type f -name '*.gz')
-		if ! gzip -dc "$made" | cmp - file; then
+		made=$(find "$run/packed" -type f -name '*.gz' -o -name '*.zst')
+		if ! "$format" -dc "$made" | cmp - file; then
 			echo "error: $system made another file" >&2
 			exit 1
 		fi
 		printf '{"verb":"blocks","system":"%s","round":%d,"wall_ms":%d,"output_bytes":%d,"load_1min":%s,"command":"%s"}\n' \
 			"$system" "$round" $(((${ended/[.,]/} - ${began/[.,]/}) / 1000)) "$(stat -c %s "$made")" "$(load)" \
-			"$(sed -e "s/\\\$WORKERS/$workers/; s/\\\$BLOCK/$block/; s/\"\\\$BAGPRESS\"/bagpress/" <<<"${commands[$system]}")" >>"$raw"
+			"$(sed -e "s/\\\$CODEC/$codec/; s/\\\$LEVEL/$level/; s/\\\$WORKERS/$workers/; s/\\\$BLOCK/$block/; s/\"\\\$BAGPRESS\"/bagpress/" <<<"${commands[$system]}")" >>"$raw"
 		rm -r "$run"
 	done
 done
@@ -145,9 +156,11 @@ def ratio(system, reference):
     return spread([a / b for a, b in zip(times(system), times(reference))], 2)
 
 
-row = "{:<10}{:<26}{:<20}{:<20}{:>14}{:>6}".format
-print(row("system", "ms: median (min–max)", "× pigz", "× gzip", "output bytes", "runs"))
+references = ("zstd-threads", "zstd") if "zstd" in systems else ("pigz", "gzip")
+row = "{:<14}{:<26}{:<20}{:<20}{:>14}{:>6}".format
+print(row("system", "ms: median (min–max)", *(f"× {system}" for system in references), "output bytes", "runs"))
 for system in systems:
     size = next(run["output_bytes"] for run in runs if run["system"] == system)
-    print(row(system, spread(times(system), 0), ratio(system, "pigz"), ratio(system, "gzip"), size, len(times(system))))
+    ratios = [ratio(system, reference) for reference in references]
+    print(row(system, spread(times(system), 0), *ratios, size, len(times(system))))
 PYTHON

@@ -9,7 +9,7 @@ use super::zstd::{self, ZstdEncoder};
 use crate::Error;
 use crate::entry::{CodecInfo, Entry, Parameters, RATIO, SPEED};
 use crate::incompressible::Probe;
-use crate::stream::{Choice, Encoder};
+use crate::stream::{Choice, Encoder, SEGMENT_BYTES};
 
 /// What makes the frames, and the revision of the rules below: raise it when another level is chosen.
 const LIBRARY: &str = "zstd/1.5.7+1/auto1";
@@ -52,18 +52,21 @@ impl Goal {
 
 /// The fastest level. Noise goes through it at the speed of a copy, into blocks that are stored.
 const FAST: u32 = 1;
-/// Where a higher level begins to cost more time than anything else that is done to an input.
+/// Where a higher level begins to cost more time than all else that is done to an input. Of one segment and less, level 4
+/// makes 1 to 3 % less in hardly more time; of more it makes what 3 does.
 const BALANCED: u32 = 3;
+const BALANCED_SHORT: u32 = 4;
 /// The smallest, and what may do nearly as well in a fraction of its time.
 const SMALL: u32 = 19;
 const NEARLY: [u32; 3] = [3, 6, 12];
 /// A faster level will do if it makes a sample larger by at most one part in so many, or by what is nothing in 64 KiB.
 const NEARLY_PART: usize = 100;
 const NEARLY_BYTES: usize = 32;
-/// Bytes of a sample: pieces in equal distances of the first segment. An input with less is its own sample: it is
-/// compressed at once.
+/// Bytes of a sample: pieces in equal distances of the first segment.
 const SAMPLE_BYTES: usize = 64 * 1024;
 const SAMPLE_PIECES: usize = 4;
+/// How many times as long as a sample an input is for which one is tried: the trial then takes 6 % of the time at most.
+const SAMPLED_PART: u64 = 16;
 
 struct AutoEncoder {
     goal: Goal,
@@ -80,26 +83,27 @@ impl AutoEncoder {
 
     /// Chooses by the first segment, and hands it over.
     fn begin(&mut self, segment: &[u8], output: &mut Vec<u8>) -> Result<(), Error> {
-        let level = level(self.goal, segment)?;
+        let announced = self.announced.unwrap_or_default();
+        let level = level(self.goal, segment, announced)?;
         self.frame.set_level(level);
         let before = output.len();
         self.frame.write(segment, output)?;
-        let (made, announced) = (output.len() - before, self.announced.unwrap_or_default());
+        let made = output.len() - before;
         let predicted_bytes = predicted(announced, segment.len(), made);
         self.choice = Some(Choice { level, predicted_bytes });
         Ok(())
     }
 }
 
-/// The level for an input that begins with `segment`.
-fn level(goal: Goal, segment: &[u8]) -> Result<u32, Error> {
+/// The level for an input of so many bytes that begins with `segment`.
+fn level(goal: Goal, segment: &[u8], bytes: u64) -> Result<u32, Error> {
     if goal == Goal::Speed || Probe::default().skips(segment) {
         return Ok(FAST);
     }
     if goal == Goal::Balanced {
-        return Ok(BALANCED);
+        return Ok(if bytes <= SEGMENT_BYTES as u64 { BALANCED_SHORT } else { BALANCED });
     }
-    if segment.len() <= SAMPLE_BYTES {
+    if segment.len() < SAMPLE_BYTES || bytes / SAMPLED_PART < SAMPLE_BYTES as u64 {
         return Ok(SMALL);
     }
     let sample = sample(segment);
@@ -120,7 +124,7 @@ fn trial(level: u32, sample: &[u8]) -> Result<usize, Error> {
     zstd_safe::compress(&mut frame, sample, level).map_err(zstd::encoder_failed)
 }
 
-/// Pieces of a segment, which is longer than they are together.
+/// Pieces of a segment, which is not shorter than they are together.
 fn sample(segment: &[u8]) -> Vec<u8> {
     let piece = SAMPLE_BYTES / SAMPLE_PIECES;
     let stride = (segment.len() - piece) / (SAMPLE_PIECES - 1);
