@@ -14,7 +14,8 @@ usage: bench/files.sh DIR...
 
 Regular files are copied into a temporary folder in the current one, but for those that gzip refuses by their name (.gz and such).
 ROUNDS=N (3) and WORKERS=N (the number of cores) in the environment change how it is measured, RAW=FILE receives every single time.
-SYSTEMS='gzip:6 zstd:3 auto' measures these systems, of which all that are not in the table are codecs of bagpress, as staged outputs.
+SYSTEMS='gzip:6 zstd:3 auto' measures these systems, of which all that are not in the table are codecs of bagpress, as staged outputs; with objects: in front, as objects. BACK=yes also times the way back, once in each round:
+every output of bagpress is opened by gzip or zstd, and what is restored has the bytes, modes and times of what it was made of.
 USAGE
 	exit 2
 fi
@@ -60,9 +61,18 @@ ours=(staged wire objects)
 for system in "${systems[@]}"; do
 	if [[ -z ${commands[$system]:-} ]]; then
 		ours+=("$system")
-		commands[$system]="bagpress run tree --codec $system --results staged --out packed --workers \$WORKERS --quiet"
+		results=staged
+		[[ $system != objects:* ]] || results=objects
+		commands[$system]="bagpress run tree --codec ${system#objects:} --results $results --out packed --workers \$WORKERS --quiet"
 	fi
 done
+for system in "${ours[@]}"; do
+	commands[$system-back]='bagpress restore runs/*/* --out back --workers $WORKERS --quiet'
+done
+commands[xargs-back]='find tree -name "*.gz" -print0 | xargs -0 -P $WORKERS -n 100 gzip -d'
+commands[xargs-verified-back]=${commands[xargs-back]}' && sync -f tree'
+commands[pigz-back]='pigz -d -r -p $WORKERS tree'
+commands[zstd-back]='zstd -q -d -r --rm -T$WORKERS tree'
 
 once() { # SYSTEM; in the folder that has the tree
 	PATH=$here/target/release:$PATH WORKERS=$workers bash -c "set -euo pipefail; ${commands[$1]}" \
@@ -76,11 +86,51 @@ tree=$temporary/tree
 for dir in "${dirs[@]}"; do
 	mkdir -p "$tree$dir"
 	# A file with two names would be refused as well.
-	(cd "$dir" && find . -type f -regextype posix-extended -not -regex '.*(\.|-|_)(gz|z|Z|tgz|taz)' -print0 |
+	(cd "$dir" && find . -regextype posix-extended \( -type f -not -regex '.*(\.|-|_)(gz|z|Z|tgz|taz|zst)' -o -type d -empty \) -print0 |
 		tar --create --null --files-from=- --hard-dereference) | tar --extract --no-same-owner --directory="$tree$dir"
 done
 files=$(find "$tree" -type f | wc -l)
 bytes=$(find "$tree" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum + 0 }')
+timed() { # SYSTEM; prints how many ms it took
+	local began=$EPOCHREALTIME ended
+	once "$1"
+	ended=$EPOCHREALTIME
+	echo $(((${ended/[.,]/} - ${began/[.,]/}) / 1000))
+}
+
+record() { # SYSTEM ROUND MS BYTES
+	printf '{"verb":"files","system":"%s","round":%d,"wall_ms":%d,"output_bytes":%d,"load_1min":%s,"command":"%s"}\n' \
+		"$1" "$2" "$3" "$4" "$(load)" "$(sed 's/["\\]/\\&/g' <<<"${commands[$1]//'$WORKERS'/$workers}")" >>"$raw"
+}
+
+is_ours() { [[ " ${ours[*]} " == *" $1 "* ]]; }
+
+facts() { # FOLDER: what must come back, but for times of folders that have files
+	(cd "$1" && find . -type f -printf '%p %m %s %T@\n' -o -type d -empty -printf '%p %m %T@\n' | sort)
+}
+
+open_all() { # every output below packed, by the program that others have
+	find packed -type f -name '*.gz' -print0 | xargs -0 -r -P "$workers" -n 100 gzip -t
+	find packed -type f -name '*.zst' -print0 | xargs -0 -r -P "$workers" -n 100 zstd -q -t
+}
+
+back() { # SYSTEM ROUND; in the folder that has the outputs
+	local restored=tree
+	if is_ours "$1"; then
+		open_all
+		restored=back/tree
+	else
+		# They write the outputs beside the inputs.
+		find tree -type f -not -name '*.gz' -not -name '*.zst' -delete
+	fi
+	sync -f .
+	record "$1-back" "$2" "$(timed "$1-back")" "$bytes"
+	diff -r "$tree" "$restored"
+	if is_ours "$1"; then
+		diff <(facts "$tree") <(facts "$restored")
+	fi
+}
+
 load() { cut -d' ' -f1 /proc/loadavg; }
 echo "$files files, $((bytes >> 20)) MiB, $workers at a time, $rounds rounds, load $(load)"
 python3 - "$files" "$bytes" "$workers" "${versions[@]}" >>"$raw" <<'PYTHON'
@@ -109,7 +159,7 @@ for ((round = 0; round < rounds; round++)); do
 		# Outputs are kept to the end: ext4 looks for inodes that were freed a moment ago one by one.
 		run=$temporary/$system.$round
 		mkdir "$run"
-		if [[ " ${ours[*]} " == *" $system "* ]]; then
+		if is_ours "$system"; then
 			ln -s "$tree" "$run/tree"
 			below=packed
 		else
@@ -118,9 +168,7 @@ for ((round = 0; round < rounds; round++)); do
 		fi
 		sync -f "$run" # what the one before has left to write is not this one's
 		cd "$run"
-		began=$EPOCHREALTIME
-		once "$system"
-		ended=$EPOCHREALTIME
+		took=$(timed "$system")
 		cd "$temporary"
 		made=$(find "$run/$below" -type f \( -name '*.gz' -o -name '*.zst' \) -printf '%s\n' |
 			awk '{ count++; sum += $1 } END { print count + 0, sum + 0 }')
@@ -128,11 +176,15 @@ for ((round = 0; round < rounds; round++)); do
 			echo "error: $system made ${made% *} outputs of $files files" >&2
 			exit 1
 		fi
-		printf '{"verb":"files","system":"%s","round":%d,"wall_ms":%d,"output_bytes":%d,"load_1min":%s,"command":"%s"}\n' \
-			"$system" "$round" $(((${ended/[.,]/} - ${began/[.,]/}) / 1000)) "${made#* }" "$(load)" \
-			"$(sed 's/["\\]/\\&/g' <<<"${commands[$system]//'$WORKERS'/$workers}")" >>"$raw"
+		record "$system" "$round" "$took" "${made#* }"
+		if [[ -n ${BACK:-} ]]; then
+			(cd "$run" && back "$system" "$round")
+		fi
 	done
 done
+if [[ -n ${BACK:-} ]]; then
+	systems+=("${systems[@]/%/-back}")
+fi
 
 python3 - "$raw" "${systems[@]}" <<'PYTHON'
 """Prints medians, and ratios that were taken inside each round."""
@@ -153,12 +205,14 @@ def spread(values, places):
 
 
 def ratio(system, reference):
+    if system.endswith("-back"):
+        reference += "-back"
     return spread([a / b for a, b in zip(times(system), times(reference))], 2)
 
 
 systems = sys.argv[2:]
 references = [system for system in ("xargs", "xargs-verified") if system in systems] or systems[:2]
-row = ("{:<16}{:<24}" + "{:<20}" * len(references) + "{:>14}{:>6}").format
+row = ("{:<20}{:<26}" + "{:<20}" * len(references) + "{:>14}{:>6}").format
 print(row("system", "ms: median (min–max)", *(f"× {system}" for system in references), "output bytes", "runs"))
 for system in systems:
     size = next(run["output_bytes"] for run in runs if run["system"] == system)

@@ -64,6 +64,7 @@ impl Answers {
             times: Times { made_us: wall_clock_us(), ..Times::default() },
             descriptor: None,
             file: None,
+            twin_of: None,
             members: Vec::new(),
         }
     }

@@ -47,6 +47,10 @@ pub(crate) struct BagArgs {
     #[arg(long, help_heading = OUTPUTS)]
     pub(crate) keep_inputs: bool,
 
+    /// Compress every file, also one with the content of another one; otherwise it gets that one's output
+    #[arg(long, conflicts_with = "tasks", help_heading = OUTPUTS)]
+    pub(crate) no_dedup: bool,
+
     /// Write stats_N.json files [default: for generated bags of up to 1,000 tasks]
     #[arg(long, value_name = "WHEN", help_heading = OUTPUTS)]
     pub(crate) stats: Option<StatsArg>,

@@ -77,6 +77,7 @@ pub(super) fn request(bag: BagArgs) -> Result<Request> {
         stats: bag.stats.map(|stats| stats == StatsArg::Always),
         pack: bag.pack,
         block: bag.block.0,
+        dedup: !bag.no_dedup,
     })
 }
 

@@ -35,6 +35,7 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
         stats: None,
         pack: args.pack,
         block: Blocks::None,
+        dedup: false,
     };
     let follow = (&args.follow, &args.reach, &args.local);
     start(request, args.dry_run, follow, &mut signals).await

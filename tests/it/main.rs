@@ -75,6 +75,7 @@ mod status_of_file;
 mod strangers;
 mod taken;
 mod troubles;
+mod twins;
 mod unprivileged;
 mod vanished;
 mod width;

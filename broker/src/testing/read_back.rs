@@ -54,6 +54,7 @@ pub fn descriptor(payload: &[u8]) -> bool {
         times: Times::default(),
         descriptor: Some(Box::new(task)),
         file: None,
+        twin_of: None,
         members: Vec::new(),
     };
     assert_eq!(TaskResult::decode(&result.encode()).ok(), Some(result));

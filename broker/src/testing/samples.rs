@@ -105,6 +105,7 @@ pub fn done(id: &TaskId, execution: &Execution, output: &[u8], place: Place) -> 
         times: Times::default(),
         descriptor: None,
         file: None,
+        twin_of: None,
         members: Vec::new(),
     }
 }

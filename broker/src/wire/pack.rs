@@ -131,6 +131,7 @@ impl TaskResult {
             // That of the pack, where it says that its worker restored.
             descriptor: self.descriptor.clone(),
             file: None,
+            twin_of: None,
             members: Vec::new(),
         })
     }

@@ -202,6 +202,9 @@ pub struct TaskResult {
     /// The file that got the output's name: only the gatherer knows, and its ledger says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileId>,
+    /// The task whose output it got, because both inputs have the same content: only the gatherer does that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub twin_of: Option<u32>,
     /// Of a pack: what became of each of its files, in order, where it has an outcome now. Then nothing counts but this.
     #[serde(
         default,
@@ -340,6 +343,7 @@ mod tests {
             times: Times::default(),
             descriptor: None,
             file: None,
+            twin_of: None,
             members: Vec::new(),
         };
         let payload = result.encode();

@@ -188,6 +188,7 @@ pub(crate) fn result() -> impl Strategy<Value = TaskResult> {
     (descriptor(), any::<bool>(), who, (outcome(), members), times()).prop_map(
         |(task, carries, (execution, attempt, worker, host), (outcome, members), times)| {
             TaskResult {
+                twin_of: None,
                 v: limits::WIRE_VERSION,
                 bag: task.bag.clone(),
                 index: task.index,

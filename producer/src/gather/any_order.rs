@@ -55,6 +55,7 @@ fn result(index: u32, round: u32, fails: bool, attempt: u32) -> Arc<TaskResult> 
         times: Times { execute_us: 100 + u64::from(index), ..Times::default() },
         descriptor: None,
         file: None,
+        twin_of: None,
         members: Vec::new(),
     })
 }
@@ -164,6 +165,7 @@ fn acceptor(folder: &tempfile::TempDir, parts: &Arc<Parts>) -> (BagPlan, Accepto
     let plan = BagPlan {
         extents: None,
         cuts: None,
+        twins: None,
         specification: Arc::new(specification()),
         inputs: None,
         ledger: Arc::new(ledger),

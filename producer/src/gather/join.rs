@@ -1,5 +1,5 @@
-//! Joins the blocks of large files, meanwhile: each output becomes whole as its blocks are counted, and then is accepted as
-//! that of any other task.
+//! Makes outputs of outputs, meanwhile: joins the blocks of large files as they are counted, and gives twins the output of the
+//! file whose content they have. What comes of it is accepted as that of any other task.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use crate::gather::again::{self, Again};
 use crate::gather::todo::{Look, Todo};
 use crate::run_folder::of_producer::{failure, of_producer};
 use crate::run_folder::plan::BagPlan;
@@ -28,8 +29,8 @@ const OPEN_MAX: usize = 8;
 /// What came of joining.
 #[derive(Debug)]
 pub(crate) enum Joined {
-    /// The outcome of a file.
-    Outcome(Box<TaskResult>),
+    /// Outcomes of files.
+    Outcomes(Vec<TaskResult>),
     /// Blocks that are done by the ledger, and whose bytes are gone: run again.
     Lost(Vec<u32>),
     /// Why it goes on later; none: it goes on.
@@ -63,9 +64,11 @@ impl Joins {
         let todo = Arc::new(Todo::default());
         let (sender, receiver) = mpsc::channel(1);
         let (stopped, mut joining) = (Arc::new(AtomicBool::new(false)), None);
-        if let (Some(cuts), Some(parts)) = (&plan.cuts, parts) {
-            let open = cuts.files().filter(|file| plan.is_task_open((*file, 0)));
-            open.for_each(|file| todo.add(file, Look::All));
+        let makes = plan.cuts.is_some() || plan.twins.is_some();
+        if let Some(parts) = parts.filter(|_| makes) {
+            let cut = plan.cuts.iter().flat_map(|cuts| cuts.files());
+            let open = cut.filter(|file| plan.is_task_open((*file, 0)));
+            open.chain(again::firsts(plan)).for_each(|file| todo.add(file, Look::All));
             let open = OpenJoins {
                 plan: plan.clone(),
                 parts: parts.clone(),
@@ -79,8 +82,15 @@ impl Joins {
 
     /// Looks at a file whose block was counted, or which has its outcome.
     pub(crate) fn counted(&self, plan: &BagPlan, result: &TaskResult) {
-        let cut = plan.cuts.as_ref().filter(|_| self.joining.is_some());
-        let Some(cuts) = cut else { return };
+        if self.joining.is_none() {
+            return;
+        }
+        if let Some(twins) = &plan.twins {
+            let index = result.index;
+            // One after the other: a twin that has its output leads to the next.
+            self.todo.add(twins.first_of(index).unwrap_or(index), Look::Next);
+        }
+        let Some(cuts) = &plan.cuts else { return };
         let is_failed = matches!(result.outcome, Outcome::Failed(_));
         match cuts.section(result.index) {
             Some((file, _)) => self.todo.add(file, if is_failed { Look::All } else { Look::Next }),
@@ -136,7 +146,7 @@ async fn run(mut open: OpenJoins, todo: Arc<Todo>, sender: mpsc::Sender<Joined>)
                 if let Some((file, _)) = next {
                     todo.add(file, Look::All);
                 }
-                let why = format!("join the blocks of a file: {error}");
+                let why = format!("make an output of others: {error}");
                 Some(match open.parts.trouble(&error) {
                     Trouble::Run => Joined::Ends(open.parts.gone().unwrap_or(why)),
                     Trouble::Own | Trouble::Passes => Joined::Waits(Some(why)),
@@ -195,6 +205,13 @@ impl OpenJoins {
     }
 
     fn try_step(&mut self, file: u32, look: Look) -> io::Result<Option<Joined>> {
+        let stopped = || self.stopped.load(Relaxed);
+        if let Some(again) = again::next(&self.plan, &self.parts, file, stopped)? {
+            return Ok(Some(match again {
+                Again::Outcomes(results) => Joined::Outcomes(results),
+                Again::Run(twins) => Joined::Lost(twins),
+            }));
+        }
         let Some(blocks) = self.plan.cuts.as_ref().and_then(|cuts| cuts.blocks(file)) else {
             return Ok(None);
         };
@@ -320,7 +337,7 @@ impl OpenJoins {
             choice,
         };
         let result = of_producer(&self.plan.specification.bag, (file, 0), Outcome::Done(done));
-        Joined::Outcome(Box::new(TaskResult { execution, attempt, times, ..result }))
+        Joined::Outcomes(vec![TaskResult { execution, attempt, times, ..result }])
     }
 
     /// A file fails as its first block that failed.
@@ -334,7 +351,7 @@ impl OpenJoins {
     }
 
     fn failure(&self, file: u32, failed: Failed) -> Joined {
-        Joined::Outcome(Box::new(failure(&self.plan.specification.bag, (file, 0), 1, failed)))
+        Joined::Outcomes(vec![failure(&self.plan.specification.bag, (file, 0), 1, failed)])
     }
 }
 

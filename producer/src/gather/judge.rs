@@ -14,12 +14,10 @@ use crate::run_folder::specification::{Data, Specification};
 /// Why a result cannot be right, by what the bag is: its bytes would be where nobody looks, or be nowhere.
 pub(crate) fn misfit(specification: &Specification, result: &TaskResult) -> Option<&'static str> {
     let done = result.done()?;
-    // What was joined here is a file, also where blocks travel as objects.
-    let is_joined = specification.block.is_some()
-        && result.worker == PRODUCER
-        && done.place == Place::Staged
-        && specification.has_files();
-    if !is_joined && !result.fits(&specification.codec, specification.results) {
+    // What was made here of other outputs is a file, also where these travel as objects.
+    let is_made_here =
+        result.worker == PRODUCER && done.place == Place::Staged && specification.has_files();
+    if !is_made_here && !result.fits(&specification.codec, specification.results) {
         return Some("its output is at a place where outputs of this bag cannot be");
     }
     if let Data::Generated { bytes, .. } = specification.data
@@ -146,6 +144,7 @@ mod tests {
             times: Times::default(),
             descriptor: None,
             file: None,
+            twin_of: None,
             members: Vec::new(),
         }
     }

@@ -3,6 +3,7 @@
 //! One loop turns what happens into events; `state.rs` decides, without I/O, what is done about them; here it is done.
 
 mod accept;
+mod again;
 #[cfg(test)]
 mod any_order;
 mod ends;
@@ -288,8 +289,9 @@ impl Gathering {
     /// Accepts a file that is whole; has blocks whose bytes are gone run again.
     async fn take_joined(&mut self, joined: Joined) -> Result<()> {
         let waiting = match joined {
-            Joined::Outcome(result) => {
-                vec![Followed { result: Ok(Arc::new(*result)), bytes: 0 }]
+            Joined::Outcomes(results) => {
+                let followed = |result| Followed { result: Ok(Arc::new(result)), bytes: 0 };
+                results.into_iter().map(followed).collect()
             }
             Joined::Lost(blocks) => {
                 let failures = self.executor.begin_later(&mut self.state, blocks).await;

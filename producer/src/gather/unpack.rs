@@ -29,7 +29,8 @@ pub(crate) fn unpack(plan: &BagPlan, batch: impl Iterator<Item = Followed>) -> U
     for followed in batch {
         let (index, round) = key_of(&followed);
         let files = plan.files(index, round);
-        unpacked.take(followed, files, |key| plan.ledger.is_open(key));
+        let is_open = |key: Key| plan.ledger.is_open(key) && !plan.waits_for_twin(key.0);
+        unpacked.take(followed, files, is_open);
     }
     unpacked
 }

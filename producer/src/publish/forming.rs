@@ -31,7 +31,7 @@ pub(crate) fn next(
     if let Some(first) = entry.as_ref().filter(|_| files > 1) {
         *forming = Some(Forming::new(index, first.clone(), files, wanted(index)));
     }
-    let is_open = !plan.ledger.is_decided(index) && wanted(index);
+    let is_open = !plan.ledger.is_decided(index) && wanted(index) && !plan.waits_for_twin(index);
     let (round, mut task) = (plan.ledger.round(index), None);
     match (forming.as_mut().filter(|_| round == 0), &entry) {
         (Some(pack), Some(entry)) if is_open => {

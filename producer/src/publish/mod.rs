@@ -160,7 +160,9 @@ impl Publisher {
                 }
                 None => None,
             };
-            let blocks = self.shared.plan.open_blocks(index).filter(|block| wanted(*block));
+            let is_cut = !self.shared.plan.waits_for_twin(index);
+            let blocks = self.shared.plan.open_blocks(index);
+            let blocks = blocks.filter(|block| is_cut && wanted(*block));
             let blocks: Vec<_> = blocks.collect();
             // Of the few files that are cut alone.
             let cut = entry.as_ref().filter(|_| !blocks.is_empty()).cloned();

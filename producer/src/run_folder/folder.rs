@@ -25,6 +25,8 @@ pub(crate) const SPECIFICATION: &str = "bag.json";
 pub(crate) const INPUTS: &str = "inputs.jsonl";
 /// The folders without files of a bag of files.
 pub(crate) const FOLDERS: &str = "folders.jsonl";
+/// Files that seem to have the content of others.
+pub(crate) const TWINS: &str = "twins.jsonl";
 /// The ledger.
 pub(crate) const MANIFEST: &str = "manifest.jsonl";
 /// Why deliveries were given back, when the server that knew is gone.

@@ -18,5 +18,6 @@ pub(crate) mod runs;
 pub(crate) mod specification;
 pub(crate) mod stats;
 pub(crate) mod trust;
+pub(crate) mod twins;
 #[cfg(test)]
 mod written_and_read;

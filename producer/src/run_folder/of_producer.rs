@@ -29,6 +29,7 @@ pub(crate) fn of_producer(bag: &BagId, (index, round): Key, outcome: Outcome) ->
         times: Times { made_us: wall_clock_us(), ..Times::default() },
         descriptor: None,
         file: None,
+        twin_of: None,
         members: Vec::new(),
     }
 }

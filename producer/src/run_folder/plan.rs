@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::run_folder::cuts::Cuts;
 use crate::run_folder::extents::Extents;
-use crate::run_folder::folder::{INPUTS, MANIFEST, RunFolder};
+use crate::run_folder::folder::{INPUTS, MANIFEST, RunFolder, TWINS};
 use crate::run_folder::helps::Helps;
 use crate::run_folder::inputs::{InputEntry, InputList};
 use crate::run_folder::ledger::failure::Failure;
@@ -23,6 +23,7 @@ use crate::run_folder::ledger::line::InputNow;
 use crate::run_folder::ledger::{Key, Ledger};
 use crate::run_folder::of_producer::failure;
 use crate::run_folder::specification::{BUCKET_SLACK_BYTES, Data, Specification};
+use crate::run_folder::twins::Twins;
 
 /// Specification, list of inputs and ledger of one run.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub struct BagPlan {
     pub(crate) extents: Option<Arc<Extents>>,
     /// Which files are cut into blocks, if any are.
     pub(crate) cuts: Option<Arc<Cuts>>,
+    /// Which files seem to have the content of others, if any do.
+    pub(crate) twins: Option<Arc<Twins>>,
 }
 
 /// Opens a run's plan.
@@ -76,8 +79,13 @@ fn plan_of(
         warn!(line = bad.number, why = bad.why, "ledger line skipped");
     }
     let extents = extents_of(folder, &specification, inputs.as_deref())?.map(Arc::new);
+    // Outputs of others are made where outputs are files.
+    let twins = folder.open(TWINS)?.filter(|_| specification.has_files());
+    let twins = twins.map(|file| Twins::read(file, specification.tasks));
+    let twins =
+        twins.transpose().with_context(|| format!("read {}", quote::name(folder.at(TWINS))))?;
     let (specification, ledger) = (Arc::new(specification), Arc::new(ledger));
-    Ok(BagPlan { specification, inputs, ledger, extents, cuts })
+    Ok(BagPlan { specification, inputs, ledger, extents, cuts, twins: twins.map(Arc::new) })
 }
 
 /// The list of a bag's files, if it has files. Blocks.
@@ -291,6 +299,12 @@ impl BagPlan {
         files.all(|file| self.ledger.round(file) > 0 || self.ledger.is_failed(file))
     }
 
+    /// Whether a file is delivered to nobody for now, because it gets the output of another one when that has one.
+    pub(crate) fn waits_for_twin(&self, index: u32) -> bool {
+        let has = || self.twins.as_ref().is_some_and(|twins| twins.first_of(index).is_some());
+        self.ledger.is_open((index, 0)) && has()
+    }
+
     /// Whether a pack is delivered by this name of which any file has no outcome.
     pub(crate) fn is_open_pack(&self, key: Key) -> bool {
         self.files(key.0, key.1) > 1 && self.is_open(key)
@@ -324,7 +338,7 @@ impl Plan for BagPlan {
     }
 
     fn is_file_decided(&self, index: u32, round: u32) -> bool {
-        !self.is_task_open((index, round))
+        !self.is_task_open((index, round)) || round == 0 && self.waits_for_twin(index)
     }
 
     fn target(&self, index: u32) -> io::Result<Target> {

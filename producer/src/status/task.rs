@@ -30,6 +30,9 @@ pub struct Task {
     pub attempts: Vec<Attempt>,
     /// How it ended, if it did.
     pub outcome: Option<Outcome>,
+    /// The task whose output it got, as both inputs have the same content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub twin_of: Option<u32>,
     /// How far its blocks are, if it is a file that is cut, and its run folder was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocks: Option<Blocks>,
@@ -258,11 +261,12 @@ fn task(bag: BagId, index: u32, mut attempts: Vec<Attempt>, result: Option<TaskR
         Some(result) if result.done().is_some() => "done",
         Some(_) => "failed",
     };
+    let twin_of = result.as_ref().and_then(|result| result.twin_of);
     let outcome = result.map(|result| {
         attempts.push(Attempt::from(&result));
         result.outcome
     });
-    Task { bag, index, state, attempts, outcome, blocks: None }
+    Task { bag, index, state, attempts, outcome, twin_of, blocks: None }
 }
 
 impl From<AttemptRecord> for Attempt {

@@ -147,6 +147,12 @@ impl std::fmt::Display for Task {
             Some(Outcome::Done(done)) => {
                 let (output, input) = (done.output_bytes, done.input_bytes);
                 writeln!(f, "  {output} bytes from {input}, {}", done.output_digest)?;
+                if let Some(first) = self.twin_of {
+                    writeln!(
+                        f,
+                        "  its output is that of task {first}: both inputs have the same content"
+                    )?;
+                }
                 let Some(choice) = &done.choice else { return Ok(()) };
                 write!(f, "  chosen: zstd:{}", choice.level)?;
                 let predicted = choice.predicted_bytes;

@@ -6,6 +6,7 @@ pub(crate) mod preview;
 pub(crate) mod request;
 pub(crate) mod restore;
 mod specify;
+mod twins;
 
 use anyhow::Result;
 use bagpress_broker::descriptor::DeliveryPath;

@@ -19,6 +19,7 @@ use crate::submit::out_folder::make_out;
 use crate::submit::request::{Request, check};
 use crate::submit::restore::files_of;
 use crate::submit::specify::{notes, specify};
+use crate::submit::twins;
 
 /// What a request came to.
 #[derive(Debug)]
@@ -92,8 +93,11 @@ fn begin(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
     let path = out.as_ref().map(|out| out.path.clone());
     let (mut notes, mut listed) = (Vec::new(), None);
     if request.generated.is_none() {
-        let (found, lists) = list(request, folder, path.as_deref(), false)?;
+        let (found, mut lists) = list(request, folder, path.as_deref(), false)?;
         notes = self::notes(request, &found);
+        if request.may_have_twins()? {
+            twins::find(&mut lists)?;
+        }
         listed = Some((found, lists));
     }
     if let Some(out) = &out {

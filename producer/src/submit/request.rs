@@ -58,6 +58,8 @@ pub struct Request {
     pub pack: Option<u32>,
     /// How large files are cut.
     pub block: Blocks,
+    /// Whether a file with the content of another one gets that one's output.
+    pub dedup: bool,
 }
 
 /// A generated bag.
@@ -122,6 +124,15 @@ impl Request {
     /// Whether its outputs become files, and so can be joined: those of blocks that stay objects are not.
     pub(crate) fn has_files(&self) -> bool {
         self.results == ResultPath::Staged || self.get || self.out.is_some()
+    }
+
+    /// Whether a file may get the output of another one, because both have the same content: where outputs become files.
+    ///
+    /// # Errors
+    ///
+    /// If the codec cannot be made.
+    pub(crate) fn may_have_twins(&self) -> Result<bool> {
+        Ok(self.dedup && !self.restore && self.can_be_packed()? && self.has_files())
     }
 
     /// Whether a user asked what the files are to outputs that are there.

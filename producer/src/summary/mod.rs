@@ -65,6 +65,12 @@ pub struct Summary {
     pub output_per_input: f64,
     /// Whether every output was decompressed and gave its input again.
     pub verified: bool,
+    /// Tasks done that got the output of another one, as their inputs have the same content.
+    #[serde(default)]
+    pub twins: u64,
+    /// Input bytes of these.
+    #[serde(default)]
+    pub twin_bytes: u64,
     /// What was chosen for outputs, where the codec chooses.
     #[serde(default, skip_serializing_if = "Choices::is_empty")]
     pub choices: Choices,
@@ -105,6 +111,8 @@ impl Summary {
             output_bytes: tally.output_bytes,
             output_per_input: tally.output_bytes as f64 / tally.input_bytes.max(1) as f64,
             verified: tally.done > 0 && tally.unverified == 0,
+            twins: tally.twins,
+            twin_bytes: tally.twin_bytes,
             choices: tally.choices.clone(),
             selection: specification.selection,
             split: tally.means(),
@@ -173,6 +181,13 @@ impl Summary {
         );
         if let Some(selection) = self.selection {
             rows.add("selection", &selection.to_string());
+        }
+        if self.twins > 0 {
+            let Self { twins, twin_bytes, .. } = self;
+            let text = format!(
+                "{twins} of them have the output of another, with the same input ({twin_bytes} bytes)"
+            );
+            rows.add("not made again", &text);
         }
         if self.retried > 0 || self.workers_lost > 0 {
             // Those that this gathering saw. What earlier ones lost is counted with what was given back.
@@ -265,6 +280,8 @@ mod tests {
             output_bytes: 4,
             output_per_input: 1.0,
             verified,
+            twins: 0,
+            twin_bytes: 0,
             choices: Choices::default(),
             selection: None,
             split,

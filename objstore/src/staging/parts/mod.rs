@@ -1,5 +1,6 @@
 //! Outputs as files at their gatherer's: part files first, each with its final name when its outcome counts.
 
+mod again;
 mod attributes;
 mod digests;
 mod files;

@@ -8,9 +8,10 @@ use anyhow::{Context, Result};
 use bagpress_broker::quote;
 use bagpress_codec::{Digest, Hasher};
 
-use super::InputEntry;
 use super::folders::FolderEntry;
-use crate::run_folder::folder::{FOLDERS, INPUTS, RunFolder};
+use super::{InputEntry, InputList};
+use crate::run_folder::folder::{FOLDERS, INPUTS, RunFolder, TWINS};
+use crate::run_folder::twins::Twin;
 
 /// Receives what was found.
 pub(crate) trait Sink {
@@ -51,7 +52,7 @@ impl Lists {
             folders.sync()?;
         }
         let Self { inputs, folders, hasher, .. } = self;
-        Ok(Finished { inputs, folders, digest: hasher.finish() })
+        Ok(Finished { inputs, folders, twins: None, digest: hasher.finish() })
     }
 }
 
@@ -79,6 +80,7 @@ impl Sink for Lists {
 pub(crate) struct Finished {
     inputs: List,
     folders: Option<List>,
+    twins: Option<List>,
     /// Of the list of inputs.
     pub(crate) digest: Digest,
 }
@@ -90,8 +92,46 @@ impl Finished {
     ///
     /// What the system said.
     pub(crate) fn name(self) -> Result<()> {
+        self.twins.map_or(Ok(()), |list| list.rename(TWINS))?;
         self.inputs.rename(INPUTS)?;
         self.folders.map_or(Ok(()), |list| list.rename(FOLDERS))
+    }
+
+    /// The list of inputs, to be read.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn inputs(&self) -> Result<InputList> {
+        let List { folder, name, .. } = &self.inputs;
+        let absent = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let file = folder.open(name)?.ok_or_else(absent);
+        let list = file.and_then(InputList::of);
+        list.with_context(|| format!("read {}", quote::name(folder.at(name))))
+    }
+
+    /// Lists a file that seems to have the content of another one.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn twin(&mut self, twin: &Twin) -> Result<()> {
+        let list = match &mut self.twins {
+            Some(list) => list,
+            none => none.insert(List::create(&self.inputs.folder, "twins")?),
+        };
+        let mut line = serde_json::to_vec(twin)?;
+        line.push(b'\n');
+        list.write(&line)
+    }
+
+    /// Makes what [`twin`](Self::twin) listed durable.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn end_twins(&mut self) -> Result<()> {
+        self.twins.as_mut().map_or(Ok(()), List::sync)
     }
 
     /// The list of folders, to be read.

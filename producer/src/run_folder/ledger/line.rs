@@ -130,6 +130,7 @@ pub(super) mod tests {
             times: Times::default(),
             descriptor: None,
             file: None,
+            twin_of: None,
             members: Vec::new(),
         }))
     }

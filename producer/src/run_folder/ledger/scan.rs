@@ -118,6 +118,7 @@ mod tests {
             times: Times::default(),
             descriptor: None,
             file: None,
+            twin_of: None,
             members: Vec::new(),
         }))
     }

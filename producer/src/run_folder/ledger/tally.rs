@@ -27,6 +27,10 @@ pub struct Tally {
     pub retried: u64,
     /// Whether any was not verified.
     pub unverified: u64,
+    /// Tasks done that got the output of another one.
+    pub twins: u64,
+    /// Their input bytes.
+    pub twin_bytes: u64,
     /// What was chosen for outputs, those of blocks among them.
     pub choices: Choices,
     /// The failures of the lowest indices.
@@ -83,6 +87,8 @@ impl Default for Tally {
             block_bytes: 0,
             retried: 0,
             unverified: 0,
+            twins: 0,
+            twin_bytes: 0,
             choices: Choices::default(),
             failures: Vec::new(),
             sums: Split::default(),
@@ -102,6 +108,11 @@ impl Tally {
                 add(&mut self.output_bytes, done.output_bytes);
                 self.unverified += u64::from(!done.verified);
                 self.choices.add(done);
+                if result.twin_of.is_some() {
+                    self.twins += 1;
+                    // It was not executed: no time of it says anything of tasks.
+                    return add(&mut self.twin_bytes, done.input_bytes);
+                }
                 self.sums.add(&result.times, commit_us);
                 if let Err(error) = self.execute.record(result.times.execute_us.max(1)) {
                     tracing::debug!(%error, "time not counted");
@@ -140,10 +151,10 @@ impl Tally {
         self.done + self.failed
     }
 
-    /// Mean of each part of a task done.
+    /// Mean of each part of a task done that was executed.
     #[must_use]
     pub fn means(&self) -> Split {
-        let mean = |sum: u64| sum / self.done.max(1);
+        let mean = |sum: u64| sum / self.done.saturating_sub(self.twins).max(1);
         let sums = &self.sums;
         Split {
             queue_us: mean(sums.queue_us),

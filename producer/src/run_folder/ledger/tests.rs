@@ -42,6 +42,7 @@ fn result(index: u32, round: u32, fails: bool) -> Entry {
         times: Times { execute_us: 100, ..Times::default() },
         descriptor: None,
         file: None,
+        twin_of: None,
         members: Vec::new(),
     }))
 }

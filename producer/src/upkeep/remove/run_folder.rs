@@ -16,7 +16,7 @@ use crate::error::Usage;
 use crate::run_folder::files::part_of;
 use crate::run_folder::folder::{
     ATTEMPTS, FAILED, FOLDERS, INPUTS, LOCK, LOGS, MANIFEST, RESULTS, RunFolder, SERVER,
-    SPECIFICATION, STORE, SUMMARY, SUMMARY_TEXT,
+    SPECIFICATION, STORE, SUMMARY, SUMMARY_TEXT, TWINS,
 };
 use crate::run_folder::inputs::folders;
 use crate::run_folder::ledger::scan;
@@ -114,12 +114,13 @@ fn remove_from_out(
 
 /// What a run writes into its folder. The specification goes last of all: while it is there, the folder is a run's, and
 /// removing goes on.
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
     RESULTS,
     LOGS,
     INPUTS,
     MANIFEST,
     FOLDERS,
+    TWINS,
     ATTEMPTS,
     FAILED,
     SUMMARY_TEXT,
