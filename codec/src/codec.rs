@@ -11,7 +11,7 @@ use crate::codecs::REGISTRY;
 use crate::entry::{CodecInfo, Entry, FULL, Parameters};
 use crate::join::{Joined, Joiner, Seam};
 use crate::parse::{parse_level, parse_switches, split_once};
-use crate::stream::{Decoder, Encoder, SEGMENT_BYTES};
+use crate::stream::{Choice, Decoder, Encoder, SEGMENT_BYTES};
 
 /// A codec with its parameters, such as `gzip:6` or `gzip:6,full`.
 ///
@@ -141,6 +141,14 @@ impl Codec {
 
     fn seam(&self) -> Seam {
         (self.entry.seam)(self.parameters)
+    }
+}
+
+impl Choice {
+    /// The codec whose bytes the output has, such as `zstd:3`; none, if there is none of that level.
+    #[must_use]
+    pub fn codec(&self) -> Option<Codec> {
+        format!("zstd:{}", self.level).parse().ok()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Codec, Error};
+use crate::Error;
 
 /// What an encoder that chooses has chosen for a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,14 +12,6 @@ pub struct Choice {
     /// How many bytes the output will have if all of the input is as its first segment; none of a stream of one segment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted_bytes: Option<u64>,
-}
-
-impl Choice {
-    /// The codec whose bytes the output has, such as `zstd:3`; none, if there is none of that level.
-    #[must_use]
-    pub fn codec(&self) -> Option<Codec> {
-        format!("zstd:{}", self.level).parse().ok()
-    }
 }
 
 /// Input bytes that a caller hands to [`Encoder::write`] at once: every segment has this size, save

@@ -31,7 +31,7 @@ async fn a_half_begun_retry(delivery: &str) {
     let at = format!("--server {}", server.url());
     fs::create_dir(place.path("in")).unwrap();
     for name in ["a", "b", "c"] {
-        fs::write(place.path("in").join(name), vec![b'x'; 100_000]).unwrap();
+        fs::write(place.path("in").join(name), name.repeat(100_000)).unwrap();
     }
     let files = format!("in --out out --codec gzip:6 --name t --delivery {delivery}");
     place.run(&format!("submit {files} {at}")).await.with_code(0);

@@ -276,7 +276,7 @@ impl TaskResult {
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let result: Self = decode_json(payload)?;
         result.check()?;
-        Ok(result)
+        Ok(Self { twin_of: None, ..result })
     }
 
     fn check(&self) -> Result<(), DecodeError> {

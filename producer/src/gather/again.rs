@@ -26,7 +26,7 @@ pub(crate) enum Again {
 const AT_ONCE: usize = 64;
 
 /// The files that wait for something to come of `first`.
-fn waiting<'plan>(plan: &'plan BagPlan, first: u32) -> impl Iterator<Item = u32> + 'plan {
+fn waiting(plan: &BagPlan, first: u32) -> impl Iterator<Item = u32> + '_ {
     let twins = plan.twins.as_deref().into_iter().flat_map(move |twins| twins.of_first(first));
     twins.filter(|twin| plan.waits_for_twin(*twin))
 }

@@ -30,8 +30,8 @@ const OPEN_MAX: usize = 8;
 #[derive(Debug)]
 pub(crate) enum Joined {
     /// Outcomes of files.
-    Outcomes(Vec<TaskResult>),
-    /// Blocks that are done by the ledger, and whose bytes are gone: run again.
+    Outcomes(Vec<Followed>),
+    /// Blocks that are done by the ledger, and whose bytes are gone, or files that get no other's output: run again.
     Lost(Vec<u32>),
     /// Why it goes on later; none: it goes on.
     Waits(Option<String>),
@@ -208,7 +208,9 @@ impl OpenJoins {
         let stopped = || self.stopped.load(Relaxed);
         if let Some(again) = again::next(&self.plan, &self.parts, file, stopped)? {
             return Ok(Some(match again {
-                Again::Outcomes(results) => Joined::Outcomes(results),
+                Again::Outcomes(results) => {
+                    Joined::Outcomes(results.into_iter().map(followed).collect())
+                }
                 Again::Run(twins) => Joined::Lost(twins),
             }));
         }
@@ -337,7 +339,7 @@ impl OpenJoins {
             choice,
         };
         let result = of_producer(&self.plan.specification.bag, (file, 0), Outcome::Done(done));
-        Joined::Outcomes(vec![TaskResult { execution, attempt, times, ..result }])
+        Joined::Outcomes(vec![followed(TaskResult { execution, attempt, times, ..result })])
     }
 
     /// A file fails as its first block that failed.
@@ -351,8 +353,14 @@ impl OpenJoins {
     }
 
     fn failure(&self, file: u32, failed: Failed) -> Joined {
-        Joined::Outcomes(vec![failure(&self.plan.specification.bag, (file, 0), 1, failed)])
+        let result = failure(&self.plan.specification.bag, (file, 0), 1, failed);
+        Joined::Outcomes(vec![followed(result)])
     }
+}
+
+/// An outcome of our own, as one that was read.
+fn followed(result: TaskResult) -> Followed {
+    Followed { result: Ok(Arc::new(result)), bytes: 0 }
 }
 
 /// Failures of blocks as those of their files: the blocks have outcomes, which are of no use.

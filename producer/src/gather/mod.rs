@@ -273,8 +273,13 @@ impl Gathering {
     }
 
     async fn take_committed(&mut self, batch: Vec<Followed>) -> Result<()> {
-        let Unpacked { results: mut waiting, open } = unpack(&self.sources.plan, batch.into_iter());
-        waiting.extend(self.executor.begin_later(&mut self.state, open).await);
+        let Unpacked { mut results, open } = unpack(&self.sources.plan, batch.into_iter());
+        results.extend(self.executor.begin_later(&mut self.state, open).await);
+        self.accept(results).await
+    }
+
+    /// Accepts results of files, and of blocks.
+    async fn accept(&mut self, mut waiting: Vec<Followed>) -> Result<()> {
         while !waiting.is_empty() {
             let rest = split_off(&mut waiting);
             let mut accepted = self.executor.accept(waiting, &self.state).await?;
@@ -286,13 +291,10 @@ impl Gathering {
         Ok(())
     }
 
-    /// Accepts a file that is whole; has blocks whose bytes are gone run again.
+    /// Accepts what was made here; has blocks run again whose bytes are gone, and twins that are none.
     async fn take_joined(&mut self, joined: Joined) -> Result<()> {
         let waiting = match joined {
-            Joined::Outcomes(results) => {
-                let followed = |result| Followed { result: Ok(Arc::new(result)), bytes: 0 };
-                results.into_iter().map(followed).collect()
-            }
+            Joined::Outcomes(results) => results,
             Joined::Lost(blocks) => {
                 let failures = self.executor.begin_later(&mut self.state, blocks).await;
                 of_their_files(&self.sources.plan, failures)
@@ -303,7 +305,7 @@ impl Gathering {
                 Vec::new()
             }
         };
-        self.take_committed(waiting).await
+        self.accept(waiting).await
     }
 
     /// Decides about outcomes that wait for it, and says so once the ledger has them.
@@ -353,13 +355,11 @@ impl Gathering {
             self.on(Event::Counted).await?;
         }
         let failed = self.sources.plan.ledger.tally(|tally| tally.failed);
-        match self.options.max_fails {
-            Some(most) if failed > most => {
-                let why = format!("{failed} tasks failed, more than --max-fails {most}");
-                Err(Stalled(why).into())
-            }
-            _ => Ok(()),
+        if let Some(most) = self.options.max_fails.filter(|most| failed > *most) {
+            let why = format!("{failed} tasks failed, more than --max-fails {most}");
+            return Err(Stalled(why).into());
         }
+        Ok(())
     }
 
     /// Takes no more outcomes. Returns what only this process knows of attempts.

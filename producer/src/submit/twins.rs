@@ -38,7 +38,7 @@ pub(crate) fn find(lists: &mut Finished) -> Result<()> {
         if let Ok(sample) = sample(entry) {
             let first: u32 = *firsts.entry((bytes, sample)).or_insert(index);
             if first < index {
-                lists.twin(&Twin { index, first })?;
+                lists.twin(Twin { index, first })?;
             }
         }
     }

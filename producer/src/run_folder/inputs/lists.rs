@@ -115,12 +115,12 @@ impl Finished {
     /// # Errors
     ///
     /// What the system said.
-    pub(crate) fn twin(&mut self, twin: &Twin) -> Result<()> {
+    pub(crate) fn twin(&mut self, twin: Twin) -> Result<()> {
         let list = match &mut self.twins {
             Some(list) => list,
             none => none.insert(List::create(&self.inputs.folder, "twins")?),
         };
-        let mut line = serde_json::to_vec(twin)?;
+        let mut line = serde_json::to_vec(&twin)?;
         line.push(b'\n');
         list.write(&line)
     }
