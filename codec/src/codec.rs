@@ -139,6 +139,20 @@ impl Codec {
         self.seam().block_bytes_max()
     }
 
+    /// What every block begins with; a joined file has it once. A decoder that was given it reads what the file has of any
+    /// block, and nothing of the blocks before. It does not see an end then, unless the codec's blocks are frames.
+    #[must_use]
+    pub fn block_header(&self) -> Vec<u8> {
+        self.seam().header()
+    }
+
+    /// How many bytes a joined file has of a block of `bytes` that decodes to `input_bytes`, besides the
+    /// [header](Self::block_header); none if no block has these lengths.
+    #[must_use]
+    pub fn joined_bytes(&self, bytes: u64, input_bytes: u64) -> Option<u64> {
+        self.seam().kept(bytes, input_bytes)
+    }
+
     fn seam(&self) -> Seam {
         (self.entry.seam)(self.parameters)
     }
