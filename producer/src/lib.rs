@@ -27,6 +27,7 @@
 //! | `gather` | follows a bag until every task has an outcome; the only one who counts | all above |
 //! | `summary` | what a gathered bag comes to | `gather` |
 //! | `status` | how far bags are, and why one does not move | `claim`, `deliver` |
+//! | `range` | a range of one file, restored without a bag | `submit`, `status` |
 //! | `upkeep` | bags cancelled, removed, swept | `status`, `claim` |
 //! | `local` | a server and workers of our own, for one run | `run_folder` |
 //!
@@ -39,6 +40,7 @@ mod error;
 pub mod gather;
 pub mod local;
 mod publish;
+mod range;
 mod run_folder;
 pub mod status;
 pub mod submit;
@@ -48,7 +50,8 @@ mod upkeep;
 pub use check::verified::Verified;
 pub use check::verify::verify;
 pub use claim::requirements::{refuse_unknown_codec, wait_for_streams};
-pub use error::{Cancelled, Interrupted, Stalled, Unwritable, Usage, message};
+pub use error::{Cancelled, Damaged, Interrupted, Stalled, Unwritable, Usage, message};
+pub use range::{RangeRequest, RestoredRange, Span, restore_range};
 pub use run_folder::cuts::Blocks;
 pub use run_folder::folder::RunFolder;
 pub use run_folder::helps::Helps;

@@ -36,6 +36,7 @@ const SHORT: &[(&str, &[&str])] = &[
         "restore",
         &[
             "out",
+            "range",
             "overwrite",
             "dry_run",
             "name",

@@ -55,6 +55,7 @@ mod process;
 mod protected;
 mod proxy;
 mod queue_group;
+mod range;
 mod remove;
 mod repair;
 mod replaced;
