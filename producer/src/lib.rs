@@ -21,6 +21,7 @@
 //! | `run_folder` | all that is kept of one run: who may write, what the bag is, what is decided (`ledger`) | `error` |
 //! | `claim` | who gathers a bag: its line on the broker, the lease, its buckets | `run_folder` |
 //! | `check` | whether outputs give their inputs again; a ledger from its outputs | `run_folder`, `claim` |
+//! | `removal` | inputs that are removed once their bag has ended | `run_folder` |
 //! | `deliver` | the gatherer's side of the queue group: who listens, who has what, what waits | `run_folder` |
 //! | `publish` | tasks into the stream or the offers, and inputs before them | `deliver`, `check`, `claim` |
 //! | `submit` | a request becomes a run folder, and a bag for somebody to gather | `publish`, `claim` |
@@ -41,6 +42,7 @@ pub mod gather;
 pub mod local;
 mod publish;
 mod range;
+mod removal;
 mod run_folder;
 pub mod status;
 pub mod submit;
@@ -52,6 +54,7 @@ pub use check::verify::verify;
 pub use claim::requirements::{refuse_unknown_codec, wait_for_streams};
 pub use error::{Cancelled, Damaged, Interrupted, Stalled, Unwritable, Usage, message};
 pub use range::{RangeRequest, RestoredRange, Span, restore_range};
+pub use removal::{RemovedInputs, remove_sources};
 pub use run_folder::cuts::Blocks;
 pub use run_folder::folder::RunFolder;
 pub use run_folder::helps::Helps;

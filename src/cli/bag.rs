@@ -43,6 +43,10 @@ pub(crate) struct BagArgs {
     #[arg(long, help_heading = OUTPUTS)]
     pub(crate) keep_inputs: bool,
 
+    /// Remove each input once the bag has ended, its output was verified and is durable, and it has not changed since it was read
+    #[arg(long, help_heading = OUTPUTS)]
+    pub(crate) remove_source: bool,
+
     /// Write stats_N.json files [default: for generated bags of up to 1,000 tasks]
     #[arg(long, value_name = "WHEN", help_heading = OUTPUTS)]
     pub(crate) stats: Option<StatsArg>,

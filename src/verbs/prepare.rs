@@ -63,6 +63,7 @@ pub(super) fn request(bag: BagArgs) -> Result<Request> {
         out: bag.out,
         get: bag.get,
         keep_inputs: bag.keep_inputs,
+        remove_source: bag.remove_source,
         name: bag.name,
         runs: bag.runs,
         trust: bag.trust.trust(),

@@ -32,6 +32,7 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
         out: Some(args.out),
         get: false,
         keep_inputs: false,
+        remove_source: false,
         name: args.name,
         runs: args.runs,
         trust: args.trust.trust(),

@@ -57,6 +57,7 @@ mod proxy;
 mod queue_group;
 mod range;
 mod remove;
+mod remove_source;
 mod repair;
 mod replaced;
 mod restore;

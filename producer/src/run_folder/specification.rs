@@ -67,6 +67,9 @@ pub struct Specification {
     pub get: bool,
     /// Whether inputs stay in their bucket when their task is done.
     pub keep_inputs: bool,
+    /// Whether an input is removed once the bag has ended and its task is done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remove_source: bool,
     /// Whether `stats_N.json` files are written.
     pub stats: bool,
     /// How large its packs may be; none: each file is delivered by itself.

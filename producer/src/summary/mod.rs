@@ -13,6 +13,7 @@ use bagpress_broker::result::Cause;
 use serde::{Deserialize, Serialize};
 
 use crate::gather::Gathered;
+use crate::removal::RemovedInputs;
 use crate::run_folder::attempts::by_cause;
 use crate::run_folder::folder::{FAILED, RunFolder, SUMMARY, SUMMARY_TEXT};
 use crate::run_folder::inputs::selection::Selected;
@@ -67,6 +68,9 @@ pub struct Summary {
     /// What the files were to the outputs that were there, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selected>,
+    /// What became of the inputs, if they were to be removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<RemovedInputs>,
     /// Mean of each part of a task, in µs.
     pub split: Split,
     /// The first failures, or all of them: [`all_failures`](Self::all_failures).
@@ -102,6 +106,7 @@ impl Summary {
             output_per_input: tally.output_bytes as f64 / tally.input_bytes.max(1) as f64,
             verified: tally.done > 0 && tally.unverified == 0,
             selection: specification.selection,
+            sources: None,
             split: tally.means(),
             failures: Failures::first(&tally.failures, &gathered.plan),
         });
@@ -121,6 +126,12 @@ impl Summary {
         let Self { workers_lost, makespan_ms, .. } = *before;
         let split = Split { commit_us: before.split.commit_us, ..self.split };
         Self { workers_lost, makespan_ms, split, ..self }
+    }
+
+    /// The same, with what became of the inputs.
+    #[must_use]
+    pub fn with_sources(self, sources: Option<RemovedInputs>) -> Self {
+        Self { sources, ..self }
     }
 
     /// The same, to be written with all failures, which are read meanwhile.
@@ -168,6 +179,9 @@ impl Summary {
         );
         if let Some(selection) = self.selection {
             rows.add("selection", &selection.to_string());
+        }
+        if let Some(sources) = &self.sources {
+            rows.add("sources", &sources.to_string());
         }
         if self.retried > 0 || self.workers_lost > 0 {
             // Those that this gathering saw. What earlier ones lost is counted with what was given back.
@@ -258,6 +272,7 @@ mod tests {
             output_per_input: 1.0,
             verified,
             selection: None,
+            sources: None,
             split,
             failures: Failures::default(),
         }

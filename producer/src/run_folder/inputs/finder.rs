@@ -194,6 +194,7 @@ impl<'a> Finder<'a> {
             mtime_ns: mtime_ns(metadata),
             mode: metadata.mode() & 0o7777,
             inode: metadata.ino(),
+            changed_ns: changed_ns(metadata),
             owner: Some(Owner::of(metadata)),
             refused: None,
             replaces: None,
@@ -245,6 +246,7 @@ impl<'a> Finder<'a> {
             mtime_ns: 0,
             mode: 0,
             inode: 0,
+            changed_ns: None,
             owner: None,
             refused: Some(failed),
             replaces: None,
@@ -279,4 +281,9 @@ impl<'a> Finder<'a> {
         }
         self.sink.file(shown, entry)
     }
+}
+
+/// When anything of a file was last changed, ns since 1970.
+fn changed_ns(metadata: &Metadata) -> Option<i64> {
+    metadata.ctime().checked_mul(1_000_000_000)?.checked_add(metadata.ctime_nsec())
 }

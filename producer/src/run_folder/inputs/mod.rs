@@ -69,6 +69,9 @@ pub struct InputEntry {
     pub mode: u32,
     /// Its inode.
     pub inode: u64,
+    /// When it was last changed in any way, also of its name, ns since 1970 (`st_ctime`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_ns: Option<i64>,
     /// Whose it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
