@@ -58,7 +58,7 @@ pub use removal::{RemovedInputs, remove_sources};
 pub use run_folder::cuts::Blocks;
 pub use run_folder::folder::RunFolder;
 pub use run_folder::helps::Helps;
-pub use run_folder::inputs::selection::{Existing, FilesFrom, Selected, Selection};
+pub use run_folder::inputs::selection::{Existing, FilesFrom, ListForm, Selected, Selection};
 pub use run_folder::ledger::failure::Failure;
 #[cfg(feature = "testing")]
 pub use run_folder::ledger::read_back;

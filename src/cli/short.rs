@@ -48,6 +48,7 @@ const SHORT: &[(&str, &[&str])] = &[
             "context",
         ],
     ),
+    ("results", &["follow"]),
     ("status", &["watch", "failed", "json", "server", "context"]),
     ("cancel", &["json", "server", "context"]),
     ("rm", &["force", "outputs", "folder_only", "orphans", "dry_run", "json", "server", "context"]),

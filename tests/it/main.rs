@@ -62,6 +62,7 @@ mod repair;
 mod replaced;
 mod restore;
 mod restore_refused;
+mod results;
 mod roles;
 mod roles_keys;
 mod roles_refused;

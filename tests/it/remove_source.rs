@@ -147,26 +147,28 @@ async fn a_gatherer_that_died_before_it_removed_is_continued_and_what_changed_si
 
 #[tokio::test]
 async fn what_failed_or_was_left_out_stays() {
-    let place = Place::new().await;
+    let (place, server) = Place::with_server().await;
     write(&place.path("in/sub/twice"), b"given twice");
     write(&place.path("in/sub/both"), b"given twice, too");
     write(&place.path("in/packed.gz"), b"\x1f\x8b\x08 looks compressed");
+    let url = server.url();
+    let what = "in in/sub --out out --name t --remove-source --skip-compressed";
+    place.run(&format!("submit {what} --server {url}")).await.with_code(0);
+    // Meanwhile one of its outputs cannot be had any more.
     write(&place.path("out/sub/twice.gz"), b"somebody's");
-    let words = "run in in/sub --out out --name t -q --workers 1 --remove-source --skip-compressed";
-    let ended = place.run(words).await.with_code(1);
+    let _worker = place.worker(&server);
+    let gather = format!("gather runs/t/staged -q --server {url}");
+    let ended = place.run(&gather).await.with_code(1);
     assert!(ended.stderr.contains("1 of 4 tasks failed"), "{}", ended.stderr);
-    let left: Vec<_> = files(&place.path("in")).into_keys().collect();
-    assert_eq!(left, ["packed.gz", "sub/twice"].map(PathBuf::from));
+    let left = || files(&place.path("in")).into_keys().collect::<Vec<_>>();
+    assert_eq!(left(), ["packed.gz", "sub/twice"].map(PathBuf::from));
     let sources = summary(&place, "t/staged");
     assert_eq!(sources["removed"], 2, "{sources}");
     assert_eq!(sources["kept"]["it is the input of another task that is not done"], 1, "{sources}");
     // Once the way is free, all of it is done, and goes.
     fs::remove_file(place.path("out/sub/twice.gz")).unwrap();
-    place.run("gather runs/t/staged -q --workers 1 --retry-failed").await.with_code(0);
-    assert_eq!(
-        files(&place.path("in")).into_keys().collect::<Vec<_>>(),
-        [PathBuf::from("packed.gz")]
-    );
+    place.run(&format!("{gather} --retry-failed")).await.with_code(0);
+    assert_eq!(left(), [PathBuf::from("packed.gz")]);
 }
 
 #[tokio::test]

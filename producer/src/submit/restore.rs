@@ -34,7 +34,7 @@ pub(crate) fn files_of(
     sink: &mut dyn Sink,
 ) -> Result<Found> {
     if !request.restore {
-        return find(&request.inputs, &request.selection, outputs, own, sink);
+        return find(&request.inputs, (&request.selection, &request.codec()?), outputs, own, sink);
     }
     let runs: Vec<_> = request.inputs.iter().filter_map(|path| run_at(path)).collect();
     match (&runs[..], request.inputs.len()) {

@@ -17,6 +17,7 @@ pub(crate) mod roots;
 pub(crate) mod selection;
 pub(crate) mod skipped;
 pub(crate) mod stream;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod walk;

@@ -10,6 +10,7 @@ mod bits;
 mod counted;
 pub(crate) mod failure;
 pub(crate) mod file;
+pub(crate) mod follow;
 pub(crate) mod line;
 #[cfg(feature = "testing")]
 pub mod read_back;
