@@ -15,8 +15,8 @@ use crate::{Decoder, Error};
 /// encoder.finish(&mut stream)?;
 /// let (mut decoder, mut part, mut text) = (codec.decoder(), vec![0; 4], Vec::new());
 /// for piece in stream.chunks(10) {
-///     let mut decoded = Decoded::new(&mut *decoder, piece, &mut part);
-///     while let Some(made) = decoded.next()? {
+///     let mut parts = Decoded::new(&mut *decoder, piece, &mut part);
+///     while let Some(made) = parts.next()? {
 ///         text.extend_from_slice(made);
 ///     }
 /// }
@@ -67,8 +67,8 @@ mod tests {
         let codec: Codec = "zlib:6".parse().unwrap();
         let (mut decoder, mut part, mut all) = (codec.decoder(), vec![0; part], Vec::new());
         for piece in stream.chunks(piece) {
-            let mut decoded = Decoded::new(&mut *decoder, piece, &mut part);
-            while let Some(made) = decoded.next()? {
+            let mut parts = Decoded::new(&mut *decoder, piece, &mut part);
+            while let Some(made) = parts.next()? {
                 all.extend_from_slice(made);
             }
         }

@@ -65,6 +65,7 @@ impl From<SelectArgs> for Selection {
                 Existing::Refuse
             },
             skip_compressed: args.skip_compressed,
+            note_changes: false,
         }
     }
 }

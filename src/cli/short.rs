@@ -40,7 +40,6 @@ const SHORT: &[(&str, &[&str])] = &[
             "overwrite",
             "dry_run",
             "name",
-            "deadline",
             "json",
             "quiet",
             "workers",

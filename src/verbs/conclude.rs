@@ -21,7 +21,7 @@ const NEW_RUN: &str = "hint: a file in a closed folder is not in this bag, and o
                        and without --name";
 /// The same of what was to be restored.
 const NEW_RESTORE: &str = "hint: a file in a closed folder is not in this bag, and one whose name is too long, or whose original would be the file itself, \
-                           cannot be restored: open it, or choose another --out, then restore again, without --name";
+                           cannot be restored: open it, or choose another --out; of what the run has no output, `bagpress gather` of the run makes one; then restore again, without --name";
 /// What is said of outputs whose names others have.
 const CLEAR_WAY: &str = "hint: what fails with output-exists is done once the file that has the output's name was moved away";
 

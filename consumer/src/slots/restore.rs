@@ -40,7 +40,7 @@ pub(super) fn restore(
             break;
         }
     }
-    decoder.finish().map_err(not_decoded)?;
+    decoder.finish().map_err(|error| not_decoded(&error))?;
     let (output_bytes, output_digest) = restored.finish()?;
     Ok(Made {
         input_bytes,
@@ -75,13 +75,13 @@ impl Restored {
         part: &mut [u8],
         (clock, handle, read): (&mut Clock, &Handle, u64),
     ) -> Result<(), Failed> {
-        let mut decoded = Decoded::new(decoder, segment, part);
+        let mut parts = Decoded::new(decoder, segment, part);
         loop {
             if handle.is_stopped() {
                 return Err(Failed::new(Cause::Timeout, "it was stopped"));
             }
-            let made = clock.lap(|c| &mut c.compress, || decoded.next());
-            let Some(made) = made.map_err(not_decoded)? else { return Ok(()) };
+            let made = clock.lap(|c| &mut c.compress, || parts.next());
+            let Some(made) = made.map_err(|error| not_decoded(&error))? else { return Ok(()) };
             self.bytes += made.len() as u64;
             self.check_size()?;
             clock.lap(|c| &mut c.verify, || self.hasher.update(made));
@@ -124,7 +124,7 @@ impl Restored {
     }
 }
 
-fn not_decoded(error: bagpress_codec::Error) -> Failed {
+fn not_decoded(error: &bagpress_codec::Error) -> Failed {
     let cause = if error.is_of_stream() { Cause::InputCorrupt } else { Cause::CodecError };
     Failed::new(cause, error.to_string())
 }

@@ -58,8 +58,8 @@ fn digest_of_stream(file: &OpenInput, codec: &Codec) -> Result<(Digest, u64), Fa
     while !ended {
         ended = file.read_at(offset, SEGMENT_BYTES, &mut piece)?;
         offset += piece.len() as u64;
-        let mut decoded = Decoded::new(&mut *decoder, &piece, &mut part);
-        while let Some(made) = decoded.next().map_err(corrupt)? {
+        let mut parts = Decoded::new(&mut *decoder, &piece, &mut part);
+        while let Some(made) = parts.next().map_err(corrupt)? {
             hasher.update(made);
             restored += made.len() as u64;
         }

@@ -44,8 +44,8 @@ impl NewFile {
         let above = path.parent().filter(|above| !above.as_os_str().is_empty());
         let above = above.unwrap_or(Path::new("."));
         let part = PathBuf::from(format!(".bagpress-range-{}", random_base32::<8>()));
-        let made = Dir::open(above).and_then(|folder| Ok((folder.create(&part)?, folder)));
-        let (file, folder) = made.map_err(|error| {
+        let opened = Dir::open(above).and_then(|folder| Ok((folder.create(&part)?, folder)));
+        let (file, folder) = opened.map_err(|error| {
             Usage::error(
                 format!("{} cannot be made: {error}", name(path)),
                 "name a file in a folder that is there and writable, or --out - for stdout",

@@ -73,8 +73,8 @@ fn copy_piece<R: Read + Seek>(
     };
     let (mut left, mut next) = (piece.bytes.unwrap_or(u64::MAX), &header[..]);
     loop {
-        let mut decoded = Decoded::new(&mut *decoder, next, &mut part);
-        while let Some(made) = decoded.next().map_err(not_decoded)? {
+        let mut parts = Decoded::new(&mut *decoder, next, &mut part);
+        while let Some(made) = parts.next().map_err(|error| not_decoded(&error))? {
             if stopped.load(Relaxed) {
                 return Err(Trouble::Stopped);
             }
@@ -98,7 +98,7 @@ fn copy_piece<R: Read + Seek>(
     }
     // A joined block of deflate has no end either; it is compared by its digest.
     if !matches!(piece.check, Check::Digest(_)) {
-        decoder.finish().map_err(not_decoded)?;
+        decoder.finish().map_err(|error| not_decoded(&error))?;
     }
     seen.finish()
 }
@@ -145,7 +145,6 @@ impl<'a> Seen<'a> {
     fn finish(self) -> Result<u64, Trouble> {
         let end = self.piece.input_at + self.bytes;
         let is_right = match self.piece.check {
-            Check::Frame(None) => true,
             #[expect(clippy::cast_possible_truncation, reason = "a checksum is the lower half")]
             Check::Frame(Some(said)) => self.checksum.finish() as u32 == said,
             Check::Digest(said) => self.digest.finish() == said,
@@ -153,7 +152,7 @@ impl<'a> Seen<'a> {
             Check::Nothing if self.span.to.is_some() || self.span.from >= end => {
                 return Err(Trouble::Short(end));
             }
-            Check::Nothing => true,
+            Check::Frame(None) | Check::Nothing => true,
         };
         if self.piece.input_bytes.is_some_and(|said| said != self.bytes) {
             return Err(corrupt("a piece gives less than was said of it"));
@@ -166,7 +165,7 @@ impl<'a> Seen<'a> {
     }
 }
 
-fn not_decoded(error: bagpress_codec::Error) -> Trouble {
+fn not_decoded(error: &bagpress_codec::Error) -> Trouble {
     let cause = if error.is_of_stream() { Cause::InputCorrupt } else { Cause::CodecError };
     Trouble::Failed(Failed::new(cause, error.to_string()))
 }

@@ -17,6 +17,7 @@ use crate::run_folder::trust::Trust;
 
 /// A bag that a user asks for.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Request {
     /// Files and folders; none: a generated bag, or a list. One run folder, if it is to be restored.
     pub inputs: Vec<PathBuf>,

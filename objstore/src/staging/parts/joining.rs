@@ -350,8 +350,8 @@ impl Seen {
     fn take(&mut self, stored: &[u8]) -> io::Result<()> {
         self.stored.update(stored);
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        let mut decoded = Decoded::new(&mut *self.decoder, stored, &mut self.buffer);
-        while let Some(input) = decoded.next().map_err(invalid)? {
+        let mut parts = Decoded::new(&mut *self.decoder, stored, &mut self.buffer);
+        while let Some(input) = parts.next().map_err(invalid)? {
             self.input.update(input);
             if let Some(block) = &mut self.block {
                 block.update(input);

@@ -63,6 +63,7 @@ pub(crate) struct Finder<'a> {
     excluded: Excluded,
     left_out: LeftOut,
     skip_compressed: bool,
+    note_changes: bool,
     /// Whether files are to be restored that say by their names what they are.
     restores: bool,
     outputs: Option<Outputs>,
@@ -86,6 +87,7 @@ impl<'a> Finder<'a> {
             excluded: Excluded::new(&selection.exclude)?,
             left_out: LeftOut::new(own, outputs.as_ref().map(Outputs::root)),
             skip_compressed: selection.skip_compressed,
+            note_changes: selection.note_changes,
             restores: false,
             outputs,
             sink,
@@ -153,7 +155,7 @@ impl<'a> Finder<'a> {
                 return self.refuse(file, refused(Cause::InputUnreadable, path, &why));
             };
             let file = Candidate { path, shown, target };
-            if let Some(twin) = stream::twin(path, &codec) {
+            if let Some(twin) = stream::twin(path) {
                 let why = format!("{} would come back by the same name", quote::name(twin));
                 return self.refuse(file, refused(Cause::OutputExists, path, &why));
             }
@@ -194,7 +196,7 @@ impl<'a> Finder<'a> {
             mtime_ns: mtime_ns(metadata),
             mode: metadata.mode() & 0o7777,
             inode: metadata.ino(),
-            changed_ns: changed_ns(metadata),
+            changed_ns: changed_ns(metadata).filter(|_| self.note_changes),
             owner: Some(Owner::of(metadata)),
             refused: None,
             replaces: None,

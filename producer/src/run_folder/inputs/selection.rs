@@ -20,6 +20,8 @@ pub struct Selection {
     pub existing: Existing,
     /// Leave out what is compressed already, by its content.
     pub skip_compressed: bool,
+    /// Note when each file was last changed in any way: it is to be removed later, if it was not.
+    pub note_changes: bool,
 }
 
 /// A list of files.

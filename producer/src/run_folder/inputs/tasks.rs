@@ -54,7 +54,8 @@ pub(super) fn read(line: &[u8], codec: &Codec) -> Result<Task, String> {
             "its codec is {other}, and that of the bag {codec}: all tasks of a bag have one codec; choose it with --codec"
         ));
     }
-    let file = line.file.ok_or("it has no file: {\"file\":\"path\",\"to\":\"name\"}")?;
+    let file = line.file.filter(|file| !file.as_os_str().is_empty());
+    let file = file.ok_or("it has no file: {\"file\":\"path\",\"to\":\"name\"}")?;
     let target = line.to.map(|to| target(&to, codec)).transpose()?;
     Ok(Task { file, target })
 }
@@ -107,6 +108,7 @@ mod tests {
             (r#"{"file":"a","as":"b"}"#, "unknown field `as`"),
             (r#"{"file":"a","file":"b"}"#, "duplicate field"),
             (r#"{"to":"b.zst"}"#, "it has no file"),
+            (r#"{"file":"","to":"b.zst"}"#, "it has no file"),
             (r#"{"file":"a","codec":"gzip:6"}"#, "its codec is gzip:6, and that of the bag zstd:3"),
             (r#"{"file":"a","codec":"lzma"}"#, "unknown codec"),
             (r#"{"generate":{"bytes":1}}"#, "use --tasks"),
