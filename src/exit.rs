@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use bagpress_broker::Error as BrokerError;
 use bagpress_objstore::object_ref::Error as ObjectError;
-use bagpress_producer::{Cancelled, Interrupted, Stalled, Unwritable, Usage, message};
+use bagpress_producer::{Cancelled, Damaged, Interrupted, Stalled, Unwritable, Usage, message};
 
 /// Some tasks failed, or some outputs are bad.
 pub(crate) const SOME_FAILED: u8 = 1;
@@ -57,7 +57,7 @@ fn code(error: &anyhow::Error) -> u8 {
         if let Some(signalled) = cause.downcast_ref::<Signalled>() {
             return signalled.code;
         }
-        if cause.is::<Cancelled>() {
+        if cause.is::<Cancelled>() || cause.is::<Damaged>() {
             return SOME_FAILED;
         }
         if cause.is::<Usage>() {

@@ -57,6 +57,7 @@ fn main() -> ExitCode {
             Verb::Gather(args) => Box::pin(verbs::run::gather(args)).await,
             Verb::Restore(args) => Box::pin(verbs::restore::restore(args)).await,
             Verb::Status(args) => Box::pin(interruptible(verbs::status::status(args))).await,
+            Verb::Results(args) => Box::pin(interruptible(verbs::results::results(args))).await,
             Verb::Cancel(args) => Box::pin(interruptible(verbs::cancel::cancel(args))).await,
             Verb::Rm(args) => Box::pin(interruptible(verbs::rm::rm(args))).await,
             Verb::Verify(args) => Box::pin(interruptible(verbs::verify::verify(args))).await,

@@ -139,6 +139,32 @@ impl Codec {
         self.seam().block_bytes_max()
     }
 
+    /// Whether a file of this codec may end in a [`SeekTable`](crate::SeekTable).
+    #[must_use]
+    pub fn has_seek_table(&self) -> bool {
+        matches!(self.seam(), Seam::Frames(_))
+    }
+
+    /// Whether its outputs are their inputs, byte for byte (store).
+    #[must_use]
+    pub fn is_as_it_was(&self) -> bool {
+        self.name() == "store"
+    }
+
+    /// What every block begins with; a joined file has it once. A decoder that was given it reads what the file has of any
+    /// block, and nothing of the blocks before. It does not see an end then, unless the codec's blocks are frames.
+    #[must_use]
+    pub fn block_header(&self) -> Vec<u8> {
+        self.seam().header()
+    }
+
+    /// How many bytes a joined file has of a block of `bytes` that decodes to `input_bytes`, besides the
+    /// [header](Self::block_header); none if no block has these lengths.
+    #[must_use]
+    pub fn joined_bytes(&self, bytes: u64, input_bytes: u64) -> Option<u64> {
+        self.seam().kept(bytes, input_bytes)
+    }
+
     fn seam(&self) -> Seam {
         (self.entry.seam)(self.parameters)
     }

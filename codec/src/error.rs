@@ -142,3 +142,11 @@ pub enum Error {
         text: String,
     },
 }
+
+impl Error {
+    /// Whether a decoder says with it that the stream is not what it should be, and not that there was no memory to tell.
+    #[must_use]
+    pub fn is_of_stream(&self) -> bool {
+        !matches!(self, Self::Decoder { .. })
+    }
+}

@@ -56,6 +56,14 @@ impl Seam {
         }
     }
 
+    /// What the file and every block begin with, and is in the file only once.
+    pub(crate) fn header(&self) -> Vec<u8> {
+        match self {
+            Self::Stream(stream) => stream.header.clone(),
+            Self::Frames(_) => Vec::new(),
+        }
+    }
+
     fn format(&self) -> &'static str {
         match self {
             Self::Stream(stream) => stream.format,
@@ -71,7 +79,7 @@ impl Seam {
     }
 
     /// The bytes kept of a block, if a block of this codec may have these lengths.
-    fn kept(&self, bytes: u64, input_bytes: u64) -> Option<u64> {
+    pub(crate) fn kept(&self, bytes: u64, input_bytes: u64) -> Option<u64> {
         match self {
             Self::Stream(stream) => stream.kept(bytes, input_bytes),
             Self::Frames(frames) => frames.fits(bytes, input_bytes).then_some(bytes),

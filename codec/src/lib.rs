@@ -6,6 +6,8 @@
 //!
 //! - [`Codec`] parses `zlib:6` and makes an [`Encoder`] or a [`Decoder`].
 //! - [`Verifier`] decodes what an encoder has just made and compares it with the input.
+//! - [`Decoded`] is what a piece of a stream decodes to, part by part.
+//! - [`SeekTable`] says where the frames of a zstd file are.
 //! - [`Joiner`] makes one file of the outputs of its parts, without decoding them.
 //! - [`Generator`] draws the input of generated bags from a seed.
 //! - [`Digest`] and [`Hasher`] are SHA-256.
@@ -38,6 +40,7 @@
 
 mod codec;
 mod codecs;
+mod decoded;
 mod deflate;
 mod digest;
 mod entry;
@@ -49,11 +52,14 @@ mod join;
 mod keystream;
 mod parse;
 mod reuse;
+mod seek_table;
 mod stream;
 mod text;
 mod verifier;
+mod xxh64;
 
 pub use codec::{Codec, decompress_all};
+pub use decoded::Decoded;
 pub use digest::{Digest, Hasher};
 pub use entry::{CodecInfo, Levels, Switch};
 pub use error::Error;
@@ -61,5 +67,7 @@ pub use generator::{DataKind, Generator};
 pub use incompressible::Probe;
 pub use join::{Joined, Joiner};
 pub use reuse::Reuse;
+pub use seek_table::{SeekFrame, SeekTable};
 pub use stream::{Choice, Decoder, Encoder, Progress, SEGMENT_BYTES};
 pub use verifier::Verifier;
+pub use xxh64::Xxh64;

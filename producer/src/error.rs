@@ -19,6 +19,11 @@ impl Usage {
     }
 }
 
+/// A file is not what it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Damaged(pub String);
+
 /// Somebody cancelled the bag.
 #[derive(Debug, thiserror::Error)]
 #[error("bag {bag} was cancelled: {done} of {tasks} tasks were done, {failed} failed")]

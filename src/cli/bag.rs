@@ -50,6 +50,9 @@ pub(crate) struct BagArgs {
     /// Compress every file, also one with the content of another one; otherwise it gets that one's output
     #[arg(long, conflicts_with = "tasks", help_heading = OUTPUTS)]
     pub(crate) no_dedup: bool,
+    /// Remove each input once the bag has ended, its output was verified and is durable, and it has not changed since it was read
+    #[arg(long, help_heading = OUTPUTS)]
+    pub(crate) remove_source: bool,
 
     /// Write stats_N.json files [default: for generated bags of up to 1,000 tasks]
     #[arg(long, value_name = "WHEN", help_heading = OUTPUTS)]

@@ -7,6 +7,7 @@ pub(crate) mod broker;
 pub(crate) mod common;
 pub(crate) mod existing;
 pub(crate) mod restore;
+pub(crate) mod results;
 pub(crate) mod select;
 pub(crate) mod serve;
 mod short;
@@ -18,6 +19,7 @@ use self::broker::{BrokerAt, LocalArgs, ReachArgs, SERVER_HELP};
 use self::common::FollowArgs;
 use self::existing::{CancelArgs, GatherArgs, RmArgs, StatusArgs, VerifyArgs};
 use self::restore::RestoreArgs;
+use self::results::ResultsArgs;
 use self::serve::{BrokerArgs, WorkerArgs};
 
 /// Compress bags of tasks on many machines through NATS
@@ -45,6 +47,8 @@ pub(crate) enum Verb {
     Restore(RestoreArgs),
     /// Show the progress of bags, the workers, why a bag waits, and the attempts of a task
     Status(StatusArgs),
+    /// Print the outcomes of a run as lines of JSON, also while it is gathered
+    Results(ResultsArgs),
     /// Stop a bag: waiting tasks are dropped, running ones stop, finished outputs stay
     Cancel(CancelArgs),
     /// Remove a bag and everything that it made, or sweep what no bag owns
@@ -78,7 +82,7 @@ impl Verb {
             Self::Verify(args) => &mut args.common.reach.broker,
             Self::Worker(args) => &mut args.broker,
             Self::Broker(args) if args.init => &mut args.broker,
-            Self::Broker(_) => return None,
+            Self::Broker(_) | Self::Results(_) => return None,
         })
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bagpress_broker::descriptor::DeliveryPath;
 use bagpress_broker::ids::{Pool, RunName};
 use bagpress_broker::limits;
+use bagpress_producer::Span;
 use clap::Args;
 
 use super::bag::TransferArg;
@@ -19,18 +20,24 @@ const FOLDER: &str = "Run folder";
     bagpress restore runs/t1/staged --out back\n  \
     bagpress restore packed --out back --workers 4\n  \
     bagpress restore notes.txt.gz table.csv.zz --out . --dry-run\n  \
-    bagpress restore runs/t1/staged --out back --server nats://127.0.0.1:4222\n\n\
+    bagpress restore runs/t1/staged --out back --server nats://127.0.0.1:4222\n  \
+    bagpress restore big.log.zst --range 1GiB..+64KiB --out part.log\n  \
+    bagpress restore runs/t1/staged big.log --range 4096..8192 --out -\n\n\
     Of a run, every file comes back under its name, with its mode and time, and is compared with the digest that the run \
     recorded. Of other files, the checksum in the file decides. What cannot be restored fails by name, the rest comes \
-    back, and the exit code is 1.")]
+    back, and the exit code is 1.\n\nA range of one file is restored by this process alone, without a server.")]
 pub(crate) struct RestoreArgs {
     /// Run folder, such as runs/NAME/staged; or compressed files, which end in .gz, .zz or .zst, and folders of them
     #[arg(value_name = "BAG|FILE", required = true)]
     pub(crate) inputs: Vec<PathBuf>,
 
-    /// Folder for what comes back, such as `DIR/doc/readme.txt`
+    /// Folder for what comes back, such as `DIR/doc/readme.txt`; with --range, the file that gets it, or - for stdout
     #[arg(long, short = 'o', value_name = "DIR", required = true)]
     pub(crate) out: PathBuf,
+
+    /// Restore these bytes of one file, without reading all of it where it has an index: 1GiB..1GiB+64KiB, 1GiB..+64KiB or 4096..
+    #[arg(long, value_name = "FROM..TO")]
+    pub(crate) range: Option<Span>,
 
     /// Replace existing files
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bagpress_producer::{Existing, FilesFrom, Selection};
+use bagpress_producer::{Existing, FilesFrom, ListForm, Selection};
 use clap::Args;
 
 /// Which files, and what becomes of outputs that are there.
@@ -19,6 +19,10 @@ pub(crate) struct SelectArgs {
     /// the list is created, not walked
     #[arg(long, value_name = "FILE", conflicts_with_all = ["inputs", "tasks"])]
     pub(crate) files_from: Option<PathBuf>,
+
+    /// Compress the files of FILE, one JSON object per line: {"file":"path","to":"name.gz"}; - is stdin
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["inputs", "tasks", "files_from"])]
+    pub(crate) from_jsonl: Option<PathBuf>,
 
     /// Paths in the list end with a zero byte, as `find -print0` writes them
     #[arg(long, short = '0', requires = "files_from", conflicts_with = "inputs")]
@@ -47,10 +51,12 @@ pub(crate) struct SelectArgs {
 
 impl From<SelectArgs> for Selection {
     fn from(args: SelectArgs) -> Self {
-        let null = args.null;
+        let form = if args.null { ListForm::Zeros } else { ListForm::Lines };
+        let listed = args.files_from.map(|path| FilesFrom { path, form });
+        let tasks = args.from_jsonl.map(|path| FilesFrom { path, form: ListForm::Tasks });
         Self {
             exclude: args.exclude,
-            files_from: args.files_from.map(|path| FilesFrom { path, null }),
+            files_from: listed.or(tasks),
             existing: if args.update {
                 Existing::Update { checksum: args.checksum }
             } else if args.overwrite {
@@ -59,6 +65,7 @@ impl From<SelectArgs> for Selection {
                 Existing::Refuse
             },
             skip_compressed: args.skip_compressed,
+            note_changes: false,
         }
     }
 }

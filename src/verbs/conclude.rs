@@ -7,7 +7,9 @@ use bagpress_broker::descriptor::ResultPath;
 use bagpress_broker::quote::name;
 use bagpress_broker::server::remove_store;
 use bagpress_producer::gather::Gathered;
-use bagpress_producer::{Cancelled, Helps, RunFolder, Summary, message, write_failed};
+use bagpress_producer::{
+    Cancelled, Helps, RemovedInputs, RunFolder, Summary, message, write_failed,
+};
 
 use crate::cli::common::FollowArgs;
 use crate::exit::SOME_FAILED;
@@ -19,7 +21,7 @@ const NEW_RUN: &str = "hint: a file in a closed folder is not in this bag, and o
                        and without --name";
 /// The same of what was to be restored.
 const NEW_RESTORE: &str = "hint: a file in a closed folder is not in this bag, and one whose name is too long, or whose original would be the file itself, \
-                           cannot be restored: open it, or choose another --out, then restore again, without --name";
+                           cannot be restored: open it, or choose another --out; of what the run has no output, `bagpress gather` of the run makes one; then restore again, without --name";
 /// What is said of outputs whose names others have.
 const CLEAR_WAY: &str = "hint: what fails with output-exists is done once the file that has the output's name was moved away";
 
@@ -30,11 +32,11 @@ const CLEAR_WAY: &str = "hint: what fails with output-exists is done once the fi
 /// What ended the gathering before the bag was complete; what the disk says of the summary.
 pub(super) async fn conclude(
     folder: &RunFolder,
-    gathered: Result<Gathered>,
+    gathered: Result<(Gathered, Option<RemovedInputs>)>,
     args: &FollowArgs,
     again: &str,
 ) -> Result<ExitCode> {
-    let gathered = match gathered {
+    let (gathered, sources) = match gathered {
         Ok(gathered) => gathered,
         Err(error) => {
             let resume = if error.is::<Cancelled>() { " --resume" } else { "" };
@@ -43,7 +45,10 @@ pub(super) async fn conclude(
             return Err(error);
         }
     };
-    let summary = Summary::of(&gathered, folder);
+    if let Some(first) = sources.as_ref().and_then(|sources| sources.first_kept.as_ref()) {
+        message(&format!("note: not all inputs could be removed, such as {first}"));
+    }
+    let summary = Summary::of(&gathered, folder).with_sources(sources);
     write_failed(folder, &gathered.plan)?;
     summary.write(folder)?;
     if gathered.plan.specification.results == ResultPath::Staged {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use bagpress_broker::descriptor::ResultPath;
@@ -11,7 +12,8 @@ use bagpress_producer::gather::{Gathered, Options};
 use bagpress_producer::local::{self, Cluster, Needed};
 use bagpress_producer::open_plan;
 use bagpress_producer::{
-    GatherLock, RunFolder, Specification, message, refuse_unknown_codec, remove, wait_for_streams,
+    GatherLock, RemovedInputs, RunFolder, Specification, message, refuse_unknown_codec, remove,
+    remove_sources, wait_for_streams,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -94,9 +96,35 @@ pub(super) async fn follow(bag: Following<'_>, signals: &mut Signals) -> Result<
         cluster.stop(needed(&gathered)).await;
     }
     let again = flags_again(&reach.broker, &folder);
+    let gathered = match gathered {
+        Ok(gathered) => clear_sources(gathered, &folder, signals).await,
+        Err(error) => Err(error),
+    };
     let concluded = conclude(&folder, gathered, follow, &again).await;
     drop(lock); // only now the folder is whole
     concluded
+}
+
+/// Removes the inputs of a bag that has ended, if that was asked for, until a signal ends it.
+async fn clear_sources(
+    gathered: Gathered,
+    folder: &RunFolder,
+    signals: &mut Signals,
+) -> Result<(Gathered, Option<RemovedInputs>)> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    let mut removing = tokio::task::spawn_blocking({
+        let (plan, folder, stopped) = (gathered.plan.clone(), folder.clone(), stopped.clone());
+        move || remove_sources(&plan, &folder, &stopped)
+    });
+    let removed = tokio::select! {
+        removed = &mut removing => removed,
+        signalled = signals.received() => {
+            stopped.store(true, Ordering::Relaxed);
+            tokio::time::timeout(bagpress_broker::limits::STOP_WITHIN, removing).await.ok();
+            return Err(signalled.into());
+        }
+    };
+    Ok((gathered, removed.context("remove the inputs")??))
 }
 
 /// Whether the program is none that can ever serve: known only when it was started.

@@ -8,6 +8,7 @@ mod follow;
 mod prepare;
 mod preview;
 pub(crate) mod restore;
+pub(crate) mod results;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod status;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::Verify;
 use bagpress_codec::Codec;
-use bagpress_producer::{Generated, Preparation, Prepared, Request, prepare};
+use bagpress_producer::{Generated, Preparation, Prepared, Request, Selection, prepare};
 use bagpress_producer::{Usage, message};
 
 use super::preview;
@@ -56,7 +56,7 @@ pub(super) fn request(bag: BagArgs) -> Result<Request> {
     Ok(Request {
         inputs: bag.inputs,
         restore: false,
-        selection: bag.select.into(),
+        selection: Selection { note_changes: bag.remove_source, ..bag.select.into() },
         generated,
         codec,
         delivery: bag.delivery,
@@ -64,6 +64,7 @@ pub(super) fn request(bag: BagArgs) -> Result<Request> {
         out: bag.out,
         get: bag.get,
         keep_inputs: bag.keep_inputs,
+        remove_source: bag.remove_source,
         name: bag.name,
         runs: bag.runs,
         trust: bag.trust.trust(),

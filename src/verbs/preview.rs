@@ -39,7 +39,11 @@ pub(crate) fn show(request: &Request, json: bool) -> Result<ExitCode> {
 
 fn say(found: &Preview, what: &str) {
     notes(&found.notes);
-    let mut would = vec![format!("would {what} {} files, {} bytes", found.files, found.bytes)];
+    let files = if found.files == 1 { "file" } else { "files" };
+    let mut would = vec![format!("would {what} {} {files}, {} bytes", found.files, found.bytes)];
+    if found.removed > 0 {
+        would.push(format!("would remove {} of them after that", found.removed));
+    }
     if found.folders > 0 {
         would.push(format!("would create {} folders without files", found.folders));
     }

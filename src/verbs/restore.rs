@@ -1,10 +1,15 @@
 //! `bagpress restore`.
 
+use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{ResultPath, Verify};
-use bagpress_producer::{Blocks, Existing, Request, Selection};
+use bagpress_producer::{
+    Blocks, Existing, RangeRequest, Request, Selection, Span, message, restore_range,
+};
 
 use super::run::start;
 use crate::cli::restore::RestoreArgs;
@@ -12,6 +17,9 @@ use crate::terminal::Signals;
 
 pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
+    if let Some(span) = args.range {
+        return range(args, span, &mut signals).await;
+    }
     let existing = if args.overwrite { Existing::Overwrite } else { Existing::Refuse };
     let request = Request {
         inputs: args.inputs,
@@ -24,6 +32,7 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
         out: Some(args.out),
         get: false,
         keep_inputs: false,
+        remove_source: false,
         name: args.name,
         runs: args.runs,
         trust: args.trust.trust(),
@@ -39,4 +48,39 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
     };
     let follow = (&args.follow, &args.reach, &args.local);
     start(request, args.dry_run, follow, &mut signals).await
+}
+
+/// Restores a range of one file, by this process.
+async fn range(args: RestoreArgs, span: Span, signals: &mut Signals) -> Result<ExitCode> {
+    let request = RangeRequest {
+        inputs: args.inputs,
+        span,
+        out: (args.out.as_os_str() != "-").then_some(args.out),
+        overwrite: args.overwrite,
+        trust: args.trust.trust(),
+    };
+    let stopped = Arc::new(AtomicBool::new(false));
+    let mut restoring = tokio::task::spawn_blocking({
+        let stopped = stopped.clone();
+        move || {
+            let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
+            let restored = restore_range(&request, &mut stdout, &stopped)?;
+            // What could not be written is an error already.
+            stdout.flush().ok();
+            Ok::<_, anyhow::Error>(restored)
+        }
+    });
+    let restored = tokio::select! {
+        restored = &mut restoring => restored,
+        signalled = signals.received() => {
+            stopped.store(true, Ordering::Relaxed);
+            // Its file is removed first. One that hangs in the file system is not waited for.
+            tokio::time::timeout(bagpress_broker::limits::STOP_WITHIN, restoring).await.ok();
+            return Err(signalled.into());
+        }
+    };
+    if let Some(restored) = restored.context("restore a range")??.filter(|_| !args.follow.quiet) {
+        message(&format!("note: {} bytes; {}", restored.bytes, restored.how));
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use bagpress_broker::ids::BagId;
 use bagpress_broker::quote::{name, words};
 use bagpress_broker::{Broker, Role, limits};
 use bagpress_producer::remove::{How, Removed};
-use bagpress_producer::{RunFolder, cancel, message, remove, sweep};
+use bagpress_producer::{RunFolder, Usage, cancel, message, remove, sweep};
 
 use crate::broker_at::{Bag, address, reach, unless_denied};
 use crate::cli::existing::RmArgs;
@@ -41,6 +41,12 @@ pub(crate) async fn rm(mut args: RmArgs) -> Result<ExitCode> {
             broker.unless_denied(remove::from_broker(&broker, id, None, how)).await?
         }
         Bag::Folder(folder, specification) => {
+            if args.outputs && specification.remove_source {
+                let why =
+                    "the run was told to remove its inputs: its outputs are all there is of them";
+                let hint = "restore them first (`bagpress restore RUN --out DIR`), and remove the outputs by hand";
+                return Err(Usage::error(why, hint));
+            }
             let named = address(&args.common.reach.broker)?.is_some();
             let elsewhere = folder.server()?.is_some_and(|server| server != "local");
             if elsewhere && !named && !args.folder_only {

@@ -138,6 +138,10 @@ fn text(verified: &Verified, inputs: bool) -> String {
         let (other, unknown) = (not_of_input.len(), not_compared.len());
         write!(text, ", {other} not of their input, {unknown} not compared").ok();
     }
+    if verified.inputs_removed > 0 {
+        let removed = verified.inputs_removed;
+        write!(text, ", {removed} without input: --remove-source of the run removed it").ok();
+    }
     if !replaced.is_empty() {
         write!(text, ", {} replaced", replaced.len()).ok();
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bagpress_broker::descriptor::{Decode, Original, TaskDescriptor};
 use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
-use bagpress_codec::{Decoder, Digest, Hasher, SEGMENT_BYTES};
+use bagpress_codec::{Decoded, Decoder, Digest, Hasher, SEGMENT_BYTES};
 use bagpress_objstore::{Sink, Source};
 
 use super::handle::Handle;
@@ -40,7 +40,7 @@ pub(super) fn restore(
             break;
         }
     }
-    decoder.finish().map_err(not_decoded)?;
+    decoder.finish().map_err(|error| not_decoded(&error))?;
     let (output_bytes, output_digest) = restored.finish()?;
     Ok(Made {
         input_bytes,
@@ -76,26 +76,20 @@ impl Restored {
         part: &mut [u8],
         (clock, handle, read): (&mut Clock, &Handle, u64),
     ) -> Result<(), Failed> {
-        let mut rest = segment;
+        let mut parts = Decoded::new(decoder, segment, part);
         loop {
             if handle.is_stopped() {
                 return Err(Failed::new(Cause::Timeout, "it was stopped"));
             }
-            let progress = clock.lap(|c| &mut c.compress, || decoder.read_into(rest, part));
-            let progress = progress.map_err(not_decoded)?;
-            rest = &rest[progress.consumed..];
-            let made = &part[..progress.produced];
+            let made = clock.lap(|c| &mut c.compress, || parts.next());
+            let Some(made) = made.map_err(|error| not_decoded(&error))? else { return Ok(()) };
             self.bytes += made.len() as u64;
             self.check_size()?;
             clock.lap(|c| &mut c.verify, || self.hasher.update(made));
             self.sink.write(made)?;
             // A little input may give so much that writing it takes longer than reading.
             handle.set_read(read.max(self.bytes));
-            if progress.consumed == 0 && progress.produced == 0 {
-                break;
-            }
         }
-        if rest.is_empty() { Ok(()) } else { Err(corrupt("bytes follow its end")) }
     }
 
     /// Ends early what gives more than it was made of, or than anything of ours was made of: it is not to fill a disk.
@@ -131,16 +125,9 @@ impl Restored {
     }
 }
 
-fn not_decoded(error: bagpress_codec::Error) -> Failed {
-    match error {
-        // It says nothing about the stream: there was no memory.
-        bagpress_codec::Error::Decoder { .. } => Failed::new(Cause::CodecError, error.to_string()),
-        error => corrupt(error),
-    }
-}
-
-fn corrupt(why: impl std::fmt::Display) -> Failed {
-    Failed::new(Cause::InputCorrupt, why.to_string())
+fn not_decoded(error: &bagpress_codec::Error) -> Failed {
+    let cause = if error.is_of_stream() { Cause::InputCorrupt } else { Cause::CodecError };
+    Failed::new(cause, error.to_string())
 }
 
 #[cfg(test)]

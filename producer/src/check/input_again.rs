@@ -1,7 +1,7 @@
 //! A task's input, generated or read again instead of taken from what a worker said; and restored again, where that is the task.
 
 use bagpress_broker::result::{Cause, Failed};
-use bagpress_codec::{Codec, Digest, Generator, Hasher, SEGMENT_BYTES};
+use bagpress_codec::{Codec, Decoded, Digest, Generator, Hasher, SEGMENT_BYTES};
 use bagpress_objstore::staging::{OpenInput, Plan as _};
 
 use crate::run_folder::plan::BagPlan;
@@ -48,10 +48,9 @@ pub(crate) fn digest_of_file(file: &OpenInput) -> Result<(Digest, u64), Failed> 
 
 /// Digest and size, in bytes, of what a file gives that is a stream of `codec`.
 fn digest_of_stream(file: &OpenInput, codec: &Codec) -> Result<(Digest, u64), Failed> {
-    let corrupt = |error: bagpress_codec::Error| match error {
-        // It says nothing about the stream: there was no memory.
-        bagpress_codec::Error::Decoder { .. } => Failed::new(Cause::CodecError, error.to_string()),
-        error => Failed::new(Cause::InputCorrupt, error.to_string()),
+    let corrupt = |error: bagpress_codec::Error| {
+        let cause = if error.is_of_stream() { Cause::InputCorrupt } else { Cause::CodecError };
+        Failed::new(cause, error.to_string())
     };
     let (mut decoder, mut hasher, mut restored) = (codec.decoder(), Hasher::new(), 0);
     let (mut piece, mut part) = (Vec::new(), vec![0; SEGMENT_BYTES]);
@@ -59,15 +58,10 @@ fn digest_of_stream(file: &OpenInput, codec: &Codec) -> Result<(Digest, u64), Fa
     while !ended {
         ended = file.read_at(offset, SEGMENT_BYTES, &mut piece)?;
         offset += piece.len() as u64;
-        let mut rest = &piece[..];
-        loop {
-            let progress = decoder.read_into(rest, &mut part).map_err(corrupt)?;
-            rest = &rest[progress.consumed..];
-            hasher.update(&part[..progress.produced]);
-            restored += progress.produced as u64;
-            if progress.consumed == 0 && progress.produced == 0 {
-                break;
-            }
+        let mut parts = Decoded::new(&mut *decoder, &piece, &mut part);
+        while let Some(made) = parts.next().map_err(corrupt)? {
+            hasher.update(made);
+            restored += made.len() as u64;
         }
     }
     decoder.finish().map_err(corrupt)?;

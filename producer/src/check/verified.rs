@@ -23,6 +23,8 @@ pub struct Verified {
     pub not_of_input: Vec<(String, String)>,
     /// Outputs whose inputs are not what they were when the bag was made, so that nobody can tell, each with why.
     pub not_compared: Vec<(String, String)>,
+    /// Outputs whose inputs their run removed, as it was told to, so that there is nothing to compare them with.
+    pub inputs_removed: u64,
     /// Outputs in whose place another file is that this bag did not make, each with whose it is. Nothing is wrong with them.
     pub replaced: Vec<(String, String)>,
     /// The bags that made those files, as far as the run folders beside this one tell.
@@ -61,6 +63,10 @@ impl Verified {
     pub(super) fn add(&mut self, name: String, checked: Checked) {
         match checked {
             Ok(()) => self.good += 1,
+            Err(Flaw::InputRemoved) => {
+                self.good += 1;
+                self.inputs_removed += 1;
+            }
             Err(Flaw::Bad(why)) => self.bad.push((name, why)),
             Err(Flaw::NotOfInput(why)) => self.not_of_input.push((name, why)),
             Err(Flaw::NotCompared(why)) => self.not_compared.push((name, why)),
@@ -88,6 +94,8 @@ pub(super) enum Flaw {
     Bad(String),
     NotOfInput(String),
     NotCompared(String),
+    /// None: its input was removed once it was compared.
+    InputRemoved,
     /// It is another file, which the bag did not make.
     Replaced(FileId),
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bagpress_broker::quote::name;
-use bagpress_broker::result::{Done, TaskResult};
+use bagpress_broker::result::{Cause, Done, TaskResult};
 use bagpress_broker::{Address, Broker, Patience, Role, subjects};
 use bagpress_codec::{Codec, Hasher, SEGMENT_BYTES};
 use bagpress_objstore::beneath::Dir;
@@ -33,7 +33,10 @@ const GONE: &str = "it is gone";
 /// one lies about the other too.
 fn compare(plan: &BagPlan, index: u32, done: &Done) -> Checked {
     let input = input_again::digest_of(plan, index);
-    let (digest, bytes) = input.map_err(|failed| Flaw::NotCompared(failed.message))?;
+    let (digest, bytes) = input.map_err(|failed| match failed.cause {
+        Cause::InputMissing if plan.specification.remove_source => Flaw::InputRemoved,
+        _ => Flaw::NotCompared(failed.message),
+    })?;
     if (digest, bytes) == (done.input_digest, done.input_bytes) {
         return Ok(());
     }

@@ -79,6 +79,7 @@ fn specification() -> Specification {
         out: None,
         get: false,
         keep_inputs: false,
+        remove_source: false,
         stats: false,
         pack: None,
         block: None,

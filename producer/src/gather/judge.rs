@@ -111,6 +111,7 @@ mod tests {
             out: None,
             get: false,
             keep_inputs: false,
+            remove_source: false,
             stats: false,
             pack: None,
             block: None,

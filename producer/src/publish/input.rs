@@ -232,6 +232,7 @@ mod tests {
             mtime_ns: mtime_ns(&metadata),
             mode: 0o600,
             inode: metadata.ino(),
+            changed_ns: None,
             owner: None,
             refused: None,
             replaces: None,

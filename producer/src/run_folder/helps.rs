@@ -35,10 +35,14 @@ impl Helps {
     }
 }
 
+/// What is said of a file that is to be restored, and of which its run has no output: the restoring bag cannot get one.
+pub(crate) const NOT_MADE: &str = "the run has no out";
+
 fn needs_new_run(failure: &Failure) -> bool {
     let Some(path) = &failure.path else { return false };
     let too_long = io::Error::from(Errno::NAMETOOLONG).to_string();
     failure.message.contains(&too_long)
+        || failure.cause == Cause::InputMissing.to_string() && failure.message.contains(NOT_MADE)
         || failure.message.ends_with(ITSELF)
         || failure.cause == Cause::InputUnreadable.to_string() && path.is_dir()
 }
@@ -84,5 +88,16 @@ mod tests {
         let helps = |failure: &Failure| Helps::of(std::slice::from_ref(failure), 1);
         assert_eq!(helps(&taken), Helps { retry: true, clear_way: true, new_run: false });
         assert_eq!(helps(&itself), Helps { retry: false, clear_way: false, new_run: true });
+    }
+
+    #[test]
+    fn to_run_it_again_does_not_help_what_its_run_has_no_output_of() {
+        let failed = [failed(
+            Cause::InputMissing,
+            "out/a.gz".into(),
+            "a.gz: the run has no output of it: codec-error",
+        )];
+        let helps = Helps::of(&failed, 1);
+        assert_eq!((helps.retry, helps.new_run), (false, true));
     }
 }

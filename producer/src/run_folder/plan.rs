@@ -195,7 +195,8 @@ impl BagPlan {
         match self.ledger.input_now(index) {
             None => entry,
             Some(InputNow { bytes, mtime_ns, mode, inode }) => {
-                InputEntry { bytes, mtime_ns, mode, inode, ..entry }
+                // It was not noted when that one was changed.
+                InputEntry { bytes, mtime_ns, mode, inode, changed_ns: None, ..entry }
             }
         }
     }

@@ -11,7 +11,7 @@ use bagpress_broker::result::wall_clock_us;
 use bagpress_broker::{limits, quote, subjects};
 use bagpress_codec::{Codec, DataKind, Digest};
 use bagpress_objstore::beneath::below_root;
-use bagpress_objstore::staging::{Allowed, Attributes, InputFile, Own, Section, Target};
+use bagpress_objstore::staging::{Allowed, Attributes, Own, Section, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Usage;
@@ -31,6 +31,7 @@ pub(crate) const RESTORE: &str = "restore";
 
 /// What `bag.json` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Specification {
     /// [`limits::WIRE_VERSION`].
     pub v: u32,
@@ -67,6 +68,9 @@ pub struct Specification {
     pub get: bool,
     /// Whether inputs stay in their bucket when their task is done.
     pub keep_inputs: bool,
+    /// Whether an input is removed once the bag has ended and its task is done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remove_source: bool,
     /// Whether `stats_N.json` files are written.
     pub stats: bool,
     /// How large its packs may be; none: each file is delivered by itself.
@@ -372,20 +376,6 @@ impl Specification {
         let chunks = self.input_bytes / limits::CHUNK_BYTES as u64 + 2 * objects;
         let slack = self.input_bytes / 1024 + objects * limits::OBJECT_EACH_BYTES + chunks * 256;
         self.input_bytes + slack + BUCKET_SLACK_BYTES
-    }
-}
-
-impl From<InputEntry> for InputFile {
-    fn from(entry: InputEntry) -> Self {
-        // Lists of earlier versions, which have no owners, kept the links that lead to a file.
-        let path = match (&entry.owner, entry.path.parent(), entry.path.file_name()) {
-            (None, Some(folder), Some(name)) => {
-                folder.canonicalize().map_or(entry.path.clone(), |folder| folder.join(name))
-            }
-            _ => entry.path,
-        };
-        let InputEntry { bytes, mtime_ns, inode, .. } = entry;
-        Self { path, bytes, mtime_ns, inode, section: None }
     }
 }
 

@@ -103,6 +103,7 @@ fn specification() -> impl Strategy<Value = Specification> {
             out,
             get,
             keep_inputs,
+            remove_source: get && stats,
             stats,
             pack: keep_inputs.then_some(PackSize { files: attempts, bytes: input_bytes }),
             block: stats.then_some(BlockSize { bytes: input_bytes, above: created_us }),

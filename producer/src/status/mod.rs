@@ -2,6 +2,7 @@
 
 pub(crate) mod bag_line;
 mod cut;
+pub mod results;
 pub mod task;
 mod text;
 pub mod which;

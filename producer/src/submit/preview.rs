@@ -28,6 +28,8 @@ pub struct Preview {
     pub bytes: u64,
     /// Folders without files that would be made.
     pub folders: u64,
+    /// Files that would be removed once they are compressed.
+    pub removed: u64,
     /// What would fail at once.
     pub refused: Vec<Refused>,
     /// What the files are to the outputs that are there, if that was asked for.
@@ -64,12 +66,14 @@ pub fn preview(request: &Request, lines: Option<&mut dyn Write>) -> Result<Previ
     let outputs = request.outputs(&results, out.as_deref(), false)?;
     let shown_out = request.out.clone().or_else(|| outputs.is_some().then_some(results));
     let extension = request.codec()?.extension();
-    let mut sink = Lines { to: lines, out: shown_out, extension, refused: Vec::new() };
+    let removes = request.remove_source;
+    let mut sink = Lines { to: lines, out: shown_out, extension, removes, refused: Vec::new() };
     let found = files_of(request, outputs, None, &mut sink)?;
     Ok(Preview {
         files: u64::from(found.files - found.refused),
         bytes: found.bytes,
         folders: found.folders,
+        removed: if removes { u64::from(found.files - found.refused) } else { 0 },
         refused: sink.refused,
         selection: request.selects().then_some(found.selected),
         skipped: found.skipped.counts(),
@@ -82,6 +86,7 @@ struct Lines<'a> {
     /// Where outputs become files, as the user called it.
     out: Option<PathBuf>,
     extension: &'static str,
+    removes: bool,
     refused: Vec<Refused>,
 }
 
@@ -108,7 +113,8 @@ impl Sink for Lines<'_> {
                 let mut target = out.join(&entry.target).into_os_string();
                 target.push(self.extension);
                 let replaces = if entry.replaces.is_some() { " (replaced)" } else { "" };
-                self.line(&format!("{source} -> {}{replaces}", quote::name(target)))
+                let removes = if self.removes { ", then removed" } else { "" };
+                self.line(&format!("{source} -> {}{replaces}{removes}", quote::name(target)))
             }
             None => self.line(&source),
         }

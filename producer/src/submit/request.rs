@@ -39,6 +39,8 @@ pub struct Request {
     pub get: bool,
     /// Keep inputs in their bucket.
     pub keep_inputs: bool,
+    /// Whether an input is removed once the bag has ended and its task is done.
+    pub remove_source: bool,
     /// Name of the run; one is made up.
     pub name: Option<RunName>,
     /// Folder of all runs.
@@ -190,11 +192,38 @@ pub(crate) fn check(request: &Request) -> Result<()> {
     if let Blocks::Of(bytes) = request.block {
         check_blocks(request, bytes)?;
     }
+    if request.remove_source {
+        check_remove_source(request)?;
+    }
     if request.pack.is_some_and(|files| !(1..=limits::PACK_FILES_MAX).contains(&files)) {
         return Err(Usage::error(
             format!("packs of that many files: 1 to {} are possible", limits::PACK_FILES_MAX),
             "choose another --pack; 1 delivers each file by itself",
         ));
+    }
+    Ok(())
+}
+
+/// An input goes only where a file of the user's own takes its place.
+fn check_remove_source(request: &Request) -> Result<()> {
+    let refused = |why: &str, hint: &str| Err(Usage::error(format!("--remove-source {why}"), hint));
+    if request.generated.is_some() {
+        return refused("is for files, and a generated bag has none", "leave it out");
+    }
+    if request.codec()?.stores_nothing() {
+        return refused(
+            &format!("would lose everything: {} stores nothing", request.codec()?),
+            "choose a codec that stores its outputs",
+        );
+    }
+    if request.verify == Verify::None {
+        return refused("is for outputs that were verified", "leave --verify none out");
+    }
+    if request.out.is_none() {
+        return refused(
+            "is for outputs that become files: objects go with their bucket, and results/ with its run",
+            "name a folder for the outputs with --out DIR",
+        );
     }
     Ok(())
 }

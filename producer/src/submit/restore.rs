@@ -34,7 +34,7 @@ pub(crate) fn files_of(
     sink: &mut dyn Sink,
 ) -> Result<Found> {
     if !request.restore {
-        return find(&request.inputs, &request.selection, outputs, own, sink);
+        return find(&request.inputs, (&request.selection, &request.codec()?), outputs, own, sink);
     }
     let runs: Vec<_> = request.inputs.iter().filter_map(|path| run_at(path)).collect();
     match (&runs[..], request.inputs.len()) {
@@ -53,7 +53,7 @@ pub(crate) fn files_of(
 }
 
 /// The run's folder that a path leads to, also by the run's name: then it has one of both kinds.
-fn run_at(path: &Path) -> Option<PathBuf> {
+pub(crate) fn run_at(path: &Path) -> Option<PathBuf> {
     let has_run = |folder: &Path| folder.join(SPECIFICATION).is_file();
     if has_run(path) {
         return Some(path.to_owned());
@@ -93,7 +93,12 @@ fn of_run(folder: &RunFolder, finder: &mut Finder<'_>) -> Result<()> {
     Ok(())
 }
 
-fn check(specification: &Specification, run: &str) -> Result<()> {
+/// Refuses a run of which nothing can be restored.
+///
+/// # Errors
+///
+/// [`Usage`].
+pub(crate) fn check(specification: &Specification, run: &str) -> Result<()> {
     if specification.restores() {
         return Err(Usage::error(
             format!("{run} is a run that restored: its outputs are not compressed"),

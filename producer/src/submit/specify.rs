@@ -59,6 +59,7 @@ pub(crate) fn specify(
         out,
         get: request.get,
         keep_inputs: request.keep_inputs,
+        remove_source: request.remove_source,
         stats: request.stats.unwrap_or(stats_by_default),
         pack,
         block,

@@ -13,6 +13,7 @@ use bagpress_broker::result::Cause;
 use serde::{Deserialize, Serialize};
 
 use crate::gather::Gathered;
+use crate::removal::RemovedInputs;
 use crate::run_folder::attempts::by_cause;
 use crate::run_folder::folder::{FAILED, RunFolder, SUMMARY, SUMMARY_TEXT};
 use crate::run_folder::inputs::selection::Selected;
@@ -77,6 +78,9 @@ pub struct Summary {
     /// What the files were to the outputs that were there, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selected>,
+    /// What became of the inputs, if they were to be removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<RemovedInputs>,
     /// Mean of each part of a task, in µs.
     pub split: Split,
     /// The first failures, or all of them: [`all_failures`](Self::all_failures).
@@ -115,6 +119,7 @@ impl Summary {
             twin_bytes: tally.twin_bytes,
             choices: tally.choices.clone(),
             selection: specification.selection,
+            sources: None,
             split: tally.means(),
             failures: Failures::first(&tally.failures, &gathered.plan),
         });
@@ -134,6 +139,12 @@ impl Summary {
         let Self { workers_lost, makespan_ms, .. } = *before;
         let split = Split { commit_us: before.split.commit_us, ..self.split };
         Self { workers_lost, makespan_ms, split, ..self }
+    }
+
+    /// The same, with what became of the inputs.
+    #[must_use]
+    pub fn with_sources(self, sources: Option<RemovedInputs>) -> Self {
+        Self { sources, ..self }
     }
 
     /// The same, to be written with all failures, which are read meanwhile.
@@ -188,6 +199,9 @@ impl Summary {
                 "{twins} of them have the output of another, with the same input ({twin_bytes} bytes)"
             );
             rows.add("not made again", &text);
+        }
+        if let Some(sources) = &self.sources {
+            rows.add("sources", &sources.to_string());
         }
         if self.retried > 0 || self.workers_lost > 0 {
             // Those that this gathering saw. What earlier ones lost is counted with what was given back.
@@ -284,6 +298,7 @@ mod tests {
             twin_bytes: 0,
             choices: Choices::default(),
             selection: None,
+            sources: None,
             split,
             failures: Failures::default(),
         }

@@ -8,7 +8,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use bagpress_broker::ids::Execution;
-use bagpress_codec::{Codec, Decoder, Digest, Hasher, Joined, Joiner, SEGMENT_BYTES};
+use bagpress_codec::{Codec, Decoded, Decoder, Digest, Hasher, Joined, Joiner, SEGMENT_BYTES};
 
 use super::files::{Parts, part_name};
 use super::hash::{PIECE_BYTES, hash_file};
@@ -347,26 +347,18 @@ impl Seen {
         }
     }
 
-    fn take(&mut self, mut stored: &[u8]) -> io::Result<()> {
+    fn take(&mut self, stored: &[u8]) -> io::Result<()> {
         self.stored.update(stored);
-        loop {
-            let decoded = self.decoder.read_into(stored, &mut self.buffer);
-            let progress = decoded.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-            stored = &stored[progress.consumed..];
-            let input = &self.buffer[..progress.produced];
+        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let mut parts = Decoded::new(&mut *self.decoder, stored, &mut self.buffer);
+        while let Some(input) = parts.next().map_err(invalid)? {
             self.input.update(input);
             if let Some(block) = &mut self.block {
                 block.update(input);
             }
-            self.input_bytes += progress.produced as u64;
-            if progress.consumed == 0 && progress.produced == 0 {
-                return if stored.is_empty() {
-                    Ok(())
-                } else {
-                    Err(invalid("bytes follow its end"))
-                };
-            }
+            self.input_bytes += input.len() as u64;
         }
+        Ok(())
     }
 
     /// The digests of what it decompresses to, and of itself.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use bagpress_broker::quote;
+use bagpress_codec::Codec;
 
 use super::existing::Outputs;
 use super::finder::{Finder, Found};
@@ -16,7 +17,7 @@ use super::skipped::Kind;
 use super::{listed, stream, walk};
 use crate::error::Usage;
 
-/// Finds the files of `paths`, or of a list, and hands each to `sink`.
+/// Finds the files of `paths`, or of a list, for a bag of `codec`, and hands each to `sink`.
 ///
 /// Paths map as `cp -r` does: a folder keeps its last component. The order of a walk is the file names' own, so
 /// that equal folders make equal lists; a list keeps its own. `own` is the run's folder.
@@ -26,14 +27,14 @@ use crate::error::Usage;
 /// [`Usage`]: nothing to do, two inputs with one target, too many files, an output that is there.
 pub(crate) fn find(
     paths: &[PathBuf],
-    selection: &Selection,
+    (selection, codec): (&Selection, &Codec),
     outputs: Option<Outputs>,
     own: Option<&Path>,
     sink: &mut dyn Sink,
 ) -> Result<Found> {
     let mut finder = Finder::new(selection, outputs, own, sink)?;
     match &selection.files_from {
-        Some(from) => listed::read(&mut finder, from)?,
+        Some(from) => listed::read(&mut finder, from, codec)?,
         None => {
             for path in paths {
                 walk::walk(&mut finder, path)?;

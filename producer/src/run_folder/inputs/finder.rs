@@ -63,6 +63,7 @@ pub(crate) struct Finder<'a> {
     excluded: Excluded,
     left_out: LeftOut,
     skip_compressed: bool,
+    note_changes: bool,
     /// Whether files are to be restored that say by their names what they are.
     restores: bool,
     outputs: Option<Outputs>,
@@ -86,6 +87,7 @@ impl<'a> Finder<'a> {
             excluded: Excluded::new(&selection.exclude)?,
             left_out: LeftOut::new(own, outputs.as_ref().map(Outputs::root)),
             skip_compressed: selection.skip_compressed,
+            note_changes: selection.note_changes,
             restores: false,
             outputs,
             sink,
@@ -153,7 +155,7 @@ impl<'a> Finder<'a> {
                 return self.refuse(file, refused(Cause::InputUnreadable, path, &why));
             };
             let file = Candidate { path, shown, target };
-            if let Some(twin) = stream::twin(path, &codec) {
+            if let Some(twin) = stream::twin(path) {
                 let why = format!("{} would come back by the same name", quote::name(twin));
                 return self.refuse(file, refused(Cause::OutputExists, path, &why));
             }
@@ -194,6 +196,7 @@ impl<'a> Finder<'a> {
             mtime_ns: mtime_ns(metadata),
             mode: metadata.mode() & 0o7777,
             inode: metadata.ino(),
+            changed_ns: changed_ns(metadata).filter(|_| self.note_changes),
             owner: Some(Owner::of(metadata)),
             refused: None,
             replaces: None,
@@ -245,6 +248,7 @@ impl<'a> Finder<'a> {
             mtime_ns: 0,
             mode: 0,
             inode: 0,
+            changed_ns: None,
             owner: None,
             refused: Some(failed),
             replaces: None,
@@ -279,4 +283,9 @@ impl<'a> Finder<'a> {
         }
         self.sink.file(shown, entry)
     }
+}
+
+/// When anything of a file was last changed, ns since 1970.
+fn changed_ns(metadata: &Metadata) -> Option<i64> {
+    metadata.ctime().checked_mul(1_000_000_000)?.checked_add(metadata.ctime_nsec())
 }

@@ -9,23 +9,25 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bagpress_broker::quote;
+use bagpress_codec::Codec;
 
 use super::finder::{Candidate, Finder};
 use super::folders::FolderEntry;
 use super::refusal::unreadable;
-use super::selection::FilesFrom;
+use super::selection::{FilesFrom, ListForm};
 use super::skipped::Kind;
+use super::tasks::{self, Task};
 use crate::error::Usage;
 
 /// Longest line: the system takes no longer path.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Takes every file of a list.
+/// Takes every file of a list, for a bag of `codec`.
 ///
 /// # Errors
 ///
 /// [`Usage`], with the number of the line: it leads upwards, is too long, or is written to the place of another.
-pub(super) fn read(finder: &mut Finder<'_>, from: &FilesFrom) -> Result<()> {
+pub(super) fn read(finder: &mut Finder<'_>, from: &FilesFrom, codec: &Codec) -> Result<()> {
     let unreadable = |error: &io::Error| {
         Usage::error(
             format!("the list {} cannot be read: {error}", quote::name(&from.path)),
@@ -39,7 +41,7 @@ pub(super) fn read(finder: &mut Finder<'_>, from: &FilesFrom) -> Result<()> {
     };
     let hashes = [RandomState::new(), RandomState::new()];
     let mut listed = Listed { finder, from, hashes, seen: HashMap::new(), folder: None, number: 0 };
-    let end = if from.null { 0 } else { b'\n' };
+    let end = if from.form == ListForm::Zeros { 0 } else { b'\n' };
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -54,7 +56,13 @@ pub(super) fn read(finder: &mut Finder<'_>, from: &FilesFrom) -> Result<()> {
         } else if read as u64 == LINE_BYTES_MAX {
             return Err(listed.bad("it is too long for a path"));
         }
-        if !line.is_empty() {
+        if line.is_empty() {
+            continue;
+        }
+        if from.form == ListForm::Tasks {
+            let task = tasks::read(&line, codec).map_err(|why| listed.bad(&why))?;
+            listed.take_task(task)?;
+        } else {
             listed.take(Path::new(std::ffi::OsStr::from_bytes(&line)))?;
         }
     }
@@ -74,10 +82,25 @@ struct Listed<'a, 'f> {
 
 impl Listed<'_, '_> {
     fn bad(&self, why: &str) -> anyhow::Error {
+        if self.from.form == ListForm::Tasks {
+            let why = quote::words(why);
+            return Usage::error(
+                format!("{}:{}: {why}", quote::name(&self.from.path), self.number),
+                "a line is a task, such as {\"file\":\"path\",\"to\":\"name.gz\"}; docs/jsonl.md has its form",
+            );
+        }
         Usage::error(
             format!("line {} of the list {}: {why}", self.number, quote::name(&self.from.path)),
             "name each file once, by a path without .., one per line; with -0, each followed by a zero byte",
         )
+    }
+
+    /// Takes a file whose output may be elsewhere than its path says.
+    fn take_task(&mut self, task: Task) -> Result<()> {
+        match task.target {
+            None => self.take(&task.file),
+            Some(target) => self.take_to(&task.file, target),
+        }
     }
 
     fn take(&mut self, shown: &Path) -> Result<()> {
@@ -94,12 +117,18 @@ impl Listed<'_, '_> {
         if target.as_os_str().is_empty() {
             return Ok(()); // the folder that all others are in
         }
+        self.take_to(shown, target)
+    }
+
+    fn take_to(&mut self, shown: &Path, target: PathBuf) -> Result<()> {
         let path = self.without_links(shown)?;
         let [one, two] = self.hashes.each_ref().map(|hash| hash.hash_one(&target).to_le_bytes());
         let key = std::array::from_fn(|at| if at < 8 { one[at] } else { two[at - 8] });
         match self.seen.insert(key, shown.is_absolute()) {
             None => {}
-            Some(absolute) if absolute == shown.is_absolute() => {
+            Some(absolute)
+                if absolute == shown.is_absolute() && self.from.form != ListForm::Tasks =>
+            {
                 self.finder.skip(Kind::Twice, shown);
                 return Ok(());
             }

@@ -17,6 +17,7 @@ pub(crate) mod roots;
 pub(crate) mod selection;
 pub(crate) mod skipped;
 pub(crate) mod stream;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -32,7 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bagpress_broker::quote;
 use bagpress_broker::result::Failed;
 use bagpress_objstore::beneath::inside;
-use bagpress_objstore::staging::{Owner, Replaced};
+use bagpress_objstore::staging::{InputFile, Owner, Replaced};
 use bagpress_objstore::tarred::Member;
 use data_encoding::BASE64;
 use serde::de::IgnoredAny;
@@ -69,6 +70,9 @@ pub struct InputEntry {
     pub mode: u32,
     /// Its inode.
     pub inode: u64,
+    /// When it was last changed in any way, also of its name, ns since 1970 (`st_ctime`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_ns: Option<i64>,
     /// Whose it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
@@ -90,6 +94,20 @@ impl InputEntry {
         name.push(extension);
         let mtime = u64::try_from(self.mtime_ns.div_euclid(1_000_000_000)).unwrap_or(0);
         Member { place, name: name.into(), mode: self.mode, mtime }
+    }
+}
+
+impl From<InputEntry> for InputFile {
+    fn from(entry: InputEntry) -> Self {
+        // Lists of earlier versions, which have no owners, kept the links that lead to a file.
+        let path = match (&entry.owner, entry.path.parent(), entry.path.file_name()) {
+            (None, Some(folder), Some(name)) => {
+                folder.canonicalize().map_or(entry.path.clone(), |folder| folder.join(name))
+            }
+            _ => entry.path,
+        };
+        let InputEntry { bytes, mtime_ns, inode, .. } = entry;
+        Self { path, bytes, mtime_ns, inode, section: None }
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Selection {
     pub existing: Existing,
     /// Leave out what is compressed already, by its content.
     pub skip_compressed: bool,
+    /// Note when each file was last changed in any way: it is to be removed later, if it was not.
+    pub note_changes: bool,
 }
 
 /// A list of files.
@@ -27,8 +29,19 @@ pub struct Selection {
 pub struct FilesFrom {
     /// The file with the names; `-` is stdin.
     pub path: PathBuf,
-    /// Whether a name ends in a zero byte, and not with its line.
-    pub null: bool,
+    /// What stands in it.
+    pub form: ListForm,
+}
+
+/// What stands in a list of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListForm {
+    /// A path in each line.
+    Lines,
+    /// Paths that each end in a zero byte.
+    Zeros,
+    /// A task in each line, as JSON.
+    Tasks,
 }
 
 /// What becomes of a file that has an output's name already.

@@ -49,37 +49,44 @@ impl Stream {
     }
 }
 
+/// Endings that stand for two, that of a tar and that of a codec: ending, codec, what remains.
+const OF_TARS: [(&str, &str, &str); 2] = [(".tgz", "gzip", ".tar"), (".tzst", "zstd", ".tar")];
+
+/// Every ending, its codec, and what is in its place once the file is restored.
+fn known() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let codecs = Codec::all().filter(|codec| !codec.extension.is_empty());
+    codecs.map(|codec| (codec.extension, codec.name, "")).chain(OF_TARS)
+}
+
 /// The codec that a file's name ends in, and the name without that; none, if no codec has such an ending.
 pub(crate) fn by_name(path: &Path) -> Option<(Codec, PathBuf)> {
     let name = path.file_name()?.as_bytes();
-    Codec::all().filter(|codec| !codec.extension.is_empty()).find_map(|codec| {
-        let before = name.strip_suffix(codec.extension.as_bytes())?;
-        let codec = codec.name.parse().ok()?;
+    known().find_map(|(ending, codec, instead)| {
+        let before = name.strip_suffix(ending.as_bytes())?;
+        let codec = codec.parse().ok()?;
         let is_a_name = !matches!(before, b"" | b"." | b"..");
-        is_a_name.then(|| (codec, path.with_file_name(OsStr::from_bytes(before))))
+        let restored = [before, instead.as_bytes()].concat();
+        is_a_name.then(|| (codec, path.with_file_name(OsStr::from_bytes(&restored))))
     })
 }
 
-/// A file beside `path`, which `codec` reads, whose name without the ending of another codec is the same: only one of them
-/// can come back.
-pub(crate) fn twin(path: &Path, codec: &Codec) -> Option<PathBuf> {
+/// A file beside `path` that would come back by the same name: only one of them can.
+pub(crate) fn twin(path: &Path) -> Option<PathBuf> {
     let (_, restored) = by_name(path)?;
-    let others = Codec::all().map(|other| other.extension);
-    let others = others.filter(|other| !other.is_empty() && *other != codec.extension());
-    let mut twins = others.map(|ending| {
-        let mut name = restored.clone().into_os_string();
-        name.push(ending);
-        PathBuf::from(name)
+    let name = restored.file_name()?.as_bytes();
+    let mut twins = known().filter_map(|(ending, _, instead)| {
+        let before = name.strip_suffix(instead.as_bytes()).filter(|before| !before.is_empty())?;
+        Some(path.with_file_name(OsStr::from_bytes(&[before, ending.as_bytes()].concat())))
     });
-    twins.find(|twin| twin.is_file())
+    twins.find(|twin| twin != path && twin.is_file())
 }
 
 /// The endings that [`by_name`] knows, for people.
 pub(crate) fn endings() -> String {
-    let mut all: Vec<_> = Codec::all().map(|codec| codec.extension).collect();
+    let mut all: Vec<_> = known().map(|(ending, _, _)| ending).collect();
     // `zstd` and `auto`, which stand together, have one.
     all.dedup();
-    all.into_iter().filter(|ending| !ending.is_empty()).collect::<Vec<_>>().join(", ")
+    all.join(", ")
 }
 
 #[cfg(test)]
@@ -95,9 +102,25 @@ mod tests {
         assert_eq!(of("in/a.txt.gz").as_deref(), Some("gzip in/a.txt"));
         assert_eq!(of("a.gz.zz").as_deref(), Some("zlib a.gz"));
         assert_eq!(of(".a.gz").as_deref(), Some("gzip .a"));
-        for none in ["a.txt", "a.GZ", "gz", ".gz", "in/.gz", "...gz", "a.gz/b", ""] {
+        assert_eq!(of("in/a.tgz").as_deref(), Some("gzip in/a.tar"));
+        assert_eq!(of("a.b.tzst").as_deref(), Some("zstd a.b.tar"));
+        for none in ["a.txt", "a.GZ", "gz", ".gz", "in/.gz", "...gz", "a.gz/b", "", ".tgz"] {
             assert_eq!(of(none), None, "{none}");
         }
         assert!(endings().starts_with(".zz, .gz"), "{}", endings());
+    }
+
+    #[test]
+    fn files_that_would_come_back_by_one_name_are_twins() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["a.gz", "b.tgz", "b.tar.zst", "c.tzst", "c.zst"] {
+            std::fs::write(at(name), name).unwrap();
+        }
+        assert_eq!(twin(&at("b.tgz")), Some(at("b.tar.zst")));
+        assert_eq!(twin(&at("b.tar.zst")), Some(at("b.tgz")));
+        for alone in ["a.gz", "c.tzst", "c.zst"] {
+            assert_eq!(twin(&at(alone)), None, "{alone}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::finder::Found;
 use super::folders::FolderEntry;
 use super::lists::Sink;
 use super::roots::check_roots;
-use super::selection::{Existing, FilesFrom, Selection};
+use super::selection::{Existing, FilesFrom, ListForm, Selection};
 use super::skipped::Kind;
 use super::*;
 
@@ -45,9 +45,13 @@ fn outputs(root: &Path, existing: Existing) -> Outputs {
     Outputs::new(root.to_owned(), "gzip:6".parse().unwrap(), existing, false)
 }
 
+fn codec() -> bagpress_codec::Codec {
+    "gzip:6".parse().unwrap()
+}
+
 fn found(paths: &[PathBuf], selection: &Selection, outputs: Option<Outputs>) -> (Found, Kept) {
     let mut kept = Kept::default();
-    let found = find(paths, selection, outputs, None, &mut kept).unwrap();
+    let found = find(paths, (selection, &codec()), outputs, None, &mut kept).unwrap();
     (found, kept)
 }
 
@@ -345,10 +349,10 @@ fn a_list_keeps_relative_paths_and_takes_each_file_once() {
         at("link"),
     ];
     let list = folder.path().join("list");
-    for null in [false, true] {
-        let end: &[u8] = if null { b"\0" } else { b"\n" };
+    for form in [ListForm::Lines, ListForm::Zeros] {
+        let end: &[u8] = if form == ListForm::Zeros { b"\0" } else { b"\n" };
         fs::write(&list, lines.join(end)).unwrap();
-        let from = FilesFrom { path: list.clone(), null };
+        let from = FilesFrom { path: list.clone(), form };
         let selection = Selection { files_from: Some(from), ..Selection::default() };
         let outputs = outputs(&folder.path().join("out"), Existing::Refuse);
         let (found, kept) = found(&[], &selection, Some(outputs));
@@ -367,8 +371,10 @@ fn a_line_that_leads_upwards_is_refused_by_its_number() {
     let folder = tree();
     let list = folder.path().join("list");
     fs::write(&list, "\na/../b\n").unwrap();
-    let from = FilesFrom { path: list, null: false };
+    let from = FilesFrom { path: list, form: ListForm::Lines };
     let selection = Selection { files_from: Some(from), ..Selection::default() };
-    let error = find(&[], &selection, None, None, &mut Kept::default()).unwrap_err().to_string();
+    let error = find(&[], (&selection, &codec()), None, None, &mut Kept::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("line 2 of the list") && error.contains("a/../b"), "{error}");
 }

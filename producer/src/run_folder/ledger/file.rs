@@ -12,7 +12,7 @@ use super::line::{Entry, decode, encode};
 use crate::run_folder::from_start::FromStart;
 
 /// Most bytes that are read as one line.
-const LINE_BYTES_MAX: u64 = limits::MESSAGE_BYTES_MAX as u64 * 2;
+pub(super) const LINE_BYTES_MAX: u64 = limits::MESSAGE_BYTES_MAX as u64 * 2;
 
 /// The open file.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ pub(crate) mod choices;
 mod counted;
 pub(crate) mod failure;
 pub(crate) mod file;
+pub(crate) mod follow;
 pub(crate) mod line;
 #[cfg(feature = "testing")]
 pub mod read_back;

@@ -1,0 +1,141 @@
+//! Where a file can be entered: the parts of it that decode by themselves.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+use bagpress_broker::result::{Done, TaskResult};
+use bagpress_codec::{Codec, Digest, SeekFrame, SeekTable};
+
+use super::span::Span;
+use crate::run_folder::plan::BagPlan;
+
+/// A part of a file that decodes by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// At which byte of the file it begins.
+    pub(super) at: u64,
+    /// Its length; none: to the end of the file.
+    pub(super) bytes: Option<u64>,
+    /// At which byte of all that is decoded it begins.
+    pub(super) input_at: u64,
+    /// Length of what it decodes to, if that was said.
+    pub(super) input_bytes: Option<u64>,
+    /// What it is compared with, besides what it has in itself.
+    pub(super) check: Check,
+}
+
+/// What a piece is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Check {
+    /// The checksum that a table has of it, if it has one.
+    Frame(Option<u32>),
+    /// The digest that the ledger of its run has of it.
+    Digest(Digest),
+    /// Nothing, as it is not read to its end.
+    Nothing,
+}
+
+/// The pieces that have something of a range, and where they are known from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Pieces {
+    pub(super) list: Vec<Piece>,
+    /// How many there are in the whole file.
+    pub(super) all: u64,
+    /// Length of all that is decoded, if that is known.
+    pub(super) input_bytes: Option<u64>,
+}
+
+impl Pieces {
+    /// The whole file as one: it is read from its start.
+    pub(super) fn whole() -> Self {
+        let piece =
+            Piece { at: 0, bytes: None, input_at: 0, input_bytes: None, check: Check::Nothing };
+        Self { list: vec![piece], all: 1, input_bytes: None }
+    }
+
+    /// Those of a file that is as it was before it was compressed, which can be entered anywhere.
+    pub(super) fn stored(bytes: u64, span: Span) -> Self {
+        let at = span.from.min(bytes);
+        Self {
+            list: vec![Piece { at, input_at: at, ..Self::whole().list.remove(0) }],
+            all: 1,
+            input_bytes: Some(bytes),
+        }
+    }
+
+    /// Adds the next piece, if it has something of the range.
+    fn push(&mut self, piece: Piece, span: Span) {
+        let bytes = piece.input_bytes.unwrap_or_default();
+        self.all += 1;
+        self.input_bytes = Some(piece.input_at + bytes);
+        if !span.within(piece.input_at, bytes).is_empty() {
+            self.list.push(piece);
+        }
+    }
+
+    fn none() -> Self {
+        Self { list: Vec::new(), all: 0, input_bytes: Some(0) }
+    }
+}
+
+/// The frames of a zstd file that ends in a table of them; none if it has none. Reads nothing but the table.
+///
+/// # Errors
+///
+/// What the system said; `InvalidData` for a table that is of no use.
+pub(super) fn by_table<R: Read + Seek>(file: &mut R, span: Span) -> io::Result<Option<Pieces>> {
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    let mut footer = [0; SeekTable::FOOTER_BYTES];
+    let bytes = file.seek(SeekFrom::End(0))?;
+    let Some(last) = bytes.checked_sub(footer.len() as u64) else { return Ok(None) };
+    file.seek(SeekFrom::Start(last))?;
+    file.read_exact(&mut footer)?;
+    let Some(length) = SeekTable::frame_bytes(&footer).map_err(invalid)? else { return Ok(None) };
+    let Some(before) = bytes.checked_sub(length) else {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "its table is longer than the file",
+        ));
+    };
+    let mut frame = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.seek(SeekFrom::Start(before))?;
+    file.read_exact(&mut frame)?;
+    let table = SeekTable::read(frame, before).map_err(invalid)?;
+    let mut pieces = Pieces::none();
+    for SeekFrame { at, bytes, input_at, input_bytes, checksum } in table.frames() {
+        let (bytes, input_bytes) = (Some(bytes), Some(input_bytes));
+        pieces
+            .push(Piece { at, bytes, input_at, input_bytes, check: Check::Frame(checksum) }, span);
+    }
+    Ok(Some(pieces))
+}
+
+/// The blocks that the output of a file was joined of, by the ledger of its run; none if it was not cut, or is not all known.
+/// Blocks: reads a line for each.
+pub(super) fn by_ledger(plan: &BagPlan, result: &TaskResult, span: Span) -> Option<Pieces> {
+    let done = result.done()?;
+    let blocks = plan.blocks(result.index).filter(|_| result.round == 0)?;
+    let outcomes = blocks.map(|block| {
+        let outcome = plan.ledger.outcome(block, plan.ledger.round(block))?;
+        outcome.done().cloned()
+    });
+    joined(&plan.specification.codec, done, outcomes, span)
+}
+
+/// Where these blocks are in the file that they were joined to, if that can be.
+fn joined(
+    codec: &Codec,
+    whole: &Done,
+    blocks: impl Iterator<Item = Option<Done>>,
+    span: Span,
+) -> Option<Pieces> {
+    let (mut at, mut input_at) = (codec.block_header().len() as u64, 0_u64);
+    let mut pieces = Pieces::none();
+    for block in blocks {
+        let block = block?;
+        let bytes = codec.joined_bytes(block.output_bytes, block.input_bytes)?;
+        let (said, check) = (Some(block.input_bytes), Check::Digest(block.input_digest));
+        pieces.push(Piece { at, bytes: Some(bytes), input_at, input_bytes: said, check }, span);
+        (at, input_at) = (at.checked_add(bytes)?, input_at.checked_add(block.input_bytes)?);
+    }
+    (at <= whole.output_bytes && input_at == whole.input_bytes).then_some(pieces)
+}

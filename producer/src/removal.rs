@@ -1,0 +1,223 @@
+//! Inputs that are removed once their bag has ended, as their user asked: those whose output is there, and durable, and that
+//! are still what they were when they were read.
+//!
+//! Nothing is removed earlier: until every task has its outcome, each can run again. What is decided here follows from what
+//! lies on the disk and in the ledger, so it can be repeated: whoever died in the middle of it is continued by `gather`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use anyhow::{Context, Result};
+use bagpress_broker::quote;
+use bagpress_broker::result::{Done, FileId, TaskResult};
+use bagpress_objstore::beneath::{Dir, below_root};
+use bagpress_objstore::staging::{Plan as _, hash_file, mtime_ns};
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::run_folder::folder::RunFolder;
+use crate::run_folder::inputs::InputEntry;
+use crate::run_folder::plan::BagPlan;
+
+/// What became of the inputs of the tasks that are done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedInputs {
+    /// That are not there any more.
+    pub removed: u64,
+    /// That stay although their task is done, by why.
+    pub kept: BTreeMap<String, u64>,
+    /// The first of those, with its path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_kept: Option<String>,
+}
+
+impl fmt::Display for RemovedInputs {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} removed", self.removed)?;
+        self.kept.iter().try_for_each(|(why, count)| write!(formatter, ", {count} kept: {why}"))
+    }
+}
+
+/// Why an input stays.
+type Why = String;
+
+/// Removes the inputs of a bag that has ended, if that was asked for. Each stays whose task failed. Blocks.
+///
+/// # Errors
+///
+/// If the ledger or the list of inputs cannot be read, or the folder of the outputs; then nothing more is removed.
+pub fn remove_sources(
+    plan: &BagPlan,
+    folder: &RunFolder,
+    stopped: &AtomicBool,
+) -> Result<Option<RemovedInputs>> {
+    if !plan.specification.remove_source {
+        return Ok(None);
+    }
+    let out = plan.specification.output_root(folder);
+    let outputs = Dir::open(&out).with_context(|| format!("open {}", quote::name(&out)))?;
+    let removal = Removal { plan, outputs, root: Dir::root()?, wanted: wanted(plan)? };
+    let (mut sources, mut unread) = (RemovedInputs::default(), None);
+    let reading = plan.ledger.outcomes(|result| {
+        let Some(done) = result.done().filter(|_| !stopped.load(Relaxed) && unread.is_none())
+        else {
+            return;
+        };
+        let entry = match plan.entry(result.index) {
+            Ok(entry) => entry,
+            Err(error) => return unread = Some(error),
+        };
+        match removal.remove(&result, done, &entry) {
+            Ok(()) => sources.removed += 1,
+            Err(why) => {
+                let first = format!("{}: {why}", quote::name(&entry.path));
+                sources.first_kept.get_or_insert(first);
+                *sources.kept.entry(why).or_default() += 1;
+            }
+        }
+    });
+    reading.with_context(|| format!("read {}", quote::name(plan.ledger.path())))?;
+    unread.map_or(Ok(Some(sources)), |error| Err(error).context("read the list of inputs"))
+}
+
+/// The inputs of tasks that are not done, as 8 bytes each: one that was given twice is still wanted. Two paths of one number
+/// keep a file that could go.
+fn wanted(plan: &BagPlan) -> Result<HashSet<u64>> {
+    let open = (0..plan.specification.tasks).filter(|index| !plan.ledger.is_done(*index));
+    let path = |index| Ok(number(&plan.entry(index).context("read the list of inputs")?.path));
+    open.map(path).collect()
+}
+
+fn number(path: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
+}
+
+struct Removal<'a> {
+    plan: &'a BagPlan,
+    outputs: Dir,
+    /// Beneath which the inputs are found, without links.
+    root: Dir,
+    wanted: HashSet<u64>,
+}
+
+impl Removal<'_> {
+    /// Removes one input, if it may go. That it is gone already is fine.
+    fn remove(&self, result: &TaskResult, done: &Done, entry: &InputEntry) -> Result<(), Why> {
+        let said = |error: io::Error| error.to_string();
+        if !done.verified {
+            return Err("its output was not verified".to_owned());
+        }
+        if self.wanted.contains(&number(&entry.path)) {
+            return Err("it is the input of another task that is not done".to_owned());
+        }
+        let output = self.output(result, done, entry)?;
+        let below = below_root(&entry.path).map_err(said)?;
+        let (Some(above), Some(name)) = (below.parent(), below.file_name().map(Path::new)) else {
+            return Err("it has no name".to_owned());
+        };
+        let folder = match self.root.dir(above) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if is_link(&error) => {
+                return Err("a symbolic link leads to it by now".to_owned());
+            }
+            folder => folder.map_err(said)?,
+        };
+        let look = || match folder.stat(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            there => there.map(Some).map_err(said),
+        };
+        let Some(there) = look()? else { return Ok(()) };
+        is_as_it_was(&there, entry)?;
+        if (there.st_dev, there.st_ino) == output {
+            return Err("it is its own output".to_owned());
+        }
+        // Where it is not known when it was last changed, its bytes decide.
+        if entry.changed_ns.is_none() {
+            let (digest, bytes) = hash_file(&folder, name).map_err(said)?;
+            let Some(after) = look()? else { return Ok(()) };
+            is_as_it_was(&after, entry)?;
+            if (digest, bytes) != (done.input_digest, done.input_bytes)
+                || changed_ns(&after) != changed_ns(&there)
+            {
+                return Err(CHANGED.to_owned());
+            }
+        }
+        folder.remove_file(name).map_err(said)
+    }
+
+    /// Which file the output is, if that is what was counted, durably.
+    fn output(
+        &self,
+        result: &TaskResult,
+        done: &Done,
+        entry: &InputEntry,
+    ) -> Result<(u64, u64), Why> {
+        let said = |error: io::Error| format!("its output cannot be looked at: {error}");
+        let gone = || "its output is not there".to_owned();
+        let target = self.plan.target(result.index).map_err(said)?.path;
+        let (file, there) = match self.outputs.file_and_metadata(&target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
+            found => found.map_err(said)?.ok_or_else(gone)?,
+        };
+        // The gatherer synced it before it wrote the line, and gave it the time of its input.
+        let is_untouched = result.file.is_some()
+            && result.file == FileId::of(&there)
+            && there.len() == done.output_bytes
+            && mtime_ns(&there) == entry.mtime_ns;
+        if !is_untouched {
+            self.compare(&file, &target, done).map_err(said)?;
+        }
+        let there = rustix::fs::fstat(&file).map_err(|error| said(error.into()))?;
+        Ok((there.st_dev, there.st_ino))
+    }
+
+    /// Compares an output whose bytes nothing else vouches for, and makes it durable.
+    fn compare(&self, file: &File, target: &Path, done: &Done) -> io::Result<()> {
+        let (digest, bytes) = hash_file(&self.outputs, target)?;
+        if (digest, bytes) != (done.output_digest, done.output_bytes) {
+            return Err(io::Error::other("it is another one than the ledger says"));
+        }
+        file.sync_all()?;
+        self.outputs.dir(target.parent().unwrap_or(Path::new("")))?.itself()?.sync_all()
+    }
+}
+
+const CHANGED: &str = "it has changed since it was read";
+
+/// Whether what has the name of an input is that input, and no other name leads to it.
+fn is_as_it_was(there: &Stat, entry: &InputEntry) -> Result<(), Why> {
+    let is_file = FileType::from_raw_mode(there.st_mode) == FileType::RegularFile;
+    let bytes = u64::try_from(there.st_size).unwrap_or(0);
+    let mtime_ns = ns(there.st_mtime, there.st_mtime_nsec);
+    if !is_file || (there.st_ino, bytes, mtime_ns) != (entry.inode, entry.bytes, entry.mtime_ns) {
+        return Err(CHANGED.to_owned());
+    }
+    if there.st_nlink > 1 {
+        return Err("it has another name, a hard link".to_owned());
+    }
+    match entry.changed_ns {
+        Some(changed) if changed != changed_ns(there) => Err(CHANGED.to_owned()),
+        _ => Ok(()),
+    }
+}
+
+fn changed_ns(there: &Stat) -> i64 {
+    ns(there.st_ctime, there.st_ctime_nsec)
+}
+
+fn ns(seconds: impl Into<i64>, nanoseconds: impl TryInto<i64>) -> i64 {
+    let nanoseconds = nanoseconds.try_into().unwrap_or(0);
+    seconds.into().saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+fn is_link(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::LOOP | Errno::NOTDIR))
+}
