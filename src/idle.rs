@@ -28,8 +28,10 @@ enum Idle {
 }
 
 const SERVER: &[&str] = &["server", "context"];
-const ASKS: &[&str] =
-    &["run", "submit", "gather", "restore", "status", "cancel", "rm", "verify", "worker", "broker"];
+const ASKS: &[&str] = &[
+    "run", "submit", "gather", "restore", "status", "cancel", "rm", "verify", "object", "worker",
+    "broker",
+];
 const FOLLOWS: &[&str] = &["run", "gather", "restore"];
 const MAKES: &[&str] = &["run", "submit"];
 
@@ -57,6 +59,12 @@ const RULES: &[Rule] = &[
         flags: &["nats_server"],
         idle: Idle::With(SERVER),
         why: "it is for the run's own store, and a server is named",
+    },
+    Rule {
+        verbs: &["object"],
+        flags: &["nats_server", "trust_folder"],
+        idle: Idle::Without(&["run", "bucket"]),
+        why: "it is for the store of a run",
     },
     Rule {
         verbs: MAKES,

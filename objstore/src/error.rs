@@ -73,6 +73,8 @@ pub(crate) fn input_failed(error: &object_ref::Error) -> Failed {
     let cause = match error {
         Error::NotFound { .. }
         | Error::Deleted { .. }
+        | Error::Freed { .. }
+        | Error::Expired { .. }
         | Error::Lost { .. }
         | Error::NoBucket { .. } => Cause::InputMissing,
         Error::Digest { .. } => Cause::InputDigest,

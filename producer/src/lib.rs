@@ -20,6 +20,7 @@
 //! | `error` | what a person is told | |
 //! | `run_folder` | all that is kept of one run: who may write, what the bag is, what is decided (`ledger`) | `error` |
 //! | `claim` | who gathers a bag: its line on the broker, the lease, its buckets | `run_folder` |
+//! | `object` | objects by their references: put, looked at, fetched, pinned, freed | `claim` |
 //! | `check` | whether outputs give their inputs again; a ledger from its outputs | `run_folder`, `claim` |
 //! | `deliver` | the gatherer's side of the queue group: who listens, who has what, what waits | `run_folder` |
 //! | `publish` | tasks into the stream or the offers, and inputs before them | `deliver`, `check`, `claim` |
@@ -38,6 +39,7 @@ mod deliver;
 mod error;
 pub mod gather;
 pub mod local;
+pub mod object;
 mod publish;
 mod run_folder;
 pub mod status;

@@ -6,10 +6,13 @@ pub(crate) mod bag;
 pub(crate) mod broker;
 pub(crate) mod common;
 pub(crate) mod existing;
+pub(crate) mod object;
 pub(crate) mod restore;
 pub(crate) mod select;
 pub(crate) mod serve;
 mod short;
+
+pub(crate) use self::short::each_verb;
 
 use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 
@@ -17,6 +20,7 @@ use self::bag::BagArgs;
 use self::broker::{BrokerAt, LocalArgs, ReachArgs, SERVER_HELP};
 use self::common::FollowArgs;
 use self::existing::{CancelArgs, GatherArgs, RmArgs, StatusArgs, VerifyArgs};
+use self::object::ObjectArgs;
 use self::restore::RestoreArgs;
 use self::serve::{BrokerArgs, WorkerArgs};
 
@@ -25,7 +29,7 @@ use self::serve::{BrokerArgs, WorkerArgs};
 #[command(version, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 all tasks done, 1 some failed, 2 usage, 3 broker, 4 stalled, past its deadline or over --max-fails, \
-                        130 SIGINT, 143 SIGTERM"
+                        124 not there in time (object get, object wait), 130 SIGINT, 143 SIGTERM"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -51,6 +55,8 @@ pub(crate) enum Verb {
     Rm(RmArgs),
     /// Hash and decompress every output of a run
     Verify(VerifyArgs),
+    /// Put, look at, wait for, fetch, pin and free objects by their references
+    Object(ObjectArgs),
     /// Run a worker: pull tasks, compress, verify, report; SIGTERM drains it
     Worker(WorkerArgs),
     /// Run a nats-server configured for bags, or create the streams on an existing one
@@ -76,6 +82,7 @@ impl Verb {
             Self::Cancel(args) => &mut args.common.reach.broker,
             Self::Rm(args) => &mut args.common.reach.broker,
             Self::Verify(args) => &mut args.common.reach.broker,
+            Self::Object(args) => args.verb.broker(),
             Self::Worker(args) => &mut args.broker,
             Self::Broker(args) if args.init => &mut args.broker,
             Self::Broker(_) => return None,

@@ -5,6 +5,7 @@ pub(crate) mod broker;
 pub(crate) mod cancel;
 mod conclude;
 mod follow;
+pub(crate) mod object;
 mod prepare;
 mod preview;
 pub(crate) mod restore;
