@@ -198,7 +198,9 @@ fn refuse_by_value(verb: &Verb, given: Given<'_>) -> Result<()> {
 
 fn refuse_of_objects(bag: &BagArgs) -> Result<()> {
     let objects = "--results objects";
-    for (flag, is_set) in [("--get", bag.get), ("--keep-inputs", bag.keep_inputs)] {
+    let flags =
+        [("--get", bag.get), ("--keep-inputs", bag.keep_inputs), ("--ttl", bag.ttl.is_some())];
+    for (flag, is_set) in flags {
         if is_set && bag.results != ResultPath::Objects {
             return Err(idle_flag(flag, &format!("without {objects}"), "it is about objects"));
         }

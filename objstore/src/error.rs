@@ -77,6 +77,7 @@ pub(crate) fn input_failed(error: &object_ref::Error) -> Failed {
         | Error::Expired { .. }
         | Error::Lost { .. }
         | Error::NoBucket { .. } => Cause::InputMissing,
+        Error::Exists { .. } => Cause::InputChanged,
         Error::Digest { .. } => Cause::InputDigest,
         _ if error.is_transient() => Cause::TransferError,
         _ => Cause::InputUnreadable,

@@ -174,12 +174,12 @@ impl Store {
                 let fetch = async move { stager.fetch_input(&id, bytes, sender).await };
                 Ok(Source::fetched(chunks, tokio::spawn(fetch).abort_handle(), Some(bytes)))
             }
-            Input::Object { bucket, object, bytes, .. } => {
+            Input::Object { bucket, object, bytes, digest, .. } => {
                 let (sender, chunks) = mpsc::channel(1);
                 let bucket = self.bucket(bucket).map_err(|error| input_failed(&error))?;
-                let object = object.clone();
+                let (object, digest) = (object.clone(), *digest);
                 let fetching = tokio::spawn(async move {
-                    if let Err(error) = fetch_object(&bucket, &object, &sender).await {
+                    if let Err(error) = fetch_object(&bucket, &object, digest, &sender).await {
                         // Closed means that nobody waits for the input any more.
                         sender.send(Err(input_failed(&error))).await.ok();
                     }
@@ -244,9 +244,14 @@ impl Store {
 async fn fetch_object(
     bucket: &Bucket,
     object: &str,
+    expected: Option<Digest>,
     sink: &mpsc::Sender<Result<Fetched, Failed>>,
 ) -> Result<(), object_ref::Error> {
     let info = bucket.check_present(object).await?;
+    if expected.is_some_and(|expected| expected != info.digest) {
+        let (bucket, object) = (info.bucket.clone(), info.name.clone());
+        return Err(object_ref::Error::Exists { bucket, object, digest: info.digest });
+    }
     let mut reader = bucket.reader(&info);
     while let Some(chunk) = reader.next().await? {
         if sink.send(Ok(Fetched::Bytes(chunk))).await.is_err() {

@@ -106,7 +106,8 @@ impl Verb {
     bagpress run src --out packed --exclude '*.o' --exclude /target/ --dry-run\n  \
     bagpress run logs --out packed --update --skip-compressed\n  \
     find logs -name '*.log' -print0 | bagpress run --files-from - -0 --out packed\n  \
-    bagpress run --tasks 24 --bytes 2MiB --delivery queue-group --workers 4\n\n\
+    bagpress run --tasks 24 --bytes 2MiB --delivery queue-group --workers 4\n  \
+    bagpress run obj://objects/photo.png --codec zstd:9 --results objects --server nats://127.0.0.1:4222\n\n\
     A bag continues when tasks fail: the other tasks are done, failed.txt in the run folder lists each failed task \
     with its cause and path, and the exit code is 1. --max-fails N ends the bag sooner.")]
 pub(crate) struct RunArgs {

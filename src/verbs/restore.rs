@@ -6,6 +6,7 @@ use anyhow::Result;
 use bagpress_broker::descriptor::{ResultPath, Verify};
 use bagpress_producer::{Blocks, Existing, Request, Selection};
 
+use super::prepare::with_references;
 use super::run::start;
 use crate::cli::restore::RestoreArgs;
 use crate::terminal::Signals;
@@ -15,6 +16,7 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
     let existing = if args.overwrite { Existing::Overwrite } else { Existing::Refuse };
     let request = Request {
         inputs: args.inputs,
+        references: Vec::new(),
         restore: true,
         selection: Selection { existing, ..Selection::default() },
         generated: None,
@@ -35,7 +37,9 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
         stats: None,
         pack: args.pack,
         block: Blocks::None,
+        ttl: None,
     };
+    let request = with_references(request, args.refs.as_deref(), &args.reach).await?;
     let follow = (&args.follow, &args.reach, &args.local);
     start(request, args.dry_run, follow, &mut signals).await
 }

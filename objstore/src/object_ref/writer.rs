@@ -55,8 +55,7 @@ pub struct Writer {
     tail: BytesMut, // no whole chunk yet
     hasher: Hasher,
     expected: Option<(u64, Digest)>, // by the caller
-    /// How long the object is to be there.
-    ttl: Option<Duration>,
+    ttl: Option<Duration>,           // of the object
     bytes: u64,
     chunks: u64,
     /// Chunks sent and not yet acknowledged, oldest first, and all waited for at the same time.

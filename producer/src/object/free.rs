@@ -5,10 +5,10 @@ use bagpress_broker::{BagState, Broker, subjects};
 use bagpress_objstore::object_ref::{Error, Freed, Lookup, Reference};
 use futures::{StreamExt, stream};
 
+use super::acting::{LOOKS, by};
 use super::answer::{Answer, State, Tally};
 use super::holders::HolderBook;
 use super::look::{gone, look};
-use super::{LOOKS, by};
 use crate::claim::buckets::open_bucket;
 
 /// Times that an object may turn out to be labelled anew while it is freed.

@@ -10,6 +10,33 @@ use super::holders::HolderBook;
 use crate::claim::buckets::open_bucket;
 use crate::error::Usage;
 
+/// Objects that are named where a bucket is not to be removed for them.
+const KEPT_NAMED: usize = 5;
+
+/// The objects of a bucket that somebody keeps, each with who does: as many as are to be named, and how many there are.
+///
+/// # Errors
+///
+/// If the broker does not answer.
+pub(crate) async fn kept_in(broker: &Broker, bucket: &str) -> Result<(Vec<String>, u64)> {
+    let (mut named, mut kept) = (Vec::new(), 0);
+    let listed = list(broker, bucket, true, |answer| {
+        if let Some(why) = super::free::kept(answer) {
+            kept += 1;
+            if named.len() < KEPT_NAMED {
+                named.push(format!("{}: {why}", answer.reference));
+            }
+        }
+        Ok(())
+    });
+    match listed.await {
+        Ok(_) => Ok((named, kept)),
+        // It was removed meanwhile.
+        Err(error) if error.is::<Usage>() => Ok((Vec::new(), 0)),
+        Err(error) => Err(error),
+    }
+}
+
 /// What is answered about one bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BucketAnswer {

@@ -7,7 +7,7 @@ use bagpress_broker::{Broker, subjects};
 use bagpress_objstore::object_ref::{Bucket, Error, Freed, Info, Reference};
 use futures::{StreamExt, stream};
 
-use super::LOOKS;
+use super::acting::LOOKS;
 use super::answer::{Answer, State, Tally, shown};
 use super::holders::HolderBook;
 use crate::claim::buckets::open_bucket;

@@ -13,6 +13,7 @@
 //! Each answers once for each reference, as soon as it knows: an [`Answer`] says what became of the object, and is what `--json`
 //! prints. None makes a consumer, and none reads a byte of an object but `get`, and `info` where it is to be compared.
 
+mod acting;
 mod answer;
 mod free;
 mod get;
@@ -24,23 +25,15 @@ mod pins;
 mod put;
 mod wait;
 
+pub(crate) use acting::LOOKS;
+pub use acting::by;
 pub use answer::{Answer, Holding, Pin, State, Tally};
 pub use free::free;
 pub use get::{Get, To, get};
+pub(crate) use list::kept_in;
 pub use list::{BucketAnswer, buckets, list};
 pub use look::info;
 pub use named::{Named, named};
 pub use pins::{pin, unpin};
 pub use put::{Put, put};
 pub use wait::{Wait, wait};
-
-use bagpress_broker::machine;
-
-/// References that are looked at, or changed, at a time; no bytes travel.
-pub(crate) const LOOKS: usize = 64;
-
-/// Who acts, as it is noted with what was done.
-#[must_use]
-pub fn by() -> String {
-    format!("process {} on {}", std::process::id(), machine::host())
-}

@@ -5,10 +5,10 @@ use bagpress_broker::{Broker, quote, subjects};
 use bagpress_objstore::object_ref::{self, Reference, expires, is_pin_name};
 use futures::{StreamExt, stream};
 
+use super::acting::{LOOKS, by};
 use super::answer::{Answer, Tally, shown};
 use super::holders::HolderBook;
 use super::look::{gone, look};
-use super::{LOOKS, by};
 use crate::claim::buckets::open_bucket;
 use crate::error::Usage;
 

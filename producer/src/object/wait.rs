@@ -8,7 +8,7 @@ use bagpress_objstore::object_ref::Reference;
 use futures::{StreamExt, stream};
 use tokio::time::{Instant, sleep_until};
 
-use super::LOOKS;
+use super::acting::LOOKS;
 use super::answer::{Answer, State, Tally};
 use super::look::look;
 

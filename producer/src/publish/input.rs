@@ -236,6 +236,7 @@ mod tests {
             refused: None,
             replaces: None,
             stream: None,
+            reference: None,
         }
     }
 

@@ -198,6 +198,7 @@ impl<'a> Finder<'a> {
             refused: None,
             replaces: None,
             stream,
+            reference: None,
         };
         if metadata.len() > limits::INPUT_BYTES_MAX {
             let why = format!(
@@ -249,6 +250,7 @@ impl<'a> Finder<'a> {
             refused: Some(failed),
             replaces: None,
             stream,
+            reference: None,
         };
         self.add(file.shown, &entry)
     }
