@@ -193,6 +193,7 @@ pub(crate) struct LsArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     bagpress object pin obj://objects/photo.png --server nats://127.0.0.1:4222\n  \
+    bagpress object pin --refs list.jsonl --as nightly --server nats://127.0.0.1:4222\n  \
     bagpress object unpin --refs list.jsonl --as nightly --server nats://127.0.0.1:4222")]
 pub(crate) struct PinArgs {
     #[command(flatten)]

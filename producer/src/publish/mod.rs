@@ -33,8 +33,6 @@ use crate::publish::window::Share;
 use crate::run_folder::inputs::InputEntry;
 use crate::run_folder::ledger::Key;
 use crate::run_folder::of_producer::failure;
-use crate::run_folder::plan::BagPlan;
-use crate::run_folder::specification::Data;
 
 impl Publisher {
     /// Publishes every task that is not decided and for which `wanted` is true, in order, at most [`limits::SUBMIT_WINDOW`] at
