@@ -207,11 +207,17 @@ impl Store {
         let (sender, chunks) = mpsc::channel(limits::WINDOW_MAX);
         let bucket = self.bucket(&subjects::bucket(&task.bag))?;
         let token = format!("{}-{execution}", task.index);
-        let labels = [("bag", task.bag.to_string()), ("codec", task.codec.to_string())];
+        let input = match &task.input {
+            Input::Generate { .. } => None,
+            Input::File { name, .. } | Input::Object { name, .. } => Some(name.clone()),
+        };
+        let labels = [("bag", Some(task.bag.to_string())), ("codec", Some(task.codec.to_string()))];
+        let labels = labels.into_iter().chain([("input", input)]);
+        let labels = labels.filter_map(|(label, text)| Some((label.to_owned(), text?)));
         let writer = bucket
             .writer(&subjects::output_name(task.index), &token)?
             .description(format!("task {} of bag {}, {}", task.index, task.bag, task.codec))
-            .metadata(labels.map(|(k, v)| (k.to_owned(), v)).into());
+            .metadata(labels.collect());
         Ok((Sink::chunks(sender), Output::Object { writer: Box::new(writer), chunks }))
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct BagArgs {
     #[arg(value_name = "INPUT")]
     pub(crate) inputs: Vec<PathBuf>,
 
-    /// Compress the objects listed in FILE, one reference per line, or JSON as `object ... --json` prints it; - is stdin
+    /// Compress the objects listed in FILE, one reference per line, or JSON lines as `object` prints them; - is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "tasks")]
     pub(crate) refs: Option<PathBuf>,
 

@@ -63,7 +63,7 @@ pub(crate) struct RefsArgs {
     #[arg(value_name = "REF")]
     pub(crate) names: Vec<String>,
 
-    /// The objects listed in FILE, one reference per line, or JSON as `object ... --json` prints it; - is stdin
+    /// The objects listed in FILE, one reference per line, or JSON lines as `object` prints them; - is stdin
     #[arg(long = "refs", value_name = "FILE")]
     pub(crate) list: Option<PathBuf>,
 }

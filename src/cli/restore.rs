@@ -30,7 +30,7 @@ pub(crate) struct RestoreArgs {
     #[arg(value_name = "BAG|FILE|REF", required_unless_present = "refs")]
     pub(crate) inputs: Vec<PathBuf>,
 
-    /// Restore the objects listed in FILE, one reference per line, or JSON as `object ... --json` prints it; - is stdin
+    /// Restore the objects listed in FILE, one reference per line, or JSON lines as `object` prints them; - is stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) refs: Option<PathBuf>,
 

@@ -6,6 +6,7 @@ pub(crate) mod cancel;
 mod conclude;
 mod follow;
 pub(crate) mod object;
+mod object_text;
 mod prepare;
 mod preview;
 pub(crate) mod restore;

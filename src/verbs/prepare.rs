@@ -68,12 +68,12 @@ pub(super) async fn with_references(
             "give --server URL, --context NAME or BAGPRESS_SERVER; `bagpress broker --store RUN/.broker` serves the objects of a local run",
         )
     })?;
-    interruptible(async {
+    let resolving = async {
         let broker = reach.begin().connect(&at.0, Role::Producer).await?;
         request.references = broker.unless_denied(resolve(&broker, &named)).await?;
         Ok(request)
-    })
-    .await
+    };
+    Box::pin(interruptible(resolving)).await
 }
 
 /// What the flags ask for.

@@ -39,7 +39,7 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
         block: Blocks::None,
         ttl: None,
     };
-    let request = with_references(request, args.refs.as_deref(), &args.reach).await?;
+    let request = Box::pin(with_references(request, args.refs.as_deref(), &args.reach)).await?;
     let follow = (&args.follow, &args.reach, &args.local);
     start(request, args.dry_run, follow, &mut signals).await
 }

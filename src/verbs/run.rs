@@ -20,7 +20,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let RunArgs { bag, follow, reach, local } = args;
     let (only_print, list) = (bag.select.dry_run, bag.refs.clone());
-    let request = with_references(request(bag)?, list.as_deref(), &reach).await?;
+    let request = Box::pin(with_references(request(bag)?, list.as_deref(), &reach)).await?;
     start(request, only_print, (&follow, &reach, &local), &mut signals).await
 }
 

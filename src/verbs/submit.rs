@@ -17,7 +17,8 @@ use crate::terminal::{notes, print};
 pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
     let (only_print, list) = (args.bag.select.dry_run, args.bag.refs.clone());
     let at = address(&args.reach.broker)?;
-    let request = with_references(request(args.bag)?, list.as_deref(), &args.reach).await?;
+    let request = with_references(request(args.bag)?, list.as_deref(), &args.reach);
+    let request = Box::pin(request).await?;
     if only_print {
         return dry_run(request, false).await;
     }

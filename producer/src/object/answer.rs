@@ -87,6 +87,9 @@ pub struct Answer {
     /// The codec that made it, if its metadata says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
+    /// The file or object that it was made of, if its metadata says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
     /// What the object is, as whoever made it has described it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -121,6 +124,7 @@ impl Answer {
             bytes: Some(info.bytes),
             digest: Some(info.digest),
             codec: metadata.get("codec").cloned(),
+            input: metadata.get("input").cloned(),
             description: Some(description.clone()).filter(|text| !text.is_empty()),
             written: info.modified.map(shown),
             expires: expires(metadata).map(shown),
@@ -138,6 +142,7 @@ impl Answer {
             bytes: None,
             digest: None,
             codec: None,
+            input: None,
             description: None,
             written: None,
             expires: None,
