@@ -8,6 +8,8 @@ use bagpress_producer::{Cancelled, Damaged, Interrupted, Stalled, Unwritable, Us
 
 /// Some tasks failed, or some outputs are bad.
 pub(crate) const SOME_FAILED: u8 = 1;
+/// Not everything that was waited for was there in time: as `timeout` says it.
+pub(crate) const TIMED_OUT: u8 = 124;
 const USAGE: u8 = 2;
 const BROKER: u8 = 3;
 const STALLED: u8 = 4;

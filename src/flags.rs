@@ -5,8 +5,8 @@ use bagpress_producer::Usage;
 use clap::builder::Resettable;
 use clap::{Arg, FromArgMatches};
 
-use crate::cli::Cli;
 use crate::cli::broker::BrokerAt;
+use crate::cli::{self, Cli};
 use crate::given::Given;
 use crate::{access, idle};
 
@@ -16,9 +16,14 @@ use crate::{access, idle};
 ///
 /// [`Usage`] for a flag that would do nothing, or a text that is not an address.
 pub(crate) fn parse() -> Result<Cli> {
-    let matches = Cli::grammar().mut_subcommands(|verb| verb.mut_args(unless_empty)).get_matches();
+    let matches =
+        cli::each_verb(Cli::grammar(), &|verb, _| verb.mut_args(unless_empty)).get_matches();
     let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    if let Some((name, matches)) = matches.subcommand() {
+    if let Some((name, mut matches)) = matches.subcommand() {
+        // The flags are those of the verb within.
+        while let Some((_, within)) = matches.subcommand() {
+            matches = within;
+        }
         let given = Given(matches);
         idle::refuse(name, &cli.verb, given)?;
         if let Some(at) = cli.verb.broker() {

@@ -28,8 +28,10 @@ enum Idle {
 }
 
 const SERVER: &[&str] = &["server", "context"];
-const ASKS: &[&str] =
-    &["run", "submit", "gather", "restore", "status", "cancel", "rm", "verify", "worker", "broker"];
+const ASKS: &[&str] = &[
+    "run", "submit", "gather", "restore", "status", "cancel", "rm", "verify", "object", "worker",
+    "broker",
+];
 const FOLLOWS: &[&str] = &["run", "gather", "restore"];
 const MAKES: &[&str] = &["run", "submit"];
 
@@ -81,6 +83,12 @@ const RULES: &[Rule] = &[
         ],
         idle: Idle::With(&["range"]),
         why: "a range is restored by this process, without a bag",
+    },
+    Rule {
+        verbs: &["object"],
+        flags: &["nats_server", "trust_folder"],
+        idle: Idle::Without(&["run", "bucket"]),
+        why: "it is for the store of a run",
     },
     Rule {
         verbs: MAKES,
@@ -214,7 +222,9 @@ fn refuse_by_value(verb: &Verb, given: Given<'_>) -> Result<()> {
 
 fn refuse_of_objects(bag: &BagArgs) -> Result<()> {
     let objects = "--results objects";
-    for (flag, is_set) in [("--get", bag.get), ("--keep-inputs", bag.keep_inputs)] {
+    let flags =
+        [("--get", bag.get), ("--keep-inputs", bag.keep_inputs), ("--ttl", bag.ttl.is_some())];
+    for (flag, is_set) in flags {
         if is_set && bag.results != ResultPath::Objects {
             return Err(idle_flag(flag, &format!("without {objects}"), "it is about objects"));
         }

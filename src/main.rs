@@ -61,6 +61,7 @@ fn main() -> ExitCode {
             Verb::Cancel(args) => Box::pin(interruptible(verbs::cancel::cancel(args))).await,
             Verb::Rm(args) => Box::pin(interruptible(verbs::rm::rm(args))).await,
             Verb::Verify(args) => Box::pin(interruptible(verbs::verify::verify(args))).await,
+            Verb::Object(args) => Box::pin(interruptible(verbs::object::object(args))).await,
             Verb::Worker(args) => Box::pin(verbs::worker::worker(args)).await,
             Verb::Broker(args) => Box::pin(verbs::broker::broker(args)).await,
         }

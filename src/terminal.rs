@@ -93,6 +93,19 @@ pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<()> {
     })
 }
 
+/// A value as one line of JSON, for a script that reads values as they come.
+///
+/// # Errors
+///
+/// As [`print()`].
+pub(crate) fn print_json_line<T: Serialize>(value: &T) -> Result<()> {
+    printed(|stdout| {
+        let mut harmless = Harmless(stdout);
+        serde_json::to_writer(&mut harmless, value)?;
+        harmless.write_all(b"\n")
+    })
+}
+
 /// Takes JSON, piece by piece, each of whole characters.
 struct Harmless<'a>(&'a mut dyn Write);
 

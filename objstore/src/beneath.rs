@@ -88,6 +88,16 @@ impl Dir {
         self.open_at(path, flags, Mode::RUSR | Mode::WUSR).map(File::from)
     }
 
+    /// The same, for whoever the user's mask allows.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub fn create_as_usual(&self, path: &Path) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        self.open_at(path, flags, Mode::from_raw_mode(0o666)).map(File::from)
+    }
+
     /// Opens a regular file that is there to write and read it.
     ///
     /// # Errors

@@ -73,8 +73,11 @@ pub(crate) fn input_failed(error: &object_ref::Error) -> Failed {
     let cause = match error {
         Error::NotFound { .. }
         | Error::Deleted { .. }
+        | Error::Freed { .. }
+        | Error::Expired { .. }
         | Error::Lost { .. }
         | Error::NoBucket { .. } => Cause::InputMissing,
+        Error::Exists { .. } => Cause::InputChanged,
         Error::Digest { .. } => Cause::InputDigest,
         _ if error.is_transient() => Cause::TransferError,
         _ => Cause::InputUnreadable,

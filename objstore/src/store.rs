@@ -174,12 +174,12 @@ impl Store {
                 let fetch = async move { stager.fetch_input(&id, bytes, sender).await };
                 Ok(Source::fetched(chunks, tokio::spawn(fetch).abort_handle(), Some(bytes)))
             }
-            Input::Object { bucket, object, bytes, .. } => {
+            Input::Object { bucket, object, bytes, digest, .. } => {
                 let (sender, chunks) = mpsc::channel(1);
                 let bucket = self.bucket(bucket).map_err(|error| input_failed(&error))?;
-                let object = object.clone();
+                let (object, digest) = (object.clone(), *digest);
                 let fetching = tokio::spawn(async move {
-                    if let Err(error) = fetch_object(&bucket, &object, &sender).await {
+                    if let Err(error) = fetch_object(&bucket, &object, digest, &sender).await {
                         // Closed means that nobody waits for the input any more.
                         sender.send(Err(input_failed(&error))).await.ok();
                     }
@@ -207,11 +207,17 @@ impl Store {
         let (sender, chunks) = mpsc::channel(limits::WINDOW_MAX);
         let bucket = self.bucket(&subjects::bucket(&task.bag))?;
         let token = format!("{}-{execution}", task.index);
-        let labels = [("bag", task.bag.to_string()), ("codec", task.codec.to_string())];
+        let input = match &task.input {
+            Input::Generate { .. } => None,
+            Input::File { name, .. } | Input::Object { name, .. } => Some(name.clone()),
+        };
+        let labels = [("bag", Some(task.bag.to_string())), ("codec", Some(task.codec.to_string()))];
+        let labels = labels.into_iter().chain([("input", input)]);
+        let labels = labels.filter_map(|(label, text)| Some((label.to_owned(), text?)));
         let writer = bucket
             .writer(&subjects::output_name(task.index), &token)?
             .description(format!("task {} of bag {}, {}", task.index, task.bag, task.codec))
-            .metadata(labels.map(|(k, v)| (k.to_owned(), v)).into());
+            .metadata(labels.collect());
         Ok((Sink::chunks(sender), Output::Object { writer: Box::new(writer), chunks }))
     }
 
@@ -244,9 +250,14 @@ impl Store {
 async fn fetch_object(
     bucket: &Bucket,
     object: &str,
+    expected: Option<Digest>,
     sink: &mpsc::Sender<Result<Fetched, Failed>>,
 ) -> Result<(), object_ref::Error> {
     let info = bucket.check_present(object).await?;
+    if expected.is_some_and(|expected| expected != info.digest) {
+        let (bucket, object) = (info.bucket.clone(), info.name.clone());
+        return Err(object_ref::Error::Exists { bucket, object, digest: info.digest });
+    }
     let mut reader = bucket.reader(&info);
     while let Some(chunk) = reader.next().await? {
         if sink.send(Ok(Fetched::Bytes(chunk))).await.is_err() {

@@ -6,7 +6,7 @@ mod object_ref_support;
 use std::collections::HashMap;
 
 use bagpress_codec::Digest;
-use bagpress_objstore::object_ref::{Bucket, Error, Lookup};
+use bagpress_objstore::object_ref::{self, Bucket, Error, Freed, Lookup};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_ref_support::{CHUNK, MIB, Outcome, create, fixture, sample};
@@ -336,5 +336,30 @@ async fn an_input_that_was_planted_is_replaced() -> Outcome {
     let put = bucket.put("in_0", "0-own", own.clone()).await?;
     assert!(put.mine && bucket.get("in_0", u64::MAX).await?.1 == own);
     assert!(!bucket.put("in_0", "0-again", own).await?.mine);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_object_that_was_pinned_since_it_was_looked_at_is_not_freed() -> Outcome {
+    let bucket = fixture().await?.bucket;
+    let seen = bucket.put("o", "1-a", sample(10)).await?.info;
+    let pinned = bucket.relabel("o", |labels| object_ref::pin(labels, "p", "me")).await?;
+    assert_eq!((&pinned.token, pinned.digest), (&seen.token, seen.digest));
+    let freed = Freed { by: "me".to_owned(), is_input: false, at: None };
+    assert!(!bucket.free_exactly(&seen, &freed).await?);
+    assert_eq!(object_ref::pins(&bucket.find("o").await?.metadata), [("p", "me")]);
+    let unpinned = bucket.relabel("o", |labels| object_ref::unpin(labels, "p")).await?;
+    assert!(bucket.free_exactly(&unpinned, &freed).await?);
+    match bucket.find("o").await {
+        Err(Error::Freed { freed, .. }) => assert!(freed.by == "me" && freed.at.is_some()),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bucket.count_chunks("1-a").await?, 0);
+    // A tombstone has no labels to change, and keeps what the name stands for.
+    assert!(bucket.relabel("o", |labels| object_ref::pin(labels, "p", "me")).await.is_err());
+    let mut writer = bucket.writer("o", "2-b")?;
+    writer.write(sample(11)).await?;
+    assert!(matches!(writer.commit_new().await, Err(Error::Exists { .. })));
+    assert_eq!(bucket.count_chunks("2-b").await?, 0);
     Ok(())
 }

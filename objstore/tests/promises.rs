@@ -303,9 +303,13 @@ async fn task_with_input(way: &Way, index: u32, input: &[u8]) -> Outcome<TaskDes
     way.inputs.put(&object, &format!("{index}-in"), Bytes::copy_from_slice(input)).await?;
     let input = match way.results {
         ResultPath::Staged => Input::File { name, bytes },
-        ResultPath::Objects => {
-            Input::Object { bucket: way.inputs.name().to_owned(), object, name, bytes }
-        }
+        ResultPath::Objects => Input::Object {
+            bucket: way.inputs.name().to_owned(),
+            object,
+            name,
+            bytes,
+            digest: None,
+        },
     };
     Ok(TaskDescriptor { input, ..way.task(index, 0, 0) })
 }

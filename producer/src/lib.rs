@@ -20,6 +20,7 @@
 //! | `error` | what a person is told | |
 //! | `run_folder` | all that is kept of one run: who may write, what the bag is, what is decided (`ledger`) | `error` |
 //! | `claim` | who gathers a bag: its line on the broker, the lease, its buckets | `run_folder` |
+//! | `object` | objects by their references: put, looked at, fetched, pinned, freed | `claim` |
 //! | `check` | whether outputs give their inputs again; a ledger from its outputs | `run_folder`, `claim` |
 //! | `removal` | inputs that are removed once their bag has ended | `run_folder` |
 //! | `deliver` | the gatherer's side of the queue group: who listens, who has what, what waits | `run_folder` |
@@ -40,6 +41,7 @@ mod deliver;
 mod error;
 pub mod gather;
 pub mod local;
+pub mod object;
 mod publish;
 mod range;
 mod removal;
@@ -68,6 +70,7 @@ pub use run_folder::plan::{BagPlan, open_plan};
 pub use run_folder::runs::Maker;
 pub use run_folder::specification::{Data, Specification};
 pub use run_folder::trust::Trust;
+pub use submit::planned::{Planned, resolve};
 pub use submit::prepare::{Preparation, Prepared, prepare};
 pub use submit::preview::{Preview, Refused, preview};
 pub use submit::request::{Generated, Request};

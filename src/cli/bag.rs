@@ -20,9 +20,14 @@ const OUTPUTS: &str = "Outputs";
 /// The bag.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BagArgs {
-    /// Files and folders to compress; a folder keeps its last component below --out
+    /// Files and folders to compress; a folder keeps its last component below --out. Or objects, as obj://BUCKET/NAME, which
+    /// workers read where they are
     #[arg(value_name = "INPUT")]
     pub(crate) inputs: Vec<PathBuf>,
+
+    /// Compress the objects listed in FILE, one reference per line, or JSON lines as `object` prints them; - is stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "tasks")]
+    pub(crate) refs: Option<PathBuf>,
 
     /// Folder for the outputs, such as `DIR/doc/readme.txt.gz`
     #[arg(long, short = 'o', value_name = "DIR")]
@@ -53,6 +58,11 @@ pub(crate) struct BagArgs {
     /// Remove each input once the bag has ended, its output was verified and is durable, and it has not changed since it was read
     #[arg(long, help_heading = OUTPUTS)]
     pub(crate) remove_source: bool,
+
+    /// Have outputs expire this long after each was made, such as 12h; for --results objects [default: they stay until the bag is
+    /// removed]
+    #[arg(long, value_name = "DURATION", help_heading = OUTPUTS)]
+    pub(crate) ttl: Option<humantime::Duration>,
 
     /// Write stats_N.json files [default: for generated bags of up to 1,000 tasks]
     #[arg(long, value_name = "WHEN", help_heading = OUTPUTS)]

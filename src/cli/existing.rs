@@ -96,7 +96,7 @@ pub(crate) struct RmArgs {
     #[arg(value_name = "BAG", required_unless_present = "orphans", conflicts_with = "orphans")]
     pub(crate) bag: Option<String>,
 
-    /// Cancel the bag first if a gatherer is running
+    /// Cancel the bag first if a gatherer is running; remove it even if its objects are pinned, or other bags read them
     #[arg(long)]
     pub(crate) force: bool,
 

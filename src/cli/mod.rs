@@ -6,11 +6,14 @@ pub(crate) mod bag;
 pub(crate) mod broker;
 pub(crate) mod common;
 pub(crate) mod existing;
+pub(crate) mod object;
 pub(crate) mod restore;
 pub(crate) mod results;
 pub(crate) mod select;
 pub(crate) mod serve;
 mod short;
+
+pub(crate) use self::short::each_verb;
 
 use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 
@@ -18,6 +21,7 @@ use self::bag::BagArgs;
 use self::broker::{BrokerAt, LocalArgs, ReachArgs, SERVER_HELP};
 use self::common::FollowArgs;
 use self::existing::{CancelArgs, GatherArgs, RmArgs, StatusArgs, VerifyArgs};
+use self::object::ObjectArgs;
 use self::restore::RestoreArgs;
 use self::results::ResultsArgs;
 use self::serve::{BrokerArgs, WorkerArgs};
@@ -27,7 +31,7 @@ use self::serve::{BrokerArgs, WorkerArgs};
 #[command(version, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 all tasks done, 1 some failed, 2 usage, 3 broker, 4 stalled, past its deadline or over --max-fails, \
-                        130 SIGINT, 143 SIGTERM"
+                        124 not there in time (object get, object wait), 130 SIGINT, 143 SIGTERM"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -55,6 +59,8 @@ pub(crate) enum Verb {
     Rm(RmArgs),
     /// Hash and decompress every output of a run
     Verify(VerifyArgs),
+    /// Put, look at, wait for, fetch, pin and free objects by their references
+    Object(ObjectArgs),
     /// Run a worker: pull tasks, compress, verify, report; SIGTERM drains it
     Worker(WorkerArgs),
     /// Run a nats-server configured for bags, or create the streams on an existing one
@@ -80,6 +86,7 @@ impl Verb {
             Self::Cancel(args) => &mut args.common.reach.broker,
             Self::Rm(args) => &mut args.common.reach.broker,
             Self::Verify(args) => &mut args.common.reach.broker,
+            Self::Object(args) => args.verb.broker(),
             Self::Worker(args) => &mut args.broker,
             Self::Broker(args) if args.init => &mut args.broker,
             Self::Broker(_) | Self::Results(_) => return None,
@@ -103,7 +110,8 @@ impl Verb {
     bagpress run src --out packed --exclude '*.o' --exclude /target/ --dry-run\n  \
     bagpress run logs --out packed --update --skip-compressed\n  \
     find logs -name '*.log' -print0 | bagpress run --files-from - -0 --out packed\n  \
-    bagpress run --tasks 24 --bytes 2MiB --delivery queue-group --workers 4\n\n\
+    bagpress run --tasks 24 --bytes 2MiB --delivery queue-group --workers 4\n  \
+    bagpress run obj://objects/photo.png --codec zstd:9 --results objects --server nats://127.0.0.1:4222\n\n\
     A bag continues when tasks fail: the other tasks are done, failed.txt in the run folder lists each failed task \
     with its cause and path, and the exit code is 1. --max-fails N ends the bag sooner.")]
 pub(crate) struct RunArgs {

@@ -22,14 +22,20 @@ const FOLDER: &str = "Run folder";
     bagpress restore notes.txt.gz table.csv.zz --out . --dry-run\n  \
     bagpress restore runs/t1/staged --out back --server nats://127.0.0.1:4222\n  \
     bagpress restore big.log.zst --range 1GiB..+64KiB --out part.log\n  \
-    bagpress restore runs/t1/staged big.log --range 4096..8192 --out -\n\n\
+    bagpress restore runs/t1/staged big.log --range 4096..8192 --out -\n  \
+    bagpress restore obj://bag-t1-abcdefgh/out_0.bin --out back --server nats://127.0.0.1:4222\n\n\
     Of a run, every file comes back under its name, with its mode and time, and is compared with the digest that the run \
     recorded. Of other files, the checksum in the file decides. What cannot be restored fails by name, the rest comes \
     back, and the exit code is 1.\n\nA range of one file is restored by this process alone, without a server.")]
 pub(crate) struct RestoreArgs {
-    /// Run folder, such as runs/NAME/staged; or compressed files, which end in .gz, .zz or .zst, and folders of them
-    #[arg(value_name = "BAG|FILE", required = true)]
+    /// Run folder, such as runs/NAME/staged; or compressed files, which end in .gz, .zz or .zst, and folders of them; or objects,
+    /// as obj://BUCKET/NAME
+    #[arg(value_name = "BAG|FILE|REF", required_unless_present = "refs")]
     pub(crate) inputs: Vec<PathBuf>,
+
+    /// Restore the objects listed in FILE, one reference per line, or JSON lines as `object` prints them; - is stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) refs: Option<PathBuf>,
 
     /// Folder for what comes back, such as `DIR/doc/readme.txt`; with --range, the file that gets it, or - for stdout
     #[arg(long, short = 'o', value_name = "DIR", required = true)]

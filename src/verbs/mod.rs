@@ -5,6 +5,8 @@ pub(crate) mod broker;
 pub(crate) mod cancel;
 mod conclude;
 mod follow;
+pub(crate) mod object;
+mod object_text;
 mod prepare;
 mod preview;
 pub(crate) mod restore;

@@ -2,16 +2,23 @@
 
 use std::process::ExitCode;
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result};
+use bagpress_broker::Role;
 use bagpress_broker::descriptor::Verify;
 use bagpress_codec::Codec;
-use bagpress_producer::{Generated, Preparation, Prepared, Request, Selection, prepare};
+use bagpress_objstore::object_ref::Reference;
+use bagpress_producer::object::named;
+use bagpress_producer::{Generated, Preparation, Prepared, Request, Selection, prepare, resolve};
 use bagpress_producer::{Usage, message};
 
 use super::preview;
+use crate::broker_at::address;
 use crate::cli::bag::{BagArgs, GoalArg, StatsArg, VerifyArg};
+use crate::cli::broker::ReachArgs;
 use crate::logging;
-use crate::terminal::notes;
+use crate::terminal::{interruptible, notes};
 
 /// Log of the gathering or submitting process.
 pub(super) const LOG: &str = "producer.log";
@@ -36,6 +43,39 @@ pub(super) async fn prepared(request: Request) -> Result<Option<Box<Prepared>>> 
     }
 }
 
+/// The same request, with references in place of inputs that are named as `obj://…`, and of the ones that `list` has: the broker
+/// that was named is asked what is known of them.
+///
+/// # Errors
+///
+/// [`Usage`] if no broker was named, or one is no reference; if the broker does not answer.
+pub(super) async fn with_references(
+    mut request: Request,
+    list: Option<&Path>,
+    reach: &ReachArgs,
+) -> Result<Request> {
+    let text = |path: &PathBuf| path.to_str().is_some_and(Reference::is_meant);
+    let (meant, files): (Vec<_>, Vec<_>) = request.inputs.into_iter().partition(text);
+    request.inputs = files;
+    if meant.is_empty() && list.is_none() {
+        return Ok(request);
+    }
+    let meant: Vec<_> = meant.iter().map(|path| path.display().to_string()).collect();
+    let named = named(&meant, list, None)?;
+    let at = address(&reach.broker)?.ok_or_else(|| {
+        Usage::error(
+            "references are to objects on a server, and none was named",
+            "give --server URL, --context NAME or BAGPRESS_SERVER; `bagpress broker --store RUN/.broker` serves the objects of a local run",
+        )
+    })?;
+    let resolving = async {
+        let broker = reach.begin().connect(&at.0, Role::Producer).await?;
+        request.references = broker.unless_denied(resolve(&broker, &named)).await?;
+        Ok(request)
+    };
+    Box::pin(interruptible(resolving)).await
+}
+
 /// What the flags ask for.
 ///
 /// # Errors
@@ -55,6 +95,7 @@ pub(super) fn request(bag: BagArgs) -> Result<Request> {
     }
     Ok(Request {
         inputs: bag.inputs,
+        references: Vec::new(),
         restore: false,
         selection: Selection { note_changes: bag.remove_source, ..bag.select.into() },
         generated,
@@ -79,6 +120,7 @@ pub(super) fn request(bag: BagArgs) -> Result<Request> {
         pack: bag.pack,
         block: bag.block.0,
         dedup: !bag.no_dedup,
+        ttl: bag.ttl.map(Into::into),
     })
 }
 

@@ -11,6 +11,7 @@ use bagpress_producer::{
     Blocks, Existing, RangeRequest, Request, Selection, Span, message, restore_range,
 };
 
+use super::prepare::with_references;
 use super::run::start;
 use crate::cli::restore::RestoreArgs;
 use crate::terminal::Signals;
@@ -23,6 +24,7 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
     let existing = if args.overwrite { Existing::Overwrite } else { Existing::Refuse };
     let request = Request {
         inputs: args.inputs,
+        references: Vec::new(),
         restore: true,
         selection: Selection { existing, ..Selection::default() },
         generated: None,
@@ -45,7 +47,9 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
         pack: args.pack,
         block: Blocks::None,
         dedup: false,
+        ttl: None,
     };
+    let request = Box::pin(with_references(request, args.refs.as_deref(), &args.reach)).await?;
     let follow = (&args.follow, &args.reach, &args.local);
     start(request, args.dry_run, follow, &mut signals).await
 }

@@ -7,7 +7,7 @@ use bagpress_producer::{Prepared, Request};
 use bagpress_producer::{RunFolder, Specification};
 
 use super::follow::{Begin, Following, follow};
-use super::prepare::{LOG, dry_run, prepared, request};
+use super::prepare::{LOG, dry_run, prepared, request, with_references};
 use crate::broker_at::At;
 use crate::cli::RunArgs;
 use crate::cli::broker::{LocalArgs, ReachArgs};
@@ -19,8 +19,9 @@ use crate::terminal::Signals;
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let RunArgs { bag, follow, reach, local } = args;
-    let only_print = bag.select.dry_run;
-    start(request(bag)?, only_print, (&follow, &reach, &local), &mut signals).await
+    let (only_print, list) = (bag.select.dry_run, bag.refs.clone());
+    let request = Box::pin(with_references(request(bag)?, list.as_deref(), &reach)).await?;
+    start(request, only_print, (&follow, &reach, &local), &mut signals).await
 }
 
 /// Prepares what is asked for, and follows it to its end; or only prints what would be done.

@@ -9,15 +9,16 @@ use bagpress_broker::quote::name;
 use bagpress_producer::Prepared;
 use bagpress_producer::{message, refuse_unknown_codec, wait_for_streams};
 
-use super::prepare::{dry_run, prepared, request};
+use super::prepare::{dry_run, prepared, request, with_references};
 use crate::broker_at::{Named, address, flags_again};
 use crate::cli::SubmitArgs;
 use crate::terminal::{notes, print};
 
 pub(crate) async fn submit(args: SubmitArgs) -> Result<ExitCode> {
-    let only_print = args.bag.select.dry_run;
+    let (only_print, list) = (args.bag.select.dry_run, args.bag.refs.clone());
     let at = address(&args.reach.broker)?;
-    let request = request(args.bag)?;
+    let request = with_references(request(args.bag)?, list.as_deref(), &args.reach);
+    let request = Box::pin(request).await?;
     if only_print {
         return dry_run(request, false).await;
     }

@@ -57,6 +57,7 @@ fn every_command_in_a_document_is_understood() {
     for document in [
         "README.md",
         "docs/operations.md",
+        "docs/references.md",
         "docs/roles.md",
         "docs/protocol.md",
         "docs/run-folder.md",

@@ -62,6 +62,10 @@ const IDLE: &[(&str, &str)] = &[
     ("run in --results objects --out out --get", "--get"),
     ("run --tasks 2 --results objects --keep-inputs", "--keep-inputs"),
     ("submit --tasks 2 --get --server nats://h", "--get"),
+    ("run --tasks 2 --ttl 1h", "--ttl"),
+    ("object info obj://b/n --nats-server p --server nats://h", "--nats-server"),
+    ("object info obj://b/n --trust-folder --server nats://h", "--trust-folder"),
+    ("object info obj://b/n --creds f", "--creds"),
     // About generated bags.
     ("run in --out out --data text", "--data"),
     ("run in --out out --seed 7", "--seed"),

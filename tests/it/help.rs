@@ -14,6 +14,16 @@ async fn every_verb_has_examples() {
         let help = place.run(&format!("{verb} --help")).await.with_code(0).stdout;
         let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{help}"));
         assert!(examples.contains(&format!("bagpress {verb}")), "{examples}");
+        let Some((_, within)) = help.split_once("Commands:\n") else { continue };
+        let within = within.lines().take_while(|line| line.starts_with("  "));
+        for within in within.filter_map(|line| line.split_whitespace().next()) {
+            if within == "help" {
+                continue;
+            }
+            let help = place.run(&format!("{verb} {within} --help")).await.with_code(0).stdout;
+            let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{help}"));
+            assert!(examples.contains(&format!("bagpress {verb} {within} ")), "{examples}");
+        }
     }
 }
 
@@ -29,7 +39,23 @@ async fn short_help_has_at_most_a_dozen_options_and_long_help_has_all() {
     let place = Place::new().await;
     let help = async |words: &str| options(&place.run(words).await.with_code(0).stdout);
     for verb in [
-        "run", "submit", "gather", "restore", "status", "cancel", "rm", "verify", "worker",
+        "run",
+        "submit",
+        "gather",
+        "restore",
+        "status",
+        "cancel",
+        "rm",
+        "verify",
+        "object put",
+        "object get",
+        "object wait",
+        "object info",
+        "object ls",
+        "object pin",
+        "object unpin",
+        "object free",
+        "worker",
         "broker",
     ] {
         let short = help(&format!("{verb} -h")).await;
@@ -53,7 +79,7 @@ async fn short_help_has_at_most_a_dozen_options_and_long_help_has_all() {
 async fn help_says_what_exit_codes_mean() {
     let place = Place::new().await;
     let help = place.run("--help").await.with_code(0).stdout;
-    for word in ["Exit codes", "130", "143"] {
+    for word in ["Exit codes", "124", "130", "143"] {
         assert!(help.contains(word), "{help}");
     }
     let version = place.run("--version").await.with_code(0).stdout;

@@ -280,3 +280,30 @@ fn the_table_of_rights_in_the_docs_is_the_one_that_servers_get() {
     let document = fs::read_to_string(path).unwrap();
     assert!(document.contains(&table), "docs/roles.md has another table than this:\n{table}");
 }
+
+#[tokio::test]
+async fn a_producer_does_everything_to_objects_and_an_observer_frees_none() {
+    let guarded = Guarded::new().await;
+    write(&guarded.place.path("f"), b"an object");
+    let all = "obj://objects/f";
+    for words in [
+        "object put f".to_owned(),
+        format!("object info {all} --digest"),
+        format!("object wait {all} --timeout 1s"),
+        format!("object get {all} --out got"),
+        format!("object pin {all}"),
+        "object ls".to_owned(),
+        "object ls objects --holders".to_owned(),
+        format!("object unpin {all}"),
+    ] {
+        guarded.run(&words, "producer").await.with_code(0);
+    }
+    let _worker = guarded.worker();
+    guarded.run(&format!("run {all} --out out -q"), "producer").await.with_code(0);
+    guarded.expect_no_refusals();
+    for role in ["observer", "worker"] {
+        guarded.run(&format!("object free {all}"), role).await.with_code(3);
+    }
+    guarded.run(&format!("object info {all} --digest"), "producer").await.with_code(0);
+    guarded.run(&format!("object free {all}"), "producer").await.with_code(0);
+}

@@ -1,6 +1,6 @@
 //! The task as it travels.
 
-use bagpress_codec::{Codec, DataKind};
+use bagpress_codec::{Codec, DataKind, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BagId, TaskId};
@@ -139,6 +139,9 @@ pub enum Input {
         name: String,
         /// Its size.
         bytes: u64,
+        /// Digest of its bytes, if it was known when the task was published: whatever has the name then is not the input.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
     },
 }
 

@@ -291,7 +291,7 @@ mod tests {
     fn a_pack_is_of_files_or_is_a_tar_and_never_both() {
         let task = samples::task(&samples::bag(), 7, ResultPath::Objects);
         let (bucket, object) = ("b".to_owned(), subjects::input_tar_name(7));
-        let input = Input::Object { bucket, object, name: "f".to_owned(), bytes: 1 };
+        let input = Input::Object { bucket, object, name: "f".to_owned(), bytes: 1, digest: None };
         let pack = Some(Pack { files: 2 });
         let tar = TaskDescriptor { input: input.clone(), tar: pack, ..task.clone() };
         let decode = |task: &TaskDescriptor| TaskDescriptor::decode(&task.encode(), &task.id());

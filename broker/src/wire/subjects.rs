@@ -244,6 +244,14 @@ pub fn input_bucket(bag: &BagId) -> String {
     format!("bag-{bag}-in")
 }
 
+/// The bag whose bucket this is, and whether it has the bag's inputs; none if no bag's bucket has such a name.
+#[must_use]
+pub fn bag_of_bucket(bucket: &str) -> Option<(BagId, bool)> {
+    let bag = bucket.strip_prefix("bag-")?;
+    let inputs = bag.strip_suffix("-in");
+    Some((inputs.unwrap_or(bag).parse().ok()?, inputs.is_some()))
+}
+
 /// Name of a task's output, in a bucket and in `results/`.
 #[must_use]
 pub fn output_name(index: u32) -> String {
@@ -343,6 +351,16 @@ mod tests {
             assert_eq!(bag_of(&subject), Some(bag.clone()), "{subject}");
         }
         assert_eq!(bag_of("bag"), None);
+    }
+
+    #[test]
+    fn the_buckets_of_a_bag_tell_it_and_others_do_not() {
+        let bag: BagId = "t1-abcdefgh".parse().unwrap();
+        assert_eq!(bag_of_bucket(&bucket(&bag)), Some((bag.clone(), false)));
+        assert_eq!(bag_of_bucket(&input_bucket(&bag)), Some((bag, true)));
+        for other in ["bag-", "bags", "bag-X", "objects"] {
+            assert_eq!(bag_of_bucket(other), None, "{other}");
+        }
     }
 
     #[test]

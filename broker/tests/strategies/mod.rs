@@ -61,9 +61,11 @@ fn input() -> impl Strategy<Value = Input> {
     prop_oneof![
         generate.prop_map(|(data, seed, bytes)| Input::Generate { data, seed, bytes }),
         (text(), bytes()).prop_map(|(name, bytes)| Input::File { name, bytes }),
-        (text(), text(), text(), bytes()).prop_map(|(bucket, object, name, bytes)| {
-            Input::Object { bucket, object, name, bytes }
-        }),
+        (text(), text(), text(), bytes(), option::of(digest())).prop_map(
+            |(bucket, object, name, bytes, digest)| {
+                Input::Object { bucket, object, name, bytes, digest }
+            }
+        ),
     ]
 }
 

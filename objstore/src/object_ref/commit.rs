@@ -41,6 +41,8 @@ pub(super) enum Others {
     Stay,
     /// So does one that is broken, of which a part may be read still.
     StayBroken,
+    /// They are what the name stands for, and the own object is given up.
+    Refused,
 }
 
 impl Sealed {
@@ -58,6 +60,10 @@ impl Sealed {
     /// broken is replaced, unless that is to stay as well.
     pub(super) async fn commit(mut self, others: Others) -> Result<Written, Error> {
         let mut expected = 0;
+        if others == Others::Refused {
+            let there = self.bucket.info_from_leader(&self.info.name).await?;
+            self.expect_same(digest_of(&there)).await?;
+        }
         for _ in 0..RACES_MAX {
             let other = match self.place(expected).await? {
                 Placed::Mine(info) => return Ok(Written { info, mine: true }),
@@ -73,6 +79,7 @@ impl Sealed {
                     warn!(object, token, ?others, "an object with other bytes is there");
                     match others {
                         Others::Replaced => expected = info.sequence,
+                        Others::Refused => self.expect_same(Some(info.digest)).await?,
                         Others::Stay | Others::StayBroken => expected = self.go_beside(),
                     }
                 }
@@ -81,6 +88,9 @@ impl Sealed {
                     expected = self.go_beside();
                 }
                 Err(error) if error.is_broken_object() => {
+                    if others == Others::Refused {
+                        self.expect_same(digest_of(&other)).await?;
+                    }
                     warn!(object = self.info.name, %error, "broken object replaced");
                     // Its chunks stay: they are another execution's, and swept when no one
                     // names them.
@@ -90,6 +100,16 @@ impl Sealed {
             }
         }
         Err(self.too_many_races())
+    }
+
+    /// Gives the own object up unless the name stands for its bytes, or for none.
+    async fn expect_same(&self, digest: Option<Digest>) -> Result<(), Error> {
+        let Some(digest) = digest.filter(|digest| *digest != self.info.digest) else {
+            return Ok(());
+        };
+        self.drop_chunks().await;
+        let (bucket, object) = (self.bucket.name().to_owned(), self.info.name.clone());
+        Err(Error::Exists { bucket, object, digest })
     }
 
     /// Takes a name under which nobody else writes, and returns what is expected there.
@@ -162,6 +182,15 @@ impl Sealed {
 
     fn too_many_races(&self) -> Error {
         too_many_races(WHAT, self.bucket.name(), &self.info.name)
+    }
+}
+
+/// Digest of the bytes that a name stands for, as far as metadata or a tombstone says.
+fn digest_of(lookup: &Lookup) -> Option<Digest> {
+    match lookup {
+        Lookup::Found(info) => Some(info.digest),
+        Lookup::Deleted { digest, .. } => *digest,
+        Lookup::Missing | Lookup::Malformed { .. } => None,
     }
 }
 

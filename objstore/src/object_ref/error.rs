@@ -1,8 +1,12 @@
 //! Errors about objects.
 
+use std::time::SystemTime;
+
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use bagpress_codec::Digest;
+
+use super::marks::Freed;
 
 /// An error of a bucket or an object in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +41,36 @@ pub enum Error {
         bucket: String,
         /// The object.
         object: String,
+    },
+    /// Somebody let go of the object.
+    #[error("object obj://{bucket}/{object} was freed by {}{}", .freed.by, for_its_task(freed))]
+    Freed {
+        /// The bucket.
+        bucket: String,
+        /// The object.
+        object: String,
+        /// Who, when, and why.
+        freed: Freed,
+    },
+    /// Its time was over.
+    #[error("object obj://{bucket}/{object} has expired")]
+    Expired {
+        /// The bucket.
+        bucket: String,
+        /// The object.
+        object: String,
+        /// When.
+        at: SystemTime,
+    },
+    /// The name has, or had, other bytes: a reference never changes what it stands for.
+    #[error("obj://{bucket}/{object} stands for other bytes, with the digest {digest}")]
+    Exists {
+        /// The bucket.
+        bucket: String,
+        /// The object.
+        object: String,
+        /// Digest of what the name stands for.
+        digest: Digest,
     },
     /// Metadata is there, but not all chunks are.
     #[error("object obj://{bucket}/{object} is lost: {found} of its {wanted} chunks are there")]
@@ -156,7 +190,10 @@ impl Error {
     /// Whether the object's metadata is there and its bytes are not what it says.
     #[must_use]
     pub fn is_broken_object(&self) -> bool {
-        matches!(self, Self::Lost { .. } | Self::Digest { .. } | Self::Malformed { .. })
+        matches!(
+            self,
+            Self::Lost { .. } | Self::Expired { .. } | Self::Digest { .. } | Self::Malformed { .. }
+        )
     }
 
     pub(super) fn unanswered(what: &'static str, cause: &dyn std::fmt::Display) -> Self {
@@ -179,6 +216,10 @@ impl Error {
             _ => Self::Refused { what, cause: error.to_string() },
         }
     }
+}
+
+fn for_its_task(freed: &Freed) -> &'static str {
+    if freed.is_input { ", as the task whose input it was is done" } else { "" }
 }
 
 fn is_full(code: ErrorCode) -> bool {

@@ -8,6 +8,7 @@ use bagpress_codec::Digest;
 use data_encoding::BASE64URL;
 
 use super::error::Error;
+use super::marks::{self, Freed};
 use super::names::{OBJECT_BYTES_MAX, check_chunk_token};
 
 const DIGEST_PREFIX: &str = "SHA-256=";
@@ -38,10 +39,13 @@ pub struct Info {
 }
 
 impl Info {
-    /// That not all chunks of the object are there.
+    /// That not all chunks of the object are there: those of one that expires went with time.
     pub(super) fn lost(&self, found: u64) -> Error {
         let (bucket, object) = (self.bucket.clone(), self.name.clone());
-        Error::Lost { bucket, object, found, wanted: self.chunks }
+        match marks::expires(&self.metadata) {
+            Some(at) => Error::Expired { bucket, object, at },
+            None => Error::Lost { bucket, object, found, wanted: self.chunks },
+        }
     }
 }
 
@@ -56,6 +60,10 @@ pub enum Lookup {
         sequence: u64,
         /// Under which token its chunks were.
         token: String,
+        /// Who freed it; none if another program than ours deleted it.
+        freed: Option<Freed>,
+        /// Digest of what it was, if the tombstone says so.
+        digest: Option<Digest>,
     },
     /// Something that we cannot use.
     Malformed {
@@ -73,12 +81,13 @@ impl Lookup {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], [`Error::Deleted`] or [`Error::Malformed`], all permanent.
+    /// [`Error::NotFound`], [`Error::Freed`], [`Error::Deleted`] or [`Error::Malformed`], all permanent.
     pub fn found(self, bucket: &str, name: &str) -> Result<Info, Error> {
         let (bucket, object) = (bucket.to_owned(), name.to_owned());
         match self {
             Self::Found(info) => Ok(info),
             Self::Missing => Err(Error::NotFound { bucket, object }),
+            Self::Deleted { freed: Some(freed), .. } => Err(Error::Freed { bucket, object, freed }),
             Self::Deleted { .. } => Err(Error::Deleted { bucket, object }),
             Self::Malformed { why, .. } => Err(Error::Malformed { bucket, object, why }),
         }
@@ -108,7 +117,9 @@ fn read(bucket: &str, sequence: u64, payload: &[u8]) -> Result<Lookup, String> {
     // The token becomes part of a subject that chunks are purged by.
     check_chunk_token(&wire.nuid).map_err(|error| error.to_string())?;
     if wire.deleted {
-        return Ok(Lookup::Deleted { sequence, token: wire.nuid });
+        let freed = Freed::of(&wire.metadata, wire.modified.map(Into::into));
+        let digest = wire.digest.as_deref().and_then(read_digest);
+        return Ok(Lookup::Deleted { sequence, token: wire.nuid, freed, digest });
     }
     if wire.options.as_ref().is_some_and(|options| options.link.is_some()) {
         return Err("it is a link".to_owned());

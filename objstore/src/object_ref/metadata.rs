@@ -2,13 +2,14 @@
 
 use std::time::SystemTime;
 
-use async_nats::header::NATS_ROLLUP;
+use async_nats::header::{NATS_MESSAGE_TTL, NATS_ROLLUP};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::object_store::ObjectInfo;
 use tracing::debug;
 
 use super::bucket::Bucket;
 use super::error::{Error, Fault};
+use super::marks::{self, Freed};
 use super::meta::{Info, Lookup, wire};
 use super::names;
 use super::resend::Resend;
@@ -37,10 +38,16 @@ impl Bucket {
         let subject = names::metadata_subject(self.name(), &wire.name);
         let payload = serde_json::to_vec(wire);
         let payload = payload.map_err(|error| Error::unanswered(WHAT, &error))?;
-        let message = PublishMessage::build()
+        let mut message = PublishMessage::build()
             .payload(payload.into())
             .header(NATS_ROLLUP, "sub")
             .expected_last_subject_sequence(expected);
+        if let Some(at) = marks::expires(&wire.metadata) {
+            // It outlives the chunks, to say what became of them.
+            let left = at.duration_since(SystemTime::now()).unwrap_or_default();
+            let seconds = (left + marks::KNOWN_FOR).as_secs();
+            message = message.header(NATS_MESSAGE_TTL, format!("{seconds}s").as_str());
+        }
         let mut resend = Resend::new();
         let mut unknown = false;
         loop {
@@ -130,13 +137,29 @@ impl Bucket {
     ///
     /// As [`Self::remove`].
     pub async fn remove_exactly(&self, info: &Info) -> Result<bool, Error> {
+        self.bury(info, wire(info)).await
+    }
+
+    /// The same, and its tombstone says who let go of it. An object that was pinned, or is read, since `info` was read is
+    /// another one, and stays.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::remove`].
+    pub async fn free_exactly(&self, info: &Info, freed: &Freed) -> Result<bool, Error> {
+        let mut wire = wire(info);
+        freed.mark(&mut wire.metadata);
+        self.bury(info, wire).await
+    }
+
+    async fn bury(&self, info: &Info, wire: ObjectInfo) -> Result<bool, Error> {
         let tombstone = ObjectInfo {
             bucket: self.name().to_owned(),
             size: 0,
             chunks: 0,
             modified: Some(SystemTime::now().into()),
             deleted: true,
-            ..wire(info)
+            ..wire
         };
         let removed = match self.publish_metadata(&tombstone, info.sequence).await? {
             Published::At(_) => true,

@@ -17,15 +17,20 @@
 //! The modules are layers: `names` and `error`; `meta`; `bucket`, with the requests that one message answers; on these
 //! `settings`, `metadata` and `fetch`; then `reader` and `list`, then `commit`, then `writer`.
 
+mod became;
 mod bucket;
 mod commit;
 mod error;
 mod fetch;
+mod labels;
 mod list;
+mod marks;
 mod meta;
 mod metadata;
 mod names;
+mod put;
 mod reader;
+mod reference;
 mod resend;
 mod settings;
 mod writer;
@@ -34,8 +39,11 @@ pub use bucket::Bucket;
 pub use commit::Written;
 pub use error::Error;
 pub use list::{Listing, Orphan};
+pub use marks::{Freed, Labels, expires, hold, holders, is_pin_name, let_go, pin, pins, unpin};
 #[cfg(feature = "testing")]
 pub(crate) use meta::read_digest;
 pub use meta::{Info, Lookup};
 pub use reader::Reader;
+pub use reference::Reference;
+pub use settings::{Facts, Settings};
 pub use writer::Writer;

@@ -1,5 +1,7 @@
 //! The settings of a bucket: it is made with them, checked, enlarged and removed.
 
+use std::time::Duration;
+
 use async_nats::Client;
 use async_nats::jetstream::account::Account;
 use async_nats::jetstream::context::{CreateStreamErrorKind, DeleteStreamErrorKind};
@@ -7,6 +9,7 @@ use async_nats::jetstream::stream::{Compression, Config, DiscardPolicy, Retentio
 use async_nats::jetstream::{Context, ErrorCode};
 use bagpress_broker::ids::BagId;
 use bagpress_broker::subjects;
+use futures::StreamExt;
 
 use super::bucket::Bucket;
 use super::error::Error;
@@ -14,8 +17,39 @@ use super::names;
 
 /// Label of a bucket that says whose it is.
 const BAG: &str = "bag.id";
+/// Label of a bucket that `put` made.
+const MADE_BY: &str = "bagpress.made-by";
 /// Consumers that a bucket allows: other clients' readers make one for each object.
 const CONSUMERS_MAX: i32 = 100_000;
+
+/// How long the server knows a chunk that is sent again, unless everything expires sooner.
+const REPEATED_WITHIN: Duration = Duration::from_mins(2);
+
+/// What a bucket is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings<'a> {
+    /// For people.
+    pub description: &'a str,
+    /// Bytes to reserve.
+    pub max_bytes: u64,
+    /// The bag whose bucket it is; none: anybody's, who puts objects there.
+    pub bag: Option<&'a BagId>,
+    /// How long anything stays in it.
+    pub ttl: Option<Duration>,
+}
+
+/// What a bucket is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The bag whose bucket it is, if it is one's.
+    pub bag: Option<String>,
+    /// How long anything stays in it, if that is bounded.
+    pub ttl: Option<Duration>,
+    /// Bytes that it holds.
+    pub bytes: u64,
+    /// Bytes that it may hold; none: as many as the server takes.
+    pub max_bytes: Option<u64>,
+}
 
 impl Bucket {
     /// Makes a bucket of a bag with `max_bytes` reserved; one that is there already must be alike.
@@ -32,10 +66,24 @@ impl Bucket {
         max_bytes: u64,
         bag: &BagId,
     ) -> Result<Self, Error> {
-        let bucket = Self::new(client, context, name)?;
+        let settings = Settings { description, max_bytes, bag: Some(bag), ttl: None };
+        Self::create_with(client, context, name, &settings).await
+    }
+
+    /// The same with other settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub async fn create_with(
+        client: Client,
+        context: Context,
+        name: &str,
+        settings: &Settings<'_>,
+    ) -> Result<Self, Error> {
+        let (bucket, max_bytes) = (Self::new(client, context, name)?, settings.max_bytes);
         let replicas = bucket.replicas_of_the_streams().await;
-        let wanted =
-            Config { num_replicas: replicas, ..bucket.config(description, max_bytes, bag) };
+        let wanted = Config { num_replicas: replicas, ..bucket.config(settings) };
         let what = "make a bucket";
         let found = match bucket.context().create_stream(wanted.clone()).await {
             Ok(stream) => stream.cached_info().config.clone(),
@@ -54,7 +102,11 @@ impl Bucket {
         Ok(bucket)
     }
 
-    fn config(&self, description: &str, max_bytes: u64, bag: &BagId) -> Config {
+    fn config(&self, settings: &Settings<'_>) -> Config {
+        let Settings { description, max_bytes, bag, ttl } = *settings;
+        let owner = bag.map(|bag| (BAG.to_owned(), bag.to_string()));
+        let owner = owner.unwrap_or_else(|| (MADE_BY.to_owned(), "object put".to_owned()));
+        let repeated_within = ttl.map_or(REPEATED_WITHIN, |ttl| ttl.min(REPEATED_WITHIN));
         Config {
             name: names::stream(self.name()),
             description: Some(description.to_owned()),
@@ -70,7 +122,9 @@ impl Bucket {
             max_messages_per_subject: -1,
             max_consumers: CONSUMERS_MAX,
             compression: Some(Compression::None),
-            metadata: [(BAG.to_owned(), bag.to_string())].into(),
+            max_age: ttl.unwrap_or_default(),
+            duplicate_window: repeated_within,
+            metadata: [owner].into(),
             ..Config::default()
         }
     }
@@ -141,11 +195,42 @@ impl Bucket {
         }
         let found = self.stored_config().await?;
         let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
-        if found.max_bytes >= max_bytes {
+        if found.max_bytes <= 0 || found.max_bytes >= max_bytes {
             return Ok(());
         }
         let grown = self.context().update_stream(Config { max_bytes, ..found }).await;
         grown.map(drop).map_err(|error| Error::unanswered(what, &error))
+    }
+
+    /// What the bucket is, and what is in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unanswered`], transient; [`Error::NoBucket`].
+    pub async fn facts(&self) -> Result<Facts, Error> {
+        let info = self.state("").await?.info;
+        let Config { max_age, max_bytes, metadata, .. } = info.config;
+        Ok(Facts {
+            bag: metadata.get(BAG).cloned(),
+            ttl: (!max_age.is_zero()).then_some(max_age),
+            bytes: info.state.bytes,
+            max_bytes: u64::try_from(max_bytes).ok().filter(|most| *most > 0),
+        })
+    }
+
+    /// The names of all buckets of an account, sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unanswered`], transient.
+    pub async fn names(context: &Context) -> Result<Vec<String>, Error> {
+        let (mut names, mut streams) = (Vec::new(), context.streams());
+        while let Some(stream) = streams.next().await {
+            let stream = stream.map_err(|error| Error::unanswered("list the buckets", &error))?;
+            names.extend(stream.config.name.strip_prefix("OBJ_").map(str::to_owned));
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Removes the bucket and all that is in it; one that is not there is fine.

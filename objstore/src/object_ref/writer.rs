@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::mem;
+use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderValue;
-use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_TTL};
 use async_nats::jetstream::context::{PublishAckFuture, PublishError};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
@@ -19,6 +20,7 @@ use tracing::debug;
 use super::bucket::Bucket;
 use super::commit::{Others, Sealed, Written};
 use super::error::{Error, Fault};
+use super::marks;
 use super::meta::Info;
 use super::names;
 use super::resend::Resend;
@@ -53,6 +55,7 @@ pub struct Writer {
     tail: BytesMut, // no whole chunk yet
     hasher: Hasher,
     expected: Option<(u64, Digest)>, // by the caller
+    ttl: Option<Duration>,           // of the object
     bytes: u64,
     chunks: u64,
     /// Chunks sent and not yet acknowledged, oldest first, and all waited for at the same time.
@@ -78,7 +81,7 @@ async fn acked(sent: Result<PublishAckFuture, PublishError>) -> Acked {
 }
 
 impl Writer {
-    fn new(bucket: Bucket, name: &str, token: &str) -> Self {
+    pub(super) fn new(bucket: Bucket, name: &str, token: &str) -> Self {
         let max_payload = bucket.client().server_info().max_payload;
         let fits = max_payload.saturating_sub(HEADER_BYTES).max(HEADER_BYTES);
         Self {
@@ -93,6 +96,7 @@ impl Writer {
             tail: BytesMut::new(),
             hasher: Hasher::new(),
             expected: None,
+            ttl: None,
             bytes: 0,
             chunks: 0,
             sent: FuturesOrdered::new(),
@@ -120,6 +124,14 @@ impl Writer {
     #[must_use]
     pub fn expecting(mut self, bytes: u64, digest: Digest) -> Self {
         self.expected = Some((bytes, digest));
+        self
+    }
+
+    /// Has the object expire this long from now, at least a second.
+    #[must_use]
+    pub fn expiring(mut self, ttl: Duration) -> Self {
+        marks::expire_at(&mut self.metadata, SystemTime::now() + ttl);
+        self.ttl = Some(ttl);
         self
     }
 
@@ -165,6 +177,16 @@ impl Writer {
     /// As [`Self::commit_or_adopt`].
     pub async fn commit_beside(self) -> Result<Written, Error> {
         self.commit(Others::Stay).await
+    }
+
+    /// The same, for a name that a user chose: other bytes under it, there or freed, are refused, and nothing is written. What
+    /// is lost of the very bytes is made whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::commit_or_adopt`], and [`Error::Exists`], permanent.
+    pub async fn commit_new(self) -> Result<Written, Error> {
+        self.commit(Others::Refused).await
     }
 
     /// The same, but a broken object stays, too: of what it holds of more than one task, a part may count and be read still.
@@ -288,7 +310,9 @@ impl Writer {
 
     fn message(&self, number: u64, bytes: Bytes) -> PublishMessage {
         let id = format!("{}.{}.{number}", self.token, self.nonce);
-        PublishMessage::build().payload(bytes).message_id(id)
+        let message = PublishMessage::build().payload(bytes).message_id(id);
+        let Some(ttl) = self.ttl else { return message };
+        message.header(NATS_MESSAGE_TTL, format!("{}s", ttl.as_secs().max(1)).as_str())
     }
 
     /// Waits for acknowledgements, oldest first, until at most `most` are missing.
@@ -372,29 +396,5 @@ impl Writer {
             certain &= !matches!(fault, Some(Fault::Unknown(_)));
         }
         certain
-    }
-}
-
-impl Bucket {
-    /// Starts to write object `name`, its chunks under `token`: `<index>-<execution>`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadName`], permanent.
-    pub fn writer(&self, name: &str, token: &str) -> Result<Writer, Error> {
-        names::check_object(name)?;
-        names::check_chunk_token(token)?;
-        Ok(Writer::new(self.clone(), name, token))
-    }
-
-    /// Writes a whole object, or adopts the one that is there: [`Writer::commit_or_adopt`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Writer::write`] and [`Writer::commit_or_adopt`].
-    pub async fn put(&self, name: &str, token: &str, bytes: Bytes) -> Result<Written, Error> {
-        let mut writer = self.writer(name, token)?;
-        writer.write(bytes).await?;
-        writer.commit_or_adopt().await
     }
 }

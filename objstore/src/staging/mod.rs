@@ -14,7 +14,7 @@ pub use input::{InputFile, OpenInput, Section};
 pub use parts::{
     Attributes, BAD_DIR, BlockOutput, Join, Joining, Own, Owner, PART_DIR, Parts, Placed, Placer,
     Replaced, Syncer, Target, Whole, apply_dir_metadata, forget_join, hash_file,
-    metadata_of_folders, mtime_ns, part_folder, remove_parts,
+    metadata_of_folders, mtime_ns, name_new, part_folder, remove_parts,
 };
 pub use worker::{Allowed, Grant, Permission, SharedFolder, Stager, Upload};
 pub(crate) use worker::{InputSink, PACK_SINK};

@@ -25,7 +25,12 @@ pub(crate) fn digest_of(plan: &BagPlan, index: u32) -> Result<(Digest, u64), Fai
         }
     }
     let unread = |error: std::io::Error| Failed::new(Cause::InputUnreadable, error.to_string());
-    let stream = plan.entry(index).map_err(unread)?.stream;
+    let entry = plan.entry(index).map_err(unread)?;
+    if entry.reference.is_some() {
+        let text = "its input is an object, which is not read again";
+        return Err(Failed::new(Cause::InputUnreadable, text));
+    }
+    let stream = entry.stream;
     let file = OpenInput::open(plan.input(index).map_err(unread)?)?;
     stream.map_or_else(|| digest_of_file(&file), |stream| digest_of_stream(&file, &stream.codec))
 }

@@ -33,6 +33,9 @@ pub(crate) fn changed_inputs(plan: &BagPlan, failed: &[u32]) -> Result<HashMap<u
     }
     for index in failed {
         let entry = plan.entry(*index).context("read the list of inputs")?;
+        if entry.reference.is_some() {
+            continue; // what a reference stands for never changes
+        }
         let Ok(metadata) = fs::metadata(&entry.path) else { continue };
         let now = InputNow {
             bytes: metadata.len(),

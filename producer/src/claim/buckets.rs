@@ -1,8 +1,10 @@
 //! The buckets of a bag: opened, made if they are not there, and enlarged for inputs that grew.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use bagpress_broker::{Broker, limits, subjects};
-use bagpress_objstore::object_ref::Bucket;
+use bagpress_objstore::object_ref::{Bucket, Settings};
 use tokio::task::spawn_blocking;
 
 use crate::run_folder::plan::BagPlan;
@@ -30,14 +32,14 @@ pub(crate) async fn output_bucket(broker: &Broker, plan: &BagPlan) -> Result<Buc
     if grown > 0 {
         open_bucket(broker, &name)?.grow_to(needed).await.context("enlarge the bag's bucket")?;
     }
-    let bucket = Bucket::create(
-        broker.client_handle(),
-        broker.context_handle(),
-        &name,
-        &description,
-        needed,
-        &specification.bag,
-    );
+    let settings = Settings {
+        description: &description,
+        max_bytes: needed,
+        bag: Some(&specification.bag),
+        ttl: specification.ttl_s.map(Duration::from_secs),
+    };
+    let (client, context) = (broker.client_handle(), broker.context_handle());
+    let bucket = Bucket::create_with(client, context, &name, &settings);
     let bucket = Box::pin(bucket).await;
     bucket.with_context(|| format!("create the bag's bucket; it needs at most {needed} bytes"))
 }

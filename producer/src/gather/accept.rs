@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::error::Unwritable;
 use crate::gather::fetch::{Fate, executions, fetch};
 use crate::gather::judge::{
-    by_its_name, is_elsewhere, is_of_no_use, key_of, lost_its_input, misfit,
+    by_its_name, is_elsewhere, is_of_another_input, is_of_no_use, key_of, lost_its_input, misfit,
 };
 use crate::gather::naming::{Placing, fails};
 use crate::gather::stats_writer::StatsWriter;
@@ -75,7 +75,9 @@ impl Acceptor {
 
     /// Where the outputs stay, if they become no files here.
     pub(crate) fn output_bucket(&self) -> Option<&Bucket> {
-        self.bucket.as_ref().filter(|_| self.parts.is_none())
+        // What expires is not made again.
+        let expires = self.plan.specification.ttl_s.is_some();
+        self.bucket.as_ref().filter(|_| self.parts.is_none() && !expires)
     }
 
     fn parts(&self) -> Option<&Arc<Parts>> {
@@ -147,6 +149,13 @@ impl Acceptor {
                 }
                 Ok(result) if let Some(why) = misfit(specification, &result) => {
                     warn!(index, why, "implausible result, task is run again");
+                    accepted.lost.push(index);
+                }
+                Ok(result) if is_of_another_input(&self.plan, &result) => {
+                    warn!(
+                        index,
+                        "its input was not what its reference stood for, task is run again"
+                    );
                     accepted.lost.push(index);
                 }
                 Ok(result) if is_elsewhere(&self.plan, &result) => {

@@ -83,6 +83,7 @@ fn specification() -> Specification {
         stats: false,
         pack: None,
         block: None,
+        ttl_s: None,
         created_us: 0,
         selection: None,
     }

@@ -49,6 +49,15 @@ pub(crate) fn is_of_no_use(plan: &BagPlan, result: &TaskResult) -> bool {
     }
 }
 
+/// Whether a worker read other bytes than the reference stood for that is its input: another program put them there.
+pub(crate) fn is_of_another_input(plan: &BagPlan, result: &TaskResult) -> bool {
+    let Data::Referenced { .. } = plan.specification.data else { return false };
+    let Some(done) = result.done() else { return false };
+    let reference = plan.entry(result.index).ok().and_then(|entry| entry.reference);
+    let digest = reference.and_then(|reference| reference.digest);
+    digest.is_some_and(|digest| digest != done.input_digest)
+}
+
 /// Whether a worker found no input where we had put one, which the next round does again. What became of a
 /// file is known here, and another's failure.
 pub(crate) fn lost_its_input(specification: &Specification, result: &TaskResult) -> bool {
@@ -115,6 +124,7 @@ mod tests {
             stats: false,
             pack: None,
             block: None,
+            ttl_s: None,
             created_us: 0,
             selection: None,
         }

@@ -8,7 +8,7 @@ use bagpress_broker::ids::Execution;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::{limits, quote, subjects};
 use bagpress_codec::Digest;
-use bagpress_objstore::object_ref::{self, Bucket, Info, Writer};
+use bagpress_objstore::object_ref::{self, Bucket, Freed, Info, Lookup, Writer};
 use bagpress_objstore::staging::{InputFile, OpenInput};
 use bagpress_objstore::tarred;
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tracing::{info, warn};
 
 use crate::check::input_again::digest_of_file;
+use crate::object::by;
 use crate::run_folder::inputs::InputEntry;
 
 /// Files of a pack, with their places.
@@ -188,7 +189,7 @@ fn stopped(path: &Path, error: &JoinError) -> NotPut {
     NotPut::Input(Failed::new(Cause::InputUnreadable, format!("{}: {error}", quote::name(path))))
 }
 
-/// Removes an input. A publisher that put it knows what to remove, and need not look it up; unless it was replaced
+/// Removes an input, and leaves a tombstone that says why. A publisher that put it knows what to remove, and need not look it up; unless it was replaced
 /// meanwhile.
 ///
 /// # Errors
@@ -199,8 +200,14 @@ pub(crate) async fn remove_input(
     name: &str,
     known: Option<&Info>,
 ) -> Result<(), object_ref::Error> {
+    let freed = Freed { by: by(), is_input: true, at: None };
     if let Some(info) = known
-        && bucket.remove_exactly(info).await?
+        && bucket.free_exactly(info, &freed).await?
+    {
+        return Ok(());
+    }
+    if let Lookup::Found(info) = bucket.info_from_leader(name).await?
+        && bucket.free_exactly(&info, &freed).await?
     {
         return Ok(());
     }
@@ -237,6 +244,7 @@ mod tests {
             refused: None,
             replaces: None,
             stream: None,
+            reference: None,
         }
     }
 

@@ -1,139 +1,40 @@
 //! Publishes the tasks of a bag: each into the queue, or to the gatherer that offers it, after its input.
 
+mod awaited;
 mod forming;
 mod freeing;
 mod input;
 mod obstacle;
+mod publisher;
+mod references;
 mod window;
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bagpress_broker::descriptor::{ResultPath, TaskDescriptor};
+use bagpress_broker::descriptor::TaskDescriptor;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::retry::Retry;
-use bagpress_broker::{Broker, Error, limits};
-use bagpress_objstore::object_ref::{self, Bucket, Info};
+use bagpress_broker::{Error, limits};
+use bagpress_objstore::object_ref::{self, Info};
 use bagpress_objstore::staging::InputFile;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::Semaphore;
-use tracing::{info, warn};
+use tracing::info;
 
-use crate::claim::buckets::input_bucket;
-use crate::deliver::dispatch::{HandIn, Offerable};
+use crate::deliver::dispatch::Offerable;
 use crate::publish::forming::{Forming, Next, next};
-use crate::publish::freeing::free;
 use crate::publish::input::{Members, NotPut, put_file, put_tar};
-use crate::publish::obstacle::Obstacle;
+pub(crate) use crate::publish::publisher::Publisher;
+use crate::publish::publisher::Shared;
 pub(crate) use crate::publish::window::InputOf;
-use crate::publish::window::{Share, Window};
+use crate::publish::window::Share;
 use crate::run_folder::inputs::InputEntry;
 use crate::run_folder::ledger::Key;
 use crate::run_folder::of_producer::failure;
-use crate::run_folder::plan::BagPlan;
-use crate::run_folder::specification::Data;
-
-/// Chunks of inputs in flight at a time, so that large inputs hold no more memory than small ones.
-const CHUNKS_IN_FLIGHT: usize = 4 * limits::WINDOW_MAX;
-
-/// Publishes the tasks of one bag. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Publisher {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    broker: Broker,
-    plan: BagPlan,
-    /// Where tasks are handed in that are offered; none where they wait in the stream.
-    hand_in: Option<HandIn>,
-    inputs: Option<Bucket>,
-    window: Arc<Window>,
-    chunks: Semaphore,
-    /// Somebody found no input bucket. The gatherer makes it again, if the bag is still theirs.
-    inputs_gone: AtomicBool,
-    first: OnceLock<Instant>,
-    obstacle: Obstacle,
-}
 
 impl Publisher {
-    /// Publishes for `plan`'s bag; makes its input bucket if it needs one.
-    ///
-    /// # Errors
-    ///
-    /// If the server has no room for the bucket, or does not answer.
-    pub(crate) async fn new(
-        broker: &Broker,
-        plan: &BagPlan,
-        hand_in: Option<HandIn>,
-    ) -> Result<Self> {
-        let specification = &plan.specification;
-        let inputs = match (&specification.data, specification.results) {
-            (Data::Files { largest, .. }, ResultPath::Objects) => {
-                Some(input_bucket(broker, plan, *largest).await?)
-            }
-            _ => None,
-        };
-        let shared = Shared {
-            broker: broker.clone(),
-            plan: plan.clone(),
-            hand_in,
-            inputs,
-            window: Arc::new(Window::new()),
-            chunks: Semaphore::new(CHUNKS_IN_FLIGHT),
-            inputs_gone: AtomicBool::new(false),
-            first: OnceLock::new(),
-            obstacle: Obstacle::default(),
-        };
-        Ok(Self { shared: Arc::new(shared) })
-    }
-
-    /// Whether the input bucket was found to be gone since this was last called: the broker forgot it.
-    pub(crate) fn misses_inputs(&self) -> bool {
-        self.shared.inputs_gone.swap(false, Relaxed)
-    }
-
-    /// Makes the input bucket again, if a broker forgot it; publishing that waits for it goes on.
-    ///
-    /// # Errors
-    ///
-    /// As [`Publisher::new`].
-    pub(crate) async fn remake_inputs(&self) -> Result<()> {
-        let plan = &self.shared.plan;
-        let data = &plan.specification.data;
-        if let (Some(_), Data::Files { largest, .. }) = (&self.shared.inputs, data) {
-            input_bucket(&self.shared.broker, plan, *largest).await?;
-        }
-        Ok(())
-    }
-
-    /// When the first task was published by this process.
-    #[must_use]
-    pub(crate) fn first(&self) -> Option<Instant> {
-        self.shared.first.get().copied()
-    }
-
-    /// Why publishing waits, if it does.
-    #[must_use]
-    pub(crate) fn waiting(&self) -> Option<String> {
-        self.shared.obstacle.get()
-    }
-
-    /// Ends the publishing early if it waits for the input window: nothing of what the broker forgot is freed there,
-    /// and it can be published again only when this publishing has ended.
-    pub(crate) fn give_way(&self) {
-        self.shared.window.give_way();
-    }
-
-    /// Whether it ended early, with tasks that nobody has published yet.
-    pub(crate) fn gave_way(&self) -> bool {
-        self.shared.window.gave_way()
-    }
-
     /// Publishes every task that is not decided and for which `wanted` is true, in order, at most [`limits::SUBMIT_WINDOW`] at
     /// a time, and packs by their first files; waits while the queue is full. Ends before the last one when it is to [give way](Self::give_way).
     ///
@@ -145,6 +46,22 @@ impl Publisher {
         message_id: bool,
         wanted: impl Fn(u32) -> bool,
     ) -> Result<()> {
+        self.publish_what_is_there(message_id, wanted).await?;
+        self.publish_what_comes(message_id).await;
+        Ok(())
+    }
+
+    /// The same, without waiting for objects that are not there yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish).
+    pub(crate) async fn publish_what_is_there(
+        &self,
+        message_id: bool,
+        wanted: impl Fn(u32) -> bool,
+    ) -> Result<()> {
+        self.shared.awaited.clear();
         let specification = self.shared.plan.specification.clone();
         let mut list = self.shared.plan.inputs.as_ref().map(|inputs| inputs.stream());
         let most =
@@ -245,6 +162,13 @@ impl Publisher {
         {
             return Box::pin(self.fail(index, round, failed)).await;
         }
+        let entry = match entry {
+            Some(entry) if entry.reference.is_some() => {
+                let Some(entry) = Box::pin(self.there((index, round), entry)).await else { return };
+                Some(entry)
+            }
+            entry => entry,
+        };
         if let Some(entry) = &entry
             && !self.put((index, round), || entry.clone().into()).await
         {
@@ -345,46 +269,6 @@ impl Publisher {
             // Meanwhile, by an execution that outlived what the broker forgot: nobody else frees it.
             self.free(vec![of]).await;
         }
-    }
-
-    /// Frees the inputs that are in the bucket and are not wanted there.
-    pub(crate) async fn free_stored(&self, unwanted: impl Fn(InputOf) -> bool) {
-        self.free(self.shared.window.stored_where(unwanted)).await;
-    }
-
-    /// Frees the inputs of tasks that need them no more, or not now; that of a pack once any of its files does, as its result
-    /// is there then.
-    pub(crate) async fn free_inputs(&self, indices: impl Iterator<Item = u32>) {
-        if self.shared.inputs.is_none() {
-            return;
-        }
-        let plan = &self.shared.plan;
-        let of = |index| {
-            let pack = plan.is_of_a_pack(index).then(|| InputOf::Pack(plan.first_of(index)));
-            pack.unwrap_or(InputOf::Task(index))
-        };
-        let mut inputs: Vec<_> = indices.map(of).collect();
-        inputs.sort_unstable();
-        inputs.dedup();
-        self.free(inputs).await;
-    }
-
-    async fn free(&self, inputs: Vec<InputOf>) {
-        let Some(bucket) = &self.shared.inputs else { return };
-        let keep = self.shared.plan.specification.keep_inputs;
-        free(&self.shared.window, bucket, inputs, keep).await;
-    }
-
-    /// Removes the input bucket, when no task needs it any more.
-    pub(crate) async fn remove_inputs(&self) {
-        let Some(bucket) = &self.shared.inputs else { return };
-        let freed = self.shared.window.all_freed().await;
-        if !self.shared.plan.specification.keep_inputs
-            && let Err(error) = bucket.delete().await
-        {
-            warn!(%error, "input bucket not removed");
-        }
-        drop(freed);
     }
 
     /// Makes the failure of a task that can never be published its outcome.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bagpress_broker::{limits, subjects};
 use bagpress_objstore::object_ref::Info;
@@ -126,6 +127,19 @@ impl Window {
         };
         self.waiting.fetch_sub(1, Relaxed);
         permits.map(|permits| Share { _permits: permits })
+    }
+
+    /// Waits as long, and gives way like one that waits for room; whether it did.
+    pub(crate) async fn pause(&self, how_long: Duration) -> bool {
+        let mut gives_way = self.gives_way.subscribe();
+        self.waiting.fetch_add(1, Relaxed);
+        let gave_way = tokio::select! {
+            biased;
+            _ = gives_way.wait_for(|gives_way| *gives_way) => true,
+            () = tokio::time::sleep(how_long) => false,
+        };
+        self.waiting.fetch_sub(1, Relaxed);
+        gave_way
     }
 
     /// Notes that an input is in the bucket.

@@ -9,13 +9,14 @@ use bagpress_broker::descriptor::{
 use bagpress_broker::ids::{BagId, Pool, RunName};
 use bagpress_broker::result::wall_clock_us;
 use bagpress_broker::{limits, quote, subjects};
-use bagpress_codec::{Codec, DataKind, Digest};
+use bagpress_codec::Codec;
 use bagpress_objstore::beneath::below_root;
 use bagpress_objstore::staging::{Allowed, Attributes, Own, Section, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Usage;
 use crate::run_folder::cuts::BlockSize;
+pub use crate::run_folder::data::Data;
 use crate::run_folder::extents::PackSize;
 use crate::run_folder::folder::{RunFolder, SPECIFICATION};
 use crate::run_folder::inputs::roots::Roots;
@@ -79,6 +80,9 @@ pub struct Specification {
     /// How large the blocks of its large files are; none: each file is one task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<BlockSize>,
+    /// For how long outputs stay in the bag's bucket, in s; none: until the bag is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_s: Option<u64>,
     /// When the bag was made, µs since 1970.
     pub created_us: u64,
     /// What its files were to the outputs that were there, if that was asked for.
@@ -90,52 +94,6 @@ pub struct Specification {
 #[derive(Deserialize)]
 struct Version {
     v: u64,
-}
-
-/// Where a bag's inputs come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Data {
-    /// The workers make them.
-    Generated {
-        /// What kind of bytes.
-        data: DataKind,
-        /// The seed.
-        seed: u64,
-        /// Bytes of each task.
-        bytes: u64,
-    },
-    /// The files of `inputs.jsonl`.
-    Files {
-        /// Digest of that list.
-        list: Digest,
-        /// Size of the largest file.
-        largest: u64,
-        /// What local workers may read.
-        #[serde(default)]
-        roots: Roots,
-    },
-    /// The files of `inputs.jsonl`, which are compressed, and are to be restored. A version that knows of none refuses to
-    /// read the whole.
-    Restored {
-        /// Digest of that list.
-        list: Digest,
-        /// Size of the largest file.
-        largest: u64,
-        /// What local workers may read.
-        #[serde(default)]
-        roots: Roots,
-    },
-}
-
-impl Data {
-    /// What local workers may read.
-    fn roots(&self) -> Option<&Roots> {
-        match self {
-            Self::Generated { .. } => None,
-            Self::Files { roots, .. } | Self::Restored { roots, .. } => Some(roots),
-        }
-    }
 }
 
 impl Specification {
@@ -208,7 +166,16 @@ impl Specification {
             (Data::Generated { data, seed, bytes }, _) => {
                 Input::Generate { data: *data, seed: *seed, bytes: *bytes }
             }
-            (Data::Files { .. } | Data::Restored { .. }, entry) => {
+            (_, Some(InputEntry { reference: Some(reference), path, bytes, .. })) => {
+                Input::Object {
+                    bucket: reference.object.bucket().to_owned(),
+                    object: reference.object.object().to_owned(),
+                    name: shown(path),
+                    bytes: *bytes,
+                    digest: reference.digest,
+                }
+            }
+            (_, entry) => {
                 let bytes = entry.map_or(0, |entry| entry.bytes);
                 let name = entry.map(|entry| shown(&entry.path)).unwrap_or_default();
                 match self.results {
@@ -218,6 +185,7 @@ impl Specification {
                         object: subjects::input_name(index),
                         name,
                         bytes,
+                        digest: None,
                     },
                 }
             }
@@ -273,7 +241,7 @@ impl Specification {
             ResultPath::Objects => {
                 let bucket = subjects::input_bucket(&self.bag);
                 let object = subjects::input_tar_name(index);
-                (Input::Object { bucket, object, name, bytes }, None, pack)
+                (Input::Object { bucket, object, name, bytes, digest: None }, None, pack)
             }
         };
         let attempts = self.attempts.min(limits::PACK_ATTEMPTS);
@@ -304,7 +272,7 @@ impl Specification {
     /// Whether it restores what was compressed.
     #[must_use]
     pub fn restores(&self) -> bool {
-        matches!(self.data, Data::Restored { .. })
+        matches!(self.data, Data::Restored { .. } | Data::Referenced { restored: true, .. })
     }
 
     /// What is done with its files, for people: the codec, or that they are restored.
@@ -358,6 +326,11 @@ impl Specification {
         let entry = inputs.get(index)?;
         let mut path = entry.target.clone().into_os_string();
         path.push(self.codec.extension());
+        if entry.reference.is_some() {
+            // An object has neither mode nor owner.
+            let path = path.into();
+            return Ok(Target { path, attributes: None, replaces: None, own: Own::Nothing });
+        }
         let InputEntry { path: source, mode, mtime_ns, owner, replaces, stream, .. } = entry;
         let now = now.map_or((mode, mtime_ns), |now| (now.mode, now.mtime_ns));
         let found = Recorded { mode: now.0, mtime_ns: now.1, owner };

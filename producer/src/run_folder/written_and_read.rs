@@ -60,6 +60,9 @@ fn specification() -> impl Strategy<Value = Specification> {
     let data = prop_oneof![
         (select(DataKind::ALL.to_vec()), any::<(u64, u64)>())
             .prop_map(|(data, (seed, bytes))| Data::Generated { data, seed, bytes }),
+        (digest(), any::<(u64, bool)>()).prop_map(|(list, (largest, restored))| {
+            Data::Referenced { list, largest, restored }
+        }),
         (digest(), any::<(u64, bool)>(), vec(text(), 0..40)).prop_map(
             |(list, (largest, restored), paths)| {
                 let mut roots = Roots::default();
@@ -107,6 +110,7 @@ fn specification() -> impl Strategy<Value = Specification> {
             stats,
             pack: keep_inputs.then_some(PackSize { files: attempts, bytes: input_bytes }),
             block: stats.then_some(BlockSize { bytes: input_bytes, above: created_us }),
+            ttl_s: get.then_some(created_us),
             created_us,
             selection: None,
         }

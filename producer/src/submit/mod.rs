@@ -1,8 +1,10 @@
 //! Submitting a bag that is gathered later.
 
 mod out_folder;
+pub(crate) mod planned;
 pub(crate) mod prepare;
 pub(crate) mod preview;
+pub(crate) mod references;
 pub(crate) mod request;
 pub(crate) mod restore;
 mod specify;
@@ -72,5 +74,6 @@ async fn publish(broker: &Broker, plan: &BagPlan) -> Result<()> {
         output_bucket(broker, plan).await?;
     }
     let publisher = Publisher::new(broker, plan, None).await?;
-    publisher.publish(true, |_| true).await
+    // What is not there yet its gatherer publishes.
+    publisher.publish_what_is_there(true, |_| true).await
 }

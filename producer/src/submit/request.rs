@@ -1,6 +1,7 @@
 //! What a user asks for, and what can be said of it before any file is looked for.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath, Transfer, Verify};
@@ -14,6 +15,10 @@ use crate::run_folder::inputs::existing::Outputs;
 use crate::run_folder::inputs::roots::check_roots;
 use crate::run_folder::inputs::selection::{Existing, Selection};
 use crate::run_folder::trust::Trust;
+use crate::submit::planned::Planned;
+
+/// The shortest time that outputs stay: the server knows chunks that are sent again for as long.
+const TTL_MIN: Duration = Duration::from_mins(1);
 
 /// A bag that a user asks for.
 #[derive(Debug, Clone)]
@@ -21,6 +26,8 @@ use crate::run_folder::trust::Trust;
 pub struct Request {
     /// Files and folders; none: a generated bag, or a list. One run folder, if it is to be restored.
     pub inputs: Vec<PathBuf>,
+    /// Objects that are the inputs in place of files, as [`resolve`](crate::resolve) found them.
+    pub references: Vec<Planned>,
     /// Whether they are to be restored, instead of being compressed.
     pub restore: bool,
     /// Which of the files.
@@ -63,6 +70,8 @@ pub struct Request {
     pub block: Blocks,
     /// Whether a file with the content of another one gets that one's output.
     pub dedup: bool,
+    /// For how long outputs stay in the bag's bucket; none: until the bag is removed.
+    pub ttl: Option<Duration>,
 }
 
 /// A generated bag.
@@ -121,7 +130,8 @@ impl Request {
     ///
     /// If the codec cannot be made.
     pub(crate) fn can_be_packed(&self) -> Result<bool> {
-        Ok(self.generated.is_none() && !self.codec()?.stores_nothing())
+        let files = self.generated.is_none() && self.references.is_empty();
+        Ok(files && !self.codec()?.stores_nothing())
     }
 
     /// Whether its outputs become files, and so can be joined: those of blocks that stay objects are not.
@@ -152,7 +162,7 @@ impl Request {
 pub(crate) fn check(request: &Request) -> Result<()> {
     let listed = request.selection.files_from.is_some();
     match (&request.generated, request.inputs.is_empty()) {
-        (None, true) if !listed => {
+        (None, true) if !listed && request.references.is_empty() => {
             return Err(Usage::error(
                 "there is nothing to compress",
                 "name files or folders, or ask for generated data: --tasks 24 --bytes 2MiB",
@@ -165,6 +175,9 @@ pub(crate) fn check(request: &Request) -> Result<()> {
             ));
         }
         _ => {}
+    }
+    if !request.references.is_empty() {
+        check_references(request)?;
     }
     match &request.generated {
         Some(generated) => check_generated(generated)?,
@@ -187,6 +200,12 @@ pub(crate) fn check(request: &Request) -> Result<()> {
         return Err(Usage::error(
             "packs are made of files, with a codec that stores them",
             "leave --pack out; each task is then delivered by itself",
+        ));
+    }
+    if request.ttl.is_some_and(|ttl| ttl < TTL_MIN) {
+        return Err(Usage::error(
+            "the outputs of a bag stay for a minute at least",
+            "choose a longer --ttl, such as 12h",
         ));
     }
     if let Blocks::Of(bytes) = request.block {
@@ -255,6 +274,25 @@ fn check_blocks(request: &Request, bytes: u64) -> Result<()> {
                 most >> 30
             ),
             "choose a smaller --block, such as 8MiB, or none",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses what is for files.
+fn check_references(request: &Request) -> Result<()> {
+    if !request.inputs.is_empty() || request.generated.is_some() {
+        return Err(Usage::error(
+            "a bag has either references or files, not both",
+            "put the files with `bagpress object put`, or run them as a bag of their own",
+        ));
+    }
+    let Selection { exclude, files_from, existing, skip_compressed } = &request.selection;
+    let selects = !exclude.is_empty() || files_from.is_some() || *skip_compressed;
+    if selects || *existing != Existing::Refuse || request.keep_inputs {
+        return Err(Usage::error(
+            "a flag that chooses or keeps files does nothing for references",
+            "leave out --exclude, --files-from, --skip-compressed, --update, --overwrite and --keep-inputs",
         ));
     }
     Ok(())

@@ -20,6 +20,7 @@ use crate::run_folder::inputs::refusal::{refused, unreadable};
 use crate::run_folder::inputs::stream::{Recorded, Stream};
 use crate::run_folder::plan::{BagPlan, read_plan};
 use crate::run_folder::specification::Specification;
+use crate::submit::references;
 use crate::submit::request::Request;
 
 /// Finds the files of a request, to be compressed or to be restored, and hands each to `sink`. `own` is the run's folder.
@@ -33,6 +34,9 @@ pub(crate) fn files_of(
     own: Option<&Path>,
     sink: &mut dyn Sink,
 ) -> Result<Found> {
+    if !request.references.is_empty() {
+        return references::list(request, sink);
+    }
     if !request.restore {
         return find(&request.inputs, (&request.selection, &request.codec()?), outputs, own, sink);
     }
@@ -129,7 +133,8 @@ fn take(plan: &BagPlan, index: u32, root: &Path, finder: &mut Finder<'_>) -> Res
         Some(_) => {
             let entry = plan.entry(index)?;
             let (mode, mtime_ns, owner) = (entry.mode, entry.mtime_ns, entry.owner);
-            (entry.target, Some(Recorded { mode, mtime_ns, owner }))
+            let recorded = entry.reference.is_none().then_some(Recorded { mode, mtime_ns, owner });
+            (entry.target, recorded)
         }
         None => (output, None),
     };

@@ -63,6 +63,7 @@ pub(crate) fn specify(
         stats: request.stats.unwrap_or(stats_by_default),
         pack,
         block,
+        ttl_s: request.ttl.map(|ttl| ttl.as_secs()),
         created_us: wall_clock_us(),
         selection: files.filter(|_| request.selects()).map(|(found, _)| found.selected),
     })
@@ -71,6 +72,9 @@ pub(crate) fn specify(
 /// Where the inputs come from, of files whose list has that digest.
 fn data_of(request: &Request, found: &Found, list: Digest) -> Data {
     let (largest, roots) = (found.largest, found.roots.clone());
+    if !request.references.is_empty() {
+        return Data::Referenced { list, largest, restored: request.restore };
+    }
     if request.restore {
         Data::Restored { list, largest, roots }
     } else {

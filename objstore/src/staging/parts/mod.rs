@@ -21,7 +21,7 @@ pub(crate) use hash::PIECE_BYTES;
 pub use hash::hash_file;
 pub use join_note::{Whole, forget_join};
 pub use joining::{BlockOutput, Join, Joining};
-pub use place::{BAD_DIR, Placed, Placer};
+pub use place::{BAD_DIR, Placed, Placer, name_new};
 pub use sync::Syncer;
 pub use target::{Own, Replaced, Target, mtime_ns};
 pub(crate) use waits::UnderWay;

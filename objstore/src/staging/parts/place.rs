@@ -274,9 +274,13 @@ impl Parts {
     }
 }
 
-/// Renames without replacing. NFS and some file systems of FUSE cannot: there a second name is made and the first one
+/// Renames without replacing; `EEXIST` if something has the name. NFS and some file systems of FUSE cannot: there a second name is made and the first one
 /// removed; where that cannot be had either, it is looked first.
-fn name_new(from_dir: &Dir, from: &Path, to_dir: &Dir, to: &Path) -> io::Result<()> {
+///
+/// # Errors
+///
+/// What the system said.
+pub fn name_new(from_dir: &Dir, from: &Path, to_dir: &Dir, to: &Path) -> io::Result<()> {
     match from_dir.rename(from, to_dir, to, RenameFlags::NOREPLACE) {
         Err(error) if cannot_flag(&error) => link_new(from_dir, from, to_dir, to),
         renamed => renamed,

@@ -201,6 +201,7 @@ impl<'a> Finder<'a> {
             refused: None,
             replaces: None,
             stream,
+            reference: None,
         };
         if metadata.len() > limits::INPUT_BYTES_MAX {
             let why = format!(
@@ -253,6 +254,7 @@ impl<'a> Finder<'a> {
             refused: Some(failed),
             replaces: None,
             stream,
+            reference: None,
         };
         self.add(file.shown, &entry)
     }

@@ -32,7 +32,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bagpress_broker::quote;
 use bagpress_broker::result::Failed;
+use bagpress_codec::Digest;
 use bagpress_objstore::beneath::inside;
+use bagpress_objstore::object_ref::Reference;
 use bagpress_objstore::staging::{InputFile, Owner, Replaced};
 use bagpress_objstore::tarred::Member;
 use data_encoding::BASE64;
@@ -85,6 +87,19 @@ pub struct InputEntry {
     /// What it is, in a restoring bag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<Stream>,
+    /// The object that it is, in a bag of references: then its path is no file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Referenced>,
+}
+
+/// An object that is a task's input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Referenced {
+    /// Which.
+    pub object: Reference,
+    /// Digest of its bytes, if it was there when the bag was made, or whoever named it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
 }
 
 impl InputEntry {

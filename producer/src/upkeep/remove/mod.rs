@@ -15,6 +15,7 @@ pub use self::run_folder::folder;
 use crate::claim::buckets::open_bucket;
 use crate::claim::holder;
 use crate::error::Usage;
+use crate::object::kept_in;
 use crate::run_folder::lock::GatherLock;
 use crate::status::bag_line::unknown;
 
@@ -39,6 +40,9 @@ pub async fn from_broker(
     if !how.force && !cancelled {
         holder::expect_unheld(broker, bag, lock).await?;
     }
+    if !how.force {
+        expect_unkept(broker, bag).await?;
+    }
     let mut removed = Removed::of(bag, how);
     let traces = traces.map_or(0, |traces| traces.messages);
     removed.messages = traces + u64::from(found.line.is_some() || found.unreadable.is_some());
@@ -62,6 +66,22 @@ pub async fn from_broker(
     // Cancelling has removed some of them, and results may have come since they were counted.
     removed.messages = removed.messages.max(broker.remove_bag(bag).await?);
     Ok(removed)
+}
+
+/// Fails if somebody keeps an object of the bag.
+async fn expect_unkept(broker: &Broker, bag: &BagId) -> Result<()> {
+    for bucket in broker.buckets(bag).await? {
+        let (named, kept) = kept_in(broker, &bucket).await?;
+        if kept > 0 {
+            let more = kept - named.len() as u64;
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+            return Err(Usage::error(
+                format!("{kept} objects of bag {bag} are kept: {}{more}", named.join("; ")),
+                "unpin them, or wait until the bags that read them are over; --force removes them all the same",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Waits until the bag has no gatherer and no worker holds a task of it.

@@ -10,6 +10,7 @@ use bagpress_broker::{BagLine, BagState, Broker, Traces, limits};
 use super::swept::Swept;
 use crate::claim::buckets::open_bucket;
 use crate::claim::holder;
+use crate::object::kept_in;
 
 /// Sweeps a broker: chunks that no object names, and what is left of bags without a line that were not
 /// written to for `older_than`.
@@ -58,6 +59,11 @@ async fn unowned(
     let owned = found.line.is_some() || found.unreadable.is_some();
     if of.age() < older_than || owned || broker.is_gathered(bag).await {
         return Ok(None);
+    }
+    for name in &of.buckets {
+        if kept_in(broker, name).await?.1 > 0 {
+            return Ok(None);
+        }
     }
     let buckets = if of.buckets.is_empty() {
         String::new()

@@ -1,0 +1,163 @@
+//! What became of an object: what its bucket knows, and what is known of the bag whose bucket it is.
+
+use anyhow::Result;
+use bagpress_broker::ids::BagId;
+use bagpress_broker::result::Outcome;
+use bagpress_broker::{Broker, subjects};
+use bagpress_objstore::object_ref::{Bucket, Error, Freed, Info, Reference};
+use futures::{StreamExt, stream};
+
+use super::acting::LOOKS;
+use super::answer::{Answer, State, Tally, shown};
+use super::holders::HolderBook;
+use crate::claim::buckets::open_bucket;
+
+/// Answers what became of each object, as it becomes known; with `compare`, all its bytes are read, and their digest is compared.
+///
+/// # Errors
+///
+/// If the broker does not answer, or `tell` fails.
+pub async fn info(
+    broker: &Broker,
+    references: &[Reference],
+    compare: bool,
+    mut tell: impl FnMut(&Answer) -> Result<()>,
+) -> Result<Tally> {
+    let book = HolderBook::new(broker);
+    let looks = stream::iter(references).map(async |reference| {
+        let (mut answer, found) = look(broker, reference).await?;
+        if let Some(info) = &found {
+            answer.holders = book.of(&info.metadata).await?;
+            if compare {
+                answer = compared(broker, answer, info).await?;
+            }
+        }
+        anyhow::Ok(answer)
+    });
+    let (mut looks, mut tally) = (Box::pin(looks.buffer_unordered(LOOKS)), Tally::default());
+    while let Some(answer) = looks.next().await {
+        let answer = answer?;
+        tally.count(&answer);
+        tell(&answer)?;
+    }
+    Ok(tally)
+}
+
+async fn compared(broker: &Broker, answer: Answer, info: &Info) -> Result<Answer> {
+    let reference = answer.reference.clone();
+    let bucket = open_bucket(broker, reference.bucket())?;
+    match bucket.read_back(info).await {
+        Ok(()) => Ok(answer),
+        Err(error) => gone(broker, &bucket, &reference, error).await,
+    }
+}
+
+/// Looks an object up: the answer, and its metadata if all of it is there.
+///
+/// # Errors
+///
+/// If the broker does not answer.
+pub(crate) async fn look(broker: &Broker, reference: &Reference) -> Result<(Answer, Option<Info>)> {
+    let bucket = open_bucket(broker, reference.bucket())?;
+    match bucket.find(reference.object()).await {
+        Ok(info) => Ok((Answer::there(reference, &info), Some(info))),
+        Err(error) => Ok((gone(broker, &bucket, reference, error).await?, None)),
+    }
+}
+
+/// What an error about an object means for who asked for it.
+///
+/// # Errors
+///
+/// The error itself, if it passes or is none about the object.
+pub(crate) async fn gone(
+    broker: &Broker,
+    bucket: &Bucket,
+    reference: &Reference,
+    error: Error,
+) -> Result<Answer> {
+    let text = error.to_string();
+    let (state, why) = match &error {
+        Error::Freed { freed, .. } => freed_by(freed),
+        Error::Deleted { .. } => (State::Deleted, text),
+        Error::Expired { at, .. } => (State::Expired, format!("it expired {}", shown(*at))),
+        Error::Lost { found, wanted, .. } => {
+            (State::Lost, format!("{found} of its {wanted} chunks are there"))
+        }
+        Error::Digest { found, wanted, .. } => {
+            (State::Corrupt, format!("its digest is {found}, not {wanted}"))
+        }
+        Error::Malformed { .. } => (State::Unreadable, text),
+        Error::NoBucket { .. } => without_bucket(broker, reference).await?,
+        Error::NotFound { .. } => without_metadata(broker, bucket, reference).await?,
+        _ => return Err(error.into()),
+    };
+    Ok(Answer::of(reference, state).refused(why))
+}
+
+fn freed_by(freed: &Freed) -> (State, String) {
+    let at = freed.at.map(|at| format!(", {}", shown(at))).unwrap_or_default();
+    if freed.is_input {
+        let why = format!("the task whose input it was is done; freed by {}{at}", freed.by);
+        return (State::InputFreed, why);
+    }
+    (State::Freed, format!("freed by {}{at}", freed.by))
+}
+
+async fn without_bucket(broker: &Broker, reference: &Reference) -> Result<(State, String)> {
+    let never = format!("there is no bucket {}", reference.bucket());
+    let Some((bag, inputs)) = subjects::bag_of_bucket(reference.bucket()) else {
+        return Ok((State::NeverThere, never));
+    };
+    let found = broker.find_bag(&bag).await?;
+    Ok(match (found.removed, found.line.is_some() || found.unreadable.is_some()) {
+        (true, _) if inputs => (State::InputFreed, format!("bag {bag} was removed")),
+        (true, _) => (State::Freed, format!("bag {bag} was removed with its objects")),
+        (false, true) if inputs => {
+            (State::InputFreed, format!("bag {bag} has put no inputs, or has freed them all"))
+        }
+        (false, true) if has_done(broker, &bag, reference).await?.is_some() => {
+            (State::Lost, format!("its bucket is gone, though bag {bag} was not removed"))
+        }
+        _ => (State::NeverThere, never),
+    })
+}
+
+/// No metadata and no tombstone: it was never there, unless a result names it.
+async fn without_metadata(
+    broker: &Broker,
+    bucket: &Bucket,
+    reference: &Reference,
+) -> Result<(State, String)> {
+    let never = (State::NeverThere, "no object of that name is known".to_owned());
+    let Some((bag, false)) = subjects::bag_of_bucket(reference.bucket()) else { return Ok(never) };
+    let Some(bytes) = has_done(broker, &bag, reference).await? else { return Ok(never) };
+    let ttl = bucket.facts().await?.ttl;
+    Ok(match ttl {
+        Some(ttl) => {
+            let ttl = humantime::format_duration(ttl);
+            (State::Expired, format!("outputs of bag {bag} stay for {ttl}"))
+        }
+        None => (State::Lost, format!("bag {bag} has a result with {bytes} bytes of it")),
+    })
+}
+
+/// How many bytes an object had, if a committed result of the bag names it.
+async fn has_done(broker: &Broker, bag: &BagId, reference: &Reference) -> Result<Option<u64>> {
+    let name = subjects::name_of(reference.object());
+    let index = subjects::index_of_output(name).or_else(|| subjects::first_of_tar(name));
+    let Some(index) = index else { return Ok(None) };
+    let mut found = None;
+    let reading = broker.results(bag, Some(index), |result| {
+        if let Outcome::Done(done) = &result.outcome
+            && done.place.object().is_some_and(|(_, object)| subjects::name_of(object) == name)
+        {
+            found = Some(done.output_bytes);
+        }
+    });
+    match reading.await {
+        Ok(()) => Ok(found),
+        Err(bagpress_broker::Error::Missing { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,115 @@
+//! Inputs that are objects: looked up when their tasks are published, noted as held, and waited for while they are not there.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bagpress_broker::result::{Cause, Failed};
+use bagpress_broker::subjects;
+use bagpress_objstore::object_ref::{self, Reference};
+use futures::{StreamExt, stream};
+use tracing::{debug, info};
+
+use crate::claim::buckets::open_bucket;
+use crate::object::look::look;
+use crate::object::{Answer, LOOKS, State};
+use crate::publish::publisher::Publisher;
+use crate::run_folder::inputs::InputEntry;
+use crate::run_folder::ledger::Key;
+
+/// Between two looks at objects that are not there yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+impl Publisher {
+    /// The input of a task as it is there, held by the bag from now on. None if it is not there yet, which is noted, or if that
+    /// was the end of its task.
+    pub(super) async fn there(&self, (index, round): Key, entry: InputEntry) -> Option<InputEntry> {
+        let referenced = entry.reference.clone()?;
+        let looked = loop {
+            match self.look_and_hold(&referenced.object).await {
+                Ok(looked) => break looked,
+                Err(error) => {
+                    debug!(%error, "an input is not looked up now");
+                    self.shared.obstacle.set(format!("{error:#}"));
+                    if self.shared.window.pause(LOOK_AGAIN).await {
+                        return None;
+                    }
+                }
+            }
+        };
+        match (looked.state, looked.bytes) {
+            (State::There, Some(bytes)) => {
+                if entry.bytes == 0 && bytes > 0 {
+                    self.make_room(bytes).await;
+                }
+                let digest = referenced.digest.or(looked.digest);
+                let reference =
+                    Some(crate::run_folder::inputs::Referenced { digest, ..referenced });
+                Some(InputEntry { bytes, reference, ..entry })
+            }
+            (State::NeverThere, _) => {
+                self.shared.awaited.tasks().insert(index, (round, entry));
+                None
+            }
+            (state, _) => {
+                let why = looked.why.unwrap_or_default();
+                let text = format!("{}: {}: {why}", entry.path.display(), state.as_str());
+                Box::pin(self.fail(index, round, Failed::new(Cause::InputMissing, text))).await;
+                None
+            }
+        }
+    }
+
+    async fn look_and_hold(&self, reference: &Reference) -> anyhow::Result<Answer> {
+        let broker = &self.shared.broker;
+        let (answer, found) = look(broker, reference).await?;
+        if found.is_some() {
+            let bag = self.shared.plan.specification.bag.as_str();
+            let bucket = open_bucket(broker, reference.bucket())?;
+            let holding =
+                bucket.relabel(reference.object(), |labels| object_ref::hold(labels, bag));
+            if let Err(error) = holding.await {
+                // Freed between the two, or nearly: the next look tells.
+                anyhow::ensure!(!error.is_transient(), error);
+                return Ok(look(broker, reference).await?.0);
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Reserves room for the output of an input whose size was not known when the bag was made.
+    async fn make_room(&self, bytes: u64) {
+        let specification = &self.shared.plan.specification;
+        if !specification.has_objects() {
+            return;
+        }
+        let came = self.shared.awaited.came.fetch_add(bytes, Relaxed) + bytes;
+        let needed = specification.bucket_bytes() + came + came / 256;
+        let Ok(bucket) = open_bucket(&self.shared.broker, &subjects::bucket(&specification.bag))
+        else {
+            return;
+        };
+        if let Err(error) = bucket.grow_to(needed).await {
+            // Then the bucket is full at some time, which is said.
+            info!(%error, needed, "no room reserved for the output of an input that came");
+        }
+    }
+
+    /// Publishes each task whose input was not there, when it is. Ends before the last one when it is to give way.
+    pub(super) async fn publish_what_comes(&self, message_id: bool) {
+        let tasks = self.shared.plan.specification.tasks;
+        while let Some(why) = self.shared.awaited.text(tasks) {
+            self.shared.obstacle.set(why);
+            if self.shared.window.pause(LOOK_AGAIN).await {
+                return;
+            }
+            let waiting = std::mem::take(&mut *self.shared.awaited.tasks());
+            let open = waiting
+                .into_iter()
+                .filter(|(index, (round, _))| self.shared.plan.is_task_open((*index, *round)));
+            let sending = stream::iter(open)
+                .map(|(index, (round, entry))| self.one(index, round, Some(entry), message_id));
+            sending.buffer_unordered(LOOKS).for_each(|()| std::future::ready(())).await;
+        }
+        self.shared.obstacle.clear();
+    }
+}

@@ -1,0 +1,90 @@
+//! A bag whose inputs are objects: its list.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use bagpress_broker::quote;
+use bagpress_codec::Codec;
+use bagpress_objstore::beneath::inside;
+
+use crate::error::Usage;
+use crate::run_folder::inputs::finder::Found;
+use crate::run_folder::inputs::lists::Sink;
+use crate::run_folder::inputs::stream::{Stream, by_name, endings};
+use crate::run_folder::inputs::{InputEntry, Referenced};
+use crate::submit::planned::Planned;
+use crate::submit::request::Request;
+
+/// Lists the objects of a request as tasks.
+///
+/// # Errors
+///
+/// [`Usage`] if two have one target, or a target leads out of the folder; if nobody knows what made one that is to be restored.
+pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
+    let (mut found, mut targets) = (Found::default(), HashMap::new());
+    let first = request.references.first().map(|planned| planned.reference.bucket());
+    let one_bucket = request.references.iter().all(|of| Some(of.reference.bucket()) == first);
+    for planned in &request.references {
+        let (reference, bytes) = (&planned.reference, planned.bytes.unwrap_or(0));
+        let mut target = PathBuf::from(reference.object());
+        if !one_bucket {
+            target = Path::new(reference.bucket()).join(target);
+        }
+        if inside(&target).is_err() || target.file_name().is_none() {
+            return Err(Usage::error(
+                format!("the name of {reference} leads out of the outputs' folder"),
+                "fetch it with `bagpress object get`, and run the file",
+            ));
+        }
+        let mut stream = None;
+        if request.restore {
+            let (codec, restored) = restored(planned, target)?;
+            (stream, target) = (Some(Stream::of(codec)), restored);
+        }
+        if let Some(other) = targets.insert(target.clone(), reference) {
+            return Err(Usage::error(
+                format!("{other} and {reference} would both become {}", quote::name(&target)),
+                "give them to two runs",
+            ));
+        }
+        let referenced = Referenced { object: reference.clone(), digest: planned.digest };
+        let entry = InputEntry {
+            path: PathBuf::from(reference.to_string()),
+            target,
+            bytes,
+            mtime_ns: 0,
+            mode: 0,
+            inode: 0,
+            owner: None,
+            refused: None,
+            replaces: None,
+            stream,
+            reference: Some(referenced),
+        };
+        found.files += 1;
+        found.bytes = found.bytes.saturating_add(bytes);
+        found.largest = found.largest.max(bytes);
+        sink.file(&entry.path, &entry)?;
+    }
+    Ok(found)
+}
+
+/// Which codec reads an object, and what it is called when it was read.
+fn restored(planned: &Planned, target: PathBuf) -> Result<(Codec, PathBuf)> {
+    let by_name = by_name(&target);
+    let named = by_name.as_ref().map(|(codec, _)| *codec);
+    // Of an object that is no output, its name decides.
+    let codec = planned.codec.filter(|codec| !codec.stores_nothing()).or(named);
+    let codec = codec.ok_or_else(|| {
+        Usage::error(
+            format!("nobody knows which codec made {}", planned.reference),
+            format!(
+                "an output of a bag says so when it is there; the name of another object has to end in one of {}",
+                endings()
+            ),
+        )
+    })?;
+    let restored = by_name.map_or(target, |(_, restored)| restored);
+    Ok((codec, restored))
+}
