@@ -23,7 +23,7 @@ pub(crate) enum Again {
 }
 
 /// Outputs that are made before their outcomes are accepted, together.
-const AT_ONCE: usize = 64;
+const TWINS_MAX: usize = 64;
 
 /// The files that wait for something to come of `first`.
 fn waiting(plan: &BagPlan, first: u32) -> impl Iterator<Item = u32> + '_ {
@@ -57,7 +57,7 @@ pub(crate) fn next(
         return Ok((!twins.is_empty()).then_some(Again::Run(twins)));
     };
     let mut made = Vec::new();
-    for twin in twins.into_iter().take(AT_ONCE) {
+    for twin in twins.into_iter().take(TWINS_MAX) {
         if stopped() {
             break;
         }

@@ -41,13 +41,14 @@ impl Todo {
         files.1.remove(&file).map(|look| (file, look))
     }
 
-    /// The file that has waited longest. Cancel-safe.
-    pub(crate) async fn next(&self) -> (u32, Look) {
+    /// The files that have waited longest, `most` of them at most, and at least one. Cancel-safe.
+    pub(crate) async fn next(&self, most: usize) -> Vec<(u32, Look)> {
         loop {
-            match self.take() {
-                Some(next) => return next,
-                None => self.more.notified().await,
+            let next: Vec<_> = std::iter::from_fn(|| self.take()).take(most).collect();
+            if !next.is_empty() {
+                return next;
             }
+            self.more.notified().await;
         }
     }
 }

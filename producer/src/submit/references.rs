@@ -56,6 +56,7 @@ pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
             mtime_ns: 0,
             mode: 0,
             inode: 0,
+            changed_ns: None,
             owner: None,
             refused: None,
             replaces: None,

@@ -145,7 +145,11 @@ impl Request {
     ///
     /// If the codec cannot be made.
     pub(crate) fn may_have_twins(&self) -> Result<bool> {
-        Ok(self.dedup && !self.restore && self.can_be_packed()? && self.has_files())
+        Ok(self.dedup
+            && !self.restore
+            && self.references.is_empty()
+            && self.can_be_packed()?
+            && self.has_files())
     }
 
     /// Whether a user asked what the files are to outputs that are there.
@@ -196,11 +200,8 @@ pub(crate) fn check(request: &Request) -> Result<()> {
             "choose another --attempts",
         ));
     }
-    if request.pack.is_some_and(|files| files > 1) && !request.can_be_packed()? {
-        return Err(Usage::error(
-            "packs are made of files, with a codec that stores them",
-            "leave --pack out; each task is then delivered by itself",
-        ));
+    if let Some(files) = request.pack {
+        check_pack(request, files)?;
     }
     if request.ttl.is_some_and(|ttl| ttl < TTL_MIN) {
         return Err(Usage::error(
@@ -214,7 +215,17 @@ pub(crate) fn check(request: &Request) -> Result<()> {
     if request.remove_source {
         check_remove_source(request)?;
     }
-    if request.pack.is_some_and(|files| !(1..=limits::PACK_FILES_MAX).contains(&files)) {
+    Ok(())
+}
+
+fn check_pack(request: &Request, files: u32) -> Result<()> {
+    if files > 1 && !request.can_be_packed()? {
+        return Err(Usage::error(
+            "packs are made of files, with a codec that stores them",
+            "leave --pack out; each task is then delivered by itself",
+        ));
+    }
+    if !(1..=limits::PACK_FILES_MAX).contains(&files) {
         return Err(Usage::error(
             format!("packs of that many files: 1 to {} are possible", limits::PACK_FILES_MAX),
             "choose another --pack; 1 delivers each file by itself",
@@ -287,12 +298,13 @@ fn check_references(request: &Request) -> Result<()> {
             "put the files with `bagpress object put`, or run them as a bag of their own",
         ));
     }
-    let Selection { exclude, files_from, existing, skip_compressed } = &request.selection;
-    let selects = !exclude.is_empty() || files_from.is_some() || *skip_compressed;
+    let Selection { exclude, files_from, existing, skip_compressed, note_changes } =
+        &request.selection;
+    let selects = !exclude.is_empty() || files_from.is_some() || *skip_compressed || *note_changes;
     if selects || *existing != Existing::Refuse || request.keep_inputs {
         return Err(Usage::error(
-            "a flag that chooses or keeps files does nothing for references",
-            "leave out --exclude, --files-from, --skip-compressed, --update, --overwrite and --keep-inputs",
+            "a flag that chooses, keeps or removes files does nothing for references",
+            "leave out --exclude, --files-from, --skip-compressed, --update, --overwrite, --keep-inputs and --remove-source",
         ));
     }
     Ok(())
