@@ -52,9 +52,6 @@ pub(crate) struct BagArgs {
     #[arg(long, help_heading = OUTPUTS)]
     pub(crate) keep_inputs: bool,
 
-    /// Compress every file, also one with the content of another one; otherwise it gets that one's output
-    #[arg(long, conflicts_with = "tasks", help_heading = OUTPUTS)]
-    pub(crate) no_dedup: bool,
     /// Remove each input once the bag has ended, its output was verified and is durable, and it has not changed since it was read
     #[arg(long, help_heading = OUTPUTS)]
     pub(crate) remove_source: bool,

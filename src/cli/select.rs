@@ -44,6 +44,10 @@ pub(crate) struct SelectArgs {
     #[arg(long, requires = "out", conflicts_with = "tasks")]
     pub(crate) overwrite: bool,
 
+    /// Compress every file, also one with the content of another one; otherwise it gets that one's output
+    #[arg(long, conflicts_with = "tasks")]
+    pub(crate) no_dedup: bool,
+
     /// Print what would be done, one line per file; start and write nothing
     #[arg(long, conflicts_with = "tasks")]
     pub(crate) dry_run: bool,

@@ -83,6 +83,7 @@ pub(super) async fn with_references(
 /// [`Usage`] if they contradict each other.
 pub(super) fn request(bag: BagArgs) -> Result<Request> {
     let codec = codec(bag.codec, bag.goal)?;
+    let dedup = !bag.select.no_dedup;
     let stores_nothing = codec.as_ref().is_some_and(Codec::stores_nothing);
     let generated = bag.generated.tasks.map(|tasks| Generated {
         tasks,
@@ -119,7 +120,7 @@ pub(super) fn request(bag: BagArgs) -> Result<Request> {
         stats: bag.stats.map(|stats| stats == StatsArg::Always),
         pack: bag.pack,
         block: bag.block.0,
-        dedup: !bag.no_dedup,
+        dedup,
         ttl: bag.ttl.map(Into::into),
     })
 }
