@@ -28,17 +28,19 @@ pub(crate) static ENTRY: Entry = Entry {
         // Above 19 a slot takes up to a gigabyte, and `zstd` itself wants to be asked twice.
         levels: Some(Levels { min: 1, max: 19, default: 3 }),
         switches: &[LONG],
+        takes_arrays: false,
         extension: ".zst",
         library: LIBRARY,
         summary: "Zstandard with a checksum, as zstd -d opens",
     },
     stores_nothing: false,
     length_in_front: true,
-    output_bytes_max,
+    output_bytes_max: |_, input_bytes| output_bytes_max(input_bytes),
     may_begin_with: |begin| begin == &[0x28, 0xb5],
     encoder: |parameters| Box::new(ZstdEncoder::new(parameters)),
-    decoder: || Box::<ZstdDecoder>::default(),
-    seam: |_| Seam::Frames(Frames::new(output_bytes_max)),
+    decoder: |_| Box::<ZstdDecoder>::default(),
+    check: None,
+    seam: Some(|_| Seam::Frames(Frames::new(output_bytes_max))),
 };
 
 /// Base-2 logarithm of the largest window, in bytes: what `zstd -d` opens without a flag.
