@@ -9,6 +9,7 @@ use bagpress_producer::{Generated, Preparation, Prepared, Request, prepare};
 use bagpress_producer::{Usage, message};
 
 use super::preview;
+use crate::cli::arrays::Said;
 use crate::cli::bag::{BagArgs, StatsArg, VerifyArg};
 use crate::logging;
 use crate::terminal::notes;
@@ -43,12 +44,17 @@ pub(super) async fn prepared(request: Request) -> Result<Option<Box<Prepared>>> 
 /// [`Usage`] if they contradict each other.
 pub(super) fn request(bag: BagArgs) -> Result<Request> {
     let stores_nothing = bag.codec.as_ref().is_some_and(Codec::stores_nothing);
-    let generated = bag.generated.tasks.map(|tasks| Generated {
-        tasks,
-        bytes: bag.generated.bytes.map_or(if stores_nothing { 0 } else { 2 << 20 }, |b| b.as_u64()),
-        data: bag.generated.data,
-        seed: bag.generated.seed,
-    });
+    let said = Said { dtype: bag.dtype, shape: bag.shape };
+    let (codec, generated) = match bag.generated.tasks {
+        None => (said.of_files(bag.codec)?, None),
+        Some(tasks) => {
+            let bytes = bag.generated.bytes.map(|bytes| bytes.as_u64());
+            let default = if stores_nothing { 0 } else { 2 << 20 };
+            let (codec, data, bytes) =
+                said.of_generated(bag.codec, bag.generated.data, (bytes, default))?;
+            (codec, Some(Generated { tasks, bytes, data, seed: bag.generated.seed }))
+        }
+    };
     if generated.is_none() && bag.generated.bytes.is_some() {
         return Err(Usage::error("--bytes is for generated bags", "say how many with --tasks N"));
     }
@@ -57,7 +63,7 @@ pub(super) fn request(bag: BagArgs) -> Result<Request> {
         restore: false,
         selection: bag.select.into(),
         generated,
-        codec: bag.codec,
+        codec,
         delivery: bag.delivery,
         results: bag.results,
         out: bag.out,

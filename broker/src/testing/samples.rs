@@ -100,6 +100,7 @@ pub fn done(id: &TaskId, execution: &Execution, output: &[u8], place: Place) -> 
             output_digest: digest,
             place,
             verified: true,
+            fidelity: None,
         }),
         times: Times::default(),
         descriptor: None,

@@ -157,6 +157,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
                     output_digest,
                     place,
                     verified,
+                    fidelity: None,
                 })
             }
         ),

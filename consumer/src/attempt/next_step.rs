@@ -135,6 +135,7 @@ mod tests {
             output_bytes: 0,
             output_digest: digest,
             verified: true,
+            fidelity: None,
             times: Times::default(),
         };
         Ended::Made(made, Stored::Staged, Duration::ZERO)

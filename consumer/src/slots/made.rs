@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bagpress_broker::result::{Done, Place, Times};
+use bagpress_broker::result::{Done, Fidelity, Place, Times};
 use bagpress_codec::{Digest, Reuse, SEGMENT_BYTES};
 
 /// What a slot keeps from task to task: buffers, and what made the last output.
@@ -33,6 +33,7 @@ pub(crate) struct Made {
     pub(crate) output_bytes: u64,
     pub(crate) output_digest: Digest,
     pub(crate) verified: bool,
+    pub(crate) fidelity: Option<Fidelity>,
     pub(crate) times: Times,
 }
 
@@ -46,6 +47,7 @@ impl Made {
             output_digest: self.output_digest,
             place,
             verified: self.verified,
+            fidelity: self.fidelity,
         }
     }
 }

@@ -48,6 +48,7 @@ pub(super) fn restore(
         output_bytes,
         output_digest,
         verified: true,
+        fidelity: None,
         times: clock.times(began.elapsed()),
     })
 }

@@ -310,7 +310,16 @@ impl OpenJoins {
         }
         let Whole { execution, input_bytes, input_digest, bytes, digest } = whole;
         let (output_bytes, output_digest, place) = (bytes, digest, Place::Staged);
-        let done = Done { input_bytes, input_digest, output_bytes, output_digest, place, verified };
+        let fidelity = None; // a file that is cut comes back bit for bit
+        let done = Done {
+            input_bytes,
+            input_digest,
+            output_bytes,
+            output_digest,
+            place,
+            verified,
+            fidelity,
+        };
         let result = of_producer(&self.plan.specification.bag, (file, 0), Outcome::Done(done));
         Joined::Outcome(Box::new(TaskResult { execution, attempt, times, ..result }))
     }

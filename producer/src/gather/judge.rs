@@ -153,8 +153,16 @@ mod tests {
     fn done(input_bytes: u64, output_bytes: u64, place: Place) -> TaskResult {
         let digest = Digest::of(b"");
         let (input_digest, output_digest) = (digest, digest);
-        let verified = true;
-        let done = Done { input_bytes, input_digest, output_bytes, output_digest, place, verified };
+        let (verified, fidelity) = (true, None);
+        let done = Done {
+            input_bytes,
+            input_digest,
+            output_bytes,
+            output_digest,
+            place,
+            verified,
+            fidelity,
+        };
         result("W", Outcome::Done(done))
     }
 

@@ -146,7 +146,8 @@ impl std::fmt::Display for Task {
         match &self.outcome {
             Some(Outcome::Done(done)) => {
                 let (output, input) = (done.output_bytes, done.input_bytes);
-                writeln!(f, "  {output} bytes from {input}, {}", done.output_digest)
+                writeln!(f, "  {output} bytes from {input}, {}", done.output_digest)?;
+                done.fidelity.map_or(Ok(()), |fidelity| writeln!(f, "  {fidelity}"))
             }
             Some(Outcome::Failed(_)) | None => Ok(()),
         }

@@ -64,6 +64,9 @@ pub struct Summary {
     pub output_per_input: f64,
     /// Whether every output was decompressed and gave its input again.
     pub verified: bool,
+    /// The largest error of any value, where not every bit was to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_abs_error: Option<f64>,
     /// What the files were to the outputs that were there, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selected>,
@@ -101,6 +104,7 @@ impl Summary {
             output_bytes: tally.output_bytes,
             output_per_input: tally.output_bytes as f64 / tally.input_bytes.max(1) as f64,
             verified: tally.done > 0 && tally.unverified == 0,
+            max_abs_error: tally.max_abs_error,
             selection: specification.selection,
             split: tally.means(),
             failures: Failures::first(&tally.failures, &gathered.plan),
@@ -166,6 +170,9 @@ impl Summary {
             "completed",
             &format!("{}/{}, failed: {}{verified}", self.completed, self.tasks, self.failed),
         );
+        if let Some(error) = self.max_abs_error {
+            rows.add("largest error", &format!("{error:e}"));
+        }
         if let Some(selection) = self.selection {
             rows.add("selection", &selection.to_string());
         }
@@ -257,6 +264,7 @@ mod tests {
             output_bytes: 4,
             output_per_input: 1.0,
             verified,
+            max_abs_error: None,
             selection: None,
             split,
             failures: Failures::default(),

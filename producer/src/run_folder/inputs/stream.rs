@@ -54,7 +54,8 @@ pub(crate) fn by_name(path: &Path) -> Option<(Codec, PathBuf)> {
     let name = path.file_name()?.as_bytes();
     Codec::all().filter(|codec| !codec.extension.is_empty()).find_map(|codec| {
         let before = name.strip_suffix(codec.extension.as_bytes())?;
-        let codec = codec.name.parse().ok()?;
+        let codec: Codec = codec.name.parse().ok()?;
+        let codec = codec.of_restored(OsStr::from_bytes(before));
         let is_a_name = !matches!(before, b"" | b"." | b"..");
         is_a_name.then(|| (codec, path.with_file_name(OsStr::from_bytes(before))))
     })

@@ -26,6 +26,8 @@ pub struct Tally {
     pub retried: u64,
     /// Whether any was not verified.
     pub unverified: u64,
+    /// The largest error of any value, where not every bit was to be kept.
+    pub max_abs_error: Option<f64>,
     /// The failures of the lowest indices.
     pub failures: Vec<Failure>,
     sums: Split,
@@ -80,6 +82,7 @@ impl Default for Tally {
             block_bytes: 0,
             retried: 0,
             unverified: 0,
+            max_abs_error: None,
             failures: Vec::new(),
             sums: Split::default(),
             execute: Histogram::new(3).expect("a histogram of three digits"),
@@ -97,6 +100,11 @@ impl Tally {
                 add(&mut self.input_bytes, done.input_bytes);
                 add(&mut self.output_bytes, done.output_bytes);
                 self.unverified += u64::from(!done.verified);
+                if let Some(fidelity) = done.fidelity {
+                    let error = fidelity.max_abs_error.get();
+                    self.max_abs_error =
+                        Some(self.max_abs_error.map_or(error, |max| max.max(error)));
+                }
                 self.sums.add(&result.times, commit_us);
                 if let Err(error) = self.execute.record(result.times.execute_us.max(1)) {
                     tracing::debug!(%error, "time not counted");

@@ -26,6 +26,7 @@ fn result(index: u32, round: u32, fails: bool) -> Entry {
         output_digest: Digest::of(b"out"),
         place: Place::Staged,
         verified: true,
+        fidelity: None,
     };
     let failed = Failed::new(Cause::CodecError, "broken");
     Entry::Outcome(Arc::new(TaskResult {
