@@ -61,6 +61,7 @@ fn every_command_in_a_document_is_understood() {
         "docs/protocol.md",
         "docs/run-folder.md",
         "docs/generator.md",
+        "docs/zfp.md",
         "docs/benchmark.md",
         "CONTRIBUTING.md",
     ] {

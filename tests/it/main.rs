@@ -77,4 +77,6 @@ mod troubles;
 mod unprivileged;
 mod vanished;
 mod width;
+#[cfg(feature = "zfp")]
+mod zfp;
 mod zstd;
