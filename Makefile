@@ -12,15 +12,24 @@ STAMP := $(shell date +%Y%m%d-%H%M%S)
 # Ours, not whichever is on PATH; another one by BAGPRESS_NATS_SERVER=/path make …
 export BAGPRESS_NATS_SERVER ?= $(CURDIR)/.tools/bin/nats-server
 
+# What everything is built with, so that nothing is compiled twice. The codec zfp is made with cmake and libclang: those of
+# tools.lock, unless somebody names others.
+FEATURES := --features zfp
+ZFP := .tools/zfp/.installed
+export CMAKE ?= $(CURDIR)/.tools/zfp/cmake/data/bin/cmake
+export LIBCLANG_PATH ?= $(CURDIR)/.tools/zfp/clang/native
+export BINDGEN_EXTRA_CLANG_ARGS ?= -I$(shell cc -print-file-name=include)
+
 help: ## this list
 	@awk -F ' *## ' '/^[a-z-]+:.* ## / { split($$1, target, ":"); printf "make %-12s %s\n", target[1], $$2 }' Makefile
 
 DEMO := demo-$(STAMP)
-demo: .tools/bin/nats-server ## a generated bag by both result paths, then a folder of real files
-	cargo build --release --locked --bin bagpress
+demo: .tools/bin/nats-server $(ZFP) ## a generated bag by both result paths, then a folder of real files
+	cargo build --release --locked $(FEATURES) --bin bagpress
 	target/release/bagpress run --tasks 24 --bytes 2MiB --codec zlib:6 --workers 4 --results staged --name $(DEMO)
 	target/release/bagpress run --tasks 24 --bytes 2MiB --codec zlib:6 --workers 4 --results objects --name $(DEMO)
 	.ci/same-digests runs/$(DEMO)/staged runs/$(DEMO)/objects
+	target/release/bagpress run --tasks 24 --bytes 2MiB --codec zfp:accuracy=1e-3 --data field --workers 4 --name $(DEMO)-zfp
 	target/release/bagpress run docs --codec gzip:6 --out target/$(DEMO) --name $(DEMO)-docs
 	@find docs -type f | while read -r file; do \
 		gzip -dc "target/$(DEMO)/$$file.gz" | cmp - "$$file" || exit 1; \
@@ -31,21 +40,21 @@ demo: .tools/bin/nats-server ## a generated bag by both result paths, then a fol
 # late.
 export RUST_TEST_THREADS ?= 4
 
-test: .tools/bin/nats-server ## all tests that need no Go
-	cargo test --workspace --locked
+test: .tools/bin/nats-server $(ZFP) ## all tests that need no Go
+	cargo test --workspace --locked $(FEATURES)
 
 model: ## the explicit-state model with one crash more in every configuration; minutes and gigabytes
 	cargo test --locked --package bagpress-model --test holds -- --ignored --nocapture
 
-test-extras: .tools/bin/nats-server .tools/nats-cli-$(NATS_CLI) ## tests against the `nats` command line and Go's gzip; needs Go
-	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo test --workspace --locked --features nats-cli,bagpress-codec/go --test cli_interop --test join_go
+test-extras: .tools/bin/nats-server $(ZFP) .tools/nats-cli-$(NATS_CLI) ## tests against the `nats` command line and Go's gzip; needs Go
+	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo test --workspace --locked --features zfp,nats-cli,bagpress-codec/go --test cli_interop --test join_go
 
-test-compose: engine .tools/bin/nats-server .tools/compose-$(COMPOSE) ## compose.yaml on an engine of its own; needs root, and says so
-	cargo test --locked --features compose --test compose --no-run
-	.ci/with-engine sh -c '.ci/base-images && cargo test --locked --features compose --test compose'
+test-compose: engine .tools/bin/nats-server $(ZFP) .tools/compose-$(COMPOSE) ## compose.yaml on an engine of its own; needs root, and says so
+	cargo test --locked --features zfp,compose --test compose --no-run
+	.ci/with-engine sh -c '.ci/base-images && cargo test --locked --features zfp,compose --test compose'
 
-test-disk: .tools/bin/nats-server ## tests with a disk that hangs; they need root and a loop device, and say so
-	@if .ci/has-loop-device; then cargo test --workspace --locked --test it -- --ignored slow_disk; \
+test-disk: .tools/bin/nats-server $(ZFP) ## tests with a disk that hangs; they need root and a loop device, and say so
+	@if .ci/has-loop-device; then cargo test --workspace --locked $(FEATURES) --test it -- --ignored slow_disk; \
 	else echo "left out: the tests of a disk that hangs; run them as root where a file can be mounted (-o loop)"; \
 		[ -z "$$CI" ]; fi
 
@@ -53,17 +62,18 @@ SOAK_RUNS ?= 20
 soak: .tools/bin/nats-server ## `make test` SOAK_RUNS (20) times in a row, until one is red; an hour and more
 	.ci/soak $(SOAK_RUNS)
 
-lint: tools ## what review should not have to say
+lint: tools $(ZFP) ## what review should not have to say
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	cargo check --locked --bin bagpress # without zfp, for who has no libclang
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked $(FEATURES)
 	python3 .ci/modules_test.py
 	.ci/check-imports
 	.tools/bin/typos
 	.tools/bin/hadolint Dockerfile
 	PYTHONPATH=.tools/lint python3 -m check_jsonschema --builtin-schema vendor.compose-spec compose.yaml
 	install -D --mode=644 broker/nats.conf target/nats/nats.conf
-	cargo run --quiet --locked -- broker --auth target/nats/auth
+	cargo run --quiet --locked $(FEATURES) -- broker --auth target/nats/auth
 	BAGPRESS_MAX_FILE=16GB .tools/bin/nats-server --config target/nats/nats.conf -t
 
 tools: .tools/bin/nats-server .tools/bin/typos ## the pinned tools of `test` and `lint`, into .tools/
@@ -71,6 +81,15 @@ tools-cli: .tools/nats-cli-$(NATS_CLI) ## the `nats` command line, into .tools/b
 
 .tools/bin/nats-server: tools.lock
 	.ci/install-tools test
+
+$(ZFP): tools.lock
+	.ci/install-tools zfp
+	@touch $@
+
+# A reader of zfp that is not ours, for Python.
+.tools/zfpy/.installed: tools.lock
+	.ci/install-tools zfpy
+	@touch $@
 
 .tools/bin/typos: tools.lock
 	.ci/install-tools lint
@@ -94,8 +113,8 @@ engine:
 	@touch $@
 
 BENCH := bench-$(STAMP)
-bench: .tools/bin/nats-server ## the bag of docs/benchmark.md by both paths, and the limits of this machine
-	cargo build --release --locked --bin bagpress
+bench: .tools/bin/nats-server $(ZFP) ## the bag of docs/benchmark.md by both paths, and the limits of this machine
+	cargo build --release --locked $(FEATURES) --bin bagpress
 	bench/run_staged.sh 24 2097152 4 $(BENCH)
 	bench/run_objects.sh 24 2097152 4 $(BENCH)
 	cargo run --release --locked --package bagpress-bench --bin bagpress-bench -- limit
@@ -108,16 +127,16 @@ bench-peers: .tools/ray/.installed ## what `bagpress-bench compare` needs: Work 
 	.ci/install-tools ray
 	@touch $@
 
-test-peers: .tools/bin/nats-server bench-peers ## a short bag by every peer of the comparison, and what `zstd` opens of ours
+test-peers: .tools/bin/nats-server $(ZFP) .tools/zfpy/.installed bench-peers ## a short bag by every peer of the comparison, and what `zstd` and `zfp` open of ours
 	@# With the features of all packages, so that nothing of `make test` is compiled again; one after the other, as Ray gives up a
 	@# start that takes 30 s.
-	cargo test --workspace --locked --features bagpress-bench/peers --test peers -- --test-threads=1
-	cargo test --workspace --locked --features stock-zstd,bagpress-codec/stock-zstd --test zstd_stock
+	cargo test --workspace --locked --features zfp,bagpress-bench/peers --test peers -- --test-threads=1
+	cargo test --workspace --locked --features zfp,stock-zstd,bagpress-codec/stock-zstd,stock-zfp --test zstd_stock --test zfp_stock
 
 DRILL_FAULTS ?= 1000
 DRILL_SEED ?= 7
-drill: .tools/bin/nats-server ## a random disaster of DRILL_FAULTS (1000) faults, by DRILL_SEED (7); a quarter of an hour
-	cargo build --release --locked --workspace --bins
+drill: .tools/bin/nats-server $(ZFP) ## a random disaster of DRILL_FAULTS (1000) faults, by DRILL_SEED (7); a quarter of an hour
+	cargo build --release --locked --workspace $(FEATURES) --bins
 	target/release/bagpress-bench drill --faults $(DRILL_FAULTS) --seed $(DRILL_SEED)
 
 FUZZ_SECONDS ?= 60

@@ -14,6 +14,7 @@ work_queue_worker coop-computing-tools
 /usr/include/cctools/work_queue.h coop-computing-tools-dev
 pigz pigz
 zstd zstd
+zfp zfp
 WANTED
 if [[ ${#packages[@]} -gt 0 ]]; then
 	if [[ ! ${CI:-} || $(id -u) -ne 0 ]]; then

@@ -32,6 +32,10 @@ pub const TEXT_BYTES_MAX: usize = 1024;
 pub const PACK_FILES_MAX: u32 = 64;
 /// Most input bytes of one pack: its outputs are one chunk, whatever the codec makes of them.
 pub const PACK_BYTES_MAX: u64 = 448 * 1024;
+/// Most arrays of one pack, if a codec takes them: their results say more of each.
+pub const PACK_ARRAYS_MAX: u32 = 32;
+/// Longest name of a file, in bytes.
+pub const NAME_BYTES_MAX: u64 = 255;
 /// A bag has at least so many packs, by files and by bytes, before they get that large: all workers are to have some.
 pub const PACKS_MIN: u32 = 256;
 /// How many times a pack is attempted before its files are run alone.
@@ -376,6 +380,8 @@ const _: () = assert!(
         < MESSAGE_BYTES_MAX
 );
 const _: () = assert!(2 * MEMBER_MESSAGE_BYTES_MAX + 80 < MEMBER_BYTES_MAX);
+// How near an array came back takes less than all else of a file: three numbers of at most 24 digits, and a digest.
+const _: () = assert!(PACK_ARRAYS_MAX * 2 <= PACK_FILES_MAX && 3 * 24 + 71 + 80 < MEMBER_BYTES_MAX);
 // An object of its own has each file that is in no pack; in one of two files at least, half of one.
 const _: () = assert!(TAR_EACH_BYTES + TAR_END_BYTES / 2 <= OBJECT_EACH_BYTES);
 // A tar may be held whole, and with its metadata needs three messages.

@@ -7,11 +7,15 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::codecs::REGISTRY;
+use crate::array::{ArrayParameters, Form};
+use crate::codecs::{REGISTRY, not_built_in};
 use crate::entry::{CodecInfo, Entry, FULL, Parameters};
+use crate::error::ArrayFault;
+use crate::grid::Grid;
 use crate::join::{Joined, Joiner, Seam};
 use crate::parse::{parse_level, parse_switches, split_once};
 use crate::stream::{Choice, Decoder, Encoder, SEGMENT_BYTES};
+use crate::verifier::Check;
 
 /// A codec with its parameters, such as `gzip:6` or `gzip:6,full`.
 ///
@@ -102,10 +106,11 @@ impl Codec {
     /// [`SEGMENT_BYTES`](crate::SEGMENT_BYTES).
     ///
     /// For zlib and gzip that is `input + input/2048 + 64`, at every level, and for zstd `input + input/256 + 64`; store
-    /// and noop add nothing.
+    /// and noop add nothing. For zfp it is what the most bits of every block are, where the shape is known, and otherwise
+    /// `4 × input + 2304`, as blocks that are not full are filled up.
     #[must_use]
     pub fn output_bytes_max(&self, input_bytes: u64) -> u64 {
-        (self.entry.output_bytes_max)(input_bytes)
+        (self.entry.output_bytes_max)(self.parameters, input_bytes)
     }
 
     /// Begins to compress a stream. Its length has to be [announced](Encoder::announce), for zstd.
@@ -117,7 +122,11 @@ impl Codec {
     /// Begins to decompress a stream; any level's, and any maker's.
     #[must_use]
     pub fn decoder(&self) -> Box<dyn Decoder> {
-        (self.entry.decoder)()
+        (self.entry.decoder)(self.parameters)
+    }
+
+    pub(crate) fn check(&self) -> Option<Box<dyn Check>> {
+        self.entry.check.map(|check| check(self.parameters))
     }
 
     /// Begins to make one file of blocks: of what encoders of this codec made of its parts.
@@ -165,8 +174,71 @@ impl Codec {
         self.seam().kept(bytes, input_bytes)
     }
 
+    /// Whether a file may be cut into blocks, which are joined again. An array is not.
+    #[must_use]
+    pub fn can_be_cut(&self) -> bool {
+        self.entry.seam.is_some()
+    }
+
+    /// Of a codec whose files are not cut, one by which no block can be joined.
     fn seam(&self) -> Seam {
-        (self.entry.seam)(self.parameters)
+        let none = || Seam::without_framing(self.name(), |_| 1..=0);
+        self.entry.seam.map_or_else(none, |seam| seam(self.parameters))
+    }
+}
+
+impl Codec {
+    /// Whether its inputs are arrays.
+    #[must_use]
+    pub fn takes_arrays(&self) -> bool {
+        self.entry.info.takes_arrays
+    }
+
+    /// Whether an input may come back as other bytes: as values that are near to its own.
+    #[must_use]
+    pub fn is_lossy(&self) -> bool {
+        self.parameters.array.is_some_and(ArrayParameters::is_lossy)
+    }
+
+    /// Type and shape of its inputs, where they are bare values of the same.
+    #[must_use]
+    pub fn grid(&self) -> Option<Grid> {
+        match self.parameters.array?.form {
+            Form::Grid(grid) => Some(grid),
+            Form::Npy | Form::Raw => None,
+        }
+    }
+
+    /// Whether it only decodes: nobody said of what type and shape the bare values are.
+    #[must_use]
+    pub fn only_decodes(&self) -> bool {
+        self.parameters.array.is_some_and(|array| array.form == Form::Raw)
+    }
+
+    /// The same for inputs that are bare values of this type and shape.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Array`] if the mode is none of theirs, or the codec takes no arrays.
+    pub fn with_grid(self, grid: Grid) -> Result<Self, Error> {
+        let Some(array) = self.parameters.array else {
+            let reason =
+                format!("codec {} takes any bytes, whatever their type and shape", self.name());
+            return Err(Error::Array { fault: ArrayFault::Unsupported, reason });
+        };
+        array.mode.check(&grid)?;
+        let array = ArrayParameters { form: Form::Grid(grid), ..array };
+        Ok(Self { parameters: Parameters::of_array(array), ..self })
+    }
+
+    /// The codec that restores a file of this name: what it was made of is a file of numpy if its name says so, and otherwise
+    /// bare values. Any other codec's files say everything themselves.
+    #[must_use]
+    pub fn of_restored(self, name: &std::ffi::OsStr) -> Self {
+        let Some(array) = self.parameters.array else { return self };
+        let is_npy = name.as_encoded_bytes().ends_with(b".npy");
+        let form = if is_npy { Form::Npy } else { Form::Raw };
+        Self { parameters: Parameters::of_array(ArrayParameters { form, ..array }), ..self }
     }
 }
 
@@ -194,6 +266,9 @@ impl Hash for Codec {
 
 impl fmt::Display for Codec {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(array) = self.parameters.array {
+            return formatter.pad(&format!("{}:{array}", self.name()));
+        }
         let level = self.level().map(|level| format!(":{level}")).unwrap_or_default();
         let on = self.entry.info.switches.iter().filter(|switch| self.parameters.has(switch));
         let switches: String = on.flat_map(|switch| [",", switch.name]).collect();
@@ -211,12 +286,23 @@ impl FromStr for Codec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let (text, switches) = split_once(text, ',');
-        let (name, level) = split_once(text, ':');
-        let entry = REGISTRY.iter().find(|entry| entry.info.name == name).ok_or_else(|| {
+        let name = text.split([':', ',']).next().unwrap_or_default();
+        let entry = *REGISTRY.iter().find(|entry| entry.info.name == name).ok_or_else(|| {
             let known: Vec<_> = Self::all().map(|info| info.name).collect();
-            Error::UnknownCodec { name: name.to_owned(), known: known.join(", ") }
+            let unknown = Error::UnknownCodec { name: name.to_owned(), known: known.join(", ") };
+            not_built_in(name).unwrap_or(unknown)
         })?;
+        if entry.info.takes_arrays {
+            // A name alone means what loses nothing.
+            let parameters = match &text[name.len()..] {
+                "" => "reversible",
+                more => more.strip_prefix(':').unwrap_or(more),
+            };
+            let array = ArrayParameters::parse(entry.info.name, parameters)?;
+            return Ok(Self { entry, parameters: Parameters::of_array(array) });
+        }
+        let (text, switches) = split_once(text, ',');
+        let (_, level) = split_once(text, ':');
         let level = parse_level(&entry.info, level)?;
         let parameters = Parameters::of_level(level.unwrap_or_default());
         Ok(Self { entry, parameters: parse_switches(&entry.info, parameters, switches)? })
@@ -309,6 +395,9 @@ mod tests {
             refusal("lzma"),
             "unknown codec `lzma`: known are zlib, gzip, zstd, auto, store, noop"
         );
+        let known = if cfg!(feature = "zfp") { "zstd, zfp, store" } else { "zstd, store" };
+        let expected = format!("unknown codec `lzma`: known are zlib, gzip, {known}, noop");
+        assert_eq!(refusal("lzma"), expected);
         assert_eq!(refusal("store:3"), "codec store takes no level, but was given `3`");
         assert_eq!(refusal("zlib:10,full"), "level 10 of zlib is out of range: 0 to 9");
         assert_eq!(refusal("zlib:6,fast"), "codec zlib takes no `,fast`: only `,full` may follow");
@@ -337,6 +426,43 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "zfp")]
+    fn a_codec_of_arrays_has_one_text_and_takes_a_grid() {
+        for (given, printed) in [
+            ("zfp", "zfp:reversible"),
+            ("zfp:accuracy=0.001,f32,100x500x500", "zfp:accuracy=1e-3,f32,100x500x500"),
+            ("zfp:rate=8", "zfp:rate=8"),
+        ] {
+            let codec: Codec = given.parse().unwrap();
+            assert_eq!(codec.to_string(), printed);
+            assert_eq!(printed.parse(), Ok(codec));
+        }
+        let npy: Codec = "zfp:accuracy=1e-3".parse().unwrap();
+        let grid: Grid = "f32,3x4".parse().unwrap();
+        let bare = npy.with_grid(grid).unwrap();
+        assert_eq!((bare.grid(), npy.grid()), (Some(grid), None));
+        assert!(bare != npy && bare.takes_arrays() && bare.is_lossy() && !bare.can_be_cut());
+        assert!(npy.with_grid("i32,3".parse().unwrap()).is_err());
+        let named = |name: &str| npy.of_restored(name.as_ref()).to_string();
+        assert_eq!(named("a.npy"), "zfp:accuracy=1e-3");
+        assert_eq!(named("a.f32"), "zfp:accuracy=1e-3,raw");
+        assert!(npy.of_restored("a".as_ref()).only_decodes() && !npy.only_decodes());
+        let gzip: Codec = "gzip".parse().unwrap();
+        assert!(gzip.with_grid(grid).is_err() && gzip.of_restored("a".as_ref()) == gzip);
+        assert!(
+            refusal("zfp,full").contains("codec zfp takes no `:,full`"),
+            "{}",
+            refusal("zfp,full")
+        );
+    }
+
+    #[test]
+    #[cfg(not(feature = "zfp"))]
+    fn a_codec_that_is_not_built_in_says_how_it_is() {
+        assert!(refusal("zfp:reversible").starts_with("codec zfp is not built in: build with"));
+    }
+
+    #[test]
     fn switches_are_part_of_what_makes_codecs_equal() {
         let texts = ["zlib:6", "zlib:6,full", "gzip:6,full", "zstd:6", "zstd:6,long"];
         let codecs: Vec<Codec> = texts.map(|text| text.parse().unwrap()).into();
@@ -358,6 +484,10 @@ mod tests {
                 "noop"
             ]
         );
+        let arrays = if cfg!(feature = "zfp") { ", zfp:MODE[,DTYPE,SHAPE]" } else { "" };
+        let expected =
+            format!("zlib:0..9[,full], gzip:0..9[,full], zstd:1..19[,long]{arrays}, store, noop");
+        assert_eq!(help.join(", "), expected);
     }
 
     #[test]

@@ -7,9 +7,12 @@ mod auto;
 mod gzip;
 mod noop;
 mod store;
+#[cfg(feature = "zfp")]
+mod zfp;
 mod zlib;
 mod zstd;
 
+use crate::Error;
 use crate::entry::Entry;
 
 /// Every codec there is, in the order that help texts list them.
@@ -20,6 +23,14 @@ pub(crate) static REGISTRY: &[&Entry] = &[
     &zstd::ENTRY,
     // Behind zstd, which is what an ending in .zst says.
     &auto::ENTRY,
+    #[cfg(feature = "zfp")]
+    &zfp::ENTRY,
     &store::ENTRY,
     &noop::ENTRY,
 ];
+
+/// What is said of a codec that this program could have, and was built without.
+pub(crate) fn not_built_in(name: &str) -> Option<Error> {
+    let hint = "build with `--features zfp`, which needs cmake and libclang; see docs/zfp.md";
+    (!cfg!(feature = "zfp") && name == "zfp").then_some(Error::NotBuiltIn { codec: "zfp", hint })
+}

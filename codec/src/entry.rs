@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use crate::array::ArrayParameters;
 use crate::join::Seam;
 use crate::stream::{Decoder, Encoder};
+use crate::verifier::Check;
 
 /// A codec as the registry holds it.
 pub(crate) struct Entry {
@@ -14,15 +16,17 @@ pub(crate) struct Entry {
     /// Whether the input's length is in front of an output.
     pub(crate) length_in_front: bool,
     /// The most output bytes for so many input bytes.
-    pub(crate) output_bytes_max: fn(u64) -> u64,
+    pub(crate) output_bytes_max: fn(Parameters, u64) -> u64,
     /// Whether an output may begin with these bytes.
     pub(crate) may_begin_with: fn(&[u8; 2]) -> bool,
     /// Makes an encoder of a level and switches that `info` has.
     pub(crate) encoder: fn(Parameters) -> Box<dyn Encoder>,
     /// Makes a decoder.
-    pub(crate) decoder: fn() -> Box<dyn Decoder>,
-    /// How the blocks of such a level and such switches are joined.
-    pub(crate) seam: fn(Parameters) -> Seam,
+    pub(crate) decoder: fn(Parameters) -> Box<dyn Decoder>,
+    /// Makes what compares outputs with their inputs; none, where they have to be equal, segment by segment.
+    pub(crate) check: Option<fn(Parameters) -> Box<dyn Check>>,
+    /// How the blocks of such a level and such switches are joined; none, if a file is not cut.
+    pub(crate) seam: Option<fn(Parameters) -> Seam>,
 }
 
 /// What follows a codec's name.
@@ -32,11 +36,17 @@ pub(crate) struct Parameters {
     pub(crate) level: u32,
     /// The bits of the switches that are on.
     switches: u8,
+    /// For a codec of arrays.
+    pub(crate) array: Option<ArrayParameters>,
 }
 
 impl Parameters {
     pub(crate) fn of_level(level: u32) -> Self {
-        Self { level, switches: 0 }
+        Self { level, ..Self::default() }
+    }
+
+    pub(crate) fn of_array(array: ArrayParameters) -> Self {
+        Self { array: Some(array), ..Self::default() }
     }
 
     pub(crate) fn has(self, switch: &Switch) -> bool {
@@ -86,6 +96,8 @@ pub struct CodecInfo {
     pub levels: Option<Levels>,
     /// What may follow the level, each after a comma, each once, in this order.
     pub switches: &'static [Switch],
+    /// Whether its inputs are arrays: then `:MODE` and perhaps `,DTYPE,SHAPE` follow the name.
+    pub takes_arrays: bool,
     /// What the name of an output file gets, with its dot; may be empty.
     pub extension: &'static str,
     /// Library, version and our framing's revision.
@@ -120,9 +132,12 @@ pub struct Switch {
 }
 
 impl fmt::Display for CodecInfo {
-    /// Writes `zlib:0..9[,full]`, `auto[,ratio|,speed]`, or the bare name of a codec without levels.
+    /// Writes `zlib:0..9[,full]`, `auto[,ratio|,speed]`, `zfp:MODE[,DTYPE,SHAPE]`, or the bare name of a codec without levels.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name)?;
+        if self.takes_arrays {
+            formatter.write_str(":MODE[,DTYPE,SHAPE]")?;
+        }
         if let Some(levels) = self.levels {
             write!(formatter, ":{}..{}", levels.min, levels.max)?;
         }

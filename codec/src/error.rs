@@ -1,5 +1,25 @@
 //! Everything that can be wrong with a name, a stream or a digest.
 
+/// Why an array cannot be compressed as was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ArrayFault {
+    /// It is no array that the codec takes: another file, type, order or number of dimensions, or too large a plane.
+    Unsupported,
+    /// The input is longer or shorter than its type and shape say.
+    ShapeMismatch,
+    /// It has a value that is infinite or not a number, and the mode is not the reversible one.
+    NonFinite,
+    /// The mode is none of this type.
+    ModeDtype,
+    /// It has an integer that is too large for a mode that is not the reversible one.
+    IntRange,
+    /// The rate has no room for what each block needs.
+    RateTooLow,
+    /// A value came out further off than was asked.
+    BoundViolated,
+}
+
 /// Why a codec, a digest or a generator refused.
 ///
 /// The errors of a name (from [`std::str::FromStr`]) and those of a stored stream are permanent:
@@ -45,6 +65,47 @@ pub enum Error {
         switch: String,
         /// What would do.
         hint: String,
+    },
+    /// The codec is known, and this program was built without it.
+    #[error("codec {codec} is not built in: {hint}")]
+    NotBuiltIn {
+        /// The codec's name.
+        codec: &'static str,
+        /// How it is built in.
+        hint: &'static str,
+    },
+    /// What follows the name of a codec of arrays does not say how they are compressed.
+    #[error("codec {codec} takes no `:{text}`: {hint}")]
+    BadMode {
+        /// The codec's name.
+        codec: &'static str,
+        /// What follows the name and its colon.
+        text: String,
+        /// What would do.
+        hint: String,
+    },
+    /// No type of values has this name.
+    #[error("unknown type `{text}`: known are i32, i64, f32 and f64")]
+    UnknownType {
+        /// The text as it was given.
+        text: String,
+    },
+    /// No array has this shape, or none of its type and size.
+    #[error("shape `{text}`: {reason}")]
+    BadShape {
+        /// The text as it was given.
+        text: String,
+        /// Why not.
+        reason: String,
+    },
+    /// An array that cannot be compressed as was asked. Permanent, but for [`ArrayFault::BoundViolated`], which is about bytes
+    /// that were made a moment ago.
+    #[error("{reason}")]
+    Array {
+        /// What kind of reason it is, for programs.
+        fault: ArrayFault,
+        /// What it is, and what to do.
+        reason: String,
     },
     /// The bytes are not a stream of the codec: its structure or its checksum is wrong.
     #[error("corrupt {format} stream: {reason}")]
@@ -136,7 +197,9 @@ pub enum Error {
         text: String,
     },
     /// No kind of generated input has this name.
-    #[error("unknown kind of data `{text}`: known are random, text and zeros")]
+    #[error(
+        "unknown kind of data `{text}`: known are random, text, zeros, field, field-rough and field-constant"
+    )]
     UnknownDataKind {
         /// The text as it was given.
         text: String,

@@ -6,12 +6,16 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::field::{FieldWriter, Texture};
+use crate::grid::Grid;
 use crate::keystream::Keystream;
 use crate::text::TextWriter;
 
 /// What generated input looks like.
+///
+/// Its text is `random`, `text`, `zeros`, or that of a field with its type and shape, such as `field:f32,8x256x256`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String", into = "String")]
 #[non_exhaustive]
 pub enum DataKind {
     /// The keystream itself: incompressible.
@@ -20,10 +24,17 @@ pub enum DataKind {
     Text,
     /// Zero bytes.
     Zeros,
+    /// An array of numbers.
+    Field {
+        /// What it looks like.
+        texture: Texture,
+        /// Type and shape: as many bytes as it is generated with, or the slowest dimension goes on or is cut.
+        grid: Grid,
+    },
 }
 
 impl DataKind {
-    /// Every kind, in the order that help texts list them.
+    /// Every kind that has no shape, in the order that help texts list them.
     pub const ALL: [Self; 3] = [Self::Random, Self::Text, Self::Zeros];
 
     fn name(self) -> &'static str {
@@ -31,13 +42,17 @@ impl DataKind {
             Self::Random => "random",
             Self::Text => "text",
             Self::Zeros => "zeros",
+            Self::Field { texture, .. } => texture.name(),
         }
     }
 }
 
 impl fmt::Display for DataKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(self.name())
+        match self {
+            Self::Field { grid, .. } => formatter.pad(&format!("{}:{grid}", self.name())),
+            _ => formatter.pad(self.name()),
+        }
     }
 }
 
@@ -45,10 +60,26 @@ impl FromStr for DataKind {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.name() == text)
-            .ok_or_else(|| Error::UnknownDataKind { text: text.to_owned() })
+        let unknown = || Error::UnknownDataKind { text: text.to_owned() };
+        if let Some((name, grid)) = text.split_once(':') {
+            let texture = Texture::ALL.into_iter().find(|texture| texture.name() == name);
+            return Ok(Self::Field { texture: texture.ok_or_else(unknown)?, grid: grid.parse()? });
+        }
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(unknown)
+    }
+}
+
+impl TryFrom<String> for DataKind {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<DataKind> for String {
+    fn from(kind: DataKind) -> Self {
+        kind.to_string()
     }
 }
 
@@ -78,6 +109,7 @@ enum Source {
     Random(Box<Keystream>),
     Text(Box<TextWriter>),
     Zeros,
+    Field(Box<FieldWriter>),
 }
 
 impl Generator {
@@ -88,6 +120,10 @@ impl Generator {
             DataKind::Random => Source::Random(Box::new(Keystream::new(seed, index))),
             DataKind::Text => Source::Text(Box::new(TextWriter::new(Keystream::new(seed, index)))),
             DataKind::Zeros => Source::Zeros,
+            DataKind::Field { texture, grid } => {
+                let keystream = Keystream::new(seed, index);
+                Source::Field(Box::new(FieldWriter::new(texture, grid, keystream)))
+            }
         };
         Self { source, remaining: bytes }
     }
@@ -101,6 +137,7 @@ impl Generator {
             Source::Random(keystream) => keystream.fill(part),
             Source::Text(writer) => writer.fill(part),
             Source::Zeros => part.fill(0),
+            Source::Field(writer) => writer.fill(part),
         }
         self.remaining -= bytes as u64;
         bytes

@@ -38,6 +38,7 @@
 //! # Ok::<(), bagpress_codec::Error>(())
 //! ```
 
+mod array;
 mod codec;
 mod codecs;
 mod decoded;
@@ -45,7 +46,10 @@ mod deflate;
 mod digest;
 mod entry;
 mod error;
+mod fidelity;
+mod field;
 mod generator;
+mod grid;
 mod incompressible;
 mod inflate;
 mod join;
@@ -62,8 +66,11 @@ pub use codec::{Codec, decompress_all};
 pub use decoded::Decoded;
 pub use digest::{Digest, Hasher};
 pub use entry::{CodecInfo, Levels, Switch};
-pub use error::Error;
+pub use error::{ArrayFault, Error};
+pub use fidelity::Fidelity;
+pub use field::Texture;
 pub use generator::{DataKind, Generator};
+pub use grid::{Grid, Scalar, Shape};
 pub use incompressible::Probe;
 pub use join::{Joined, Joiner};
 pub use reuse::Reuse;

@@ -113,7 +113,7 @@ fn output_of_another_input_is_a_mismatch() {
 
 #[test]
 fn what_an_output_may_begin_with_is_how_every_output_begins() {
-    for info in Codec::all() {
+    for info in Codec::all().filter(|info| !info.takes_arrays) {
         let levels = info.levels.map_or(0..=0, |levels| levels.min..=levels.max);
         for level in levels {
             let name = info

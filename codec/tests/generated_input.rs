@@ -11,19 +11,25 @@ use bagpress_codec::{DataKind, Digest, Generator};
 use proptest::prelude::*;
 
 /// Kind, seed, index and bytes of each golden digest. Small enough for an implementation in Python.
-const GOLDEN: [(DataKind, u64, u32, u64); 12] = [
-    (DataKind::Random, 0, 0, 0),
-    (DataKind::Random, 0, 0, 1),
-    (DataKind::Random, 0, 0, 64),
-    (DataKind::Random, 0, 7, 100_003),
-    (DataKind::Random, 42, 23, 4096),
-    (DataKind::Random, u64::MAX, u32::MAX, 1000),
-    (DataKind::Text, 0, 0, 1),
-    (DataKind::Text, 0, 0, 1000),
-    (DataKind::Text, 0, 7, 100_003),
-    (DataKind::Text, 42, 23, 4096),
-    (DataKind::Text, u64::MAX, u32::MAX, 1000),
-    (DataKind::Zeros, 0, 0, 4096),
+const GOLDEN: [(&str, u64, u32, u64); 18] = [
+    ("random", 0, 0, 0),
+    ("random", 0, 0, 1),
+    ("random", 0, 0, 64),
+    ("random", 0, 7, 100_003),
+    ("random", 42, 23, 4096),
+    ("random", u64::MAX, u32::MAX, 1000),
+    ("text", 0, 0, 1),
+    ("text", 0, 0, 1000),
+    ("text", 0, 7, 100_003),
+    ("text", 42, 23, 4096),
+    ("text", u64::MAX, u32::MAX, 1000),
+    ("zeros", 0, 0, 4096),
+    ("field:f32,8x256x256", 0, 0, 2_097_152),
+    ("field:f64,3x5x7x9", 42, 23, 7560),
+    ("field-rough:f32,100x33", 0, 7, 13_201),
+    ("field-rough:i64,1000", u64::MAX, u32::MAX, 8000),
+    ("field:i32,20x30", 1, 2, 3000),
+    ("field-constant:f64,10", 3, 4, 80),
 ];
 
 fn generate(kind: DataKind, seed: u64, index: u32, bytes: u64) -> Vec<u8> {
@@ -34,7 +40,8 @@ fn generate(kind: DataKind, seed: u64, index: u32, bytes: u64) -> Vec<u8> {
 
 /// The golden digests, as the table in the document has them.
 fn table() -> String {
-    let row = |(kind, seed, index, bytes)| {
+    let row = |(kind, seed, index, bytes): (&str, u64, u32, u64)| {
+        let kind: DataKind = kind.parse().unwrap();
         let digest = Digest::of(&generate(kind, seed, index, bytes));
         format!("| {kind} | {seed} | {index} | {bytes} | `{digest}` |\n")
     };
@@ -62,6 +69,12 @@ fn golden_digests_are_pinned() {
     | text | 42 | 23 | 4096 | `sha256:28410eebc17ebbe60441eec0a4e1944d7772ec4cb0d395d8afb6fd9f3b70af05` |
     | text | 18446744073709551615 | 4294967295 | 1000 | `sha256:55bb62d5f51941c59b5256c493a143dc15deda088a3595386d8d785a222cf4db` |
     | zeros | 0 | 0 | 4096 | `sha256:ad7facb2586fc6e966c004d7d1d16b024f5805ff7cb47c7a85dabd8b48892ca7` |
+    | field:f32,8x256x256 | 0 | 0 | 2097152 | `sha256:66a19ddac7381dafdc0549a4d1743077de366500e84580f9a45f6ac16c0324d0` |
+    | field:f64,3x5x7x9 | 42 | 23 | 7560 | `sha256:12ec7225d5d439059161921108586a63c0e7e0b0f0affae81d46339553d732ce` |
+    | field-rough:f32,100x33 | 0 | 7 | 13201 | `sha256:57544f3f800cfcba0c837a5ee05c65917b1072b4305afe85526bf25f0930df9a` |
+    | field-rough:i64,1000 | 18446744073709551615 | 4294967295 | 8000 | `sha256:bb05607fc4ef44efd0ef878b032048f0121e43353657d3683c58ce9492da94dd` |
+    | field:i32,20x30 | 1 | 2 | 3000 | `sha256:a450dc7e39a5d871e7acf5caf925dcc21410031f89dcbbcea984f0a412af83df` |
+    | field-constant:f64,10 | 3 | 4 | 80 | `sha256:6b66accd840fdfa2de274664d70f7110a395e1a99f157881b1fc0f51de69f105` |
     ");
 }
 
@@ -115,18 +128,27 @@ fn seed_and_index_both_change_the_bytes() {
 
 #[test]
 fn kinds_parse_as_they_print() {
-    for kind in DataKind::ALL {
+    let fields = ["field:f32,8x256x256", "field-rough:i64,3", "field-constant:f64,2x3x4x5"];
+    let fields = fields.map(|text| text.parse().unwrap());
+    for kind in DataKind::ALL.into_iter().chain(fields) {
         assert_eq!(kind.to_string().parse(), Ok(kind));
     }
-    let refusal = "noise".parse::<DataKind>().unwrap_err().to_string();
-    assert_eq!(refusal, "unknown kind of data `noise`: known are random, text and zeros");
+    let refusal = |text: &str| text.parse::<DataKind>().unwrap_err().to_string();
+    let known = "known are random, text, zeros, field, field-rough and field-constant";
+    for text in ["noise", "noise:f32,3", "field"] {
+        assert_eq!(refusal(text), format!("unknown kind of data `{text}`: {known}"));
+    }
+    assert!(refusal("field:f32,0").contains("shape `0`"));
 }
+
+const KINDS: [&str; 6] =
+    ["random", "text", "zeros", "field:f32,7x5", "field-rough:i32,1000x3", "field-constant:f64,9"];
 
 proptest! {
     /// The parts never show: any sizes of buffers give the bytes that one buffer gives.
     #[test]
     fn any_buffers_give_the_same_bytes(
-        kind in prop::sample::select(&DataKind::ALL[..]),
+        kind in prop::sample::select(&KINDS[..]).prop_map(|kind| kind.parse::<DataKind>().unwrap()),
         seed: u64,
         index: u32,
         bytes in 0..40_000_u64,

@@ -40,7 +40,7 @@ fn compress(codec: &Codec, input: &[u8]) -> Vec<u8> {
 
 /// Every codec that gives its input back, at every level.
 fn storing_codecs() -> Vec<Codec> {
-    let texts = Codec::all().flat_map(|info| {
+    let texts = Codec::all().filter(|info| !info.takes_arrays).flat_map(|info| {
         let levels: Vec<_> = match info.levels {
             Some(levels) => {
                 (levels.min..=levels.max).map(|level| format!("{}:{level}", info.name)).collect()

@@ -2,6 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "these are help texts, which are plain")]
 
+pub(crate) mod arrays;
 pub(crate) mod bag;
 pub(crate) mod broker;
 pub(crate) mod common;

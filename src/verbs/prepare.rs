@@ -15,6 +15,7 @@ use bagpress_producer::{Usage, message};
 
 use super::preview;
 use crate::broker_at::address;
+use crate::cli::arrays::Said;
 use crate::cli::bag::{BagArgs, GoalArg, StatsArg, VerifyArg};
 use crate::cli::broker::ReachArgs;
 use crate::logging;
@@ -82,15 +83,20 @@ pub(super) async fn with_references(
 ///
 /// [`Usage`] if they contradict each other.
 pub(super) fn request(bag: BagArgs) -> Result<Request> {
-    let codec = codec(bag.codec, bag.goal)?;
+    let named = codec(bag.codec, bag.goal)?;
     let dedup = !bag.select.no_dedup;
-    let stores_nothing = codec.as_ref().is_some_and(Codec::stores_nothing);
-    let generated = bag.generated.tasks.map(|tasks| Generated {
-        tasks,
-        bytes: bag.generated.bytes.map_or(if stores_nothing { 0 } else { 2 << 20 }, |b| b.as_u64()),
-        data: bag.generated.data,
-        seed: bag.generated.seed,
-    });
+    let stores_nothing = named.as_ref().is_some_and(Codec::stores_nothing);
+    let said = Said { dtype: bag.dtype, shape: bag.shape };
+    let (codec, generated) = match bag.generated.tasks {
+        None => (said.of_files(named)?, None),
+        Some(tasks) => {
+            let bytes = bag.generated.bytes.map(|bytes| bytes.as_u64());
+            let default = if stores_nothing { 0 } else { 2 << 20 };
+            let (codec, data, bytes) =
+                said.of_generated(named, bag.generated.data, (bytes, default))?;
+            (codec, Some(Generated { tasks, bytes, data, seed: bag.generated.seed }))
+        }
+    };
     if generated.is_none() && bag.generated.bytes.is_some() {
         return Err(Usage::error("--bytes is for generated bags", "say how many with --tasks N"));
     }

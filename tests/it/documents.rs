@@ -63,6 +63,7 @@ fn every_command_in_a_document_is_understood() {
         "docs/run-folder.md",
         "docs/generator.md",
         "docs/jsonl.md",
+        "docs/zfp.md",
         "docs/benchmark.md",
         "CONTRIBUTING.md",
     ] {

@@ -85,4 +85,6 @@ mod twins;
 mod unprivileged;
 mod vanished;
 mod width;
+#[cfg(feature = "zfp")]
+mod zfp;
 mod zstd;

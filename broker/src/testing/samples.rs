@@ -101,6 +101,7 @@ pub fn done(id: &TaskId, execution: &Execution, output: &[u8], place: Place) -> 
             place,
             verified: true,
             choice: None,
+            fidelity: None,
         }),
         times: Times::default(),
         descriptor: None,

@@ -26,7 +26,7 @@ pub enum Cause {
     InputCorrupt,
     /// What was restored is not what was compressed, as its run recorded it.
     OriginalDiffers,
-    /// The output is larger than the codec's bound.
+    /// The output is larger than the codec's bound, or a value of it is further off than was asked.
     BoundViolated,
     /// The output could not be stored.
     TransferError,
@@ -60,11 +60,23 @@ pub enum Cause {
     Cancelled,
     /// Another execution's outcome came first.
     Duplicate,
+    /// The input is no array that the codec takes.
+    ArrayUnsupported,
+    /// The input has another size than its type and shape say.
+    ShapeMismatch,
+    /// The input has a value that is not a finite number, and not every bit was to be kept.
+    NonFinite,
+    /// The codec's mode is none of the input's type.
+    ModeDtype,
+    /// The input has an integer that is too large where not every bit is kept.
+    IntRange,
+    /// The codec's rate is too low for the input's type and dimensions.
+    RateTooLow,
 }
 
 impl Cause {
     /// Every cause there is.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 31] = [
         Self::InputMissing,
         Self::InputUnreadable,
         Self::InputChanged,
@@ -90,6 +102,12 @@ impl Cause {
         Self::BytesLost,
         Self::Cancelled,
         Self::Duplicate,
+        Self::ArrayUnsupported,
+        Self::ShapeMismatch,
+        Self::NonFinite,
+        Self::ModeDtype,
+        Self::IntRange,
+        Self::RateTooLow,
     ];
 
     /// Whether giving a delivery back for this cause is planned, hence no attempt spent.
@@ -138,7 +156,7 @@ impl std::fmt::Display for Cause {
 }
 
 const _: () =
-    assert!(Cause::ALL.len() == Cause::Duplicate as usize + 1, "a cause is not in the list");
+    assert!(Cause::ALL.len() == Cause::RateTooLow as usize + 1, "a cause is not in the list");
 
 #[cfg(test)]
 mod tests {

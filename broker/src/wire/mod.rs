@@ -5,6 +5,7 @@ pub mod bounded;
 pub(crate) mod cause;
 pub(crate) mod decode;
 pub mod descriptor;
+mod fidelity;
 pub mod ids;
 pub mod pack;
 mod restore;

@@ -13,6 +13,8 @@ pub const STAGED: &str = "packs/1";
 pub const OBJECTS: &str = "packs/2";
 /// Revision of blocks, there too.
 pub const BLOCKS: &str = "blocks/1";
+/// Revision of generated fields, which a worker says that it knows; no task names it.
+pub const FIELDS: &str = "fields/1";
 /// Revision of restoring: all of that text, as what comes of a stream depends on its format alone.
 pub const RESTORE: &str = "restore/1";
 

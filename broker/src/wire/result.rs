@@ -8,6 +8,7 @@ use crate::ids::{BagId, Execution, TaskId};
 use crate::{bounded, limits, subjects};
 
 pub use super::cause::Cause;
+pub use super::fidelity::{Fidelity, Figure};
 
 /// Where an output is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,7 +138,7 @@ pub struct Done {
     pub output_digest: Digest,
     /// Where the output is.
     pub place: Place,
-    /// Whether the output was decompressed and gave its input again.
+    /// Whether the output was decompressed and gave its input again, or what is as near to it as was asked.
     pub verified: bool,
     /// What a codec that chooses has chosen; not of a file that was joined of blocks, of which each has its own.
     #[serde(
@@ -146,6 +147,21 @@ pub struct Done {
         deserialize_with = "bounded::choice"
     )]
     pub choice: Option<Choice>,
+    /// How near, where it was not asked to be equal and somebody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fidelity: Option<Fidelity>,
+}
+
+impl Done {
+    /// Digest of what the output decodes to; none, if nobody decoded an output of `codec` that may give other bytes than its
+    /// input's.
+    #[must_use]
+    pub fn decoded_digest(&self, codec: &Codec) -> Option<Digest> {
+        match self.fidelity {
+            Some(fidelity) => Some(fidelity.decoded_digest),
+            None => (!codec.is_lossy()).then_some(self.input_digest),
+        }
+    }
 }
 
 /// A task that was not.

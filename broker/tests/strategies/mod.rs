@@ -163,6 +163,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
                     place,
                     verified,
                     choice,
+                    fidelity: None,
                 })
             }
         ),

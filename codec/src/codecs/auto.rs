@@ -18,6 +18,7 @@ pub(crate) static ENTRY: Entry = Entry {
     info: CodecInfo {
         name: "auto",
         levels: None,
+        takes_arrays: false,
         switches: &[RATIO, SPEED],
         extension: ".zst",
         library: LIBRARY,
@@ -25,11 +26,12 @@ pub(crate) static ENTRY: Entry = Entry {
     },
     stores_nothing: false,
     length_in_front: true,
-    output_bytes_max: zstd::output_bytes_max,
+    output_bytes_max: |_, input_bytes| zstd::output_bytes_max(input_bytes),
     may_begin_with: zstd::MAY_BEGIN_WITH,
     encoder: |parameters| Box::new(AutoEncoder::new(parameters)),
-    decoder: zstd::decoder,
-    seam: zstd::seam,
+    decoder: |_| zstd::decoder(),
+    check: None,
+    seam: Some(zstd::seam),
 };
 
 /// What is wanted of an output.

@@ -12,17 +12,19 @@ pub(crate) static ENTRY: Entry = Entry {
         name: "gzip",
         levels: Some(LEVELS),
         switches: &[FULL],
+        takes_arrays: false,
         extension: ".gz",
         library: LIBRARY,
         summary: "deflate with a CRC-32, as gzip -d opens",
     },
     stores_nothing: false,
     length_in_front: false,
-    output_bytes_max,
+    output_bytes_max: |_, input_bytes| output_bytes_max(input_bytes),
     may_begin_with: |begin| begin == &[0x1f, 0x8b],
     encoder: |parameters| Box::new(DeflateEncoder::<Gzip>::new(parameters)),
-    decoder: || Box::new(Inflater::gzip()),
-    seam,
+    decoder: |_| Box::new(Inflater::gzip()),
+    check: None,
+    seam: Some(seam),
 };
 
 #[derive(Default)]

@@ -10,17 +10,19 @@ pub(crate) static ENTRY: Entry = Entry {
         name: "noop",
         levels: None,
         switches: &[],
+        takes_arrays: false,
         extension: "",
         library: "noop/1",
         summary: "stores nothing, to measure what a task costs without its work",
     },
     stores_nothing: true,
     length_in_front: false,
-    output_bytes_max: |_| 0,
+    output_bytes_max: |_, _| 0,
     may_begin_with: |_| true,
     encoder: |_| Box::new(Noop),
-    decoder: || Box::new(Noop),
-    seam: |_| Seam::without_framing("noop", |_| 0..=0),
+    decoder: |_| Box::new(Noop),
+    check: None,
+    seam: Some(|_| Seam::without_framing("noop", |_| 0..=0)),
 };
 
 struct Noop;

@@ -10,17 +10,19 @@ pub(crate) static ENTRY: Entry = Entry {
         name: "store",
         levels: None,
         switches: &[],
+        takes_arrays: false,
         extension: "",
         library: "store/1",
         summary: "copies its input unchanged",
     },
     stores_nothing: false,
     length_in_front: false,
-    output_bytes_max: |input_bytes| input_bytes,
+    output_bytes_max: |_, input_bytes| input_bytes,
     may_begin_with: |_| true,
     encoder: |_| Box::new(Store),
-    decoder: || Box::new(Store),
-    seam: |_| Seam::without_framing("store", |input_bytes| input_bytes..=input_bytes),
+    decoder: |_| Box::new(Store),
+    check: None,
+    seam: Some(|_| Seam::without_framing("store", |input_bytes| input_bytes..=input_bytes)),
 };
 
 struct Store;

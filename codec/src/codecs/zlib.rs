@@ -14,18 +14,20 @@ pub(crate) static ENTRY: Entry = Entry {
         name: "zlib",
         levels: Some(LEVELS),
         switches: &[FULL],
+        takes_arrays: false,
         extension: ".zz",
         library: LIBRARY,
         summary: "deflate with an Adler-32, as Python's zlib.decompress opens",
     },
     stores_nothing: false,
     length_in_front: false,
-    output_bytes_max,
+    output_bytes_max: |_, input_bytes| output_bytes_max(input_bytes),
     // CM 8 (deflate), and FCHECK.
     may_begin_with: |begin| begin[0] & 0x0f == 8 && u16::from_be_bytes(*begin).is_multiple_of(31),
     encoder: |parameters| Box::new(DeflateEncoder::<Zlib>::new(parameters)),
-    decoder: || Box::new(Inflater::zlib()),
-    seam,
+    decoder: |_| Box::new(Inflater::zlib()),
+    check: None,
+    seam: Some(seam),
 };
 
 /// CM 8 (deflate) and CINFO 7 (a window of 32 KiB).

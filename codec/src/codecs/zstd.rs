@@ -28,17 +28,19 @@ pub(crate) static ENTRY: Entry = Entry {
         // Above 19 a slot takes up to a gigabyte, and `zstd` itself wants to be asked twice.
         levels: Some(Levels { min: 1, max: 19, default: 3 }),
         switches: &[LONG],
+        takes_arrays: false,
         extension: ".zst",
         library: LIBRARY,
         summary: "Zstandard with a checksum, as zstd -d opens",
     },
     stores_nothing: false,
     length_in_front: true,
-    output_bytes_max,
+    output_bytes_max: |_, input_bytes| output_bytes_max(input_bytes),
     may_begin_with: MAY_BEGIN_WITH,
     encoder: |parameters| Box::new(ZstdEncoder::new(parameters)),
-    decoder,
-    seam,
+    decoder: |_| decoder(),
+    check: None,
+    seam: Some(seam),
 };
 
 pub(super) const MAY_BEGIN_WITH: fn(&[u8; 2]) -> bool = |begin| begin == &[0x28, 0xb5];

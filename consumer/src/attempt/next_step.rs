@@ -136,6 +136,7 @@ mod tests {
             output_digest: digest,
             verified: true,
             choice: None,
+            fidelity: None,
             times: Times::default(),
         };
         Ended::Made(made, Stored::Staged, Duration::ZERO)

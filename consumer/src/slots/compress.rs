@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bagpress_broker::descriptor::{TaskDescriptor, Verify};
 use bagpress_broker::result::{Cause, Failed};
-use bagpress_codec::Hasher;
+use bagpress_codec::{ArrayFault, Error, Hasher, Verifier};
 use bagpress_objstore::{Sink, Source};
 
 use super::handle::Handle;
@@ -54,7 +54,7 @@ pub(super) fn compress(
                     verifier.as_mut().map_or(Ok(()), |verifier| verifier.check(segment, part))
                 },
             )
-            .map_err(because(Cause::VerifyFailed))?;
+            .map_err(not_verified)?;
         input_bytes += segment.len() as u64;
         output_bytes += part.len() as u64;
         sink.write(part)?;
@@ -63,9 +63,10 @@ pub(super) fn compress(
     part.clear();
     encoder.finish(part).map_err(not_compressed)?;
     if let Some(verifier) = &mut verifier {
-        verifier.finish(part).map_err(because(Cause::VerifyFailed))?;
+        verifier.finish(part).map_err(not_verified)?;
     }
     let choice = encoder.choice();
+    let fidelity = verifier.as_ref().and_then(Verifier::fidelity).map(Into::into);
     reuse.keep(&task.codec, encoder, verifier);
     output.update(part);
     output_bytes += part.len() as u64;
@@ -79,6 +80,7 @@ pub(super) fn compress(
         output_digest: output.finish(),
         verified: verify,
         choice,
+        fidelity,
         times: clock.times(began.elapsed()),
     })
 }
@@ -101,12 +103,34 @@ fn without_length(task: &TaskDescriptor) -> Failed {
     Failed::new(Cause::InputUnreadable, text)
 }
 
-fn not_compressed(error: bagpress_codec::Error) -> Failed {
+fn not_compressed(error: Error) -> Failed {
     let cause = match error {
-        bagpress_codec::Error::OtherLength { .. } => Cause::InputChanged,
+        Error::OtherLength { .. } => Cause::InputChanged,
+        Error::Array { fault, .. } => cause_of(fault),
         _ => Cause::CodecError,
     };
     because(cause)(error)
+}
+
+fn not_verified(error: Error) -> Failed {
+    let cause = match error {
+        Error::Array { fault, .. } => cause_of(fault),
+        _ => Cause::VerifyFailed,
+    };
+    because(cause)(error)
+}
+
+/// What of an array keeps it from being compressed as was asked.
+fn cause_of(fault: ArrayFault) -> Cause {
+    match fault {
+        ArrayFault::ShapeMismatch => Cause::ShapeMismatch,
+        ArrayFault::NonFinite => Cause::NonFinite,
+        ArrayFault::ModeDtype => Cause::ModeDtype,
+        ArrayFault::IntRange => Cause::IntRange,
+        ArrayFault::RateTooLow => Cause::RateTooLow,
+        ArrayFault::BoundViolated => Cause::BoundViolated,
+        _ => Cause::ArrayUnsupported,
+    }
 }
 
 fn because<E: std::fmt::Display>(cause: Cause) -> impl Fn(E) -> Failed {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bagpress_broker::result::{Done, Place, Times};
+use bagpress_broker::result::{Done, Fidelity, Place, Times};
 use bagpress_codec::{Choice, Digest, Reuse, SEGMENT_BYTES};
 
 /// What a slot keeps from task to task: buffers, and what made the last output.
@@ -34,6 +34,7 @@ pub(crate) struct Made {
     pub(crate) output_digest: Digest,
     pub(crate) verified: bool,
     pub(crate) choice: Option<Choice>,
+    pub(crate) fidelity: Option<Fidelity>,
     pub(crate) times: Times,
 }
 
@@ -48,6 +49,7 @@ impl Made {
             place,
             verified: self.verified,
             choice: self.choice,
+            fidelity: self.fidelity,
         }
     }
 }

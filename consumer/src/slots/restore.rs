@@ -49,6 +49,7 @@ pub(super) fn restore(
         output_digest,
         verified: true,
         choice: None,
+        fidelity: None,
         times: clock.times(began.elapsed()),
     })
 }

@@ -2,11 +2,11 @@
 
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::{Broker, Error, Patience, limits};
-use bagpress_codec::{Codec, CodecInfo};
+use bagpress_codec::DataKind;
 
 use crate::deliver::unserved;
 use crate::error::Usage;
-use crate::run_folder::specification::Specification;
+use crate::run_folder::specification::{Data, Specification};
 
 /// Checks that the broker has what a bag needs; whether it has our streams.
 ///
@@ -26,9 +26,12 @@ pub(crate) async fn require(broker: &Broker, specification: &Specification) -> R
 
 /// Codecs that every version of a worker knows.
 const FIRST_CODECS: [&str; 4] = ["zlib", "gzip", "store", "noop"];
+/// Workers that know this one, or a later codec, give back what names a codec that they do not know.
+const GIVES_BACK: &str = "zstd";
 
-/// Checks that no worker of the bag's pool would fail its tasks for not knowing their codec, as a worker of an earlier
-/// version does. One that is started later is not seen, and a bag without workers waits for some.
+/// Checks that no worker of the bag's pool would fail its tasks for not knowing their codec or the kind of their data, as a worker
+/// of an earlier version does; and that one can take them, where a codec is not in every program. One that is started later is not
+/// seen, and a bag without workers waits for some.
 ///
 /// # Errors
 ///
@@ -37,33 +40,41 @@ pub async fn refuse_unknown_codec(
     broker: &Broker,
     specification: &Specification,
 ) -> anyhow::Result<()> {
-    let later = later_codecs(specification);
-    if later.is_empty() {
+    let codecs = later_codecs(specification);
+    let is_field =
+        matches!(specification.data, Data::Generated { data: DataKind::Field { .. }, .. });
+    if codecs.is_empty() && !is_field {
         return Ok(());
     }
     let workers = broker.workers(limits::WORKERS_ANSWER_WITHIN).await?;
-    let ignorant = |codec: &&str| unserved::ignorant(&workers, &specification.pool, codec);
-    match later.iter().find_map(ignorant) {
-        None => Ok(()),
-        Some(why) => Err(Usage::error(
+    let pool = &specification.pool;
+    let ignorant = |codec: &&str| unserved::ignorant(&workers, pool, codec);
+    if let Some(why) = codecs.iter().find_map(ignorant) {
+        return Err(Usage::error(
             why,
             "update these workers, choose another --pool whose workers are up to date, or use gzip",
-        )),
+        ));
     }
+    if let Some(why) = unserved::without_fields(&workers, pool).filter(|_| is_field) {
+        return Err(Usage::error(
+            why,
+            "update these workers, choose another --pool whose workers are up to date, or other --data",
+        ));
+    }
+    let own = specification.codec.name();
+    let lacks = unserved::nobody_has(&workers, pool, own).filter(|_| !FIRST_CODECS.contains(&own));
+    lacks.map_or(Ok(()), |why| {
+        let hint = "start workers that have it, which are built with `--features zfp`; or choose another --pool or --codec";
+        Err(Usage::error(why, hint))
+    })
 }
 
-/// The codecs of a bag that not every version of a worker knows. Each file that is restored has its own, and which they are is
-/// known by the list of files alone: it may be any.
+/// The codecs of a bag that not every version of a worker knows, and that those which do not know them would not give back. Each
+/// file that is restored has its own, and which they are is known by the list of files alone: it may be any.
 fn later_codecs(specification: &Specification) -> Vec<&'static str> {
-    let is_of_the_bag = |codec: &&CodecInfo| {
-        if specification.restores() {
-            !codec.extension.is_empty()
-        } else {
-            codec.name == specification.codec.name()
-        }
-    };
-    let codecs = Codec::all().filter(is_of_the_bag).map(|codec| codec.name);
-    codecs.filter(|codec| !FIRST_CODECS.contains(codec)).collect()
+    let own = specification.codec.name();
+    let later = specification.restores() || !FIRST_CODECS.contains(&own);
+    if later { vec![GIVES_BACK] } else { Vec::new() }
 }
 
 /// Waits until the broker has what a bag needs. A bag that needs no streams waits for none.

@@ -2,6 +2,7 @@
 
 use bagpress_broker::ServiceStats;
 use bagpress_broker::ids::Pool;
+use bagpress_broker::pack;
 
 /// What there is to say of workers that could take a bag's tasks, and have none.
 pub(crate) fn idle(workers: &[(String, ServiceStats)], pool: &Pool) -> String {
@@ -33,6 +34,31 @@ pub(crate) fn ignorant(
          {version}: they would fail its tasks",
         others + 1
     ))
+}
+
+/// Workers that would fail each task of a generated field, if there are any.
+pub(crate) fn without_fields(workers: &[(String, ServiceStats)], pool: &Pool) -> Option<String> {
+    let knows = |w: &ServiceStats| w.revisions.iter().any(|known| known == pack::FIELDS);
+    let mut of_pool = workers.iter().filter(|(_, worker)| worker.pool == pool.as_str());
+    let (id, worker) = of_pool.find(|(_, worker)| !knows(worker))?;
+    let version = &worker.version;
+    Some(format!(
+        "workers of pool {pool} do not know generated fields, such as {id} of version {version}: they would fail its tasks"
+    ))
+}
+
+/// That no worker of a pool has a codec at all, if there are workers, and none does.
+pub(crate) fn nobody_has(
+    workers: &[(String, ServiceStats)],
+    pool: &Pool,
+    codec: &str,
+) -> Option<String> {
+    let is_of = |entry: &String| entry.split_once('=').is_some_and(|(name, _)| name == codec);
+    let of_pool = || workers.iter().filter(|(_, worker)| worker.pool == pool.as_str());
+    let has = of_pool().any(|(_, worker)| worker.codecs.iter().any(is_of));
+    let listen = of_pool().count();
+    (listen > 0 && !has)
+        .then(|| format!("none of {listen} workers of pool {pool} has the codec {codec}"))
 }
 
 /// What a task asks of a worker.
@@ -101,6 +127,21 @@ mod tests {
         let elsewhere = worker("other", "zlib-rs/2", true);
         assert_eq!(ignorant(&[new, elsewhere], &pool, "zstd"), None);
         assert_eq!(ignorant(&[], &pool, "zstd"), None);
+    }
+
+    #[test]
+    fn a_bag_that_no_worker_can_take_is_told_from_one_that_some_can() {
+        let pool = Pool::default();
+        let without = worker("default", "zlib-rs/2", false);
+        let mut with = without.clone();
+        with.1.codecs.push("zfp=zfp/1.0.1+1".to_owned());
+        with.1.revisions.push(pack::FIELDS.to_owned());
+        let said = nobody_has(std::slice::from_ref(&without), &pool, "zfp").unwrap();
+        assert_eq!(said, "none of 1 workers of pool default has the codec zfp");
+        assert_eq!(nobody_has(&[without.clone(), with.clone()], &pool, "zfp"), None);
+        assert_eq!(nobody_has(&[], &pool, "zfp"), None);
+        assert_eq!(without_fields(std::slice::from_ref(&with), &pool), None);
+        assert!(without_fields(&[with, without], &pool).unwrap().contains("generated fields"));
     }
 
     #[test]

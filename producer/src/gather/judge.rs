@@ -163,7 +163,7 @@ mod tests {
     fn done(input_bytes: u64, output_bytes: u64, place: Place) -> TaskResult {
         let digest = Digest::of(b"");
         let (input_digest, output_digest) = (digest, digest);
-        let (verified, choice) = (true, None);
+        let (verified, choice, fidelity) = (true, None, None);
         let done = Done {
             input_bytes,
             input_digest,
@@ -172,6 +172,7 @@ mod tests {
             place,
             verified,
             choice,
+            fidelity,
         };
         result("W", Outcome::Done(done))
     }

@@ -3,6 +3,7 @@
 use std::io;
 
 use bagpress_broker::limits;
+use bagpress_codec::Codec;
 use serde::{Deserialize, Serialize};
 
 use crate::run_folder::ledger::Bits;
@@ -27,6 +28,26 @@ impl PackSize {
         };
         let files = most_files.min(limits::PACK_FILES_MAX);
         let bytes = most_bytes.min(limits::PACK_BYTES_MAX);
+        (files > 1).then_some(Self { files, bytes })
+    }
+
+    /// The same for a codec whose outputs may be much larger than their inputs, or whose results say more of each file: the outputs
+    /// of a pack are one chunk, and its results one message. None if that leaves one file each.
+    pub(crate) fn for_codec(self, codec: &Codec) -> Option<Self> {
+        if !codec.takes_arrays() {
+            return Some(self);
+        }
+        let files = self.files.min(limits::PACK_ARRAYS_MAX);
+        let (room, least) =
+            (limits::CHUNK_BYTES as u64, codec.output_bytes_max(0) + limits::NAME_BYTES_MAX);
+        let (files, bytes) = if codec.grid().is_some() {
+            // All are of one size, and so are the largest outputs.
+            (files.min(u32::try_from(room / least).unwrap_or(u32::MAX)), self.bytes)
+        } else {
+            let times = (codec.output_bytes_max(1 << 20) - codec.output_bytes_max(0)) >> 20;
+            let room = room.saturating_sub(least * u64::from(files));
+            (files, self.bytes.min(room / times.max(1)))
+        };
         (files > 1).then_some(Self { files, bytes })
     }
 }

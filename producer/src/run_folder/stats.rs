@@ -27,7 +27,8 @@ pub(crate) fn write_stats(folder: &Dir, codec: &str, result: &TaskResult) {
             let mut more = json!({
                 "ok": true, "input_bytes": done.input_bytes, "output_bytes": done.output_bytes,
                 "output_per_input": ratio, "input_digest": done.input_digest,
-                "output_digest": done.output_digest, "verified": done.verified, "place": done.place,
+                "output_digest": done.output_digest, "verified": done.verified, "fidelity": done.fidelity,
+                "place": done.place,
             });
             if let Some(choice) = done.choice {
                 more["choice"] = json!(choice);

@@ -147,6 +147,9 @@ impl std::fmt::Display for Task {
             Some(Outcome::Done(done)) => {
                 let (output, input) = (done.output_bytes, done.input_bytes);
                 writeln!(f, "  {output} bytes from {input}, {}", done.output_digest)?;
+                if let Some(fidelity) = done.fidelity {
+                    writeln!(f, "  {fidelity}")?;
+                }
                 if let Some(first) = self.twin_of {
                     writeln!(
                         f,

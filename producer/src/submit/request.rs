@@ -209,6 +209,17 @@ pub(crate) fn check(request: &Request) -> Result<()> {
             "choose a longer --ttl, such as 12h",
         ));
     }
+    if request.codec()?.is_lossy()
+        && request.selection.existing == (Existing::Update { checksum: true })
+    {
+        return Err(Usage::error(
+            format!(
+                "an output of {} does not give its input bit for bit, and cannot be compared",
+                request.codec()?
+            ),
+            "leave --checksum out: times and sizes decide",
+        ));
+    }
     if let Blocks::Of(bytes) = request.block {
         check_blocks(request, bytes)?;
     }
@@ -259,6 +270,12 @@ fn check_remove_source(request: &Request) -> Result<()> {
 }
 
 fn check_blocks(request: &Request, bytes: u64) -> Result<()> {
+    if !request.codec()?.can_be_cut() {
+        return Err(Usage::error(
+            format!("{} takes whole arrays, which are not cut", request.codec()?.name()),
+            "leave --block out; cut large arrays along their slowest dimension yourself, at multiples of 4",
+        ));
+    }
     if !request.can_be_packed()? || !request.has_files() {
         return Err(Usage::error(
             "blocks are made of files, with a codec that stores them, and are joined to files",

@@ -151,7 +151,9 @@ fn take(plan: &BagPlan, index: u32, root: &Path, finder: &mut Finder<'_>) -> Res
             return finder.refuse(file, refused(Cause::InputMissing, &shown, why));
         }
     };
-    let original = Some(Original { bytes: done.input_bytes, digest: done.input_digest });
+    // What the worker's decoder gave; of values that may be off and were not decoded, nothing is known.
+    let decoded = done.decoded_digest(&specification.codec);
+    let original = decoded.map(|digest| Original { bytes: done.input_bytes, digest });
     let stream = Stream { codec: specification.codec, original, attributes };
     match fs::symlink_metadata(&path) {
         Ok(metadata) if metadata.is_file() => finder.take_stream(&file, &metadata, stream),

@@ -36,10 +36,12 @@ pub(crate) fn specify(
     };
     let packable = request.can_be_packed()?;
     let pack = PackSize::of(request.pack, tasks, input_bytes).filter(|_| packable);
+    let pack = pack.and_then(|size| size.for_codec(&codec));
     let largest = files.map_or(0, |(found, _)| found.largest);
     let block = BlockSize::of(request.block, tasks, input_bytes, largest);
     // A stream is read from its start.
-    let block = block.filter(|_| packable && request.has_files() && !request.restore);
+    let block =
+        block.filter(|_| packable && request.has_files() && !request.restore && codec.can_be_cut());
     let stats_by_default = request.generated.is_some() && tasks <= limits::STATS_FILES_MAX;
     Ok(Specification {
         v: limits::WIRE_VERSION,

@@ -75,6 +75,9 @@ pub struct Summary {
     /// What was chosen for outputs, where the codec chooses.
     #[serde(default, skip_serializing_if = "Choices::is_empty")]
     pub choices: Choices,
+    /// The largest error of any value, where not every bit was to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_abs_error: Option<f64>,
     /// What the files were to the outputs that were there, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selected>,
@@ -118,6 +121,7 @@ impl Summary {
             twins: tally.twins,
             twin_bytes: tally.twin_bytes,
             choices: tally.choices.clone(),
+            max_abs_error: tally.max_abs_error,
             selection: specification.selection,
             sources: None,
             split: tally.means(),
@@ -190,6 +194,9 @@ impl Summary {
             "completed",
             &format!("{}/{}, failed: {}{verified}", self.completed, self.tasks, self.failed),
         );
+        if let Some(error) = self.max_abs_error {
+            rows.add("largest error", &format!("{error:e}"));
+        }
         if let Some(selection) = self.selection {
             rows.add("selection", &selection.to_string());
         }
@@ -297,6 +304,7 @@ mod tests {
             twins: 0,
             twin_bytes: 0,
             choices: Choices::default(),
+            max_abs_error: None,
             selection: None,
             sources: None,
             split,

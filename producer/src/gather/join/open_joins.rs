@@ -241,6 +241,7 @@ impl OpenJoins {
             place,
             verified,
             choice,
+            fidelity: None, // a file that is cut comes back bit for bit
         };
         let result = of_producer(&self.plan.specification.bag, (file, 0), Outcome::Done(done));
         Step::Outcomes(vec![followed(TaskResult { execution, attempt, times, ..result })])

@@ -63,7 +63,8 @@ pub(crate) fn by_name(path: &Path) -> Option<(Codec, PathBuf)> {
     let name = path.file_name()?.as_bytes();
     known().find_map(|(ending, codec, instead)| {
         let before = name.strip_suffix(ending.as_bytes())?;
-        let codec = codec.parse().ok()?;
+        let codec: Codec = codec.parse().ok()?;
+        let codec = codec.of_restored(OsStr::from_bytes(before));
         let is_a_name = !matches!(before, b"" | b"." | b"..");
         let restored = [before, instead.as_bytes()].concat();
         is_a_name.then(|| (codec, path.with_file_name(OsStr::from_bytes(&restored))))

@@ -33,6 +33,8 @@ pub struct Tally {
     pub twin_bytes: u64,
     /// What was chosen for outputs, those of blocks among them.
     pub choices: Choices,
+    /// The largest error of any value, where not every bit was to be kept.
+    pub max_abs_error: Option<f64>,
     /// The failures of the lowest indices.
     pub failures: Vec<Failure>,
     sums: Split,
@@ -90,6 +92,7 @@ impl Default for Tally {
             twins: 0,
             twin_bytes: 0,
             choices: Choices::default(),
+            max_abs_error: None,
             failures: Vec::new(),
             sums: Split::default(),
             execute: Histogram::new(3).expect("a histogram of three digits"),
@@ -107,6 +110,11 @@ impl Tally {
                 add(&mut self.input_bytes, done.input_bytes);
                 add(&mut self.output_bytes, done.output_bytes);
                 self.unverified += u64::from(!done.verified);
+                if let Some(fidelity) = done.fidelity {
+                    let error = fidelity.max_abs_error.get();
+                    self.max_abs_error =
+                        Some(self.max_abs_error.map_or(error, |max| max.max(error)));
+                }
                 self.choices.add(done);
                 if result.twin_of.is_some() {
                     self.twins += 1;

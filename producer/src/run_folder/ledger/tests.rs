@@ -27,6 +27,7 @@ fn result(index: u32, round: u32, fails: bool) -> Entry {
         place: Place::Staged,
         verified: true,
         choice: None,
+        fidelity: None,
     };
     let failed = Failed::new(Cause::CodecError, "broken");
     Entry::Outcome(Arc::new(TaskResult {

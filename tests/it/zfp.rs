@@ -1,0 +1,100 @@
+//! Bags of arrays, by zfp.
+
+use std::fs;
+use std::process::Output;
+
+use bagpress_codec::{DataKind, Digest, Generator, Grid};
+
+fn bagpress(folder: &std::path::Path, words: &str) -> Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bagpress"));
+    command.args(words.split(' ')).current_dir(folder).output().expect("it runs")
+}
+
+fn succeeds(folder: &std::path::Path, words: &str) -> String {
+    let output = bagpress(folder, words);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn field(grid: &str) -> Vec<u8> {
+    let grid: Grid = grid.parse().expect("a grid");
+    let kind: DataKind = format!("field:{grid}").parse().expect("a kind");
+    let mut bytes = vec![0; usize::try_from(grid.bytes()).expect("it fits")];
+    Generator::new(kind, 0, 0, grid.bytes()).fill(&mut bytes);
+    bytes
+}
+
+#[test]
+fn a_bag_of_fields_runs_by_every_way_and_is_restored_as_it_was_decoded() {
+    let place = tempfile::tempdir().expect("a folder");
+    let place = place.path();
+    let mut outputs = Vec::new();
+    for (name, how) in [
+        ("a", "--results staged"),
+        ("b", "--results objects --get"),
+        ("c", "--results staged --delivery queue-group"),
+    ] {
+        let words =
+            "--tasks 4 --bytes 256KiB --codec zfp:accuracy=1e-3 --data field-rough --workers 2 -q";
+        let said = succeeds(place, &format!("run {words} --name {name} {how}"));
+        assert!(said.contains("largest error"), "{said}");
+        let kind = if how.contains("objects") { "objects" } else { "staged" };
+        let run = format!("runs/{name}/{kind}");
+        succeeds(place, &format!("verify {run}"));
+        let task = succeeds(place, &format!("status {run} 2"));
+        assert!(task.contains("largest error") && task.contains("PSNR"), "{task}");
+        succeeds(place, &format!("restore {run} --out back-{name} --name r{name} --workers 2 -q"));
+        let output = fs::read(place.join(run).join("results/out_2.bin")).expect("an output");
+        let back = fs::read(place.join(format!("back-{name}/out_2.bin"))).expect("what came back");
+        assert_eq!(back.len(), 256 << 10);
+        outputs.push((output, Digest::of(&back)));
+    }
+    assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]), "the same by every way");
+}
+
+#[test]
+fn arrays_that_cannot_be_compressed_fail_by_name() {
+    let place = tempfile::tempdir().expect("a folder");
+    let place = place.path();
+    fs::create_dir(place.join("in")).expect("a folder");
+    let good = field("f32,8x9x10");
+    let mut odd = good.clone();
+    odd[400..404].copy_from_slice(&f32::NAN.to_le_bytes());
+    for (name, bytes) in [("good", &good[..]), ("odd", &odd), ("short", &good[4..])] {
+        fs::write(place.join("in").join(name), bytes).expect("a file");
+    }
+    let arrays = "--dtype f32 --shape 8x9x10";
+    for how in ["--pack 1", "--pack 8", "--results objects --pack 8"] {
+        let name = how.replace([' ', '-'], "");
+        let codec = "--codec zfp:accuracy=1e-3";
+        let ran = bagpress(
+            place,
+            &format!("run in --out out-{name} --name {name} --workers 1 -q {codec} {arrays} {how}"),
+        );
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert_eq!(ran.status.code(), Some(1), "{said}");
+        assert!(said.contains("non-finite") && said.contains("shape-mismatch"), "{said}");
+        assert!(said.contains("completed       1/3"), "{said}");
+    }
+    let ran = bagpress(place, "run in --out out --name n --workers 1 -q --codec zfp");
+    assert!(String::from_utf8_lossy(&ran.stdout).contains("array-unsupported"));
+    let words = format!("run in --out whole --name whole --workers 1 -q --codec zfp {arrays}");
+    assert_eq!(bagpress(place, &words).status.code(), Some(1), "one is short");
+    succeeds(place, "restore whole --out back --name back --workers 1 -q");
+    assert!(fs::read(place.join("back/whole/in/odd")).expect("a file") == odd, "every bit");
+    for (words, why) in [
+        (format!("run in --out x --codec gzip {arrays}"), "gzip takes any bytes"),
+        (format!("run in --out x --codec zfp {arrays} --block 8MiB"), "not cut"),
+        (
+            "run in --out x --codec zfp:accuracy=1 --dtype i32 --shape 3".to_owned(),
+            "no mode of i32",
+        ),
+        ("run in --out x --codec zfp:fast".to_owned(), "use reversible"),
+        ("run --tasks 1 --bytes 5 --codec zfp --data field".to_owned(), "not one value"),
+    ] {
+        let refused = bagpress(place, &words);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && said.contains(why), "{words}: {said}");
+    }
+}
