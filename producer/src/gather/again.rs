@@ -49,13 +49,14 @@ pub(crate) fn next(
     first: u32,
     stopped: impl Fn() -> bool,
 ) -> io::Result<Option<Again>> {
+    let twins: Vec<_> = waiting(plan, first).collect();
+    if twins.is_empty() {
+        return Ok(None);
+    }
     let Some(result) = plan.ledger.outcome(first, plan.ledger.round(first)) else {
         return Ok(None);
     };
-    let twins: Vec<_> = waiting(plan, first).collect();
-    let Some(done) = result.done().filter(|_| !twins.is_empty()) else {
-        return Ok((!twins.is_empty()).then_some(Again::Run(twins)));
-    };
+    let Some(done) = result.done() else { return Ok(Some(Again::Run(twins))) };
     let mut made = Vec::new();
     for twin in twins.into_iter().take(TWINS_MAX) {
         if stopped() {

@@ -74,9 +74,11 @@ impl Joins {
             return;
         }
         if let Some(twins) = &plan.twins {
-            let index = result.index;
-            // One after the other: a twin that has its output leads to the next.
-            self.todo.add(twins.first_of(index).unwrap_or(index), Look::Next);
+            // A twin that has its output leads to those that are left.
+            let first = twins.first_of(result.index).unwrap_or(result.index);
+            if twins.of_first(first).next().is_some() {
+                self.todo.add(first, Look::Next);
+            }
         }
         let Some(cuts) = &plan.cuts else { return };
         let is_failed = matches!(result.outcome, Outcome::Failed(_));
