@@ -60,7 +60,6 @@ mod seek_table;
 mod stream;
 mod text;
 mod verifier;
-mod xxh64;
 
 pub use codec::{Codec, decompress_all};
 pub use decoded::Decoded;
@@ -77,4 +76,3 @@ pub use reuse::Reuse;
 pub use seek_table::{SeekFrame, SeekTable};
 pub use stream::{Choice, Decoder, Encoder, Progress, SEGMENT_BYTES};
 pub use verifier::Verifier;
-pub use xxh64::Xxh64;

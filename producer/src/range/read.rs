@@ -1,10 +1,12 @@
 //! The bytes of a range, out of the pieces that have them.
 
+use std::hash::Hasher as _;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bagpress_broker::result::{Cause, Failed};
-use bagpress_codec::{Codec, Decoded, Hasher, SEGMENT_BYTES, Xxh64};
+use bagpress_codec::{Codec, Decoded, Hasher, SEGMENT_BYTES};
+use twox_hash::XxHash64;
 
 use super::pieces::{Check, Piece, Pieces};
 use super::span::Span;
@@ -110,13 +112,14 @@ struct Seen<'a> {
     output: &'a mut dyn Write,
     bytes: u64,
     copied: u64,
-    checksum: Xxh64,
+    /// XXH64 with the seed 0, whose lower half is the checksum of a frame (RFC 8878 §3.1.1).
+    checksum: XxHash64,
     digest: Hasher,
 }
 
 impl<'a> Seen<'a> {
     fn new(piece: &'a Piece, span: Span, output: &'a mut dyn Write) -> Self {
-        let (checksum, digest) = (Xxh64::default(), Hasher::new());
+        let (checksum, digest) = (XxHash64::with_seed(0), Hasher::new());
         Self { piece, span, output, bytes: 0, copied: 0, checksum, digest }
     }
 
@@ -128,7 +131,7 @@ impl<'a> Seen<'a> {
             return Err(corrupt("a piece gives more than was said of it"));
         }
         match self.piece.check {
-            Check::Frame(Some(_)) => self.checksum.update(made),
+            Check::Frame(Some(_)) => self.checksum.write(made),
             Check::Digest(_) => self.digest.update(made),
             Check::Frame(None) | Check::Nothing => {}
         }
