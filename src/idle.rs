@@ -62,6 +62,7 @@ const RULES: &[Rule] = &[
         verbs: &["restore"],
         flags: &[
             "dry_run",
+            "remove_source",
             "delivery",
             "pool",
             "pack",

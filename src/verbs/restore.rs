@@ -24,7 +24,7 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
     let request = Request {
         inputs: args.inputs,
         restore: true,
-        selection: Selection { existing, ..Selection::default() },
+        selection: Selection { existing, note_changes: args.remove_source, ..Selection::default() },
         generated: None,
         codec: None,
         delivery: args.delivery,
@@ -32,7 +32,7 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
         out: Some(args.out),
         get: false,
         keep_inputs: false,
-        remove_source: false,
+        remove_source: args.remove_source,
         name: args.name,
         runs: args.runs,
         trust: args.trust.trust(),
