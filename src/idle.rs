@@ -64,6 +64,7 @@ const RULES: &[Rule] = &[
         verbs: &["restore"],
         flags: &[
             "dry_run",
+            "remove_source",
             "delivery",
             "pool",
             "pack",

@@ -115,6 +115,8 @@ fn corrupt(reason: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn table(entries: &[&[u32]], descriptor: u8) -> Vec<u8> {
@@ -175,5 +177,26 @@ mod tests {
         let count = frame.len() - SeekTable::FOOTER_BYTES;
         frame[count..count + 4].copy_from_slice(&(1_u32 << 27).to_le_bytes());
         assert!(SeekTable::frame_bytes(frame.last_chunk().unwrap()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_read_as_a_table_is_of_all_bytes_before_it(
+            entries in proptest::collection::vec(any::<[u32; 3]>(), 0..5),
+            flipped in any::<(usize, u8)>(),
+            other in any::<u64>(),
+        ) {
+            let entries: Vec<_> = entries.iter().map(<[u32; 3]>::as_slice).collect();
+            let mut frame = table(&entries, 0x80);
+            let before = entries.iter().map(|entry| u64::from(entry[0])).sum();
+            prop_assert!(SeekTable::read(frame.clone(), before).is_ok());
+            let at = flipped.0 % frame.len();
+            frame[at] ^= flipped.1;
+            for before in [before, other] {
+                if let Ok(table) = SeekTable::read(frame.clone(), before) {
+                    prop_assert_eq!(table.frames().map(|frame| frame.bytes).sum::<u64>(), before);
+                }
+            }
+        }
     }
 }

@@ -49,6 +49,10 @@ pub(crate) struct RestoreArgs {
     #[arg(long)]
     pub(crate) overwrite: bool,
 
+    /// Remove each compressed file once the bag has ended, what came of it is durable, and it has not changed since it was read
+    #[arg(long)]
+    pub(crate) remove_source: bool,
+
     /// Print what would be done, one line per file; start and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

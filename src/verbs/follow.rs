@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bagpress_broker::descriptor::ResultPath;
@@ -24,6 +25,9 @@ use crate::broker_at::{At, flags_again};
 use crate::cli::broker::{LocalArgs, ReachArgs};
 use crate::cli::common::FollowArgs;
 use crate::terminal::{Signals, notes};
+
+/// What takes longer than this says so.
+const SAY_AFTER: Duration = Duration::from_secs(3);
 
 /// A bag that is to be followed, and how.
 pub(super) struct Following<'a> {
@@ -116,6 +120,10 @@ async fn clear_sources(
         let (plan, folder, stopped) = (gathered.plan.clone(), folder.clone(), stopped.clone());
         move || remove_sources(&plan, &folder, &stopped)
     });
+    if let Ok(removed) = tokio::time::timeout(SAY_AFTER, &mut removing).await {
+        return Ok((gathered, removed.context("remove the inputs")??));
+    }
+    message("note: removing the inputs of tasks that are done");
     let removed = tokio::select! {
         removed = &mut removing => removed,
         signalled = signals.received() => {

@@ -42,9 +42,8 @@ pub(crate) async fn rm(mut args: RmArgs) -> Result<ExitCode> {
         }
         Bag::Folder(folder, specification) => {
             if args.outputs && specification.remove_source {
-                let why =
-                    "the run was told to remove its inputs: its outputs are all there is of them";
-                let hint = "restore them first (`bagpress restore RUN --out DIR`), and remove the outputs by hand";
+                let why = "the run was told to remove its inputs, and its outputs are all there is of them";
+                let hint = "keep them, or remove them by hand; without --outputs, `rm` leaves them where they are";
                 return Err(Usage::error(why, hint));
             }
             let named = address(&args.common.reach.broker)?.is_some();

@@ -208,3 +208,24 @@ async fn removing_inputs_is_refused_where_no_file_takes_their_place_and_a_dry_ru
     assert_eq!(files(&place.path("in")).len(), 11);
     assert!(!place.path("runs").exists() && !place.path("out").exists());
 }
+
+#[tokio::test]
+async fn compressed_files_go_once_they_are_restored_and_those_of_a_run_never() {
+    let place = Place::new().await;
+    let were = tree(&place.path("in"));
+    place.run("run in --out out --name t -q --workers 2 --pack 4").await.with_code(0);
+    write(&place.path("out/in/damaged.gz"), b"\x1f\x8b no gzip at all");
+    let of_run = place.run("restore runs/t/staged --out back --remove-source").await.with_code(2);
+    assert!(of_run.stderr.contains("would take the outputs of the run"), "{}", of_run.stderr);
+    let words = "restore out/in --out back --name r -q --workers 2 --pack 4 --remove-source";
+    let ended = place.run(words).await.with_code(1);
+    assert!(ended.stdout.contains("sources         11 removed\n"), "{}", ended.stdout);
+    assert!(files(&place.path("back/in")) == were);
+    assert_eq!(
+        files(&place.path("out")).into_keys().collect::<Vec<_>>(),
+        [PathBuf::from("in/damaged.gz")]
+    );
+    place.run("verify runs/r/staged --inputs").await.with_code(1);
+    place.run("rm runs/r/staged --outputs").await.with_code(2);
+    assert!(files(&place.path("back/in")) == were);
+}

@@ -160,7 +160,7 @@ async fn a_line_that_is_no_task_is_named_and_nothing_is_begun() {
         (r#"{"file":"b","codec":"zstd:3"}"#, "its codec is zstd:3"),
         (r#"{"generate":{"data":"random","seed":1,"bytes":2097152}}"#, "use --tasks"),
         (r#"{"reference":"obj://b/o"}"#, "references are not possible"),
-        ("b", "expected value"),
+        ("b", "no JSON object"),
     ] {
         fs::write(place.path("tasks.jsonl"), format!("{first}\n{line}\n")).unwrap();
         let ended = place.run("run --from-jsonl tasks.jsonl --out out").await.with_code(2);

@@ -320,7 +320,7 @@ async fn a_dry_run_says_everything_and_makes_nothing() {
         let dry = place.run(&format!("{verb} tree --out out --dry-run")).await.with_code(1);
         assert!(dry.stdout.contains("'tree/a b' -> 'out/tree/a b.gz'\n"), "{dry:#?}");
         assert!(dry.stdout.contains("fails: output-unwritable: "), "{dry:#?}");
-        for words in ["1 symbolic link (tree/link)", "would compress 1 files, 4 bytes", "1 would"] {
+        for words in ["1 symbolic link (tree/link)", "would compress 1 file, 4 bytes", "1 would"] {
             assert!(dry.stderr.contains(words), "{dry:#?}");
         }
     }

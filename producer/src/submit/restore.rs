@@ -41,6 +41,15 @@ pub(crate) fn files_of(
         return find(&request.inputs, (&request.selection, &request.codec()?), outputs, own, sink);
     }
     let runs: Vec<_> = request.inputs.iter().filter_map(|path| run_at(path)).collect();
+    if let Some(run) = runs.first().filter(|_| request.remove_source) {
+        return Err(Usage::error(
+            format!(
+                "--remove-source is for files, and would take the outputs of the run {}",
+                quote::name(run)
+            ),
+            "restore the run without it; then `bagpress rm BAG --outputs` removes the run with its outputs",
+        ));
+    }
     match (&runs[..], request.inputs.len()) {
         ([], _) => find_compressed(&request.inputs, &request.selection, outputs, own, sink),
         ([run], 1) => {

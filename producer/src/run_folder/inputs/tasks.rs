@@ -41,6 +41,10 @@ pub(super) struct Task {
 ///
 /// What is wrong with it.
 pub(super) fn read(line: &[u8], codec: &Codec) -> Result<Task, String> {
+    // As a list, it would be read by the order of the keys.
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return Err("it is no JSON object".to_owned());
+    }
     let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     if line.generate.is_some() {
         return Err("generated tasks are not possible in a list: use --tasks, --bytes and --data"
@@ -104,7 +108,8 @@ mod tests {
     fn what_a_line_must_not_be_is_said() {
         for (line, said) in [
             ("{", "EOF"),
-            ("[]", "invalid type"),
+            ("[]", "no JSON object"),
+            (r#"["a","b.zst",null,null,null]"#, "no JSON object"),
             (r#"{"file":"a","as":"b"}"#, "unknown field `as`"),
             (r#"{"file":"a","file":"b"}"#, "duplicate field"),
             (r#"{"to":"b.zst"}"#, "it has no file"),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bagpress_broker::result::TaskResult;
@@ -17,12 +18,14 @@ pub(crate) struct Follower {
     rounds: Rounds,
     /// Where the next line begins.
     at: u64,
+    /// The line before that, with its end.
+    last: Vec<u8>,
 }
 
 impl Follower {
     /// Begins with the first line, of a bag of so many tasks, blocks among them.
     pub(crate) fn new(tasks: u32) -> Self {
-        Self { rounds: Rounds::new(tasks), at: 0 }
+        Self { rounds: Rounds::new(tasks), at: 0, last: Vec::new() }
     }
 
     /// Whether a task has an outcome by what was read.
@@ -42,26 +45,42 @@ impl Follower {
         mut see: impl FnMut(Arc<TaskResult>) -> io::Result<()>,
     ) -> io::Result<()> {
         let end = file.metadata()?.len();
-        // A writer takes back what a full disk let through only in part.
-        self.at = self.at.min(end);
-        whole_lines(file, self.at, end, |entry| {
-            self.rounds.note(entry.key());
+        // A writer takes back what a full disk let through only in part, and writes on: then all is read again.
+        if !self.is_as_it_was(file)? {
+            self.at = 0;
+        }
+        let (rounds, from) = (&mut self.rounds, self.at);
+        let mut last = Vec::new();
+        whole_lines(file, (from, end), &mut last, |entry| {
+            rounds.note(entry.key());
             Ok(())
         })?;
-        self.at = whole_lines(file, self.at, end, |entry| match entry {
-            Entry::Outcome(result) if self.rounds.decide(result.key()) => see(result),
+        self.at = whole_lines(file, (from, end), &mut last, |entry| match entry {
+            Entry::Outcome(result) if rounds.decide(result.key()) => see(result),
             _ => Ok(()),
         })?;
+        if self.at > from {
+            self.last = last;
+        }
         Ok(())
+    }
+
+    /// Whether the line that was read last is still where it was.
+    fn is_as_it_was(&self, file: &File) -> io::Result<bool> {
+        let mut there = vec![0; self.last.len()];
+        match file.read_exact_at(&mut there, self.at.saturating_sub(self.last.len() as u64)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            read => read.map(|()| there == self.last),
+        }
     }
 }
 
-/// Reads the lines from byte `at` on that have ended before byte `end`, and returns where the next one begins. What cannot be
-/// read is passed over.
+/// Reads the lines from byte `at` on that have ended before byte `end`, and returns where the next one begins; `last` is then
+/// the one before that, if there is any. What cannot be read is passed over.
 fn whole_lines(
     file: &File,
-    mut at: u64,
-    end: u64,
+    (mut at, end): (u64, u64),
+    last: &mut Vec<u8>,
     mut see: impl FnMut(Entry) -> io::Result<()>,
 ) -> io::Result<u64> {
     let lines = FromStart::behind(file, at).take(end.saturating_sub(at));
@@ -71,12 +90,18 @@ fn whole_lines(
         let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
         let Some(text) = line.strip_suffix(b"\n") else {
             // Torn, or still being written; one that is too long is read on as if it were several.
-            return Ok(if read as u64 == LINE_BYTES_MAX { at + read as u64 } else { at });
+            let is_too_long = read as u64 == LINE_BYTES_MAX;
+            if is_too_long {
+                at += read as u64;
+                last.clone_from(&line);
+            }
+            return Ok(at);
         };
         at += read as u64;
         if let Ok(entry) = decode(text) {
             see(entry)?;
         }
+        std::mem::swap(last, &mut line);
     }
 }
 
