@@ -124,7 +124,7 @@ mod tests {
         assert!(hold(&mut labels, "t1-abcdefgh") && !hold(&mut labels, "t1-abcdefgh"));
         assert_eq!(pins(&labels), [("a", "me"), ("b", "me")]);
         assert_eq!(holders(&labels), ["t1-abcdefgh"]);
-        let at = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let at = UNIX_EPOCH + Duration::from_hours(500_000);
         expire_at(&mut labels, at);
         assert_eq!(expires(&labels), Some(at));
         assert!(unpin(&mut labels, "a") && !unpin(&mut labels, "a"));
