@@ -341,7 +341,8 @@ async fn an_input_that_was_planted_is_replaced() -> Outcome {
 
 #[tokio::test]
 async fn an_object_that_was_pinned_since_it_was_looked_at_is_not_freed() -> Outcome {
-    let bucket = fixture().await?.bucket;
+    let fixture = fixture().await?;
+    let bucket = &fixture.bucket;
     let seen = bucket.put("o", "1-a", sample(10)).await?.info;
     let pinned = bucket.relabel("o", |labels| object_ref::pin(labels, "p", "me")).await?;
     assert_eq!((&pinned.token, pinned.digest), (&seen.token, seen.digest));
