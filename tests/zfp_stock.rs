@@ -125,7 +125,7 @@ fn a_file_of_numpy_comes_back_byte_for_byte_and_zfpy_reads_its_array() {
     let place = place.path();
     fs::create_dir(place.join("in")).expect("a folder");
     let save = "import numpy as n\n\
-        for name, a in {'a': n.arange(60, dtype='<f4').reshape(3, 4, 5), 'b': n.arange(1000), 'c': n.ones((7, 9))}.items():\n    \
+        for name, a in {'a': n.zeros(60, dtype='<f4').reshape(3, 4, 5), 'b': n.ones(1000, dtype='<i8'), 'c': n.ones((7, 9))}.items():\n    \
         n.save('in/' + name, a)\n\
         n.save('in/fortran', n.asfortranarray(n.ones((3, 4))))\n\
         n.save('in/half', n.ones(9, dtype='<f2'))";

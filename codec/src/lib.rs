@@ -37,6 +37,7 @@
 //! ```
 
 mod array;
+mod check;
 mod codec;
 mod codecs;
 mod deflate;

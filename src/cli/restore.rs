@@ -24,7 +24,7 @@ const FOLDER: &str = "Run folder";
     recorded. Of other files, the checksum in the file decides. What cannot be restored fails by name, the rest comes \
     back, and the exit code is 1.")]
 pub(crate) struct RestoreArgs {
-    /// Run folder, such as runs/NAME/staged; or compressed files, which end in .gz, .zz or .zst, and folders of them
+    /// Run folder, such as runs/NAME/staged; or compressed files, which end in .gz, .zz, .zst or .zfp, and folders of them
     #[arg(value_name = "BAG|FILE", required = true)]
     pub(crate) inputs: Vec<PathBuf>,
 
