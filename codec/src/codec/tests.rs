@@ -92,7 +92,7 @@ fn a_codec_of_arrays_has_one_text_and_takes_a_grid() {
     assert!(npy.of_restored("a".as_ref()).only_decodes() && !npy.only_decodes());
     let gzip: Codec = "gzip".parse().unwrap();
     assert!(gzip.with_grid(grid).is_err() && gzip.of_restored("a".as_ref()) == gzip);
-    assert!(refusal("zfp,full").contains("codec zfp takes no `:,full`"), "{}", refusal("zfp,full"));
+    assert!(refusal("zfp,full").contains("use reversible, rate=8"), "{}", refusal("zfp,full"));
 }
 
 #[test]
