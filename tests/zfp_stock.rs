@@ -140,13 +140,10 @@ fn a_file_of_numpy_comes_back_byte_for_byte_and_zfpy_reads_its_array() {
     assert_eq!(ran.status.code(), Some(1), "two of them are no arrays for zfp");
     bagpress(place, "restore out --out back --name r -q --workers 1");
     for name in ["a", "b", "c"] {
-        let file =
-            |folder: &str| fs::read(place.join(format!("{folder}/in/{name}.npy"))).expect("a file");
-        assert!(
-            file("in") == fs::read(place.join(format!("back/out/in/{name}.npy"))).expect("a file"),
-            "{name}"
-        );
+        let file = |path: String| fs::read(place.join(path)).expect("a file");
+        let original = file(format!("in/{name}.npy"));
+        assert!(original == file(format!("back/out/in/{name}.npy")), "{name}");
         let values = run(place, "python3", &["-c", DECODE, &format!("out/in/{name}.npy.zfp")]);
-        assert!(values == file("in")[128..], "{name}");
+        assert!(values == original[128..], "{name}");
     }
 }

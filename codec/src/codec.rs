@@ -156,7 +156,7 @@ impl Codec {
 
     /// Of a codec whose files are not cut, one by which no block can be joined.
     fn seam(&self) -> Seam {
-        let none = || Seam::without_framing(self.name(), |_| 1..=0);
+        let none = || Seam::without_framing(self.name(), |_| u64::MAX..=u64::MAX);
         self.entry.seam.map_or_else(none, |seam| seam(self.parameters))
     }
 }
