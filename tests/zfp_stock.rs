@@ -111,7 +111,10 @@ fn we_read_what_zfp_writes_and_write_the_same() {
         );
         let (stock, ours) =
             (fs::read(place.join("stock.zfp")), fs::read(place.join("out/in/a.raw.zfp")));
-        assert!(stock.expect("a file") == ours.expect("a file"), "{mode}");
+        let (stock, ours) = (stock.expect("a file"), ours.expect("a file"));
+        // Debian builds it with words of one byte, and ours have eight, as zfp has by itself: the last one is filled up.
+        let (same, rest) = ours.split_at_checked(stock.len()).expect("ours is no shorter");
+        assert!(same == stock && rest.len() < 8 && rest.iter().all(|byte| *byte == 0), "{mode}");
         bagpress(place, "restore stock.zfp --out back --name s -q --workers 1");
         run(place, "zfp", &["-q", "-h", "-z", "stock.zfp", "-o", "decoded"]);
         let (back, decoded) = (fs::read(place.join("back/stock")), fs::read(place.join("decoded")));
