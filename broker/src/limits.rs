@@ -34,8 +34,6 @@ pub const PACK_FILES_MAX: u32 = 64;
 pub const PACK_BYTES_MAX: u64 = 448 * 1024;
 /// Most arrays of one pack, if a codec takes them: their results say more of each.
 pub const PACK_ARRAYS_MAX: u32 = 32;
-/// Longest name of a file, in bytes.
-pub const NAME_BYTES_MAX: u64 = 255;
 /// A bag has at least so many packs, by files and by bytes, before they get that large: all workers are to have some.
 pub const PACKS_MIN: u32 = 256;
 /// How many times a pack is attempted before its files are run alone.

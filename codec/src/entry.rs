@@ -3,9 +3,9 @@
 use std::fmt;
 
 use crate::array::ArrayParameters;
+use crate::check::Check;
 use crate::join::Seam;
 use crate::stream::{Decoder, Encoder};
-use crate::verifier::Check;
 
 /// A codec as the registry holds it.
 pub(crate) struct Entry {

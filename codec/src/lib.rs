@@ -39,6 +39,7 @@
 //! ```
 
 mod array;
+mod check;
 mod codec;
 mod codecs;
 mod decoded;

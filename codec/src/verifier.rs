@@ -1,26 +1,10 @@
 //! Decodes each part of an output as it is made, and compares it with the input that made it.
 
+use crate::check::Check;
 use crate::{Codec, Decoder, Error, Fidelity};
 
 /// Decoded bytes that are compared at once; small enough for the nearer caches.
 const SCRATCH_BYTES: usize = 64 * 1024;
-
-/// What compares outputs with their inputs. After an error it is of no more use.
-pub(crate) trait Check: Send {
-    /// See [`Verifier::check`].
-    fn check(&mut self, input: &[u8], output: &[u8]) -> Result<(), Error>;
-
-    /// See [`Verifier::finish`].
-    fn finish(&mut self, output: &[u8]) -> Result<(), Error>;
-
-    /// See [`Verifier::reset`].
-    fn reset(&mut self);
-
-    /// See [`Verifier::fidelity`].
-    fn fidelity(&self) -> Option<Fidelity> {
-        None
-    }
-}
 
 /// Verifies while compressing: no second pass, and no second copy of the input.
 ///

@@ -48,7 +48,7 @@ pub(crate) enum Verb {
     Submit(SubmitArgs),
     /// Collect the outputs of a bag; continues where the last gatherer stopped
     Gather(GatherArgs),
-    /// Bring back what was compressed: the files of a run, or files that end in .gz, .zz or .zst
+    /// Bring back what was compressed: files of a run, or files that end in .gz, .zz, .zst, .zfp
     Restore(RestoreArgs),
     /// Show the progress of bags, the workers, why a bag waits, and the attempts of a task
     Status(StatusArgs),

@@ -28,7 +28,7 @@ const FOLDER: &str = "Run folder";
     recorded. Of other files, the checksum in the file decides. What cannot be restored fails by name, the rest comes \
     back, and the exit code is 1.\n\nA range of one file is restored by this process alone, without a server.")]
 pub(crate) struct RestoreArgs {
-    /// Run folder, such as runs/NAME/staged; or compressed files, which end in .gz, .zz or .zst, and folders of them; or objects,
+    /// Run folder, such as runs/NAME/staged; or compressed files, which end in .gz, .zz, .zst or .zfp, and folders of them; or objects,
     /// as obj://BUCKET/NAME
     #[arg(value_name = "BAG|FILE|REF", required_unless_present = "refs")]
     pub(crate) inputs: Vec<PathBuf>,

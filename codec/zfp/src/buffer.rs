@@ -4,8 +4,7 @@ use std::ptr::NonNull;
 
 use zfp_sys::{bitstream, zfp_stream};
 
-use crate::BLOCK_BYTES_MAX;
-use crate::header::Parameters;
+use crate::header::{BLOCK_BYTES_MAX, Parameters};
 
 /// Bytes of a stream that are at hand at once.
 pub(crate) const DATA_BYTES: usize = 64 * 1024;

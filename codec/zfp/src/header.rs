@@ -1,5 +1,13 @@
 //! What a stream's header says: type, dimensions, and how blocks are compressed. In plain Rust, as the format is documented.
 
+/// What a block takes at most, in bytes, rounded up: 16,658 bits where it is packed densest (`ZFP_MAX_BITS`), and 32,768 where
+/// a header asks for filling.
+pub const BLOCK_BYTES_MAX: usize = 6 * 1024;
+/// What a header takes at least, in bytes: 96 bits.
+pub(crate) const HEADER_BYTES_MIN: usize = 12;
+/// What a header takes at most, in bytes: 148 bits.
+pub const HEADER_BYTES_MAX: usize = 19;
+
 /// A type of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -243,7 +251,7 @@ impl Header {
     #[must_use]
     pub fn read(front: &[u8]) -> Option<(Self, u32)> {
         let mut bytes = [0; 32];
-        let there = front.len().min(crate::HEADER_BYTES_MAX);
+        let there = front.len().min(HEADER_BYTES_MAX);
         bytes[..there].copy_from_slice(&front[..there]);
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| bytes[at + byte]));
         if bytes[..4] != MAGIC {

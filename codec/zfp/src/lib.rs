@@ -18,18 +18,10 @@ mod reader;
 mod value;
 mod writer;
 
-pub use header::{Header, Kind, Parameters};
+pub use header::{BLOCK_BYTES_MAX, HEADER_BYTES_MAX, Header, Kind, Parameters};
 pub use reader::{NoHeader, Reader};
 pub use value::Value;
 pub use writer::Writer;
-
-/// What a block takes at most, in bytes, rounded up: 16,658 bits where it is packed densest (`ZFP_MAX_BITS`), and 32,768 where
-/// a header asks for filling.
-pub const BLOCK_BYTES_MAX: usize = 6 * 1024;
-/// What a header takes at least, in bytes: 96 bits.
-const HEADER_BYTES_MIN: usize = 12;
-/// What a header takes at most, in bytes: 148 bits.
-pub const HEADER_BYTES_MAX: usize = 19;
 
 /// The version of zfp that is linked, such as `1.0.1`.
 #[must_use]

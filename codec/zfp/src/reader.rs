@@ -1,9 +1,8 @@
 //! Reads a stream, block by block.
 
 use crate::buffer::{Buffer, DATA_BYTES};
-use crate::header::{Header, MAGIC};
+use crate::header::{HEADER_BYTES_MAX, HEADER_BYTES_MIN, Header, MAGIC};
 use crate::value::Value;
-use crate::{HEADER_BYTES_MAX, HEADER_BYTES_MIN};
 
 /// A stream that begins with no header that zfp knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

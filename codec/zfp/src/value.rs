@@ -8,7 +8,7 @@ type Encode<T> = unsafe extern "C" fn(*mut zfp_stream, *const T) -> usize;
 type Decode<T> = unsafe extern "C" fn(*mut zfp_stream, *mut T) -> usize;
 
 mod sealed {
-    use super::{Decode, Encode};
+    use crate::value::{Decode, Encode};
 
     pub trait Functions: Sized {
         /// For one to four dimensions.

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::run_folder::ledger::Bits;
 use crate::run_folder::packable::Packable;
 
+/// Longest name of a file, in bytes.
+const NAME_BYTES_MAX: u64 = 255;
+
 /// How large the packs of a bag may be, as `bag.json` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackSize {
@@ -39,7 +42,7 @@ impl PackSize {
         }
         let files = self.files.min(limits::PACK_ARRAYS_MAX);
         let (room, least) =
-            (limits::CHUNK_BYTES as u64, codec.output_bytes_max(0) + limits::NAME_BYTES_MAX);
+            (limits::CHUNK_BYTES as u64, codec.output_bytes_max(0) + NAME_BYTES_MAX);
         let (files, bytes) = if codec.grid().is_some() {
             // All are of one size, and so are the largest outputs.
             (files.min(u32::try_from(room / least).unwrap_or(u32::MAX)), self.bytes)

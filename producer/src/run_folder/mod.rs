@@ -8,6 +8,7 @@ pub(crate) mod extents;
 pub(crate) mod files;
 pub(crate) mod folder;
 pub(crate) mod from_start;
+pub(crate) mod growth;
 pub(crate) mod helps;
 pub(crate) mod inputs;
 pub(crate) mod ledger;

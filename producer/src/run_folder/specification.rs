@@ -9,7 +9,7 @@ use bagpress_broker::descriptor::{
 use bagpress_broker::ids::{BagId, Pool, RunName};
 use bagpress_broker::result::wall_clock_us;
 use bagpress_broker::{limits, quote, subjects};
-use bagpress_codec::{Codec, Grid};
+use bagpress_codec::Codec;
 use bagpress_objstore::beneath::below_root;
 use bagpress_objstore::staging::{Allowed, Attributes, Own, Section, Target};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use crate::run_folder::cuts::BlockSize;
 pub use crate::run_folder::data::Data;
 use crate::run_folder::extents::PackSize;
 use crate::run_folder::folder::{RunFolder, SPECIFICATION};
+use crate::run_folder::growth::growth_bytes;
 use crate::run_folder::inputs::roots::Roots;
 use crate::run_folder::inputs::selection::Selected;
 use crate::run_folder::inputs::stream::Recorded;
@@ -348,25 +349,8 @@ impl Specification {
         let objects = u64::from(self.tasks) + blocks;
         let chunks = self.input_bytes / limits::CHUNK_BYTES as u64 + 2 * objects;
         let slack = objects * limits::OBJECT_EACH_BYTES + chunks * 256;
-        let slack = self.growth_bytes().saturating_add(slack);
+        let slack = growth_bytes(&self.codec, self.tasks, self.input_bytes).saturating_add(slack);
         self.input_bytes.saturating_add(slack).saturating_add(BUCKET_SLACK_BYTES)
-    }
-}
-
-impl Specification {
-    /// Bytes that outputs may have beyond those of their inputs, all together.
-    fn growth_bytes(&self) -> u64 {
-        let each =
-            |grid: Grid| self.codec.output_bytes_max(grid.bytes()).saturating_sub(grid.bytes());
-        match self.codec.grid() {
-            Some(grid) => each(grid).saturating_mul(self.tasks.into()),
-            // A seventh where nothing is lost and nothing can be won, and one block that is not full.
-            None if self.codec.takes_arrays() => {
-                let one = self.codec.output_bytes_max(0).saturating_mul(self.tasks.into());
-                (self.input_bytes / 7).saturating_add(one)
-            }
-            None => self.input_bytes / 1024,
-        }
     }
 }
 

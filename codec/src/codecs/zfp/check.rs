@@ -2,12 +2,13 @@
 
 use super::decode::ZfpDecoder;
 use super::layer::{Element, by_scalar};
-use super::{npy, refused};
+use super::npy;
+use super::terms::refused;
 use crate::array::{ArrayParameters, Form, Mode};
+use crate::check::Check;
 use crate::error::ArrayFault;
 use crate::fidelity::{Errors, Fidelity};
 use crate::stream::Decoder;
-use crate::verifier::Check;
 use crate::{Error, Hasher};
 
 /// Decoded bytes that are compared at once.

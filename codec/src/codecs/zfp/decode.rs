@@ -3,7 +3,8 @@
 use bagpress_zfp::{Header, Reader};
 
 use super::layer::{Element, LayerBlocks, Layers, by_scalar};
-use super::{FORMAT, npy, scalar_of};
+use super::npy;
+use super::terms::{FORMAT, scalar_of};
 use crate::Error;
 use crate::array::{ArrayParameters, Form};
 use crate::grid::{Grid, Shape};

@@ -3,7 +3,8 @@
 use bagpress_zfp::{Header, Writer};
 
 use super::layer::{Element, Layers, by_scalar};
-use super::{FORMAT, blocks_of, kind_of, npy, npy_output_bytes_max, refused, stream_bytes_max};
+use super::npy;
+use super::terms::{FORMAT, blocks_of, kind_of, npy_output_bytes_max, refused, stream_bytes_max};
 use crate::Error;
 use crate::array::{ArrayParameters, Form, Mode};
 use crate::error::ArrayFault;

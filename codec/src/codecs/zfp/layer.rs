@@ -2,7 +2,7 @@
 
 use bagpress_zfp::Value;
 
-use super::{LAYER_BYTES_MAX, refused};
+use super::terms::{LAYER_BYTES_MAX, refused};
 use crate::Error;
 use crate::error::ArrayFault;
 use crate::grid::{DIMENSIONS_MAX, Grid};

@@ -9,24 +9,19 @@ mod decode;
 mod encode;
 mod layer;
 mod npy;
+mod terms;
 
-use bagpress_zfp::{Kind, Parameters as Blocks};
-
-use crate::Error;
 use crate::array::{ArrayParameters, Form, Mode};
 use crate::entry::{CodecInfo, Entry, Parameters};
-use crate::error::ArrayFault;
-use crate::grid::{Grid, Scalar};
 
 use self::check::ArrayCheck;
 use self::decode::ZfpDecoder;
 use self::encode::ZfpEncoder;
+use self::terms::{FORMAT, npy_output_bytes_max, stream_bytes_max};
 
 /// The library that compresses, held against what is linked by a test, and the revision of how it is called here: raise it when
 /// an output changes a byte.
 const LIBRARY: &str = "zfp/1.0.1+1";
-
-const FORMAT: &str = "zfp";
 
 pub(crate) static ENTRY: Entry = Entry {
     info: CodecInfo {
@@ -50,12 +45,6 @@ pub(crate) static ENTRY: Entry = Entry {
     seam: None,
 };
 
-/// The largest layer that is held, in bytes: four planes of the slowest dimension. An encoder, a decoder and a verifier hold about
-/// one each.
-pub(super) const LAYER_BYTES_MAX: u64 = 64 << 20;
-/// Beside four times its input an output of a file of numpy may have so many bytes: one block, whatever is in it.
-const NPY_BYTES_MORE: u64 = 2304;
-
 /// A codec of arrays always has its parameters; without, it would be the one that loses nothing.
 fn array_of(parameters: Parameters) -> ArrayParameters {
     parameters.array.unwrap_or(ArrayParameters { mode: Mode::Reversible, form: Form::Npy })
@@ -69,55 +58,10 @@ fn output_bytes_max(parameters: Parameters, input_bytes: u64) -> u64 {
     }
 }
 
-fn npy_output_bytes_max(input_bytes: u64) -> u64 {
-    input_bytes.saturating_mul(4).saturating_add(NPY_BYTES_MORE)
-}
-
-/// The most bytes of a stream: its header, and the most bits of each block, which is filled up where the array ends in it.
-fn stream_bytes_max(mode: Mode, grid: &Grid) -> u64 {
-    let extents = grid.shape.extents();
-    let blocks: u64 = extents.iter().map(|extent| extent.div_ceil(4)).product();
-    let each = blocks_of(mode, grid).block_bits_max(kind_of(grid.scalar), extents.len());
-    let bits = u128::from(blocks) * u128::from(each) + 148;
-    u64::try_from(bits.div_ceil(64) * 8).unwrap_or(u64::MAX)
-}
-
-/// How blocks are compressed, in zfp's terms.
-fn blocks_of(mode: Mode, grid: &Grid) -> Blocks {
-    let dimensions = grid.shape.extents().len();
-    match mode {
-        Mode::Reversible => Blocks::reversible(),
-        Mode::Rate(rate) => Blocks::rate(rate.get(), kind_of(grid.scalar), dimensions),
-        Mode::Precision(planes) => Blocks::precision(planes),
-        Mode::Accuracy(tolerance) => Blocks::accuracy(tolerance.get()),
-    }
-}
-
-fn kind_of(scalar: Scalar) -> Kind {
-    match scalar {
-        Scalar::I32 => Kind::I32,
-        Scalar::I64 => Kind::I64,
-        Scalar::F32 => Kind::F32,
-        Scalar::F64 => Kind::F64,
-    }
-}
-
-fn scalar_of(kind: Kind) -> Scalar {
-    match kind {
-        Kind::I32 => Scalar::I32,
-        Kind::I64 => Scalar::I64,
-        Kind::F32 => Scalar::F32,
-        Kind::F64 => Scalar::F64,
-    }
-}
-
-fn refused<T>(fault: ArrayFault, reason: String) -> Result<T, Error> {
-    Err(Error::Array { fault, reason })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grid::Grid;
 
     #[test]
     fn the_library_is_the_one_that_is_linked() {

@@ -1,6 +1,6 @@
 //! The header of a file of numpy (NEP 1): type, order and shape, as a dictionary in Python's notation.
 
-use super::refused;
+use super::terms::refused;
 use crate::Error;
 use crate::error::ArrayFault;
 use crate::grid::{Grid, Scalar, Shape};
