@@ -175,6 +175,7 @@ pub struct Failed {
 }
 
 /// How a task ended.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are done")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {

@@ -142,6 +142,7 @@ fn library_is_the_one_that_is_linked() {
     // The binding names the version of the C library behind its own; another one may be linked all the same.
     let (_, zstd) = version("zstd-sys").split_once("+zstd.").unwrap();
     assert_eq!(library("zstd"), format!("zstd/{zstd}"));
+    assert_eq!(library("auto"), library("zstd"));
     assert_eq!(zstd_safe::version_string(), zstd);
 }
 

@@ -9,6 +9,7 @@ use bagpress_objstore::Stored;
 use crate::slots::{Made, MadeFiles};
 
 /// How an execution ended.
+#[expect(clippy::large_enum_variant, reason = "nearly all are outputs that were made")]
 #[derive(Debug)]
 pub(super) enum Ended {
     /// The output is at its place, which took so long after it was made.
@@ -34,6 +35,7 @@ impl Ended {
 }
 
 /// What follows from it.
+#[expect(clippy::large_enum_variant, reason = "nearly all are outputs that were made")]
 #[derive(Debug)]
 pub(super) enum NextStep {
     /// The outcome is the output.

@@ -209,22 +209,34 @@ pub(crate) fn check(request: &Request) -> Result<()> {
             "choose a longer --ttl, such as 12h",
         ));
     }
-    if request.codec()?.is_lossy()
-        && request.selection.existing == (Existing::Update { checksum: true })
-    {
-        return Err(Usage::error(
-            format!(
-                "an output of {} does not give its input bit for bit, and cannot be compared",
-                request.codec()?
-            ),
-            "leave --checksum out: times and sizes decide",
-        ));
-    }
+    check_lossy(request)?;
     if let Blocks::Of(bytes) = request.block {
         check_blocks(request, bytes)?;
     }
     if request.remove_source {
         check_remove_source(request)?;
+    }
+    Ok(())
+}
+
+/// Refuses what needs an output that gives its input bit for bit, where none does.
+fn check_lossy(request: &Request) -> Result<()> {
+    let codec = request.codec()?;
+    if codec.is_lossy() && request.selection.existing == (Existing::Update { checksum: true }) {
+        return Err(Usage::error(
+            format!(
+                "an output of {codec} does not give its input bit for bit, and cannot be compared"
+            ),
+            "leave --checksum out: times and sizes decide",
+        ));
+    }
+    if codec.is_lossy() && request.remove_source {
+        return Err(Usage::error(
+            format!(
+                "an output of {codec} does not give its input bit for bit: with --remove-source the input would be lost"
+            ),
+            "leave --remove-source out, or compress with zfp:reversible",
+        ));
     }
     Ok(())
 }
