@@ -69,11 +69,7 @@ pub(super) fn compress(
     reuse.keep(&task.codec, encoder, verifier);
     output.update(part);
     output_bytes += part.len() as u64;
-    let most = task.codec.output_bytes_max(input_bytes);
-    if output_bytes > most {
-        let text = format!("{output_bytes} bytes from {input_bytes}; at most {most}");
-        return Err(Failed::new(Cause::BoundViolated, text));
-    }
+    check_bound(task, input_bytes, output_bytes)?;
     sink.write(part)?;
     sink.finish()?;
     Ok(Made {
@@ -85,6 +81,15 @@ pub(super) fn compress(
         fidelity,
         times: clock.times(began.elapsed()),
     })
+}
+
+fn check_bound(task: &TaskDescriptor, input_bytes: u64, output_bytes: u64) -> Result<(), Failed> {
+    let most = task.codec.output_bytes_max(input_bytes);
+    if output_bytes <= most {
+        return Ok(());
+    }
+    let text = format!("{output_bytes} bytes from {input_bytes}; at most {most}");
+    Err(Failed::new(Cause::BoundViolated, text))
 }
 
 /// Trying again does not help: its size is made up when it is read.
