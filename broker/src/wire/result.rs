@@ -178,6 +178,7 @@ pub struct Failed {
 #[expect(clippy::large_enum_variant, reason = "nearly all of them are done")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "nearly all are done")]
 pub enum Outcome {
     /// Its output is at its place.
     Done(Done),
