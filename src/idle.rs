@@ -63,6 +63,8 @@ const RULES: &[Rule] = &[
     Rule {
         verbs: &["restore"],
         flags: &[
+            "remove_source",
+            "refs",
             "dry_run",
             "remove_source",
             "delivery",

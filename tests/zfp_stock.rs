@@ -1,5 +1,7 @@
 //! What the stock `zfp` command and zfpy make of the outputs of a bag, and we of theirs: `make test-peers`.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -26,8 +28,8 @@ fn bagpress(folder: &Path, words: &str) {
 }
 
 fn field(kind: &str, grid: &Grid) -> Vec<u8> {
-    let kind: DataKind = format!("{kind}:{grid}").parse().expect("a kind");
-    let mut bytes = vec![0; usize::try_from(grid.bytes()).expect("it fits")];
+    let kind: DataKind = format!("{kind}:{grid}").parse().unwrap();
+    let mut bytes = vec![0; usize::try_from(grid.bytes()).unwrap()];
     Generator::new(kind, 0, 0, grid.bytes()).fill(&mut bytes);
     bytes
 }
@@ -58,13 +60,13 @@ fn zfp_and_zfpy_read_every_mode_type_and_shape_as_we_do() {
         ("i64,5x6x7x9", &["reversible", "precision=40", "rate=20"]),
         ("f64,64x7", &["accuracy=1e300", "precision=64"]),
     ] {
-        let grid: Grid = grid.parse().expect("a grid");
+        let grid: Grid = grid.parse().unwrap();
         for mode in modes {
-            let place = tempfile::tempdir().expect("a folder");
+            let place = tempfile::tempdir().unwrap();
             let place = place.path();
             let values = field("field-rough", &grid);
-            fs::create_dir(place.join("in")).expect("a folder");
-            fs::write(place.join("in/a.raw"), &values).expect("a file");
+            fs::create_dir(place.join("in")).unwrap();
+            fs::write(place.join("in/a.raw"), &values).unwrap();
             let (scalar, shape) = (grid.scalar, grid.shape);
             bagpress(
                 place,
@@ -73,9 +75,9 @@ fn zfp_and_zfpy_read_every_mode_type_and_shape_as_we_do() {
                 ),
             );
             bagpress(place, "restore runs/t/staged --out back --name r -q --workers 1");
-            let ours = fs::read(place.join("back/in/a.raw")).expect("what came back");
+            let ours = fs::read(place.join("back/in/a.raw")).unwrap();
             run(place, "zfp", &["-q", "-h", "-z", "out/in/a.raw.zfp", "-o", "stock"]);
-            assert!(fs::read(place.join("stock")).expect("a file") == ours, "zfp: {grid} {mode}");
+            assert!(fs::read(place.join("stock")).unwrap() == ours, "zfp: {grid} {mode}");
             let python = run(place, "python3", &["-c", DECODE, "out/in/a.raw.zfp"]);
             assert!(python == ours, "zfpy: {grid} {mode}");
             if *mode == "reversible" {
@@ -87,17 +89,17 @@ fn zfp_and_zfpy_read_every_mode_type_and_shape_as_we_do() {
 
 #[test]
 fn we_read_what_zfp_writes_and_write_the_same() {
-    let grid: Grid = "f32,20x30x41".parse().expect("a grid");
+    let grid: Grid = "f32,20x30x41".parse().unwrap();
     for (flags, mode) in [
         (&["-R"][..], "reversible"),
         (&["-a", "1e-3"], "accuracy=1e-3"),
         (&["-p", "20"], "precision=20"),
         (&["-r", "8"], "rate=8"),
     ] {
-        let place = tempfile::tempdir().expect("a folder");
+        let place = tempfile::tempdir().unwrap();
         let place = place.path();
-        fs::create_dir(place.join("in")).expect("a folder");
-        fs::write(place.join("in/a.raw"), field("field", &grid)).expect("a file");
+        fs::create_dir(place.join("in")).unwrap();
+        fs::write(place.join("in/a.raw"), field("field", &grid)).unwrap();
         let dimensions = dimensions(&grid);
         let words: Vec<_> = ["-q", "-h", "-i", "in/a.raw", "-z", "stock.zfp"]
             .into_iter()
@@ -111,22 +113,22 @@ fn we_read_what_zfp_writes_and_write_the_same() {
         );
         let (stock, ours) =
             (fs::read(place.join("stock.zfp")), fs::read(place.join("out/in/a.raw.zfp")));
-        let (stock, ours) = (stock.expect("a file"), ours.expect("a file"));
+        let (stock, ours) = (stock.unwrap(), ours.expect("a file"));
         // Debian builds it with words of one byte, and ours have eight, as zfp has by itself: the last one is filled up.
-        let (same, rest) = ours.split_at_checked(stock.len()).expect("ours is no shorter");
+        let (same, rest) = ours.split_at_checked(stock.len()).unwrap();
         assert!(same == stock && rest.len() < 8 && rest.iter().all(|byte| *byte == 0), "{mode}");
         bagpress(place, "restore stock.zfp --out back --name s -q --workers 1");
         run(place, "zfp", &["-q", "-h", "-z", "stock.zfp", "-o", "decoded"]);
         let (back, decoded) = (fs::read(place.join("back/stock")), fs::read(place.join("decoded")));
-        assert!(back.expect("a file") == decoded.expect("a file"), "{mode}");
+        assert!(back.unwrap() == decoded.expect("a file"), "{mode}");
     }
 }
 
 #[test]
 fn a_file_of_numpy_comes_back_byte_for_byte_and_zfpy_reads_its_array() {
-    let place = tempfile::tempdir().expect("a folder");
+    let place = tempfile::tempdir().unwrap();
     let place = place.path();
-    fs::create_dir(place.join("in")).expect("a folder");
+    fs::create_dir(place.join("in")).unwrap();
     let save = "import numpy as n\n\
         for name, a in {'a': n.zeros(60, dtype='<f4').reshape(3, 4, 5), 'b': n.ones(1000, dtype='<i8'), 'c': n.ones((7, 9))}.items():\n    \
         n.save('in/' + name, a)\n\
@@ -139,11 +141,11 @@ fn a_file_of_numpy_comes_back_byte_for_byte_and_zfpy_reads_its_array() {
         .args(words)
         .current_dir(place)
         .output()
-        .expect("it runs");
+        .unwrap();
     assert_eq!(ran.status.code(), Some(1), "two of them are no arrays for zfp");
     bagpress(place, "restore out --out back --name r -q --workers 1");
     for name in ["a", "b", "c"] {
-        let file = |path: String| fs::read(place.join(path)).expect("a file");
+        let file = |path: String| fs::read(place.join(path)).unwrap();
         let original = file(format!("in/{name}.npy"));
         assert!(original == file(format!("back/out/in/{name}.npy")), "{name}");
         let values = run(place, "python3", &["-c", DECODE, &format!("out/in/{name}.npy.zfp")]);

@@ -78,6 +78,16 @@ impl Codec {
         (self.entry.may_begin_with)(begin)
     }
 
+    /// Whether an output that begins with these bytes, [`BEGIN_BYTES`](Self::BEGIN_BYTES) or all that it has, was made with this
+    /// codec's parameters: as far as its format says, which only that of arrays does.
+    #[must_use]
+    pub fn may_have_made(&self, begin: &[u8]) -> bool {
+        self.entry.made_with.is_none_or(|made_with| made_with(self.parameters, begin))
+    }
+
+    /// How many bytes of an output have all that [`may_have_made`](Self::may_have_made) looks at.
+    pub const BEGIN_BYTES: usize = 32;
+
     /// The library that makes the bytes, its version, and the revision of our own framing, such as
     /// `zlib-rs/0.6.8+2`.
     ///

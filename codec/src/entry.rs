@@ -25,6 +25,8 @@ pub(crate) struct Entry {
     pub(crate) decoder: fn(Parameters) -> Box<dyn Decoder>,
     /// Makes what compares outputs with their inputs; none, where they have to be equal, segment by segment.
     pub(crate) check: Option<fn(Parameters) -> Box<dyn Check>>,
+    /// Whether a file that begins so was made with these parameters, where its header says with which.
+    pub(crate) made_with: Option<fn(Parameters, &[u8]) -> bool>,
     /// How the blocks of such a level and such switches are joined; none, if a file is not cut.
     pub(crate) seam: Option<fn(Parameters) -> Seam>,
 }

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bagpress_broker::ids::Execution;
+use bagpress_broker::result::FileId;
 use bagpress_codec::Digest;
 use bagpress_objstore::staging::{Attributes, Own, Parts, Target};
 
@@ -32,7 +34,9 @@ fn make(
 ) -> Outcome<(bool, Option<fs::Metadata>)> {
     let execution = Execution::random();
     let part = parts.part(7, 0, &execution);
-    let made = parts.make_again(7, &execution, from, to, digest)?;
+    let there = fs::metadata(parts.root().join(&from.path)).ok();
+    let file = there.as_ref().and_then(FileId::of);
+    let made = parts.make_again(7, &execution, (&from.path, file), to, digest)?;
     if made {
         assert_eq!(fs::read(&part)?, OUTPUT);
     }
@@ -41,7 +45,10 @@ fn make(
 
 fn parts(root: &tempfile::TempDir) -> Outcome<Parts> {
     let parts = Parts::open(&root.path().join("out"), &"b-1".parse()?)?;
-    fs::write(parts.root().join("one"), OUTPUT)?;
+    let one = parts.root().join("one");
+    fs::write(&one, OUTPUT)?;
+    fs::set_permissions(&one, fs::Permissions::from_mode(0o640))?;
+    fs::File::open(&one)?.set_modified(UNIX_EPOCH + Duration::from_nanos(5))?;
     Ok(parts)
 }
 
@@ -55,6 +62,10 @@ fn it_is_the_same_file_only_if_both_are_to_be_alike() -> Outcome {
     let alike = alike.ok_or("no part file")?;
     // Unless the file system shares blocks instead.
     assert!(made && (alike.ino() == inode || alike.nlink() == 1));
+    // A file that the bag did not name is not given another name.
+    let execution = Execution::random();
+    assert!(parts.make_again(7, &execution, (&one.path, None), &target("two", Some(5)), &right)?);
+    assert_ne!(fs::metadata(parts.part(7, 0, &execution))?.ino(), inode);
     for other in [target("two", Some(6)), target("two", None)] {
         let (made, part) = make(&parts, &one, &other, &right)?;
         assert!(made && part.is_some_and(|part| part.ino() != inode && part.nlink() == 1));

@@ -7,7 +7,7 @@ use bagpress_codec::{DataKind, Digest, Generator, Grid};
 
 fn bagpress(folder: &std::path::Path, words: &str) -> Output {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bagpress"));
-    command.args(words.split(' ')).current_dir(folder).output().expect("it runs")
+    command.args(words.split(' ')).current_dir(folder).output().unwrap()
 }
 
 fn succeeds(folder: &std::path::Path, words: &str) -> String {
@@ -18,16 +18,16 @@ fn succeeds(folder: &std::path::Path, words: &str) -> String {
 }
 
 fn field(grid: &str) -> Vec<u8> {
-    let grid: Grid = grid.parse().expect("a grid");
-    let kind: DataKind = format!("field:{grid}").parse().expect("a kind");
-    let mut bytes = vec![0; usize::try_from(grid.bytes()).expect("it fits")];
+    let grid: Grid = grid.parse().unwrap();
+    let kind: DataKind = format!("field:{grid}").parse().unwrap();
+    let mut bytes = vec![0; usize::try_from(grid.bytes()).unwrap()];
     Generator::new(kind, 0, 0, grid.bytes()).fill(&mut bytes);
     bytes
 }
 
 #[test]
 fn a_bag_of_fields_runs_by_every_way_and_is_restored_as_it_was_decoded() {
-    let place = tempfile::tempdir().expect("a folder");
+    let place = tempfile::tempdir().unwrap();
     let place = place.path();
     let mut outputs = Vec::new();
     for (name, how) in [
@@ -45,8 +45,8 @@ fn a_bag_of_fields_runs_by_every_way_and_is_restored_as_it_was_decoded() {
         let task = succeeds(place, &format!("status {run} 2"));
         assert!(task.contains("largest error") && task.contains("PSNR"), "{task}");
         succeeds(place, &format!("restore {run} --out back-{name} --name r{name} --workers 2 -q"));
-        let output = fs::read(place.join(run).join("results/out_2.bin")).expect("an output");
-        let back = fs::read(place.join(format!("back-{name}/out_2.bin"))).expect("what came back");
+        let output = fs::read(place.join(run).join("results/out_2.bin")).unwrap();
+        let back = fs::read(place.join(format!("back-{name}/out_2.bin"))).unwrap();
         assert_eq!(back.len(), 256 << 10);
         outputs.push((output, Digest::of(&back)));
     }
@@ -55,14 +55,14 @@ fn a_bag_of_fields_runs_by_every_way_and_is_restored_as_it_was_decoded() {
 
 #[test]
 fn arrays_that_cannot_be_compressed_fail_by_name() {
-    let place = tempfile::tempdir().expect("a folder");
+    let place = tempfile::tempdir().unwrap();
     let place = place.path();
-    fs::create_dir(place.join("in")).expect("a folder");
+    fs::create_dir(place.join("in")).unwrap();
     let good = field("f32,8x9x10");
     let mut odd = good.clone();
     odd[400..404].copy_from_slice(&f32::NAN.to_le_bytes());
     for (name, bytes) in [("good", &good[..]), ("odd", &odd), ("short", &good[4..])] {
-        fs::write(place.join("in").join(name), bytes).expect("a file");
+        fs::write(place.join("in").join(name), bytes).unwrap();
     }
     let arrays = "--dtype f32 --shape 8x9x10";
     for how in ["--pack 1", "--pack 8", "--results objects --pack 8"] {
@@ -82,7 +82,7 @@ fn arrays_that_cannot_be_compressed_fail_by_name() {
     let words = format!("run in --out whole --name whole --workers 1 -q --codec zfp {arrays}");
     assert_eq!(bagpress(place, &words).status.code(), Some(1), "one is short");
     succeeds(place, "restore whole --out back --name back --workers 1 -q");
-    assert!(fs::read(place.join("back/whole/in/odd")).expect("a file") == odd, "every bit");
+    assert!(fs::read(place.join("back/whole/in/odd")).unwrap() == odd, "every bit");
     for (words, why) in [
         (format!("run in --out x --codec gzip {arrays}"), "gzip takes any bytes"),
         (format!("run in --out x --codec zfp {arrays} --block 8MiB"), "not cut"),

@@ -31,6 +31,7 @@ pub(crate) static ENTRY: Entry = Entry {
     encoder: |parameters| Box::new(AutoEncoder::new(parameters)),
     decoder: |_| zstd::decoder(),
     check: None,
+    made_with: None,
     seam: Some(zstd::seam),
 };
 

@@ -24,6 +24,7 @@ pub(crate) static ENTRY: Entry = Entry {
     encoder: |parameters| Box::new(DeflateEncoder::<Gzip>::new(parameters)),
     decoder: |_| Box::new(Inflater::gzip()),
     check: None,
+    made_with: None,
     seam: Some(seam),
 };
 

@@ -22,6 +22,7 @@ pub(crate) static ENTRY: Entry = Entry {
     encoder: |_| Box::new(Noop),
     decoder: |_| Box::new(Noop),
     check: None,
+    made_with: None,
     seam: Some(|_| Seam::without_framing("noop", |_| 0..=0)),
 };
 

@@ -22,6 +22,7 @@ pub(crate) static ENTRY: Entry = Entry {
     encoder: |_| Box::new(Store),
     decoder: |_| Box::new(Store),
     check: None,
+    made_with: None,
     seam: Some(|_| Seam::without_framing("store", |input_bytes| input_bytes..=input_bytes)),
 };
 

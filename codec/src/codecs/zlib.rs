@@ -27,6 +27,7 @@ pub(crate) static ENTRY: Entry = Entry {
     encoder: |parameters| Box::new(DeflateEncoder::<Zlib>::new(parameters)),
     decoder: |_| Box::new(Inflater::zlib()),
     check: None,
+    made_with: None,
     seam: Some(seam),
 };
 

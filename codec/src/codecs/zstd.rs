@@ -40,6 +40,7 @@ pub(crate) static ENTRY: Entry = Entry {
     encoder: |parameters| Box::new(ZstdEncoder::new(parameters)),
     decoder: |_| decoder(),
     check: None,
+    made_with: None,
     seam: Some(seam),
 };
 

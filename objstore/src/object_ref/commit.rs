@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 
 use super::bucket::Bucket;
 use super::error::Error;
+use super::marks;
 use super::meta::{self, Info, Lookup};
 use super::metadata::{Published, RACES_MAX, WHAT, too_many_races};
 use super::names;
@@ -78,7 +79,10 @@ impl Sealed {
                     let (object, token) = (self.info.name.as_str(), &info.token);
                     warn!(object, token, ?others, "an object with other bytes is there");
                     match others {
-                        Others::Replaced => expected = info.sequence,
+                        Others::Replaced => {
+                            marks::carry_over(&info.metadata, &mut self.info.metadata);
+                            expected = info.sequence;
+                        }
                         Others::Refused => self.expect_same(Some(info.digest)).await?,
                         Others::Stay | Others::StayBroken => expected = self.go_beside(),
                     }
@@ -90,6 +94,13 @@ impl Sealed {
                 Err(error) if error.is_broken_object() => {
                     if others == Others::Refused {
                         self.expect_same(digest_of(&other)).await?;
+                    }
+                    if let Lookup::Found(broken) = &other {
+                        marks::carry_over(&broken.metadata, &mut self.info.metadata);
+                    } else if others == Others::Refused {
+                        // What it stands for cannot be read, so nobody knows that these are its bytes.
+                        self.drop_chunks().await;
+                        return Err(error);
                     }
                     warn!(object = self.info.name, %error, "broken object replaced");
                     // Its chunks stay: they are another execution's, and swept when no one

@@ -66,6 +66,12 @@ pub fn holders(labels: &Labels) -> Vec<&str> {
     sorted(labels.keys().filter_map(|label| label.strip_prefix(HELD)))
 }
 
+/// Gives what takes an object's name the pins and holders of what had it: they are about the name.
+pub(super) fn carry_over(from: &Labels, to: &mut Labels) {
+    let kept = from.iter().filter(|(label, _)| label.starts_with(PIN) || label.starts_with(HELD));
+    to.extend(kept.map(|(label, by)| (label.clone(), by.clone())));
+}
+
 fn sorted<T: Ord>(found: impl Iterator<Item = T>) -> Vec<T> {
     let mut found: Vec<_> = found.collect();
     found.sort_unstable();

@@ -89,9 +89,12 @@ impl Bucket {
         if info.name == name {
             return Ok(());
         }
-        let renamed = ObjectInfo { name: name.to_owned(), ..wire(info) };
+        let mut renamed = ObjectInfo { name: name.to_owned(), ..wire(info) };
         for _ in 0..RACES_MAX {
             let there = self.info_from_leader(name).await?;
+            if let Lookup::Found(found) = &there {
+                marks::carry_over(&found.metadata, &mut renamed.metadata);
+            }
             let named = matches!(&there, Lookup::Found(found) if found.token == info.token);
             if named
                 || matches!(
@@ -103,6 +106,16 @@ impl Bucket {
             }
         }
         Err(too_many_races("name an object", self.name(), name))
+    }
+
+    /// Purges the chunks of an object that was deleted, whose token its tombstone has: whoever deleted it may have died before it
+    /// did. What has the name by now is another object, and stays.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::remove`].
+    pub async fn finish_removal(&self, token: &str) -> Result<(), Error> {
+        self.purge_chunks(token).await
     }
 
     /// Deletes an object: its metadata becomes a tombstone, then its chunks go. Whether there was

@@ -1,5 +1,6 @@
 //! Gives files that have the content of another one its output, once that has one. Blocks.
 
+use std::collections::HashSet;
 use std::io;
 
 use bagpress_broker::ids::Execution;
@@ -14,12 +15,12 @@ use crate::run_folder::plan::BagPlan;
 use crate::run_folder::twins::Twins;
 
 /// What came of a look at the twins of a file.
-#[derive(Debug)]
-pub(crate) enum Again {
-    /// The outcomes of some.
-    Outcomes(Vec<TaskResult>),
-    /// These cannot have its output, and are run.
-    Run(Vec<u32>),
+#[derive(Debug, Default)]
+pub(crate) struct Again {
+    /// The outcomes of those that have its output now.
+    pub(crate) outcomes: Vec<TaskResult>,
+    /// These cannot have it, and are run.
+    pub(crate) run: Vec<u32>,
 }
 
 /// Outputs that are made before their outcomes are accepted, together.
@@ -37,8 +38,8 @@ pub(crate) fn firsts(plan: &BagPlan) -> impl Iterator<Item = u32> + '_ {
     firsts.filter(|first| waiting(plan, *first).next().is_some())
 }
 
-/// Makes the outputs of files that wait for `first`, if that has an outcome; of some, where there are many. Ends early when it is
-/// `stopped`.
+/// Makes the outputs of files that wait for `first`, if that has an outcome; of some, where there are many. `given_up` are those that
+/// were found to be run before. Ends early when it is `stopped`.
 ///
 /// # Errors
 ///
@@ -47,39 +48,42 @@ pub(crate) fn next(
     plan: &BagPlan,
     parts: &Parts,
     first: u32,
+    given_up: &HashSet<u32>,
     stopped: impl Fn() -> bool,
-) -> io::Result<Option<Again>> {
-    let twins: Vec<_> = waiting(plan, first).collect();
+) -> io::Result<Again> {
+    let twins = waiting(plan, first).filter(|twin| !given_up.contains(twin));
+    let twins: Vec<_> = twins.collect();
+    let mut again = Again::default();
     if twins.is_empty() {
-        return Ok(None);
+        return Ok(again);
     }
     let Some(result) = plan.ledger.outcome(first, plan.ledger.round(first)) else {
-        return Ok(None);
+        return Ok(again);
     };
-    let Some(done) = result.done() else { return Ok(Some(Again::Run(twins))) };
-    let mut made = Vec::new();
-    for twin in twins.into_iter().take(TWINS_MAX) {
-        if stopped() {
+    let Some(done) = result.done() else { return Ok(Again { run: twins, ..again }) };
+    for twin in twins {
+        if stopped() || again.outcomes.len() >= TWINS_MAX {
             break;
         }
-        match one(plan, parts, (first, done), twin) {
-            Ok(Some(result)) => made.push(result),
+        match one(plan, parts, (&result, done), twin) {
+            Ok(Some(result)) => again.outcomes.push(result),
+            Ok(None) => again.run.push(twin),
             // What is made is accepted first.
-            Ok(None) if made.is_empty() => return Ok(Some(Again::Run(vec![twin]))),
-            Err(error) if made.is_empty() => return Err(error),
-            Ok(None) | Err(_) => break,
+            Err(_) if !again.outcomes.is_empty() => break,
+            Err(error) => return Err(error),
         }
     }
-    Ok((!made.is_empty()).then_some(Again::Outcomes(made)))
+    Ok(again)
 }
 
 /// Makes the output of one; none if it is to be run.
 fn one(
     plan: &BagPlan,
     parts: &Parts,
-    (first, done): (u32, &Done),
+    (of_first, done): (&TaskResult, &Done),
     twin: u32,
 ) -> io::Result<Option<TaskResult>> {
+    let first = of_first.index;
     let began = std::time::Instant::now();
     let same = OpenInput::open(plan.input(twin)?).and_then(|file| digest_of_file(&file));
     let input = (done.input_digest, done.input_bytes);
@@ -88,8 +92,8 @@ fn one(
         return Ok(None);
     }
     let execution = Execution::random();
-    let (from, to) = (plan.target(first)?, plan.target(twin)?);
-    match parts.make_again(twin, &execution, &from, &to, &done.output_digest) {
+    let (from, to) = (plan.target(first)?.path, plan.target(twin)?);
+    match parts.make_again(twin, &execution, (&from, of_first.file), &to, &done.output_digest) {
         Ok(true) => {}
         Ok(false) => {
             warn!(first, twin, "the output of the first is not what it was, the other is run");

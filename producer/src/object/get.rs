@@ -12,6 +12,7 @@ use bagpress_codec::Digest;
 use bagpress_objstore::beneath::{Dir, inside};
 use bagpress_objstore::object_ref::{Bucket, Info, Reference};
 use bagpress_objstore::staging::{hash_file, name_new};
+use bagpress_objstore::{Trouble, trouble};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tokio::task::spawn_blocking;
@@ -168,6 +169,10 @@ async fn get_one(broker: &Broker, reference: &Reference, place: &Place) -> Resul
         Ok(()) => Answer { file: Some(path), ..answer },
         Err(Fetch::Object(error)) => gone(broker, &bucket, reference, error).await?,
         Err(Fetch::Taken) => answer.refused(format!("{} is another file", quote::name(&path))),
+        // Its name is too long, or something is in its way: the others have names of their own.
+        Err(Fetch::File(error)) if trouble(&error) == Trouble::Own => {
+            answer.refused(format!("{}: {error}", quote::name(&path)))
+        }
         Err(Fetch::File(error)) => {
             return Err(error).with_context(|| format!("write {}", quote::name(&path)));
         }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bagpress_broker::ids::BagId;
 use bagpress_broker::result::Outcome;
-use bagpress_broker::{Broker, subjects};
+use bagpress_broker::{BagLine, BagState, Broker, subjects};
 use bagpress_objstore::object_ref::{Bucket, Error, Freed, Info, Reference};
 use futures::{StreamExt, stream};
 
@@ -113,6 +113,9 @@ async fn without_bucket(broker: &Broker, reference: &Reference) -> Result<(State
     Ok(match (found.removed, found.line.is_some() || found.unreadable.is_some()) {
         (true, _) if inputs => (State::InputFreed, format!("bag {bag} was removed")),
         (true, _) => (State::Freed, format!("bag {bag} was removed with its objects")),
+        (false, true) if inputs && is_under_way(found.line.as_ref()) => {
+            (State::NeverThere, format!("bag {bag} has not put its inputs yet"))
+        }
         (false, true) if inputs => {
             (State::InputFreed, format!("bag {bag} has put no inputs, or has freed them all"))
         }
@@ -121,6 +124,11 @@ async fn without_bucket(broker: &Broker, reference: &Reference) -> Result<(State
         }
         _ => (State::NeverThere, never),
     })
+}
+
+/// Whether a bag's bucket may still be made: it goes when the bag ends.
+fn is_under_way(line: Option<&BagLine>) -> bool {
+    line.is_some_and(|line| matches!(line.state, BagState::Submitting | BagState::Running))
 }
 
 /// No metadata and no tombstone: it was never there, unless a result names it.

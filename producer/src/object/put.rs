@@ -9,13 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bagpress_broker::ids::random_base32;
 use bagpress_broker::{Broker, limits, quote, subjects};
-use bagpress_objstore::object_ref::{Bucket, Error, Reference, Settings, Writer};
+use bagpress_objstore::object_ref::{Bucket, Error, Reference, Settings, Writer, Written, expires};
 use bagpress_objstore::staging::{InputFile, OpenInput, mtime_ns};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tokio::task::spawn_blocking;
 
-use super::answer::{Answer, State, Tally};
+use super::answer::{Answer, State, Tally, shown};
 use crate::claim::buckets::open_bucket;
 use crate::error::Usage;
 
@@ -148,30 +148,52 @@ async fn put_one(
     item: Item,
     ttl: Option<Duration>,
 ) -> Result<Answer> {
-    let Item { reference, shown, input } = item;
+    let Item { reference, shown: file, input } = item;
     let token = format!("put-{}", random_base32::<15>());
     let labels = [("name".to_owned(), reference.object().to_owned())];
     let mut writer = bucket
         .writer(reference.object(), &token)?
-        .description(format!("file {}", shown.display()))
+        .description(format!("file {}", file.display()))
         .metadata(HashMap::from(labels));
     if let Some(ttl) = ttl {
         writer = writer.expiring(ttl);
     }
-    let of_file = |answer: Answer| Answer { file: Some(shown.clone()), ..answer };
+    let of_file = |answer: Answer| Answer { file: Some(file.clone()), ..answer };
     if let Err(failed) = write(&mut writer, input).await? {
         writer.abandon().await?;
         let answer = Answer::of(&reference, State::NeverThere).refused(failed);
         return Ok(of_file(answer));
     }
     match writer.commit_new().await {
-        Ok(written) => Ok(of_file(Answer::there(&reference, &written.info))),
-        Err(error @ Error::Exists { .. }) => {
+        Ok(written) => {
+            let answer = Answer::there(&reference, &written.info);
+            Ok(of_file(match adopted_with_another_time(&written, ttl) {
+                Some(why) => answer.refused(why),
+                None => answer,
+            }))
+        }
+        Err(error @ (Error::Exists { .. } | Error::Malformed { .. })) => {
             let (answer, _) = super::look::look(broker, &reference).await?;
             let hint = "a reference never changes what it stands for: choose another --name";
             Ok(of_file(answer.refused(format!("{error}; {hint}"))))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Why an object that was there already is not what was asked for, though it has the very bytes.
+fn adopted_with_another_time(written: &Written, ttl: Option<Duration>) -> Option<String> {
+    let expires = expires(&written.info.metadata).filter(|_| !written.mine);
+    match (expires, ttl) {
+        (Some(at), None) => Some(format!(
+            "it is there with the same bytes, but expires {}; put it under another --name",
+            shown(at)
+        )),
+        (None, Some(_)) if !written.mine => Some(
+            "it is there with the same bytes, and does not expire; put it under another --name"
+                .to_owned(),
+        ),
+        _ => None,
     }
 }
 

@@ -87,6 +87,13 @@ pub fn restore_range(
     let bytes = match &request.out {
         None => written(&mut source, request.span, stdout, stopped)?,
         Some(path) => {
+            let there = path.metadata().map(|there| (there.dev(), there.ino()));
+            if there.is_ok_and(|there| there == (source.metadata.dev(), source.metadata.ino())) {
+                return Err(Usage::error(
+                    format!("{} is the file that the range is of", name(path)),
+                    "choose another --out",
+                ));
+            }
             let mut new = NewFile::make(path, request.overwrite, source.metadata.mode())?;
             let bytes = written(&mut source, request.span, &mut new, stopped)?;
             new.finish()?;

@@ -11,13 +11,16 @@ mod layer;
 mod npy;
 mod terms;
 
+use bagpress_zfp::Header;
+
 use crate::array::{ArrayParameters, Form, Mode};
 use crate::entry::{CodecInfo, Entry, Parameters};
+use crate::grid::{Grid, Shape};
 
 use self::check::ArrayCheck;
 use self::decode::ZfpDecoder;
 use self::encode::ZfpEncoder;
-use self::terms::{FORMAT, npy_output_bytes_max, stream_bytes_max};
+use self::terms::{FORMAT, blocks_of, npy_output_bytes_max, scalar_of, stream_bytes_max};
 
 /// The library that compresses, held against what is linked by a test, and the revision of how it is called here: raise it when
 /// an output changes a byte.
@@ -42,8 +45,22 @@ pub(crate) static ENTRY: Entry = Entry {
     encoder: |parameters| Box::new(ZfpEncoder::new(array_of(parameters))),
     decoder: |parameters| Box::new(ZfpDecoder::new(array_of(parameters))),
     check: Some(|parameters| Box::new(ArrayCheck::new(array_of(parameters)))),
+    made_with: Some(made_with),
     seam: None,
 };
+
+/// Whether the header has the mode of these parameters, and their type and shape where they say which.
+fn made_with(parameters: Parameters, begin: &[u8]) -> bool {
+    let ArrayParameters { mode, form } = array_of(parameters);
+    let Some((header, _)) = Header::read(begin) else { return false };
+    let Ok(shape) = Shape::new(&header.shape[..header.dimensions]) else { return false };
+    let found = Grid { scalar: scalar_of(header.kind), shape };
+    let is_of_grid = match form {
+        Form::Grid(grid) => grid == found,
+        Form::Npy | Form::Raw => true,
+    };
+    is_of_grid && header.parameters == blocks_of(mode, &found)
+}
 
 /// A codec of arrays always has its parameters; without, it would be the one that loses nothing.
 fn array_of(parameters: Parameters) -> ArrayParameters {
@@ -61,7 +78,36 @@ fn output_bytes_max(parameters: Parameters, input_bytes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grid::Grid;
+    use crate::Codec;
+
+    #[test]
+    fn a_header_says_by_which_mode_and_for_which_arrays_it_was_made() {
+        let codecs = [
+            "zfp:reversible,f32,8x8",
+            "zfp:accuracy=1,f32,8x8",
+            "zfp:accuracy=1e-3,f32,8x8",
+            "zfp:precision=20,f32,8x8",
+            "zfp:rate=8,f32,8x8",
+            "zfp:rate=16,f64,4x8",
+        ];
+        let codecs = codecs.map(|text| text.parse::<Codec>().unwrap());
+        for made in &codecs {
+            let (mut encoder, mut output) = (made.encoder(), Vec::new());
+            encoder.write(&[0; 256], &mut output).unwrap();
+            encoder.finish(&mut output).unwrap();
+            let begin = &output[..output.len().min(Codec::BEGIN_BYTES)];
+            for asked in &codecs {
+                assert_eq!(asked.may_have_made(begin), asked == made, "{asked} of {made}");
+            }
+            let (mode, _) = made
+                .to_string()
+                .split_once(',')
+                .map(|(a, b)| (a.to_owned(), b.to_owned()))
+                .unwrap();
+            assert!(mode.parse::<Codec>().unwrap().may_have_made(begin), "{mode} of {made}");
+            assert!(!made.may_have_made(&begin[..8]));
+        }
+    }
 
     #[test]
     fn the_library_is_the_one_that_is_linked() {

@@ -1,6 +1,6 @@
 //! The files of a bag whose outputs are made of other outputs: each step makes what can be made now. Blocks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -49,12 +49,15 @@ pub(crate) struct OpenJoins {
     /// Whether nobody waits for what comes of it any more.
     stopped: Arc<AtomicBool>,
     joins: HashMap<u32, Joining>,
+    /// Files that were found to have another content than they seemed to, until they are begun again.
+    given_up: HashSet<u32>,
 }
 
 impl OpenJoins {
     /// None is open yet. Once `stopped`, what takes long ends early.
     pub(crate) fn new(plan: BagPlan, parts: Arc<Parts>, stopped: Arc<AtomicBool>) -> Self {
-        Self { plan, parts, stopped, joins: HashMap::new() }
+        let (joins, given_up) = (HashMap::new(), HashSet::new());
+        Self { plan, parts, stopped, joins, given_up }
     }
 
     /// Looks at one file after another. What is left when there are enough outcomes, or the disk has trouble, is to be looked at
@@ -64,6 +67,11 @@ impl OpenJoins {
         for (file, look) in files {
             if steps.trouble.is_some() || steps.outcomes.len() >= AT_ONCE {
                 again.add(file, look);
+                continue;
+            }
+            if let Err(error) = self.twins_of(file, &mut steps) {
+                again.add(file, Look::All);
+                steps.trouble = Some(error);
                 continue;
             }
             match self.step(file, look) {
@@ -77,6 +85,17 @@ impl OpenJoins {
             }
         }
         steps
+    }
+
+    /// Gives files that wait for `file` its output, if it has one.
+    fn twins_of(&mut self, file: u32, steps: &mut Steps) -> io::Result<()> {
+        let stopped = || self.stopped.load(Relaxed);
+        let Again { outcomes, run } =
+            again::next(&self.plan, &self.parts, file, &self.given_up, stopped)?;
+        self.given_up.extend(&run);
+        steps.outcomes.extend(outcomes.into_iter().map(followed));
+        steps.lost.extend(run);
+        Ok(())
     }
 
     /// Joins what can be joined of a file now.
@@ -109,15 +128,6 @@ impl OpenJoins {
     }
 
     fn try_step(&mut self, file: u32, look: Look) -> io::Result<Option<Step>> {
-        let stopped = || self.stopped.load(Relaxed);
-        if let Some(again) = again::next(&self.plan, &self.parts, file, stopped)? {
-            return Ok(Some(match again {
-                Again::Outcomes(results) => {
-                    Step::Outcomes(results.into_iter().map(followed).collect())
-                }
-                Again::Run(twins) => Step::Lost(twins),
-            }));
-        }
         let Some(blocks) = self.plan.cuts.as_ref().and_then(|cuts| cuts.blocks(file)) else {
             return Ok(None);
         };

@@ -196,8 +196,18 @@ impl Outputs {
             && match self.codec.extension() {
                 ".gz" => gzip_of(output, there.len(), source.len()).unwrap_or(false),
                 "" => there.len() == source.len(),
-                _ => true,
+                _ => self.is_made_with(output).unwrap_or(false),
             }
+    }
+}
+
+impl Outputs {
+    /// Whether an output was made with the parameters of this bag's codec, where it says with which: another error may be
+    /// allowed now, or none.
+    fn is_made_with(&self, output: &Path) -> io::Result<bool> {
+        let mut begin = Vec::new();
+        File::open(output)?.take(Codec::BEGIN_BYTES as u64).read_to_end(&mut begin)?;
+        Ok(self.codec.may_have_made(&begin))
     }
 }
 
