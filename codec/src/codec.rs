@@ -164,12 +164,6 @@ impl Codec {
         matches!(self.seam(), Seam::Frames(_))
     }
 
-    /// Whether its outputs are their inputs, byte for byte (store).
-    #[must_use]
-    pub fn is_as_it_was(&self) -> bool {
-        self.name() == "store"
-    }
-
     /// What every block begins with; a joined file has it once. A decoder that was given it reads what the file has of any
     /// block, and nothing of the blocks before. It does not see an end then, unless the codec's blocks are frames.
     #[must_use]

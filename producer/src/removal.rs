@@ -167,24 +167,26 @@ impl Removal<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
             found => found.map_err(said)?.ok_or_else(gone)?,
         };
+        // Long ago or by another process it may have been written, and nothing but its bytes tells what a disk has done to it.
+        let found = hash_file(&self.outputs, &target).map_err(said)?;
+        if found != (done.output_digest, done.output_bytes) {
+            return Err(
+                "its output is damaged: `bagpress gather --repair` makes it again".to_owned()
+            );
+        }
         // The gatherer synced it before it wrote the line, and gave it the time of its input.
-        let is_untouched = result.file.is_some()
+        let is_synced = result.file.is_some()
             && result.file == FileId::of(&there)
-            && there.len() == done.output_bytes
             && mtime_ns(&there) == entry.mtime_ns;
-        if !is_untouched {
-            self.compare(&file, &target, done).map_err(said)?;
+        if !is_synced {
+            self.sync(&file, &target).map_err(said)?;
         }
         let there = rustix::fs::fstat(&file).map_err(|error| said(error.into()))?;
         Ok((there.st_dev, there.st_ino))
     }
 
-    /// Compares an output whose bytes nothing else vouches for, and makes it durable.
-    fn compare(&self, file: &File, target: &Path, done: &Done) -> io::Result<()> {
-        let (digest, bytes) = hash_file(&self.outputs, target)?;
-        if (digest, bytes) != (done.output_digest, done.output_bytes) {
-            return Err(io::Error::other("it is another one than the ledger says"));
-        }
+    /// Makes an output durable of which nobody knows that it is.
+    fn sync(&self, file: &File, target: &Path) -> io::Result<()> {
         file.sync_all()?;
         self.outputs.dir(target.parent().unwrap_or(Path::new("")))?.itself()?.sync_all()
     }

@@ -64,7 +64,8 @@ async fn a_range_of_a_run_of_blocks_reads_these_and_is_compared_with_their_diges
         let all = format!("runs/t/staged in/long --range {}..", long.len() - 9);
         expect_range(&place, &all, &long[long.len() - 9..]).await;
         let short = expect_range(&place, "runs/t/staged in/short --range 1..3", b"ho").await;
-        let not_cut = if codec == "store" { "nothing to compare" } else { "read from the start" };
+        let not_cut =
+            "read from the start: no index, and to its end; compared with the digest that the run";
         assert!(short.stderr.contains(not_cut), "{codec}: {}", short.stderr);
     }
 }
@@ -169,4 +170,39 @@ async fn a_range_that_cannot_be_is_refused_by_name() {
     assert_eq!(fs::read(place.path("there")).unwrap(), b"there");
     place.run("restore out/in/long.zst --range 0..4 --out there --overwrite").await.with_code(0);
     assert_eq!(fs::read(Path::new(&place.path("there"))).unwrap(), b"line");
+}
+
+#[tokio::test]
+async fn a_range_of_a_file_that_has_anothers_output_is_compared_as_that_is() {
+    let (place, long) = (Place::new().await, numbered(200_000));
+    fs::create_dir(place.path("in")).unwrap();
+    for name in ["a", "b"] {
+        fs::write(place.path("in").join(name), &long).unwrap();
+    }
+    place.run("run in --out out --name t -q --workers 2 --block 1MiB").await.with_code(0);
+    let words = "runs/t/staged in/b --range 3MiB..+10";
+    let ended = expect_range(&place, words, &long[3 << 20..(3 << 20) + 10]).await;
+    let said = "read 1 of 6 parts; compared with the digests that the run recorded";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn what_is_damaged_before_a_range_gives_none_where_a_file_has_no_index() {
+    let (place, _) = compressed("gzip:6").await;
+    let gzip = Command::new("gzip").arg("-k").arg(place.path("in/long")).status().unwrap();
+    assert!(gzip.success());
+    for (file, words) in
+        [("in/long.gz", "in/long.gz"), ("out/in/short.gz", "runs/t/staged in/short")]
+    {
+        let path = place.path(file);
+        let mut bytes = fs::read(&path).unwrap();
+        // The checksum, so that every byte of the range comes back all the same.
+        let checksum = bytes.len() - 8;
+        bytes[checksum] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let refused = place.run(&format!("restore {words} --range 2..3 --out part")).await;
+        let refused = refused.with_code(1);
+        assert!(refused.stderr.contains("input-corrupt"), "{words}: {}", refused.stderr);
+        assert!(!place.path("part").exists());
+    }
 }

@@ -134,7 +134,7 @@ async fn a_gatherer_that_died_before_it_removed_is_continued_and_what_changed_si
         ("it has another name, a hard link", 1),
         ("a symbolic link leads to it by now", 1),
         ("its output is not there", 1),
-        ("its output cannot be looked at: it is another one than the ledger says", 1),
+        ("its output is damaged: `bagpress gather --repair` makes it again", 1),
     ] {
         assert_eq!(sources["kept"][why], count, "{why}: {sources}");
     }
@@ -228,4 +228,33 @@ async fn compressed_files_go_once_they_are_restored_and_those_of_a_run_never() {
     place.run("verify runs/r/staged --inputs").await.with_code(1);
     place.run("rm runs/r/staged --outputs").await.with_code(2);
     assert!(files(&place.path("back/in")) == were);
+}
+
+/// Nothing but its bytes tells what a disk did to a file.
+#[tokio::test]
+async fn an_input_stays_whose_output_was_damaged_in_place() {
+    let place = Place::new().await;
+    let bytes = crate::ledger::generated(bagpress_codec::DataKind::Text, 1, 40_000);
+    for name in ["first", "twin", "other"] {
+        write(&place.path("in").join(name), &bytes);
+    }
+    write(&place.path("in/other"), b"of another content");
+    place.run("run in --out out --name t -q --workers 1").await.with_code(0);
+    died_before_it_removed(&place);
+    let output = place.path("out/in/first.gz");
+    let time = fs::metadata(&output).unwrap().modified().unwrap();
+    let mut damaged = fs::read(&output).unwrap();
+    damaged[100] ^= 1;
+    // In place, so that it is the same file.
+    let mut file = File::options().write(true).open(&output).unwrap();
+    std::io::Write::write_all(&mut file, &damaged).unwrap();
+    file.set_modified(time).unwrap();
+    place.run("gather runs/t/staged -q --workers 1").await.with_code(0);
+    let sources = summary(&place, "t/staged");
+    // Both outputs are one file, unless the file system shares blocks instead.
+    let twin = fs::read(place.path("out/in/twin.gz")).unwrap() == damaged;
+    assert_eq!(sources["removed"], if twin { 1 } else { 2 }, "{sources}");
+    assert!(place.path("in/first").exists() && place.path("in/twin").exists() == twin);
+    place.run("gather runs/t/staged -q --repair --workers 1").await.with_code(0);
+    assert!(crate::taken::content(&output) == bytes);
 }

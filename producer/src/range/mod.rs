@@ -177,7 +177,7 @@ fn of_file(path: &Path, span: Span) -> Result<Source> {
 
 /// Where a file can be entered that no ledger knows; and why it cannot.
 fn entered(file: &mut File, codec: &Codec, span: Span) -> Result<(Pieces, Option<String>)> {
-    let no_index = |why: &str| (Pieces::whole(), Some(why.to_owned()));
+    let no_index = |why: &str| (Pieces::whole(Check::Nothing), Some(why.to_owned()));
     if !codec.has_seek_table() {
         return Ok(no_index("no index"));
     }
@@ -238,9 +238,13 @@ fn of_run(run: &Path, file: Option<&Path>, request: &RangeRequest) -> Result<Sou
     let (codec, span) = (plan.specification.codec, request.span);
     let (mut pieces, from_start) = match by_ledger(&plan, &result, span) {
         Some(pieces) => (pieces, None),
-        None if codec.is_as_it_was() => (Pieces::stored(done.input_bytes, span), None),
         None => entered(&mut file, &codec, span)?,
     };
+    if from_start.is_some()
+        && let Some(digest) = done.decoded_digest(&codec)
+    {
+        pieces = Pieces::whole(Check::Whole(digest));
+    }
     if pieces.input_bytes.is_some_and(|bytes| bytes != done.input_bytes) {
         let text = format!("{}: its index is not that of what the run recorded", name(&shown));
         return Err(Damaged(text).into());
@@ -253,9 +257,13 @@ impl Source {
     fn how(&self) -> String {
         let Pieces { list, all, .. } = &self.pieces;
         if let Some(why) = &self.from_start {
-            return format!(
-                "read from the start: {why}; nothing is compared but what its format checks"
-            );
+            let compared = match list.first().map(|piece| piece.check) {
+                Some(Check::Whole(_)) => "compared with the digest that the run recorded",
+                // Of an array nothing but its shape.
+                _ if self.codec.takes_arrays() => "its format has no checksum to compare it with",
+                _ => "compared with the checksum of its format",
+            };
+            return format!("read from the start: {why}, and to its end; {compared}");
         }
         let compared = match list.first().map(|piece| piece.check) {
             Some(Check::Digest(_)) => "compared with the digests that the run recorded",
@@ -265,7 +273,7 @@ impl Source {
             Some(Check::Frame(None)) => {
                 "compared with the checksums of its frames, where they have one"
             }
-            Some(Check::Nothing) | None => "nothing to compare it with",
+            Some(Check::Whole(_) | Check::Nothing) | None => "nothing to compare it with",
         };
         format!("read {} of {all} parts; {compared}", list.len())
     }

@@ -30,7 +30,9 @@ pub(super) enum Check {
     Frame(Option<u32>),
     /// The digest that the ledger of its run has of it.
     Digest(Digest),
-    /// Nothing, as it is not read to its end.
+    /// The digest that the ledger of its run has of what the whole file decodes to.
+    Whole(Digest),
+    /// Nothing but what its format has at its end.
     Nothing,
 }
 
@@ -45,21 +47,11 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// The whole file as one: it is read from its start.
-    pub(super) fn whole() -> Self {
-        let piece =
-            Piece { at: 0, bytes: None, input_at: 0, input_bytes: None, check: Check::Nothing };
+    /// The whole file as one: it is read from its start to its end, whatever of it is wanted, since what it is compared with
+    /// is that of all of it.
+    pub(super) fn whole(check: Check) -> Self {
+        let piece = Piece { at: 0, bytes: None, input_at: 0, input_bytes: None, check };
         Self { list: vec![piece], all: 1, input_bytes: None }
-    }
-
-    /// Those of a file that is as it was before it was compressed, which can be entered anywhere.
-    pub(super) fn stored(bytes: u64, span: Span) -> Self {
-        let at = span.from.min(bytes);
-        Self {
-            list: vec![Piece { at, input_at: at, ..Self::whole().list.remove(0) }],
-            all: 1,
-            input_bytes: Some(bytes),
-        }
     }
 
     /// Adds the next piece, if it has something of the range.
@@ -113,7 +105,15 @@ pub(super) fn by_table<R: Read + Seek>(file: &mut R, span: Span) -> io::Result<O
 /// Blocks: reads a line for each.
 pub(super) fn by_ledger(plan: &BagPlan, result: &TaskResult, span: Span) -> Option<Pieces> {
     let done = result.done()?;
-    let blocks = plan.blocks(result.index).filter(|_| result.round == 0)?;
+    // The output of another file has that one's blocks.
+    let of_first = |first| plan.ledger.outcome(first, plan.ledger.round(first));
+    let made = match result.twin_of {
+        Some(first) => of_first(first).filter(|first| {
+            first.done().is_some_and(|first| first.output_digest == done.output_digest)
+        })?,
+        None => result.clone(),
+    };
+    let blocks = plan.blocks(made.index).filter(|_| made.round == 0)?;
     let outcomes = blocks.map(|block| {
         let outcome = plan.ledger.outcome(block, plan.ledger.round(block))?;
         outcome.done().cloned()

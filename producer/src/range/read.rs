@@ -26,8 +26,7 @@ pub(super) enum Trouble {
     Stopped,
 }
 
-/// Writes a range of a file to `output`. Every piece but one that is read from the start is read to its end, for its
-/// checksum. Blocks.
+/// Writes a range of a file to `output`. Every piece is read to its end, for its checksum. Blocks.
 ///
 /// # Errors
 ///
@@ -71,7 +70,7 @@ fn copy_piece<R: Read + Seek>(
     // A block that was joined has no header of its own any more.
     let header = match piece.check {
         Check::Digest(_) => codec.block_header(),
-        Check::Frame(_) | Check::Nothing => Vec::new(),
+        Check::Frame(_) | Check::Whole(_) | Check::Nothing => Vec::new(),
     };
     let (mut left, mut next) = (piece.bytes.unwrap_or(u64::MAX), &header[..]);
     loop {
@@ -80,9 +79,7 @@ fn copy_piece<R: Read + Seek>(
             if stopped.load(Relaxed) {
                 return Err(Trouble::Stopped);
             }
-            if seen.take(made)? {
-                return Ok(seen.copied);
-            }
+            seen.take(made)?;
         }
         if left == 0 {
             break;
@@ -123,8 +120,8 @@ impl<'a> Seen<'a> {
         Self { piece, span, output, bytes: 0, copied: 0, checksum, digest }
     }
 
-    /// Takes the next bytes. Returns whether no more are wanted.
-    fn take(&mut self, made: &[u8]) -> Result<bool, Trouble> {
+    /// Takes the next bytes.
+    fn take(&mut self, made: &[u8]) -> Result<(), Trouble> {
         let at = self.piece.input_at + self.bytes;
         self.bytes += made.len() as u64;
         if self.piece.input_bytes.is_some_and(|said| self.bytes > said) {
@@ -132,7 +129,7 @@ impl<'a> Seen<'a> {
         }
         match self.piece.check {
             Check::Frame(Some(_)) => self.checksum.write(made),
-            Check::Digest(_) => self.digest.update(made),
+            Check::Digest(_) | Check::Whole(_) => self.digest.update(made),
             Check::Frame(None) | Check::Nothing => {}
         }
         let wanted = self.span.within(at, made.len() as u64);
@@ -140,8 +137,7 @@ impl<'a> Seen<'a> {
         let wanted = &made[place(wanted.start)..place(wanted.end)];
         self.output.write_all(wanted).map_err(Trouble::Output)?;
         self.copied += wanted.len() as u64;
-        let end = self.piece.input_at + self.bytes;
-        Ok(self.piece.check == Check::Nothing && self.span.to.is_some_and(|to| to <= end))
+        Ok(())
     }
 
     /// Compares all of it with what was said of it.
@@ -150,9 +146,9 @@ impl<'a> Seen<'a> {
         let is_right = match self.piece.check {
             #[expect(clippy::cast_possible_truncation, reason = "a checksum is the lower half")]
             Check::Frame(Some(said)) => self.checksum.finish() as u32 == said,
-            Check::Digest(said) => self.digest.finish() == said,
-            // It has ended, and more was wanted.
-            Check::Nothing if self.span.to.is_some() || self.span.from >= end => {
+            Check::Digest(said) | Check::Whole(said) => self.digest.finish() == said,
+            // More was wanted.
+            Check::Nothing if self.span.to.is_some_and(|to| to > end) || self.span.from >= end => {
                 return Err(Trouble::Short(end));
             }
             Check::Frame(None) | Check::Nothing => true,

@@ -182,23 +182,40 @@ fn a_range_by_a_table_reads_the_table_and_the_frames_that_have_it() {
 }
 
 #[test]
-fn what_has_no_index_is_read_from_the_start_and_no_further_than_the_range() {
+fn what_has_no_index_is_read_to_its_end_for_its_checksum() {
     let input = input();
     for name in ["gzip:6", "zstd:3"] {
         let codec = codec(name);
         let file = compress(&codec, &input);
         for span in spans() {
-            let (copied, read) = copied(&file, &codec, &Pieces::whole(), span);
-            assert!(copied.unwrap() == wanted(&input, span), "{name} {span:?}");
-            assert!(span.to != Some(1) || read < file.len() as u64, "{name}: {read}");
+            let whole = Pieces::whole(Check::Nothing);
+            let (found, read) = copied(&file, &codec, &whole, span);
+            assert!(found.unwrap() == wanted(&input, span), "{name} {span:?}");
+            assert_eq!(read, file.len() as u64, "{name}");
+            // A checksum at the end is wrong if anything before it is.
+            let mut damaged = file.clone();
+            let last = damaged.len() - if name == "gzip:6" { 8 } else { 4 };
+            damaged[last] ^= 1;
+            let (found, _) = copied(&damaged, &codec, &whole, span);
+            assert!(is_corrupt(&found), "{name} {span:?} {found:?}");
+            let digest = Digest::of(&input);
+            for (check, is_right) in [(digest, true), (Digest::of(b"another"), false)] {
+                let (found, _) = copied(&file, &codec, &Pieces::whole(Check::Whole(check)), span);
+                assert_eq!(found.is_ok(), is_right, "{name} {span:?}");
+            }
         }
         let all = INPUT as u64;
         for (from, to) in [(0, Some(all + 1)), (all, None), (all + 5, Some(all + 6))] {
-            let (refused, _) = copied(&file, &codec, &Pieces::whole(), Span { from, to });
+            let (refused, _) =
+                copied(&file, &codec, &Pieces::whole(Check::Nothing), Span { from, to });
             assert!(matches!(refused, Err(Trouble::Short(bytes)) if bytes == all), "{refused:?}");
         }
-        let (cut, _) =
-            copied(&file[..file.len() - 1], &codec, &Pieces::whole(), Span { from: 0, to: None });
+        let (cut, _) = copied(
+            &file[..file.len() - 1],
+            &codec,
+            &Pieces::whole(Check::Nothing),
+            Span { from: 0, to: None },
+        );
         assert!(is_corrupt(&cut), "{cut:?}");
     }
 }
