@@ -105,7 +105,7 @@ print(json.dumps({
     "codec": sys.argv[5],
 }))
 PYTHON
-echo "$((bytes >> 20)) MiB, $workers at a time, $codec, blocks $block, $rounds rounds, load $(load)"
+echo "$((bytes >> 20)) MiB, $workers at a time, blocks $block, $rounds rounds, $codec, load $(load)"
 
 for ((round = 0; round < rounds; round++)); do
 	for ((place = 0; place < ${#systems[@]}; place++)); do
