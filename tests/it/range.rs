@@ -173,7 +173,7 @@ async fn a_range_that_cannot_be_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_range_of_a_file_that_has_anothers_output_is_compared_as_that_is() {
+async fn a_range_of_a_twin_is_compared_as_that_of_its_first() {
     let (place, long) = (Place::new().await, numbered(200_000));
     fs::create_dir(place.path("in")).unwrap();
     for name in ["a", "b"] {
