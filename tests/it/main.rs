@@ -49,6 +49,7 @@ mod memory;
 mod names;
 mod objects;
 mod objects_gone;
+mod objects_kept;
 mod offered;
 mod own_server;
 mod packs;
