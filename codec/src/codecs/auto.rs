@@ -55,10 +55,11 @@ impl Goal {
 
 /// The fastest level. Noise goes through it at the speed of a copy, into blocks that are stored.
 const FAST: u32 = 1;
-/// Where a higher level begins to cost more time than all else that is done to an input. Of one segment and less, level 4
-/// makes 1 to 3 % less in hardly more time; of more it makes what 3 does.
+/// Where a higher level begins to cost more time than all else that is done to an input. Of 4 KiB to one segment, level 4
+/// makes 1 to 3 % less in hardly more time; of more it makes what 3 does, and of less it takes longer for next to nothing.
 const BALANCED: u32 = 3;
 const BALANCED_SHORT: u32 = 4;
+const SHORT_BYTES_MIN: u64 = 4096;
 /// The smallest, and what may do nearly as well in a fraction of its time.
 const SMALL: u32 = 19;
 const NEARLY: [u32; 3] = [3, 6, 12];
@@ -100,11 +101,19 @@ impl AutoEncoder {
 
 /// The level for an input of so many bytes that begins with `segment`.
 fn level(goal: Goal, segment: &[u8], bytes: u64) -> Result<u32, Error> {
-    if goal == Goal::Speed || Probe::default().skips(segment) {
+    let is_short = bytes <= SEGMENT_BYTES as u64;
+    match goal {
+        Goal::Speed => return Ok(FAST),
+        // To look for noise takes longer than these levels take to store it.
+        Goal::Balanced if is_short && bytes >= SHORT_BYTES_MIN => return Ok(BALANCED_SHORT),
+        Goal::Balanced if is_short => return Ok(BALANCED),
+        Goal::Balanced | Goal::Ratio => {}
+    }
+    if Probe::default().skips(segment) {
         return Ok(FAST);
     }
     if goal == Goal::Balanced {
-        return Ok(if bytes <= SEGMENT_BYTES as u64 { BALANCED_SHORT } else { BALANCED });
+        return Ok(BALANCED);
     }
     if segment.len() < SAMPLE_BYTES || bytes / SAMPLED_PART < SAMPLE_BYTES as u64 {
         return Ok(SMALL);
