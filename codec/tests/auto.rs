@@ -66,7 +66,7 @@ fn the_goal_decides_how_much_time_is_taken() {
     for bytes in [3000, 100_000, 2 * SEGMENT_BYTES] {
         let text = generate(DataKind::Text, bytes);
         let levels = GOALS.map(|goal| level(goal, &text));
-        let balanced = if bytes > SEGMENT_BYTES || bytes < 4096 { 3 } else { 4 };
+        let balanced = if (4096..=SEGMENT_BYTES).contains(&bytes) { 4 } else { 3 };
         assert_eq!(levels, [balanced, 19, 1], "{bytes}");
     }
 }
