@@ -1,6 +1,7 @@
 //! The table that a file of zstd frames may end with, whoever made it: the seekable format of the zstd project, version 0.1.0.
 //!
-//! Nothing in it is believed: it says where frames are, and what each decodes to is compared with what it says.
+//! It says where frames are, and what each frame that is read decodes to is compared with what it says. Of others its lengths are
+//! believed.
 
 use crate::Error;
 

@@ -100,11 +100,6 @@ pub fn hold(labels: &mut Labels, bag: &str) -> bool {
     labels.insert(format!("{HELD}{bag}"), String::new()).is_none()
 }
 
-/// Notes that a bag reads the object no more; whether it did.
-pub fn let_go(labels: &mut Labels, bag: &str) -> bool {
-    labels.remove(&format!("{HELD}{bag}")).is_some()
-}
-
 /// When the object expires, if it does.
 #[must_use]
 pub fn expires(labels: &Labels) -> Option<SystemTime> {
@@ -134,7 +129,7 @@ mod tests {
         expire_at(&mut labels, at);
         assert_eq!(expires(&labels), Some(at));
         assert!(unpin(&mut labels, "a") && !unpin(&mut labels, "a"));
-        assert!(unpin(&mut labels, "b") && let_go(&mut labels, "t1-abcdefgh"));
+        assert!(unpin(&mut labels, "b") && labels.remove("bagpress.held.t1-abcdefgh").is_some());
         labels.remove(EXPIRES);
         assert_eq!(labels.len(), 1);
     }

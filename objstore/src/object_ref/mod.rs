@@ -39,7 +39,7 @@ pub use bucket::Bucket;
 pub use commit::Written;
 pub use error::Error;
 pub use list::{Listing, Orphan};
-pub use marks::{Freed, Labels, expires, hold, holders, is_pin_name, let_go, pin, pins, unpin};
+pub use marks::{Freed, Labels, expires, hold, holders, is_pin_name, pin, pins, unpin};
 #[cfg(feature = "testing")]
 pub(crate) use meta::read_digest;
 pub use meta::{Info, Lookup};
