@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bagpress_producer::object::Reconstruct;
 use clap::{Args, Subcommand};
 
 use super::broker::{BrokerAt, ReachArgs};
@@ -119,7 +120,8 @@ pub(crate) struct PutArgs {
 #[command(after_help = "Examples:\n  \
     bagpress object get obj://objects/photo.png --out . --server nats://127.0.0.1:4222\n  \
     bagpress object get --refs list.jsonl --out fetched --deadline 10m --server nats://127.0.0.1:4222\n  \
-    bagpress object get out_0.bin --run runs/t1/objects --out first.zz")]
+    bagpress object get out_0.bin --run runs/t1/objects --out first.zz\n  \
+    bagpress object get --refs list.jsonl --out fetched --depth 0 --server nats://127.0.0.1:4222")]
 pub(crate) struct GetArgs {
     #[command(flatten)]
     pub(crate) refs: RefsArgs,
@@ -131,6 +133,14 @@ pub(crate) struct GetArgs {
     /// Wait for what is not there yet, and give up with exit code 124 after this long, such as 10m [default: do not wait]
     #[arg(long, value_name = "DURATION")]
     pub(crate) deadline: Option<humantime::Duration>,
+
+    /// How many tasks may run one after the other to make a lost object again, its own included; 0: none is made again
+    #[arg(long, value_name = "N", default_value_t = Reconstruct::default().depth)]
+    pub(crate) depth: u32,
+
+    /// How many tasks may run in all to make lost objects again
+    #[arg(long, value_name = "TASKS", default_value_t = Reconstruct::default().tasks)]
+    pub(crate) budget: u32,
 
     #[command(flatten)]
     pub(crate) at: AtArgs,

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bagpress_broker::ids::Pool;
 use bagpress_broker::quote::name;
 use bagpress_broker::server::{self, Durability, find_program};
 use bagpress_broker::{Broker, Role, subjects};
 use bagpress_objstore::object_ref::Reference;
 use bagpress_objstore::staging::Allowed;
 use bagpress_producer::local::{self, Cluster, Needed};
-use bagpress_producer::object::{self, Answer, Get, Put, Tally, To, Wait, named};
+use bagpress_producer::object::{self, Answer, Get, Put, Reconstruct, Tally, To, Wait, named};
 use bagpress_producer::{RunFolder, Specification, Usage, message};
 
 use super::object_text::{line, show, show_bucket, show_waited};
@@ -62,10 +61,10 @@ async fn put(PutArgs { files, bucket, name, ttl, at }: PutArgs) -> Result<ExitCo
     let work = async |broker: &Broker, _: Option<&str>| {
         object::put(broker, &put, |answer| show(answer, at.json)).await
     };
-    with_broker(&at, None, work).await
+    with_broker(&at, None, 0, work).await
 }
 
-async fn get(GetArgs { refs, out, deadline, at }: GetArgs) -> Result<ExitCode> {
+async fn get(GetArgs { refs, out, deadline, depth, budget, at }: GetArgs) -> Result<ExitCode> {
     // Where objects go to stdout, nothing else does.
     let (quiet, deadline) = (out == Path::new("-"), deadline.map(Into::into));
     let tell = |answer: &Answer| {
@@ -77,11 +76,14 @@ async fn get(GetArgs { refs, out, deadline, at }: GetArgs) -> Result<ExitCode> {
         }
         Ok(())
     };
-    let work = async |broker: &Broker, refs: Vec<Reference>| {
-        let get = Get { to: To::of(&out, refs.len()), deadline };
+    let work = async |broker: &Broker, bucket: Option<&str>| {
+        let refs = references(&refs, bucket)?;
+        let reconstruct = Reconstruct { depth, tasks: budget };
+        let get = Get { to: To::of(&out, refs.len()), deadline, reconstruct };
         object::get(broker, &refs, &get, tell).await
     };
-    with_references(&at, &refs, work).await
+    // Of a run that is over nobody else makes again what is lost.
+    with_broker(&at, None, usize::from(depth > 0), work).await
 }
 
 async fn wait(WaitArgs { refs, num, timeout, at }: WaitArgs) -> Result<ExitCode> {
@@ -114,7 +116,7 @@ async fn ls(LsArgs { bucket, holders, at }: LsArgs) -> Result<ExitCode> {
         object::buckets(broker, |bucket| show_bucket(bucket, at.json)).await?;
         Ok(Tally::default())
     };
-    with_broker(&at, run.as_deref(), work).await
+    with_broker(&at, run.as_deref(), 0, work).await
 }
 
 /// Does `work` with the objects that are named, and the broker that has them.
@@ -123,17 +125,22 @@ async fn with_references(
     args: &RefsArgs,
     work: impl AsyncFnOnce(&Broker, Vec<Reference>) -> Result<Tally>,
 ) -> Result<ExitCode> {
-    let named = async |broker: &Broker, bucket: Option<&str>| {
-        let named = named(&args.names, args.list.as_deref(), bucket)?;
-        work(broker, named.into_iter().map(|named| named.reference).collect()).await
-    };
-    with_broker(at, None, named).await
+    let named =
+        async |broker: &Broker, bucket: Option<&str>| work(broker, references(args, bucket)?).await;
+    with_broker(at, None, 0, named).await
 }
 
-/// Does `work` with the broker that has the objects, which is that of a run if one is named, whose bucket is told then.
+fn references(args: &RefsArgs, bucket: Option<&str>) -> Result<Vec<Reference>> {
+    let named = named(&args.names, args.list.as_deref(), bucket)?;
+    Ok(named.into_iter().map(|named| named.reference).collect())
+}
+
+/// Does `work` with the broker that has the objects, which is that of a run if one is named, whose bucket is told then. A
+/// server that is started for it gets so many workers.
 async fn with_broker(
     args: &AtArgs,
     run: Option<&Path>,
+    workers: usize,
     work: impl AsyncFnOnce(&Broker, Option<&str>) -> Result<Tally>,
 ) -> Result<ExitCode> {
     let run = run.or(args.run.as_deref());
@@ -147,7 +154,7 @@ async fn with_broker(
             message(&format!("broker: {} (from {from})", address.url()));
             (address, None)
         }
-        (None, Some(folder)) => of_run(args, folder).await?,
+        (None, Some(folder)) => of_run(args, folder, workers).await?,
         (None, None) => return None.context_missing().map(|_| ExitCode::SUCCESS),
     };
     let done = async {
@@ -165,6 +172,7 @@ async fn with_broker(
 async fn of_run(
     args: &AtArgs,
     folder: &RunFolder,
+    workers: usize,
 ) -> Result<(bagpress_broker::Address, Option<Cluster>)> {
     let (store, path) = (folder.store()?, name(folder.path()));
     if let Some(running) = server::running(&store)? {
@@ -182,9 +190,9 @@ async fn of_run(
     message("broker: local");
     let options = local::Options {
         program: find_program(args.nats_server.as_deref())?,
-        workers: 0,
+        workers,
         durability: Durability::Default,
-        pool: Pool::default(),
+        pool: Specification::read(folder)?.pool,
         allowed: Allowed::default(),
     };
     let (cluster, _) = Box::pin(Cluster::start(folder, &options)).await?;

@@ -64,6 +64,10 @@ pub(super) fn line(answer: &Answer) -> String {
     if let Some(digest) = &answer.digest {
         write!(line, " {digest}").ok();
     }
+    if let Some(tasks) = answer.reconstructed {
+        let s = if tasks == 1 { "" } else { "s" };
+        write!(line, ", made again by {tasks} task{s}").ok();
+    }
     if let Some(expires) = &answer.expires {
         write!(line, ", expires {expires}").ok();
     }

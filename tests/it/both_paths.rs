@@ -98,7 +98,7 @@ async fn a_flipped_byte_is_named_and_repaired() {
 }
 
 /// Starts a server on a run's store.
-async fn server_of(place: &Place, run: &str) -> (Running, String) {
+pub(crate) async fn server_of(place: &Place, run: &str) -> (Running, String) {
     let words = format!("broker --store runs/{run}/.broker --listen 127.0.0.1:-1");
     let broker = place.spawn(&words);
     let url = place
@@ -111,7 +111,7 @@ async fn server_of(place: &Place, run: &str) -> (Running, String) {
     (broker, url)
 }
 
-async fn bucket_of(place: &Place, run: &str, url: &str) -> ObjectStore {
+pub(crate) async fn bucket_of(place: &Place, run: &str, url: &str) -> ObjectStore {
     let text = fs::read(place.folder(run).join("bag.json")).unwrap();
     let specification: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let token = fs::read_to_string(place.folder(run).join(".broker/token")).unwrap();

@@ -21,7 +21,8 @@ async fn expect_state(place: &Place, at: &str, reference: &str, state: &str, why
     let found = state_of(place, at, reference).await;
     assert!(found.0 == state && found.1.contains(why), "{reference}: {found:?}");
     // The verbs say the same.
-    let get = place.run(&format!("object get {reference} --out got.tmp {at} --json")).await;
+    let get = format!("object get {reference} --out got.tmp --depth 0 {at} --json");
+    let get = place.run(&get).await;
     assert_eq!(answers(&get.with_code(1))[0]["state"], state);
     let wait = format!("object wait {reference} --timeout 1s {at} --json");
     let code = if state == "never-there" { 124 } else { 1 };

@@ -7,6 +7,8 @@ use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::{Info, Reference, expires, pins};
 use serde::Serialize;
 
+use super::lineage::{NotMade, Why};
+
 /// What became of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -108,6 +110,12 @@ pub struct Answer {
     /// The file that it was put from, or is now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
+    /// How many tasks were run to make it again, if it was lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconstructed: Option<u32>,
+    /// Why it was not made again, if it is lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_reconstructed: Option<Why>,
     /// Why it is not there, or was not done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -149,6 +157,8 @@ impl Answer {
             pins: Vec::new(),
             holders: Vec::new(),
             file: None,
+            reconstructed: None,
+            not_reconstructed: None,
             why: None,
         }
     }
@@ -156,6 +166,13 @@ impl Answer {
     /// The same, not done for a reason.
     pub(crate) fn refused(self, why: impl Into<String>) -> Self {
         Self { ok: false, why: Some(why.into()), ..self }
+    }
+
+    /// The same, and that it could not be made again.
+    pub(crate) fn not_made(self, NotMade { why, text }: NotMade) -> Self {
+        let lost = self.why.clone().unwrap_or_default();
+        let refused = self.refused(format!("{lost}; it cannot be made again: {text}"));
+        Self { not_reconstructed: Some(why), ..refused }
     }
 
     /// Those of its holders that keep it.

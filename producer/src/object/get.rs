@@ -19,6 +19,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::{Answer, State, Tally};
+use super::lineage::{Lineage, Reconstruct};
 use super::look::{gone, look};
 use super::wait::LOOK_AGAIN;
 use crate::claim::buckets::open_bucket;
@@ -59,6 +60,8 @@ pub struct Get {
     pub to: To,
     /// How long to wait for what is not there yet, and for all of it to be fetched; none: what is not there is not waited for.
     pub deadline: Option<Duration>,
+    /// How far back to go where one is lost, corrupt or was deleted by another program, to make it again.
+    pub reconstruct: Reconstruct,
 }
 
 /// Fetches objects. A file gets its name when it is whole, was compared with the object's digest and is on the disk; a file that has
@@ -76,11 +79,12 @@ pub async fn get(
     let until = how.deadline.map(|deadline| Instant::now() + deadline);
     let place = Place::open(&how.to)?;
     let at_a_time = if matches!(how.to, To::Stdout) { 1 } else { limits::OBJECTS_FETCHED };
+    let lineage = Lineage::new(broker, how.reconstruct);
     let (mut pending, mut tally) = (references.to_vec(), Tally::default());
     loop {
         let round = Instant::now() + LOOK_AGAIN;
         let getting = stream::iter(&pending).map(|reference| {
-            let getting = get_one(broker, reference, &place);
+            let getting = get_or_make(broker, reference, &place, &lineage);
             async move {
                 let Some(until) = until else { return getting.await };
                 // What is under way then is taken back.
@@ -145,6 +149,26 @@ impl Place {
             }
         }
     }
+}
+
+/// Fetches an object, which is made again first if it is lost.
+async fn get_or_make(
+    broker: &Broker,
+    reference: &Reference,
+    place: &Place,
+    lineage: &Lineage,
+) -> Result<Answer> {
+    let answer = get_one(broker, reference, place).await?;
+    if answer.ok || !lineage.is_for(answer.state) {
+        return Ok(answer);
+    }
+    Ok(match lineage.reconstruct(reference).await? {
+        Ok(tasks) => {
+            let again = get_one(broker, reference, place).await?;
+            Answer { reconstructed: Some(tasks), ..again }
+        }
+        Err(not_made) => answer.not_made(not_made),
+    })
 }
 
 async fn get_one(broker: &Broker, reference: &Reference, place: &Place) -> Result<Answer> {

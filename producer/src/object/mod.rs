@@ -11,13 +11,15 @@
 //! | `object free` | [`free()`] |
 //!
 //! Each answers once for each reference, as soon as it knows: an [`Answer`] says what became of the object, and is what `--json`
-//! prints. None makes a consumer, and none reads a byte of an object but `get`, and `info` where it is to be compared.
+//! prints. None makes a consumer, and none reads a byte of an object but `get`, and `info` where it is to be compared. `get` makes
+//! again what is lost, as far as a [`Reconstruct`] goes; an answer says how many tasks that took, or [`Why`] it was not done.
 
 mod acting;
 mod answer;
 mod free;
 mod get;
 pub(crate) mod holders;
+pub(crate) mod lineage;
 mod list;
 pub(crate) mod look;
 mod named;
@@ -30,6 +32,7 @@ pub use acting::by;
 pub use answer::{Answer, Holding, Pin, State, Tally};
 pub use free::free;
 pub use get::{Get, To, get};
+pub use lineage::{NotMade, Reconstruct, Why};
 pub(crate) use list::kept_in;
 pub use list::{BucketAnswer, buckets, list};
 pub use look::info;

@@ -12,6 +12,8 @@ use tokio::sync::Semaphore;
 
 use crate::claim::buckets::input_bucket;
 use crate::deliver::dispatch::HandIn;
+use crate::object::Reconstruct;
+use crate::object::lineage::Lineage;
 use crate::publish::awaited::Awaited;
 use crate::publish::obstacle::Obstacle;
 use crate::publish::window::Window;
@@ -37,6 +39,8 @@ pub(super) struct Shared {
     pub(super) window: Arc<Window>,
     /// Objects that are inputs and not there yet.
     pub(super) awaited: Awaited,
+    /// Makes those again that are lost.
+    pub(super) lineage: Lineage,
     pub(super) chunks: Semaphore,
     /// Somebody found no input bucket. The gatherer makes it again, if the bag is still theirs.
     pub(super) inputs_gone: AtomicBool,
@@ -62,6 +66,9 @@ impl Publisher {
             }
             _ => None,
         };
+        // Each task may have to be preceded by another.
+        let few = Reconstruct::default();
+        let reconstruct = Reconstruct { tasks: few.tasks.max(specification.tasks), ..few };
         let shared = Shared {
             broker: broker.clone(),
             plan: plan.clone(),
@@ -69,6 +76,7 @@ impl Publisher {
             inputs,
             window: Arc::new(Window::new()),
             awaited: Awaited::default(),
+            lineage: Lineage::new(broker, reconstruct),
             chunks: Semaphore::new(CHUNKS_IN_FLIGHT),
             inputs_gone: AtomicBool::new(false),
             first: OnceLock::new(),

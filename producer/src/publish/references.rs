@@ -1,4 +1,5 @@
-//! Inputs that are objects: looked up when their tasks are published, noted as held, and waited for while they are not there.
+//! Inputs that are objects: looked up when their tasks are published, noted as held, made again if they are lost, and waited for while
+//! they are not there.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use futures::{StreamExt, stream};
 use tracing::{debug, info};
 
 use crate::claim::buckets::open_bucket;
-use crate::object::look::look;
+use crate::object::look::{gone, look};
 use crate::object::{Answer, LOOKS, State};
 use crate::publish::publisher::Publisher;
 use crate::run_folder::inputs::InputEntry;
@@ -24,10 +25,22 @@ impl Publisher {
     /// was the end of its task.
     pub(super) async fn there(&self, (index, round): Key, entry: InputEntry) -> Option<InputEntry> {
         let referenced = entry.reference.clone()?;
+        let mut made_again = false;
         let looked = loop {
-            match self.look_and_hold(&referenced.object).await {
-                Ok(looked) => break looked,
+            let looked = match self.look_and_hold(&referenced.object, round).await {
+                Ok(looked) if !made_again && self.shared.lineage.is_for(looked.state) => {
+                    made_again = true;
+                    let making = self.shared.lineage.reconstruct(&referenced.object);
+                    let made = self.shared.window.unless_it_gives_way(making).await?;
+                    made.map(|made| made.err().map(|not_made| looked.not_made(not_made)))
+                }
+                looked => looked.map(Some),
+            };
+            match looked {
+                Ok(Some(looked)) => break looked,
+                Ok(None) => {}
                 Err(error) => {
+                    made_again = false;
                     debug!(%error, "an input is not looked up now");
                     self.shared.obstacle.set(format!("{error:#}"));
                     if self.shared.window.pause(LOOK_AGAIN).await {
@@ -59,12 +72,18 @@ impl Publisher {
         }
     }
 
-    async fn look_and_hold(&self, reference: &Reference) -> anyhow::Result<Answer> {
+    /// Of a task that is run again, it may be for its input: every byte is read then.
+    async fn look_and_hold(&self, reference: &Reference, round: u32) -> anyhow::Result<Answer> {
         let broker = &self.shared.broker;
         let (answer, found) = look(broker, reference).await?;
-        if found.is_some() {
+        if let Some(found) = found {
             let bag = self.shared.plan.specification.bag.as_str();
             let bucket = open_bucket(broker, reference.bucket())?;
+            if round > 0
+                && let Err(error) = bucket.read_back(&found).await
+            {
+                return gone(broker, &bucket, reference, error).await;
+            }
             let holding =
                 bucket.relabel(reference.object(), |labels| object_ref::hold(labels, bag));
             if let Err(error) = holding.await {

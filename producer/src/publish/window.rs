@@ -131,15 +131,20 @@ impl Window {
 
     /// Waits as long, and gives way like one that waits for room; whether it did.
     pub(crate) async fn pause(&self, how_long: Duration) -> bool {
+        self.unless_it_gives_way(tokio::time::sleep(how_long)).await.is_none()
+    }
+
+    /// Does what takes long, and gives it up like one that waits for room; none if it did.
+    pub(crate) async fn unless_it_gives_way<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut gives_way = self.gives_way.subscribe();
         self.waiting.fetch_add(1, Relaxed);
-        let gave_way = tokio::select! {
+        let done = tokio::select! {
             biased;
-            _ = gives_way.wait_for(|gives_way| *gives_way) => true,
-            () = tokio::time::sleep(how_long) => false,
+            _ = gives_way.wait_for(|gives_way| *gives_way) => None,
+            done = work => Some(done),
         };
         self.waiting.fetch_sub(1, Relaxed);
-        gave_way
+        done
     }
 
     /// Notes that an input is in the bucket.

@@ -1,0 +1,200 @@
+//! Lost objects are made again from what they were made of: the task that a committed result carries is run once more, and
+//! before it the one that made its input, if that is lost, too. No producer has to be there, nor its run folder.
+
+mod origin;
+mod refusal;
+mod run;
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use anyhow::Result;
+use bagpress_broker::Broker;
+use bagpress_broker::descriptor::Input;
+use bagpress_codec::Digest;
+use bagpress_objstore::object_ref::Reference;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use self::origin::Origin;
+pub use self::refusal::{NotMade, Why};
+use self::run::Runner;
+use super::answer::{Answer, State};
+use super::look::{gone, look};
+use crate::claim::buckets::open_bucket;
+
+/// How far back one command goes to make lost objects again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reconstruct {
+    /// How many tasks may lie one behind the other, that of the lost object included: with 1, an object whose input is
+    /// lost is not made again, and with 0 none is.
+    pub depth: u32,
+    /// How many tasks the command may run in all.
+    pub tasks: u32,
+}
+
+impl Default for Reconstruct {
+    fn default() -> Self {
+        Self { depth: 16, tasks: 1_000 }
+    }
+}
+
+/// Makes objects again, for one command or one bag.
+#[derive(Debug)]
+pub(crate) struct Lineage {
+    broker: Broker,
+    depth: u32,
+    tasks: u32,
+    /// How many of them may still be run.
+    left: AtomicU32,
+    runner: Runner,
+}
+
+/// What an input is good for.
+#[derive(Debug, PartialEq, Eq)]
+enum InputIs {
+    /// It is there, and the bytes are those that were read then.
+    Right,
+    /// It is to be made again.
+    Missing,
+    /// Nothing can be made of it.
+    Useless(Why),
+}
+
+impl Lineage {
+    pub(crate) fn new(broker: &Broker, how: Reconstruct) -> Self {
+        let Reconstruct { depth, tasks } = how;
+        let runner = Runner::new(broker);
+        Self { broker: broker.clone(), depth, tasks, left: AtomicU32::new(tasks), runner }
+    }
+
+    /// Whether an object in this state is made again when somebody asks for it. What was freed was given up, and what
+    /// expired was not to stay.
+    pub(crate) fn is_for(&self, state: State) -> bool {
+        self.depth > 0 && matches!(state, State::Lost | State::Corrupt | State::Deleted)
+    }
+
+    /// Makes a lost object again, and what it needs. How many tasks that took, or why it was not done.
+    ///
+    /// # Errors
+    ///
+    /// If the broker does not answer.
+    pub(crate) async fn reconstruct(&self, lost: &Reference) -> Result<Result<u32, NotMade>> {
+        self.make(lost, Vec::new()).await
+    }
+
+    /// `above`: what is to be made of it, and of that.
+    fn make<'a>(
+        &'a self,
+        object: &'a Reference,
+        above: Vec<Reference>,
+    ) -> BoxFuture<'a, Result<Result<u32, NotMade>>> {
+        async move {
+            if above.contains(object) {
+                return Ok(Err(Why::NoLineage.because("its lineage leads back to itself")));
+            }
+            if above.len() >= self.depth as usize {
+                let text = format!("that takes more than {} tasks one after the other", self.depth);
+                return Ok(Err(Why::TooDeep.because(text)));
+            }
+            let origin = match Origin::of(&self.broker, object).await? {
+                Ok(origin) => origin,
+                Err(not_made) => return Ok(Err(not_made)),
+            };
+            let before = match self.have_input(&origin, object, above).await? {
+                Ok(tasks) => tasks,
+                Err(not_made) => return Ok(Err(not_made)),
+            };
+            if self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err() {
+                let text = format!("{} tasks were run already to make objects again", self.tasks);
+                return Ok(Err(Why::OverBudget.because(text)));
+            }
+            let ran = self.runner.run(&origin, object).await?;
+            Ok(ran.map(|()| before + 1))
+        }
+        .boxed()
+    }
+
+    /// Sees to it that the input of a task is there. How many tasks that took.
+    async fn have_input(
+        &self,
+        origin: &Origin,
+        object: &Reference,
+        mut above: Vec<Reference>,
+    ) -> Result<Result<u32, NotMade>> {
+        let Input::Object { bucket, object: input, .. } = &origin.task.input else {
+            return Ok(Ok(0)); // it is made by the worker
+        };
+        let input = Reference::new(bucket, input)?;
+        let answer = self.read_back(&input).await?;
+        match what_is(answer.state, answer.digest, origin.input_digest) {
+            InputIs::Right => Ok(Ok(0)),
+            InputIs::Missing => {
+                above.push(object.clone());
+                let made = self.make(&input, above).await?;
+                Ok(made.map_err(|NotMade { why, text }| {
+                    let (input, state) = (&answer.reference, answer.state.as_str());
+                    why.because(format!("its input {input} is {state}, and {text}"))
+                }))
+            }
+            InputIs::Useless(why) => Ok(Err(why.because(useless(&answer)))),
+        }
+    }
+
+    /// What is there of an object, after every byte was read: a task that fails for its input takes a round.
+    async fn read_back(&self, reference: &Reference) -> Result<Answer> {
+        let (answer, found) = look(&self.broker, reference).await?;
+        let Some(info) = found else { return Ok(answer) };
+        let bucket = open_bucket(&self.broker, reference.bucket())?;
+        match bucket.read_back(&info).await {
+            Ok(()) => Ok(answer),
+            Err(error) => gone(&self.broker, &bucket, reference, error).await,
+        }
+    }
+}
+
+/// What an input of this state and digest is good for, of which a task once read `wanted`. One that expired is made again for what
+/// is made of it, and expires again.
+fn what_is(state: State, digest: Option<Digest>, wanted: Digest) -> InputIs {
+    match state {
+        State::There if digest == Some(wanted) => InputIs::Right,
+        State::There => InputIs::Useless(Why::OtherBytes),
+        State::Lost | State::Corrupt | State::Deleted | State::Expired => InputIs::Missing,
+        State::Freed | State::InputFreed => InputIs::Useless(Why::InputFreed),
+        State::NeverThere | State::Unreadable => InputIs::Useless(Why::InputGone),
+    }
+}
+
+/// That nothing can be made of an input, for people.
+fn useless(input: &Answer) -> String {
+    let (reference, state) = (&input.reference, input.state.as_str());
+    match &input.why {
+        None => format!("its input {reference} has other bytes now"),
+        Some(why) => format!("its input {reference} is {state}: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_is_made_again_unless_somebody_gave_it_up_or_nobody_had_it() {
+        let (wanted, other) = (Digest::of(b"a"), Digest::of(b"b"));
+        for state in [State::Lost, State::Corrupt, State::Deleted, State::Expired] {
+            assert_eq!(what_is(state, None, wanted), InputIs::Missing, "{state:?}");
+        }
+        for (state, why) in [
+            (State::Freed, Why::InputFreed),
+            (State::InputFreed, Why::InputFreed),
+            (State::NeverThere, Why::InputGone),
+            (State::Unreadable, Why::InputGone),
+        ] {
+            assert_eq!(what_is(state, None, wanted), InputIs::Useless(why), "{state:?}");
+        }
+        assert_eq!(what_is(State::There, Some(wanted), wanted), InputIs::Right);
+        for digest in [Some(other), None] {
+            let found = what_is(State::There, digest, wanted);
+            assert_eq!(found, InputIs::Useless(Why::OtherBytes));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What an object was made of: the task that the committed result of its bag carries.
+
+use anyhow::Result;
+use bagpress_broker::descriptor::{ResultPath, TaskDescriptor};
+use bagpress_broker::ids::{BagId, Pool};
+use bagpress_broker::result::{Outcome, TaskResult, wall_clock_us};
+use bagpress_broker::{BagLine, Broker, Error, Standing, limits, subjects};
+use bagpress_codec::Digest;
+use bagpress_objstore::object_ref::Reference;
+
+use super::refusal::{NotMade, Why};
+
+/// How many rounds above the highest readable one are looked at for one that nothing was committed of.
+const ROUNDS_TRIED: u32 = 8;
+
+/// The task that makes an object.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Origin {
+    /// As it is to be published: in a round of which there is no outcome.
+    pub(super) task: TaskDescriptor,
+    /// Whose workers run it.
+    pub(super) pool: Pool,
+    /// What the task read.
+    pub(super) input_digest: Digest,
+    /// What the object must have.
+    pub(super) digest: Digest,
+    /// Its size.
+    pub(super) bytes: u64,
+    /// What its bag says of all its outputs, in bytes, and how many there are.
+    pub(super) of_bag: (u64, u32),
+}
+
+impl Origin {
+    /// Finds it.
+    ///
+    /// # Errors
+    ///
+    /// If the broker does not answer.
+    pub(super) async fn of(broker: &Broker, object: &Reference) -> Result<Result<Self, NotMade>> {
+        let (bag, index) = match task_of(object) {
+            Ok(task) => task,
+            Err(not_made) => return Ok(Err(not_made)),
+        };
+        let found = broker.find_bag(&bag).await?;
+        if found.is_called_off() {
+            let text = format!("bag {bag} was cancelled or removed, so workers drop its tasks");
+            return Ok(Err(Why::CalledOff.because(text)));
+        }
+        let Some(line) = found.line else {
+            let text = format!("nothing is known of bag {bag}");
+            return Ok(Err(Why::NoLineage.because(text)));
+        };
+        let mut results = Vec::new();
+        match broker.results(&bag, Some(index), |result| results.push(result)).await {
+            Ok(()) | Err(Error::Missing { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut origin = match origin(&line, &results) {
+            Ok(origin) => origin,
+            Err(not_made) => return Ok(Err(not_made)),
+        };
+        // What cannot be read has taken its round all the same.
+        for _ in 0..ROUNDS_TRIED {
+            if matches!(broker.standing(&origin.task.id()).await?, Standing::Open) {
+                break;
+            }
+            origin.task.round += 1;
+        }
+        Ok(Ok(origin))
+    }
+}
+
+/// The task whose output has this name.
+fn task_of(object: &Reference) -> Result<(BagId, u32), NotMade> {
+    let Some((bag, inputs)) = subjects::bag_of_bucket(object.bucket()) else {
+        return Err(Why::NoLineage.because("it was put, and no task made it"));
+    };
+    if inputs {
+        return Err(Why::NoLineage.because(format!("bag {bag} put it, and no task made it")));
+    }
+    let name = subjects::name_of(object.object());
+    if subjects::first_of_tar(name).is_some() {
+        let text = format!(
+            "it has the outputs of a pack, whose task nobody keeps; `bagpress gather RUN --repair` makes it again from the \
+             files, where the run folder of bag {bag} is"
+        );
+        return Err(Why::NoLineage.because(text));
+    }
+    let index = subjects::index_of_output(name);
+    let index =
+        index.ok_or_else(|| Why::NoLineage.because("no task has an output of that name"))?;
+    Ok((bag, index))
+}
+
+/// What makes a task's output again, by the committed results of all its rounds.
+fn origin(line: &BagLine, results: &[TaskResult]) -> Result<Origin, NotMade> {
+    let done = results.iter().filter_map(|result| match &result.outcome {
+        Outcome::Done(done) => Some((result, done)),
+        Outcome::Failed(_) => None,
+    });
+    let Some((result, done)) = done.max_by_key(|(result, _)| result.round) else {
+        let text = format!("bag {} has no result of it", line.bag);
+        return Err(Why::NoLineage.because(text));
+    };
+    let task = result.descriptor.as_deref().filter(|task| {
+        task.id() == result.id()
+            && task.results == ResultPath::Objects
+            && task.packed().is_none()
+            && result.fits(&task.codec, ResultPath::Objects)
+    });
+    let Some(task) = task else {
+        let text = format!("the result of bag {} does not say what it was made of", line.bag);
+        return Err(Why::NoLineage.because(text));
+    };
+    let highest = results.iter().map(|result| result.round).max().unwrap_or(0).max(line.rounds);
+    if highest >= limits::ROUND_MAX - ROUNDS_TRIED {
+        return Err(Why::NoLineage.because("its task was run too often"));
+    }
+    let mut task = task.clone();
+    task.round = highest + 1;
+    task.published_us = wall_clock_us();
+    if let bagpress_broker::descriptor::Input::Object { digest, .. } = &mut task.input {
+        // Whatever has the name by then.
+        *digest = Some(done.input_digest);
+    }
+    Ok(Origin {
+        task,
+        pool: line.pool.clone(),
+        input_digest: done.input_digest,
+        digest: done.output_digest,
+        bytes: done.output_bytes,
+        of_bag: (line.output_bytes, line.tasks),
+    })
+}

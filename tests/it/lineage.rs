@@ -1,0 +1,416 @@
+//! What was lost is made again from what it was made of, without the producers of the bags that made it.
+
+use std::collections::HashMap;
+use std::fs;
+
+use async_nats::jetstream::Context;
+use bagpress_broker::testing::NatsServer;
+use bagpress_broker::{Broker, Role};
+use bagpress_codec::Digest;
+use bagpress_objstore::object_ref::Reference;
+use bagpress_producer::object::{self, Answer, Get, Reconstruct, State, To, Why};
+use futures::StreamExt;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::both_paths::{bucket_of, server_of};
+use crate::control::{bag_of, context};
+use crate::files::write;
+use crate::harness::{Place, Running};
+use crate::objects::{about, answers, at, put};
+
+/// How many lines of objects are broken, each in its own way.
+const SEEDS: u32 = 200;
+
+/// What happens to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Its chunks are purged, as by a disk that lost them.
+    Lose,
+    /// So is its metadata; in a bucket whose time is bounded, that is what time leaves.
+    Forget,
+    /// Another client deletes it.
+    Delete,
+    /// Its chunks get other bytes.
+    Corrupt,
+    /// It is freed.
+    Free,
+}
+
+use Fault::{Corrupt, Delete, Forget, Free, Lose};
+
+/// What `get` is to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Right { reconstructed: Option<u32> },
+    Gone(State, Option<Why>),
+}
+
+/// A line of three objects, each made of the one before: what has become of each.
+type Line = [Option<Fault>; 3];
+
+/// The second bag's outputs have a time.
+const EXPIRES: usize = 1;
+
+fn state(line: &Line, of: usize) -> State {
+    match line[of] {
+        None => State::There,
+        Some(Free) => State::Freed,
+        Some(Delete) => State::Deleted,
+        Some(Corrupt) => State::Corrupt,
+        Some(Lose | Forget) if of == EXPIRES => State::Expired,
+        Some(Lose | Forget) => State::Lost,
+    }
+}
+
+/// Has an object made again in `line`: by how many tasks, or why it cannot be.
+fn make(line: &mut Line, of: usize) -> Result<u32, Why> {
+    let mut tasks = 0;
+    if let Some(input) = of.checked_sub(1) {
+        match state(line, input) {
+            State::There => {}
+            State::Freed => return Err(Why::InputFreed),
+            _ => tasks = make(line, input)?,
+        }
+    }
+    line[of] = None;
+    Ok(tasks + 1)
+}
+
+fn expected(line: &mut Line, of: usize) -> Expected {
+    match state(line, of) {
+        State::There => Expected::Right { reconstructed: None },
+        state @ (State::Freed | State::Expired) => Expected::Gone(state, None),
+        state => match make(line, of) {
+            Ok(tasks) => Expected::Right { reconstructed: Some(tasks) },
+            Err(why) => Expected::Gone(state, Some(why)),
+        },
+    }
+}
+
+/// The next number of a sequence that a seed begins (`SplitMix64`, Steele et al. 2014).
+fn draw(state: &mut u64, below: u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)) % below
+}
+
+/// Breaks an object.
+pub(crate) async fn break_it(theirs: &Context, broker: &Broker, of: &Reference, fault: Fault) {
+    let (bucket, name) = (of.bucket(), of.object());
+    let store = theirs.get_object_store(bucket).await.unwrap();
+    let info = store.info(name).await.unwrap();
+    let stream = theirs.get_stream(format!("OBJ_{bucket}")).await.unwrap();
+    let chunks = format!("$O.{bucket}.C.{}", info.nuid);
+    match fault {
+        Lose => drop(stream.purge().filter(chunks).await.unwrap()),
+        Forget => {
+            let name = data_encoding::BASE64URL.encode(name.as_bytes());
+            stream.purge().filter(chunks).await.unwrap();
+            stream.purge().filter(format!("$O.{bucket}.M.{name}")).await.unwrap();
+        }
+        Delete => store.delete(name).await.unwrap(),
+        Corrupt => {
+            assert_eq!(info.chunks, 1, "{of}");
+            stream.purge().filter(chunks.clone()).await.unwrap();
+            let other = vec![b'x'; info.size];
+            theirs.publish(chunks, other.into()).await.unwrap().await.unwrap();
+        }
+        Free => {
+            let one = [of.clone()];
+            assert_eq!(object::free(broker, &one, |_| Ok(())).await.unwrap().done, 1);
+        }
+    }
+}
+
+/// The outputs of a bag by their numbers in the first bag, with their digests; the list of them is a file, too.
+async fn outputs(
+    place: &Place,
+    at: &str,
+    run: &str,
+    before: Option<&[(Reference, Digest)]>,
+) -> Vec<(Reference, Digest)> {
+    let listed = format!("object ls bag-{} {at} --json", bag_of(place, run));
+    let listed = place.run(&listed).await.with_code(0);
+    let name = run.split('/').next().unwrap();
+    fs::write(place.path(name), &listed.stdout).unwrap();
+    let number = |answer: &Value| match before {
+        None => {
+            let reference = answer["reference"].as_str().unwrap();
+            let (_, name) = reference.rsplit_once("/out_").unwrap();
+            name.strip_suffix(".bin").unwrap().parse().unwrap()
+        }
+        Some(before) => {
+            let input: Reference = answer["input"].as_str().unwrap().parse().unwrap();
+            before.iter().position(|(reference, _)| *reference == input).unwrap()
+        }
+    };
+    let found = answers(&listed);
+    let mut found: Vec<_> = found
+        .iter()
+        .map(|answer| {
+            let digest = answer["digest"].as_str().unwrap().parse().unwrap();
+            (number(answer), (answer["reference"].as_str().unwrap().parse().unwrap(), digest))
+        })
+        .collect();
+    found.sort_unstable_by_key(|(number, _)| *number);
+    found.into_iter().map(|(_, of)| of).collect()
+}
+
+/// Three bags, each made of the one before: generated and compressed, and twice compressed again. Nobody gathers them, and their
+/// folders are gone.
+async fn chain(place: &Place, server: &NatsServer, tasks: u32) -> [Vec<(Reference, Digest)>; 3] {
+    let at = at(server);
+    let objects = format!("--results objects -q {at}");
+    let first = format!("run --tasks {tasks} --bytes 3000 --data text --codec zlib:6 --name one");
+    place.run(&format!("{first} {objects}")).await.with_code(0);
+    let one = outputs(place, &at, "one/objects", None).await;
+    place
+        .run(&format!("run --refs one --codec zstd:3 --ttl 1h --name two {objects}"))
+        .await
+        .with_code(0);
+    let two = outputs(place, &at, "two/objects", Some(&one)).await;
+    place.run(&format!("run --refs two --codec gzip:9 --name three {objects}")).await.with_code(0);
+    let three = outputs(place, &at, "three/objects", Some(&two)).await;
+    fs::remove_dir_all(place.path("runs")).unwrap();
+    [one, two, three]
+}
+
+async fn get(broker: &Broker, of: &Reference, to: To) -> Answer {
+    let get = Get { to, deadline: None, reconstruct: Reconstruct::default() };
+    let (mut found, named) = (None, [of.clone()]);
+    let tell = |answer: &Answer| {
+        found = Some(answer.clone());
+        Ok(())
+    };
+    object::get(broker, &named, &get, tell).await.unwrap();
+    found.unwrap()
+}
+
+#[tokio::test]
+async fn every_get_of_a_broken_chain_gives_the_right_bytes_or_the_right_reason() {
+    let (place, server) = Place::with_server().await;
+    let _workers: [Running; 2] = [place.worker(&server), place.worker(&server)];
+    let chain = chain(&place, &server, SEEDS).await;
+    let (theirs, broker) = (context(&server).await, server.broker(Role::Producer).await);
+    let one_seed = async |seed: u32| {
+        let mut state = u64::from(seed);
+        let mut line: Line = [None; 3];
+        for (of, fault) in line.iter_mut().enumerate() {
+            if draw(&mut state, 3) == 0 {
+                continue;
+            }
+            let drawn = [Lose, Forget, Delete, Corrupt, Free];
+            let drawn = drawn[usize::try_from(draw(&mut state, 5)).unwrap()];
+            break_it(&theirs, &broker, &chain[of][seed as usize].0, drawn).await;
+            *fault = Some(drawn);
+        }
+        let broken = line;
+        let mut targets = vec![0, 1, 2];
+        let mut kinds = Vec::new();
+        while !targets.is_empty() {
+            let next = draw(&mut state, targets.len() as u64);
+            let of = targets.remove(usize::try_from(next).unwrap());
+            let (reference, digest) = &chain[of][seed as usize];
+            let file = place.path(&format!("got-{seed}-{of}"));
+            let answer = get(&broker, reference, To::File(file.clone())).await;
+            let expected = expected(&mut line, of);
+            let told = if answer.ok {
+                assert_eq!(Digest::of(&fs::read(&file).unwrap()), *digest, "seed {seed}");
+                Expected::Right { reconstructed: answer.reconstructed }
+            } else {
+                assert!(!file.exists(), "seed {seed}");
+                Expected::Gone(answer.state, answer.not_reconstructed)
+            };
+            assert_eq!(told, expected, "seed {seed}: {broken:?}, object {of}: {answer:?}");
+            kinds.push(expected);
+        }
+        kinds
+    };
+    let all = futures::stream::iter(0..SEEDS).map(one_seed).buffer_unordered(8);
+    let all: Vec<_> = all.concat().await;
+    // What the seeds are there for did happen.
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    for kind in all {
+        *counts.entry(format!("{kind:?}")).or_default() += 1;
+    }
+    for wanted in ["Some(1)", "Some(2)", "Some(3)", "Freed", "Expired", "Lost, Some(InputFreed)"] {
+        let found = counts.iter().filter(|(kind, _)| kind.contains(wanted)).count();
+        assert!(found > 0, "{wanted}: {counts:?}");
+    }
+}
+
+#[tokio::test]
+async fn depth_and_budget_end_the_way_back_and_whoever_is_missing_is_named() {
+    let (place, server) = Place::with_server().await;
+    let at = at(&server);
+    let worker = place.worker(&server);
+    let [one, two, three] = chain(&place, &server, 2).await;
+    let (theirs, broker) = (context(&server).await, server.broker(Role::Producer).await);
+    for bag in [&one, &two, &three] {
+        for (of, _) in bag {
+            break_it(&theirs, &broker, of, Lose).await;
+        }
+    }
+    let get = async |more: &str, code: i32| {
+        let both = format!("{} {}", three[0].0, three[1].0);
+        let ended = place.run(&format!("object get {both} --out got {at} --json {more}")).await;
+        let ended = ended.with_code(code);
+        (about(&answers(&ended), &three[0].0.to_string()).clone(), ended)
+    };
+    let why = |answer: &Value| answer["why"].as_str().unwrap_or_default().to_owned();
+    let (answer, _) = get("--depth 0", 1).await;
+    assert_eq!((&answer["state"], &answer["not_reconstructed"]), (&"lost".into(), &Value::Null));
+    let (answer, _) = get("--depth 2", 1).await;
+    assert_eq!(answer["not_reconstructed"], "too-deep", "{answer}");
+    assert!(why(&answer).contains(&two[0].0.to_string()), "{answer}");
+    let (_, ended) = get("--budget 4", 1).await;
+    assert!(ended.stdout.contains("over-budget"), "{ended:?}");
+    // Whatever those four have made is there: of six, two are left.
+    let (answer, _) = get("--budget 2", 0).await;
+    assert_eq!(answer["state"], "there");
+
+    // Nobody is there to run the task; it waits for somebody, and the object is there some time.
+    worker.signal(Signal::TERM);
+    worker.ended(&place).await.with_code(0);
+    break_it(&theirs, &broker, &three[0].0, Delete).await;
+    fs::remove_dir_all(place.path("got")).unwrap();
+    let (answer, _) = get("", 1).await;
+    assert_eq!(answer["not_reconstructed"], "no-workers");
+    assert!(why(&answer).contains("bagpress worker"), "{answer}");
+    let _worker = place.worker(&server);
+    let wait = format!("object wait {} --timeout 30s {at}", three[0].0);
+    let wait = async || place.run(&wait).await.code == Some(0);
+    let there = async || wait().await.then_some(());
+    bagpress_broker::testing::eventually("it is there", crate::harness::SOON, there).await;
+}
+
+#[tokio::test]
+async fn a_lost_input_is_made_again_for_the_bag_that_reads_it() {
+    let (place, server) = Place::with_server().await;
+    let (at, _worker) = (at(&server), place.worker(&server));
+    let [one, two, _] = chain(&place, &server, 3).await;
+    let (theirs, broker) = (context(&server).await, server.broker(Role::Producer).await);
+    for (of, fault) in [(&one[0], Lose), (&two[0], Delete), (&two[1], Corrupt), (&two[2], Free)] {
+        break_it(&theirs, &broker, &of.0, fault).await;
+    }
+    let run = format!("run --refs two --codec gzip:6 --out out --name four -q {at}");
+    let ended = place.run(&run).await.with_code(1);
+    // What was freed was given up. Damage shows when the bytes are read; all of them are before a second try.
+    assert!(ended.stdout.contains("completed       1/3"), "{ended:?}");
+    assert!(ended.stdout.contains("freed by") && ended.stdout.contains("is corrupt"), "{ended:?}");
+    let retried = format!("gather runs/four/staged --retry-failed -q {at}");
+    place.run(&retried).await.with_code(1);
+    let there: Vec<_> =
+        (0..3).filter(|of| place.path("out").join(format!("out_{of}.bin.gz")).exists()).collect();
+    assert_eq!(there.len(), 2, "{there:?}");
+}
+
+#[tokio::test]
+async fn what_was_put_or_freed_with_its_task_has_no_way_back_and_says_so() {
+    let (place, server) = Place::with_server().await;
+    let (at, _worker) = (at(&server), place.worker(&server));
+    let (theirs, broker) = (context(&server).await, server.broker(Role::Producer).await);
+    put(&place, &at, "n", b"put by hand").await.with_code(0);
+    write(&place.path("in/a"), b"one file");
+    write(&place.path("in/b"), b"another one");
+    let objects = format!("--results objects -q {at}");
+    place.run(&format!("run in --pack 1 --name gone {objects}")).await.with_code(0);
+    place.run(&format!("run in --pack 1 --keep-inputs --name kept {objects}")).await.with_code(0);
+    place.run(&format!("run in --pack 2 --name packed {objects}")).await.with_code(0);
+    let output = |run: &str| format!("obj://bag-{}/out_0.bin", bag_of(&place, run));
+    let (gone, kept) = (output("gone/objects"), output("kept/objects"));
+    let packed = format!("obj://bag-{}/out_0.tar", bag_of(&place, "packed/objects"));
+    for of in ["obj://objects/n", &gone, &kept, &packed] {
+        break_it(&theirs, &broker, &of.parse().unwrap(), Lose).await;
+    }
+    let get = format!("object get obj://objects/n {gone} {kept} {packed} --out got {at} --json");
+    let found = answers(&place.run(&get).await.with_code(1));
+    for (of, why, text) in [
+        ("obj://objects/n", "no-lineage", "it was put"),
+        (&gone, "input-freed", "in_0"),
+        (&packed, "no-lineage", "--repair"),
+    ] {
+        let answer = about(&found, of);
+        assert_eq!((&answer["state"], &answer["not_reconstructed"]), (&"lost".into(), &why.into()));
+        assert!(answer["why"].as_str().unwrap().contains(text), "{answer}");
+    }
+    // An input that was kept is as good as one that is made.
+    assert_eq!(about(&found, &kept)["reconstructed"], 1);
+    // Where the files are, the whole bag can be repaired.
+    place.run(&format!("gather runs/gone/objects --repair -q {at}")).await.with_code(0);
+    place.run(&format!("verify runs/gone/objects {at}")).await.with_code(0);
+}
+
+/// The rounds that reconstruction takes are rounds like those of a repair.
+#[tokio::test]
+async fn a_bag_whose_objects_were_made_again_is_repaired_and_verified_as_ever() {
+    let (place, server) = Place::with_server().await;
+    let (at, _worker) = (at(&server), place.worker(&server));
+    let (theirs, broker) = (context(&server).await, server.broker(Role::Producer).await);
+    let run = "run --tasks 3 --bytes 3000 --codec zlib:6 --results objects --name t -q";
+    place.run(&format!("{run} {at}")).await.with_code(0);
+    let of: Vec<Reference> = (0..3)
+        .map(|of| format!("obj://bag-{}/out_{of}.bin", bag_of(&place, "t/objects")))
+        .map(|of| of.parse().unwrap())
+        .collect();
+    for (of, fault) in [(&of[0], Lose), (&of[1], Delete)] {
+        break_it(&theirs, &broker, of, fault).await;
+        let answer = get(&broker, of, To::Folder(place.path("got"))).await;
+        assert_eq!(answer.reconstructed, Some(1), "{answer:?}");
+    }
+    place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
+    place.run(&format!("gather runs/t/objects -q {at}")).await.with_code(0);
+    // Lost once more: the first round that the gatherer begins has a result already.
+    for of in &of {
+        break_it(&theirs, &broker, of, Lose).await;
+    }
+    place.run(&format!("verify runs/t/objects {at}")).await.with_code(1);
+    place.run(&format!("gather runs/t/objects --repair -q {at}")).await.with_code(0);
+    place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
+    // And reconstruction comes after that, too.
+    break_it(&theirs, &broker, &of[0], Corrupt).await;
+    let again = get(&broker, &of[0], To::Folder(place.path("again"))).await;
+    assert_eq!(again.reconstructed, Some(1), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_pin_outlives_the_loss_and_a_bucket_that_is_gone_is_made_again() {
+    let (place, server) = Place::with_server().await;
+    let (at, _worker) = (at(&server), place.worker(&server));
+    let (theirs, broker) = (context(&server).await, server.broker(Role::Producer).await);
+    let run = "run --tasks 2 --bytes 3000 --codec zlib:6 --results objects --name t -q";
+    place.run(&format!("{run} {at}")).await.with_code(0);
+    let bucket = format!("bag-{}", bag_of(&place, "t/objects"));
+    let of: Reference = format!("obj://{bucket}/out_0.bin").parse().unwrap();
+    place.run(&format!("object pin {of} {at}")).await.with_code(0);
+    break_it(&theirs, &broker, &of, Lose).await;
+    let answer = get(&broker, &of, To::Folder(place.path("got"))).await;
+    assert_eq!(answer.pins.len(), 1, "{answer:?}");
+    theirs.delete_stream(format!("OBJ_{bucket}")).await.unwrap();
+    let answer = get(&broker, &of, To::Folder(place.path("again"))).await;
+    assert_eq!((answer.ok, answer.reconstructed), (true, Some(1)), "{answer:?}");
+    let facts = theirs.get_stream(format!("OBJ_{bucket}")).await.unwrap();
+    assert!(facts.cached_info().config.max_bytes > 0, "its disk is bounded");
+}
+
+#[tokio::test]
+async fn a_lost_object_of_a_local_run_is_made_again_by_a_worker_of_its_own() {
+    let place = Place::new().await;
+    let run =
+        "run --tasks 2 --bytes 64KiB --codec zlib:6 --workers 1 --results objects --name t -q";
+    place.run(run).await.with_code(0);
+    let get = "object get out_1.bin --run runs/t/objects --out";
+    place.run(&format!("{get} first --depth 0")).await.with_code(0);
+    let (server, url) = server_of(&place, "t/objects").await;
+    bucket_of(&place, "t/objects", &url).await.delete("out_1.bin").await.unwrap();
+    server.signal(Signal::TERM);
+    server.ended(&place).await.with_code(0);
+    let gone = place.run(&format!("{get} got --depth 0")).await.with_code(1);
+    assert!(gone.stdout.contains("deleted obj://bag-t-"), "{gone:?}");
+    let made = place.run(&format!("{get} got")).await.with_code(0);
+    assert!(made.stdout.contains("made again by 1 task"), "{made:?}");
+    assert_eq!(fs::read(place.path("got")).unwrap(), fs::read(place.path("first")).unwrap());
+}
