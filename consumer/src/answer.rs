@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bagpress_broker::ids::{Execution, TaskId};
-use bagpress_broker::result::{Cause, Failed, Outcome, TaskResult, Times, wall_clock_us};
+use bagpress_broker::result::{Cause, Failed, Outcome, Place, TaskResult, Times, wall_clock_us};
 use bagpress_broker::{AttemptRecord, Broker, Committed, Error, Holder, Standing, limits};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -117,8 +117,23 @@ impl Answers {
         result: &TaskResult,
     ) -> Result<Committed, Error> {
         match assignment {
-            Assignment::Offered(offer) => offer.conclude(result, &self.drain).await,
+            Assignment::Offered(offer) => {
+                self.keep_lineage(result).await;
+                offer.conclude(result, &self.drain).await
+            }
             Assignment::Pulled(_) => self.commit_when_not_full(result).await,
+        }
+    }
+
+    /// What is handed over of an object is kept on the broker before, too: it says what the object was made of, when gatherer and
+    /// ledger are gone. Another execution's says the same. Nothing else needs it, so nothing is done where it cannot be kept.
+    async fn keep_lineage(&self, result: &TaskResult) {
+        let place = result.done().map(|done| &done.place);
+        if result.descriptor.is_none() || !matches!(place, Some(Place::Object { .. })) {
+            return;
+        }
+        if let Err(error) = self.broker.commit(result).await {
+            debug!(%error, task = %result.id(), "its lineage is not kept");
         }
     }
 

@@ -167,10 +167,8 @@ async fn chain(place: &Place, server: &NatsServer, tasks: u32) -> [Vec<(Referenc
     let first = format!("run --tasks {tasks} --bytes 3000 --data text --codec zlib:6 --name one");
     place.run(&format!("{first} {objects}")).await.with_code(0);
     let one = outputs(place, &at, "one/objects", None).await;
-    place
-        .run(&format!("run --refs one --codec zstd:3 --ttl 1h --name two {objects}"))
-        .await
-        .with_code(0);
+    let second = "run --refs one --codec zstd:3 --ttl 1h --delivery queue-group --name two";
+    place.run(&format!("{second} {objects}")).await.with_code(0);
     let two = outputs(place, &at, "two/objects", Some(&one)).await;
     place.run(&format!("run --refs two --codec gzip:9 --name three {objects}")).await.with_code(0);
     let three = outputs(place, &at, "three/objects", Some(&two)).await;

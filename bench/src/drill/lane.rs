@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::bag::Bag;
+use super::chain;
 use super::check::{Checked, check};
 use super::gatherer::{End, gather};
 use super::nats::At;
@@ -58,6 +59,9 @@ impl<'a> Lane<'a> {
         self.victim.withdraw();
         report.took_ms = machine::ms(since.elapsed());
         judged?;
+        if report.is_good() {
+            self.follow(&bag, &mut report)?;
+        }
         if report.is_good() {
             report.left_over = self.forget(&bag, report.counts.disowned, &damages)?;
         }
@@ -143,6 +147,20 @@ impl<'a> Lane<'a> {
             report.say("not complete after --repair".to_owned());
             report.counts.stuck += 1;
         }
+        Ok(())
+    }
+
+    /// Runs what follows the bag, if anything does.
+    fn follow(&self, bag: &Bag, report: &mut BagReport) -> Result<()> {
+        let Some(chain) = &bag.shape.chain else { return Ok(()) };
+        let chained = chain::follow(bag, chain, &self.product, &self.server)?;
+        report.counts.chain_damaged = chained.damaged;
+        report.counts.chain_remade = chained.remade;
+        for (output, why) in chained.lost {
+            report.counts.lost += 1;
+            report.say(format!("the last bag of its chain, output {output}: {why}"));
+        }
+        report.left_over = chained.left_over;
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! bits flip and connections break. Then every output is compared with its input.
 
 mod bag;
+mod chain;
 mod check;
 mod cluster;
 mod faults;

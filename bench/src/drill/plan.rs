@@ -6,6 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 
+use super::chain::Chain;
+
 /// One thing that goes wrong. Targets count modulo what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -104,6 +106,9 @@ pub(super) struct Shape {
     /// Whether bytes must travel through the server.
     pub(super) wire: bool,
     pub(super) inputs: Inputs,
+    /// What follows it, if its outputs stay objects and are made again from a seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) chain: Option<Chain>,
 }
 
 impl Shape {
@@ -221,13 +226,16 @@ impl Iterator for Faults {
 #[derive(Debug)]
 pub(super) struct Bags {
     dice: Dice,
+    /// Their own, so that the bags are those of earlier drills.
+    chains: Dice,
     number: u32,
     deliveries: Vec<DeliveryPath>,
 }
 
 impl Bags {
     pub(super) fn new(seed: u64, deliveries: &[DeliveryPath]) -> Self {
-        Self { dice: Dice::new(seed, "bags"), number: 0, deliveries: deliveries.to_vec() }
+        let (dice, chains) = (Dice::new(seed, "bags"), Dice::new(seed, "chains"));
+        Self { dice, chains, number: 0, deliveries: deliveries.to_vec() }
     }
 }
 
@@ -269,15 +277,19 @@ impl Iterator for Bags {
         self.number += 1;
         let results = if turn.is_multiple_of(2) { ResultPath::Staged } else { ResultPath::Objects };
         let delivery = self.deliveries[(turn as usize / 2) % self.deliveries.len()];
+        let fetched = dice.one_in(3) && results == ResultPath::Objects;
+        let stays = results == ResultPath::Objects && !fetched;
+        let is_made = matches!(inputs, Inputs::Generated { .. });
         Some(Shape {
             number: self.number,
             results,
             delivery,
             codec: codec.parse().ok()?,
-            fetched: dice.one_in(3) && results == ResultPath::Objects,
+            fetched,
             // One of the two with blocks by path, the other over the wire, and the next time the other way round.
             wire: if blocks { (turn / 8 + turn / 2).is_multiple_of(2) } else { dice.one_in(2) },
             inputs,
+            chain: (stays && is_made).then(|| Chain::draw(&mut self.chains)),
         })
     }
 }
@@ -320,6 +332,14 @@ mod tests {
         assert_eq!(kinds.len(), 13, "{kinds:?}");
         let ways = Bags::new(7, &BOTH).take(4).map(|b| (b.results.as_str(), b.delivery.as_str()));
         assert_eq!(ways.collect::<BTreeSet<_>>().len(), 4);
+    }
+
+    #[test]
+    fn sixteen_bags_have_chains_with_every_damage() {
+        let chains = Bags::new(7, &BOTH).take(16).filter_map(|shape| shape.chain);
+        let damages: Vec<_> = chains.flat_map(|chain| chain.damages).collect();
+        let text = serde_json::to_string(&damages).unwrap();
+        assert!(text.contains("object-flip") && text.contains("object-loss"), "{text}");
     }
 
     #[test]

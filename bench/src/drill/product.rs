@@ -1,7 +1,7 @@
 //! The verbs of the program under test, as a lane calls them.
 
 use std::fs::{self, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -35,7 +35,7 @@ impl Product {
         lines.into_iter().rev().collect::<Vec<_>>().join(" / ")
     }
 
-    fn spawn(&self, mut command: Command, bag: &Bag) -> Result<Child> {
+    pub(super) fn spawn(&self, mut command: Command, bag: &Bag) -> Result<Child> {
         let log = OpenOptions::new().create(true).append(true).open(self.log(bag))?;
         command.args(["--server", &self.url]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -70,17 +70,21 @@ impl Product {
 
     /// Removes a bag and its outputs, again until its run folder is gone.
     pub(super) fn remove(&self, bag: &Bag) -> Result<()> {
+        self.remove_run(bag, &bag.run)
+    }
+
+    /// The same of a run that goes with a bag.
+    pub(super) fn remove_run(&self, bag: &Bag, run: &Path) -> Result<()> {
         LOOK.run(|| {
             let mut command = self.bagpress.guarded("rm");
-            command.arg(&bag.run).arg("--outputs");
+            command.arg(run).arg("--outputs");
             self.spawn(command, bag)?.wait()?;
             ensure!(
-                !bag.run.exists(),
+                !run.exists(),
                 "`rm {}` fails all the time: {}; in it {:?}",
-                bag.run.display(),
+                run.display(),
                 self.said_last(bag),
-                fs::read_dir(&bag.run)
-                    .map(|all| all.flatten().map(|of| of.path()).collect::<Vec<_>>())
+                fs::read_dir(run).map(|all| all.flatten().map(|of| of.path()).collect::<Vec<_>>())
             );
             Ok(())
         })

@@ -60,6 +60,9 @@ pub(super) struct Counts {
     pub(super) disowned: u64,
     /// `verify` blames what is good.
     pub(super) false_alarms: u64,
+    /// Objects of chains that the drill had damaged, and tasks that were run to make objects of chains again.
+    pub(super) chain_damaged: u64,
+    pub(super) chain_remade: u64,
     /// No progress until we gave up.
     pub(super) stuck: u64,
     /// Gatherers that ended by themselves, before the bag was complete.
@@ -88,6 +91,8 @@ impl Add for Counts {
             unnoticed: self.unnoticed + other.unnoticed,
             disowned: self.disowned + other.disowned,
             false_alarms: self.false_alarms + other.false_alarms,
+            chain_damaged: self.chain_damaged + other.chain_damaged,
+            chain_remade: self.chain_remade + other.chain_remade,
             stuck: self.stuck + other.stuck,
             gave_up: self.gave_up + other.gave_up,
         }
@@ -224,6 +229,10 @@ impl DrillReport {
         line(format!(
             "damaged outputs {}, given back by --repair {}, disowned {}, not seen by verify {}, false alarms {}",
             counts.damaged, counts.healed, counts.disowned, counts.unnoticed, counts.false_alarms
+        ));
+        line(format!(
+            "objects of chains that were damaged {}, tasks that made such again {}",
+            counts.chain_damaged, counts.chain_remade
         ));
         line(format!(
             "longest stall {:.1} s, gatherers that gave up {}",
