@@ -300,6 +300,18 @@ async fn a_producer_does_everything_to_objects_and_an_observer_frees_none() {
     }
     let _worker = guarded.worker();
     guarded.run(&format!("run {all} --out out -q"), "producer").await.with_code(0);
+    // One that another client deletes is made again.
+    let admin = async_nats::ConnectOptions::with_nkey(guarded.seed("admin"));
+    let admin = async_nats::jetstream::new(admin.connect(guarded.url()).await.unwrap());
+    for delivery in DELIVERIES {
+        let run = format!("run --tasks 2 --bytes 1KiB --results objects --name {delivery} -q");
+        guarded.run(&format!("{run} --delivery {delivery}"), "producer").await.with_code(0);
+        let bucket = format!("bag-{}", bag_of(&guarded.place, &format!("{delivery}/objects")));
+        admin.get_object_store(&bucket).await.unwrap().delete("out_0.bin").await.unwrap();
+        let get = format!("object get obj://{bucket}/out_0.bin --out {delivery}.got");
+        let got = guarded.run(&get, "producer").await.with_code(0);
+        assert!(got.stdout.contains("made again by 1 task"), "{got:?}");
+    }
     guarded.expect_no_refusals();
     for role in ["observer", "worker"] {
         guarded.run(&format!("object free {all}"), role).await.with_code(3);
