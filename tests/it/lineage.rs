@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::both_paths::{bucket_of, server_of};
 use crate::control::{bag_of, context};
+use crate::death::DELIVERIES;
 use crate::files::write;
 use crate::harness::{Place, Running};
 use crate::objects::{about, answers, at, put};
@@ -287,23 +288,29 @@ async fn depth_and_budget_end_the_way_back_and_whoever_is_missing_is_named() {
 
 #[tokio::test]
 async fn a_lost_input_is_made_again_for_the_bag_that_reads_it() {
-    let (place, server) = Place::with_server().await;
-    let (at, _worker) = (at(&server), place.worker(&server));
-    let [one, two, _] = chain(&place, &server, 3).await;
-    let (theirs, broker) = (context(&server).await, server.broker(Role::Producer).await);
-    for (of, fault) in [(&one[0], Lose), (&two[0], Delete), (&two[1], Corrupt), (&two[2], Free)] {
-        break_it(&theirs, &broker, &of.0, fault).await;
+    for delivery in DELIVERIES {
+        let (place, server) = Place::with_server().await;
+        let (at, _worker) = (at(&server), place.worker(&server));
+        let [one, two, _] = chain(&place, &server, 3).await;
+        let (theirs, broker) = (context(&server).await, server.broker(Role::Producer).await);
+        let more = format!("--delivery {delivery} -q {at}");
+        place.run(&format!("restore --refs one --out whole {more}")).await.with_code(0);
+        let faults = [(&one[0], Corrupt), (&one[1], Lose), (&two[1], Corrupt), (&two[2], Free)];
+        for (of, fault) in faults {
+            break_it(&theirs, &broker, &of.0, fault).await;
+        }
+        // What was freed was given up. Damage shows when the bytes are read; all of them are before a second try.
+        let run = format!("run --refs two --codec gzip:6 --out out --name four {more}");
+        let ended = place.run(&run).await.with_code(1);
+        assert!(ended.stdout.contains("completed       2/3"), "{ended:?}");
+        assert!(ended.stdout.contains("freed by"), "{ended:?}");
+        place.run(&format!("restore --refs one --out back {more}")).await.with_code(0);
+        for of in 0..3 {
+            let name = format!("out_{of}.bin");
+            let [whole, back] = ["whole", "back"].map(|of| fs::read(place.path(of).join(&name)));
+            assert!(whole.unwrap() == back.unwrap(), "{name} by {delivery}");
+        }
     }
-    let run = format!("run --refs two --codec gzip:6 --out out --name four -q {at}");
-    let ended = place.run(&run).await.with_code(1);
-    // What was freed was given up. Damage shows when the bytes are read; all of them are before a second try.
-    assert!(ended.stdout.contains("completed       1/3"), "{ended:?}");
-    assert!(ended.stdout.contains("freed by") && ended.stdout.contains("is corrupt"), "{ended:?}");
-    let retried = format!("gather runs/four/staged --retry-failed -q {at}");
-    place.run(&retried).await.with_code(1);
-    let there: Vec<_> =
-        (0..3).filter(|of| place.path("out").join(format!("out_{of}.bin.gz")).exists()).collect();
-    assert_eq!(there.len(), 2, "{there:?}");
 }
 
 #[tokio::test]
@@ -328,7 +335,7 @@ async fn what_was_put_or_freed_with_its_task_has_no_way_back_and_says_so() {
     let found = answers(&place.run(&get).await.with_code(1));
     for (of, why, text) in [
         ("obj://objects/n", "no-lineage", "it was put"),
-        (&gone, "input-freed", "in_0"),
+        (&gone, "input-freed", "gather RUN --repair"),
         (&packed, "no-lineage", "--repair"),
     ] {
         let answer = about(&found, of);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bagpress_broker::descriptor::{Decode, Original, TaskDescriptor};
+use bagpress_broker::descriptor::{Decode, Input, Original, TaskDescriptor};
 use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_codec::{Decoded, Decoder, Digest, Hasher, SEGMENT_BYTES};
@@ -31,16 +31,27 @@ pub(super) fn restore(
     let (mut input, mut input_bytes) = (Hasher::new(), 0);
     let mut restored = Restored::new(decode.original, task.pack.is_some(), sink);
     let mut decoder = task.codec.decoder();
-    loop {
-        clock.lap(|c| &mut c.input, || source.next(segment))?;
-        clock.lap(|c| &mut c.verify, || input.update(segment));
-        input_bytes += segment.len() as u64;
-        restored.take(&mut *decoder, segment, part, (&mut clock, handle, input_bytes))?;
-        if segment.is_empty() {
-            break;
+    let mut decode = || {
+        loop {
+            clock.lap(|c| &mut c.input, || source.next(segment))?;
+            clock.lap(|c| &mut c.verify, || input.update(segment));
+            input_bytes += segment.len() as u64;
+            restored.take(&mut *decoder, segment, part, (&mut clock, handle, input_bytes))?;
+            if segment.is_empty() {
+                return decoder.finish().map_err(|error| not_decoded(&error));
+            }
         }
+    };
+    if let Err(failed) = decode() {
+        // Of an object that is damaged, the digest tells it at the end, and then that is what happened.
+        while matches!(task.input, Input::Object { .. }) && !segment.is_empty() {
+            if handle.is_stopped() {
+                break;
+            }
+            source.next(segment)?;
+        }
+        return Err(failed);
     }
-    decoder.finish().map_err(|error| not_decoded(&error))?;
     let (output_bytes, output_digest) = restored.finish()?;
     Ok(Made {
         input_bytes,
@@ -135,7 +146,7 @@ fn not_decoded(error: &bagpress_codec::Error) -> Failed {
 mod tests {
     use std::os::unix::fs::MetadataExt;
 
-    use bagpress_broker::descriptor::{Input, Pack, ResultPath};
+    use bagpress_broker::descriptor::{Pack, ResultPath};
     use bagpress_broker::samples;
     use bagpress_codec::{Codec, DataKind, Generator};
     use bagpress_objstore::staging::{InputFile, mtime_ns};

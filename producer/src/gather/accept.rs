@@ -163,7 +163,7 @@ impl Acceptor {
                     accepted.lost.push(index);
                 }
                 Ok(result) if lost_its_input(specification, &result) => {
-                    warn!(index, "the broker lost an input, it is put again");
+                    warn!(index, "the broker lost an input, it is put or made again");
                     accepted.lost_inputs.push(index);
                 }
                 Ok(result) => results.push(result),

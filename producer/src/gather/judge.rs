@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bagpress_broker::descriptor::{ResultPath, TaskDescriptor};
-use bagpress_broker::result::{Cause, Done, Outcome, Place, TaskResult};
+use bagpress_broker::result::{Cause, Done, Failed, Outcome, Place, TaskResult};
 use bagpress_broker::{Followed, subjects};
 
 use crate::run_folder::ledger::Key;
@@ -58,13 +58,18 @@ pub(crate) fn is_of_another_input(plan: &BagPlan, result: &TaskResult) -> bool {
     digest.is_some_and(|digest| digest != done.input_digest)
 }
 
-/// Whether a worker found no input where we had put one, which the next round does again. What became of a
-/// file is known here, and another's failure.
+/// Whether a worker found no input where we had put one, which the next round does again; or not the bytes of a reference, which
+/// are made again before the next round, or fail the task. What became of a file is known here, and another's failure.
 pub(crate) fn lost_its_input(specification: &Specification, result: &TaskResult) -> bool {
-    matches!(&result.outcome, Outcome::Failed(failed) if failed.cause == Cause::InputMissing)
-        && result.worker != PRODUCER
-        && specification.results == ResultPath::Objects
-        && matches!(specification.data, Data::Files { .. })
+    let Outcome::Failed(Failed { cause, .. }) = &result.outcome else { return false };
+    result.worker != PRODUCER
+        && match (&specification.data, cause) {
+            (Data::Files { .. }, Cause::InputMissing) => {
+                specification.results == ResultPath::Objects
+            }
+            (Data::Referenced { .. }, Cause::InputMissing | Cause::InputDigest) => true,
+            _ => false,
+        }
 }
 
 /// A result as it counts: its object has this name by now.
@@ -96,7 +101,7 @@ pub(crate) fn key_of(followed: &Followed) -> Key {
 mod tests {
     use bagpress_broker::descriptor::{Decode, DeliveryPath, Transfer, Verify};
     use bagpress_broker::ids::Execution;
-    use bagpress_broker::result::{Failed, Times};
+    use bagpress_broker::result::Times;
     use bagpress_codec::{DataKind, Digest};
 
     use super::*;
@@ -216,6 +221,14 @@ mod tests {
         assert!(lost_its_input(&files(), &result("W", missing())));
         assert!(!lost_its_input(&files(), &result(PRODUCER, missing())), "no such file");
         assert!(!lost_its_input(&generated(), &result("W", missing())), "nothing was put");
+        let damaged = || Outcome::Failed(Failed::new(Cause::InputDigest, "it is corrupt"));
+        assert!(!lost_its_input(&files(), &result("W", damaged())));
+        let data = Data::Referenced { list: Digest::of(b""), largest: 0, restored: false };
+        let referenced = specification(ResultPath::Staged, data);
+        for outcome in [missing(), damaged()] {
+            assert!(lost_its_input(&referenced, &result("W", outcome.clone())));
+            assert!(!lost_its_input(&referenced, &result(PRODUCER, outcome)), "it was looked for");
+        }
         let other = Outcome::Failed(Failed::new(Cause::CodecError, "broken"));
         assert!(!lost_its_input(&files(), &result("W", other)));
     }

@@ -169,6 +169,10 @@ fn useless(input: &Answer) -> String {
     let (reference, state) = (&input.reference, input.state.as_str());
     match &input.why {
         None => format!("its input {reference} has other bytes now"),
+        Some(why) if input.state == State::InputFreed => format!(
+            "its input {reference} is {state}: {why}; where the files and the run folder are, `bagpress gather RUN --repair` \
+             puts it again"
+        ),
         Some(why) => format!("its input {reference} is {state}: {why}"),
     }
 }
