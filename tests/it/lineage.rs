@@ -1,6 +1,5 @@
 //! What was lost is made again from what it was made of, without the producers of the bags that made it.
 
-use std::collections::HashMap;
 use std::fs;
 
 use async_nats::jetstream::Context;
@@ -8,8 +7,7 @@ use bagpress_broker::testing::NatsServer;
 use bagpress_broker::{Broker, Role};
 use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::Reference;
-use bagpress_producer::object::{self, Answer, Get, Reconstruct, State, To, Why};
-use futures::StreamExt;
+use bagpress_producer::object::{self, Answer, Get, Reconstruct, To};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -17,11 +15,8 @@ use crate::both_paths::{bucket_of, server_of};
 use crate::control::{bag_of, context};
 use crate::death::DELIVERIES;
 use crate::files::write;
-use crate::harness::{Place, Running};
+use crate::harness::Place;
 use crate::objects::{about, answers, at, put};
-
-/// How many lines of objects are broken, each in its own way.
-const SEEDS: u32 = 200;
 
 /// What happens to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,64 +34,6 @@ pub(crate) enum Fault {
 }
 
 use Fault::{Corrupt, Delete, Forget, Free, Lose};
-
-/// What `get` is to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expected {
-    Right { reconstructed: Option<u32> },
-    Gone(State, Option<Why>),
-}
-
-/// A line of three objects, each made of the one before: what has become of each.
-type Line = [Option<Fault>; 3];
-
-/// The second bag's outputs have a time.
-const EXPIRES: usize = 1;
-
-fn state(line: &Line, of: usize) -> State {
-    match line[of] {
-        None => State::There,
-        Some(Free) => State::Freed,
-        Some(Delete) => State::Deleted,
-        Some(Corrupt) => State::Corrupt,
-        Some(Lose | Forget) if of == EXPIRES => State::Expired,
-        Some(Lose | Forget) => State::Lost,
-    }
-}
-
-/// Has an object made again in `line`: by how many tasks, or why it cannot be.
-fn make(line: &mut Line, of: usize) -> Result<u32, Why> {
-    let mut tasks = 0;
-    if let Some(input) = of.checked_sub(1) {
-        match state(line, input) {
-            State::There => {}
-            State::Freed => return Err(Why::InputFreed),
-            _ => tasks = make(line, input)?,
-        }
-    }
-    line[of] = None;
-    Ok(tasks + 1)
-}
-
-fn expected(line: &mut Line, of: usize) -> Expected {
-    match state(line, of) {
-        State::There => Expected::Right { reconstructed: None },
-        state @ (State::Freed | State::Expired) => Expected::Gone(state, None),
-        state => match make(line, of) {
-            Ok(tasks) => Expected::Right { reconstructed: Some(tasks) },
-            Err(why) => Expected::Gone(state, Some(why)),
-        },
-    }
-}
-
-/// The next number of a sequence that a seed begins (`SplitMix64`, Steele et al. 2014).
-fn draw(state: &mut u64, below: u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *state;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (mixed ^ (mixed >> 31)) % below
-}
 
 /// Breaks an object.
 pub(crate) async fn break_it(theirs: &Context, broker: &Broker, of: &Reference, fault: Fault) {
@@ -162,7 +99,11 @@ async fn outputs(
 
 /// Three bags, each made of the one before: generated and compressed, and twice compressed again. Nobody gathers them, and their
 /// folders are gone.
-async fn chain(place: &Place, server: &NatsServer, tasks: u32) -> [Vec<(Reference, Digest)>; 3] {
+pub(crate) async fn chain(
+    place: &Place,
+    server: &NatsServer,
+    tasks: u32,
+) -> [Vec<(Reference, Digest)>; 3] {
     let at = at(server);
     let objects = format!("--results objects -q {at}");
     let first = format!("run --tasks {tasks} --bytes 3000 --data text --codec zlib:6 --name one");
@@ -177,7 +118,7 @@ async fn chain(place: &Place, server: &NatsServer, tasks: u32) -> [Vec<(Referenc
     [one, two, three]
 }
 
-async fn get(broker: &Broker, of: &Reference, to: To) -> Answer {
+pub(crate) async fn get(broker: &Broker, of: &Reference, to: To) -> Answer {
     let get = Get { to, deadline: None, reconstruct: Reconstruct::default() };
     let (mut found, named) = (None, [of.clone()]);
     let tell = |answer: &Answer| {
@@ -186,59 +127,6 @@ async fn get(broker: &Broker, of: &Reference, to: To) -> Answer {
     };
     object::get(broker, &named, &get, tell).await.unwrap();
     found.unwrap()
-}
-
-#[tokio::test]
-async fn every_get_of_a_broken_chain_gives_the_right_bytes_or_the_right_reason() {
-    let (place, server) = Place::with_server().await;
-    let _workers: [Running; 2] = [place.worker(&server), place.worker(&server)];
-    let chain = chain(&place, &server, SEEDS).await;
-    let (theirs, broker) = (context(&server).await, server.broker(Role::Producer).await);
-    let one_seed = async |seed: u32| {
-        let mut state = u64::from(seed);
-        let mut line: Line = [None; 3];
-        for (of, fault) in line.iter_mut().enumerate() {
-            if draw(&mut state, 3) == 0 {
-                continue;
-            }
-            let drawn = [Lose, Forget, Delete, Corrupt, Free];
-            let drawn = drawn[usize::try_from(draw(&mut state, 5)).unwrap()];
-            break_it(&theirs, &broker, &chain[of][seed as usize].0, drawn).await;
-            *fault = Some(drawn);
-        }
-        let broken = line;
-        let mut targets = vec![0, 1, 2];
-        let mut kinds = Vec::new();
-        while !targets.is_empty() {
-            let next = draw(&mut state, targets.len() as u64);
-            let of = targets.remove(usize::try_from(next).unwrap());
-            let (reference, digest) = &chain[of][seed as usize];
-            let file = place.path(&format!("got-{seed}-{of}"));
-            let answer = get(&broker, reference, To::File(file.clone())).await;
-            let expected = expected(&mut line, of);
-            let told = if answer.ok {
-                assert_eq!(Digest::of(&fs::read(&file).unwrap()), *digest, "seed {seed}");
-                Expected::Right { reconstructed: answer.reconstructed }
-            } else {
-                assert!(!file.exists(), "seed {seed}");
-                Expected::Gone(answer.state, answer.not_reconstructed)
-            };
-            assert_eq!(told, expected, "seed {seed}: {broken:?}, object {of}: {answer:?}");
-            kinds.push(expected);
-        }
-        kinds
-    };
-    let all = futures::stream::iter(0..SEEDS).map(one_seed).buffer_unordered(8);
-    let all: Vec<_> = all.concat().await;
-    // What the seeds are there for did happen.
-    let mut counts: HashMap<String, u32> = HashMap::new();
-    for kind in all {
-        *counts.entry(format!("{kind:?}")).or_default() += 1;
-    }
-    for wanted in ["Some(1)", "Some(2)", "Some(3)", "Freed", "Expired", "Lost, Some(InputFreed)"] {
-        let found = counts.iter().filter(|(kind, _)| kind.contains(wanted)).count();
-        assert!(found > 0, "{wanted}: {counts:?}");
-    }
 }
 
 #[tokio::test]

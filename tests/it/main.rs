@@ -46,6 +46,7 @@ mod keys;
 mod late;
 mod ledger;
 mod lineage;
+mod lineage_drawn;
 mod memory;
 mod names;
 mod objects;

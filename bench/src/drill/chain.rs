@@ -9,50 +9,16 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use bagpress_codec::Codec;
 use flate2::read::{GzDecoder, ZlibDecoder};
-use serde::Serialize;
 use serde_json::Value;
 
 use super::bag::Bag;
 use super::nats::{At, Nats};
-use super::plan::Dice;
+use super::plan::{Chain, Damage};
 use super::product::Product;
 use super::remains::{self, LOOK};
 
 /// The codecs of the bags that follow, in their order.
 const CODECS: [&str; 2] = ["gzip:6", "zlib:9"];
-
-/// What is damaged of a chain. Bags and outputs count modulo what is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub(super) enum Damage {
-    /// A bit of a chunk flips.
-    ObjectFlip { bag: u32, output: u32, bit: u32 },
-    /// A chunk is gone.
-    ObjectLoss { bag: u32, output: u32 },
-}
-
-/// Bags that follow, and what is damaged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Chain {
-    /// How many outputs of the first bag the second one reads.
-    pub(super) outputs: u32,
-    pub(super) damages: Vec<Damage>,
-}
-
-impl Chain {
-    pub(super) fn draw(dice: &mut Dice) -> Self {
-        let outputs = dice.between(4, 12);
-        let damages = (0..dice.between(4, 3 * outputs)).map(|_| {
-            let (bag, output) = (dice.below(1024), dice.below(1024));
-            if dice.one_in(2) {
-                Damage::ObjectLoss { bag, output }
-            } else {
-                Damage::ObjectFlip { bag, output, bit: dice.below(1 << 30) }
-            }
-        });
-        Self { outputs, damages: damages.collect() }
-    }
-}
 
 /// What became of a chain.
 #[derive(Debug, Default)]

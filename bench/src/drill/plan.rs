@@ -6,8 +6,6 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 
-use super::chain::Chain;
-
 /// One thing that goes wrong. Targets count modulo what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -93,6 +91,24 @@ pub(super) enum Inputs {
 
 /// Bytes of a block, where files are cut.
 pub(super) const BLOCK_BYTES: u64 = 1 << 20;
+
+/// What is damaged of a chain. Bags and outputs count modulo what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(super) enum Damage {
+    /// A bit of a chunk flips.
+    ObjectFlip { bag: u32, output: u32, bit: u32 },
+    /// A chunk is gone.
+    ObjectLoss { bag: u32, output: u32 },
+}
+
+/// Bags that follow, and what is damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Chain {
+    /// How many outputs of the first bag the second one reads.
+    pub(super) outputs: u32,
+    pub(super) damages: Vec<Damage>,
+}
 
 /// One bag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -219,6 +235,21 @@ impl Iterator for Faults {
         };
         self.number += 1;
         Some(Step { number: self.number, gap_ms, fault })
+    }
+}
+
+impl Chain {
+    fn draw(dice: &mut Dice) -> Self {
+        let outputs = dice.between(4, 12);
+        let damages = (0..dice.between(4, 3 * outputs)).map(|_| {
+            let (bag, output) = (dice.below(1024), dice.below(1024));
+            if dice.one_in(2) {
+                Damage::ObjectLoss { bag, output }
+            } else {
+                Damage::ObjectFlip { bag, output, bit: dice.below(1 << 30) }
+            }
+        });
+        Self { outputs, damages: damages.collect() }
     }
 }
 
