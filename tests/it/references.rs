@@ -6,10 +6,15 @@ use std::time::Duration;
 use async_nats::jetstream::object_store;
 use serde_json::Value;
 
+use bagpress_broker::Role;
+
 use crate::control::{bag_of, context, until_status};
+use crate::death::DELIVERIES;
 use crate::files::write;
 use crate::harness::Place;
 use crate::ledger::{expect_each_done_once, outcomes};
+use crate::lineage::Fault::Corrupt;
+use crate::lineage::break_it;
 use crate::objects::{about, answers, at, put};
 use crate::taken::content;
 
@@ -229,4 +234,28 @@ async fn what_references_cannot_be_combined_with_is_refused_before_anything_begi
     });
     let dry = deadline.await.unwrap().with_code(0);
     assert!(dry.stdout.contains("obj://b/a"), "{dry:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_input_is_named_while_another_one_is_waited_for() {
+    for delivery in DELIVERIES {
+        let (place, server) = Place::with_server().await;
+        let (at, _worker) = (at(&server), place.worker(&server));
+        put(&place, &at, "damaged", b"an object that was put").await.with_code(0);
+        let (theirs, broker) = (context(&server).await, server.broker(Role::Producer).await);
+        break_it(&theirs, &broker, &"obj://objects/damaged".parse().unwrap(), Corrupt).await;
+        let refs = "obj://objects/damaged obj://objects/later";
+        let run = format!("run {refs} --out out --name t -q --delivery {delivery} {at}");
+        let running = place.spawn(&run);
+        // It is told before the other one comes.
+        let folder = place.folder("t/staged");
+        place.until("it has failed", || (outcomes(&folder).len() == 1).then_some(())).await;
+        put(&place, &at, "later", b"another").await.with_code(0);
+        let ended = running.ended(&place).await.with_code(1);
+        assert!(
+            ended.stdout.contains("corrupt") && ended.stdout.contains("it was put"),
+            "{ended:?}"
+        );
+        assert_eq!(content(&place.path("out/later.gz")), b"another");
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Error, Result};
 use bagpress_broker::result::{Done, TaskResult, wall_clock_us};
@@ -22,10 +23,12 @@ use crate::gather::judge::{
     by_its_name, is_elsewhere, is_of_another_input, is_of_no_use, key_of, lost_its_input, misfit,
 };
 use crate::gather::naming::{Placing, fails};
+use crate::gather::state::Traits;
 use crate::gather::stats_writer::StatsWriter;
 use crate::run_folder::ledger::Key;
 use crate::run_folder::ledger::line::Entry;
 use crate::run_folder::plan::BagPlan;
+use crate::run_folder::specification::Data;
 
 /// Turns committed results into counted outcomes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -82,6 +85,17 @@ impl Acceptor {
 
     fn parts(&self) -> Option<&Arc<Parts>> {
         self.parts.as_ref().map(|(parts, _)| parts)
+    }
+
+    /// What of the bag decides how it is followed.
+    pub(crate) fn traits(&self, committed: bool, stall_timeout: Duration) -> Traits {
+        Traits {
+            committed,
+            has_bucket: self.bucket.is_some(),
+            outputs_stay: self.output_bucket().is_some(),
+            awaits_inputs: matches!(self.plan.specification.data, Data::Referenced { .. }),
+            stall_timeout,
+        }
     }
 
     /// Accepts a batch. Safe to repeat after an error.

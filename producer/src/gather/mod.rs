@@ -58,7 +58,7 @@ use crate::gather::report::Reporter;
 use crate::gather::rerun::Rerun;
 use crate::gather::room::Room;
 use crate::gather::sources::Sources;
-use crate::gather::state::{Action, Event, Sight, State, Traits};
+use crate::gather::state::{Action, Event, Sight, State};
 use crate::gather::stats_writer::StatsWriter;
 use crate::gather::unpack::{Unpacked, split_off, unpack};
 use crate::publish::Publisher;
@@ -155,12 +155,7 @@ impl Gathering {
         }
         let files = parts.as_ref().map(|(parts, _)| parts.clone());
         let acceptor = Acceptor::new(plan.clone(), parts, bucket, stats, lease.rounds());
-        let traits = Traits {
-            committed: outcomes.is_committed(),
-            has_bucket: acceptor.bucket().is_some(),
-            outputs_stay: acceptor.output_bucket().is_some(),
-            stall_timeout: options.stall_timeout,
-        };
+        let traits = acceptor.traits(outcomes.is_committed(), options.stall_timeout);
         let (broker, parts, now) = (broker.clone(), files, Instant::now());
         let sources = Sources { broker, plan, lease, watch, waker, publisher, parts, receiver };
         let reporter = Reporter::new(sources.clone(), options.fresh, options.progress, now);

@@ -31,6 +31,8 @@ pub(crate) struct Traits {
     pub(crate) has_bucket: bool,
     /// Whether outputs stay objects: one that the broker forgot is to be made again.
     pub(crate) outputs_stay: bool,
+    /// Whether publishing may wait for inputs that come from elsewhere, for as long as it likes.
+    pub(crate) awaits_inputs: bool,
     /// How long nothing may happen.
     pub(crate) stall_timeout: Duration,
 }
@@ -118,6 +120,8 @@ pub(crate) struct State {
     vanished: Vanished,
     /// The connection with which the broker was last looked at for what it forgot; none: look again, after a while.
     seen_with: Option<u64>,
+    /// Publishing gave way, and left tasks that nobody has published.
+    unpublished: bool,
     /// When that was, or tasks were published after it.
     looked: Instant,
     /// The broker lacked a stream then.
@@ -141,6 +145,7 @@ impl State {
             phase: Phase::Following,
             vanished: Vanished::default(),
             seen_with: Some(connects),
+            unpublished: false,
             looked: now,
             missing: false,
             buckets_seen: connects,
@@ -184,7 +189,7 @@ impl State {
             Event::Published { gave_way } => {
                 self.phase = Phase::Following;
                 if gave_way {
-                    self.seen_with = None;
+                    (self.seen_with, self.unpublished) = (None, true);
                 }
                 Vec::new()
             }
@@ -256,9 +261,12 @@ impl State {
     }
 
     /// Rounds whose delay is over begin while nothing else is published, which might publish their tasks before there is
-    /// room for them.
+    /// room for them. What waits for inputs from elsewhere gives way to them.
     fn begin_due(&mut self, now: Instant) -> Option<Action> {
-        let Phase::Following = self.phase else { return None };
+        let Phase::Following = self.phase else {
+            let gives_way = self.traits.awaits_inputs && self.is_publishing();
+            return (gives_way && self.vanished.is_due(now)).then_some(Action::GiveWay);
+        };
         let due = self.vanished.due(now);
         if due.is_empty() {
             return None;
@@ -284,11 +292,15 @@ impl State {
             // A gatherer that keeps the tasks itself loses nothing with a broker but objects.
             (false, Phase::Following) if reconnected => {
                 (self.seen_with, self.looked) = (Some(sight.connects), now);
-                if !self.traits.has_bucket {
-                    return Vec::new();
+                let unpublished = std::mem::take(&mut self.unpublished);
+                match self.traits.has_bucket {
+                    true => {
+                        self.phase = Phase::Publishing;
+                        vec![Action::RemakeBuckets, Action::LookForObjects, Action::PublishAll]
+                    }
+                    false if unpublished => self.publish_all(),
+                    false => Vec::new(),
                 }
-                self.phase = Phase::Publishing;
-                vec![Action::RemakeBuckets, Action::LookForObjects, Action::PublishAll]
             }
             _ => Vec::new(),
         }

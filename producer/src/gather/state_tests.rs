@@ -54,7 +54,8 @@ fn just_before(time: Duration) -> Duration {
 
 fn committed() -> Traits {
     let stall_timeout = Duration::from_mins(5);
-    Traits { committed: true, has_bucket: false, outputs_stay: false, stall_timeout }
+    let (has_bucket, outputs_stay, awaits_inputs) = (false, false, false);
+    Traits { committed: true, has_bucket, outputs_stay, awaits_inputs, stall_timeout }
 }
 
 fn objects() -> Traits {
@@ -137,6 +138,26 @@ fn publishing_that_goes_on_gives_way_to_a_look_after_a_reconnect() {
     run.on(Event::Published { gave_way: true });
     let again = run.pass(Duration::from_secs(1));
     assert_eq!(again, [Action::ListWaiting], "what gave way is missing");
+}
+
+#[test]
+fn a_round_that_is_due_does_not_wait_for_inputs_from_elsewhere() {
+    for (committed, has_bucket) in [(true, true), (false, true), (false, false)] {
+        let traits = Traits { committed, has_bucket, awaits_inputs: true, ..objects() };
+        let mut run = Run::of(traits);
+        run.on(Event::Begin { fresh: true });
+        assert_eq!(run.state.lost((3, 0), run.now), None);
+        let delay = Cause::BytesLost.give_back_delay(0);
+        assert_eq!(run.pass(just_before(delay)), []);
+        assert_eq!(run.pass(TICK), [Action::GiveWay]);
+        run.on(Event::Published { gave_way: true });
+        assert_eq!(run.pass(TICK), [Action::BeginRounds(vec![(3, 0)])]);
+        run.on(Event::Published { gave_way: false });
+        // What gave way goes on.
+        let next = run.pass(LOOK_EVERY);
+        let goes_on = [Action::PublishAll, Action::ListWaiting];
+        assert!(next.iter().any(|action| goes_on.contains(action)), "{next:?}");
+    }
 }
 
 #[test]

@@ -50,6 +50,11 @@ impl Vanished {
         begin
     }
 
+    /// Whether the next round of a task is to begin now.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.0.values().any(|seen| seen.due.is_some_and(|due| due <= now))
+    }
+
     /// The tasks whose next round is to begin later.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = u32> {
         self.0.iter().filter(|(_, seen)| seen.due.is_some()).map(|(index, _)| *index)
@@ -86,6 +91,9 @@ mod tests {
         assert_eq!(vanished.note(1, 0, now), None);
         assert_eq!(vanished.note(2, 0, now), None);
         vanished.decided(1);
-        assert_eq!(vanished.due(now + limits::GIVE_BACK_DELAY_MAX), [(2, 0)]);
+        let later = now + limits::GIVE_BACK_DELAY_MAX;
+        assert!(vanished.is_due(later) && !vanished.is_due(now));
+        assert_eq!(vanished.due(later), [(2, 0)]);
+        assert!(!vanished.is_due(later));
     }
 }
