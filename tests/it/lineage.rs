@@ -172,6 +172,13 @@ async fn depth_and_budget_end_the_way_back_and_whoever_is_missing_is_named() {
     let wait = async || place.run(&wait).await.code == Some(0);
     let there = async || wait().await.then_some(());
     bagpress_broker::testing::eventually("it is there", crate::harness::SOON, there).await;
+
+    // Workers drop the tasks of a bag that was cancelled.
+    let bag = three[0].0.bucket().strip_prefix("bag-").unwrap().parse().unwrap();
+    broker.cancel_bag(&bag).await.unwrap().unwrap();
+    break_it(&theirs, &broker, &three[0].0, Delete).await;
+    let (answer, _) = get("", 1).await;
+    assert_eq!(answer["not_reconstructed"], "called-off", "{answer}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use bagpress_broker::{BagLine, Broker, Error, Standing, limits, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::Reference;
 
-use super::refusal::{NotMade, Why};
+use super::refusal::{NotMade, Why, called_off};
 
 /// How many rounds above the highest readable one are looked at for one that nothing was committed of.
 const ROUNDS_TRIED: u32 = 8;
@@ -43,8 +43,7 @@ impl Origin {
         };
         let found = broker.find_bag(&bag).await?;
         if found.is_called_off() {
-            let text = format!("bag {bag} was cancelled or removed, so workers drop its tasks");
-            return Ok(Err(Why::CalledOff.because(text)));
+            return Ok(Err(called_off(&bag)));
         }
         let Some(line) = found.line else {
             let text = format!("nothing is known of bag {bag}");

@@ -1,5 +1,6 @@
 //! Why an object was not made again.
 
+use bagpress_broker::ids::BagId;
 use serde::Serialize;
 
 /// Why an object was not made again, for scripts.
@@ -39,4 +40,9 @@ impl Why {
     pub(super) fn because(self, text: impl Into<String>) -> NotMade {
         NotMade { why: self, text: text.into() }
     }
+}
+
+pub(super) fn called_off(bag: &BagId) -> NotMade {
+    let text = format!("bag {bag} was cancelled or removed, so workers drop its tasks");
+    Why::CalledOff.because(text)
 }

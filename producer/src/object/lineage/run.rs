@@ -4,7 +4,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bagpress_broker::ids::{Pool, TaskId};
+use bagpress_broker::descriptor::TaskDescriptor;
+use bagpress_broker::ids::Pool;
 use bagpress_broker::result::{Outcome, TaskResult};
 use bagpress_broker::retry::Retry;
 use bagpress_broker::{Broker, Standing, limits, subjects};
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::origin::Origin;
-use super::refusal::{NotMade, Why};
+use super::refusal::{NotMade, Why, called_off};
 use crate::claim::buckets::open_bucket;
 use crate::error::message;
 
@@ -58,15 +59,21 @@ impl Runner {
             _ => None,
         };
         info!(%object, task = %task.id(), "made again");
-        let once = || async { self.broker.submit(pool, task, false).await?.await };
-        let again = |error: &bagpress_broker::Error| error.is_transient();
-        let submitted = Retry::times(limits::COMMIT_TRIES).run(once, again).await;
-        submitted.context("publish the task that makes an object again")?;
-        let result = match self.outcome(&task.id(), pool, object).await? {
+        self.submit(task, pool).await?;
+        let result = match self.outcome(task, pool, object).await? {
             Ok(result) => result,
             Err(not_made) => return Ok(Err(not_made)),
         };
         judge(&bucket, origin, object, &result, before).await
+    }
+
+    /// Publishes a task, unless it waits or runs already.
+    async fn submit(&self, task: &TaskDescriptor, pool: &Pool) -> Result<()> {
+        let once = || async { self.broker.submit(pool, task, false).await?.await };
+        let again = |error: &bagpress_broker::Error| error.is_transient();
+        let submitted = Retry::times(limits::COMMIT_TRIES).run(once, again).await;
+        submitted.context("publish the task that makes an object again")?;
+        Ok(())
     }
 
     /// How many workers of a pool answer.
@@ -77,10 +84,11 @@ impl Runner {
 
     async fn outcome(
         &self,
-        id: &TaskId,
+        task: &TaskDescriptor,
         pool: &Pool,
         object: &Reference,
     ) -> Result<Result<TaskResult, NotMade>> {
+        let id = &task.id();
         let (began, mut look_again, mut unanswered) = (Instant::now(), LOOK_AGAIN, 0);
         let mut workers_at = began + LOOK_FOR_WORKERS;
         loop {
@@ -105,6 +113,11 @@ impl Runner {
             if unanswered >= UNANSWERED_MAX {
                 return Ok(Err(no_workers(pool)));
             }
+            if self.broker.find_bag(&task.bag).await?.is_called_off() {
+                return Ok(Err(called_off(&task.bag)));
+            }
+            // A server that was killed may have forgotten it.
+            self.submit(task, pool).await?;
             self.say(|| {
                 let waited = began.elapsed().as_secs();
                 format!(
