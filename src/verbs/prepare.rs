@@ -58,6 +58,9 @@ pub(super) async fn with_references(
     let text = |path: &PathBuf| path.to_str().is_some_and(Reference::is_meant);
     let (meant, files): (Vec<_>, Vec<_>) = request.inputs.into_iter().partition(text);
     request.inputs = files;
+    if let Some(from) = &mut request.selection.files_from {
+        from.has_broker = address(&reach.broker)?.is_some();
+    }
     if meant.is_empty() && list.is_none() {
         return Ok(request);
     }

@@ -45,6 +45,7 @@ mod junk;
 mod keys;
 mod late;
 mod ledger;
+mod listed;
 mod memory;
 mod names;
 mod objects;

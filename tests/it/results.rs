@@ -157,9 +157,14 @@ async fn a_line_that_is_no_task_is_named_and_nothing_is_begun() {
         (r#"{"file":"a","to":"one.gz"}"#, "would have the same output"),
         (r#"{"file":"one","to":"b.gz","as":1}"#, "unknown field `as`"),
         (r#"{"file":"../b"}"#, "leads upwards"),
-        (r#"{"file":"b","codec":"zstd:3"}"#, "its codec is zstd:3"),
-        (r#"{"generate":{"data":"random","seed":1,"bytes":2097152}}"#, "use --tasks"),
-        (r#"{"reference":"obj://b/o"}"#, "references are not possible"),
+        (r#"{"file":"b","codec":"lzma"}"#, "unknown codec"),
+        (r#"{"file":"b","codec":"zstd:3","to":"b.gz"}"#, "ends in .zst"),
+        (r#"{"file":"b","codec":"store","to":"one.gz"}"#, "would have the same output"),
+        (r#"{"file":"b","codec":"noop"}"#, "of all tasks, or of none"),
+        (r#"{"generate":{"data":"text","bytes":"1KiB"},"to":"one.gz"}"#, "the same output"),
+        (r#"{"generate":{"data":"text"}}"#, "how many bytes"),
+        (r#"{"file":"b","generate":{"data":"text","bytes":1}}"#, "more than one input"),
+        (r#"{"reference":"obj://b/o"}"#, "give --server URL"),
         ("b", "no JSON object"),
     ] {
         fs::write(place.path("tasks.jsonl"), format!("{first}\n{line}\n")).unwrap();

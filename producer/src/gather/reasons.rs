@@ -86,9 +86,12 @@ pub(crate) fn told(told: &RemoteFacts, specification: &Specification) -> String 
         Ok(workers) => workers,
         Err(error) => return error.clone(),
     };
-    let (pool, codec) = (&specification.pool, specification.codec.name());
-    let (library, revisions) = (&specification.library, &told.revisions);
-    unserved(workers, &Asked { pool, codec, library, revisions })
+    let (pool, revisions) = (&specification.pool, &told.revisions);
+    let mut codecs = specification.codecs_and_libraries();
+    codecs
+        .find_map(|(codec, library)| {
+            unserved(workers, &Asked { pool, codec: codec.name(), library, revisions })
+        })
         .or_else(|| told.delayed.clone())
         .unwrap_or_else(|| idle(workers, pool))
 }

@@ -16,7 +16,6 @@ use crate::publish::awaited::Awaited;
 use crate::publish::obstacle::Obstacle;
 use crate::publish::window::Window;
 use crate::run_folder::plan::BagPlan;
-use crate::run_folder::specification::Data;
 
 /// Chunks of inputs in flight at a time, so that large inputs hold no more memory than small ones.
 const CHUNKS_IN_FLIGHT: usize = 4 * limits::WINDOW_MAX;
@@ -56,9 +55,9 @@ impl Publisher {
         hand_in: Option<HandIn>,
     ) -> Result<Self> {
         let specification = &plan.specification;
-        let inputs = match (&specification.data, specification.results) {
-            (Data::Files { largest, .. }, ResultPath::Objects) => {
-                Some(input_bucket(broker, plan, *largest).await?)
+        let inputs = match (specification.data.largest_put(), specification.results) {
+            (Some(largest), ResultPath::Objects) => {
+                Some(input_bucket(broker, plan, largest).await?)
             }
             _ => None,
         };
@@ -89,9 +88,9 @@ impl Publisher {
     /// As [`Publisher::new`].
     pub(crate) async fn remake_inputs(&self) -> Result<()> {
         let plan = &self.shared.plan;
-        let data = &plan.specification.data;
-        if let (Some(_), Data::Files { largest, .. }) = (&self.shared.inputs, data) {
-            input_bucket(&self.shared.broker, plan, *largest).await?;
+        let largest = plan.specification.data.largest_put();
+        if let (Some(_), Some(largest)) = (&self.shared.inputs, largest) {
+            input_bucket(&self.shared.broker, plan, largest).await?;
         }
         Ok(())
     }

@@ -235,7 +235,7 @@ fn of_run(run: &Path, file: Option<&Path>, request: &RangeRequest) -> Result<Sou
         );
         return Err(Damaged(text).into());
     }
-    let (codec, span) = (plan.specification.codec, request.span);
+    let (codec, span) = (plan.codec(index).context("read the list of inputs")?, request.span);
     let (mut pieces, from_start) = match by_ledger(&plan, &result, span) {
         Some(pieces) => (pieces, None),
         None => entered(&mut file, &codec, span)?,

@@ -165,7 +165,7 @@ fn line(
         index: result.index,
         round: result.round,
         outcome,
-        file: file.map(|entry| Name(entry.path)),
+        file: file.filter(|entry| entry.generate.is_none()).map(|entry| Name(entry.path)),
         output,
         object,
         ended,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use bagpress_broker::quote;
 use bagpress_broker::result::Failed;
+use bagpress_codec::Codec;
 use serde::Serialize;
 
 use crate::run_folder::folder::{RESULTS, RunFolder};
@@ -65,9 +66,9 @@ pub fn preview(request: &Request, lines: Option<&mut dyn Write>) -> Result<Previ
     let results = RunFolder::path_of(&request.runs, &name, request.results).join(RESULTS);
     let outputs = request.outputs(&results, out.as_deref(), false)?;
     let shown_out = request.out.clone().or_else(|| outputs.is_some().then_some(results));
-    let extension = request.codec()?.extension();
+    let codec = request.codec()?;
     let removes = request.remove_source;
-    let mut sink = Lines { to: lines, out: shown_out, extension, removes, refused: Vec::new() };
+    let mut sink = Lines { to: lines, out: shown_out, codec, removes, refused: Vec::new() };
     let found = files_of(request, outputs, None, &mut sink)?;
     Ok(Preview {
         files: u64::from(found.files - found.refused),
@@ -85,7 +86,7 @@ struct Lines<'a> {
     to: Option<&'a mut dyn Write>,
     /// Where outputs become files, as the user called it.
     out: Option<PathBuf>,
-    extension: &'static str,
+    codec: Codec,
     removes: bool,
     refused: Vec<Refused>,
 }
@@ -111,7 +112,7 @@ impl Sink for Lines<'_> {
         match &self.out {
             Some(out) => {
                 let mut target = out.join(&entry.target).into_os_string();
-                target.push(self.extension);
+                target.push(entry.codec.unwrap_or(self.codec).extension());
                 let replaces = if entry.replaces.is_some() { " (replaced)" } else { "" };
                 let removes = if self.removes { ", then removed" } else { "" };
                 self.line(&format!("{source} -> {}{replaces}{removes}", quote::name(target)))

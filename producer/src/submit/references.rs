@@ -50,18 +50,10 @@ pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
         }
         let referenced = Referenced { object: reference.clone(), digest: planned.digest };
         let entry = InputEntry {
-            path: PathBuf::from(reference.to_string()),
-            target,
             bytes,
-            mtime_ns: 0,
-            mode: 0,
-            inode: 0,
-            changed_ns: None,
-            owner: None,
-            refused: None,
-            replaces: None,
             stream,
             reference: Some(referenced),
+            ..InputEntry::named(PathBuf::from(reference.to_string()), target)
         };
         found.files += 1;
         found.bytes = found.bytes.saturating_add(bytes);
