@@ -67,6 +67,7 @@ mod remove_source;
 mod repair;
 mod replaced;
 mod restore;
+mod restore_bag;
 mod restore_refused;
 mod results;
 mod roles;

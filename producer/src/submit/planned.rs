@@ -1,6 +1,10 @@
 //! Objects that are to be inputs: what is known of each when the bag is made.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
+use bagpress_broker::descriptor::Original;
+use bagpress_broker::result::Failed;
 use bagpress_broker::{Broker, subjects};
 use bagpress_codec::{Codec, Digest};
 use bagpress_objstore::object_ref::Reference;
@@ -9,6 +13,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::error::Usage;
 use crate::object::look::look;
 use crate::object::{LOOKS, Named};
+use crate::submit::originals;
 
 /// An object that is to be an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,16 +26,35 @@ pub struct Planned {
     pub digest: Option<Digest>,
     /// The codec that made it, if its metadata says so, or the line of the bag that is to make it.
     pub codec: Option<Codec>,
+    /// What it was made of, if that is known: what it is restored to is compared with that.
+    pub original: Option<Original>,
+    /// What it is called when it is restored, below the outputs' folder, if that does not follow from its own name.
+    pub target: Option<PathBuf>,
+    /// Why it cannot be an input.
+    pub refused: Option<Failed>,
 }
 
-/// Looks up what is known of objects that are to be inputs. One that is not there yet is waited for when its bag runs.
+impl Planned {
+    /// One of which nothing more is known.
+    pub(super) fn of(reference: Reference) -> Self {
+        let (original, target, refused) = (None, None, None);
+        Self { reference, bytes: None, digest: None, codec: None, original, target, refused }
+    }
+}
+
+/// Looks up what is known of objects that are to be inputs, with `restore` also of what outputs of bags were made. One that is not there yet is
+/// waited for when its bag runs.
 ///
 /// # Errors
 ///
 /// [`Usage`] if one has another digest than its list says; if the broker does not answer.
-pub async fn resolve(broker: &Broker, named: &[Named]) -> Result<Vec<Planned>> {
+pub async fn resolve(broker: &Broker, named: &[Named], restore: bool) -> Result<Vec<Planned>> {
     let looks = stream::iter(named).map(|named| resolve_one(broker, named));
-    Box::pin(looks.buffered(LOOKS)).try_collect().await
+    let mut planned: Vec<_> = Box::pin(looks.buffered(LOOKS)).try_collect().await?;
+    if restore {
+        originals::add(broker, &mut planned).await?;
+    }
+    Ok(planned)
 }
 
 async fn resolve_one(broker: &Broker, named: &Named) -> Result<Planned> {
@@ -50,5 +74,6 @@ async fn resolve_one(broker: &Broker, named: &Named) -> Result<Planned> {
     {
         codec = broker.find_bag(&bag).await?.line.and_then(|line| line.codec.parse().ok());
     }
-    Ok(Planned { reference, bytes: answer.bytes, digest: digest.or(answer.digest), codec })
+    let (bytes, digest) = (answer.bytes, digest.or(answer.digest));
+    Ok(Planned { bytes, digest, codec, ..Planned::of(reference) })
 }
