@@ -32,6 +32,8 @@ async fn a_bag_on_a_broker_comes_back_under_the_names_of_its_files_without_its_r
         let how = format!("--results objects --delivery {delivery} --codec zstd:5 --pack 1 -q");
         place.run(&format!("run in --name t {how} {at}")).await.with_code(0);
         let bag = bag_of(&place, "t/objects");
+        let lines = place.run("results runs/t/objects").await.with_code(0).stdout;
+        fs::write(place.path("lines"), lines).unwrap();
         for gone in ["in", "runs/t"] {
             fs::remove_dir_all(place.path(gone)).unwrap();
         }
@@ -51,6 +53,9 @@ async fn a_bag_on_a_broker_comes_back_under_the_names_of_its_files_without_its_r
             );
             assert_eq!(list.contains(&original), delivery == "jetstream", "{delivery}: {list}");
         }
+        // A line of `results` is a reference.
+        place.run(&format!("object get --refs lines --out got {at}")).await.with_code(0);
+        assert!(place.path("got/out_2.bin").is_file(), "{delivery}");
         // The same by references: what they were made of is compared too.
         let listed = place.run(&format!("object ls bag-{bag} {at} --json")).await.with_code(0);
         fs::write(place.path("refs"), &listed.stdout).unwrap();
@@ -81,6 +86,10 @@ async fn what_a_bag_has_lost_fails_by_name_and_the_rest_of_it_comes_back() {
     place.run(&format!("rm {bag} {at}")).await.with_code(0);
     let removed = place.run(&format!("restore {bag} --out more {at}")).await.with_code(2);
     assert!(removed.stderr.contains("was removed, with its objects"), "{removed:?}");
+    // By its reference too it is said what became of it, and not that nobody knows its codec.
+    let object = format!("restore obj://bag-{bag}/out_1.bin --out more -q {at}");
+    let freed = place.run(&object).await.with_code(1);
+    assert!(freed.stderr.contains(&format!("freed: bag {bag} was removed")), "{freed:?}");
 }
 
 #[tokio::test]

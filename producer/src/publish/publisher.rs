@@ -107,6 +107,12 @@ impl Publisher {
         self.shared.obstacle.get()
     }
 
+    /// Which inputs are absent, if nothing but them is waited for.
+    #[must_use]
+    pub(crate) fn absent(&self) -> Option<String> {
+        self.shared.awaited.why.get()
+    }
+
     /// Ends the publishing early if it waits for the input window: nothing of what the broker forgot is freed there,
     /// and it can be published again only when this publishing has ended.
     pub(crate) fn give_way(&self) {

@@ -1,15 +1,13 @@
 //! What the outputs of bags were made of, by the results that workers committed of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use anyhow::Result;
 use bagpress_broker::descriptor::Original;
 use bagpress_broker::ids::BagId;
 use bagpress_broker::result::Outcome;
-use bagpress_broker::{Broker, Error, subjects};
+use bagpress_broker::{Broker, Error};
 use bagpress_codec::Digest;
-
-use crate::submit::planned::Planned;
 
 /// Outputs of one bag whose results are read one by one; of more, all results of the bag are.
 const ONE_BY_ONE: usize = 16;
@@ -64,34 +62,4 @@ impl Originals {
     pub(super) fn why_failed(&self, index: u32) -> Option<&str> {
         self.failed.get(&index).map(String::as_str)
     }
-}
-
-/// Adds to each object that is an output of a bag what it was made of, as far as that is known.
-///
-/// # Errors
-///
-/// If the broker does not answer.
-pub(super) async fn add(broker: &Broker, planned: &mut [Planned]) -> Result<()> {
-    let mut wanted: BTreeMap<BagId, Vec<u32>> = BTreeMap::new();
-    for (bag, index, _) in planned.iter().filter_map(output) {
-        wanted.entry(bag).or_default().push(index);
-    }
-    let mut known = HashMap::new();
-    for (bag, tasks) in wanted {
-        let read = Originals::read(broker, &bag, &tasks).await?;
-        known.insert(bag, read);
-    }
-    for planned in planned {
-        if let Some((bag, index, digest)) = output(planned) {
-            planned.original = known.get(&bag).and_then(|known| known.of(index, digest));
-        }
-    }
-    Ok(())
-}
-
-/// Which output of which bag an object is, and its digest, if it is one that is there.
-fn output(planned: &Planned) -> Option<(BagId, u32, Digest)> {
-    let (bag, inputs) = subjects::bag_of_bucket(planned.reference.bucket())?;
-    let index = subjects::index_of_output(planned.reference.object()).filter(|_| !inputs)?;
-    Some((bag, index, planned.digest?))
 }
