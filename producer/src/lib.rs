@@ -70,6 +70,7 @@ pub use run_folder::plan::{BagPlan, open_plan};
 pub use run_folder::runs::Maker;
 pub use run_folder::specification::{Data, Specification};
 pub use run_folder::trust::Trust;
+pub use submit::of_bag::resolve_bag;
 pub use submit::planned::{Planned, resolve};
 pub use submit::prepare::{Preparation, Prepared, prepare};
 pub use submit::preview::{Preview, Refused, preview};

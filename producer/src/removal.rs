@@ -5,11 +5,13 @@
 //! lies on the disk and in the ledger, so it can be repeated: whoever died in the middle of it is continued by `gather`.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
@@ -47,6 +49,28 @@ impl fmt::Display for RemovedInputs {
 /// Why an input stays.
 type Why = String;
 
+impl RemovedInputs {
+    fn keep(&mut self, path: &Path, why: Why) {
+        let first = format!("{}: {why}", quote::name(path));
+        self.first_kept.get_or_insert(first);
+        *self.kept.entry(why).or_default() += 1;
+    }
+}
+
+/// What became of an input that may go.
+enum Fate {
+    Gone,
+    /// It has other names, and goes with all of them, if they are inputs too: device and inode.
+    Linked((u64, u64)),
+}
+
+/// An input with other names.
+struct Linked {
+    result: Arc<TaskResult>,
+    done: Done,
+    entry: InputEntry,
+}
+
 /// Removes the inputs of a bag that has ended, if that was asked for. Each stays whose task failed. Blocks.
 ///
 /// # Errors
@@ -64,6 +88,7 @@ pub fn remove_sources(
     let outputs = Dir::open(&out).with_context(|| format!("open {}", quote::name(&out)))?;
     let removal = Removal { plan, outputs, root: Dir::root()?, wanted: wanted(plan)? };
     let (mut sources, mut unread) = (RemovedInputs::default(), None);
+    let mut linked: BTreeMap<(u64, u64), Vec<Linked>> = BTreeMap::new();
     let reading = plan.ledger.outcomes(|result| {
         let Some(done) = result.done().filter(|_| !stopped.load(Relaxed) && unread.is_none())
         else {
@@ -74,14 +99,20 @@ pub fn remove_sources(
             Err(error) => return unread = Some(error),
         };
         match removal.remove(&result, done, &entry) {
-            Ok(()) => sources.removed += 1,
-            Err(why) => {
-                let first = format!("{}: {why}", quote::name(&entry.path));
-                sources.first_kept.get_or_insert(first);
-                *sources.kept.entry(why).or_default() += 1;
+            Ok(Fate::Gone) => sources.removed += 1,
+            Ok(Fate::Linked(file)) => {
+                let (result, done) = (result.clone(), done.clone());
+                linked.entry(file).or_default().push(Linked { result, done, entry });
             }
+            Err(why) => sources.keep(&entry.path, why),
         }
     });
+    for names in linked.into_values() {
+        if stopped.load(Relaxed) {
+            break;
+        }
+        removal.remove_linked(names, &mut sources);
+    }
     reading.with_context(|| format!("read {}", quote::name(plan.ledger.path())))?;
     unread.map_or(Ok(Some(sources)), |error| Err(error).context("read the list of inputs"))
 }
@@ -109,8 +140,64 @@ struct Removal<'a> {
 }
 
 impl Removal<'_> {
+    /// Removes inputs that are one file, if these are all of its names: what is checked of one is no more what it was once another is gone,
+    /// so all are checked first.
+    fn remove_linked(&self, mut names: Vec<Linked>, sources: &mut RemovedInputs) {
+        names.sort_by(|one, other| one.entry.path.cmp(&other.entry.path));
+        let paths = names.chunk_by(|one, other| one.entry.path == other.entry.path).count();
+        let look = |of: &Linked, links| self.look(&of.result, &of.done, &of.entry, links);
+        let checked = names.iter().map(|of| look(of, paths as u64)).collect::<Vec<_>>();
+        let all = checked.iter().all(|checked| matches!(checked, Ok(Some(_))));
+        for (of, checked) in names.iter().zip(checked) {
+            let removed = match checked {
+                Ok(Some((folder, name))) if all => match folder.remove_file(Path::new(&name)) {
+                    // Given twice, it is gone by now.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                    removed => removed.map_err(|error| error.to_string()),
+                },
+                Ok(Some(_)) => Err("another name of it stays".to_owned()),
+                Ok(None) => Ok(()),
+                Err(why) => Err(why),
+            };
+            match removed {
+                Ok(()) => sources.removed += 1,
+                Err(why) => sources.keep(&of.entry.path, why),
+            }
+        }
+    }
+
     /// Removes one input, if it may go. That it is gone already is fine.
-    fn remove(&self, result: &TaskResult, done: &Done, entry: &InputEntry) -> Result<(), Why> {
+    fn remove(&self, result: &TaskResult, done: &Done, entry: &InputEntry) -> Result<Fate, Why> {
+        match self.look(result, done, entry, 1) {
+            Ok(Some((folder, name))) => {
+                folder.remove_file(Path::new(&name)).map_err(|error| error.to_string())?;
+                Ok(Fate::Gone)
+            }
+            Ok(None) => Ok(Fate::Gone),
+            Err(why) if why == LINKED => {
+                let file = self.root.dir(
+                    below_root(&entry.path)
+                        .map_err(|e| e.to_string())?
+                        .parent()
+                        .unwrap_or(Path::new("")),
+                );
+                let there = file.and_then(|folder| {
+                    folder.stat(Path::new(entry.path.file_name().unwrap_or_default()))
+                });
+                there.map(|there| Fate::Linked((there.st_dev, there.st_ino))).map_err(|_| why)
+            }
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Looks at one input of so many names: the folder that has it, and its name there, if it may go; none if it is gone already.
+    fn look(
+        &self,
+        result: &TaskResult,
+        done: &Done,
+        entry: &InputEntry,
+        links: u64,
+    ) -> Result<Option<(Dir, OsString)>, Why> {
         let said = |error: io::Error| error.to_string();
         if !done.verified {
             return Err("its output was not verified".to_owned());
@@ -124,7 +211,7 @@ impl Removal<'_> {
             return Err("it has no name".to_owned());
         };
         let folder = match self.root.dir(above) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if is_link(&error) => {
                 return Err("a symbolic link leads to it by now".to_owned());
             }
@@ -134,23 +221,23 @@ impl Removal<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             there => there.map(Some).map_err(said),
         };
-        let Some(there) = look()? else { return Ok(()) };
-        is_as_it_was(&there, entry)?;
+        let Some(there) = look()? else { return Ok(None) };
+        is_as_it_was(&there, entry, links)?;
         if (there.st_dev, there.st_ino) == output {
             return Err("it is its own output".to_owned());
         }
         // Where it is not known when it was last changed, its bytes decide.
         if entry.changed_ns.is_none() {
             let (digest, bytes) = hash_file(&folder, name).map_err(said)?;
-            let Some(after) = look()? else { return Ok(()) };
-            is_as_it_was(&after, entry)?;
+            let Some(after) = look()? else { return Ok(None) };
+            is_as_it_was(&after, entry, links)?;
             if (digest, bytes) != (done.input_digest, done.input_bytes)
                 || changed_ns(&after) != changed_ns(&there)
             {
                 return Err(CHANGED.to_owned());
             }
         }
-        folder.remove_file(name).map_err(said)
+        Ok(Some((folder, name.as_os_str().to_owned())))
     }
 
     /// Which file the output is, if that is what was counted, durably.
@@ -194,16 +281,19 @@ impl Removal<'_> {
 
 const CHANGED: &str = "it has changed since it was read";
 
-/// Whether what has the name of an input is that input, and no other name leads to it.
-fn is_as_it_was(there: &Stat, entry: &InputEntry) -> Result<(), Why> {
+const LINKED: &str = "it has another name, a hard link";
+
+/// Whether what has the name of an input is that input, and has so many names.
+fn is_as_it_was(there: &Stat, entry: &InputEntry, links: u64) -> Result<(), Why> {
     let is_file = FileType::from_raw_mode(there.st_mode) == FileType::RegularFile;
     let bytes = u64::try_from(there.st_size).unwrap_or(0);
     let mtime_ns = ns(there.st_mtime, there.st_mtime_nsec);
     if !is_file || (there.st_ino, bytes, mtime_ns) != (entry.inode, entry.bytes, entry.mtime_ns) {
         return Err(CHANGED.to_owned());
     }
-    if there.st_nlink > 1 {
-        return Err("it has another name, a hard link".to_owned());
+    #[allow(clippy::useless_conversion, reason = "it has fewer bits on some machines")]
+    if u64::from(there.st_nlink) > links {
+        return Err(LINKED.to_owned());
     }
     match entry.changed_ns {
         Some(changed) if changed != changed_ns(there) => Err(CHANGED.to_owned()),

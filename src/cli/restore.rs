@@ -23,13 +23,14 @@ const FOLDER: &str = "Run folder";
     bagpress restore runs/t1/staged --out back --server nats://127.0.0.1:4222\n  \
     bagpress restore big.log.zst --range 1GiB..+64KiB --out part.log\n  \
     bagpress restore runs/t1/staged big.log --range 4096..8192 --out -\n  \
+    bagpress restore t1-abcdefgh --out back --server nats://127.0.0.1:4222\n  \
     bagpress restore obj://bag-t1-abcdefgh/out_0.bin --out back --server nats://127.0.0.1:4222\n\n\
     Of a run, every file comes back under its name, with its mode and time, and is compared with the digest that the run \
     recorded. Of other files, the checksum in the file decides. What cannot be restored fails by name, the rest comes \
     back, and the exit code is 1.\n\nA range of one file is restored by this process alone, without a server.")]
 pub(crate) struct RestoreArgs {
-    /// Run folder, such as runs/NAME/staged; or compressed files, which end in .gz, .zz, .zst or .zfp, and folders of them; or objects,
-    /// as obj://BUCKET/NAME
+    /// Run folder, such as runs/NAME/staged; or compressed files, which end in .gz, .zz, .zst or .zfp, and folders of them; or the id of
+    /// a bag of objects on a server; or objects, as obj://BUCKET/NAME
     #[arg(value_name = "BAG|FILE|REF", required_unless_present = "refs")]
     pub(crate) inputs: Vec<PathBuf>,
 

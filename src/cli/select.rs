@@ -20,7 +20,8 @@ pub(crate) struct SelectArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["inputs", "tasks"])]
     pub(crate) files_from: Option<PathBuf>,
 
-    /// Compress the files of FILE, one JSON object per line: {"file":"path","to":"name.gz"}; - is stdin
+    /// Run the tasks of FILE, one JSON object per line: {"file":"path","to":"name.gz","codec":"gzip:9"}; - is stdin. In place of a
+    /// file, a line may have an object or what is to be generated
     #[arg(long, value_name = "FILE", conflicts_with_all = ["inputs", "tasks", "files_from"])]
     pub(crate) from_jsonl: Option<PathBuf>,
 
@@ -56,8 +57,11 @@ pub(crate) struct SelectArgs {
 impl From<SelectArgs> for Selection {
     fn from(args: SelectArgs) -> Self {
         let form = if args.null { ListForm::Zeros } else { ListForm::Lines };
-        let listed = args.files_from.map(|path| FilesFrom { path, form });
-        let tasks = args.from_jsonl.map(|path| FilesFrom { path, form: ListForm::Tasks });
+        let listed = args.files_from.map(|path| FilesFrom { path, form, has_broker: false });
+        let tasks = args.from_jsonl.map(|path| {
+            let form = ListForm::Tasks;
+            FilesFrom { path, form, has_broker: false }
+        });
         Self {
             exclude: args.exclude,
             files_from: listed.or(tasks),

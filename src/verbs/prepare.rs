@@ -5,13 +5,15 @@ use std::process::ExitCode;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use bagpress_broker::Role;
 use bagpress_broker::descriptor::Verify;
+use bagpress_broker::ids::BagId;
+use bagpress_broker::{Address, Role};
 use bagpress_codec::Codec;
 use bagpress_objstore::object_ref::Reference;
 use bagpress_producer::object::named;
-use bagpress_producer::{Generated, Preparation, Prepared, Request, Selection, prepare, resolve};
+use bagpress_producer::{Generated, Preparation, Prepared, Request, Selection};
 use bagpress_producer::{Usage, message};
+use bagpress_producer::{prepare, resolve, resolve_bag};
 
 use super::preview;
 use crate::broker_at::address;
@@ -58,20 +60,50 @@ pub(super) async fn with_references(
     let text = |path: &PathBuf| path.to_str().is_some_and(Reference::is_meant);
     let (meant, files): (Vec<_>, Vec<_>) = request.inputs.into_iter().partition(text);
     request.inputs = files;
+    if let Some(from) = &mut request.selection.files_from {
+        from.has_broker = address(&reach.broker)?.is_some();
+    }
     if meant.is_empty() && list.is_none() {
         return Ok(request);
     }
     let meant: Vec<_> = meant.iter().map(|path| path.display().to_string()).collect();
     let named = named(&meant, list, None)?;
-    let at = address(&reach.broker)?.ok_or_else(|| {
-        Usage::error(
-            "references are to objects on a server, and none was named",
-            "give --server URL, --context NAME or BAGPRESS_SERVER; `bagpress broker --store RUN/.broker` serves the objects of a local run",
-        )
-    })?;
+    let what = "references are to objects on a server, and none was named";
+    let at = server_of_objects(reach, what)?;
     let resolving = async {
         let broker = reach.begin().connect(&at.0, Role::Producer).await?;
-        request.references = broker.unless_denied(resolve(&broker, &named)).await?;
+        request.references =
+            broker.unless_denied(resolve(&broker, &named, request.restore)).await?;
+        Ok(request)
+    };
+    Box::pin(interruptible(resolving)).await
+}
+
+/// The broker that was named, which objects are on.
+fn server_of_objects(reach: &ReachArgs, what: &str) -> Result<(Address, String)> {
+    let hint = "give --server URL, --context NAME or BAGPRESS_SERVER; `bagpress broker --store RUN/.broker` serves the objects of a local run";
+    address(&reach.broker)?.ok_or_else(|| Usage::error(what, hint))
+}
+
+/// The same request to restore, with the outputs of a bag in place of its id.
+///
+/// # Errors
+///
+/// [`Usage`] if no broker was named, or the bag cannot be restored by what it knows; if the broker does not answer.
+pub(super) async fn with_bag(
+    mut request: Request,
+    bag: BagId,
+    reach: &ReachArgs,
+) -> Result<Request> {
+    let what = format!(
+        "there is no file {bag}; and as the id of a bag it needs the server that has the bag"
+    );
+    let at = server_of_objects(reach, &what)?;
+    request.inputs.clear();
+    let resolving = async {
+        let broker = reach.begin().connect(&at.0, Role::Producer).await?;
+        let resolving = Box::pin(resolve_bag(&broker, &bag));
+        request.references = broker.unless_denied(resolving).await?;
         Ok(request)
     };
     Box::pin(interruptible(resolving)).await

@@ -1,17 +1,19 @@
 //! `bagpress restore`.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{ResultPath, Verify};
+use bagpress_broker::ids::BagId;
 use bagpress_producer::{
-    Blocks, Existing, RangeRequest, Request, Selection, Span, message, restore_range,
+    Blocks, Existing, RangeRequest, Request, Selection, Span, Usage, message, restore_range,
 };
 
-use super::prepare::with_references;
+use super::prepare::{with_bag, with_references};
 use super::run::start;
 use crate::cli::restore::RestoreArgs;
 use crate::terminal::Signals;
@@ -49,9 +51,42 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
         dedup: false,
         ttl: None,
     };
-    let request = Box::pin(with_references(request, args.refs.as_deref(), &args.reach)).await?;
+    let request = match bag_of(&request.inputs, args.refs.is_some())? {
+        Some(bag) => Box::pin(with_bag(request, bag, &args.reach)).await?,
+        None => Box::pin(with_references(request, args.refs.as_deref(), &args.reach)).await?,
+    };
     let follow = (&args.follow, &args.reach, &args.local);
     start(request, args.dry_run, follow, &mut signals).await
+}
+
+/// Characters of an id behind the name of its run.
+const TAIL: usize = 8;
+
+/// The bag on a broker whose id is named, if none of that name is a file.
+///
+/// # Errors
+///
+/// [`Usage`] if other things are named besides.
+fn bag_of(inputs: &[PathBuf], list: bool) -> Result<Option<BagId>> {
+    let Some(bag) = inputs.iter().find_map(|input| id_of(input)) else { return Ok(None) };
+    if inputs.len() > 1 || list {
+        return Err(Usage::error(
+            format!("{bag} is the id of a bag, and other things are named"),
+            "restore each bag by itself, with --out DIR for all of them",
+        ));
+    }
+    Ok(Some(bag))
+}
+
+fn id_of(input: &Path) -> Option<BagId> {
+    let text = input.to_str()?;
+    let (_, tail) = text.rsplit_once('-')?;
+    let is_tail =
+        tail.len() == TAIL && tail.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
+    if !is_tail || input.symlink_metadata().is_ok() {
+        return None;
+    }
+    text.parse().ok()
 }
 
 /// Restores a range of one file, by this process.

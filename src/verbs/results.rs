@@ -58,9 +58,10 @@ fn print_new(results: &mut Results) -> Result<ControlFlow<()>> {
     }
 }
 
-/// Says, once, that nobody gathers the run.
+/// Says, once each time, that nobody gathers the run.
 #[derive(Default)]
 struct Quiet {
+    gathered: bool,
     since: Option<Instant>,
     said: bool,
 }
@@ -68,14 +69,16 @@ struct Quiet {
 impl Quiet {
     fn look(&mut self, folder: &RunFolder) {
         if folder.gatherer().is_some() {
-            self.since = None;
+            // Whoever ends now is another one than was missed before.
+            *self = Self { gathered: true, ..Self::default() };
             return;
         }
         let since = *self.since.get_or_insert_with(Instant::now);
         if !self.said && since.elapsed() > SAY_AFTER {
             let folder = quote::name(folder.path());
+            let more = if self.gathered { " any more" } else { "" };
             message(&format!(
-                "note: no process of this machine gathers the run; it goes on with `bagpress gather {folder}`"
+                "note: no process of this machine gathers the run{more}; it goes on with `bagpress gather {folder}`, and with --resume if it was cancelled"
             ));
             self.said = true;
         }

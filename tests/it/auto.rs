@@ -95,9 +95,12 @@ async fn each_block_of_a_large_file_has_a_choice_of_its_own() {
     let run = "run in --out out --name t -q --codec auto --block 1MiB --workers 2";
     place.run(run).await.with_code(0);
     assert!(decoded(&place.path("out/in/both.zst")) == bytes);
-    let (json, _) = summary(&place, "runs/t/staged");
-    let outputs = |codec: &str| json["choices"][codec]["outputs"].clone();
-    assert_eq!([outputs("zstd:1"), outputs("zstd:3")], [json!(1), json!(1)], "{json}");
+    let (json, text) = summary(&place, "runs/t/staged");
+    for codec in ["zstd:1", "zstd:3"] {
+        let chosen = &json["choices"][codec];
+        assert_eq!((&chosen["outputs"], &chosen["blocks"]), (&json!(0), &json!(1)), "{json}");
+    }
+    assert!(text.contains("zstd:1 for 1 block, zstd:3 for 1 block"), "{text}");
     assert_eq!(json["output_bytes"], fs::metadata(place.path("out/in/both.zst")).unwrap().len());
 }
 

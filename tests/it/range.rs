@@ -144,6 +144,8 @@ async fn a_range_that_cannot_be_is_refused_by_name() {
         ("out/in/long.zst --range 5..5 --out part", "is empty"),
         ("out/in/long.zst --range 5 --out part", "a range is FROM..TO"),
         ("out/in/long.zst out/in/short.zst --range 0..5 --out part", "more than one file"),
+        ("runs/nope/staged a --range 0..5 --out part", "no file and no run runs/nope/staged"),
+        ("runs/nope/staged --range 0..5 --out part", "no file and no run runs/nope/staged"),
         ("runs/t/staged --range 0..5 --out part", "has 2 files"),
         ("runs/t/staged in/none --range 0..5 --out part", "no file of the bag"),
         ("out --range 0..5 --out part", "is a folder"),

@@ -258,3 +258,41 @@ async fn an_input_stays_whose_output_was_damaged_in_place() {
     place.run("gather runs/t/staged -q --repair --workers 1").await.with_code(0);
     assert!(crate::taken::content(&output) == bytes);
 }
+
+#[tokio::test]
+async fn hard_links_go_once_all_of_them_were_inputs_and_what_would_go_is_counted_before() {
+    let place = Place::new().await;
+    write(&place.path("in/one"), &[1; 5_000]);
+    fs::hard_link(place.path("in/one"), place.path("in/other")).unwrap();
+    write(&place.path("in/two"), &[2; 5_000]);
+    fs::hard_link(place.path("in/two"), place.path("elsewhere")).unwrap();
+    write(&place.path("in/three"), b"alone");
+    let words = "run in --out out --name t --workers 2 --remove-source";
+    let dry = place.run(&format!("{words} --dry-run")).await.with_code(0);
+    assert!(dry.stderr.contains("would remove 3 of them"), "{dry:?}");
+    assert!(dry.stdout.contains("one.gz, then removed if all hard links of it"), "{dry:?}");
+    place.run(&format!("{words} -q")).await.with_code(0);
+    let left: Vec<_> = files(&place.path("in")).into_keys().collect();
+    assert_eq!(left, [Path::new("two")]);
+    assert_eq!(summary(&place, "t/staged")["removed"], 3);
+    assert_eq!(summary(&place, "t/staged")["kept"]["it has another name, a hard link"], 1);
+    // The same of files that are restored: both names of one output.
+    fs::hard_link(place.path("out/in/one.gz"), place.path("out/in/link.gz")).unwrap();
+    fs::remove_file(place.path("out/in/other.gz")).unwrap();
+    let restore = "restore out/in/one.gz out/in/link.gz --out back --name r -q --workers 1";
+    place.run(&format!("{restore} --remove-source")).await.with_code(0);
+    assert_eq!(fs::read(place.path("back/link")).unwrap(), [1; 5_000]);
+    let gone = |name: &str| !place.path("out/in").join(name).exists();
+    assert!(gone("one.gz") && gone("link.gz") && !gone("two.gz"));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_not_counted_as_one_that_would_be_removed() {
+    let place = Place::new().await;
+    write(&place.path("in/open"), b"open");
+    write(&place.path("in/closed"), b"closed");
+    fs::set_permissions(place.path("in/closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    let words = "run in --out out --remove-source --dry-run";
+    let dry = place.finish(place.unprivileged(words)).await;
+    assert!(dry.stderr.contains("would remove 1 of them"), "{dry:?}");
+}

@@ -120,6 +120,28 @@ async fn outcomes_are_followed_while_a_bag_is_gathered() {
 }
 
 #[tokio::test]
+async fn who_follows_a_bag_that_is_cancelled_is_told_once_that_it_has_to_be_resumed() {
+    let (place, server) = Place::with_server().await;
+    let at = format!("--server {}", server.url());
+    place.run(&format!("submit --tasks 3 --bytes 1KiB --name t {at}")).await.with_code(0);
+    let gathering = place.spawn(&format!("gather runs/t/staged -q {at}"));
+    crate::control::until_status(&place, "it is gathered", &at, |all| {
+        all["bags"][0]["gatherer"].as_object().map(drop)
+    })
+    .await;
+    let following = place.spawn("results runs/t/staged --follow");
+    place.run(&format!("cancel runs/t/staged {at}")).await.with_code(0);
+    gathering.ended(&place).await.with_code(1);
+    let told = || following.stderr().matches("with --resume if it was cancelled").count();
+    place.until("it is told that nobody gathers it", || (told() > 0).then_some(())).await;
+    let _worker = place.worker(&server);
+    place.run(&format!("gather runs/t/staged --resume -q {at}")).await.with_code(0);
+    let followed = following.ended(&place).await.with_code(0);
+    assert_eq!(lines(&followed.stdout).len(), 3);
+    assert_eq!(followed.stderr.matches("with --resume").count(), 1, "{followed:?}");
+}
+
+#[tokio::test]
 async fn tasks_of_a_list_get_the_outputs_that_it_names() {
     let place = Place::new().await;
     fs::create_dir_all(place.path("in/sub")).unwrap();
@@ -157,9 +179,14 @@ async fn a_line_that_is_no_task_is_named_and_nothing_is_begun() {
         (r#"{"file":"a","to":"one.gz"}"#, "would have the same output"),
         (r#"{"file":"one","to":"b.gz","as":1}"#, "unknown field `as`"),
         (r#"{"file":"../b"}"#, "leads upwards"),
-        (r#"{"file":"b","codec":"zstd:3"}"#, "its codec is zstd:3"),
-        (r#"{"generate":{"data":"random","seed":1,"bytes":2097152}}"#, "use --tasks"),
-        (r#"{"reference":"obj://b/o"}"#, "references are not possible"),
+        (r#"{"file":"b","codec":"lzma"}"#, "unknown codec"),
+        (r#"{"file":"b","codec":"zstd:3","to":"b.gz"}"#, "ends in .zst"),
+        (r#"{"file":"b","codec":"store","to":"one.gz"}"#, "would have the same output"),
+        (r#"{"file":"b","codec":"noop"}"#, "of all tasks, or of none"),
+        (r#"{"generate":{"data":"text","bytes":"1KiB"},"to":"one.gz"}"#, "the same output"),
+        (r#"{"generate":{"data":"text"}}"#, "how many bytes"),
+        (r#"{"file":"b","generate":{"data":"text","bytes":1}}"#, "more than one input"),
+        (r#"{"reference":"obj://b/o"}"#, "give --server URL"),
         ("b", "no JSON object"),
     ] {
         fs::write(place.path("tasks.jsonl"), format!("{first}\n{line}\n")).unwrap();

@@ -98,3 +98,45 @@ fn arrays_that_cannot_be_compressed_fail_by_name() {
         assert!(refused.status.code() == Some(2) && said.contains(why), "{words}: {said}");
     }
 }
+
+#[test]
+fn arrays_and_other_files_are_tasks_of_one_list() {
+    let place = tempfile::tempdir().unwrap();
+    let place = place.path();
+    let array = field("f32,8x9x10");
+    fs::write(place.join("array"), &array).unwrap();
+    fs::write(place.join("text"), b"some text").unwrap();
+    let list = r#"{"file":"array","codec":"zfp:accuracy=1e-3,f32,8x9x10"}
+{"file":"text"}
+{"file":"array","to":"same.zfp","codec":"zfp:reversible,f32,8x9x10"}
+{"generate":{"data":"field:f64,4x5"},"codec":"zfp:accuracy=1e-3"}"#;
+    fs::write(place.join("list"), list).unwrap();
+    for how in ["--block 8MiB --pack 8", "--results objects"] {
+        let name = if how.contains("objects") { "objects" } else { "staged" };
+        let words = format!("--out out-{name} --name t --workers 1 -q {how}");
+        let said = succeeds(place, &format!("run --from-jsonl list {words}"));
+        assert!(said.contains("completed       4/4"), "{said}");
+        succeeds(place, &format!("verify runs/t/{name} --inputs"));
+        succeeds(place, &format!("restore runs/t/{name} --out back-{name} --workers 1 -q"));
+        let back = |file: &str| fs::read(place.join(format!("back-{name}/{file}"))).unwrap();
+        assert!(back("same") == array, "every bit");
+        assert!(back("array").len() == array.len() && back("array") != array, "nearly");
+        assert_eq!((back("text").as_slice(), back("out_3").len()), (&b"some text"[..], 160));
+    }
+    for (line, why) in [
+        (r#"{"file":"array","codec":"zfp:raw"}"#, "zfp"),
+        (r#"{"generate":{"data":"text","bytes":40},"codec":"zfp"}"#, "of what type and shape"),
+        (
+            r#"{"generate":{"data":"zeros","bytes":8},"codec":"zfp:reversible,f32,3"}"#,
+            "has 12 bytes",
+        ),
+    ] {
+        fs::write(place.join("bad"), line).unwrap();
+        let refused = bagpress(place, "run --from-jsonl bad --out x");
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && said.contains(why), "{line}: {said}");
+    }
+    let removes = bagpress(place, "run --from-jsonl list --out x --remove-source");
+    let said = String::from_utf8_lossy(&removes.stderr);
+    assert!(said.contains("list:1: an output of zfp"), "{said}");
+}

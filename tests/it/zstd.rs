@@ -135,7 +135,9 @@ async fn a_bag_is_refused_while_a_worker_is_connected_that_would_fail_its_tasks(
         format!("submit {bag} --name s"),
         format!("run {bag} --name r"),
         "restore file.zst --out back --name b".to_owned(),
+        "run --from-jsonl list --out out --name l".to_owned(),
     ];
+    fs::write(place.path("list"), r#"{"file":"file.zst","codec":"zstd:9"}"#).unwrap();
     for words in words {
         let refused = place.run(&format!("{words} {at}")).await.with_code(2);
         assert!(refused.stderr.contains("do not know the codec zstd"), "{refused:?}");

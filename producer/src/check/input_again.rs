@@ -4,6 +4,7 @@ use bagpress_broker::result::{Cause, Failed};
 use bagpress_codec::{Codec, Decoded, Digest, Generator, Hasher, SEGMENT_BYTES};
 use bagpress_objstore::staging::{OpenInput, Plan as _};
 
+use crate::run_folder::inputs::Generate;
 use crate::run_folder::plan::BagPlan;
 use crate::run_folder::specification::Data;
 
@@ -15,17 +16,13 @@ use crate::run_folder::specification::Data;
 /// [`Cause::InputCorrupt`] if what is to be restored is no whole stream. What else a file can have. [`Cause::InputUnreadable`] if the list of inputs cannot be read.
 pub(crate) fn digest_of(plan: &BagPlan, index: u32) -> Result<(Digest, u64), Failed> {
     if let Data::Generated { data, seed, bytes } = plan.specification.data {
-        let (mut hasher, mut piece) = (Hasher::new(), vec![0; SEGMENT_BYTES]);
-        let mut generator = Generator::new(data, seed, index, bytes);
-        loop {
-            match generator.fill(&mut piece) {
-                0 => return Ok((hasher.finish(), bytes)),
-                filled => hasher.update(&piece[..filled]),
-            }
-        }
+        return Ok(digest_of_generated(index, Generate { data, seed, bytes }));
     }
     let unread = |error: std::io::Error| Failed::new(Cause::InputUnreadable, error.to_string());
     let entry = plan.entry(index).map_err(unread)?;
+    if let Some(generate) = entry.generate {
+        return Ok(digest_of_generated(index, generate));
+    }
     if entry.reference.is_some() {
         let text = "its input is an object, which is not read again";
         return Err(Failed::new(Cause::InputUnreadable, text));
@@ -33,6 +30,18 @@ pub(crate) fn digest_of(plan: &BagPlan, index: u32) -> Result<(Digest, u64), Fai
     let stream = entry.stream;
     let file = OpenInput::open(plan.input(index).map_err(unread)?)?;
     stream.map_or_else(|| digest_of_file(&file), |stream| digest_of_stream(&file, &stream.codec))
+}
+
+/// The same of what is generated.
+fn digest_of_generated(index: u32, Generate { data, seed, bytes }: Generate) -> (Digest, u64) {
+    let (mut hasher, mut piece) = (Hasher::new(), vec![0; SEGMENT_BYTES]);
+    let mut generator = Generator::new(data, seed, index, bytes);
+    loop {
+        match generator.fill(&mut piece) {
+            0 => return (hasher.finish(), bytes),
+            filled => hasher.update(&piece[..filled]),
+        }
+    }
 }
 
 /// The same of a file that is open.

@@ -52,7 +52,8 @@ fn append(plan: &BagPlan, found: &mut Vec<Entry>) -> Result<usize> {
 
 /// What an output is worth: nothing, unless it gives its input again.
 fn examine(plan: &BagPlan, index: u32, outputs: &Dir, path: &Path) -> Option<Done> {
-    if plan.specification.codec.is_lossy() {
+    let codec = plan.codec(index).ok()?;
+    if codec.is_lossy() {
         // How near it is to its input only who made it has measured.
         return None;
     }
@@ -69,7 +70,7 @@ fn examine(plan: &BagPlan, index: u32, outputs: &Dir, path: &Path) -> Option<Don
         fidelity: None,
     };
     let file = open_output(outputs, path).ok()?;
-    check_file(&plan.specification.codec, &file, &done).ok()?;
+    check_file(&codec, &file, &done).ok()?;
     if !plan.specification.restores() {
         return Some(done);
     }

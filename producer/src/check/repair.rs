@@ -33,8 +33,8 @@ pub(crate) fn changed_inputs(plan: &BagPlan, failed: &[u32]) -> Result<HashMap<u
     }
     for index in failed {
         let entry = plan.entry(*index).context("read the list of inputs")?;
-        if entry.reference.is_some() {
-            continue; // what a reference stands for never changes
+        if !entry.is_file() {
+            continue; // what a reference stands for never changes, nor what is generated
         }
         let Ok(metadata) = fs::metadata(&entry.path) else { continue };
         let now = InputNow {

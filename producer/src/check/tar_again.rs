@@ -44,8 +44,9 @@ impl<'a> InTar<'a> {
         let Place::Tar { object, at, .. } = &done.place else { return Ok(None) };
         let list = plan.inputs.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let place = result.index - plan.first_of(result.index);
-        let extension = plan.specification.codec.extension();
-        let member = list.get(result.index)?.member(place, extension);
+        let entry = list.get(result.index)?;
+        let extension = plan.specification.codec_of(Some(&entry)).extension();
+        let member = entry.member(place, extension);
         let head = head(&member, done.output_bytes)?;
         Ok(Some(Self { object, at: *at, bytes: done.output_bytes, head }))
     }

@@ -140,15 +140,15 @@ fn files(
                 done.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
             {
                 let name = plan.target(result.index).map(|target| target.path);
-                let checked = name.map_err(anyhow::Error::from).map(|path| {
-                    let codec = &plan.specification.codec;
+                let of = name.and_then(|name| Ok((name, plan.codec(result.index)?)));
+                let checked = of.map_err(anyhow::Error::from).map(|(path, codec)| {
                     // There is nothing to look at but what its worker said of its input.
                     let there = if codec.stores_nothing() {
                         Ok(())
                     } else {
                         let file = open(&path).map_err(Flaw::Bad);
                         file.and_then(|file| {
-                            let checked = check_file(codec, &file, done);
+                            let checked = check_file(&codec, &file, done);
                             checked.map_err(|why| flaw(plan, result, &file, why))
                         })
                     };
@@ -270,9 +270,10 @@ async fn objects(
 ) -> Result<()> {
     let bucket = subjects::bucket(&plan.specification.bag);
     let bucket = open_bucket(broker, &bucket)?;
-    let (codec, mut tar) = (plan.specification.codec, TarAgain::default());
+    let mut tar = TarAgain::default();
     for (result, done) in done {
         let mut name = subjects::output_name(result.index);
+        let codec = plan.codec(result.index).context("read the list of inputs")?;
         let there = match InTar::of(plan, result, done).context("read the list of inputs")? {
             Some(output) => {
                 let target = plan.target(result.index).context("find the name of an output")?;

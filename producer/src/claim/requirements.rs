@@ -2,11 +2,10 @@
 
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::{Broker, Error, Patience, limits};
-use bagpress_codec::DataKind;
 
 use crate::deliver::unserved;
 use crate::error::Usage;
-use crate::run_folder::specification::{Data, Specification};
+use crate::run_folder::specification::Specification;
 
 /// Checks that the broker has what a bag needs; whether it has our streams.
 ///
@@ -41,8 +40,7 @@ pub async fn refuse_unknown_codec(
     specification: &Specification,
 ) -> anyhow::Result<()> {
     let codecs = later_codecs(specification);
-    let is_field =
-        matches!(specification.data, Data::Generated { data: DataKind::Field { .. }, .. });
+    let is_field = specification.generates_fields();
     if codecs.is_empty() && !is_field {
         return Ok(());
     }
@@ -61,8 +59,10 @@ pub async fn refuse_unknown_codec(
             "update these workers, choose another --pool whose workers are up to date, or other --data",
         ));
     }
-    let own = specification.codec.name();
-    let lacks = unserved::nobody_has(&workers, pool, own).filter(|_| !FIRST_CODECS.contains(&own));
+    let mut own = specification.codecs().map(|codec| codec.name());
+    let lacks = own.find_map(|own| {
+        unserved::nobody_has(&workers, pool, own).filter(|_| !FIRST_CODECS.contains(&own))
+    });
     lacks.map_or(Ok(()), |why| {
         let hint = "start workers that have it, which are built with `--features zfp`; or choose another --pool or --codec";
         Err(Usage::error(why, hint))
@@ -72,8 +72,8 @@ pub async fn refuse_unknown_codec(
 /// The codecs of a bag that not every version of a worker knows, and that those which do not know them would not give back. Each
 /// file that is restored has its own, and which they are is known by the list of files alone: it may be any.
 fn later_codecs(specification: &Specification) -> Vec<&'static str> {
-    let own = specification.codec.name();
-    let later = specification.restores() || !FIRST_CODECS.contains(&own);
+    let mut own = specification.codecs().map(|codec| codec.name());
+    let later = specification.restores() || own.any(|own| !FIRST_CODECS.contains(&own));
     if later { vec![GIVES_BACK] } else { Vec::new() }
 }
 

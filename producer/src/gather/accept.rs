@@ -93,7 +93,10 @@ impl Acceptor {
             committed,
             has_bucket: self.bucket.is_some(),
             outputs_stay: self.output_bucket().is_some(),
-            awaits_inputs: matches!(self.plan.specification.data, Data::Referenced { .. }),
+            awaits_inputs: matches!(
+                self.plan.specification.data,
+                Data::Referenced { .. } | Data::Listed { .. }
+            ),
             stall_timeout,
         }
     }
@@ -149,7 +152,6 @@ impl Acceptor {
 
     /// The results that may count; what became of the others is added to `accepted`.
     fn sort(&self, batch: Vec<Followed>, accepted: &mut Accepted) -> Vec<Arc<TaskResult>> {
-        let specification = &self.plan.specification;
         let mut results = Vec::new();
         for followed in batch {
             let (index, round) = key_of(&followed);
@@ -161,7 +163,7 @@ impl Acceptor {
                     warn!(index, "what is committed of the block is of no use, it is run again");
                     accepted.lost.push(index);
                 }
-                Ok(result) if let Some(why) = misfit(specification, &result) => {
+                Ok(result) if let Some(why) = misfit(&self.plan, &result) => {
                     warn!(index, why, "implausible result, task is run again");
                     accepted.lost.push(index);
                 }
@@ -176,7 +178,7 @@ impl Acceptor {
                     warn!(index, "its output is in another object, task is run again");
                     accepted.lost.push(index);
                 }
-                Ok(result) if lost_its_input(specification, &result) => {
+                Ok(result) if lost_its_input(&self.plan, &result) => {
                     warn!(index, "the broker lost an input, it is put or made again");
                     accepted.lost_inputs.push(index);
                 }
@@ -323,9 +325,7 @@ fn split_by_space(
         let key = key_of(followed);
         let result = followed.result.as_ref().ok();
         // Nothing waits for space that nobody will take.
-        let may = |r: &&Arc<TaskResult>| {
-            plan.is_task_open(key) && misfit(&plan.specification, r).is_none()
-        };
+        let may = |r: &&Arc<TaskResult>| plan.is_task_open(key) && misfit(plan, r).is_none();
         // What was joined is there already.
         let is_to_come = |done: &&Done| done.place.object().is_some();
         let done = result.filter(may).and_then(|result| result.done()).filter(is_to_come);

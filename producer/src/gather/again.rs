@@ -84,6 +84,9 @@ fn one(
     twin: u32,
 ) -> io::Result<Option<TaskResult>> {
     let first = of_first.index;
+    if plan.codec(first)? != plan.codec(twin)? {
+        return Ok(None); // its output would be another, whatever the list of twins says
+    }
     let began = std::time::Instant::now();
     let same = OpenInput::open(plan.input(twin)?).and_then(|file| digest_of_file(&file));
     let input = (done.input_digest, done.input_bytes);

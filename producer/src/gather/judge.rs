@@ -11,8 +11,29 @@ use crate::run_folder::of_producer::PRODUCER;
 use crate::run_folder::plan::BagPlan;
 use crate::run_folder::specification::{Data, Specification};
 
-/// Why a result cannot be right, by what the bag is: its bytes would be where nobody looks, or be nowhere.
-pub(crate) fn misfit(specification: &Specification, result: &TaskResult) -> Option<&'static str> {
+/// Why a result cannot be right, by what the bag and its task are: its bytes would be where nobody looks, or be nowhere.
+pub(crate) fn misfit(plan: &BagPlan, result: &TaskResult) -> Option<&'static str> {
+    misfit_of_bag(&plan.specification, result).or_else(|| misfit_of_task(plan, result))
+}
+
+/// The same by its own line of the list, where that says more than the bag does.
+fn misfit_of_task(plan: &BagPlan, result: &TaskResult) -> Option<&'static str> {
+    let Data::Listed { .. } = plan.specification.data else { return None };
+    let done = result.done()?;
+    let made = plan.entry(result.index).ok().and_then(|entry| entry.generate);
+    if made.is_some_and(|made| made.bytes != done.input_bytes) {
+        return Some(OTHER_SIZE);
+    }
+    let most = plan.codec(result.index).ok()?.output_bytes_max(done.input_bytes);
+    (done.output_bytes > most).then_some(TOO_LARGE)
+}
+
+/// The input of a generated task has the size that the bag says.
+const OTHER_SIZE: &str = "its input has another size";
+/// The output of a codec has a bound.
+const TOO_LARGE: &str = "its output exceeds the bound of its codec";
+
+fn misfit_of_bag(specification: &Specification, result: &TaskResult) -> Option<&'static str> {
     let done = result.done()?;
     // What was made here of other outputs is a file, also where these travel as objects.
     let is_made_here =
@@ -23,14 +44,14 @@ pub(crate) fn misfit(specification: &Specification, result: &TaskResult) -> Opti
     if let Data::Generated { bytes, .. } = specification.data
         && done.input_bytes != bytes
     {
-        return Some("its input has another size");
+        return Some(OTHER_SIZE);
     }
     let restored = |task: &TaskDescriptor| task.decode.is_some();
     if specification.restores() && !result.descriptor.as_deref().is_some_and(restored) {
         return Some("its worker does not say that it restored");
     }
     let most = specification.output_bytes_max(done.input_bytes);
-    (done.output_bytes > most).then_some("its output exceeds the bound of its codec")
+    (done.output_bytes > most).then_some(TOO_LARGE)
 }
 
 /// Whether its output is an object of another name than that of its task in this round.
@@ -51,25 +72,62 @@ pub(crate) fn is_of_no_use(plan: &BagPlan, result: &TaskResult) -> bool {
 
 /// Whether a worker read other bytes than the reference stood for that is its input: another program put them there.
 pub(crate) fn is_of_another_input(plan: &BagPlan, result: &TaskResult) -> bool {
-    let Data::Referenced { .. } = plan.specification.data else { return false };
+    let (Data::Referenced { .. } | Data::Listed { .. }) = plan.specification.data else {
+        return false;
+    };
     let Some(done) = result.done() else { return false };
     let reference = plan.entry(result.index).ok().and_then(|entry| entry.reference);
     let digest = reference.and_then(|reference| reference.digest);
     digest.is_some_and(|digest| digest != done.input_digest)
 }
 
+/// Where a worker found no input, or other bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InputOf {
+    /// In the bag's own bucket: we had put it.
+    Put,
+    /// At a reference.
+    Reference,
+    /// Nowhere that it could be lost.
+    Elsewhere,
+}
+
+impl InputOf {
+    fn of(plan: &BagPlan, index: u32) -> Self {
+        let has_objects = plan.specification.results == ResultPath::Objects;
+        let put = if has_objects { Self::Put } else { Self::Elsewhere };
+        match plan.specification.data {
+            Data::Files { .. } => put,
+            Data::Referenced { .. } => Self::Reference,
+            Data::Listed { .. } if plan.section(index).is_some() => put,
+            Data::Listed { .. } => match plan.entry(index) {
+                Ok(entry) if entry.reference.is_some() => Self::Reference,
+                Ok(entry) if entry.is_file() => put,
+                _ => Self::Elsewhere,
+            },
+            Data::Generated { .. } | Data::Restored { .. } => Self::Elsewhere,
+        }
+    }
+}
+
 /// Whether a worker found no input where we had put one, which the next round does again; or not the bytes of a reference, which
 /// are made again before the next round, or fail the task. What became of a file is known here, and another's failure.
-pub(crate) fn lost_its_input(specification: &Specification, result: &TaskResult) -> bool {
+pub(crate) fn lost_its_input(plan: &BagPlan, result: &TaskResult) -> bool {
+    may_have_lost_its_input(result) && is_lost(InputOf::of(plan, result.index), result)
+}
+
+/// What needs no look at the list.
+fn may_have_lost_its_input(result: &TaskResult) -> bool {
+    result.worker != PRODUCER && matches!(result.outcome, Outcome::Failed(_))
+}
+
+fn is_lost(input: InputOf, result: &TaskResult) -> bool {
     let Outcome::Failed(Failed { cause, .. }) = &result.outcome else { return false };
-    result.worker != PRODUCER
-        && match (&specification.data, cause) {
-            (Data::Files { .. }, Cause::InputMissing) => {
-                specification.results == ResultPath::Objects
-            }
-            (Data::Referenced { .. }, Cause::InputMissing | Cause::InputDigest) => true,
-            _ => false,
-        }
+    match input {
+        InputOf::Put => *cause == Cause::InputMissing,
+        InputOf::Reference => matches!(cause, Cause::InputMissing | Cause::InputDigest),
+        InputOf::Elsewhere => false,
+    }
 }
 
 /// A result as it counts: its object has this name by now.
@@ -140,12 +198,6 @@ mod tests {
         specification(ResultPath::Staged, data)
     }
 
-    fn files() -> Specification {
-        let roots = crate::run_folder::inputs::roots::Roots::default();
-        let data = Data::Files { list: Digest::of(b""), largest: 0, roots };
-        specification(ResultPath::Objects, data)
-    }
-
     fn result(worker: &str, outcome: Outcome) -> TaskResult {
         TaskResult {
             v: 1,
@@ -185,14 +237,14 @@ mod tests {
     #[test]
     fn a_result_that_cannot_be_right_is_told_by_what_the_bag_is() {
         let bag = generated();
-        assert_eq!(misfit(&bag, &done(1_000, 900, Place::Staged)), None);
-        let size = misfit(&bag, &done(999, 900, Place::Staged)).unwrap();
+        assert_eq!(misfit_of_bag(&bag, &done(1_000, 900, Place::Staged)), None);
+        let size = misfit_of_bag(&bag, &done(999, 900, Place::Staged)).unwrap();
         assert!(size.contains("another size"), "{size}");
         let most = bag.codec.output_bytes_max(1_000);
-        assert_eq!(misfit(&bag, &done(1_000, most, Place::Staged)), None);
-        let large = misfit(&bag, &done(1_000, most + 1, Place::Staged)).unwrap();
+        assert_eq!(misfit_of_bag(&bag, &done(1_000, most, Place::Staged)), None);
+        let large = misfit_of_bag(&bag, &done(1_000, most + 1, Place::Staged)).unwrap();
         assert!(large.contains("exceeds the bound"), "{large}");
-        let nowhere = misfit(&bag, &done(1_000, 900, Place::Nothing)).unwrap();
+        let nowhere = misfit_of_bag(&bag, &done(1_000, 900, Place::Nothing)).unwrap();
         assert!(nowhere.contains("outputs of this bag"), "{nowhere}");
     }
 
@@ -205,11 +257,11 @@ mod tests {
             ..specification(ResultPath::Staged, data)
         };
         let silent = done(100, 100_000, Place::Staged);
-        assert!(misfit(&bag, &silent).unwrap().contains("does not say that it restored"));
+        assert!(misfit_of_bag(&bag, &silent).unwrap().contains("does not say that it restored"));
         let task = bag.descriptor(3, 0, None);
         let said = |decode| {
             let descriptor = Some(Box::new(TaskDescriptor { decode, ..task.clone() }));
-            misfit(&bag, &TaskResult { descriptor, ..silent.clone() })
+            misfit_of_bag(&bag, &TaskResult { descriptor, ..silent.clone() })
         };
         assert!(said(None).is_some());
         assert_eq!(said(Some(Decode { original: None })), None);
@@ -218,18 +270,20 @@ mod tests {
     #[test]
     fn an_input_is_lost_only_where_one_was_put_and_its_worker_says_so() {
         let missing = || Outcome::Failed(Failed::new(Cause::InputMissing, "it is not there"));
-        assert!(lost_its_input(&files(), &result("W", missing())));
-        assert!(!lost_its_input(&files(), &result(PRODUCER, missing())), "no such file");
-        assert!(!lost_its_input(&generated(), &result("W", missing())), "nothing was put");
         let damaged = || Outcome::Failed(Failed::new(Cause::InputDigest, "it is corrupt"));
-        assert!(!lost_its_input(&files(), &result("W", damaged())));
-        let data = Data::Referenced { list: Digest::of(b""), largest: 0, restored: false };
-        let referenced = specification(ResultPath::Staged, data);
-        for outcome in [missing(), damaged()] {
-            assert!(lost_its_input(&referenced, &result("W", outcome.clone())));
-            assert!(!lost_its_input(&referenced, &result(PRODUCER, outcome)), "it was looked for");
+        let is_lost = |input, worker, outcome| {
+            let result = result(worker, outcome);
+            may_have_lost_its_input(&result) && is_lost(input, &result)
+        };
+        assert!(is_lost(InputOf::Put, "W", missing()));
+        assert!(!is_lost(InputOf::Put, "W", damaged()), "another attempt may do better");
+        assert!(is_lost(InputOf::Reference, "W", missing()));
+        assert!(is_lost(InputOf::Reference, "W", damaged()));
+        assert!(!is_lost(InputOf::Elsewhere, "W", missing()), "nothing was put");
+        for input in [InputOf::Put, InputOf::Reference] {
+            assert!(!is_lost(input, PRODUCER, missing()), "it was looked for");
         }
         let other = Outcome::Failed(Failed::new(Cause::CodecError, "broken"));
-        assert!(!lost_its_input(&files(), &result("W", other)));
+        assert!(!is_lost(InputOf::Put, "W", other));
     }
 }

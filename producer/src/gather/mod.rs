@@ -147,7 +147,7 @@ impl Gathering {
         let OutcomeSource { outcomes, hand_in, watch, watching } = opened;
         let publisher = Publisher::new(broker, &plan, hand_in).await?;
         let stats = specification.stats.then(|| folder.held_results()).transpose()?;
-        let stats = stats.map(|folder| StatsWriter::new(folder, specification.codec.to_string()));
+        let stats = stats.map(|folder| StatsWriter::new(folder, plan.clone()));
         let listening = lease.listen(&begun_line(&plan)).await?;
         let waker = Waker::new(broker, &plan, &watch);
         if outcomes.is_committed() {

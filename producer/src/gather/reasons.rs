@@ -31,7 +31,8 @@ pub(crate) struct LocalFacts {
 /// Why the bag waits, if that is known here.
 pub(crate) fn known(known: &LocalFacts) -> Option<String> {
     let by_itself = |why: &String| format!("{why}; the bag then continues by itself");
-    let disk = known.disk.as_ref().map(|why| format!("{why}, the bag then continues by itself"));
+    let disk = known.disk.as_ref();
+    let disk = disk.map(|why| format!("{why}; the bag continues by itself once that is over"));
     let url = &known.url;
     disk.or_else(|| known.uncounted.as_ref().map(by_itself))
         .or_else(|| {
@@ -57,6 +58,11 @@ pub(crate) fn known(known: &LocalFacts) -> Option<String> {
             let why = "every output is read back, to run again what is missing or bad";
             known.reading_back.then(|| why.to_owned())
         })
+}
+
+/// Why a bag waits that is not quiet for long: no worker has anything to do until inputs come that are absent.
+pub(crate) fn early(absent: Option<String>, running: usize) -> Option<String> {
+    absent.filter(|_| running == 0)
 }
 
 /// What the broker and the workers say.
@@ -86,9 +92,12 @@ pub(crate) fn told(told: &RemoteFacts, specification: &Specification) -> String 
         Ok(workers) => workers,
         Err(error) => return error.clone(),
     };
-    let (pool, codec) = (&specification.pool, specification.codec.name());
-    let (library, revisions) = (&specification.library, &told.revisions);
-    unserved(workers, &Asked { pool, codec, library, revisions })
+    let (pool, revisions) = (&specification.pool, &told.revisions);
+    let mut codecs = specification.codecs_and_libraries();
+    codecs
+        .find_map(|(codec, library)| {
+            unserved(workers, &Asked { pool, codec: codec.name(), library, revisions })
+        })
         .or_else(|| told.delayed.clone())
         .unwrap_or_else(|| idle(workers, pool))
 }
@@ -99,6 +108,14 @@ mod tests {
 
     fn connected() -> LocalFacts {
         LocalFacts { connected: true, url: "nats://b".to_owned(), ..LocalFacts::default() }
+    }
+
+    #[test]
+    fn absent_inputs_are_a_reason_as_soon_as_nobody_works() {
+        let absent = || Some("1 of 1 inputs are not there yet".to_owned());
+        assert_eq!(early(absent(), 0), absent());
+        assert_eq!(early(absent(), 1), None);
+        assert_eq!(early(None, 0), None);
     }
 
     #[test]
@@ -136,7 +153,7 @@ mod tests {
             mend(&mut all);
         }
         let expected = [
-            "the disk hangs, the bag then continues by itself",
+            "the disk hangs; the bag continues by itself once that is over",
             "out: disk full; the bag then continues by itself",
             "the broker at nats://b answers but stores nothing",
             "publish: timed out",

@@ -117,7 +117,10 @@ impl Reporter {
         self.progress.update(&Figures { done, bytes_per_s, workers, eta });
         let quiet = state.quiet(now);
         if quiet < limits::QUIET_NOTICE {
-            self.waits = None;
+            self.waits = reasons::early(self.sources.publisher.absent(), running);
+            if let Some(why) = &self.waits {
+                self.progress.say(why);
+            }
         } else {
             self.explain(quiet, (workers, running)).await;
         }

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::publish::obstacle::Obstacle;
 use crate::run_folder::inputs::InputEntry;
 
 /// Tasks whose inputs are not there yet.
 #[derive(Debug, Default)]
 pub(super) struct Awaited {
     tasks: Mutex<BTreeMap<u32, (u32, InputEntry)>>,
+    /// Why they wait, as long as nothing else is to be published.
+    pub(super) why: Obstacle,
     /// Bytes of those that came, for which the bag's bucket had no room reserved.
     pub(super) came: AtomicU64,
 }

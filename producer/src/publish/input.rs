@@ -233,18 +233,11 @@ mod tests {
     fn entry(path: &Path, target: &str) -> InputEntry {
         let (metadata, path) = (fs::metadata(path).unwrap(), path.canonicalize().unwrap());
         InputEntry {
-            path,
-            target: target.into(),
             bytes: metadata.len(),
             mtime_ns: mtime_ns(&metadata),
             mode: 0o600,
             inode: metadata.ino(),
-            changed_ns: None,
-            owner: None,
-            refused: None,
-            replaces: None,
-            stream: None,
-            reference: None,
+            ..InputEntry::named(path, target.into())
         }
     }
 

@@ -134,7 +134,8 @@ impl Publisher {
                 return;
             };
             let members = Members::from(members);
-            let put = || put_tar(bucket, first, members.clone(), specification.codec.extension());
+            let extension = specification.codec_of(Some(&entry)).extension();
+            let put = || put_tar(bucket, first, members.clone(), extension);
             match Box::pin(self.persist_input(bytes + each, put)).await {
                 Ok(Some((info, put))) => {
                     bytes = put;
@@ -169,7 +170,7 @@ impl Publisher {
             }
             entry => entry,
         };
-        if let Some(entry) = &entry
+        if let Some(entry) = entry.as_ref().filter(|entry| entry.is_file())
             && !self.put((index, round), || entry.clone().into()).await
         {
             return;

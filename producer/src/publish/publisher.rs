@@ -18,7 +18,6 @@ use crate::publish::awaited::Awaited;
 use crate::publish::obstacle::Obstacle;
 use crate::publish::window::Window;
 use crate::run_folder::plan::BagPlan;
-use crate::run_folder::specification::Data;
 
 /// Chunks of inputs in flight at a time, so that large inputs hold no more memory than small ones.
 const CHUNKS_IN_FLIGHT: usize = 4 * limits::WINDOW_MAX;
@@ -60,9 +59,9 @@ impl Publisher {
         hand_in: Option<HandIn>,
     ) -> Result<Self> {
         let specification = &plan.specification;
-        let inputs = match (&specification.data, specification.results) {
-            (Data::Files { largest, .. }, ResultPath::Objects) => {
-                Some(input_bucket(broker, plan, *largest).await?)
+        let inputs = match (specification.data.largest_put(), specification.results) {
+            (Some(largest), ResultPath::Objects) => {
+                Some(input_bucket(broker, plan, largest).await?)
             }
             _ => None,
         };
@@ -97,9 +96,9 @@ impl Publisher {
     /// As [`Publisher::new`].
     pub(crate) async fn remake_inputs(&self) -> Result<()> {
         let plan = &self.shared.plan;
-        let data = &plan.specification.data;
-        if let (Some(_), Data::Files { largest, .. }) = (&self.shared.inputs, data) {
-            input_bucket(&self.shared.broker, plan, *largest).await?;
+        let largest = plan.specification.data.largest_put();
+        if let (Some(_), Some(largest)) = (&self.shared.inputs, largest) {
+            input_bucket(&self.shared.broker, plan, largest).await?;
         }
         Ok(())
     }
@@ -114,6 +113,12 @@ impl Publisher {
     #[must_use]
     pub(crate) fn waiting(&self) -> Option<String> {
         self.shared.obstacle.get()
+    }
+
+    /// Which inputs are absent, if nothing but them is waited for.
+    #[must_use]
+    pub(crate) fn absent(&self) -> Option<String> {
+        self.shared.awaited.why.get()
     }
 
     /// Ends the publishing early if it waits for the input window: nothing of what the broker forgot is freed there,

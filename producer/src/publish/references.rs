@@ -117,8 +117,10 @@ impl Publisher {
     pub(super) async fn publish_what_comes(&self, message_id: bool) {
         let tasks = self.shared.plan.specification.tasks;
         while let Some(why) = self.shared.awaited.text(tasks) {
+            self.shared.awaited.why.set(why.clone());
             self.shared.obstacle.set(why);
             if self.shared.window.pause(LOOK_AGAIN).await {
+                self.shared.awaited.why.clear();
                 return;
             }
             let waiting = std::mem::take(&mut *self.shared.awaited.tasks());
@@ -129,6 +131,7 @@ impl Publisher {
                 .map(|(index, (round, entry))| self.one(index, round, Some(entry), message_id));
             sending.buffer_unordered(LOOKS).for_each(|()| std::future::ready(())).await;
         }
+        self.shared.awaited.why.clear();
         self.shared.obstacle.clear();
     }
 }

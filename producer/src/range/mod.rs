@@ -133,14 +133,27 @@ fn source(request: &RangeRequest) -> Result<Source> {
     match &request.inputs[..] {
         [path] => match run_at(path) {
             Some(run) => of_run(&run, None, request),
+            None if is_absent(path) && by_name(path).is_none() => Err(absent(path)),
             None => of_file(path, request.span),
         },
         [path, file] => match run_at(path) {
             Some(run) => of_run(&run, Some(file), request),
+            None if is_absent(path) => Err(absent(path)),
             None => Err(Usage::error("more than one file is named", one)),
         },
         _ => Err(Usage::error("more than one file is named", one)),
     }
+}
+
+fn is_absent(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+fn absent(path: &Path) -> anyhow::Error {
+    Usage::error(
+        format!("there is no file and no run {}", name(path)),
+        "name a compressed file, or the folder of a run, such as runs/NAME/staged, and one of its files",
+    )
 }
 
 /// A file of which nothing is known but what it says itself.
@@ -235,7 +248,7 @@ fn of_run(run: &Path, file: Option<&Path>, request: &RangeRequest) -> Result<Sou
         );
         return Err(Damaged(text).into());
     }
-    let (codec, span) = (plan.specification.codec, request.span);
+    let (codec, span) = (plan.codec(index).context("read the list of inputs")?, request.span);
     let (mut pieces, from_start) = match by_ledger(&plan, &result, span) {
         Some(pieces) => (pieces, None),
         None => entered(&mut file, &codec, span)?,

@@ -118,7 +118,7 @@ pub(super) fn by_ledger(plan: &BagPlan, result: &TaskResult, span: Span) -> Opti
         let outcome = plan.ledger.outcome(block, plan.ledger.round(block))?;
         outcome.done().cloned()
     });
-    joined(&plan.specification.codec, done, outcomes, span)
+    joined(&plan.codec(made.index).ok()?, done, outcomes, span)
 }
 
 /// Where these blocks are in the file that they were joined to, if that can be.

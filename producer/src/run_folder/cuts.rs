@@ -95,8 +95,9 @@ impl Cuts {
         }
         let (mut cut, mut end) = (Vec::new(), files);
         for (file, found) in (0..files).zip(list) {
-            let Packable { bytes, refused, .. } = found?;
-            if refused || bytes <= size.above {
+            let found = found?;
+            let bytes = found.bytes;
+            if !found.can_be_cut() || bytes <= size.above {
                 continue;
             }
             cut.push(Cut { file, first: end, bytes });
@@ -146,8 +147,9 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn cut(size: BlockSize, files: &[(u64, bool)]) -> Cuts {
-        let list =
-            files.iter().map(|&(bytes, refused)| Ok(Packable { bytes, refused, codec: None }));
+        let list = files
+            .iter()
+            .map(|&(bytes, refused)| Ok(Packable { bytes, refused, is_file: true, codec: None }));
         Cuts::of(size, u32::try_from(files.len()).unwrap(), list).unwrap()
     }
 
@@ -204,8 +206,9 @@ mod tests {
         let files = [(limits::INPUT_BYTES_MAX, false); 200];
         assert!(size.bytes > limits::BLOCK_BYTES_DEFAULT);
         assert!(cut(size, &files).tasks() <= limits::BAG_TASKS_MAX);
-        let list =
-            files.iter().map(|&(bytes, refused)| Ok(Packable { bytes, refused, codec: None }));
+        let list = files
+            .iter()
+            .map(|&(bytes, refused)| Ok(Packable { bytes, refused, is_file: true, codec: None }));
         let small = BlockSize { bytes: MIB, above: MIB };
         assert!(Cuts::of(small, 200, list).is_err());
     }

@@ -1,6 +1,6 @@
 //! Where a bag's inputs come from.
 
-use bagpress_codec::{DataKind, Digest};
+use bagpress_codec::{Codec, DataKind, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::run_folder::inputs::roots::Roots;
@@ -48,6 +48,37 @@ pub enum Data {
         /// Whether they are compressed, and to be restored.
         restored: bool,
     },
+    /// The tasks of `inputs.jsonl`, of which each may have a codec of its own, and may be generated, a file or an object. A
+    /// version that knows of none refuses to read the whole.
+    Listed {
+        /// Digest of that list.
+        list: Digest,
+        /// Size of the largest file.
+        largest: u64,
+        /// What local workers may read.
+        #[serde(default)]
+        roots: Roots,
+        /// How many of the tasks are files.
+        files: u32,
+        /// Whether any of the tasks is a generated array.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        fields: bool,
+        /// The codecs of tasks that have another one than the bag's, at most [`OWN_CODECS_MAX`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        codecs: Vec<OwnCodec>,
+    },
+}
+
+/// Most codecs that the tasks of a bag have besides that of the bag.
+pub(crate) const OWN_CODECS_MAX: usize = 64;
+
+/// A codec of tasks that have another one than their bag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnCodec {
+    /// Codec and level.
+    pub codec: Codec,
+    /// The codec's library, which the descriptors pin.
+    pub library: String,
 }
 
 impl Data {
@@ -55,7 +86,29 @@ impl Data {
     pub(crate) fn roots(&self) -> Option<&Roots> {
         match self {
             Self::Generated { .. } | Self::Referenced { .. } => None,
-            Self::Files { roots, .. } | Self::Restored { roots, .. } => Some(roots),
+            Self::Files { roots, .. }
+            | Self::Restored { roots, .. }
+            | Self::Listed { roots, .. } => Some(roots),
+        }
+    }
+
+    /// Size of the largest file that is put into a bucket, if any file is.
+    pub(crate) fn largest_put(&self) -> Option<u64> {
+        match self {
+            Self::Files { largest, .. } => Some(*largest),
+            Self::Listed { largest, files: 1.., .. } => Some(*largest),
+            Self::Listed { .. }
+            | Self::Generated { .. }
+            | Self::Restored { .. }
+            | Self::Referenced { .. } => None,
+        }
+    }
+
+    /// The codecs of tasks that have another one than the bag's.
+    pub(crate) fn own_codecs(&self) -> &[OwnCodec] {
+        match self {
+            Self::Listed { codecs, .. } => codecs,
+            _ => &[],
         }
     }
 }

@@ -79,7 +79,7 @@ impl Extents {
             (size.files.clamp(1, limits::PACK_FILES_MAX), size.bytes.min(limits::PACK_BYTES_MAX));
         for (index, file) in (0..tasks).zip(files) {
             let file = file?;
-            let alone = file.refused || file.bytes > most_bytes;
+            let alone = !file.can_be_packed() || file.bytes > most_bytes;
             bytes = bytes.saturating_add(file.bytes);
             let is_full = in_pack == most || bytes > most_bytes;
             if in_pack == 0 || alone || is_full || codec != file.codec {
@@ -119,8 +119,9 @@ mod tests {
 
     fn divided(size: (u32, u64), files: &[(u64, bool)]) -> Vec<u32> {
         let size = PackSize { files: size.0, bytes: size.1 };
-        let list =
-            files.iter().map(|&(bytes, refused)| Ok(Packable { bytes, refused, codec: None }));
+        let list = files
+            .iter()
+            .map(|&(bytes, refused)| Ok(Packable { bytes, refused, is_file: true, codec: None }));
         let tasks = u32::try_from(files.len()).unwrap();
         let extents = Extents::of(size, tasks, list).unwrap();
         let begins: Vec<_> = (0..tasks).filter(|index| extents.begins(*index)).collect();

@@ -2,6 +2,7 @@
 
 pub(crate) mod attempts;
 mod bag_server;
+mod codecs;
 pub(crate) mod cuts;
 pub(crate) mod data;
 pub(crate) mod extents;

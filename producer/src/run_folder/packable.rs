@@ -9,6 +9,20 @@ pub(crate) struct Packable {
     pub(crate) bytes: u64,
     /// Whether it is not delivered at all.
     pub(crate) refused: bool,
-    /// The codec that reads it, if it is to be restored: those of a pack have one.
+    /// Whether it is a file, and neither an object nor generated.
+    pub(crate) is_file: bool,
+    /// The codec that reads it, if it is to be restored, or its own, if it has another one than the bag: those of a pack have one.
     pub(crate) codec: Option<Codec>,
+}
+
+impl Packable {
+    /// Whether it may be with others in a pack.
+    pub(crate) fn can_be_packed(&self) -> bool {
+        !self.refused && self.is_file
+    }
+
+    /// Whether it may be cut, in a bag whose codec can be.
+    pub(crate) fn can_be_cut(&self) -> bool {
+        self.can_be_packed() && self.codec.is_none_or(|own| own.can_be_cut())
+    }
 }

@@ -23,7 +23,7 @@ use crate::run_folder::growth::growth_bytes;
 use crate::run_folder::inputs::roots::Roots;
 use crate::run_folder::inputs::selection::Selected;
 use crate::run_folder::inputs::stream::Recorded;
-use crate::run_folder::inputs::{InputEntry, InputList};
+use crate::run_folder::inputs::{Generate, InputEntry, InputList};
 use crate::run_folder::ledger::line::InputNow;
 
 /// Bytes that a bag's bucket has beyond what its outputs need: for what runs again, or is made twice for a moment.
@@ -152,7 +152,9 @@ impl Specification {
         // What is read follows from the list, and is not in every `bag.json`.
         if let (
             Some(roots),
-            Data::Files { roots: other, .. } | Data::Restored { roots: other, .. },
+            Data::Files { roots: other, .. }
+            | Data::Restored { roots: other, .. }
+            | Data::Listed { roots: other, .. },
         ) = (self.data.roots(), &mut other.data)
         {
             other.clone_from(roots);
@@ -166,6 +168,10 @@ impl Specification {
         let input = match (&self.data, entry) {
             (Data::Generated { data, seed, bytes }, _) => {
                 Input::Generate { data: *data, seed: *seed, bytes: *bytes }
+            }
+            (_, Some(InputEntry { generate: Some(generate), .. })) => {
+                let Generate { data, seed, bytes } = *generate;
+                Input::Generate { data, seed, bytes }
             }
             (_, Some(InputEntry { reference: Some(reference), path, bytes, .. })) => {
                 Input::Object {
@@ -197,7 +203,7 @@ impl Specification {
             bag: self.bag.clone(),
             index,
             round,
-            codec: stream.map_or(self.codec, |stream| stream.codec),
+            codec: stream.map_or_else(|| self.codec_of(entry), |stream| stream.codec),
             library: String::new(),
             input,
             pack: None,
@@ -210,7 +216,12 @@ impl Specification {
             attempts: self.attempts,
             published_us: wall_clock_us(),
         };
-        TaskDescriptor { library: task.library_of(&self.library), ..task }
+        self.pinned(task)
+    }
+
+    /// The same task with the library that it is pinned to.
+    fn pinned(&self, task: TaskDescriptor) -> TaskDescriptor {
+        TaskDescriptor { library: task.library_of(self.library_of(&task.codec)), ..task }
     }
 
     /// The descriptor of a block: a section of the file at index `file`, which is `entry`.
@@ -224,7 +235,7 @@ impl Specification {
         let block = Some(Block { file, at: section.at });
         let part = InputEntry { bytes: section.bytes, ..entry.clone() };
         let task = TaskDescriptor { block, ..self.descriptor(index, round, Some(&part)) };
-        TaskDescriptor { library: task.library_of(&self.library), ..task }
+        self.pinned(task)
     }
 
     /// The descriptor of a pack of so many files, which `first` begins, and of so many bytes.
@@ -250,7 +261,7 @@ impl Specification {
         // What the first was made of says nothing of the others.
         let decode = one.decode.map(|_| Decode { original: None });
         let packed = TaskDescriptor { input, pack, tar, attempts, decode, ..one };
-        TaskDescriptor { library: packed.library_of(&self.library), ..packed }
+        self.pinned(packed)
     }
 
     /// Folder of the outputs.
@@ -279,7 +290,7 @@ impl Specification {
     /// What is done with its files, for people: the codec, or that they are restored.
     #[must_use]
     pub fn work(&self) -> String {
-        if self.restores() { RESTORE.to_owned() } else { self.codec.to_string() }
+        if self.restores() { RESTORE.to_owned() } else { self.codecs_shown() }
     }
 
     /// Most bytes that the output of an input of so many can have.
@@ -289,7 +300,8 @@ impl Specification {
         if self.restores() {
             limits::OUTPUT_BYTES_MAX
         } else {
-            self.codec.output_bytes_max(input_bytes)
+            let each = self.codecs().map(|codec| codec.output_bytes_max(input_bytes));
+            each.max().unwrap_or(limits::OUTPUT_BYTES_MAX)
         }
     }
 
@@ -326,9 +338,9 @@ impl Specification {
         };
         let entry = inputs.get(index)?;
         let mut path = entry.target.clone().into_os_string();
-        path.push(self.codec.extension());
-        if entry.reference.is_some() {
-            // An object has neither mode nor owner.
+        path.push(self.codec_of(Some(&entry)).extension());
+        if !entry.is_file() {
+            // An object has neither mode nor owner, and what is generated none of both.
             let path = path.into();
             return Ok(Target { path, attributes: None, replaces: None, own: Own::Nothing });
         }
@@ -349,7 +361,7 @@ impl Specification {
         let objects = u64::from(self.tasks) + blocks;
         let chunks = self.input_bytes / limits::CHUNK_BYTES as u64 + 2 * objects;
         let slack = objects * limits::OBJECT_EACH_BYTES + chunks * 256;
-        let slack = growth_bytes(&self.codec, self.tasks, self.input_bytes).saturating_add(slack);
+        let slack = growth_bytes(self.codecs(), self.tasks, self.input_bytes).saturating_add(slack);
         self.input_bytes.saturating_add(slack).saturating_add(BUCKET_SLACK_BYTES)
     }
 }

@@ -20,6 +20,7 @@ use proptest::sample::{Index, select};
 
 use self::strategies::{bag, codec, digest, result, results, text};
 use crate::run_folder::cuts::BlockSize;
+use crate::run_folder::data::OwnCodec;
 use crate::run_folder::extents::PackSize;
 use crate::run_folder::folder::RunFolder;
 use crate::run_folder::inputs::roots::Roots;
@@ -63,6 +64,14 @@ fn specification() -> impl Strategy<Value = Specification> {
         (digest(), any::<(u64, bool)>()).prop_map(|(list, (largest, restored))| {
             Data::Referenced { list, largest, restored }
         }),
+        (digest(), any::<(u64, u32, bool)>(), vec(codec(), 0..5)).prop_map(
+            |(list, (largest, files, fields), codecs)| {
+                let own = codecs.into_iter();
+                let own = own.map(|codec| OwnCodec { codec, library: codec.library() });
+                let (roots, codecs) = (Roots::default(), own.collect());
+                Data::Listed { list, largest, roots, files, fields, codecs }
+            }
+        ),
         (digest(), any::<(u64, bool)>(), vec(text(), 0..40)).prop_map(
             |(list, (largest, restored), paths)| {
                 let mut roots = Roots::default();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use bagpress_broker::quote;
-use bagpress_broker::result::{Cause, Outcome, TaskResult};
+use bagpress_broker::result::{Cause, Outcome, Place, TaskResult};
 use bagpress_codec::Digest;
 use serde::Serialize;
 
@@ -33,6 +33,9 @@ pub struct OutcomeLine {
     output: Option<Name>,
     #[serde(skip_serializing_if = "Option::is_none")]
     object: Option<String>,
+    /// Of an output that is an object of its own: what `--refs` takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
     #[serde(flatten)]
     ended: Ended,
     attempt: u32,
@@ -138,7 +141,7 @@ fn line(
     result: &TaskResult,
 ) -> io::Result<OutcomeLine> {
     let file = inputs.map(|inputs| inputs.get(result.index)).transpose()?;
-    let (mut output, mut object) = (None, None);
+    let (mut output, mut object, mut reference) = (None, None, None);
     let (outcome, ended) = match &result.outcome {
         Outcome::Done(done) => {
             if specification.has_files() {
@@ -147,6 +150,7 @@ fn line(
             }
             let found = done.place.object();
             object = found.map(|(bucket, object)| format!("obj://{bucket}/{object}"));
+            reference = object.clone().filter(|_| matches!(done.place, Place::Object { .. }));
             let (input_bytes, input_digest) = (done.input_bytes, done.input_digest);
             let (output_bytes, output_digest) = (done.output_bytes, done.output_digest);
             let verified = done.verified;
@@ -165,9 +169,10 @@ fn line(
         index: result.index,
         round: result.round,
         outcome,
-        file: file.map(|entry| Name(entry.path)),
+        file: file.filter(|entry| entry.generate.is_none()).map(|entry| Name(entry.path)),
         output,
         object,
+        reference,
         ended,
         attempt: result.attempt,
         worker: result.worker.clone(),

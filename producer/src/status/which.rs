@@ -7,6 +7,7 @@ use bagpress_broker::quote;
 
 use crate::error::Usage;
 use crate::run_folder::folder::RunFolder;
+use crate::run_folder::inputs::InputEntry;
 use crate::run_folder::plan::inputs_of;
 use crate::run_folder::specification::Specification;
 
@@ -28,14 +29,14 @@ pub fn which(folder: Option<&RunFolder>, text: &str) -> Result<u32> {
     let list = inputs_of(folder, &specification)?
         .ok_or_else(|| Usage::error(format!("the bag has no files, hence no {name}"), by_index))?;
     let (wanted, anywhere) = (Path::new(text), absolute(text).context("find the file")?);
-    let is_output = |target: &Path| {
-        let mut output = target.as_os_str().to_owned();
-        output.push(specification.codec.extension());
+    let is_output = |entry: &InputEntry| {
+        let mut output = entry.target.as_os_str().to_owned();
+        output.push(specification.codec_of(Some(entry)).extension());
         Path::new(&output) == wanted || specification.output_root(folder).join(&output) == anywhere
     };
     for (index, entry) in (0..).zip(list.entries()) {
         let entry = entry.context("read the list of inputs")?;
-        if entry.path == anywhere || entry.target == wanted || is_output(&entry.target) {
+        if entry.path == anywhere || entry.target == wanted || is_output(&entry) {
             return Ok(index);
         }
     }

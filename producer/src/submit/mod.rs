@@ -1,5 +1,7 @@
 //! Submitting a bag that is gathered later.
 
+pub(crate) mod of_bag;
+mod originals;
 mod out_folder;
 pub(crate) mod planned;
 pub(crate) mod prepare;

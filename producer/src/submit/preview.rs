@@ -1,12 +1,14 @@
 //! What a run would do, without doing any of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use bagpress_broker::quote;
 use bagpress_broker::result::Failed;
+use bagpress_codec::Codec;
 use serde::Serialize;
 
 use crate::run_folder::folder::{RESULTS, RunFolder};
@@ -65,15 +67,15 @@ pub fn preview(request: &Request, lines: Option<&mut dyn Write>) -> Result<Previ
     let results = RunFolder::path_of(&request.runs, &name, request.results).join(RESULTS);
     let outputs = request.outputs(&results, out.as_deref(), false)?;
     let shown_out = request.out.clone().or_else(|| outputs.is_some().then_some(results));
-    let extension = request.codec()?.extension();
-    let removes = request.remove_source;
-    let mut sink = Lines { to: lines, out: shown_out, extension, removes, refused: Vec::new() };
+    let codec = request.codec()?;
+    let removals = request.remove_source.then(Removals::default);
+    let mut sink = Lines { to: lines, out: shown_out, codec, removals, refused: Vec::new() };
     let found = files_of(request, outputs, None, &mut sink)?;
     Ok(Preview {
         files: u64::from(found.files - found.refused),
         bytes: found.bytes,
         folders: found.folders,
-        removed: if removes { u64::from(found.files - found.refused) } else { 0 },
+        removed: sink.removals.as_ref().map_or(0, Removals::count),
         refused: sink.refused,
         selection: request.selects().then_some(found.selected),
         skipped: found.skipped.counts(),
@@ -81,12 +83,42 @@ pub fn preview(request: &Request, lines: Option<&mut dyn Write>) -> Result<Previ
     })
 }
 
+/// Which inputs would be removed, as far as a look at each tells.
+#[derive(Default)]
+struct Removals {
+    alone: u64,
+    /// Of files with several names, by device and inode: how many names they have, and how many of these are inputs.
+    linked: HashMap<(u64, u64), (u64, u64)>,
+}
+
+impl Removals {
+    /// What would become of an input, in words behind those about its output.
+    fn expect(&mut self, path: &Path) -> &'static str {
+        let Ok(there) = path.symlink_metadata() else { return "" };
+        if rustix::fs::access(path, rustix::fs::Access::READ_OK).is_err() {
+            return ""; // its task fails
+        }
+        if there.nlink() == 1 {
+            self.alone += 1;
+            return ", then removed";
+        }
+        let file = self.linked.entry((there.dev(), there.ino()));
+        file.or_insert((there.nlink(), 0)).1 += 1;
+        ", then removed if all hard links of it are inputs"
+    }
+
+    fn count(&self) -> u64 {
+        let whole = self.linked.values().filter(|(names, inputs)| inputs >= names);
+        self.alone + whole.map(|(_, inputs)| inputs).sum::<u64>()
+    }
+}
+
 struct Lines<'a> {
     to: Option<&'a mut dyn Write>,
     /// Where outputs become files, as the user called it.
     out: Option<PathBuf>,
-    extension: &'static str,
-    removes: bool,
+    codec: Codec,
+    removals: Option<Removals>,
     refused: Vec<Refused>,
 }
 
@@ -111,9 +143,12 @@ impl Sink for Lines<'_> {
         match &self.out {
             Some(out) => {
                 let mut target = out.join(&entry.target).into_os_string();
-                target.push(self.extension);
+                target.push(entry.codec.unwrap_or(self.codec).extension());
                 let replaces = if entry.replaces.is_some() { " (replaced)" } else { "" };
-                let removes = if self.removes { ", then removed" } else { "" };
+                let removes = match &mut self.removals {
+                    Some(removals) => removals.expect(&entry.path),
+                    None => "",
+                };
                 self.line(&format!("{source} -> {}{replaces}{removes}", quote::name(target)))
             }
             None => self.line(&source),

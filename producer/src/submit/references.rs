@@ -31,6 +31,7 @@ pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
         if !one_bucket {
             target = Path::new(reference.bucket()).join(target);
         }
+        target = planned.target.clone().unwrap_or(target);
         if inside(&target).is_err() || target.file_name().is_none() {
             return Err(Usage::error(
                 format!("the name of {reference} leads out of the outputs' folder"),
@@ -38,9 +39,10 @@ pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
             ));
         }
         let mut stream = None;
-        if request.restore {
+        if request.restore && planned.refused.is_none() {
             let (codec, restored) = restored(planned, target)?;
-            (stream, target) = (Some(Stream::of(codec)), restored);
+            let original = planned.original;
+            (stream, target) = (Some(Stream { original, ..Stream::of(codec) }), restored);
         }
         if let Some(other) = targets.insert(target.clone(), reference) {
             return Err(Usage::error(
@@ -50,20 +52,17 @@ pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
         }
         let referenced = Referenced { object: reference.clone(), digest: planned.digest };
         let entry = InputEntry {
-            path: PathBuf::from(reference.to_string()),
-            target,
             bytes,
-            mtime_ns: 0,
-            mode: 0,
-            inode: 0,
-            changed_ns: None,
-            owner: None,
-            refused: None,
-            replaces: None,
             stream,
+            refused: planned.refused.clone(),
             reference: Some(referenced),
+            ..InputEntry::named(PathBuf::from(reference.to_string()), target)
         };
         found.files += 1;
+        if let Some(failed) = &planned.refused {
+            found.refused += 1;
+            found.first_refused.get_or_insert_with(|| failed.message.clone());
+        }
         found.bytes = found.bytes.saturating_add(bytes);
         found.largest = found.largest.max(bytes);
         sink.file(&entry.path, &entry)?;
@@ -86,6 +85,11 @@ fn restored(planned: &Planned, target: PathBuf) -> Result<(Codec, PathBuf)> {
             ),
         )
     })?;
-    let restored = by_name.map_or(target, |(_, restored)| restored);
+    let restored = match by_name {
+        // What it was made of had that ending.
+        Some(_) if planned.target.is_some() => target,
+        Some((_, restored)) => restored,
+        None => target,
+    };
     Ok((codec, restored))
 }

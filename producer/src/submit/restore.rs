@@ -1,13 +1,18 @@
 //! What a restoring bag is made of: the outputs of a run, or compressed files.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{Original, ResultPath};
 use bagpress_broker::quote;
 use bagpress_broker::result::{Cause, Outcome};
+
+use bagpress_codec::Digest;
 
 use crate::error::Usage;
 use crate::run_folder::folder::{FOLDERS, RunFolder, SPECIFICATION};
@@ -17,6 +22,7 @@ use crate::run_folder::inputs::finder::{Candidate, Finder, Found};
 use crate::run_folder::inputs::folders::{self, FolderEntry};
 use crate::run_folder::inputs::lists::Sink;
 use crate::run_folder::inputs::refusal::{refused, unreadable};
+use crate::run_folder::inputs::skipped::Kind;
 use crate::run_folder::inputs::stream::{Recorded, Stream};
 use crate::run_folder::plan::{BagPlan, read_plan};
 use crate::run_folder::specification::Specification;
@@ -94,8 +100,9 @@ fn of_run(folder: &RunFolder, finder: &mut Finder<'_>) -> Result<()> {
     finder.reads(&root);
     // It stands for the folder that everything comes back to.
     finder.lies_in(Some(&root));
+    let mut taken = HashMap::new();
     for index in 0..plan.specification.tasks {
-        take(&plan, index, &root, finder).context("read the run")?;
+        take(&plan, index, &root, (&mut taken, finder)).context("read the run")?;
     }
     let Some(list) = folder.open(FOLDERS)? else { return Ok(()) };
     for entry in folders::entries(list) {
@@ -133,8 +140,17 @@ pub(crate) fn check(specification: &Specification, run: &str) -> Result<()> {
     Ok(())
 }
 
+/// By the digest of what each file is called when it is restored: of what comes back, if that is known. Two can be called the same only where
+/// tasks have codecs of their own.
+type Taken = HashMap<Digest, Option<Digest>>;
+
 /// Takes one file of a run, as it was recorded, or says why it does not come back.
-fn take(plan: &BagPlan, index: u32, root: &Path, finder: &mut Finder<'_>) -> Result<()> {
+fn take(
+    plan: &BagPlan,
+    index: u32,
+    root: &Path,
+    (taken, finder): (&mut Taken, &mut Finder<'_>),
+) -> Result<()> {
     let specification = &plan.specification;
     let output = specification.target(plan.inputs.as_deref(), index, None)?.path;
     let path = root.join(&output);
@@ -142,13 +158,13 @@ fn take(plan: &BagPlan, index: u32, root: &Path, finder: &mut Finder<'_>) -> Res
         Some(_) => {
             let entry = plan.entry(index)?;
             let (mode, mtime_ns, owner) = (entry.mode, entry.mtime_ns, entry.owner);
-            let recorded = entry.reference.is_none().then_some(Recorded { mode, mtime_ns, owner });
+            let recorded = entry.is_file().then_some(Recorded { mode, mtime_ns, owner });
             (entry.target, recorded)
         }
         None => (output, None),
     };
     let shown = path.clone();
-    let file = Candidate { path: &path, shown: &shown, target };
+    let file = Candidate { path: &path, shown: &shown, target, codec: None };
     let done = match plan.ledger.outcome(index, plan.ledger.round(index)).map(|of| of.outcome) {
         Some(Outcome::Done(done)) => done,
         Some(Outcome::Failed(failed)) => {
@@ -161,9 +177,24 @@ fn take(plan: &BagPlan, index: u32, root: &Path, finder: &mut Finder<'_>) -> Res
         }
     };
     // What the worker's decoder gave; of values that may be off and were not decoded, nothing is known.
-    let decoded = done.decoded_digest(&specification.codec);
+    let codec = plan.codec(index)?;
+    let decoded = done.decoded_digest(&codec);
+    if specification.has_own_codecs() {
+        let name = Digest::of(file.target.as_os_str().as_bytes());
+        match taken.entry(name) {
+            Entry::Vacant(name) => drop(name.insert(decoded)),
+            Entry::Occupied(other) if decoded.is_some() && *other.get() == decoded => {
+                finder.skip(Kind::Another, &shown);
+                return Ok(());
+            }
+            Entry::Occupied(_) => {
+                let why = "another output of the run comes back by the same name, and is another file; copy this one elsewhere, and restore it there";
+                return finder.refuse(file, refused(Cause::OutputExists, &shown, why));
+            }
+        }
+    }
     let original = decoded.map(|digest| Original { bytes: done.input_bytes, digest });
-    let stream = Stream { codec: specification.codec, original, attributes };
+    let stream = Stream { codec, original, attributes };
     match fs::symlink_metadata(&path) {
         Ok(metadata) if metadata.is_file() => finder.take_stream(&file, &metadata, stream),
         Ok(_) => {

@@ -6,9 +6,11 @@ use anyhow::Result;
 use bagpress_broker::ids::{BagId, RunName};
 use bagpress_broker::limits;
 use bagpress_broker::result::wall_clock_us;
-use bagpress_codec::Digest;
+use bagpress_codec::{Codec, Digest};
 
+use crate::error::Usage;
 use crate::run_folder::cuts::BlockSize;
+use crate::run_folder::data::OwnCodec;
 use crate::run_folder::extents::PackSize;
 use crate::run_folder::inputs::finder::Found;
 use crate::run_folder::specification::{Data, Specification};
@@ -36,10 +38,18 @@ pub(crate) fn specify(
     };
     let packable = request.can_be_packed()?;
     let pack = PackSize::of(request.pack, tasks, input_bytes).filter(|_| packable);
-    let pack = pack.and_then(|size| size.for_codec(&codec));
+    let own = || files.iter().flat_map(|(found, _)| &found.codecs);
+    let pack = own().chain([&codec]).try_fold(pack, |pack, codec| Some(pack?.for_codec(codec)));
+    let pack = pack.flatten();
     let largest = files.map_or(0, |(found, _)| found.largest);
     let block = BlockSize::of(request.block, tasks, input_bytes, largest);
     // A stream is read from its start.
+    if let (Some(size), Some(own)) = (block, with_smaller(own(), block)) {
+        return Err(Usage::error(
+            format!("blocks of {} bytes: with {own} they are smaller", size.bytes),
+            "choose a smaller --block, such as 8MiB, or none",
+        ));
+    }
     let block =
         block.filter(|_| packable && request.has_files() && !request.restore && codec.can_be_cut());
     let stats_by_default = request.generated.is_some() && tasks <= limits::STATS_FILES_MAX;
@@ -71,11 +81,31 @@ pub(crate) fn specify(
     })
 }
 
+/// A codec whose blocks would have to be smaller, if there is one.
+fn with_smaller<'a>(
+    mut codecs: impl Iterator<Item = &'a Codec>,
+    size: Option<BlockSize>,
+) -> Option<&'a Codec> {
+    let bytes = size?.bytes;
+    codecs.find(|codec| codec.can_be_cut() && codec.block_bytes_max() < bytes)
+}
+
 /// Where the inputs come from, of files whose list has that digest.
 fn data_of(request: &Request, found: &Found, list: Digest) -> Data {
     let (largest, roots) = (found.largest, found.roots.clone());
     if !request.references.is_empty() {
         return Data::Referenced { list, largest, restored: request.restore };
+    }
+    if found.no_files > 0 || !found.codecs.is_empty() {
+        let own = |codec: &Codec| OwnCodec { codec: *codec, library: codec.library() };
+        return Data::Listed {
+            list,
+            largest,
+            roots,
+            files: found.files - found.no_files,
+            fields: found.fields,
+            codecs: found.codecs.iter().map(own).collect(),
+        };
     }
     if request.restore {
         Data::Restored { list, largest, roots }

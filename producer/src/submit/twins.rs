@@ -33,10 +33,10 @@ pub(crate) fn find(lists: &mut Finished) -> Result<()> {
             continue;
         }
         let entry = entry.context("read the list of inputs")?;
-        let bytes = entry.bytes;
+        let (bytes, codec) = (entry.bytes, entry.codec);
         // What cannot be read is nobody's twin, and fails as it would anyway.
         if let Ok(sample) = sample(entry) {
-            let first: u32 = *firsts.entry((bytes, sample)).or_insert(index);
+            let first: u32 = *firsts.entry((bytes, sample, codec)).or_insert(index);
             if first < index {
                 lists.twin(Twin { index, first })?;
             }
@@ -50,7 +50,7 @@ fn candidates(lists: &Finished) -> Result<Vec<u32>> {
     let mut sizes = Vec::new();
     for (index, file) in (0..).zip(lists.inputs()?.packable()) {
         let file = file.context("read the list of inputs")?;
-        if !file.refused && file.bytes >= BYTES_MIN {
+        if file.can_be_packed() && file.bytes >= BYTES_MIN {
             sizes.push((file.bytes, index));
         }
     }

@@ -151,8 +151,8 @@ impl OpenJoins {
                 self.settle_all()?;
                 self.joins.clear();
             }
-            let (codec, stopped) = (&self.plan.specification.codec, || self.stopped.load(Relaxed));
-            match Joining::open(&self.parts, file, codec, stopped)? {
+            let (codec, stopped) = (self.plan.codec(file)?, || self.stopped.load(Relaxed));
+            match Joining::open(&self.parts, file, &codec, stopped)? {
                 Join::Open(joining) => drop(self.joins.insert(file, *joining)),
                 Join::Whole(whole) => return Ok(Some(self.done(file, whole, blocks))),
                 Join::Stopped => return Ok(None),

@@ -1,5 +1,6 @@
 //! Where outputs become files: whether they can have their names, and what has them already.
 
+use std::borrow::Cow;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -33,7 +34,7 @@ const CHOOSE_TO_RESTORE: &str =
 pub(crate) const ITSELF: &str = "it is the input itself";
 
 /// The files that a bag's outputs become.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Outputs {
     /// Their folder, absolute; it need not be there.
     root: PathBuf,
@@ -72,6 +73,38 @@ impl Outputs {
     /// The same for files that are restored.
     pub(crate) fn restored(self) -> Self {
         Self { choose: CHOOSE_TO_RESTORE, ..self }
+    }
+
+    /// The same for a task that has a codec of its `own`, if it has one.
+    pub(super) fn of_codec(&self, own: Option<Codec>) -> Cow<'_, Self> {
+        match own {
+            Some(codec) => Cow::Owned(Self { codec, ..self.clone() }),
+            None => Cow::Borrowed(self),
+        }
+    }
+
+    /// What becomes of a task whose input is no file: there is nothing that its output could be compared with.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`] if its output's name is taken.
+    pub(super) fn judge_made(&self, target: &Path) -> Result<Comparison> {
+        let name = self.name_of(target);
+        let output = self.root.join(&name);
+        let cannot = |why: &str| refused(Cause::OutputUnwritable, &output, why);
+        if self.is_too_long(&name, &output) {
+            let why = io::Error::from(rustix::io::Errno::NAMETOOLONG).to_string();
+            return Ok(Comparison::Refused(cannot(&why)));
+        }
+        match output.symlink_metadata() {
+            Ok(_) if self.goes_on => Ok(Comparison::New),
+            Ok(_) => Err(Usage::error(
+                format!("the output {} already exists", quote::name(&output)),
+                "remove it, or choose an empty --out DIR",
+            )),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Comparison::New),
+            Err(error) => Ok(Comparison::Refused(cannot(&error.to_string()))),
+        }
     }
 
     /// Their folder.

@@ -34,7 +34,7 @@ pub(crate) fn find(
 ) -> Result<Found> {
     let mut finder = Finder::new(selection, outputs, own, sink)?;
     match &selection.files_from {
-        Some(from) => listed::read(&mut finder, from, codec)?,
+        Some(from) => listed::read(&mut finder, (selection, from), codec)?,
         None => {
             for path in paths {
                 walk::walk(&mut finder, path)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::{limits, quote};
+use bagpress_codec::{Codec, DataKind};
 use bagpress_objstore::staging::{Owner, mtime_ns};
 
 use super::InputEntry;
@@ -21,6 +22,7 @@ use super::selection::{Excluded, Selected, Selection};
 use super::skipped::{Kind, Skipped};
 use super::stream::{self, Stream};
 use crate::error::Usage;
+use crate::run_folder::data::OWN_CODECS_MAX;
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,6 +43,12 @@ pub(crate) struct Found {
     pub(crate) selected: Selected,
     /// What was left out.
     pub(crate) skipped: Skipped,
+    /// The codecs of tasks that have another one than the bag.
+    pub(crate) codecs: Vec<Codec>,
+    /// How many of the tasks are objects, or generated.
+    pub(crate) no_files: u32,
+    /// Whether any is a generated array.
+    pub(crate) fields: bool,
     /// Whether a folder above anything that is read is closed to others.
     pub(crate) closed: bool,
     /// What workers of this machine are to read.
@@ -56,6 +64,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) shown: &'a Path,
     /// Where its output belongs, without the extension.
     pub(crate) target: PathBuf,
+    /// Its codec, if that is another one than the bag's.
+    pub(crate) codec: Option<Codec>,
 }
 
 /// Decides about each thing that a walk or a list comes to.
@@ -133,7 +143,7 @@ impl<'a> Finder<'a> {
     }
 
     /// Leaves something out, and counts it.
-    pub(super) fn skip(&mut self, kind: Kind, shown: &Path) {
+    pub(crate) fn skip(&mut self, kind: Kind, shown: &Path) {
         self.found.skipped.add(kind, shown);
     }
 
@@ -147,21 +157,22 @@ impl<'a> Finder<'a> {
 
     /// Takes a regular file, unless there is a reason against it.
     pub(super) fn take(&mut self, file: &Candidate<'_>, metadata: &Metadata) -> Result<()> {
-        let Candidate { path, shown, ref target } = *file;
+        let Candidate { path, shown, ref target, codec } = *file;
         if self.restores {
             let Some((codec, target)) = stream::by_name(target) else {
-                let file = Candidate { path, shown, target: target.clone() };
+                let file = Candidate { path, shown, target: target.clone(), codec: None };
                 let why = format!("its name ends in none of {}", stream::endings());
                 return self.refuse(file, refused(Cause::InputUnreadable, path, &why));
             };
-            let file = Candidate { path, shown, target };
+            let file = Candidate { path, shown, target, codec: None };
             if let Some(twin) = stream::twin(path) {
                 let why = format!("{} would come back by the same name", quote::name(twin));
                 return self.refuse(file, refused(Cause::OutputExists, path, &why));
             }
             return self.take_stream(&file, metadata, Stream::of(codec));
         }
-        if self.outputs.as_ref().is_some_and(|outputs| outputs.is_ours(path, target, metadata)) {
+        let outputs = self.outputs.as_ref().map(|outputs| outputs.of_codec(codec));
+        if outputs.is_some_and(|outputs| outputs.is_ours(path, target, metadata)) {
             self.skip(Kind::Ours, shown);
             return Ok(());
         }
@@ -188,20 +199,17 @@ impl<'a> Finder<'a> {
         metadata: &Metadata,
         stream: Option<Stream>,
     ) -> Result<()> {
-        let Candidate { path, shown, ref target } = *file;
+        let Candidate { path, shown, ref target, codec } = *file;
         let mut entry = InputEntry {
-            path: path.to_owned(),
-            target: target.clone(),
             bytes: metadata.len(),
             mtime_ns: mtime_ns(metadata),
             mode: metadata.mode() & 0o7777,
             inode: metadata.ino(),
             changed_ns: changed_ns(metadata).filter(|_| self.note_changes),
             owner: Some(Owner::of(metadata)),
-            refused: None,
-            replaces: None,
             stream,
-            reference: None,
+            codec,
+            ..InputEntry::named(path.to_owned(), target.clone())
         };
         if metadata.len() > limits::INPUT_BYTES_MAX {
             let why = format!(
@@ -214,7 +222,7 @@ impl<'a> Finder<'a> {
         }
         match &self.outputs {
             None => {}
-            Some(outputs) => match outputs.judge(path, target, metadata)? {
+            Some(outputs) => match outputs.of_codec(codec).judge(path, target, metadata)? {
                 Comparison::New => self.found.selected.new += 1,
                 Comparison::Changed(before) => {
                     self.found.selected.changed += 1;
@@ -243,20 +251,29 @@ impl<'a> Finder<'a> {
         stream: Option<Stream>,
     ) -> Result<()> {
         let entry = InputEntry {
-            path: file.path.to_owned(),
-            target: file.target,
-            bytes: 0,
-            mtime_ns: 0,
-            mode: 0,
-            inode: 0,
-            changed_ns: None,
-            owner: None,
             refused: Some(failed),
-            replaces: None,
             stream,
-            reference: None,
+            codec: file.codec,
+            ..InputEntry::named(file.path.to_owned(), file.target)
         };
         self.add(file.shown, &entry)
+    }
+
+    /// Takes a task whose input is no file.
+    pub(super) fn take_made(&mut self, mut entry: InputEntry) -> Result<()> {
+        if let Some(outputs) = &self.outputs
+            && let Comparison::Refused(failed) =
+                outputs.of_codec(entry.codec).judge_made(&entry.target)?
+        {
+            entry.refused = Some(failed);
+        }
+        let shown = entry.path.clone();
+        self.add(&shown, &entry)
+    }
+
+    /// How many tasks there are so far.
+    pub(super) fn tasks(&self) -> u32 {
+        self.found.files
     }
 
     /// Notes a folder that no output makes.
@@ -276,12 +293,28 @@ impl<'a> Finder<'a> {
             ));
         }
         self.found.files += 1;
+        if let Some(codec) = entry.codec.filter(|codec| !self.found.codecs.contains(codec)) {
+            if self.found.codecs.len() >= OWN_CODECS_MAX {
+                return Err(Usage::error(
+                    format!(
+                        "its tasks have more than {OWN_CODECS_MAX} codecs besides that of the bag"
+                    ),
+                    "give them to several runs",
+                ));
+            }
+            self.found.codecs.push(codec);
+        }
+        self.found.no_files += u32::from(!entry.is_file());
+        self.found.fields |=
+            entry.generate.is_some_and(|of| matches!(of.data, DataKind::Field { .. }));
         if let Some(failed) = &entry.refused {
             self.found.refused += 1;
             self.found.first_refused.get_or_insert_with(|| failed.message.clone());
         } else {
             self.found.bytes += entry.bytes;
-            self.found.largest = self.found.largest.max(entry.bytes);
+            if entry.is_file() {
+                self.found.largest = self.found.largest.max(entry.bytes);
+            }
         }
         self.sink.file(shown, entry)
     }

@@ -10,24 +10,30 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result};
 use bagpress_broker::quote;
 use bagpress_codec::Codec;
+use bagpress_objstore::beneath::inside;
 
+use super::InputEntry;
 use super::finder::{Candidate, Finder};
 use super::folders::FolderEntry;
 use super::refusal::unreadable;
-use super::selection::{FilesFrom, ListForm};
+use super::selection::{FilesFrom, ListForm, Selection};
 use super::skipped::Kind;
-use super::tasks::{self, Task};
+use super::tasks::{self, Task, TaskInput};
 use crate::error::Usage;
 
 /// Longest line: the system takes no longer path.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Takes every file of a list, for a bag of `codec`.
+/// Takes every task of a list, for a bag of `codec`.
 ///
 /// # Errors
 ///
 /// [`Usage`], with the number of the line: it leads upwards, is too long, or is written to the place of another.
-pub(super) fn read(finder: &mut Finder<'_>, from: &FilesFrom, codec: &Codec) -> Result<()> {
+pub(super) fn read(
+    finder: &mut Finder<'_>,
+    (selection, from): (&Selection, &FilesFrom),
+    codec: &Codec,
+) -> Result<()> {
     let unreadable = |error: &io::Error| {
         Usage::error(
             format!("the list {} cannot be read: {error}", quote::name(&from.path)),
@@ -60,10 +66,11 @@ pub(super) fn read(finder: &mut Finder<'_>, from: &FilesFrom, codec: &Codec) -> 
             continue;
         }
         if from.form == ListForm::Tasks {
-            let task = tasks::read(&line, codec).map_err(|why| listed.bad(&why))?;
-            listed.take_task(task)?;
+            let task = tasks::read(&line, codec);
+            let task = task.and_then(|task| task.unless_refused(selection, from.has_broker, codec));
+            listed.take_task(task.map_err(|why| listed.bad(&why))?, codec)?;
         } else {
-            listed.take(Path::new(std::ffi::OsStr::from_bytes(&line)))?;
+            listed.take(Path::new(std::ffi::OsStr::from_bytes(&line)), None, "")?;
         }
     }
 }
@@ -72,7 +79,7 @@ struct Listed<'a, 'f> {
     finder: &'a mut Finder<'f>,
     from: &'a FilesFrom,
     hashes: [RandomState; 2],
-    /// Of every target that was named, its hashes, and whether its path was absolute: two of one kind with one
+    /// Of the name of every output without the bag's ending, its hashes, and whether its path was absolute: two of one kind with one
     /// target are one file.
     seen: HashMap<[u8; 16], bool>,
     /// The folder of the last one, as it was listed and without links: lists go folder by folder.
@@ -95,15 +102,43 @@ impl Listed<'_, '_> {
         )
     }
 
-    /// Takes a file whose output may be elsewhere than its path says.
-    fn take_task(&mut self, task: Task) -> Result<()> {
-        match task.target {
-            None => self.take(&task.file),
-            Some(target) => self.take_to(&task.file, target),
+    /// Takes a task of a bag of `codec`, whose output may be elsewhere than its input says.
+    fn take_task(&mut self, task: Task, codec: &Codec) -> Result<()> {
+        let Task { input, codec: own, target } = task;
+        let extension = own.as_ref().unwrap_or(codec).extension();
+        let entry = match (input, target) {
+            (TaskInput::File(file), None) => return self.take(&file, own, extension),
+            (TaskInput::File(file), Some(target)) => {
+                return self.take_to(&file, (target, extension), own);
+            }
+            (TaskInput::Generate(generate), target) => {
+                let target =
+                    target.unwrap_or_else(|| format!("out_{}", self.finder.tasks()).into());
+                InputEntry {
+                    bytes: generate.bytes,
+                    generate: Some(generate),
+                    ..InputEntry::named(generate.to_string().into(), target)
+                }
+            }
+            (TaskInput::Object(referenced), target) => {
+                let object = &referenced.object;
+                let named = || Path::new(object.bucket()).join(object.object());
+                let target = target.unwrap_or_else(named);
+                if inside(&target).is_err() || target.file_name().is_none() {
+                    let why = "the name of the object leads out of the outputs' folder; say where its output goes with \"to\"";
+                    return Err(self.bad(why));
+                }
+                let path = object.to_string().into();
+                InputEntry { reference: Some(referenced), ..InputEntry::named(path, target) }
+            }
+        };
+        if self.is_seen(&entry.target, extension, false).is_some() {
+            return Err(self.same_output(&entry.path));
         }
+        self.finder.take_made(InputEntry { codec: own, ..entry })
     }
 
-    fn take(&mut self, shown: &Path) -> Result<()> {
+    fn take(&mut self, shown: &Path, own: Option<Codec>, extension: &str) -> Result<()> {
         let mut target = PathBuf::new();
         for component in shown.components() {
             match component {
@@ -117,14 +152,31 @@ impl Listed<'_, '_> {
         if target.as_os_str().is_empty() {
             return Ok(()); // the folder that all others are in
         }
-        self.take_to(shown, target)
+        self.take_to(shown, (target, extension), own)
     }
 
-    fn take_to(&mut self, shown: &Path, target: PathBuf) -> Result<()> {
-        let path = self.without_links(shown)?;
-        let [one, two] = self.hashes.each_ref().map(|hash| hash.hash_one(&target).to_le_bytes());
+    /// Notes the name of an output. Tells of one that has it already whether its input's path was absolute.
+    fn is_seen(&mut self, target: &Path, extension: &str, absolute: bool) -> Option<bool> {
+        let mut name = target.as_os_str().to_owned();
+        name.push(extension);
+        let name = PathBuf::from(name);
+        let [one, two] = self.hashes.each_ref().map(|hash| hash.hash_one(&name).to_le_bytes());
         let key = std::array::from_fn(|at| if at < 8 { one[at] } else { two[at - 8] });
-        match self.seen.insert(key, shown.is_absolute()) {
+        self.seen.insert(key, absolute)
+    }
+
+    fn same_output(&self, shown: &Path) -> anyhow::Error {
+        self.bad(&format!("{} would have the same output as another one", quote::name(shown)))
+    }
+
+    fn take_to(
+        &mut self,
+        shown: &Path,
+        (target, extension): (PathBuf, &str),
+        own: Option<Codec>,
+    ) -> Result<()> {
+        let path = self.without_links(shown)?;
+        match self.is_seen(&target, extension, shown.is_absolute()) {
             None => {}
             Some(absolute)
                 if absolute == shown.is_absolute() && self.from.form != ListForm::Tasks =>
@@ -132,16 +184,12 @@ impl Listed<'_, '_> {
                 self.finder.skip(Kind::Twice, shown);
                 return Ok(());
             }
-            Some(_) => {
-                let why =
-                    format!("{} would have the same output as another file", quote::name(shown));
-                return Err(self.bad(&why));
-            }
+            Some(_) => return Err(self.same_output(shown)),
         }
         if path.as_os_str().as_bytes().contains(&0) {
             return Err(self.bad("there is a zero byte in it"));
         }
-        self.sort(&path, shown, target)
+        self.sort(Candidate { path: &path, shown, target, codec: own })
     }
 
     /// The absolute path of what is listed, as it is behind the links that lead to its folder.
@@ -159,10 +207,11 @@ impl Listed<'_, '_> {
         Ok(self.folder.as_ref().map_or_else(PathBuf::new, |(_, found)| found.join(name)))
     }
 
-    fn sort(&mut self, path: &Path, shown: &Path, target: PathBuf) -> Result<()> {
+    fn sort(&mut self, file: Candidate<'_>) -> Result<()> {
+        let Candidate { path, shown, ref target, .. } = file;
         let metadata = fs::symlink_metadata(path);
         let is_folder = metadata.as_ref().is_ok_and(fs::Metadata::is_dir);
-        if self.finder.excluded().has_it_or_a_folder_above(&target, is_folder) {
+        if self.finder.excluded().has_it_or_a_folder_above(target, is_folder) {
             self.finder.skip(Kind::Excluded, shown);
             return Ok(());
         }
@@ -170,7 +219,6 @@ impl Listed<'_, '_> {
             self.finder.leave_out(why, shown);
             return Ok(());
         }
-        let file = Candidate { path, shown, target };
         match metadata {
             Err(error) => self.finder.refuse(file, unreadable(path, &error)),
             Ok(metadata) if metadata.is_file() => {

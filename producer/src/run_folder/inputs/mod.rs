@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bagpress_broker::quote;
 use bagpress_broker::result::Failed;
-use bagpress_codec::Digest;
+use bagpress_codec::{Codec, DataKind, Digest};
 use bagpress_objstore::beneath::inside;
 use bagpress_objstore::object_ref::Reference;
 use bagpress_objstore::staging::{InputFile, Owner, Replaced};
@@ -90,6 +90,23 @@ pub struct InputEntry {
     /// The object that it is, in a bag of references: then its path is no file's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Referenced>,
+    /// What a worker makes, in a bag whose list says so: then its path is no file's either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate: Option<Generate>,
+    /// Its codec, if that is another one than the bag's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codec: Option<Codec>,
+}
+
+/// What a worker is to make as a task's input; the task's index selects the stream of the seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generate {
+    /// What kind of bytes.
+    pub data: DataKind,
+    /// From which seed.
+    pub seed: u64,
+    /// How many bytes.
+    pub bytes: u64,
 }
 
 /// An object that is a task's input.
@@ -103,6 +120,31 @@ pub struct Referenced {
 }
 
 impl InputEntry {
+    /// One that nothing is known of but where it is, and where its output belongs.
+    pub(crate) fn named(path: PathBuf, target: PathBuf) -> Self {
+        Self {
+            path,
+            target,
+            bytes: 0,
+            mtime_ns: 0,
+            mode: 0,
+            inode: 0,
+            changed_ns: None,
+            owner: None,
+            refused: None,
+            replaces: None,
+            stream: None,
+            reference: None,
+            generate: None,
+            codec: None,
+        }
+    }
+
+    /// Whether its input is a file, and neither an object nor generated.
+    pub(crate) fn is_file(&self) -> bool {
+        self.reference.is_none() && self.generate.is_none()
+    }
+
     /// What the tar of a pack says of the file at this `place` of it, with that `extension`.
     pub(crate) fn member(&self, place: u32, extension: &str) -> Member {
         let mut name = self.target.clone().into_os_string();
@@ -243,23 +285,27 @@ impl InputList {
 
     /// What of all files decides which are delivered together, in order.
     pub(crate) fn packable(&self) -> impl Iterator<Item = io::Result<Packable>> + use<> {
-        #[derive(Deserialize)]
+        #[derive(Default, Deserialize)]
         struct Line {
             bytes: u64,
             refused: Option<IgnoredAny>,
             stream: Option<Stream>,
+            reference: Option<IgnoredAny>,
+            generate: Option<IgnoredAny>,
+            codec: Option<Codec>,
         }
         let reader = BufReader::with_capacity(256 * 1024, FromStart::of(self.file.clone()));
         reader.split(b'\n').map(|line| {
             // A line that is damaged damages no pack: its file is by itself.
-            let damaged = Line { bytes: 0, refused: Some(IgnoredAny), stream: None };
-            let line: Line = serde_json::from_slice(&line?).unwrap_or(damaged);
+            let line: Line = serde_json::from_slice(&line?)
+                .unwrap_or(Line { refused: Some(IgnoredAny), ..Line::default() });
             let of_output =
                 line.stream.as_ref().map_or(0, |stream| stream.output_bytes(line.bytes));
             Ok(Packable {
                 bytes: line.bytes.max(of_output),
                 refused: line.refused.is_some(),
-                codec: line.stream.map(|stream| stream.codec),
+                is_file: line.reference.is_none() && line.generate.is_none(),
+                codec: line.stream.map(|stream| stream.codec).or(line.codec),
             })
         })
     }

@@ -31,6 +31,8 @@ pub struct FilesFrom {
     pub path: PathBuf,
     /// What stands in it.
     pub form: ListForm,
+    /// Whether a broker was named, on which the objects are that it names.
+    pub has_broker: bool,
 }
 
 /// What stands in a list of files.

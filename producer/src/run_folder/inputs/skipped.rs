@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Compressed,
     /// A line of a list that was there before.
     Twice,
+    /// An output that gives, by the same name, what another one of its run gives.
+    Another,
 }
 
 impl Kind {
@@ -74,6 +76,7 @@ impl Kind {
             Self::Excluded => ["excluded", "excluded"],
             Self::Compressed => ["compressed already", "compressed already"],
             Self::Twice => ["named twice", "named twice"],
+            Self::Another => ["gives what another output gives", "give what other outputs give"],
         }
     }
 }

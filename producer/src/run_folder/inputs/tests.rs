@@ -352,7 +352,7 @@ fn a_list_keeps_relative_paths_and_takes_each_file_once() {
     for form in [ListForm::Lines, ListForm::Zeros] {
         let end: &[u8] = if form == ListForm::Zeros { b"\0" } else { b"\n" };
         fs::write(&list, lines.join(end)).unwrap();
-        let from = FilesFrom { path: list.clone(), form };
+        let from = FilesFrom { path: list.clone(), form, has_broker: false };
         let selection = Selection { files_from: Some(from), ..Selection::default() };
         let outputs = outputs(&folder.path().join("out"), Existing::Refuse);
         let (found, kept) = found(&[], &selection, Some(outputs));
@@ -371,7 +371,7 @@ fn a_line_that_leads_upwards_is_refused_by_its_number() {
     let folder = tree();
     let list = folder.path().join("list");
     fs::write(&list, "\na/../b\n").unwrap();
-    let from = FilesFrom { path: list, form: ListForm::Lines };
+    let from = FilesFrom { path: list, form: ListForm::Lines, has_broker: false };
     let selection = Selection { files_from: Some(from), ..Selection::default() };
     let error = find(&[], (&selection, &codec()), None, None, &mut Kept::default())
         .unwrap_err()

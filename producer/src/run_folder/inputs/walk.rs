@@ -29,7 +29,7 @@ pub(super) fn walk(finder: &mut Finder<'_>, root: &Path) -> Result<()> {
     let metadata = match fs::metadata(&absolute) {
         Ok(metadata) => metadata,
         Err(error) => {
-            let file = Candidate { path: &absolute, shown: root, target: name };
+            let file = Candidate { path: &absolute, shown: root, target: name, codec: None };
             return finder.refuse(file, unreadable(&absolute, &error));
         }
     };
@@ -37,7 +37,7 @@ pub(super) fn walk(finder: &mut Finder<'_>, root: &Path) -> Result<()> {
         if finder.excluded().has(&name, false) {
             finder.skip(Kind::Excluded, root);
         } else if metadata.is_file() {
-            let file = Candidate { path: &absolute, shown: root, target: name };
+            let file = Candidate { path: &absolute, shown: root, target: name, codec: None };
             finder.take(&file, &metadata)?;
         } else {
             finder.skip(Kind::of(metadata.file_type()), root);
@@ -93,7 +93,7 @@ impl Walk<'_, '_> {
             // To turn away from a file would be to turn away from everything else in its folder.
             return Ok(!file_type.is_dir());
         }
-        let file = Candidate { path: entry.path(), shown: &shown, target };
+        let file = Candidate { path: entry.path(), shown: &shown, target, codec: None };
         if file_type.is_dir() || (entry.depth() == 0 && file_type.is_symlink()) {
             return self.folder(entry, file);
         }
@@ -153,7 +153,7 @@ impl Walk<'_, '_> {
             Some(error) => unreadable(&path, &plain(error)),
             None => refused(Cause::InputUnreadable, &path, "it is in a loop of folders"),
         };
-        self.finder.refuse(Candidate { path: &path, shown: &shown, target }, failed)
+        self.finder.refuse(Candidate { path: &path, shown: &shown, target, codec: None }, failed)
     }
 
     fn has_content(&mut self) {

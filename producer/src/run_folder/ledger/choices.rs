@@ -6,7 +6,7 @@ use std::fmt;
 use bagpress_broker::result::Done;
 use serde::{Deserialize, Serialize};
 
-/// By what was chosen, such as `zstd:3`: there are as many as there are levels. Blocks of files count by themselves.
+/// By what was chosen, such as `zstd:3`: there are as many as there are levels. The blocks of a file that is cut count in its place.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Choices(BTreeMap<String, Chosen>);
@@ -16,6 +16,9 @@ pub struct Choices(BTreeMap<String, Chosen>);
 pub struct Chosen {
     /// How many they are.
     pub outputs: u64,
+    /// How many blocks of files there are besides, each of which is no output by itself.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub blocks: u64,
     /// Bytes of their inputs.
     pub input_bytes: u64,
     /// Bytes that they have.
@@ -29,10 +32,19 @@ pub struct Chosen {
 impl Choices {
     /// Counts an output, if something was chosen for it.
     pub(super) fn add(&mut self, done: &Done) {
+        self.count(done, |chosen| &mut chosen.outputs);
+    }
+
+    /// The same of a block of a file.
+    pub(super) fn add_block(&mut self, done: &Done) {
+        self.count(done, |chosen| &mut chosen.blocks);
+    }
+
+    fn count(&mut self, done: &Done, what: fn(&mut Chosen) -> &mut u64) {
         let Some(choice) = done.choice else { return };
         let Some(codec) = choice.codec() else { return };
         let chosen = self.0.entry(codec.to_string()).or_default();
-        chosen.outputs += 1;
+        *what(chosen) += 1;
         let add = |sum: &mut u64, more| *sum = sum.saturating_add(more);
         add(&mut chosen.input_bytes, done.input_bytes);
         add(&mut chosen.output_bytes, done.output_bytes);
@@ -49,17 +61,31 @@ impl Choices {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl fmt::Display for Choices {
     /// Writes `zstd:1 for 20 outputs, zstd:3 for 300; predicted 1000 bytes, which became 1010`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, (codec, chosen)) in self.0.iter().enumerate() {
             let before = if place == 0 { "" } else { ", " };
-            let what = match (place, chosen.outputs) {
-                (0, 1) => " output",
-                (0, _) => " outputs",
-                _ => "",
+            let outputs = match (place, chosen.outputs) {
+                (0, 1) => "1 output".to_owned(),
+                (0, outputs) => format!("{outputs} outputs"),
+                (_, outputs) => outputs.to_string(),
             };
-            write!(formatter, "{before}{codec} for {}{what}", chosen.outputs)?;
+            let blocks = match chosen.blocks {
+                1 => "1 block".to_owned(),
+                blocks => format!("{blocks} blocks"),
+            };
+            let of = match (chosen.outputs, chosen.blocks) {
+                (_, 0) => outputs,
+                (0, _) => blocks,
+                _ => format!("{outputs} and {blocks}"),
+            };
+            write!(formatter, "{before}{codec} for {of}")?;
         }
         let sum = |of: fn(&Chosen) -> u64| self.0.values().map(of).fold(0, u64::saturating_add);
         let predicted = sum(|chosen| chosen.predicted_bytes);
@@ -97,5 +123,17 @@ mod tests {
         }
         let text = "zstd:19 for 1 output, zstd:3 for 2; predicted 42 bytes, which became 20";
         assert_eq!(choices.to_string(), text);
+    }
+
+    #[test]
+    fn blocks_are_called_blocks_and_not_outputs() {
+        let mut choices = Choices::default();
+        let chosen = |level| done(Some(Choice { level, predicted_bytes: None }));
+        choices.add_block(&chosen(1));
+        choices.add(&chosen(3));
+        for _ in 0..2 {
+            choices.add_block(&chosen(3));
+        }
+        assert_eq!(choices.to_string(), "zstd:1 for 1 block, zstd:3 for 1 and 2 blocks");
     }
 }

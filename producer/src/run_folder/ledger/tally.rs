@@ -139,7 +139,7 @@ impl Tally {
 
     /// Counts what was chosen for a block: all else is counted with its file.
     pub(super) fn add_block(&mut self, done: &Done) {
-        self.choices.add(done);
+        self.choices.add_block(done);
     }
 
     /// Takes over how long results were on their way, which only who read them knows.

@@ -1,0 +1,232 @@
+//! The outputs of a bag of objects, to be restored by what the broker knows of them: without the folder of its run.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::Result;
+use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::ids::BagId;
+use bagpress_broker::result::{Cause, Failed};
+use bagpress_broker::{BagLine, BagState, Broker, subjects};
+use bagpress_codec::Codec;
+use bagpress_objstore::object_ref::Reference;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::error::Usage;
+use crate::object::look::look;
+use crate::object::{Answer, LOOKS, list};
+use crate::run_folder::specification::RESTORE;
+use crate::submit::originals::Originals;
+use crate::submit::planned::Planned;
+
+/// The outputs of a bag, each with the name of what it was made of, below the folder that all of these have in common, and with the digest of it, where
+/// the broker has its result. One that is not there is refused by itself.
+///
+/// # Errors
+///
+/// [`Usage`] if the bag is not there, not finished, or has no outputs that can be restored by themselves; if the broker does not answer.
+pub async fn resolve_bag(broker: &Broker, bag: &BagId) -> Result<Vec<Planned>> {
+    let line = line_of(broker, bag).await?;
+    let bucket = subjects::bucket(bag);
+    let mut there = BTreeMap::new();
+    let mut tars = 0_u32;
+    let listed = list(broker, &bucket, false, |answer| {
+        let name = answer.reference.object();
+        tars += u32::from(subjects::first_of_tar(name).is_some());
+        if let Some(index) = subjects::index_of_output(name) {
+            there.insert(index, answer.clone());
+        }
+        Ok(())
+    });
+    match listed.await {
+        Ok(_) => {}
+        Err(error) if error.is::<Usage>() && line.done > 0 => {
+            return Err(Usage::error(
+                format!("the outputs of bag {bag} are gone with their bucket"),
+                format!(
+                    "`bagpress object info obj://{bucket}/{}` says why",
+                    subjects::output_name(0)
+                ),
+            ));
+        }
+        Err(error) => return Err(error),
+    }
+    check_objects(bag, &line, tars, there.keys().next_back().copied())?;
+    let originals = Originals::read(broker, bag, &[]).await?;
+    let names = names(&there);
+    let planning = stream::iter(0..line.tasks).map(async |index| {
+        let reference = Reference::new(&bucket, &subjects::output_name(index))?;
+        let Some(answer) = there.get(&index) else {
+            let refused = Some(absent(broker, &reference, originals.why_failed(index)).await?);
+            return Ok(Planned { refused, ..Planned::of(reference) });
+        };
+        let codec = answer.codec.as_ref().and_then(|codec| codec.parse::<Codec>().ok());
+        let original = answer.digest.and_then(|digest| originals.of(index, digest));
+        let (bytes, digest, target) = (answer.bytes, answer.digest, names.get(&index).cloned());
+        Ok(Planned { bytes, digest, codec, original, target, ..Planned::of(reference) })
+    });
+    planning.buffered(LOOKS).try_collect().await
+}
+
+/// The line of a bag whose outputs are objects, and all there.
+async fn line_of(broker: &Broker, bag: &BagId) -> Result<BagLine> {
+    let found = broker.find_bag(bag).await?;
+    let here = "name a bag that `bagpress status` shows on this server, or a file, or a run folder, which has a slash";
+    let line = match (found.line, found.unreadable) {
+        (Some(line), _) => line,
+        (None, Some(why)) => {
+            return Err(Usage::error(format!("the line of bag {bag}: {why}"), here));
+        }
+        (None, None) if found.removed => {
+            let hint = "what was compressed is where it was put with --out, or nowhere any more";
+            return Err(Usage::error(format!("bag {bag} was removed, with its objects"), hint));
+        }
+        (None, None) => return Err(Usage::error(format!("this server has no bag {bag}"), here)),
+    };
+    if line.results == ResultPath::Staged {
+        let name = bag.as_str().rsplit_once('-').map_or(bag.as_str(), |(name, _)| name);
+        return Err(Usage::error(
+            format!("the outputs of bag {bag} are files, and no objects"),
+            format!(
+                "they are where its gatherer put them: in its run folder, {name}/staged below the folder of runs, or in the folder of \
+                 --out; there, `bagpress restore runs/{name}/staged --out DIR` restores them"
+            ),
+        ));
+    }
+    if line.codec == RESTORE {
+        let hint = "name the bag that compressed them";
+        return Err(Usage::error(
+            format!("bag {bag} restored: its outputs are not compressed"),
+            hint,
+        ));
+    }
+    if line.state != BagState::Finished {
+        let (state, done, tasks) = (line.state, line.done, line.tasks);
+        return Err(Usage::error(
+            format!(
+                "bag {bag} is not finished: it is {state}, and {done} of {tasks} tasks are done"
+            ),
+            format!(
+                "gather it to its end; or restore what is there by its references: `bagpress object ls {} --json` lists them for --refs",
+                subjects::bucket(bag)
+            ),
+        ));
+    }
+    Ok(line)
+}
+
+/// Refuses outputs that are not each an object of its own, up to the highest index `last`.
+fn check_objects(bag: &BagId, line: &BagLine, tars: u32, last: Option<u32>) -> Result<()> {
+    let bucket = subjects::bucket(bag);
+    if tars > 0 {
+        return Err(Usage::error(
+            format!(
+                "outputs of bag {bag} are in {tars} tars, each of several small files, and no worker restores from these"
+            ),
+            format!(
+                "fetch them with `bagpress object get obj://{bucket}/out_0.tar … --out DIR`, as `bagpress object ls {bucket}` lists them, unpack \
+                 each with tar, and restore DIR; or run the bag with --pack 1"
+            ),
+        ));
+    }
+    if last.is_some_and(|last| last >= line.tasks) {
+        return Err(Usage::error(
+            format!(
+                "large files of bag {bag} were compressed in blocks, which were joined to files where it was gathered"
+            ),
+            "restore them by its run folder, or the files themselves",
+        ));
+    }
+    Ok(())
+}
+
+/// Why a task has no output.
+async fn absent(broker: &Broker, reference: &Reference, failed: Option<&str>) -> Result<Failed> {
+    let (answer, _): (Answer, _) = look(broker, reference).await?;
+    let why = answer.why.unwrap_or_default();
+    let text = match failed {
+        Some(cause) => format!("{reference}: the bag has no output of it: {cause}"),
+        None => format!("{reference}: {}: {why}", answer.state.as_str()),
+    };
+    Ok(Failed::new(Cause::InputMissing, text))
+}
+
+/// What the outputs are called that say of which file or object they were made.
+fn names(there: &BTreeMap<u32, Answer>) -> BTreeMap<u32, PathBuf> {
+    let inputs =
+        there.iter().filter_map(|(index, answer)| Some((*index, answer.input.as_deref()?)));
+    let (mut files, mut names) = (BTreeMap::new(), BTreeMap::new());
+    for (index, input) in inputs {
+        match input.parse::<Reference>() {
+            Ok(object) => {
+                names.insert(index, Path::new(object.bucket()).join(object.object()));
+            }
+            Err(_) => drop(files.insert(index, PathBuf::from(input))),
+        }
+    }
+    // Of one that is too long for a label, only the end is there.
+    files.retain(|_, file| is_whole(file));
+    let above = common(files.values().map(PathBuf::as_path));
+    for (index, file) in files {
+        if let Ok(below) = file.strip_prefix(&above) {
+            names.insert(index, below.to_owned());
+        }
+    }
+    names
+}
+
+/// Whether it is an absolute path that names a file, without steps upwards.
+fn is_whole(path: &Path) -> bool {
+    let is_plain = |component| matches!(component, Component::RootDir | Component::Normal(_));
+    path.is_absolute() && path.file_name().is_some() && path.components().all(is_plain)
+}
+
+/// The deepest folder that has all of these.
+fn common<'a>(files: impl Iterator<Item = &'a Path>) -> PathBuf {
+    let folders = files.filter_map(Path::parent).map(Path::to_owned);
+    folders
+        .reduce(|above, folder| {
+            let same = above.components().zip(folder.components());
+            same.take_while(|(one, other)| one == other).map(|(one, _)| one).collect()
+        })
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use bagpress_objstore::object_ref::Reference;
+
+    use super::*;
+    use crate::object::State;
+
+    fn named(inputs: &[&str]) -> Vec<Option<String>> {
+        let there = (0..).zip(inputs).map(|(index, input)| {
+            let reference =
+                Reference::new("bag-t1-abcdefgh", &subjects::output_name(index)).unwrap();
+            let input = Some((*input).to_owned()).filter(|input| !input.is_empty());
+            (index, Answer { input, ..Answer::of(&reference, State::There) })
+        });
+        let names = names(&there.collect());
+        let last = u32::try_from(inputs.len()).unwrap();
+        let name = |index| names.get(&index).map(|name| name.to_str().unwrap().to_owned());
+        (0..last).map(name).collect()
+    }
+
+    fn some(name: &str) -> Option<String> {
+        Some(name.to_owned())
+    }
+
+    #[test]
+    fn outputs_are_called_as_their_files_below_the_folder_that_these_have_in_common() {
+        assert_eq!(named(&["/in/tree/a", "/in/tree/b/c"]), [some("a"), some("b/c")]);
+        assert_eq!(named(&["/in/tree/a", "/in/try/a"]), [some("tree/a"), some("try/a")]);
+        assert_eq!(named(&["/in/tree/a"]), [some("a")]);
+        assert_eq!(named(&["/a", "/in/b"]), [some("a"), some("in/b")]);
+    }
+
+    #[test]
+    fn what_has_no_whole_path_is_called_as_its_output_and_an_object_as_it_is() {
+        assert_eq!(named(&["", "/in/a", "ong/path/b"]), [None, some("a"), None]);
+        assert_eq!(named(&["obj://b/deep/o", "/in/x/../a"]), [some("b/deep/o"), None]);
+    }
+}
