@@ -72,7 +72,8 @@ pub fn holders(labels: &Labels) -> Vec<&str> {
 
 /// Gives what takes an object's name the pins and holders of what had it: they are about the name.
 pub(super) fn carry_over(from: &Labels, to: &mut Labels) {
-    let is_kept = |label: &str| label.starts_with(PIN) && label != SHARED || label.starts_with(HELD);
+    let is_kept =
+        |label: &str| label.starts_with(PIN) && label != SHARED || label.starts_with(HELD);
     let kept = from.iter().filter(|(label, _)| is_kept(label));
     to.extend(kept.map(|(label, by)| (label.clone(), by.clone())));
 }

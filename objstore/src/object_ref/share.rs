@@ -65,7 +65,8 @@ impl Bucket {
         for _ in 0..RACES_MAX {
             let message = self.message_from_leader(None, &subject).await?;
             let Some(message) = message else { return Ok(None) };
-            let Lookup::Found(found) = Lookup::read(self.name(), message.sequence, &message.payload)
+            let Lookup::Found(found) =
+                Lookup::read(self.name(), message.sequence, &message.payload)
             else {
                 return Ok(None);
             };
@@ -143,7 +144,8 @@ mod tests {
             let info = bucket.find(name).await.unwrap();
             assert!(bucket.free_exactly(&info, &freed).await.unwrap());
             // Who freed it may have died before its chunks were gone, and it is freed again.
-            let Lookup::Deleted { token, shared, .. } = bucket.info_from_leader(name).await.unwrap()
+            let Lookup::Deleted { token, shared, .. } =
+                bucket.info_from_leader(name).await.unwrap()
             else {
                 panic!("{name} is there")
             };
@@ -181,8 +183,7 @@ mod tests {
                 }
                 bucket.remove(&a).await.unwrap()
             };
-            let (shared, removed) =
-                tokio::join!(bucket.share(&first, &b, no_labels()), removing);
+            let (shared, removed) = tokio::join!(bucket.share(&first, &b, no_labels()), removing);
             assert!(removed);
             match bucket.find(&b).await {
                 Ok(info) => bucket.read_back(&info).await.unwrap(),

@@ -4,6 +4,7 @@ pub(crate) mod attempts;
 mod bag_server;
 pub(crate) mod cuts;
 pub(crate) mod data;
+pub(crate) mod earlier;
 pub(crate) mod extents;
 pub(crate) mod files;
 pub(crate) mod folder;

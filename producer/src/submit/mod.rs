@@ -1,5 +1,6 @@
 //! Submitting a bag that is gathered later.
 
+mod earlier;
 mod out_folder;
 pub(crate) mod planned;
 pub(crate) mod prepare;
