@@ -5,6 +5,7 @@ use std::fmt;
 use crate::array::ArrayParameters;
 use crate::check::Check;
 use crate::join::Seam;
+use crate::parts::PartsOf;
 use crate::stream::{Decoder, Encoder};
 
 /// A codec as the registry holds it.
@@ -27,6 +28,8 @@ pub(crate) struct Entry {
     pub(crate) check: Option<fn(Parameters) -> Box<dyn Check>>,
     /// Whether a file that begins so was made with these parameters, where its header says with which.
     pub(crate) made_with: Option<fn(Parameters, &[u8]) -> bool>,
+    /// How streams are entered whose parts all have one length; none, if there are no such.
+    pub(crate) parts: Option<PartsOf>,
     /// How the blocks of such a level and such switches are joined; none, if a file is not cut.
     pub(crate) seam: Option<fn(Parameters) -> Seam>,
 }

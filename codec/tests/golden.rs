@@ -1,5 +1,7 @@
 //! Files of every codec and level that the documents use, as they are: today's code opens each of them, and makes each of them again.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
+
 mod golden_table;
 
 use std::collections::BTreeSet;

@@ -41,6 +41,7 @@ pub(crate) static ENTRY: Entry = Entry {
     decoder: |_| decoder(),
     check: None,
     made_with: None,
+    parts: None,
     seam: Some(seam),
 };
 

@@ -1,6 +1,8 @@
 //! The table of golden files: what each was made of, and digests of all. `examples/golden.rs` writes it, `tests/golden.rs` holds the
 //! codecs against it.
 
+#![expect(clippy::expect_used, reason = "a test may fail, and says why")]
+
 use std::path::PathBuf;
 
 use bagpress_codec::{Codec, DataKind, Digest, Generator, Grid, SEGMENT_BYTES, decompress_all};

@@ -75,7 +75,7 @@ fn covering(all: &[Piece], span: Span) -> Pieces {
         !span.within(piece.input_at, piece.input_bytes.unwrap_or_default()).is_empty()
     };
     let list = all.iter().filter(covers).cloned().collect();
-    Pieces { list, all: all.len() as u64, input_bytes: Some(INPUT as u64) }
+    Pieces { list, all: all.len() as u64, input_bytes: Some(INPUT as u64), entered: None }
 }
 
 fn copied(
