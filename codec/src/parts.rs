@@ -2,9 +2,6 @@
 
 use std::ops::Range;
 
-use crate::entry::Parameters;
-use crate::stream::Decoder;
-
 /// How a stream is cut, as its header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts {
@@ -29,14 +26,6 @@ pub struct Section {
     pub stream: Range<u64>,
     /// The bytes that they decode to.
     pub decoded: Range<u64>,
-}
-
-/// How a codec's streams are entered.
-pub(crate) struct PartsOf {
-    /// The parts of a stream that begins so; none, if it has none of one length.
-    pub(crate) find: fn(Parameters, &[u8]) -> Option<Parts>,
-    /// A decoder of some of them, which takes what [`Section::stream`] says, and nothing more.
-    pub(crate) decoder: fn(Parameters, &[u8], Range<u64>) -> Option<Box<dyn Decoder>>,
 }
 
 impl Parts {

@@ -37,8 +37,8 @@ fn decode(
     let mut decoder = codec.part_decoder(begin, parts).unwrap();
     let (mut made, mut part) = (Vec::new(), vec![0; 100]);
     for piece in section.chunks(31) {
-        let mut decoded = Decoded::new(&mut *decoder, piece, &mut part);
-        while let Some(bytes) = decoded.next()? {
+        let mut pieces = Decoded::new(&mut *decoder, piece, &mut part);
+        while let Some(bytes) = pieces.next()? {
             made.extend_from_slice(bytes);
         }
     }

@@ -121,8 +121,8 @@ fn a_range_of_a_fixed_rate_reads_the_layers_that_have_it_and_no_more() {
         );
         let whole = fs::read(place.join(format!("{name}-back/{name}/in/a")))
             .unwrap_or_else(|_| fs::read(place.join(format!("{name}-back/in/a"))).unwrap());
-        let plane = 30 * 20 * 8;
-        let range = 13 * plane + 5..17 * plane + 3;
+        let layer = 4 * 30 * 20 * 8;
+        let range = 3 * layer + 5..4 * layer + 77;
         for of in [format!("runs/{name}/staged in/a"), format!("{name}/in/a.zfp")] {
             let words = format!(
                 "restore {of} --range {}..{} --out part --overwrite",
@@ -136,9 +136,9 @@ fn a_range_of_a_fixed_rate_reads_the_layers_that_have_it_and_no_more() {
         if mode == "rate=8" {
             let path = place.join("rate/in/a.zfp");
             let mut bytes = fs::read(&path).unwrap();
-            let (length, layer) = (bytes.len(), bytes.len() / 10);
-            bytes[32..3 * layer - 32].fill(0xa5);
-            bytes[5 * layer + 64..length].fill(0x5a);
+            let (length, each) = (bytes.len(), bytes.len() / 10);
+            bytes[32..3 * each - 32].fill(0xa5);
+            bytes[5 * each + 64..length].fill(0x5a);
             fs::write(&path, &bytes).unwrap();
             let words = format!(
                 "restore rate/in/a.zfp --range {}..{} --out part --overwrite",

@@ -256,7 +256,7 @@ fn a_table_that_lies_is_noticed_and_takes_no_memory() {
     let file = joined(&codec, &input).0;
     let pieces = by_table(&mut Cursor::new(&file), whole).unwrap().unwrap();
     let lie = |change: &dyn Fn(&mut Piece)| {
-        let mut pieces = Pieces { list: pieces.list.clone(), ..pieces };
+        let mut pieces = Pieces { list: pieces.list.clone(), entered: None, ..pieces };
         change(&mut pieces.list[0]);
         copied(&file, &codec, &pieces, whole).0
     };

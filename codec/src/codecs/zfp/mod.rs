@@ -16,9 +16,9 @@ use std::ops::Range;
 use bagpress_zfp::Header;
 
 use crate::array::{ArrayParameters, Form, Mode};
-use crate::entry::{CodecInfo, Entry, Parameters};
+use crate::entry::{CodecInfo, Entry, Parameters, PartsOf};
 use crate::grid::{Grid, Shape};
-use crate::parts::{Parts, PartsOf};
+use crate::parts::Parts;
 use crate::stream::Decoder;
 
 use self::check::ArrayCheck;
