@@ -3,6 +3,12 @@
 
 FROM rust:1.95-slim-bookworm AS base
 WORKDIR /src
+# What compiles LLNL's library for the codec zfp, and reads its headers. A base that has it needs no network.
+# hadolint ignore=DL3008
+RUN dpkg --status cmake g++ libclang-dev make >/dev/null 2>&1 \
+    || { apt-get update \
+    && apt-get install --yes --no-install-recommends cmake g++ libclang-dev make \
+    && rm -rf /var/lib/apt/lists/*; }
 
 # What decides about the dependencies and nothing else: manifests, the lock, and one empty source per
 # target. A change in our code gives the same files here, so that the next layer stays as it was.
@@ -18,14 +24,14 @@ FROM base AS dependencies
 # The tests of the image take a profile that builds faster.
 ARG PROFILE=release
 COPY --from=manifests /src .
-RUN cargo build --profile "$PROFILE" --locked --bin bagpress
+RUN cargo build --profile "$PROFILE" --locked --features zfp --bin bagpress
 
 FROM dependencies AS builder
 ARG PROFILE=release
 COPY . .
 # cargo compares times, and a checkout may be older than the layer above
 RUN find . -name '*.rs' -not -path './target/*' -exec touch {} + \
-    && cargo build --profile "$PROFILE" --locked --bin bagpress
+    && cargo build --profile "$PROFILE" --locked --features zfp --bin bagpress
 
 FROM debian:bookworm-slim AS runtime
 ARG PROFILE=release

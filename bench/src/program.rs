@@ -97,6 +97,10 @@ impl Bagpress {
             .arg("--runs")
             .arg(runs)
             .args(["--name", name, "--quiet", "--json"]);
+        if data.is_the_same_for_all() {
+            // Each is to be measured.
+            command.arg("--no-dedup");
+        }
         command
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ use crate::error::ArrayFault;
 use crate::grid::Grid;
 use crate::join::{Joined, Joiner, Seam};
 use crate::parse::{parse_level, parse_switches, split_once};
+use crate::parts::Parts;
+#[cfg(doc)]
+use crate::parts::Section;
 use crate::stream::{Choice, Decoder, Encoder, SEGMENT_BYTES};
 
 /// A codec with its parameters, such as `gzip:6` or `gzip:6,full`.
@@ -133,6 +137,20 @@ impl Codec {
     #[must_use]
     pub fn decoder(&self) -> Box<dyn Decoder> {
         (self.entry.decoder)(self.parameters)
+    }
+
+    /// The parts of a stream that begins with these bytes, [`BEGIN_BYTES`](Self::BEGIN_BYTES) or all that it has, if all have one
+    /// length: of an array, layers of four planes with a fixed rate.
+    #[must_use]
+    pub fn parts(&self, begin: &[u8]) -> Option<Parts> {
+        self.entry.parts.as_ref().and_then(|of| (of.find)(self.parameters, begin))
+    }
+
+    /// Begins to decompress some parts of a stream that begins with these bytes: it takes what [`Section::stream`] says. None, if it
+    /// has no such parts.
+    #[must_use]
+    pub fn part_decoder(&self, begin: &[u8], parts: Range<u64>) -> Option<Box<dyn Decoder>> {
+        self.entry.parts.as_ref().and_then(|of| (of.decoder)(self.parameters, begin, parts))
     }
 
     pub(crate) fn check(&self) -> Option<Box<dyn Check>> {

@@ -37,6 +37,12 @@ impl DataKind {
     /// Every kind that has no shape, in the order that help texts list them.
     pub const ALL: [Self; 3] = [Self::Random, Self::Text, Self::Zeros];
 
+    /// Whether what it generates depends on its size alone, and neither on a seed nor on an index.
+    #[must_use]
+    pub fn is_the_same_for_all(self) -> bool {
+        matches!(self, Self::Zeros)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Random => "random",

@@ -46,6 +46,6 @@ pub use error::StoreError;
 pub use pack::{OpenFile, PackOutputs, PackReady};
 pub use sink::Sink;
 pub use source::{Fetched, Source};
-pub use store::{Carried, Opened, Output, Ready, Store};
+pub use store::{Carried, Opened, Output, Ready, Store, label};
 pub use stored::Stored;
 pub use trouble::{Trouble, is_too_many, output_failed, said, trouble};

@@ -207,17 +207,9 @@ impl Store {
         let (sender, chunks) = mpsc::channel(limits::WINDOW_MAX);
         let bucket = self.bucket(&subjects::bucket(&task.bag))?;
         let token = format!("{}-{execution}", task.index);
-        let input = match &task.input {
-            Input::Generate { .. } => None,
-            Input::File { name, .. } | Input::Object { name, .. } => Some(name.clone()),
-        };
-        let labels = [("bag", Some(task.bag.to_string())), ("codec", Some(task.codec.to_string()))];
-        let labels = labels.into_iter().chain([("input", input)]);
-        let labels = labels.filter_map(|(label, text)| Some((label.to_owned(), text?)));
-        let writer = bucket
-            .writer(&subjects::output_name(task.index), &token)?
-            .description(format!("task {} of bag {}, {}", task.index, task.bag, task.codec))
-            .metadata(labels.collect());
+        let (description, labels) = label(task);
+        let writer = bucket.writer(&subjects::output_name(task.index), &token)?;
+        let writer = writer.description(description).metadata(labels);
         Ok((Sink::chunks(sender), Output::Object { writer: Box::new(writer), chunks }))
     }
 
@@ -245,6 +237,19 @@ impl Store {
         buckets.insert(name.to_owned(), bucket.clone());
         Ok(bucket)
     }
+}
+
+/// Description and labels of the object of a task's output.
+#[must_use]
+pub fn label(task: &TaskDescriptor) -> (String, HashMap<String, String>) {
+    let input = match &task.input {
+        Input::Generate { .. } => None,
+        Input::File { name, .. } | Input::Object { name, .. } => Some(name.clone()),
+    };
+    let labels = [("bag", Some(task.bag.to_string())), ("codec", Some(task.codec.to_string()))];
+    let labels = labels.into_iter().chain([("input", input)]);
+    let labels = labels.filter_map(|(label, text)| Some((label.to_owned(), text?)));
+    (format!("task {} of bag {}, {}", task.index, task.bag, task.codec), labels.collect())
 }
 
 async fn fetch_object(

@@ -45,8 +45,8 @@ pub(crate) struct SelectArgs {
     #[arg(long, requires = "out", conflicts_with = "tasks")]
     pub(crate) overwrite: bool,
 
-    /// Compress every file, also one with the content of another one; otherwise it gets that one's output
-    #[arg(long, conflicts_with = "tasks")]
+    /// Compress every input, also one with the content of another one; otherwise it gets that one's output
+    #[arg(long)]
     pub(crate) no_dedup: bool,
 
     /// Print what would be done, one line per file; start and write nothing

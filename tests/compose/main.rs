@@ -35,6 +35,16 @@ fn the_bag_of_the_containers_is_done_and_verified_by_both_result_paths() {
     assert!(bags.matches("24/24 done, 0 failed").count() >= 2, "{bags}");
 }
 
+#[test]
+fn the_workers_of_the_containers_have_zfp() {
+    let cluster = Cluster::up();
+    let bag = "--tasks 4 --bytes 64KiB --codec zfp:accuracy=1e-3 --data field --results objects";
+    let run = format!("run --rm producer run {bag}");
+    let summary = cluster.compose(&run).expect_code(0).stdout;
+    assert!(summary.contains("4/4, failed: 0, every output verified"), "{summary}");
+    assert!(summary.contains("largest error"), "{summary}");
+}
+
 /// A socket that listens, as the kernel lists it in hexadecimal: addresses are words of this machine's order.
 fn is_beyond_loopback(socket: &str) -> bool {
     const LISTENS: &str = "0A";

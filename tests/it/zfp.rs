@@ -140,3 +140,59 @@ fn arrays_and_other_files_are_tasks_of_one_list() {
     let said = String::from_utf8_lossy(&removes.stderr);
     assert!(said.contains("list:1: an output of zfp"), "{said}");
 }
+
+/// A range by a fixed rate: whatever is before and behind its layers may be anything, as nobody reads it.
+#[test]
+fn a_range_of_a_fixed_rate_reads_the_layers_that_have_it_and_no_more() {
+    let place = tempfile::tempdir().unwrap();
+    let place = place.path();
+    fs::create_dir(place.join("in")).unwrap();
+    fs::write(place.join("in/a"), field("f64,40x30x20")).unwrap();
+    for (mode, said) in [
+        ("rate=8", "read 2 of 10 parts; its format has no checksum to compare them with"),
+        ("accuracy=1e-3", "read from the start: no index"),
+    ] {
+        let name = &mode[..4];
+        let arrays = "--dtype f64 --shape 40x30x20";
+        let run =
+            format!("run in --out {name} --name {name} --workers 1 -q --codec zfp:{mode} {arrays}");
+        succeeds(place, &run);
+        succeeds(
+            place,
+            &format!("restore {name} --out {name}-back --name {name}-back --workers 1 -q"),
+        );
+        let whole = fs::read(place.join(format!("{name}-back/{name}/in/a")))
+            .unwrap_or_else(|_| fs::read(place.join(format!("{name}-back/in/a"))).unwrap());
+        let layer = 4 * 30 * 20 * 8;
+        let range = 3 * layer + 5..4 * layer + 77;
+        for of in [format!("runs/{name}/staged in/a"), format!("{name}/in/a.zfp")] {
+            let words = format!(
+                "restore {of} --range {}..{} --out part --overwrite",
+                range.start, range.end
+            );
+            let ended = bagpress(place, &words);
+            let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
+            assert!(ended.status.success() && stderr.contains(said), "{words}: {stderr}");
+            assert!(fs::read(place.join("part")).unwrap() == whole[range.clone()], "{words}");
+        }
+        if mode == "rate=8" {
+            let path = place.join("rate/in/a.zfp");
+            let mut bytes = fs::read(&path).unwrap();
+            let (length, each) = (bytes.len(), bytes.len() / 10);
+            bytes[32..3 * each - 32].fill(0xa5);
+            bytes[5 * each + 64..length].fill(0x5a);
+            fs::write(&path, &bytes).unwrap();
+            let words = format!(
+                "restore rate/in/a.zfp --range {}..{} --out part --overwrite",
+                range.start, range.end
+            );
+            succeeds(place, &words);
+            assert!(fs::read(place.join("part")).unwrap() == whole[range.clone()]);
+            // Of another length, it is not what its header says.
+            fs::write(&path, [&bytes[..], &[0; 8]].concat()).unwrap();
+            assert_eq!(bagpress(place, &words).status.code(), Some(1));
+            fs::write(&path, &bytes[..length - 8]).unwrap();
+            assert_eq!(bagpress(place, &words).status.code(), Some(1));
+        }
+    }
+}

@@ -220,7 +220,8 @@ pub struct TaskResult {
     /// The file that got the output's name: only the gatherer knows, and its ledger says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileId>,
-    /// The task whose output it got, because both inputs have the same content: only the gatherer does that.
+    /// The task whose output it got, because both inputs have the same content; itself, if that output was there before the bag.
+    /// Only the gatherer does that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub twin_of: Option<u32>,
     /// Of a pack: what became of each of its files, in order, where it has an outcome now. Then nothing counts but this.

@@ -32,6 +32,7 @@ pub(crate) static ENTRY: Entry = Entry {
     decoder: |_| zstd::decoder(),
     check: None,
     made_with: None,
+    parts: None,
     seam: Some(zstd::seam),
 };
 

@@ -25,6 +25,7 @@ pub(crate) static ENTRY: Entry = Entry {
     decoder: |_| Box::new(Inflater::gzip()),
     check: None,
     made_with: None,
+    parts: None,
     seam: Some(seam),
 };
 

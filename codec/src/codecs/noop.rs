@@ -23,6 +23,7 @@ pub(crate) static ENTRY: Entry = Entry {
     decoder: |_| Box::new(Noop),
     check: None,
     made_with: None,
+    parts: None,
     seam: Some(|_| Seam::without_framing("noop", |_| 0..=0)),
 };
 

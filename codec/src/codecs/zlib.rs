@@ -28,6 +28,7 @@ pub(crate) static ENTRY: Entry = Entry {
     decoder: |_| Box::new(Inflater::zlib()),
     check: None,
     made_with: None,
+    parts: None,
     seam: Some(seam),
 };
 

@@ -1,9 +1,8 @@
 //! The zstd format (RFC 8878) by its own library: one frame, with the input's length in front and a checksum behind.
 //!
-//! The library runs on the thread of its caller, and each segment ends with a flush, hence with a block. So what it makes
-//! follows from the segments alone, and a segment of 256 KiB, which is two blocks of the largest size, costs nothing for
-//! its end. The length is in the frame's header, so it has to be known before the first byte, and the frame ends with the
-//! segment that completes it.
+//! The library runs on the thread of its caller, and each segment ends with a flush, hence with a block. So what it makes follows from
+//! the segments alone, and a segment of 256 KiB, which is two blocks of the largest size, costs nothing for its end. The length is in
+//! the frame's header, so it has to be known before the first byte, and the frame ends with the segment that completes it.
 
 use zstd_safe::zstd_sys::{ZSTD_EndDirective, ZSTD_ErrorCode};
 use zstd_safe::{
@@ -41,6 +40,7 @@ pub(crate) static ENTRY: Entry = Entry {
     decoder: |_| decoder(),
     check: None,
     made_with: None,
+    parts: None,
     seam: Some(seam),
 };
 

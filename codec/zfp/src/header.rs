@@ -125,6 +125,12 @@ impl Parameters {
         bits.min(self.bits_max).max(self.bits_min)
     }
 
+    /// The bits of every block, if all have the same.
+    #[must_use]
+    pub fn block_bits(self) -> Option<u32> {
+        (self.bits_min == self.bits_max).then_some(self.bits_max)
+    }
+
     /// The short mode of a header, or the long one, and how many bits it has.
     fn mode(self) -> (u64, u32) {
         let Self { bits_min, bits_max, planes, exponent_min } = self;

@@ -50,6 +50,19 @@ impl Reader {
         (self.filled, self.header) = (0, None);
     }
 
+    /// Begins in the middle of a stream that has this header, so many bits behind the start of the bytes that are fed next: fewer than
+    /// a word of 64 has.
+    ///
+    /// # Panics
+    ///
+    /// If it is more, or bytes were fed before.
+    pub fn enter(&mut self, header: &Header, bits: u32) {
+        assert!(bits < 64 && self.filled == 0 && self.header.is_none());
+        self.buffer.set(header.parameters);
+        self.buffer.read_at(bits as usize);
+        self.header = Some(*header);
+    }
+
     /// Takes bytes from the front of `input`, as many as there is room for, and returns how many.
     pub fn feed(&mut self, input: &[u8]) -> usize {
         if input.is_empty() {

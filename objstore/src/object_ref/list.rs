@@ -87,6 +87,12 @@ impl Bucket {
         Ok((chunks, state.info.config.num_replicas))
     }
 
+    /// Whether an object that is there has the chunks under `token`.
+    pub(super) async fn is_named(&self, token: &str) -> Result<bool, Error> {
+        let replicas = self.state("").await?.info.config.num_replicas;
+        Ok(self.named_tokens(replicas).await?.contains(token))
+    }
+
     /// Tokens of objects that are there; what a tombstone names should be gone.
     async fn named_tokens(&self, replicas: usize) -> Result<HashSet<String>, Error> {
         let mut named = HashSet::new();

@@ -8,6 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// In front of the name of a pin.
 const PIN: &str = "bagpress.pin.";
+/// That the chunks have other names as well; its text is their token. What does not know it takes it for a pin, of a name that
+/// nobody can give, and lets go of nothing.
+const SHARED: &str = "bagpress.pin.~shared";
 /// In front of the id of a bag that reads the object.
 const HELD: &str = "bagpress.held.";
 /// When the chunks expire, in seconds since 1970.
@@ -57,7 +60,8 @@ impl Freed {
 /// The pins of an object: each name, and who set it.
 #[must_use]
 pub fn pins(labels: &Labels) -> Vec<(&str, &str)> {
-    sorted(labels.iter().filter_map(|(label, by)| Some((label.strip_prefix(PIN)?, by.as_str()))))
+    let pins = labels.iter().filter(|(label, _)| *label != SHARED);
+    sorted(pins.filter_map(|(label, by)| Some((label.strip_prefix(PIN)?, by.as_str()))))
 }
 
 /// The bags that read the object or did, by id; whether one still does, its line says.
@@ -68,8 +72,25 @@ pub fn holders(labels: &Labels) -> Vec<&str> {
 
 /// Gives what takes an object's name the pins and holders of what had it: they are about the name.
 pub(super) fn carry_over(from: &Labels, to: &mut Labels) {
-    let kept = from.iter().filter(|(label, _)| label.starts_with(PIN) || label.starts_with(HELD));
+    let is_kept =
+        |label: &str| label.starts_with(PIN) && label != SHARED || label.starts_with(HELD);
+    let kept = from.iter().filter(|(label, _)| is_kept(label));
     to.extend(kept.map(|(label, by)| (label.clone(), by.clone())));
+}
+
+/// Says that the chunks under `token` have other names as well.
+pub(super) fn share(labels: &mut Labels, token: &str) {
+    labels.insert(SHARED.to_owned(), token.to_owned());
+}
+
+/// Whether the chunks under `token`, which are those of an object with these labels, may have other names.
+pub(super) fn is_shared(labels: &Labels, token: &str) -> bool {
+    labels.get(SHARED).is_some_and(|shared| shared == token)
+}
+
+/// Gives another name of an object the time of its chunks.
+pub(super) fn keep_time(from: &Labels, to: &mut Labels) {
+    to.extend(from.get(EXPIRES).map(|at| (EXPIRES.to_owned(), at.clone())));
 }
 
 fn sorted<T: Ord>(found: impl Iterator<Item = T>) -> Vec<T> {

@@ -39,6 +39,12 @@ pub struct Info {
 }
 
 impl Info {
+    /// Whether its chunks may have other names.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        marks::is_shared(&self.metadata, &self.token)
+    }
+
     /// That not all chunks of the object are there: those of one that expires went with time.
     pub(super) fn lost(&self, found: u64) -> Error {
         let (bucket, object) = (self.bucket.clone(), self.name.clone());
@@ -62,6 +68,8 @@ pub enum Lookup {
         token: String,
         /// Who freed it; none if another program than ours deleted it.
         freed: Option<Freed>,
+        /// Whether its chunks may have other names.
+        shared: bool,
         /// Digest of what it was, if the tombstone says so.
         digest: Option<Digest>,
     },
@@ -119,7 +127,8 @@ fn read(bucket: &str, sequence: u64, payload: &[u8]) -> Result<Lookup, String> {
     if wire.deleted {
         let freed = Freed::of(&wire.metadata, wire.modified.map(Into::into));
         let digest = wire.digest.as_deref().and_then(read_digest);
-        return Ok(Lookup::Deleted { sequence, token: wire.nuid, freed, digest });
+        let shared = marks::is_shared(&wire.metadata, &wire.nuid);
+        return Ok(Lookup::Deleted { sequence, token: wire.nuid, freed, shared, digest });
     }
     if wire.options.as_ref().is_some_and(|options| options.link.is_some()) {
         return Err("it is a link".to_owned());

@@ -109,17 +109,17 @@ impl Bucket {
     }
 
     /// Purges the chunks of an object that was deleted, whose token its tombstone has: whoever deleted it may have died before it
-    /// did. What has the name by now is another object, and stays.
+    /// did. What has the name by now is another object, and stays; so do chunks that are `shared` and that another name has.
     ///
     /// # Errors
     ///
     /// As [`Self::remove`].
-    pub async fn finish_removal(&self, token: &str) -> Result<(), Error> {
-        self.purge_chunks(token).await
+    pub async fn finish_removal(&self, token: &str, shared: bool) -> Result<(), Error> {
+        self.purge_unless_named(token, shared).await
     }
 
-    /// Deletes an object: its metadata becomes a tombstone, then its chunks go. Whether there was
-    /// one.
+    /// Deletes an object: its metadata becomes a tombstone, then its chunks go, unless another name has them. Whether there
+    /// was one.
     ///
     /// # Errors
     ///
@@ -128,9 +128,9 @@ impl Bucket {
         for _ in 0..RACES_MAX {
             match self.info_from_leader(name).await? {
                 Lookup::Missing => return Ok(false),
-                Lookup::Deleted { token, .. } => {
+                Lookup::Deleted { token, shared, .. } => {
                     // The writer of the tombstone may have died before it purged the chunks.
-                    self.purge_chunks(&token).await?;
+                    self.purge_unless_named(&token, shared).await?;
                     return Ok(false);
                 }
                 lookup => {
@@ -174,17 +174,15 @@ impl Bucket {
             deleted: true,
             ..wire
         };
-        let removed = match self.publish_metadata(&tombstone, info.sequence).await? {
-            Published::At(_) => true,
-            Published::Conflict => matches!(
-                self.info_from_leader(&info.name).await?,
-                Lookup::Deleted { token, .. } if token == info.token
-            ),
+        let shared = match self.publish_metadata(&tombstone, info.sequence).await? {
+            Published::At(_) => marks::is_shared(&info.metadata, &info.token),
+            Published::Conflict => match self.info_from_leader(&info.name).await? {
+                Lookup::Deleted { token, shared, .. } if token == info.token => shared,
+                _ => return Ok(false),
+            },
         };
-        if removed {
-            self.purge_chunks(&info.token).await?;
-        }
-        Ok(removed)
+        self.purge_unless_named(&info.token, shared).await?;
+        Ok(true)
     }
 }
 

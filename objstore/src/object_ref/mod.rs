@@ -13,9 +13,10 @@
 //!   [another name](Writer::commit_beside): the gatherer decides which object has the name.
 //! - Every execution writes under a token of its own, `<index>-<execution>`, and deletes no chunk
 //!   of another token. [`Bucket::orphans`] lists chunks that no metadata names.
+//! - Two names may have the same chunks, by [`Bucket::share`]: these go with the last of them.
 //!
 //! The modules are layers: `names` and `error`; `meta`; `bucket`, with the requests that one message answers; on these
-//! `settings`, `metadata` and `fetch`; then `reader` and `list`, then `commit`, then `writer`.
+//! `settings`, `fetch` and `list`; then `metadata` with `share`, `reader`, then `commit`, then `writer`.
 
 mod became;
 mod bucket;
@@ -33,6 +34,7 @@ mod reader;
 mod reference;
 mod resend;
 mod settings;
+mod share;
 mod writer;
 
 pub use bucket::Bucket;

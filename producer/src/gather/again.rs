@@ -1,15 +1,19 @@
-//! Gives files that have the content of another one its output, once that has one. Blocks.
+//! Gives files that have the content of another one its output, once that has one; whose input is the same as another's, wherever
+//! outputs are. Blocks.
 
 use std::collections::HashSet;
 use std::io;
+use std::path::Path;
+use std::time::Instant;
 
 use bagpress_broker::ids::Execution;
-use bagpress_broker::result::{Done, Outcome, Place, TaskResult, Times, wall_clock_us};
+use bagpress_broker::result::{Done, FileId, Outcome, Place, TaskResult, Times, wall_clock_us};
+use bagpress_codec::Digest;
 use bagpress_objstore::Trouble;
-use bagpress_objstore::staging::{OpenInput, Parts, Plan as _};
+use bagpress_objstore::staging::{Parts, Plan as _};
 use tracing::{info, warn};
 
-use crate::check::input_again::digest_of_file;
+use crate::check::input_again::digest_of;
 use crate::run_folder::of_producer::of_producer;
 use crate::run_folder::plan::BagPlan;
 use crate::run_folder::twins::Twins;
@@ -24,7 +28,7 @@ pub(crate) struct Again {
 }
 
 /// Outputs that are made before their outcomes are accepted, together.
-const TWINS_MAX: usize = 64;
+pub(crate) const TWINS_MAX: usize = 64;
 
 /// The files that wait for something to come of `first`.
 fn waiting(plan: &BagPlan, first: u32) -> impl Iterator<Item = u32> + '_ {
@@ -36,6 +40,57 @@ fn waiting(plan: &BagPlan, first: u32) -> impl Iterator<Item = u32> + '_ {
 pub(crate) fn firsts(plan: &BagPlan) -> impl Iterator<Item = u32> + '_ {
     let firsts = plan.twins.as_deref().into_iter().flat_map(Twins::firsts);
     firsts.filter(|first| waiting(plan, *first).next().is_some())
+}
+
+/// What there is to be done for those that wait for one.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// Nothing, or not yet.
+    Nothing,
+    /// They are to be run: there is no output for them.
+    Run(Vec<u32>),
+    /// The first has this outcome, and is done: these wait for it.
+    Output(Box<TaskResult>, Vec<u32>),
+}
+
+/// Who waits for `first` and for what of it, but for those that were `given_up`.
+pub(crate) fn asked(plan: &BagPlan, first: u32, given_up: &HashSet<u32>) -> Asked {
+    let twins: Vec<_> = waiting(plan, first).filter(|twin| !given_up.contains(twin)).collect();
+    if twins.is_empty() {
+        return Asked::Nothing;
+    }
+    match plan.ledger.outcome(first, plan.ledger.round(first)) {
+        None => Asked::Nothing,
+        Some(result) if result.done().is_none() => Asked::Run(twins),
+        Some(result) => Asked::Output(Box::new(result), twins),
+    }
+}
+
+/// Whether the input of a task has the content that another one's `done` tells: a file is read, a generated input is made, and an
+/// object stands for its digest.
+pub(crate) fn has_input_of(plan: &BagPlan, twin: u32, done: &Done) -> bool {
+    let reference = plan.entry(twin).ok().and_then(|entry| Some((entry.reference?, entry.bytes)));
+    let input = (done.input_digest, done.input_bytes);
+    match reference {
+        Some((reference, bytes)) => reference.digest.is_some_and(|digest| (digest, bytes) == input),
+        None => digest_of(plan, twin).is_ok_and(|found| found == input),
+    }
+}
+
+/// The outcome of a task whose output is at `place`, with the bytes of the first one's; its own index, if they are those of an output
+/// that was there before the bag.
+pub(crate) fn outcome(
+    plan: &BagPlan,
+    (first, done): (u32, &Done),
+    (twin, execution): (u32, Execution),
+    place: Place,
+    began: Instant,
+) -> TaskResult {
+    let outcome = Outcome::Done(Done { place, choice: None, ..done.clone() });
+    let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let times = Times { transfer_us: took, made_us: wall_clock_us(), ..Times::default() };
+    let made = of_producer(&plan.specification.bag, (twin, 0), outcome);
+    TaskResult { execution, times, twin_of: Some(first), ..made }
 }
 
 /// Makes the outputs of files that wait for `first`, if that has an outcome; of some, where there are many. `given_up` are those that
@@ -51,16 +106,13 @@ pub(crate) fn next(
     given_up: &HashSet<u32>,
     stopped: impl Fn() -> bool,
 ) -> io::Result<Again> {
-    let twins = waiting(plan, first).filter(|twin| !given_up.contains(twin));
-    let twins: Vec<_> = twins.collect();
     let mut again = Again::default();
-    if twins.is_empty() {
-        return Ok(again);
-    }
-    let Some(result) = plan.ledger.outcome(first, plan.ledger.round(first)) else {
-        return Ok(again);
+    let (result, twins) = match asked(plan, first, given_up) {
+        Asked::Nothing => return Ok(again),
+        Asked::Run(run) => return Ok(Again { run, ..again }),
+        Asked::Output(result, twins) => (result, twins),
     };
-    let Some(done) = result.done() else { return Ok(Again { run: twins, ..again }) };
+    let Some(done) = result.done() else { return Ok(again) };
     for twin in twins {
         if stopped() || again.outcomes.len() >= TWINS_MAX {
             break;
@@ -87,33 +139,58 @@ fn one(
     if plan.codec(first)? != plan.codec(twin)? {
         return Ok(None); // its output would be another, whatever the list of twins says
     }
-    let began = std::time::Instant::now();
-    let same = OpenInput::open(plan.input(twin)?).and_then(|file| digest_of_file(&file));
-    let input = (done.input_digest, done.input_bytes);
-    if !same.is_ok_and(|found| found == input) {
+    let began = Instant::now();
+    if !has_input_of(plan, twin, done) {
         info!(twin, first, "its content is another after all, and it is run");
         return Ok(None);
     }
     let execution = Execution::random();
-    let (from, to) = (plan.target(first)?.path, plan.target(twin)?);
-    match parts.make_again(twin, &execution, (&from, of_first.file), &to, &done.output_digest) {
-        Ok(true) => {}
-        Ok(false) => {
+    let from = plan.target(first)?.path;
+    let from = (&*from, of_first.file, &done.output_digest);
+    match copy(plan, parts, from, (twin, &execution))? {
+        Copy::Made => {}
+        Copy::Another => {
             warn!(first, twin, "the output of the first is not what it was, the other is run");
             return Ok(None);
         }
+        Copy::Unwritable => return Ok(None),
+    }
+    Ok(Some(outcome(plan, (first, done), (twin, execution), Place::Staged, began)))
+}
+
+/// What came of making an output of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copy {
+    /// It is there, as a part file.
+    Made,
+    /// The other is not what it was.
+    Another,
+    /// It is not there, or cannot be had in this place.
+    Unwritable,
+}
+
+/// Makes the part file of a task of the output that lies at `from`, the file that a bag named, and has this digest.
+///
+/// # Errors
+///
+/// What the system said of the disk of the outputs: it passes, or ends the run.
+pub(crate) fn copy(
+    plan: &BagPlan,
+    parts: &Parts,
+    (from, file, digest): (&Path, Option<FileId>, &Digest),
+    (twin, execution): (u32, &Execution),
+) -> io::Result<Copy> {
+    let to = plan.target(twin)?;
+    match parts.make_again(twin, execution, (from, file), &to, digest) {
+        Ok(true) => Ok(Copy::Made),
+        Ok(false) => Ok(Copy::Another),
         // Whoever names its own output meets what concerns it alone.
         Err(error)
             if error.kind() == io::ErrorKind::NotFound || parts.trouble(&error) == Trouble::Own =>
         {
-            info!(first, twin, %error, "it cannot have the output of the first, and is run");
-            return Ok(None);
+            info!(twin, %error, "it cannot have the output of another, and is run");
+            Ok(Copy::Unwritable)
         }
-        Err(error) => return Err(error),
+        Err(error) => Err(error),
     }
-    let outcome = Outcome::Done(Done { place: Place::Staged, choice: None, ..done.clone() });
-    let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let times = Times { transfer_us: took, made_us: wall_clock_us(), ..Times::default() };
-    let made = of_producer(&plan.specification.bag, (twin, 0), outcome);
-    Ok(Some(TaskResult { execution, times, twin_of: Some(first), ..made }))
 }

@@ -169,6 +169,7 @@ fn acceptor(folder: &tempfile::TempDir, parts: &Arc<Parts>) -> (BagPlan, Accepto
         extents: None,
         cuts: None,
         twins: None,
+        earlier: None,
         specification: Arc::new(specification()),
         inputs: None,
         ledger: Arc::new(ledger),

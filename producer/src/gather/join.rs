@@ -1,7 +1,9 @@
 //! Makes outputs of outputs, meanwhile: joins the blocks of large files as they are counted, and gives twins the output of the
-//! file whose content they have. What comes of it is accepted as that of any other task.
+//! task whose input they have, as a file or as an object. What comes of it is accepted as that of any other task.
 
+mod earlier;
 mod open_joins;
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,13 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use bagpress_broker::result::{Outcome, TaskResult};
 use bagpress_broker::{Followed, limits};
 use bagpress_objstore::Trouble;
-use bagpress_objstore::staging::Parts;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use self::open_joins::{AT_ONCE, OpenJoins, Steps};
-use crate::gather::again;
+use self::open_joins::{AT_ONCE, OpenJoins, Steps, followed};
+use self::shared::Sharer;
+use crate::gather::again::{self, Again};
+use crate::gather::sources::Sources;
 use crate::gather::todo::{Look, Todo};
 use crate::run_folder::plan::BagPlan;
 
@@ -53,17 +56,22 @@ impl Drop for Joins {
 
 impl Joins {
     /// Begins with what is there already. Without files that are cut, nothing ever comes of it.
-    pub(crate) fn start(plan: &BagPlan, parts: Option<&Arc<Parts>>) -> Self {
+    pub(crate) fn start(sources: &Sources) -> Self {
+        let (plan, parts) = (&sources.plan, sources.parts.as_ref());
         let todo = Arc::new(Todo::default());
         let (sender, receiver) = mpsc::channel(1);
         let (stopped, mut joining) = (Arc::new(AtomicBool::new(false)), None);
-        let makes = plan.cuts.is_some() || plan.twins.is_some();
+        let makes = plan.cuts.is_some() || plan.twins.is_some() || plan.earlier.is_some();
         if let Some(parts) = parts.filter(|_| makes) {
             let cut = plan.cuts.iter().flat_map(|cuts| cuts.files());
             let open = cut.filter(|file| plan.is_task_open((*file, 0)));
-            open.chain(again::firsts(plan)).for_each(|file| todo.add(file, Look::All));
+            let open = open.chain(again::firsts(plan)).chain(earlier::files(plan));
+            open.for_each(|file| todo.add(file, Look::All));
             let open = OpenJoins::new(plan.clone(), parts.clone(), stopped.clone());
             joining = Some(tokio::spawn(run(open, todo.clone(), sender)));
+        } else if let Some(sharer) = Sharer::of(&sources.broker, plan) {
+            again::firsts(plan).for_each(|first| todo.add(first, Look::All));
+            joining = Some(tokio::spawn(share(sharer, todo.clone(), sender)));
         }
         Self { todo, joined: receiver, stopped, joining }
     }
@@ -145,6 +153,39 @@ async fn run(mut open: OpenJoins, todo: Arc<Todo>, sender: mpsc::Sender<Joined>)
         for joined in joined.into_iter().flatten() {
             if sender.send(joined).await.is_err() {
                 return;
+            }
+        }
+        if waits {
+            tokio::time::sleep(limits::FULL_DELAY_MAX).await;
+        }
+    }
+}
+
+/// Gives tasks the objects of others' outputs, one first after the other.
+async fn share(mut sharer: Sharer, todo: Arc<Todo>, sender: mpsc::Sender<Joined>) {
+    let mut waits = false;
+    loop {
+        for (first, look) in todo.next(1).await {
+            let (again, trouble) = match sharer.next(first).await {
+                Ok(again) => (again, None),
+                Err(error) => {
+                    todo.add(first, look);
+                    let why = format!("give a task the output of another: {error:#}");
+                    (Again::default(), Some(Joined::Waits(Some(why))))
+                }
+            };
+            let waited = std::mem::replace(&mut waits, trouble.is_some());
+            let outcomes: Vec<_> = again.outcomes.into_iter().map(followed).collect();
+            let joined = [
+                (waited && !waits).then_some(Joined::Waits(None)),
+                (!outcomes.is_empty()).then_some(Joined::Outcomes(outcomes)),
+                (!again.run.is_empty()).then_some(Joined::Lost(again.run)),
+                trouble,
+            ];
+            for joined in joined.into_iter().flatten() {
+                if sender.send(joined).await.is_err() {
+                    return;
+                }
             }
         }
         if waits {

@@ -57,7 +57,26 @@ fn misfit_of_bag(specification: &Specification, result: &TaskResult) -> Option<&
 /// Whether its output is an object of another name than that of its task in this round.
 pub(crate) fn is_elsewhere(plan: &BagPlan, result: &TaskResult) -> bool {
     let object = result.done().and_then(|done| done.place.object());
-    object.is_some_and(|(_, object)| subjects::name_of(object) != plan.object_of(result.index))
+    // What has the output of another one never was in a pack.
+    let is_own = |name| plan.is_twin(result.index) && name == subjects::output_name(result.index);
+    object
+        .map(|(_, object)| subjects::name_of(object))
+        .is_some_and(|name| name != plan.object_of(result.index) && !is_own(name))
+}
+
+/// A result that this producer or an earlier one has committed for a task that has the output of another one: that is no
+/// part of what is committed.
+pub(crate) fn with_first(plan: &BagPlan, followed: Followed) -> Followed {
+    let first = |result: &TaskResult| {
+        let is_made_here =
+            result.worker == PRODUCER && result.round == 0 && result.done().is_some();
+        plan.twins.as_ref().filter(|_| is_made_here)?.first_of(result.index)
+    };
+    let with = |result: Arc<TaskResult>| match first(&result) {
+        None => result,
+        twin_of => Arc::new(TaskResult { twin_of, ..Arc::unwrap_or_clone(result) }),
+    };
+    Followed { result: followed.result.map(with), ..followed }
 }
 
 /// Whether it is that of a block and says nothing of it: its input has another size; or a worker was told by another gatherer

@@ -165,7 +165,7 @@ impl Gathering {
             outcomes,
             waking: Waking::new(sources.waker.clone()),
             room: Room::new(),
-            joins: Joins::start(&sources.plan, sources.parts.as_ref()),
+            joins: Joins::start(&sources),
             sources,
             meanwhile: [watching, listening],
             unfinished: !options.fresh && !folder.has(SUMMARY),

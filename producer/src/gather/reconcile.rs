@@ -85,12 +85,22 @@ impl Listed {
         }
         if in_tars {
             ledger.outcomes(|result| {
-                if let Some(Place::Tar { object, digest, .. }) =
-                    result.done().map(|done| &done.place)
-                    && self.tars.get(object) != Some(digest)
-                {
-                    let (index, name) = (result.index, object.clone());
-                    unlisted.push(Wanted { index, name, digest: Some(*digest) });
+                let index = result.index;
+                match result.done().map(|done| &done.place) {
+                    Some(Place::Tar { object, digest, .. })
+                        if self.tars.get(object) != Some(digest) =>
+                    {
+                        let (name, digest) = (object.clone(), Some(*digest));
+                        unlisted.push(Wanted { index, name, digest });
+                    }
+                    // It has the output of another file, which its pack was delivered without.
+                    Some(Place::Object { .. })
+                        if plan.is_of_a_pack(index) && !self.own.get(index) =>
+                    {
+                        let name = subjects::output_name(index);
+                        unlisted.push(Wanted { index, name, digest: None });
+                    }
+                    _ => {}
                 }
             })?;
         }

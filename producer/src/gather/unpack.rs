@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bagpress_broker::{Followed, limits};
 use bagpress_objstore::staging::Plan as _;
 
-use crate::gather::judge::key_of;
+use crate::gather::judge::{key_of, with_first};
 use crate::run_folder::ledger::Key;
 use crate::run_folder::plan::BagPlan;
 
@@ -30,7 +30,7 @@ pub(crate) fn unpack(plan: &BagPlan, batch: impl Iterator<Item = Followed>) -> U
         let (index, round) = key_of(&followed);
         let files = plan.files(index, round);
         let is_open = |key: Key| plan.ledger.is_open(key) && !plan.waits_for_twin(key.0);
-        unpacked.take(followed, files, is_open);
+        unpacked.take(with_first(plan, followed), files, is_open);
     }
     unpacked
 }

@@ -45,9 +45,9 @@ async fn free_one(broker: &Broker, book: &HolderBook, reference: &Reference) -> 
     for _ in 0..RACES_MAX {
         let found = match bucket.info_from_leader(reference.object()).await {
             Ok(Lookup::Found(info)) => info,
-            Ok(Lookup::Deleted { freed: Some(_), token, .. }) => {
+            Ok(Lookup::Deleted { freed: Some(_), token, shared, .. }) => {
                 // Who freed it may have died before its chunks were gone.
-                bucket.finish_removal(&token).await?;
+                bucket.finish_removal(&token, shared).await?;
                 return Ok(Answer { ok: true, ..look(broker, reference).await?.0 });
             }
             Ok(lookup) => match lookup.found(reference.bucket(), reference.object()) {

@@ -26,7 +26,7 @@ use bagpress_objstore::beneath::{Dir, absolute_file};
 pub use self::span::Span;
 
 use self::output::NewFile;
-use self::pieces::{Check, Pieces, by_ledger, by_table};
+use self::pieces::{Check, Pieces, by_beginning, by_ledger, by_table};
 use self::read::{Trouble, copy};
 use crate::error::{Damaged, Usage};
 use crate::run_folder::folder::RunFolder;
@@ -191,6 +191,9 @@ fn of_file(path: &Path, span: Span) -> Result<Source> {
 /// Where a file can be entered that no ledger knows; and why it cannot.
 fn entered(file: &mut File, codec: &Codec, span: Span) -> Result<(Pieces, Option<String>)> {
     let no_index = |why: &str| (Pieces::whole(Check::Nothing), Some(why.to_owned()));
+    if let Some(pieces) = by_beginning(file, codec, span).context("read its beginning")? {
+        return Ok((pieces, None));
+    }
     if !codec.has_seek_table() {
         return Ok(no_index("no index"));
     }
@@ -268,7 +271,13 @@ fn of_run(run: &Path, file: Option<&Path>, request: &RangeRequest) -> Result<Sou
 
 impl Source {
     fn how(&self) -> String {
-        let Pieces { list, all, .. } = &self.pieces;
+        let Pieces { list, all, entered, .. } = &self.pieces;
+        if let Some(entered) = entered {
+            let read = entered.parts.end - entered.parts.start;
+            return format!(
+                "read {read} of {all} parts; its format has no checksum to compare them with"
+            );
+        }
         if let Some(why) = &self.from_start {
             let compared = match list.first().map(|piece| piece.check) {
                 Some(Check::Whole(_)) => "compared with the digest that the run recorded",

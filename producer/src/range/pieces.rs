@@ -1,9 +1,10 @@
 //! Where a file can be entered: the parts of it that decode by themselves.
 
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 
 use bagpress_broker::result::{Done, TaskResult};
-use bagpress_codec::{Codec, Digest, SeekFrame, SeekTable};
+use bagpress_codec::{Codec, Digest, Section, SeekFrame, SeekTable};
 
 use super::span::Span;
 use crate::run_folder::plan::BagPlan;
@@ -44,6 +45,17 @@ pub(super) struct Pieces {
     pub(super) all: u64,
     /// Length of all that is decoded, if that is known.
     pub(super) input_bytes: Option<u64>,
+    /// What its one piece has in it, if a file is entered by what its beginning says.
+    pub(super) entered: Option<Entered>,
+}
+
+/// Parts of a file that all have one length, by its beginning.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entered {
+    /// The beginning of the file.
+    pub(super) begin: Vec<u8>,
+    /// Which parts.
+    pub(super) parts: Range<u64>,
 }
 
 impl Pieces {
@@ -51,7 +63,7 @@ impl Pieces {
     /// is that of all of it.
     pub(super) fn whole(check: Check) -> Self {
         let piece = Piece { at: 0, bytes: None, input_at: 0, input_bytes: None, check };
-        Self { list: vec![piece], all: 1, input_bytes: None }
+        Self { list: vec![piece], all: 1, input_bytes: None, entered: None }
     }
 
     /// Adds the next piece, if it has something of the range.
@@ -65,7 +77,7 @@ impl Pieces {
     }
 
     fn none() -> Self {
-        Self { list: Vec::new(), all: 0, input_bytes: Some(0) }
+        Self { list: Vec::new(), all: 0, input_bytes: Some(0), entered: None }
     }
 }
 
@@ -99,6 +111,41 @@ pub(super) fn by_table<R: Read + Seek>(file: &mut R, span: Span) -> io::Result<O
             .push(Piece { at, bytes, input_at, input_bytes, check: Check::Frame(checksum) }, span);
     }
     Ok(Some(pieces))
+}
+
+/// The parts of a file that all have one length, which its beginning says: layers of an array with a fixed rate. None if it has none, or
+/// another length than these. Reads nothing but the beginning.
+///
+/// # Errors
+///
+/// What the system said.
+pub(super) fn by_beginning<R: Read + Seek>(
+    file: &mut R,
+    codec: &Codec,
+    span: Span,
+) -> io::Result<Option<Pieces>> {
+    let length = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut begin = Vec::new();
+    file.take(Codec::BEGIN_BYTES as u64).read_to_end(&mut begin)?;
+    let Some(parts) = codec.parts(&begin) else { return Ok(None) };
+    // The stock program leaves the last word as short as it is.
+    let whole = parts.stream_bytes();
+    if length > whole || length + 8 <= whole {
+        return Ok(None);
+    }
+    let Section { parts: wanted, stream, decoded } =
+        parts.section(span.from, span.to.unwrap_or(u64::MAX));
+    let piece = Piece {
+        at: stream.start,
+        bytes: Some(stream.end.min(length).saturating_sub(stream.start)),
+        input_at: decoded.start,
+        input_bytes: Some(decoded.end - decoded.start),
+        check: Check::Nothing,
+    };
+    let entered = Some(Entered { begin, parts: wanted });
+    let input_bytes = Some(parts.bytes());
+    Ok(Some(Pieces { list: vec![piece], all: parts.count(), input_bytes, entered }))
 }
 
 /// The blocks that the output of a file was joined of, by the ledger of its run; none if it was not cut, or is not all known.

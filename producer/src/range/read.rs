@@ -5,10 +5,10 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bagpress_broker::result::{Cause, Failed};
-use bagpress_codec::{Codec, Decoded, Hasher, SEGMENT_BYTES};
+use bagpress_codec::{Codec, Decoded, Decoder, Hasher, SEGMENT_BYTES};
 use twox_hash::XxHash64;
 
-use super::pieces::{Check, Piece, Pieces};
+use super::pieces::{Check, Entered, Piece, Pieces};
 use super::span::Span;
 
 /// Why there is no range.
@@ -46,7 +46,12 @@ pub(super) fn copy<R: Read + Seek>(
     }
     let mut copied = 0;
     for piece in &pieces.list {
-        copied += copy_piece(file, codec, piece, span, output, stopped)?;
+        let decoder = match &pieces.entered {
+            Some(Entered { begin, parts }) => codec.part_decoder(begin, parts.clone()),
+            None => Some(codec.decoder()),
+        };
+        let decoder = decoder.ok_or_else(|| corrupt("it cannot be entered"))?;
+        copied += copy_piece(file, (codec, decoder), piece, span, output, stopped)?;
     }
     let wanted = span.to.or(pieces.input_bytes).map(|to| to - span.from);
     if wanted.is_some_and(|wanted| wanted != copied) {
@@ -57,14 +62,13 @@ pub(super) fn copy<R: Read + Seek>(
 
 fn copy_piece<R: Read + Seek>(
     file: &mut R,
-    codec: &Codec,
+    (codec, mut decoder): (&Codec, Box<dyn Decoder>),
     piece: &Piece,
     span: Span,
     output: &mut dyn Write,
     stopped: &AtomicBool,
 ) -> Result<u64, Trouble> {
     file.seek(SeekFrom::Start(piece.at)).map_err(Trouble::Input)?;
-    let mut decoder = codec.decoder();
     let mut seen = Seen::new(piece, span, output);
     let (mut segment, mut part) = (Vec::new(), vec![0; SEGMENT_BYTES]);
     // A block that was joined has no header of its own any more.

@@ -75,7 +75,7 @@ fn covering(all: &[Piece], span: Span) -> Pieces {
         !span.within(piece.input_at, piece.input_bytes.unwrap_or_default()).is_empty()
     };
     let list = all.iter().filter(covers).cloned().collect();
-    Pieces { list, all: all.len() as u64, input_bytes: Some(INPUT as u64) }
+    Pieces { list, all: all.len() as u64, input_bytes: Some(INPUT as u64), entered: None }
 }
 
 fn copied(
@@ -256,7 +256,7 @@ fn a_table_that_lies_is_noticed_and_takes_no_memory() {
     let file = joined(&codec, &input).0;
     let pieces = by_table(&mut Cursor::new(&file), whole).unwrap().unwrap();
     let lie = |change: &dyn Fn(&mut Piece)| {
-        let mut pieces = Pieces { list: pieces.list.clone(), ..pieces };
+        let mut pieces = Pieces { list: pieces.list.clone(), entered: None, ..pieces };
         change(&mut pieces.list[0]);
         copied(&file, &codec, &pieces, whole).0
     };

@@ -27,6 +27,8 @@ pub(crate) const INPUTS: &str = "inputs.jsonl";
 pub(crate) const FOLDERS: &str = "folders.jsonl";
 /// Files that seem to have the content of others.
 pub(crate) const TWINS: &str = "twins.jsonl";
+/// Outputs of earlier runs that files may have.
+pub(crate) const EARLIER: &str = "earlier.jsonl";
 /// The ledger.
 pub(crate) const MANIFEST: &str = "manifest.jsonl";
 /// Why deliveries were given back, when the server that knew is gone.

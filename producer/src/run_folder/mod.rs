@@ -5,6 +5,7 @@ mod bag_server;
 mod codecs;
 pub(crate) mod cuts;
 pub(crate) mod data;
+pub(crate) mod earlier;
 pub(crate) mod extents;
 pub(crate) mod files;
 pub(crate) mod folder;

@@ -15,6 +15,7 @@ use bagpress_objstore::staging::{InputFile, Own, Plan, Section, Target};
 use tracing::warn;
 
 use crate::run_folder::cuts::Cuts;
+use crate::run_folder::earlier::Earlier;
 use crate::run_folder::extents::Extents;
 use crate::run_folder::folder::{INPUTS, MANIFEST, RunFolder, TWINS};
 use crate::run_folder::helps::Helps;
@@ -41,6 +42,8 @@ pub struct BagPlan {
     pub(crate) cuts: Option<Arc<Cuts>>,
     /// Which files seem to have the content of others, if any do.
     pub(crate) twins: Option<Arc<Twins>>,
+    /// Which files may have outputs that earlier runs made, if any may.
+    pub(crate) earlier: Option<Arc<Earlier>>,
 }
 
 /// Opens a run's plan.
@@ -80,13 +83,14 @@ fn plan_of(
         warn!(line = bad.number, why = bad.why, "ledger line skipped");
     }
     let extents = extents_of(folder, &specification, inputs.as_deref())?.map(Arc::new);
-    // Outputs of others are made where outputs are files.
-    let twins = folder.open(TWINS)?.filter(|_| specification.has_files());
+    let twins = folder.open(TWINS)?.filter(|_| !specification.codec.stores_nothing());
     let twins = twins.map(|file| Twins::read(file, specification.tasks));
     let twins =
         twins.transpose().with_context(|| format!("read {}", quote::name(folder.at(TWINS))))?;
+    let earlier = Earlier::of(folder, &specification, inputs.as_deref(), twins.as_ref())?;
     let (specification, ledger) = (Arc::new(specification), Arc::new(ledger));
-    Ok(BagPlan { specification, inputs, ledger, extents, cuts, twins: twins.map(Arc::new) })
+    let twins = twins.map(Arc::new);
+    Ok(BagPlan { specification, inputs, ledger, extents, cuts, twins, earlier })
 }
 
 /// The list of a bag's files, if it has files. Blocks.
@@ -317,10 +321,16 @@ impl BagPlan {
         files.all(|file| self.ledger.round(file) > 0 || self.ledger.is_failed(file))
     }
 
-    /// Whether a file is delivered to nobody for now, because it gets the output of another one when that has one.
+    /// Whether a file is delivered to nobody for now, because it gets the output of another one when that has one, or that of an
+    /// earlier run.
     pub(crate) fn waits_for_twin(&self, index: u32) -> bool {
-        let has = || self.twins.as_ref().is_some_and(|twins| twins.first_of(index).is_some());
-        self.ledger.is_open((index, 0)) && has()
+        let may_have = || self.earlier.as_ref().is_some_and(|earlier| earlier.has(index));
+        self.ledger.is_open((index, 0)) && (self.is_twin(index) || may_have())
+    }
+
+    /// Whether its input seems to be that of an earlier task.
+    pub(crate) fn is_twin(&self, index: u32) -> bool {
+        self.twins.as_ref().is_some_and(|twins| twins.first_of(index).is_some())
     }
 
     /// Whether a pack is delivered by this name of which any file has no outcome.

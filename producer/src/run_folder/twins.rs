@@ -8,6 +8,9 @@ use std::io::{self, BufRead, BufReader};
 
 use serde::{Deserialize, Serialize};
 
+/// Smaller files are compressed as fast as they are compared, in bytes.
+pub(crate) const BYTES_MIN: u64 = 16 * 1024;
+
 /// A file that seems to have the content of an earlier one; a line of `twins.jsonl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Twin {

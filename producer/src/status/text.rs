@@ -150,7 +150,9 @@ impl std::fmt::Display for Task {
                 if let Some(fidelity) = done.fidelity {
                     writeln!(f, "  {fidelity}")?;
                 }
-                if let Some(first) = self.twin_of {
+                if self.twin_of == Some(self.index) {
+                    writeln!(f, "  its output is that of an earlier run, with the same content")?;
+                } else if let Some(first) = self.twin_of {
                     writeln!(
                         f,
                         "  its output is that of task {first}: both inputs have the same content"

@@ -1,5 +1,6 @@
 //! Submitting a bag that is gathered later.
 
+mod earlier;
 pub(crate) mod of_bag;
 mod originals;
 mod out_folder;

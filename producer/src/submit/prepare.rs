@@ -15,6 +15,7 @@ use crate::run_folder::inputs::lists::{Finished, Lists};
 use crate::run_folder::inputs::selection::Existing;
 use crate::run_folder::lock::GatherLock;
 use crate::run_folder::specification::Specification;
+use crate::submit::earlier;
 use crate::submit::out_folder::make_out;
 use crate::submit::request::{Request, check};
 use crate::submit::restore::files_of;
@@ -96,7 +97,8 @@ fn begin(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
         let (found, mut lists) = list(request, folder, path.as_deref(), false)?;
         notes = self::notes(request, &found);
         if request.may_have_twins()? {
-            twins::find(&mut lists)?;
+            twins::find(&mut lists, request.references.is_empty())?;
+            earlier::find(request, folder, path.as_deref(), &mut lists)?;
         }
         listed = Some((found, lists));
     }
@@ -111,8 +113,12 @@ fn begin(request: &Request, name: &RunName, folder: &RunFolder) -> Result<Made> 
     }
     let files = listed.as_ref().map(|(found, lists)| (found, lists.digest));
     let specification = specify(request, name, path, files)?;
-    if let Some((_, lists)) = listed {
-        lists.name()?;
+    match (listed, request.generated) {
+        (Some((_, lists)), _) => lists.name()?,
+        (None, Some(generated)) if request.may_have_twins()? => {
+            twins::list_generated(folder, generated)?;
+        }
+        (None, _) => {}
     }
     specification.write(folder)?;
     Ok(Made { specification: Some(specification), notes })

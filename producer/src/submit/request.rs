@@ -139,17 +139,13 @@ impl Request {
         self.results == ResultPath::Staged || self.get || self.out.is_some()
     }
 
-    /// Whether a file may get the output of another one, because both have the same content: where outputs become files.
+    /// Whether a task may get the output of another one, because both have the same input.
     ///
     /// # Errors
     ///
     /// If the codec cannot be made.
     pub(crate) fn may_have_twins(&self) -> Result<bool> {
-        Ok(self.dedup
-            && !self.restore
-            && self.references.is_empty()
-            && self.can_be_packed()?
-            && self.has_files())
+        Ok(self.dedup && !self.restore && !self.codec()?.stores_nothing())
     }
 
     /// Whether a user asked what the files are to outputs that are there.

@@ -1,4 +1,5 @@
-//! Finds files that seem to have the content of an earlier one: of equal size, and equal in samples.
+//! Finds tasks that seem to have the input of an earlier one: files of equal size and equal samples, objects of equal digest, and what is
+//! generated alike.
 
 use std::collections::HashMap;
 
@@ -7,22 +8,52 @@ use bagpress_broker::result::Failed;
 use bagpress_codec::{Digest, Hasher};
 use bagpress_objstore::staging::OpenInput;
 
+use crate::run_folder::folder::RunFolder;
 use crate::run_folder::inputs::InputEntry;
-use crate::run_folder::inputs::lists::Finished;
-use crate::run_folder::twins::Twin;
+use crate::run_folder::inputs::lists::{Finished, list_alone};
+use crate::run_folder::twins::{BYTES_MIN, Twin};
+use crate::submit::request::Generated;
 
-/// Smaller files are compressed as fast as they are compared, in bytes.
-const BYTES_MIN: u64 = 16 * 1024;
 /// Bytes of a sample: of the beginning, the middle and the end of a file.
 const SAMPLE_BYTES: usize = 16 * 1024;
 
-/// Finds them in a list of inputs, and lists them, if there are any. Blocks: reads 48 KiB at most of each file
-/// that has the size of another one.
+/// Finds them in a list of inputs, which are `files` or objects, and lists them, if there are any. Blocks: reads 48 KiB at most of
+/// each file that has the size of another one.
 ///
 /// # Errors
 ///
 /// What the system said of the lists; a file that cannot be read is nobody's twin.
-pub(crate) fn find(lists: &mut Finished) -> Result<()> {
+pub(crate) fn find(lists: &mut Finished, files: bool) -> Result<()> {
+    if files { find_files(lists) } else { find_objects(lists) }
+}
+
+/// Lists the tasks of a generated bag that all have one input.
+///
+/// # Errors
+///
+/// What the system said of the list.
+pub(crate) fn list_generated(folder: &RunFolder, generated: Generated) -> Result<()> {
+    if !generated.data.is_the_same_for_all() {
+        return Ok(());
+    }
+    list_alone(folder, (1..generated.tasks).map(|index| Twin { index, first: 0 }))
+}
+
+/// Objects whose bytes nobody knows yet are nobody's twins.
+fn find_objects(lists: &mut Finished) -> Result<()> {
+    let mut firsts = HashMap::new();
+    for (index, entry) in (0..).zip(lists.inputs()?.entries()) {
+        let entry = entry.context("read the list of inputs")?;
+        let Some(digest) = entry.reference.and_then(|reference| reference.digest) else { continue };
+        let first: u32 = *firsts.entry((entry.bytes, digest)).or_insert(index);
+        if first < index {
+            lists.twin(Twin { index, first })?;
+        }
+    }
+    lists.end_twins()
+}
+
+fn find_files(lists: &mut Finished) -> Result<()> {
     let candidates = candidates(lists)?;
     if candidates.is_empty() {
         return Ok(());

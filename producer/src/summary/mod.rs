@@ -72,6 +72,9 @@ pub struct Summary {
     /// Input bytes of these.
     #[serde(default)]
     pub twin_bytes: u64,
+    /// Of these tasks, those that got the output of an earlier run.
+    #[serde(default)]
+    pub earlier: u64,
     /// What was chosen for outputs, where the codec chooses.
     #[serde(default, skip_serializing_if = "Choices::is_empty")]
     pub choices: Choices,
@@ -120,6 +123,7 @@ impl Summary {
             verified: tally.done > 0 && tally.unverified == 0,
             twins: tally.twins,
             twin_bytes: tally.twin_bytes,
+            earlier: tally.earlier,
             choices: tally.choices.clone(),
             max_abs_error: tally.max_abs_error,
             selection: specification.selection,
@@ -201,9 +205,13 @@ impl Summary {
             rows.add("selection", &selection.to_string());
         }
         if self.twins > 0 {
-            let Self { twins, twin_bytes, .. } = self;
+            let Self { twins, twin_bytes, earlier, .. } = self;
+            let before = match earlier {
+                0 => String::new(),
+                earlier => format!(", {earlier} that of an earlier run"),
+            };
             let text = format!(
-                "{twins} of them have the output of another, with the same input ({twin_bytes} bytes)"
+                "{twins} of them have the output of another, with the same input ({twin_bytes} bytes){before}"
             );
             rows.add("not made again", &text);
         }
@@ -303,6 +311,7 @@ mod tests {
             verified,
             twins: 0,
             twin_bytes: 0,
+            earlier: 0,
             choices: Choices::default(),
             max_abs_error: None,
             selection: None,

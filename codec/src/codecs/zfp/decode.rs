@@ -31,6 +31,23 @@ impl ZfpDecoder {
         Self { form: array.form, reader: None, open: None, made: Vec::new(), given: 0 }
     }
 
+    /// The same of some layers alone, of a stream with this header, of which what is fed begins so many bits before the first of them. None
+    /// if there is no memory.
+    pub(super) fn entered(
+        array: ArrayParameters,
+        (header, bits): (&Header, u32),
+        (layers, from_start): (Layers, bool),
+    ) -> Option<Self> {
+        let mut reader = Reader::new()?;
+        reader.enter(header, bits);
+        let mut made = Vec::new();
+        if from_start && array.form == Form::Npy {
+            made.extend_from_slice(&npy::header(&layers.grid()));
+        }
+        let open = Some(Open { layers, blocks: None });
+        Some(Self { form: array.form, reader: Some(reader), open, made, given: 0 })
+    }
+
     /// Type and shape, once the header was read.
     pub(super) fn grid(&self) -> Option<Grid> {
         self.open.as_ref().map(|open| open.layers.grid())

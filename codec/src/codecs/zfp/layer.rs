@@ -1,5 +1,7 @@
 //! A layer: four planes of the slowest dimension, or what the array has left of them. Blocks are taken out of it and put into it.
 
+use std::ops::Range;
+
 use bagpress_zfp::Value;
 
 use super::terms::{LAYER_BYTES_MAX, refused};
@@ -143,6 +145,23 @@ impl Layers {
             return refused(ArrayFault::Unsupported, reason);
         }
         Ok(Self { grid, planes_left: slowest, plane_bytes })
+    }
+
+    /// Some of the layers, that follow each other.
+    pub(super) fn only(self, layers: Range<u64>) -> Self {
+        let slowest = self.grid.shape.extents()[0];
+        let plane = |layer: u64| layer.saturating_mul(PLANES).min(slowest);
+        Self { planes_left: plane(layers.end).saturating_sub(plane(layers.start)), ..self }
+    }
+
+    /// Bytes of every layer but the last, which may have fewer.
+    pub(super) fn layer_bytes(&self) -> u64 {
+        self.plane_bytes * PLANES
+    }
+
+    /// Blocks of every layer.
+    pub(super) fn layer_blocks(&self) -> u64 {
+        self.grid.shape.extents()[1..].iter().map(|extent| extent.div_ceil(4)).product()
     }
 
     pub(super) fn grid(&self) -> Grid {

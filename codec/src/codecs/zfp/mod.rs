@@ -11,15 +11,20 @@ mod layer;
 mod npy;
 mod terms;
 
+use std::ops::Range;
+
 use bagpress_zfp::Header;
 
 use crate::array::{ArrayParameters, Form, Mode};
-use crate::entry::{CodecInfo, Entry, Parameters};
+use crate::entry::{CodecInfo, Entry, Parameters, PartsOf};
 use crate::grid::{Grid, Shape};
+use crate::parts::Parts;
+use crate::stream::Decoder;
 
 use self::check::ArrayCheck;
 use self::decode::ZfpDecoder;
 use self::encode::ZfpEncoder;
+use self::layer::Layers;
 use self::terms::{FORMAT, blocks_of, npy_output_bytes_max, scalar_of, stream_bytes_max};
 
 /// The library that compresses, held against what is linked by a test, and the revision of how it is called here: raise it when
@@ -46,20 +51,61 @@ pub(crate) static ENTRY: Entry = Entry {
     decoder: |parameters| Box::new(ZfpDecoder::new(array_of(parameters))),
     check: Some(|parameters| Box::new(ArrayCheck::new(array_of(parameters)))),
     made_with: Some(made_with),
+    parts: Some(PartsOf { find: parts, decoder: part_decoder }),
     seam: None,
 };
 
 /// Whether the header has the mode of these parameters, and their type and shape where they say which.
 fn made_with(parameters: Parameters, begin: &[u8]) -> bool {
-    let ArrayParameters { mode, form } = array_of(parameters);
-    let Some((header, _)) = Header::read(begin) else { return false };
-    let Ok(shape) = Shape::new(&header.shape[..header.dimensions]) else { return false };
-    let found = Grid { scalar: scalar_of(header.kind), shape };
-    let is_of_grid = match form {
-        Form::Grid(grid) => grid == found,
+    let mode = array_of(parameters).mode;
+    header_of(parameters, begin)
+        .is_some_and(|(header, _, found)| header.parameters == blocks_of(mode, &found))
+}
+
+/// Header and grid of a stream that begins so, as far as it is one that these parameters read.
+fn header_of(parameters: Parameters, begin: &[u8]) -> Option<(Header, u32, Grid)> {
+    let (header, bits) = Header::read(begin)?;
+    let shape = Shape::new(&header.shape[..header.dimensions]).ok()?;
+    let grid = Grid { scalar: scalar_of(header.kind), shape };
+    let fits = match array_of(parameters).form {
+        Form::Grid(expected) => grid == expected,
         Form::Npy | Form::Raw => true,
     };
-    is_of_grid && header.parameters == blocks_of(mode, &found)
+    // What is missing at the end was zeros.
+    let is_whole = begin.len() as u64 * 8 >= u64::from(bits);
+    (fits && is_whole).then_some((header, bits, grid))
+}
+
+/// With a fixed rate, every block has the same bits, and so has every layer.
+fn parts(parameters: Parameters, begin: &[u8]) -> Option<Parts> {
+    let (header, bits, grid) = header_of(parameters, begin)?;
+    let block_bits =
+        header.parameters.block_bits().filter(|_| !header.parameters.is_reversible())?;
+    let layers = Layers::new(grid).ok()?;
+    let front_bytes = match array_of(parameters).form {
+        Form::Npy => npy::HEADER_BYTES as u64,
+        Form::Grid(_) | Form::Raw => 0,
+    };
+    Some(Parts {
+        header_bits: bits.into(),
+        part_bits: layers.layer_blocks().checked_mul(block_bits.into())?,
+        front_bytes,
+        part_bytes: layers.layer_bytes(),
+        bytes: front_bytes.checked_add(grid.bytes())?,
+    })
+}
+
+fn part_decoder(
+    parameters: Parameters,
+    begin: &[u8],
+    section: Range<u64>,
+) -> Option<Box<dyn Decoder>> {
+    let (header, _, grid) = header_of(parameters, begin)?;
+    let at = parts(parameters, begin)?.bits_before(section.start) % 64;
+    let from_start = section.start == 0;
+    let layers = (Layers::new(grid).ok()?.only(section), from_start);
+    let at = (&header, u32::try_from(at).ok()?);
+    Some(Box::new(ZfpDecoder::entered(array_of(parameters), at, layers)?))
 }
 
 /// A codec of arrays always has its parameters; without, it would be the one that loses nothing.

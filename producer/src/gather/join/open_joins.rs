@@ -15,6 +15,7 @@ use bagpress_objstore::{Trouble, output_failed};
 use tracing::{info, warn};
 
 use crate::gather::again::{self, Again};
+use crate::gather::join::earlier;
 use crate::gather::todo::{Look, Todo};
 use crate::run_folder::of_producer::{failure, of_producer};
 use crate::run_folder::plan::BagPlan;
@@ -87,14 +88,17 @@ impl OpenJoins {
         steps
     }
 
-    /// Gives files that wait for `file` its output, if it has one.
+    /// Gives `file` the output of an earlier run, if it has that one's content; and those that wait for it its output, if it has one.
     fn twins_of(&mut self, file: u32, steps: &mut Steps) -> io::Result<()> {
         let stopped = || self.stopped.load(Relaxed);
-        let Again { outcomes, run } =
-            again::next(&self.plan, &self.parts, file, &self.given_up, stopped)?;
-        self.given_up.extend(&run);
-        steps.outcomes.extend(outcomes.into_iter().map(followed));
-        steps.lost.extend(run);
+        let (plan, parts, given_up) = (&self.plan, &self.parts, &self.given_up);
+        let own = earlier::next(plan, parts, file, given_up)?;
+        let others = again::next(plan, parts, file, given_up, stopped)?;
+        for Again { outcomes, run } in [own, others] {
+            self.given_up.extend(&run);
+            steps.outcomes.extend(outcomes.into_iter().map(followed));
+            steps.lost.extend(run);
+        }
         Ok(())
     }
 
@@ -274,7 +278,7 @@ impl OpenJoins {
 }
 
 /// An outcome of our own, as one that was read.
-fn followed(result: TaskResult) -> Followed {
+pub(crate) fn followed(result: TaskResult) -> Followed {
     Followed { result: Ok(Arc::new(result)), bytes: 0 }
 }
 

@@ -9,7 +9,7 @@ use bagpress_broker::ids::Pool;
 use bagpress_broker::result::{Outcome, TaskResult};
 use bagpress_broker::retry::Retry;
 use bagpress_broker::{Broker, Standing, limits, subjects};
-use bagpress_objstore::object_ref::{Bucket, Error, Lookup, Reference, Settings};
+use bagpress_objstore::object_ref::{Bucket, Error, Info, Lookup, Reference, Settings};
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
@@ -55,7 +55,7 @@ impl Runner {
         let bucket = open_bucket(&self.broker, object.bucket())?;
         make_room(&self.broker, &bucket, origin).await?;
         let before = match bucket.info_from_leader(object.object()).await? {
-            Lookup::Found(info) => Some(info.token),
+            Lookup::Found(info) => Some(info),
             _ => None,
         };
         info!(%object, task = %task.id(), "made again");
@@ -182,7 +182,7 @@ async fn judge(
     origin: &Origin,
     object: &Reference,
     result: &TaskResult,
-    before: Option<String>,
+    before: Option<Info>,
 ) -> Result<Result<(), NotMade>> {
     let done = match &result.outcome {
         Outcome::Done(done) => done,
@@ -213,8 +213,8 @@ async fn judge(
         return Ok(Err(Why::OtherBytes.because(text)));
     }
     bucket.rename(&info, object.object()).await?;
-    if let Some(token) = before.filter(|token| *token != info.token) {
-        bucket.finish_removal(&token).await?;
+    if let Some(before) = before.filter(|before| before.token != info.token) {
+        bucket.finish_removal(&before.token, before.is_shared()).await?;
     }
     Ok(Ok(()))
 }

@@ -10,7 +10,8 @@ use bagpress_codec::{Digest, Hasher};
 
 use super::folders::FolderEntry;
 use super::{InputEntry, InputList};
-use crate::run_folder::folder::{FOLDERS, INPUTS, RunFolder, TWINS};
+use crate::run_folder::earlier::EarlierOutput;
+use crate::run_folder::folder::{EARLIER, FOLDERS, INPUTS, RunFolder, TWINS};
 use crate::run_folder::twins::Twin;
 
 /// Receives what was found.
@@ -52,7 +53,8 @@ impl Lists {
             folders.sync()?;
         }
         let Self { inputs, folders, hasher, .. } = self;
-        Ok(Finished { inputs, folders, twins: None, digest: hasher.finish() })
+        let digest = hasher.finish();
+        Ok(Finished { inputs, folders, twins: None, earlier: None, digest })
     }
 }
 
@@ -81,6 +83,7 @@ pub(crate) struct Finished {
     inputs: List,
     folders: Option<List>,
     twins: Option<List>,
+    earlier: Option<List>,
     /// Of the list of inputs.
     pub(crate) digest: Digest,
 }
@@ -93,6 +96,7 @@ impl Finished {
     /// What the system said.
     pub(crate) fn name(self) -> Result<()> {
         self.twins.map_or(Ok(()), |list| list.rename(TWINS))?;
+        self.earlier.map_or(Ok(()), |list| list.rename(EARLIER))?;
         self.inputs.rename(INPUTS)?;
         self.folders.map_or(Ok(()), |list| list.rename(FOLDERS))
     }
@@ -134,6 +138,30 @@ impl Finished {
         self.twins.as_mut().map_or(Ok(()), List::sync)
     }
 
+    /// Lists an output of an earlier run that files may have.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn earlier(&mut self, output: &EarlierOutput) -> Result<()> {
+        let list = match &mut self.earlier {
+            Some(list) => list,
+            none => none.insert(List::create(&self.inputs.folder, "earlier")?),
+        };
+        let mut line = serde_json::to_vec(output)?;
+        line.push(b'\n');
+        list.write(&line)
+    }
+
+    /// Makes what [`earlier`](Self::earlier) listed durable.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn end_earlier(&mut self) -> Result<()> {
+        self.earlier.as_mut().map_or(Ok(()), List::sync)
+    }
+
     /// The list of folders, to be read.
     ///
     /// # Errors
@@ -142,6 +170,27 @@ impl Finished {
     pub(crate) fn folders(&self) -> Result<Option<File>> {
         self.folders.as_ref().map_or(Ok(None), |list| list.folder.open(&list.name))
     }
+}
+
+/// Lists the twins of a bag without a list of inputs, durably.
+///
+/// # Errors
+///
+/// What the system said.
+pub(crate) fn list_alone(folder: &RunFolder, twins: impl Iterator<Item = Twin>) -> Result<()> {
+    let mut list: Option<List> = None;
+    for twin in twins {
+        let list = match &mut list {
+            Some(list) => list,
+            none => none.insert(List::create(folder, "twins")?),
+        };
+        let mut line = serde_json::to_vec(&twin)?;
+        line.push(b'\n');
+        list.write(&line)?;
+    }
+    let Some(mut list) = list else { return Ok(()) };
+    list.sync()?;
+    list.rename(TWINS)
 }
 
 #[derive(Debug)]

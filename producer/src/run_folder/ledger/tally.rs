@@ -31,6 +31,8 @@ pub struct Tally {
     pub twins: u64,
     /// Their input bytes.
     pub twin_bytes: u64,
+    /// Of these, those that got an output which was there before the bag.
+    pub earlier: u64,
     /// What was chosen for outputs, those of blocks among them.
     pub choices: Choices,
     /// The largest error of any value, where not every bit was to be kept.
@@ -91,6 +93,7 @@ impl Default for Tally {
             unverified: 0,
             twins: 0,
             twin_bytes: 0,
+            earlier: 0,
             choices: Choices::default(),
             max_abs_error: None,
             failures: Vec::new(),
@@ -116,8 +119,9 @@ impl Tally {
                         Some(self.max_abs_error.map_or(error, |max| max.max(error)));
                 }
                 self.choices.add(done);
-                if result.twin_of.is_some() {
+                if let Some(first) = result.twin_of {
                     self.twins += 1;
+                    self.earlier += u64::from(first == result.index);
                     // It was not executed: no time of it says anything of tasks.
                     return add(&mut self.twin_bytes, done.input_bytes);
                 }

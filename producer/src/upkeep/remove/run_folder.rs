@@ -15,7 +15,7 @@ use super::outputs::{Output, Outputs};
 use crate::error::Usage;
 use crate::run_folder::files::part_of;
 use crate::run_folder::folder::{
-    ATTEMPTS, FAILED, FOLDERS, INPUTS, LOCK, LOGS, MANIFEST, RESULTS, RunFolder, SERVER,
+    ATTEMPTS, EARLIER, FAILED, FOLDERS, INPUTS, LOCK, LOGS, MANIFEST, RESULTS, RunFolder, SERVER,
     SPECIFICATION, STORE, SUMMARY, SUMMARY_TEXT, TWINS,
 };
 use crate::run_folder::inputs::folders;
@@ -114,13 +114,14 @@ fn remove_from_out(
 
 /// What a run writes into its folder. The specification goes last of all: while it is there, the folder is a run's, and
 /// removing goes on.
-const OWN: [&str; 13] = [
+const OWN: [&str; 14] = [
     RESULTS,
     LOGS,
     INPUTS,
     MANIFEST,
     FOLDERS,
     TWINS,
+    EARLIER,
     ATTEMPTS,
     FAILED,
     SUMMARY_TEXT,
