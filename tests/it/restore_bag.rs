@@ -45,13 +45,12 @@ async fn a_bag_on_a_broker_comes_back_under_the_names_of_its_files_without_its_r
         let list = fs::read_to_string(place.folder("r/staged").join("inputs.jsonl")).unwrap();
         for (name, bytes) in files {
             assert!(fs::read(place.path("back").join(name)).unwrap() == bytes, "{delivery} {name}");
-            // Of a bag that was offered, what was made of what is in its ledger alone.
             let original = format!(
                 "\"original\":{{\"bytes\":{},\"digest\":\"{}\"}}",
                 bytes.len(),
                 Digest::of(bytes)
             );
-            assert_eq!(list.contains(&original), delivery == "jetstream", "{delivery}: {list}");
+            assert!(list.contains(&original), "{delivery}: {list}");
         }
         // A line of `results` is a reference.
         place.run(&format!("object get --refs lines --out got {at}")).await.with_code(0);
@@ -62,7 +61,7 @@ async fn a_bag_on_a_broker_comes_back_under_the_names_of_its_files_without_its_r
         let words = format!("restore --refs refs --out by-refs --name s -q {at}");
         place.run(&words).await.with_code(0);
         let list = fs::read_to_string(place.folder("s/staged").join("inputs.jsonl")).unwrap();
-        assert_eq!(list.contains("\"original\""), delivery == "jetstream", "{delivery}: {list}");
+        assert!(list.contains("\"original\""), "{delivery}: {list}");
     }
 }
 

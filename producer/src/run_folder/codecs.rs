@@ -1,12 +1,33 @@
 //! The codecs of a bag: its own, and those of tasks that have another one.
 
+use std::io;
+
 use bagpress_codec::{Codec, DataKind};
 
 use crate::run_folder::inputs::InputEntry;
+use crate::run_folder::plan::BagPlan;
 use crate::run_folder::specification::{Data, Specification};
 
 /// Codecs that are named where people read which a bag has.
 const SHOWN: usize = 3;
+
+impl BagPlan {
+    /// The codec of a task; of a block, that of its file.
+    ///
+    /// # Errors
+    ///
+    /// If the list of inputs cannot be read.
+    pub(crate) fn codec(&self, index: u32) -> io::Result<Codec> {
+        let (specification, file) = (&self.specification, self.section(index));
+        match &self.inputs {
+            Some(list) if specification.has_own_codecs() => {
+                let entry = list.get(file.map_or(index, |(file, _)| file))?;
+                Ok(specification.codec_of(Some(&entry)))
+            }
+            _ => Ok(specification.codec),
+        }
+    }
+}
 
 impl Specification {
     /// The codec of the task that `entry` is, or of a generated one.

@@ -10,7 +10,6 @@ use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{Original, ResultPath, Transfer};
 use bagpress_broker::result::{Cause, Failed, TaskResult};
 use bagpress_broker::{pack, quote, subjects};
-use bagpress_codec::Codec;
 use bagpress_objstore::staging::{InputFile, Own, Plan, Section, Target};
 use tracing::warn;
 
@@ -152,22 +151,6 @@ impl BagPlan {
         let inputs = self.inputs.as_ref();
         let inputs = inputs.ok_or_else(|| io::Error::other("the bag's inputs are no files"))?;
         inputs.get(index).map(|entry| self.now(index, entry))
-    }
-
-    /// The codec of a task; of a block, that of its file.
-    ///
-    /// # Errors
-    ///
-    /// If the list of inputs cannot be read.
-    pub(crate) fn codec(&self, index: u32) -> io::Result<Codec> {
-        let (specification, file) = (&self.specification, self.section(index));
-        match &self.inputs {
-            Some(list) if specification.has_own_codecs() => {
-                let entry = list.get(file.map_or(index, |(file, _)| file))?;
-                Ok(specification.codec_of(Some(&entry)))
-            }
-            _ => Ok(specification.codec),
-        }
     }
 
     /// What the file of a task was made of, in a restoring bag, if that was recorded.

@@ -21,7 +21,7 @@ pub(super) struct Originals {
 
 impl Originals {
     /// Reads what workers committed of these tasks of a bag, or of all; nothing of a bag whose results are not on the broker, as those of one
-    /// that was offered, or that is older than the stream of results keeps any.
+    /// that was offered to earlier workers.
     ///
     /// # Errors
     ///
