@@ -16,6 +16,8 @@ usage: bench/blocks.sh BYTES [FOLDER]
 The file has BYTES bytes of text, the same on every machine; it and the outputs are in a temporary folder in FOLDER (the current one).
 ROUNDS=N (3), WORKERS=N (the number of cores), BLOCK=SIZE (auto) and CODEC=gzip:LEVEL|zstd:LEVEL (gzip:6) in the environment change how it
 is measured, RAW=FILE receives every single time, and BAGPRESS=FILE is measured instead of the program in target/release. By itself bagpress cuts files above 64 MiB.
+OPENED=yes then makes the file once more, watches how much memory that takes, has all of it read by gzip, pigz, Python and Go (of zstd: zstd
+and Python), restores 64 KiB of its middle, and compares everything with the file; ROUNDS=0 does only that.
 USAGE
 	exit 2
 fi
@@ -131,6 +133,15 @@ for ((round = 0; round < rounds; round++)); do
 	done
 done
 
+opened() { # once more, and read by others
+	mkdir "$temporary/opened"
+	(cd "$temporary/opened" && "$here/bench/opened.py" "$bagpress" "$temporary/file" "$codec" "$block" "$workers" "$raw")
+}
+if ((rounds == 0)); then
+	opened
+	exit
+fi
+
 python3 - "$raw" "${systems[@]}" <<'PYTHON'
 """Prints medians, and ratios that were taken inside each round."""
 import json
@@ -164,3 +175,5 @@ for system in systems:
     ratios = [ratio(system, reference) for reference in references]
     print(row(system, spread(times(system), 0), *ratios, size, len(times(system))))
 PYTHON
+
+if [[ -n ${OPENED:-} ]]; then opened; fi

@@ -15,9 +15,8 @@ need() { # PROGRAM...
 	for program; do command -v "$program" >/dev/null || missing "${program##*/}"; done
 }
 
-zlib_version() {
-	# The C payload's own: it is linked with what the compiler found.
-	sed -n 's/^#define ZLIB_VERSION "\(.*\)"$/zlib \1/p' /usr/include/zlib.h 2>/dev/null
+library_version() { # of the C payload, for $CODEC
+	"$built/compress_task" version "${CODEC:=zlib:6}" || missing "lib${CODEC%%:*} for the payload of C"
 }
 
 # Milliseconds of makespan and of what is not part of a first bag, as bagpress-bench reads them.

@@ -1,45 +1,15 @@
-#include "payload.h"
+#include "field.h"
+#include "keystream.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <zlib.h>
 
 #include "vocabulary.h" // made from codec/src/vocabulary.txt: const char *const vocabulary[]
 
-// ChaCha with 8 rounds (D. J. Bernstein, "ChaCha, a variant of Salsa20", 2008), as docs/generator.md lays it out.
-enum { BLOCK_BYTES = 64, ROUNDS = 8, WORDS = sizeof vocabulary / sizeof *vocabulary, WORDS_A_LINE = 12 };
-
-static uint32_t rotate(uint32_t word, int by) {
-	return word << by | word >> (32 - by);
-}
-
-static void quarter(uint32_t *a, uint32_t *b, uint32_t *c, uint32_t *d) {
-	*a += *b, *d = rotate(*d ^ *a, 16);
-	*c += *d, *b = rotate(*b ^ *c, 12);
-	*a += *b, *d = rotate(*d ^ *a, 8);
-	*c += *d, *b = rotate(*b ^ *c, 7);
-}
-
-static void keystream_block(const struct payload_key *key, uint32_t index, uint64_t counter, uint8_t block[BLOCK_BYTES]) {
-	uint32_t start[16] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574}, x[16];
-	for (int i = 0; i < 8; i++) {
-		const uint8_t *from = key->bytes + 4 * i;
-		start[4 + i] = (uint32_t)from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
-	}
-	start[12] = (uint32_t)counter, start[13] = (uint32_t)(counter >> 32), start[14] = index;
-	memcpy(x, start, sizeof x);
-	for (int round = 0; round < ROUNDS; round += 2) {
-		for (int i = 0; i < 4; i++) quarter(x + i, x + 4 + i, x + 8 + i, x + 12 + i);
-		for (int i = 0; i < 4; i++) quarter(x + i, x + 4 + (i + 1) % 4, x + 8 + (i + 2) % 4, x + 12 + (i + 3) % 4);
-	}
-	for (int i = 0; i < 16; i++) {
-		uint32_t word = x[i] + start[i];
-		for (int byte = 0; byte < 4; byte++) block[4 * i + byte] = (uint8_t)(word >> 8 * byte);
-	}
-}
+enum { BLOCK_BYTES = KEYSTREAM_BLOCK_BYTES, WORDS = sizeof vocabulary / sizeof *vocabulary, WORDS_A_LINE = 12 };
 
 static void generate_random(const struct payload_key *key, uint32_t index, uint8_t *buffer, size_t size) {
 	uint8_t block[BLOCK_BYTES];
@@ -64,32 +34,49 @@ static void generate_text(const struct payload_key *key, uint32_t index, uint8_t
 
 _Static_assert(WORDS == 255, "the vocabulary of docs/generator.md");
 
-void payload_generate(enum payload_kind kind, const struct payload_key *key, uint32_t index, uint8_t *buffer, size_t size) {
-	switch (kind) {
+void payload_generate(const struct payload_data *data, const struct payload_key *key, uint32_t index, uint8_t *buffer, size_t size) {
+	switch (data->kind) {
 	case PAYLOAD_RANDOM: generate_random(key, index, buffer, size); break;
 	case PAYLOAD_TEXT: generate_text(key, index, buffer, size); break;
 	case PAYLOAD_ZEROS: memset(buffer, 0, size); break;
+	default: field_generate(data, key, index, buffer, size);
 	}
 }
 
-uint8_t *payload_compress(const uint8_t *input, size_t size, int level, size_t *output_size) {
-	uLongf bytes = compressBound(size);
-	uint8_t *output = malloc(bytes);
-	if (output && compress2(output, &bytes, input, size, level) != Z_OK) {
-		free(output);
-		return NULL;
-	}
-	*output_size = bytes;
-	return output;
+int payload_generate_named(const char *text, const uint8_t key[32], uint32_t index, uint8_t *buffer, size_t size) {
+	struct payload_data data;
+	struct payload_key copied;
+	if (payload_parse_data(text, &data)) return -1;
+	memcpy(copied.bytes, key, sizeof copied.bytes);
+	payload_generate(&data, &copied, index, buffer, size);
+	return 0;
 }
 
-int payload_parse_kind(const char *text, enum payload_kind *kind) {
-	static const char *const names[] = {"random", "text", "zeros"};
-	for (int i = 0; i < 3; i++) {
-		if (strcmp(text, names[i]) == 0) {
-			*kind = (enum payload_kind)i;
-			return 0;
+int payload_parse_grid(const char *text, struct payload_grid *grid) {
+	static const char *const scalars[] = {"i32", "i64", "f32", "f64"};
+	for (int scalar = 0; scalar < 4; scalar++) {
+		if (strncmp(text, scalars[scalar], 3) != 0 || text[3] != ',') continue;
+		*grid = (struct payload_grid){.scalar = (enum payload_scalar)scalar};
+		for (const char *at = text + 4; grid->dimensions < 4; at++) {
+			char *end;
+			grid->extents[grid->dimensions++] = strtoull(at, &end, 10);
+			if (end == at || grid->extents[grid->dimensions - 1] == 0) return -1;
+			if (!*end) return 0;
+			if (*end != 'x') return -1;
+			at = end;
 		}
+	}
+	return -1;
+}
+
+int payload_parse_data(const char *text, struct payload_data *data) {
+	static const char *const names[] = {"random", "text", "zeros", "field", "field-rough", "field-constant"};
+	size_t length = strcspn(text, ":");
+	for (int i = 0; i < 6; i++) {
+		if (strlen(names[i]) != length || strncmp(text, names[i], length) != 0) continue;
+		*data = (struct payload_data){.kind = (enum payload_kind)i};
+		if (i < PAYLOAD_FIELD) return text[length] ? -1 : 0;
+		return text[length] ? payload_parse_grid(text + length + 1, &data->grid) : -1;
 	}
 	return -1;
 }
@@ -118,6 +105,17 @@ uint64_t payload_number(const char *name, const char *text, uint64_t min, uint64
 		exit(2);
 	}
 	return number;
+}
+
+void payload_arguments(const char *data, const char *key, const char *codec, struct payload_arguments *parsed) {
+	if (payload_parse_data(data, &parsed->data) || payload_parse_key(key, &parsed->key)) {
+		fprintf(stderr, "error: DATA is random, text, zeros or a field such as field:f32,8x256x256, and KEY is 64 hexadecimal digits\n");
+		exit(2);
+	}
+	if (payload_parse_codec(codec, &parsed->codec)) {
+		fprintf(stderr, "error: CODEC is zlib:0 to zlib:9, zstd:1 to zstd:19, or such as zfp:accuracy=1e-3,f32,8x256x256, and not %s\n", codec);
+		exit(2);
+	}
 }
 
 int payload_write(const char *path, const uint8_t *bytes, size_t size) {

@@ -1,7 +1,7 @@
 // The in-process limit of the peers: a thread pool with their payload and nothing else. It promises nothing, and keeps every
 // output in memory; what is written for the check is written afterwards.
 //
-//   pool TASKS BYTES WORKERS LEVEL DATA KEY BAGS FOLDER
+//   pool TASKS BYTES WORKERS CODEC DATA KEY BAGS FOLDER
 #include "payload.h"
 
 #include <pthread.h>
@@ -14,9 +14,7 @@ enum { THREADS_MAX = 1024 };
 static struct {
 	uint32_t tasks;
 	size_t bytes;
-	int level;
-	enum payload_kind kind;
-	struct payload_key key;
+	struct payload_arguments of;
 	atomic_uint next;
 	uint8_t **outputs;
 	struct payload_stats *stats;
@@ -27,10 +25,10 @@ static void *work(void *unused) {
 	uint32_t index;
 	while (input && (index = atomic_fetch_add(&bag.next, 1)) < bag.tasks) {
 		double began = payload_now_ms();
-		payload_generate(bag.kind, &bag.key, index, input, bag.bytes);
+		payload_generate(&bag.of.data, &bag.of.key, index, input, bag.bytes);
 		double generated = payload_now_ms();
 		size_t output_bytes;
-		if (!(bag.outputs[index] = payload_compress(input, bag.bytes, bag.level, &output_bytes))) break;
+		if (!(bag.outputs[index] = payload_compress(input, bag.bytes, &bag.of.codec, &output_bytes))) break;
 		double ended = payload_now_ms();
 		bag.stats[index] = (struct payload_stats){index, bag.bytes, output_bytes, generated - began, ended - generated, ended - began};
 	}
@@ -77,18 +75,14 @@ static int write_all(const char *folder) {
 
 int main(int count, char **arguments) {
 	if (count != 9) {
-		fprintf(stderr, "usage: pool TASKS BYTES WORKERS LEVEL DATA KEY BAGS FOLDER\n");
+		fprintf(stderr, "usage: pool TASKS BYTES WORKERS CODEC DATA KEY BAGS FOLDER\n");
 		return 2;
 	}
 	bag.tasks = (uint32_t)payload_number("TASKS", arguments[1], 1, UINT32_MAX);
 	bag.bytes = payload_number("BYTES", arguments[2], 0, (uint64_t)1 << 32);
 	unsigned workers = (unsigned)payload_number("WORKERS", arguments[3], 1, THREADS_MAX);
-	bag.level = (int)payload_number("LEVEL", arguments[4], 0, 9);
 	unsigned bags = (unsigned)payload_number("BAGS", arguments[7], 1, 100);
-	if (payload_parse_kind(arguments[5], &bag.kind) || payload_parse_key(arguments[6], &bag.key)) {
-		fprintf(stderr, "error: DATA is random, text or zeros, and KEY is 64 hexadecimal digits\n");
-		return 2;
-	}
+	payload_arguments(arguments[5], arguments[6], arguments[4], &bag.of);
 	bag.outputs = calloc(bag.tasks, sizeof *bag.outputs);
 	bag.stats = calloc(bag.tasks, sizeof *bag.stats);
 	if (!bag.outputs || !bag.stats) return perror("pool"), 1;

@@ -5,7 +5,7 @@ pool=$built/pool
 need "$pool"
 
 case ${1:-} in
-	version) zlib_version ;;
-	run) exec "$pool" "$TASKS" "$BYTES" "$WORKERS" "$LEVEL" "$DATA" "$KEY" "$BAGS" "$FOLDER" ;;
+	version) library_version ;;
+	run) exec "$pool" "$TASKS" "$BYTES" "$WORKERS" "$CODEC" "$DATA" "$KEY" "$BAGS" "$FOLDER" ;;
 	*) usage ;;
 esac

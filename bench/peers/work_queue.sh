@@ -7,7 +7,7 @@ need work_queue_worker "$manager" "$task"
 run() {
 	mkdir -p "$FOLDER/logs" "$FOLDER/workers"
 	(umask 077 && od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$FOLDER/password")
-	"$manager" "$TASKS" "$BYTES" "$WORKERS" "$LEVEL" "$DATA" "$KEY" "$BAGS" "$FOLDER" "$task" 2>"$FOLDER/logs/manager.log" &
+	"$manager" "$TASKS" "$BYTES" "$WORKERS" "$CODEC" "$DATA" "$KEY" "$BAGS" "$FOLDER" "$task" 2>"$FOLDER/logs/manager.log" &
 	local managing=$! worker workers=()
 	trap 'kill "$managing" "${workers[@]}" 2>/dev/null || true' EXIT
 	until [[ -f $FOLDER/port ]]; do
@@ -34,7 +34,7 @@ failed() {
 case ${1:-} in
 	version)
 		work_queue_worker --version | head -n 1
-		zlib_version
+		library_version
 		;;
 	run) run ;;
 	*) usage ;;

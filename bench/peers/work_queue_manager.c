@@ -1,6 +1,6 @@
 // The manager of Work Queue: submits a bag to the workers that connect, and waits for it. work_queue.sh starts both.
 //
-//   work_queue_manager TASKS BYTES WORKERS LEVEL DATA KEY BAGS FOLDER PROGRAM
+//   work_queue_manager TASKS BYTES WORKERS CODEC DATA KEY BAGS FOLDER PROGRAM
 //
 // It waits for all workers before the first task, as our makespan does. The program that a task is goes to each worker once, as a
 // cached file, and its two outputs come back as files.
@@ -77,7 +77,7 @@ static double run(struct work_queue *queue, uint32_t tasks) {
 
 int main(int count, char **given) {
 	if (count != ARGUMENTS) {
-		fprintf(stderr, "usage: work_queue_manager TASKS BYTES WORKERS LEVEL DATA KEY BAGS FOLDER PROGRAM\n");
+		fprintf(stderr, "usage: work_queue_manager TASKS BYTES WORKERS CODEC DATA KEY BAGS FOLDER PROGRAM\n");
 		return 2;
 	}
 	arguments = given, folder = given[8], program = given[9];

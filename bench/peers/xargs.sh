@@ -7,13 +7,13 @@ need xargs "$task"
 case ${1:-} in
 	version)
 		xargs --version | head -n 1
-		zlib_version
+		library_version
 		;;
 	run)
 		cd "$FOLDER/results"
 		began=$EPOCHREALTIME
 		seq 0 $((TASKS - 1)) | xargs -P "$WORKERS" -I {} \
-			"$task" {} "$BYTES" "$LEVEL" "$DATA" "$KEY" out_{}.bin stats_{}.json
+			"$task" {} "$BYTES" "$CODEC" "$DATA" "$KEY" out_{}.bin stats_{}.json
 		report "$began" "$EPOCHREALTIME"
 		;;
 	*) usage ;;

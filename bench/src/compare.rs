@@ -13,7 +13,8 @@ use bagpress_codec::DataKind;
 use bagpress_producer::{Summary, message};
 use serde::Serialize;
 
-use crate::cli::{CompareArgs, Kind};
+use crate::chain::chain;
+use crate::cli::{BagArgs, CompareArgs, Kind};
 use crate::limit::Measured;
 use crate::machine::{Machine, Platform, ms};
 use crate::output::show;
@@ -78,18 +79,19 @@ struct Setting<'a> {
 }
 
 pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
-    let systems = named(&args.systems)?;
-    let about = about(args, &systems)?;
+    let bags = args.data.iter().map(|data| data.of(&args.bag)).collect::<Result<Vec<_>>>()?;
+    let (systems, about) = rows(args, &bags)?;
     let mut session = Session::begin("compare", &args.measuring)?;
     session.note(&about)?;
-    let expected: Vec<_> =
-        args.data.iter().map(|&data| (data, Expected::of(&args.bag, data))).collect();
+    let expected = |(bag, data): (BagArgs, _)| (Expected::of(&bag, data, args.then), bag, data);
+    let bags: Vec<_> = bags.into_iter().map(expected).collect();
     let mut runs = Vec::new();
     for round in 0..args.measuring.runs {
         message(&format!("round {} of {}", round + 1, args.measuring.runs));
-        for (data, expected) in &expected {
+        for (expected, bag, data) in &bags {
             for &workers in &args.workers {
-                let case = Case { bag: &args.bag, data: *data, workers, bags: BAGS };
+                let then = args.then.as_ref();
+                let case = Case { bag, data: *data, workers, bags: BAGS, then };
                 let setting = Setting { args, case, expected };
                 for place in 0..systems.len() {
                     // Nobody is always first.
@@ -102,7 +104,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
         }
     }
     let mut rows = Vec::new();
-    for &data in &args.data {
+    for &(_, _, data) in &bags {
         for &workers in &args.workers {
             let case: Vec<_> =
                 runs.iter().filter(|run| run.data == data && run.workers == workers).collect();
@@ -113,19 +115,47 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
     show(args.measuring.json, &report, &text(&report))
 }
 
-/// Asks every peer for its version, so that one that is missing is said before anything is measured.
-fn about(args: &CompareArgs, systems: &[&'static System]) -> Result<About> {
-    let mut versions = BTreeMap::new();
+/// The systems of the table. Every peer is asked for its version, so that one that is missing is said before anything is measured.
+///
+/// # Errors
+///
+/// A system that was named cannot do it, or is not there; of those that nobody named, it is said why they have no row.
+fn rows(args: &CompareArgs, bags: &[(BagArgs, DataKind)]) -> Result<(Vec<&'static System>, About)> {
+    let (mut systems, mut versions) = (Vec::new(), BTreeMap::new());
     versions.insert("bagpress", vec![env!("CARGO_PKG_VERSION").to_owned()]);
-    for system in systems {
-        if let Way::Peer(kind) = system.way {
-            let found = Peer::find(&args.peers, kind)?.versions();
-            let said =
-                || format!("ask for the version of {} (--systems leaves it out)", system.name);
-            versions.insert(system.name, found.with_context(said)?);
+    for system in named(&args.systems)? {
+        match versions_of(args, system, bags) {
+            Ok(found) => {
+                systems.push(system);
+                versions.extend(found.map(|found| (system.name, found)));
+            }
+            Err(why) if args.systems.is_empty() => {
+                message(&format!("note: {why:#}"));
+            }
+            Err(why) => return Err(why),
         }
     }
-    Ok(About { platform: Platform::now(), versions })
+    Ok((systems, About { platform: Platform::now(), versions }))
+}
+
+/// The versions of a system that can do it all; ours have that of this program.
+fn versions_of(
+    args: &CompareArgs,
+    system: &System,
+    bags: &[(BagArgs, DataKind)],
+) -> Result<Option<Vec<String>>> {
+    let mut versions = None;
+    for (bag, _) in bags {
+        let checked = system.check(&bag.codec, args.then.as_ref());
+        checked.with_context(|| format!("{} has no row", system.name))?;
+        if let Way::Peer(kind) = system.way {
+            let found = Peer::find(&args.peers, kind);
+            let found = found.and_then(|peer| peer.versions(&bag.codec, args.then.as_ref()));
+            let said = || format!("{} has no row (--systems leaves it out)", system.name);
+            versions = Some(found.with_context(said)?);
+        }
+    }
+    Ok(versions)
 }
 
 impl Setting<'_> {
@@ -171,6 +201,11 @@ impl Setting<'_> {
         results: &str,
         delivery: &str,
     ) -> Result<Measurement> {
+        if let Some(&then) = self.case.then {
+            let to = (then, delivery);
+            let ran = chain(bagpress, folder, &self.case, to, self.expected)?;
+            return Ok((ms(ran.warm), ms(ran.cold), ran.shown, Some(Box::new(ran.summary))));
+        }
         let workers = self.case.workers.to_string();
         let arguments = ["--results", results, "--delivery", delivery, "--workers", &workers];
         let mut command = bagpress.run(self.case.bag, self.case.data, folder, "bag");

@@ -2,28 +2,26 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bagpress_codec::DataKind;
 use bagpress_producer::message;
 use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::cli::{BagArgs, KillArgs};
+use crate::cluster::Cluster;
 use crate::machine::{self, Machine, ms};
 use crate::output::show;
 use crate::program::{Bagpress, run_bag};
-use crate::server::Server;
 use crate::session::Session;
 use crate::spread::Spread;
 use crate::table::{row, table};
 
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Empty tasks of the bag that a new cluster gets first, which gives its workers time to connect.
-const WARM_UP_TASKS: u32 = 200;
 
 #[derive(Debug, Serialize)]
 struct Run {
@@ -158,58 +156,6 @@ fn kill_a_worker(victim: Option<u32>, producer: u32) -> bool {
     let is_worker = |pid: &u32| machine::called(*pid).is_some_and(|(_, verb)| verb == "worker");
     let victim = victim.or_else(|| machine::children(producer).into_iter().find(is_worker));
     victim.is_some_and(|pid| machine::send(pid, Signal::KILL))
-}
-
-/// A broker and workers in processes of their own, as on a cluster.
-struct Cluster {
-    server: Server,
-    workers: Vec<Child>,
-    store: PathBuf,
-}
-
-impl Cluster {
-    fn start(bagpress: &Bagpress, folder: &Path, name: &str, workers: u16) -> Result<Self> {
-        let store = folder.join(format!("{name}-store"));
-        let log = folder.join(format!("{name}-broker.log"));
-        let server = Server::start(bagpress.clone(), store.clone(), log)?;
-        let mut cluster = Self { server, workers: Vec::new(), store };
-        let (bagpress, url) = (cluster.server.bagpress(), cluster.server.url());
-        for number in 0..workers {
-            let mut worker = bagpress.command("worker");
-            worker.args(["--slots", "1", "--server", &url]);
-            worker.arg("--log").arg(folder.join(format!("{name}-worker-{number}.log")));
-            cluster.workers.push(quietly(&mut worker).spawn().context("start a worker")?);
-        }
-        let mut warm_up = bagpress.command("run");
-        warm_up.args(["--codec", "noop", "--server", &url, "--quiet", "--json", "--runs"]);
-        warm_up.arg(folder).args(["--name", &format!("{name}-warm-up")]);
-        warm_up.args(["--tasks", &WARM_UP_TASKS.to_string()]);
-        run_bag(warm_up, &folder.join("stderr"), |_, _| ())?;
-        Ok(cluster)
-    }
-
-    fn a_worker(&self) -> u32 {
-        self.workers.first().map_or(0, Child::id)
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for worker in &mut self.workers {
-            // One of them was killed already, which is what is measured.
-            worker.kill().ok();
-            worker.wait().ok();
-        }
-        if let Err(error) = self.server.stop() {
-            message(&format!("note: {error:#}"));
-        }
-        // What stays goes with the temporary folder around it.
-        fs::remove_dir_all(&self.store).ok();
-    }
-}
-
-fn quietly(command: &mut Command) -> &mut Command {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())
 }
 
 fn text(report: &Report) -> String {

@@ -42,7 +42,8 @@ struct Report<'a> {
 pub(crate) fn limit(args: &LimitArgs) -> Result<()> {
     let threads = args.threads.map_or_else(cores, usize::from);
     let kinds = args.only.map_or_else(|| vec![Kind::CodecLimit, Kind::Limit], |kind| vec![kind]);
-    let bag = Bag::new(&args.bag, args.data);
+    let (bag, data) = args.data.of(&args.bag)?;
+    let bag = Bag::new(&bag, data);
     let new = || Measured { makespans_ms: Vec::new(), output_bytes: 0 };
     let mut measured: Vec<_> = kinds.iter().map(|&kind| (kind, new())).collect();
     for _ in 0..args.runs {

@@ -5,8 +5,11 @@
 //! that is busy for a while is busy for both sides. Every number comes with its minimum, maximum and
 //! count.
 
+mod chain;
 mod cli;
+mod cluster;
 mod compare;
+mod data;
 mod drill;
 mod incompressible;
 mod kill;
@@ -16,6 +19,7 @@ mod noop;
 mod output;
 mod outputs;
 mod overhead;
+mod payload;
 mod peer;
 mod peer_report;
 mod program;

@@ -1,32 +1,38 @@
 //! Whether outputs are of the inputs that they should be of, whoever made them.
 //!
-//! Different versions of zlib write different bytes, so what is compared is the digest of what comes out again.
+//! Different versions of a library write different bytes, so what is compared is the digest of what comes out again; of arrays that
+//! are not to keep every bit, every value.
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use bagpress_codec::{DataKind, Digest, Generator, Hasher, SEGMENT_BYTES};
+use bagpress_codec::{
+    Codec, DataKind, Digest, Generator, Hasher, SEGMENT_BYTES, Verifier, decompress_all,
+};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 
 use crate::cli::BagArgs;
+use crate::payload::{Format, Payload};
 
-/// The digests of a bag's inputs, in the order of its tasks.
+/// The inputs of a bag in the order of its tasks, and what is made of them.
 #[derive(Debug)]
 pub(crate) struct Expected {
-    bytes: u64,
+    bag: BagArgs,
+    data: DataKind,
+    /// What the outputs are compressed with once more.
+    then: Option<Codec>,
     digests: Vec<Digest>,
 }
 
 impl Expected {
     /// Generates the inputs once more.
-    pub(crate) fn of(bag: &BagArgs, data: DataKind) -> Self {
-        let bytes = bag.bytes.as_u64();
+    pub(crate) fn of(bag: &BagArgs, data: DataKind, then: Option<Codec>) -> Self {
         let digest = |index| {
             let (mut segment, mut hasher) = (vec![0; SEGMENT_BYTES], Hasher::new());
-            let mut generator = Generator::new(data, bag.seed, index, bytes);
+            let mut generator = Generator::new(data, bag.seed, index, bag.bytes.as_u64());
             loop {
                 match generator.fill(&mut segment) {
                     0 => return hasher.finish(),
@@ -34,19 +40,20 @@ impl Expected {
                 }
             }
         };
-        Self { bytes, digests: (0..bag.tasks).map(digest).collect() }
+        let digests = (0..bag.tasks).map(digest).collect();
+        Self { bag: bag.clone(), data, then, digests }
     }
 
-    /// Decompresses `out_N.bin`, `.gz` or `.zst` of every task in a folder.
+    /// Decompresses `out_N.bin`, `.gz`, `.zst` or `.zfp` of every task in a folder.
     ///
     /// # Errors
     ///
     /// The first output that is missing, cannot be read, or is of another input.
     pub(crate) fn check_outputs(&self, results: &Path) -> Result<()> {
-        for (index, expected) in self.digests.iter().enumerate() {
-            let digest = self.decompressed(results, index);
-            let digest = digest.with_context(|| format!("read the output of task {index}"))?;
-            ensure!(digest == *expected, "the output of task {index} is not of its input");
+        for (index, expected) in (0..).zip(&self.digests) {
+            let is_right = self.is_right(results, index, *expected);
+            let is_right = is_right.with_context(|| format!("read the output of task {index}"))?;
+            ensure!(is_right, "the output of task {index} is not of its input");
         }
         Ok(())
     }
@@ -67,28 +74,40 @@ impl Expected {
         Ok(())
     }
 
-    fn decompressed(&self, results: &Path, index: usize) -> Result<Digest> {
-        let path = |suffix: &str| results.join(format!("out_{index}.{suffix}"));
-        let open = |suffix: &str| File::open(path(suffix)).map(BufReader::new);
-        if let Ok(file) = open("bin") {
-            self.digest(ZlibDecoder::new(file))
-        } else if let Ok(file) = open("gz") {
-            self.digest(MultiGzDecoder::new(file))
-        } else if path("zst").is_file() {
-            let mut zstd = Command::new("zstd");
-            zstd.args(["-q", "-d", "-c"]).arg(path("zst")).stdout(Stdio::piped());
-            let mut child = zstd.spawn().context("start zstd")?;
-            let digest = self.digest(child.stdout.take().context("no stdout of zstd")?);
-            ensure!(child.wait()?.success(), "zstd refuses it");
-            digest
-        } else {
-            bail!("there is none")
+    /// Whether the output of a task is of its input, whose digest is given.
+    fn is_right(&self, results: &Path, index: u32, expected: Digest) -> Result<bool> {
+        let codec = Payload::of(&self.bag.codec)?.format;
+        let last = self.then.map_or(Ok(codec), |then| Payload::of(&then).map(|p| p.format))?;
+        let mut opened = Opened::new(results, index, last)?;
+        if self.then.is_none() && last != Format::Zfp {
+            let digest = self.digest(&mut opened.reader)?;
+            opened.end()?;
+            return Ok(digest == expected);
         }
+        let mut bytes = Vec::new();
+        // Nothing of these codecs is twice its input, or a kilobyte.
+        let most = 2 * self.bag.bytes.as_u64() + 1024;
+        (&mut opened.reader).take(most).read_to_end(&mut bytes)?;
+        opened.end()?;
+        if codec == Format::Zfp {
+            return Ok(self.is_near(index, &bytes));
+        }
+        Ok(Digest::of(&decompress_all(&self.bag.codec, &bytes)?) == expected)
+    }
+
+    /// Whether what zfp made is as near to the input as the codec promises.
+    fn is_near(&self, index: u32, output: &[u8]) -> bool {
+        let bytes = self.bag.bytes.as_u64();
+        let mut input = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+        let filled = Generator::new(self.data, self.bag.seed, index, bytes).fill(&mut input);
+        let mut verifier = Verifier::new(&self.bag.codec);
+        filled == input.len()
+            && verifier.check(&input, output).and_then(|()| verifier.finish(&[])).is_ok()
     }
 
     /// The digest of what a reader gives, of one byte more than is right at most.
     fn digest(&self, reader: impl Read) -> Result<Digest> {
-        let mut reader = reader.take(self.bytes + 1);
+        let mut reader = reader.take(self.bag.bytes.as_u64() + 1);
         let (mut segment, mut hasher) = (vec![0; SEGMENT_BYTES], Hasher::new());
         loop {
             match reader.read(&mut segment)? {
@@ -96,6 +115,48 @@ impl Expected {
                 read => hasher.update(&segment[..read]),
             }
         }
+    }
+}
+
+/// An output that is being decompressed; of zfp, the output itself.
+struct Opened {
+    reader: Box<dyn Read>,
+    /// The program that does it.
+    child: Option<Child>,
+}
+
+impl Opened {
+    /// Looks for the output of a task; one that is called `.bin` has this format.
+    fn new(results: &Path, index: u32, format: Format) -> Result<Self> {
+        let open = |suffix: &str| File::open(results.join(format!("out_{index}.{suffix}")));
+        let alone = |reader: Box<dyn Read>| Ok(Self { reader, child: None });
+        if let Ok(file) = open("gz") {
+            return alone(Box::new(MultiGzDecoder::new(BufReader::new(file))));
+        }
+        let (file, format) = match (open("bin"), open("zst"), open("zfp")) {
+            (Ok(file), ..) => (file, format),
+            (_, Ok(file), _) => (file, Format::Zstd),
+            (_, _, Ok(file)) => (file, Format::Zfp),
+            _ => bail!("there is none"),
+        };
+        match format {
+            Format::Deflate => alone(Box::new(ZlibDecoder::new(BufReader::new(file)))),
+            Format::Zfp => alone(Box::new(file)),
+            Format::Zstd => {
+                let mut zstd = Command::new("zstd");
+                zstd.args(["-q", "-d", "-c"]).stdin(file).stdout(Stdio::piped());
+                let mut child = zstd.spawn().context("start zstd")?;
+                let reader = child.stdout.take().context("no stdout of zstd")?;
+                Ok(Self { reader: Box::new(reader), child: Some(child) })
+            }
+        }
+    }
+
+    fn end(self) -> Result<()> {
+        drop(self.reader);
+        let Some(mut child) = self.child else { return Ok(()) };
+        ensure!(child.wait()?.success(), "zstd refuses it");
+        Ok(())
     }
 }
 

@@ -6,12 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
-use bagpress_codec::{DataKind, Digest};
+use anyhow::{Context, Result, bail};
+use bagpress_codec::{Codec, DataKind, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::BagArgs;
 use crate::machine::ms;
+use crate::payload::Payload;
 use crate::program::run;
 use crate::systems::PeerKind;
 
@@ -30,6 +31,8 @@ pub(crate) struct Case<'a> {
     pub(crate) workers: u16,
     /// How often the bag is run; the last is the one that counts, and is warm if it is not the first.
     pub(crate) bags: u32,
+    /// What its outputs are compressed with once more, by reference.
+    pub(crate) then: Option<&'a Codec>,
 }
 
 /// How a run went.
@@ -76,10 +79,11 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// It is not installed; the message names `make bench-peers`.
-    pub(crate) fn versions(&self) -> Result<Vec<String>> {
+    /// It is not installed, or not what it needs for these codecs; the message names `make bench-peers`.
+    pub(crate) fn versions(&self, codec: &Codec, then: Option<&Codec>) -> Result<Vec<String>> {
         let mut command = Command::new(&self.program);
-        let output = command.arg("version").stdin(Stdio::null()).output();
+        command.arg("version").envs(codecs(codec, then)?);
+        let output = command.stdin(Stdio::null()).output();
         let output = output.with_context(|| format!("start {}", self.program.display()))?;
         if !output.status.success() {
             // Its error and its hint are lines at a terminal; here they are one.
@@ -107,7 +111,8 @@ impl Peer {
 
     /// The command as anybody can repeat it, without a path of this machine.
     pub(crate) fn shown(&self, case: &Case<'_>) -> Result<String> {
-        let pairs = variables(case)?.map(|(name, value)| format!("{name}={value}"));
+        let pairs: Vec<_> =
+            variables(case)?.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         Ok(format!("{} FOLDER=DIR INPUTS=DIR bench/peers/{} run", pairs.join(" "), self.kind.file))
     }
 
@@ -118,44 +123,32 @@ impl Peer {
 }
 
 /// What a peer gets in its environment.
-fn variables(case: &Case<'_>) -> Result<[(&'static str, String); 7]> {
-    let Case { bag, data, workers, bags } = case;
+fn variables(case: &Case<'_>) -> Result<Vec<(&'static str, String)>> {
+    let Case { bag, data, workers, bags, then } = case;
     let key = Digest::of(format!("bagpress/1/{}", bag.seed).as_bytes()).to_string();
-    Ok([
+    let mut variables = vec![
         ("TASKS", bag.tasks.to_string()),
         ("BYTES", bag.bytes.as_u64().to_string()),
         ("WORKERS", workers.to_string()),
-        ("LEVEL", level(&bag.codec.to_string())?.to_string()),
+        ("LEVEL", Payload::of(&bag.codec)?.level),
         ("DATA", data.to_string()),
         ("KEY", key.strip_prefix("sha256:").unwrap_or(&key).to_owned()),
-        ("BAGS", bags.to_string()),
-    ])
+    ];
+    variables.extend(codecs(&bag.codec, *then)?);
+    variables.push(("BAGS", bags.to_string()));
+    Ok(variables)
 }
 
-/// The level that a peer's deflate gets: the number of a codec such as `zlib:6`, whatever follows it.
-fn level(codec: &str) -> Result<u8> {
-    let settings = codec.split_once(':').map(|(_, settings)| settings);
-    let level = settings.and_then(|settings| settings.split(',').next()?.parse().ok());
-    let level = level.with_context(|| format!("{codec} has no level that a peer could use"))?;
-    ensure!(level <= 9, "{codec}: peers have levels from 0 to 9");
-    Ok(level)
+fn codecs(codec: &Codec, then: Option<&Codec>) -> Result<Vec<(&'static str, String)>> {
+    let mut variables = vec![("CODEC", Payload::of(codec)?.codec)];
+    if let Some(then) = then {
+        variables.push(("THEN", Payload::of(then)?.codec));
+    }
+    Ok(variables)
 }
 
 fn stats(results: &Path, index: u32) -> Result<TaskStats> {
     let text = fs::read_to_string(results.join(format!("stats_{index}.json")));
     let text = text.with_context(|| format!("read the stats of task {index}"))?;
     serde_json::from_str(&text).with_context(|| format!("understand the stats of task {index}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn peers_get_the_level_of_a_codec_whatever_follows_it() {
-        assert_eq!(level("zlib:6").unwrap(), 6);
-        assert_eq!(level("zlib:6,full").unwrap(), 6);
-        let refused = level("store").unwrap_err().to_string();
-        assert!(refused.contains("store has no level"), "{refused}");
-    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cli::PeerArgs;
+use crate::cli::{BagArgs, PeerArgs};
 use crate::output::print;
 use crate::outputs::{Expected, write_inputs};
 use crate::peer::{Case, Peer, PeerRun, TaskStats};
@@ -17,19 +17,22 @@ pub(crate) fn peer(args: &PeerArgs) -> Result<()> {
     let Some(Way::Peer(kind)) = systems.first().map(|system| system.way) else {
         bail!("{} is no peer; `bagpress run` and `bagpress-bench limit` run it", args.system);
     };
+    let (bag, data) = args.data.of(&args.bag)?;
+    let checked = systems.first().map_or(Ok(()), |system| system.check(&bag.codec, None));
+    checked.with_context(|| format!("run {}", args.system))?;
     let peer = Peer::find(&args.peers, kind)?;
-    peer.versions()?;
+    peer.versions(&bag.codec, None)?;
     let folder = args.runs.join(&args.name).join(&args.system);
     ensure!(!folder.exists(), "{} is there already: take another name", folder.display());
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    let case = Case { bag: &args.bag, data: args.data, workers: args.workers, bags: 1 };
+    let case = Case { bag: &bag, data, workers: args.workers, bags: 1, then: None };
     let inputs = temporary(&folder)?;
     if kind.reads_files {
-        write_inputs(&args.bag, args.data, inputs.path())?;
+        write_inputs(&bag, data, inputs.path())?;
     }
     let ran = peer.run(&case, &folder.canonicalize()?, &inputs.path().canonicalize()?)?;
-    Expected::of(&args.bag, args.data).check_outputs(&folder.join("results"))?;
-    let mut rows = text(args, &ran);
+    Expected::of(&bag, data, None).check_outputs(&folder.join("results"))?;
+    let mut rows = text(args, &bag, &ran);
     rows.push(row!["folder", folder.display()]);
     let text = table(&rows);
     fs::write(folder.join("summary.txt"), &text).context("write the summary")?;
@@ -38,8 +41,8 @@ pub(crate) fn peer(args: &PeerArgs) -> Result<()> {
 
 /// The lines of `bagpress run`, as far as a peer knows them.
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn text(args: &PeerArgs, ran: &PeerRun) -> Vec<Vec<String>> {
-    let PeerArgs { bag, system, name, .. } = args;
+fn text(args: &PeerArgs, bag: &BagArgs, ran: &PeerRun) -> Vec<Vec<String>> {
+    let PeerArgs { system, name, .. } = args;
     let mut rows = vec![
         row!["bag", format!("{name}  ({}, {system})", bag.codec)],
         row!["makespan", format!("{:.0} ms", ran.makespan_ms)],

@@ -95,7 +95,10 @@ fn raw_lines_say_machine_versions_and_commands_and_no_path() -> Result<()> {
         command.starts_with("TASKS=3 BYTES=5000 WORKERS=2 LEVEL=6 DATA=random KEY="),
         "{command}"
     );
-    assert!(command.ends_with("BAGS=2 FOLDER=DIR INPUTS=DIR bench/peers/pigz.sh run"), "{command}");
+    assert!(
+        command.ends_with("CODEC=zlib:6 BAGS=2 FOLDER=DIR INPUTS=DIR bench/peers/pigz.sh run"),
+        "{command}"
+    );
     assert_eq!(fs::read_dir(folder.path())?.count(), 1, "only the raw file stays");
     Ok(())
 }
@@ -128,6 +131,36 @@ fn a_peer_that_is_not_installed_is_said_with_what_installs_it() -> Result<()> {
             );
         }
     }
+    Ok(())
+}
+
+#[test]
+fn a_system_without_the_codec_is_refused_if_it_is_named_and_left_out_if_not() -> Result<()> {
+    let named = |system: &str, words: &[&str]| -> Result<String> {
+        let all = [&["compare", "--systems", system][..], words].concat();
+        let output = bench(&all, Path::new("nowhere"))?;
+        assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+        Ok(said(&output))
+    };
+    for (system, words, why) in [
+        ("pigz", &["--codec", "zstd:3"][..], "pigz has no row: it does not compress with zstd"),
+        ("xargs-zstd", &[], "xargs-zstd has no row: it does not compress with deflate"),
+        ("pool", &["--codec", "zstd:3,long"], "peers have a level of zstd and nothing else"),
+        ("staged", &["--then", "zstd:3"], "staged has no row: it compresses no outputs once more"),
+    ] {
+        let said = named(system, words)?;
+        assert!(said.contains(why), "{said}");
+    }
+    let (peers, folder) = (stand_in("b''")?, TempDir::new()?);
+    let at = folder.path().to_str().context("a path in ASCII")?;
+    let output = bench(&["compare", "--tasks", "2", "--bytes", "5000", "--dir", at], peers.path())?;
+    // Ours are not run by this stand-in, but what has no row was said before.
+    let said = said(&output);
+    assert!(
+        said.contains("note: xargs-zstd has no row: it does not compress with deflate"),
+        "{said}"
+    );
+    assert!(said.contains("note: ray has no row") && !said.contains("note: pigz"), "{said}");
     Ok(())
 }
 

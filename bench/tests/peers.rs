@@ -8,6 +8,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const PEERS: [&str; 6] = ["pool", "xargs", "work_queue", "ray", "pigz", "zstd"];
+const OF_ZSTD: [&str; 6] = ["pool", "xargs", "work_queue", "ray", "zstd", "xargs-zstd"];
+const OF_ZFP: [&str; 5] = ["pool", "xargs", "work_queue", "ray", "xargs-zfp"];
 
 fn bench(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bagpress-bench"));
@@ -18,24 +20,71 @@ fn bench(arguments: &[&str]) -> Command {
     command
 }
 
+/// What one peer prints of a bag.
+fn summary(peer: &str, codec: &str, data: &str) -> Result<String> {
+    let folder = TempDir::new()?;
+    let mut command = bench(&["peer", peer, "--workers", "2", "--name", "t"]);
+    command.args(["--codec", codec, "--data", data, "--runs"]).arg(folder.path());
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{peer}, {codec}, {data}: {said}");
+    let summary = std::fs::read_to_string(folder.path().join("t").join(peer).join("summary.txt"))?;
+    assert_eq!(summary.as_bytes(), output.stdout);
+    Ok(summary)
+}
+
 #[test]
 fn every_peer_makes_outputs_of_the_inputs_that_ours_are_of() -> Result<()> {
-    for peer in PEERS {
-        for data in ["random", "text"] {
-            let folder = TempDir::new()?;
-            let mut command = bench(&["peer", peer, "--workers", "2", "--name", "t"]);
-            let output = command.args(["--data", data, "--runs"]).arg(folder.path()).output()?;
-            let said = String::from_utf8_lossy(&output.stderr);
-            ensure!(output.status.success(), "{peer}, {data}: {said}");
-            let summary =
-                std::fs::read_to_string(folder.path().join("t").join(peer).join("summary.txt"))?;
-            assert_eq!(summary.as_bytes(), output.stdout);
-            assert!(
-                summary.contains("completed  ") && summary.contains("3/3, failed: 0"),
-                "{summary}"
-            );
+    let cases = [("zlib:6", &PEERS[..], &["random", "text"][..]), ("zstd:3", &OF_ZSTD, &["text"])];
+    for (codec, peers, data) in cases {
+        for peer in peers {
+            for data in data {
+                let summary = summary(peer, codec, data)?;
+                assert!(
+                    summary.contains("completed  ") && summary.contains("3/3, failed: 0"),
+                    "{summary}"
+                );
+            }
         }
     }
+    Ok(())
+}
+
+/// By every texture, type and mode that the peers' own generator and payload have.
+#[cfg(feature = "zfp")]
+#[test]
+fn every_peer_of_arrays_makes_what_is_as_near_as_ours() -> Result<()> {
+    for peer in OF_ZFP {
+        for (codec, data) in [("zfp:accuracy=1e-3", "field"), ("zfp", "field-rough")] {
+            let summary = summary(peer, codec, data)?;
+            assert!(summary.contains("3/3, failed: 0"), "{summary}");
+        }
+    }
+    for (codec, data) in [
+        ("zfp:reversible", "field:i32,32x512"),
+        ("zfp:reversible", "field-rough:i64,2x4x8x128"),
+        ("zfp:accuracy=1e-9", "field-rough:f64,8192"),
+        ("zfp:precision=20", "field:f32,16384"),
+        ("zfp:rate=8", "field-constant:f32,16x32x32"),
+    ] {
+        for peer in ["pool", "xargs-zfp"] {
+            summary(peer, codec, data)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn references_are_compressed_once_more_by_ray() -> Result<()> {
+    let folder = TempDir::new()?;
+    let raw = folder.path().join("raw");
+    let mut command = bench(&["compare", "--json", "--runs", "1", "--workers", "2"]);
+    command.args(["--bagpress", env!("CARGO_BIN_EXE_bagpress-bench"), "--systems", "ray"]);
+    command.args(["--codec", "zlib:6", "--then", "zstd:3", "--data", "text", "--dir"]);
+    let output = command.arg(folder.path()).arg("--raw").arg(&raw).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = std::fs::read_to_string(&raw)?;
+    assert!(lines.contains("CODEC=zlib:6 THEN=zstd:3 ") && lines.contains("zstandard "), "{lines}");
     Ok(())
 }
 

@@ -88,6 +88,55 @@ fn overhead_compares_four_systems() -> Result<()> {
 }
 
 #[test]
+fn compare_compresses_outputs_once_more_by_reference() -> Result<()> {
+    let systems = "--systems objects,objects-queue-group --codec zlib:6 --then zstd:3";
+    let arguments =
+        format!("compare --tasks 3 --bytes 100KiB --data text --workers 2 --runs 1 {systems}");
+    let folder = TempDir::new()?;
+    let raw = folder.path().join("raw.jsonl");
+    let arguments =
+        format!("{arguments} --bagpress {} --raw {}", bagpress()?.display(), raw.display());
+    let printed = bench(&folder, &arguments)?;
+    for row in printed["rows"].as_array().context("no rows")? {
+        assert!(positive(&row["warm_ms"]["median"]), "{row}");
+        // The start of the broker and of the workers is in it.
+        assert!(row["cold_ms"]["median"].as_f64() > row["warm_ms"]["median"].as_f64(), "{row}");
+    }
+    let raw = std::fs::read_to_string(&raw)?;
+    let runs: Vec<Value> =
+        raw.lines().skip(1).map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert_eq!(runs.len(), 2, "{raw}");
+    for run in runs {
+        let command = run["command"].as_str().context("no command")?;
+        assert!(command.contains("--refs first/objects/results --codec zstd:3"), "{command}");
+        assert_eq!(
+            (&run["summary"]["tasks"], &run["summary"]["completed"]),
+            (&3.into(), &3.into())
+        );
+    }
+    assert_eq!(std::fs::read_dir(folder.path())?.count(), 1, "only the raw file stays");
+    Ok(())
+}
+
+#[cfg(feature = "zfp")]
+#[test]
+fn compare_runs_arrays_by_our_ways_and_both_limits() -> Result<()> {
+    let systems = "--systems staged,objects,codec-limit,limit --workers 1 --runs 1";
+    let bag = "--tasks 2 --bytes 64KiB --codec zfp:accuracy=1e-3 --data field";
+    let folder = TempDir::new()?;
+    let program = bagpress()?;
+    let arguments = format!("compare {bag} {systems} --bagpress {}", program.display());
+    let printed = bench(&folder, &arguments)?;
+    let rows = printed["rows"].as_array().context("no rows")?;
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        assert_eq!(row["data"], "field:f32,64x256", "{row}");
+        assert!(positive(&row["warm_per_limit"]["median"]), "{row}");
+    }
+    Ok(())
+}
+
+#[test]
 fn noop_counts_tasks_and_memory() -> Result<()> {
     let printed = bench_bags("noop --tasks 50,100 --workers 1 --runs 1", 2)?;
     let rows = printed["rows"].as_array().context("no rows")?;
@@ -277,5 +326,43 @@ fn a_program_that_is_not_there_is_named_with_the_next_step() -> Result<()> {
     let folder = TempDir::new()?;
     let refused = bench(&folder, "noop --bagpress nowhere").unwrap_err().to_string();
     assert!(refused.contains("no nowhere: build it with `cargo build --release`"), "{refused}");
+    Ok(())
+}
+
+/// `OPENED=yes bench/blocks.sh BYTES` of docs/benchmark.md: the readers of a large file, with a small one.
+#[test]
+fn a_file_of_blocks_is_opened_by_others_and_its_middle_is_restored() -> Result<()> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("blocks.sh");
+    for (codec, rows) in [
+        (
+            "gzip:6",
+            &["whole by gzip", "whole by Python's gzip", "64 KiB of the middle, by the run"][..],
+        ),
+        (
+            "zstd:3",
+            &["64 KiB of the middle, by the run", "64 KiB of the middle, by the file's table"],
+        ),
+    ] {
+        let folder = TempDir::new()?;
+        let raw = folder.path().join("raw.jsonl");
+        let mut command = Command::new(&script);
+        command.arg("5000000").current_dir(folder.path()).env("RAW", &raw).env("CODEC", codec);
+        command.envs([("ROUNDS", "0"), ("OPENED", "yes"), ("BLOCK", "1MiB"), ("WORKERS", "2")]);
+        let output = command.env("BAGPRESS", bagpress()?).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let printed = String::from_utf8(output.stdout)?;
+        let lines = std::fs::read_to_string(&raw)?;
+        let lines: Vec<Value> =
+            lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        for what in rows {
+            let line = lines.iter().find(|line| line["what"] == *what).context("no such row")?;
+            assert!(positive(&line["read_bytes"]) && line["codec"] == codec, "{line}");
+            assert!(printed.lines().any(|line| line.starts_with(what)), "{printed}");
+        }
+        let memory = lines.iter().find(|line| line["what"] == "most private memory");
+        let memory = memory.context("no memory")?;
+        assert!(positive(&memory["producer_MiB"]) && positive(&memory["worker_MiB"]), "{memory}");
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 1, "only the raw file stays");
+    }
     Ok(())
 }

@@ -291,8 +291,7 @@ fn is_as_it_was(there: &Stat, entry: &InputEntry, links: u64) -> Result<(), Why>
     if !is_file || (there.st_ino, bytes, mtime_ns) != (entry.inode, entry.bytes, entry.mtime_ns) {
         return Err(CHANGED.to_owned());
     }
-    #[allow(clippy::useless_conversion, reason = "it has fewer bits on some machines")]
-    if u64::from(there.st_nlink) > links {
+    if count(there.st_nlink) > links {
         return Err(LINKED.to_owned());
     }
     match entry.changed_ns {
@@ -303,6 +302,11 @@ fn is_as_it_was(there: &Stat, entry: &InputEntry, links: u64) -> Result<(), Why>
 
 fn changed_ns(there: &Stat) -> i64 {
     ns(there.st_ctime, there.st_ctime_nsec)
+}
+
+/// How many names a file has: a number of other bits on other machines.
+fn count(links: impl Into<u64>) -> u64 {
+    links.into()
 }
 
 fn ns(seconds: impl Into<i64>, nanoseconds: impl TryInto<i64>) -> i64 {

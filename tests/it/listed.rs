@@ -38,13 +38,13 @@ fn listed() -> Vec<Listed> {
 }
 
 fn write_list(place: &Place, listed: &[Listed]) {
-    let mut lines = String::new();
+    let mut lines = Vec::new();
     for (name, bytes, codec, to) in listed {
         write(&place.path("in").join(name), bytes);
         let codec = codec.map(|codec| format!(",\"codec\":\"{codec}\"")).unwrap_or_default();
-        lines += &format!("{{\"file\":\"in/{name}\",\"to\":\"{to}\"{codec}}}\n");
+        lines.push(format!("{{\"file\":\"in/{name}\",\"to\":\"{to}\"{codec}}}\n"));
     }
-    fs::write(place.path("list"), lines).unwrap();
+    fs::write(place.path("list"), lines.concat()).unwrap();
 }
 
 /// What an output gives by the codec that made it.

@@ -2,6 +2,7 @@
 
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
 use bagpress_broker::{Broker, Error, Patience, limits};
+use bagpress_codec::Codec;
 
 use crate::deliver::unserved;
 use crate::error::Usage;
@@ -59,7 +60,7 @@ pub async fn refuse_unknown_codec(
             "update these workers, choose another --pool whose workers are up to date, or other --data",
         ));
     }
-    let mut own = specification.codecs().map(|codec| codec.name());
+    let mut own = specification.codecs().map(Codec::name);
     let lacks = own.find_map(|own| {
         unserved::nobody_has(&workers, pool, own).filter(|_| !FIRST_CODECS.contains(&own))
     });
@@ -72,7 +73,7 @@ pub async fn refuse_unknown_codec(
 /// The codecs of a bag that not every version of a worker knows, and that those which do not know them would not give back. Each
 /// file that is restored has its own, and which they are is known by the list of files alone: it may be any.
 fn later_codecs(specification: &Specification) -> Vec<&'static str> {
-    let mut own = specification.codecs().map(|codec| codec.name());
+    let mut own = specification.codecs().map(Codec::name);
     let later = specification.restores() || own.any(|own| !FIRST_CODECS.contains(&own));
     if later { vec![GIVES_BACK] } else { Vec::new() }
 }

@@ -95,8 +95,9 @@ impl Data {
     /// Size of the largest file that is put into a bucket, if any file is.
     pub(crate) fn largest_put(&self) -> Option<u64> {
         match self {
-            Self::Files { largest, .. } => Some(*largest),
-            Self::Listed { largest, files: 1.., .. } => Some(*largest),
+            Self::Files { largest, .. } | Self::Listed { largest, files: 1.., .. } => {
+                Some(*largest)
+            }
             Self::Listed { .. }
             | Self::Generated { .. }
             | Self::Restored { .. }

@@ -57,8 +57,8 @@ fn kept(entry: Entry) -> Entry {
     }
 }
 
-fn specification() -> impl Strategy<Value = Specification> {
-    let data = prop_oneof![
+fn data() -> impl Strategy<Value = Data> {
+    prop_oneof![
         (select(DataKind::ALL.to_vec()), any::<(u64, u64)>())
             .prop_map(|(data, (seed, bytes))| Data::Generated { data, seed, bytes }),
         (digest(), any::<(u64, bool)>()).prop_map(|(list, (largest, restored))| {
@@ -85,7 +85,11 @@ fn specification() -> impl Strategy<Value = Specification> {
                 }
             }
         ),
-    ];
+    ]
+}
+
+fn specification() -> impl Strategy<Value = Specification> {
+    let data = data();
     let name = "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?";
     let what = (bag(), name, "[a-z0-9]{1,20}", codec(), text(), results());
     let flags = any::<[bool; 6]>();

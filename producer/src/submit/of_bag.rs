@@ -212,21 +212,22 @@ mod tests {
         (0..last).map(name).collect()
     }
 
-    fn some(name: &str) -> Option<String> {
-        Some(name.to_owned())
+    fn expect(inputs: &[&str], names: &[Option<&str>]) {
+        let found = named(inputs);
+        assert_eq!(found.iter().map(Option::as_deref).collect::<Vec<_>>(), names);
     }
 
     #[test]
     fn outputs_are_called_as_their_files_below_the_folder_that_these_have_in_common() {
-        assert_eq!(named(&["/in/tree/a", "/in/tree/b/c"]), [some("a"), some("b/c")]);
-        assert_eq!(named(&["/in/tree/a", "/in/try/a"]), [some("tree/a"), some("try/a")]);
-        assert_eq!(named(&["/in/tree/a"]), [some("a")]);
-        assert_eq!(named(&["/a", "/in/b"]), [some("a"), some("in/b")]);
+        expect(&["/in/tree/a", "/in/tree/b/c"], &[Some("a"), Some("b/c")]);
+        expect(&["/in/tree/a", "/in/try/a"], &[Some("tree/a"), Some("try/a")]);
+        expect(&["/in/tree/a"], &[Some("a")]);
+        expect(&["/a", "/in/b"], &[Some("a"), Some("in/b")]);
     }
 
     #[test]
     fn what_has_no_whole_path_is_called_as_its_output_and_an_object_as_it_is() {
-        assert_eq!(named(&["", "/in/a", "ong/path/b"]), [None, some("a"), None]);
-        assert_eq!(named(&["obj://b/deep/o", "/in/x/../a"]), [some("b/deep/o"), None]);
+        expect(&["", "/in/a", "ong/path/b"], &[None, Some("a"), None]);
+        expect(&["obj://b/deep/o", "/in/x/../a"], &[Some("b/deep/o"), None]);
     }
 }
