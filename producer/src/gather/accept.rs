@@ -23,7 +23,7 @@ use crate::gather::judge::{
     by_its_name, is_elsewhere, is_of_another_input, is_of_no_use, key_of, lost_its_input, misfit,
 };
 use crate::gather::naming::{Placing, fails};
-use crate::gather::state::Traits;
+use crate::gather::state::{Objects, Traits};
 use crate::gather::stats_writer::StatsWriter;
 use crate::run_folder::ledger::Key;
 use crate::run_folder::ledger::line::Entry;
@@ -89,10 +89,14 @@ impl Acceptor {
 
     /// What of the bag decides how it is followed.
     pub(crate) fn traits(&self, committed: bool, stall_timeout: Duration) -> Traits {
+        let objects = match (&self.bucket, self.output_bucket()) {
+            (None, _) => Objects::None,
+            (Some(_), None) => Objects::Pass,
+            (Some(_), Some(_)) => Objects::Stay,
+        };
         Traits {
             committed,
-            has_bucket: self.bucket.is_some(),
-            outputs_stay: self.output_bucket().is_some(),
+            objects,
             awaits_inputs: matches!(
                 self.plan.specification.data,
                 Data::Referenced { .. } | Data::Listed { .. }

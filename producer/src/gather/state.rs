@@ -22,15 +22,24 @@ use crate::run_folder::ledger::{Bits, Key};
 /// Between two looks at something that stands still.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// What becomes of objects that outputs travel as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Objects {
+    /// There are none.
+    None,
+    /// They are fetched into files, or expire.
+    Pass,
+    /// They are the outputs: one that the broker forgot is to be made again.
+    Stay,
+}
+
 /// What of a bag decides how it is followed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Traits {
     /// Whether the broker keeps tasks and results; otherwise the gatherer does, and offers its tasks.
     pub(crate) committed: bool,
-    /// Whether outputs travel as objects.
-    pub(crate) has_bucket: bool,
-    /// Whether outputs stay objects: one that the broker forgot is to be made again.
-    pub(crate) outputs_stay: bool,
+    /// What becomes of objects that outputs travel as.
+    pub(crate) objects: Objects,
     /// Whether publishing may wait for inputs that come from elsewhere, for as long as it likes.
     pub(crate) awaits_inputs: bool,
     /// How long nothing may happen.
@@ -210,6 +219,10 @@ impl State {
         actions
     }
 
+    fn has_bucket(&self) -> bool {
+        self.traits.objects != Objects::None
+    }
+
     fn publish_all(&mut self) -> Vec<Action> {
         self.phase = Phase::Publishing;
         vec![Action::PublishAll]
@@ -235,7 +248,7 @@ impl State {
         if sight.ours {
             self.last_ours = now;
             actions.extend(self.begin_due(now));
-            let unseen = self.traits.has_bucket && sight.connects != self.buckets_seen;
+            let unseen = self.has_bucket() && sight.connects != self.buckets_seen;
             if unseen && now - self.buckets_tried >= limits::RETRY_WAIT || sight.misses_inputs {
                 self.buckets_tried = now;
                 actions.push(Action::RemakeBuckets);
@@ -293,7 +306,7 @@ impl State {
             (false, Phase::Following) if reconnected => {
                 (self.seen_with, self.looked) = (Some(sight.connects), now);
                 let unpublished = std::mem::take(&mut self.unpublished);
-                match self.traits.has_bucket {
+                match self.has_bucket() {
                     true => {
                         self.phase = Phase::Publishing;
                         vec![Action::RemakeBuckets, Action::LookForObjects, Action::PublishAll]
@@ -357,7 +370,8 @@ impl State {
     /// Whether nothing is known to be lost, given that every task is decided: an object that was forgotten with the last
     /// connection is not there, though its task is done.
     pub(crate) fn is_settled(&self, connects: u64) -> bool {
-        !self.is_reconciling() && (!self.traits.outputs_stay || self.seen_with == Some(connects))
+        !self.is_reconciling()
+            && (self.traits.objects != Objects::Stay || self.seen_with == Some(connects))
     }
 }
 

@@ -54,12 +54,11 @@ fn just_before(time: Duration) -> Duration {
 
 fn committed() -> Traits {
     let stall_timeout = Duration::from_mins(5);
-    let (has_bucket, outputs_stay, awaits_inputs) = (false, false, false);
-    Traits { committed: true, has_bucket, outputs_stay, awaits_inputs, stall_timeout }
+    Traits { committed: true, objects: Objects::None, awaits_inputs: false, stall_timeout }
 }
 
 fn objects() -> Traits {
-    Traits { has_bucket: true, outputs_stay: true, ..committed() }
+    Traits { objects: Objects::Stay, ..committed() }
 }
 
 #[test]
@@ -142,8 +141,10 @@ fn publishing_that_goes_on_gives_way_to_a_look_after_a_reconnect() {
 
 #[test]
 fn a_round_that_is_due_does_not_wait_for_inputs_from_elsewhere() {
-    for (committed, has_bucket) in [(true, true), (false, true), (false, false)] {
-        let traits = Traits { committed, has_bucket, awaits_inputs: true, ..objects() };
+    let gone_on = [(true, Objects::Stay), (false, Objects::Stay), (false, Objects::None)];
+    for (is_committed, objects) in gone_on {
+        let traits = Traits { committed: is_committed, objects, ..committed() };
+        let traits = Traits { awaits_inputs: true, ..traits };
         let mut run = Run::of(traits);
         run.on(Event::Begin { fresh: true });
         assert_eq!(run.state.lost((3, 0), run.now), None);
@@ -205,7 +206,7 @@ fn a_process_that_was_stopped_for_a_lease_asks_whose_the_bag_is() {
 
 #[test]
 fn buckets_are_made_again_after_a_reconnect_until_they_are_seen() {
-    let mut run = Run::of(Traits { outputs_stay: false, ..objects() });
+    let mut run = Run::of(Traits { objects: Objects::Pass, ..objects() });
     run.on(Event::Begin { fresh: true });
     run.sight = Sight { connects: 2, running: 1, ..run.sight };
     let tried = run.pass(Duration::from_secs(1));
