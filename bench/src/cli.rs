@@ -66,6 +66,18 @@ pub(crate) struct BagArgs {
     pub(crate) seed: u64,
 }
 
+impl BagArgs {
+    /// The bag, and its data, that both say the same type and shape, where they have one.
+    ///
+    /// # Errors
+    ///
+    /// The bytes of a task are no array, or the codec has no such mode.
+    pub(crate) fn of(&self, data: Data) -> anyhow::Result<(Self, DataKind)> {
+        let (codec, data) = data.of(self.codec, self.bytes.as_u64())?;
+        Ok((Self { codec, ..self.clone() }, data))
+    }
+}
+
 /// How it is measured.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Measuring {

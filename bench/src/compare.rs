@@ -79,7 +79,7 @@ struct Setting<'a> {
 }
 
 pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
-    let bags = args.data.iter().map(|data| data.of(&args.bag)).collect::<Result<Vec<_>>>()?;
+    let bags = args.data.iter().map(|data| args.bag.of(*data)).collect::<Result<Vec<_>>>()?;
     let (systems, about) = rows(args, &bags)?;
     let mut session = Session::begin("compare", &args.measuring)?;
     session.note(&about)?;

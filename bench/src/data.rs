@@ -6,8 +6,6 @@ use std::str::FromStr;
 use anyhow::{Context, Result};
 use bagpress_codec::{Codec, DataKind, Error, Grid, Scalar, Texture};
 
-use crate::cli::BagArgs;
-
 /// A kind of generated data, perhaps without its shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Data {
@@ -18,31 +16,31 @@ pub(crate) enum Data {
 }
 
 impl Data {
-    /// The bag with a codec, and the data, that both say the same type and shape, where they have one.
+    /// The codec and the data of tasks of so many bytes, that both say the same type and shape, where they have one.
     ///
     /// # Errors
     ///
     /// The bytes of a task are no array, or the codec has no such mode.
-    pub(crate) fn of(self, bag: &BagArgs) -> Result<(BagArgs, DataKind)> {
-        let is_array = bag.codec.takes_arrays();
+    pub(crate) fn of(self, codec: Codec, bytes: u64) -> Result<(Codec, DataKind)> {
+        let is_array = codec.takes_arrays();
         let of_data = match self {
             Self::Kind(DataKind::Field { grid, .. }) => Some(grid),
             Self::Kind(_) | Self::Field(_) => None,
         };
         if let (Self::Kind(kind), false) = (self, is_array) {
-            return Ok((bag.clone(), kind));
+            return Ok((codec, kind));
         }
-        let grid = match bag.codec.grid().or(of_data) {
+        let grid = match codec.grid().or(of_data) {
             Some(grid) => grid,
-            None => Grid::of_bytes(Scalar::F32, bag.bytes.as_u64())
-                .with_context(|| format!("make an array of {} bytes", bag.bytes.as_u64()))?,
+            None => Grid::of_bytes(Scalar::F32, bytes)
+                .with_context(|| format!("make an array of {bytes} bytes"))?,
         };
-        let codec = if is_array { with_grid(bag.codec, grid)? } else { bag.codec };
+        let codec = if is_array { with_grid(codec, grid)? } else { codec };
         let data = match self {
             Self::Kind(kind) => kind,
             Self::Field(texture) => DataKind::Field { texture, grid },
         };
-        Ok((BagArgs { codec, ..bag.clone() }, data))
+        Ok((codec, data))
     }
 }
 
@@ -76,10 +74,8 @@ mod tests {
     use super::*;
 
     fn of(codec: &str, data: &str, bytes: u64) -> String {
-        let codec = codec.parse().unwrap();
-        let bag = BagArgs { tasks: 1, bytes: bytesize::ByteSize(bytes), codec, seed: 0 };
-        let made = data.parse::<Data>().unwrap().of(&bag);
-        made.map_or_else(|e| format!("{e:#}"), |(bag, data)| format!("{} {data}", bag.codec))
+        let made = data.parse::<Data>().unwrap().of(codec.parse().unwrap(), bytes);
+        made.map_or_else(|e| format!("{e:#}"), |(codec, data)| format!("{codec} {data}"))
     }
 
     #[test]

@@ -42,7 +42,7 @@ struct Report<'a> {
 pub(crate) fn limit(args: &LimitArgs) -> Result<()> {
     let threads = args.threads.map_or_else(cores, usize::from);
     let kinds = args.only.map_or_else(|| vec![Kind::CodecLimit, Kind::Limit], |kind| vec![kind]);
-    let (bag, data) = args.data.of(&args.bag)?;
+    let (bag, data) = args.bag.of(args.data)?;
     let bag = Bag::new(&bag, data);
     let new = || Measured { makespans_ms: Vec::new(), output_bytes: 0 };
     let mut measured: Vec<_> = kinds.iter().map(|&kind| (kind, new())).collect();

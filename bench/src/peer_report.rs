@@ -17,7 +17,7 @@ pub(crate) fn peer(args: &PeerArgs) -> Result<()> {
     let Some(Way::Peer(kind)) = systems.first().map(|system| system.way) else {
         bail!("{} is no peer; `bagpress run` and `bagpress-bench limit` run it", args.system);
     };
-    let (bag, data) = args.data.of(&args.bag)?;
+    let (bag, data) = args.bag.of(args.data)?;
     let checked = systems.first().map_or(Ok(()), |system| system.check(&bag.codec, None));
     checked.with_context(|| format!("run {}", args.system))?;
     let peer = Peer::find(&args.peers, kind)?;
