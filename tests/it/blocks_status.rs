@@ -15,6 +15,16 @@ fn bytes(bag: &Value) -> [u64; 3] {
     ["input_bytes", "block_bytes", "total_bytes"].map(|name| bag[name].as_u64().unwrap())
 }
 
+/// How many blocks are done of a bag that no worker has: the last results may still be on their way into the ledger.
+async fn all_but_waiting(place: &Place, at: &str) -> u64 {
+    let folder = place.folder("t/staged");
+    until_status(place, "the rest waits", &format!("runs/t/staged {at}"), |bag| {
+        let done = outcomes(&folder).len() as u64;
+        (done + bag["waiting"].as_u64()? == BLOCKS).then_some(done)
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_bag_of_one_large_file_moves_with_its_blocks() {
     let (place, server) = Place::with_server().await;
@@ -46,12 +56,7 @@ async fn a_bag_of_one_large_file_moves_with_its_blocks() {
     // Without a worker it stands still.
     worker.signal(Signal::TERM);
     worker.ended(&place).await.with_code(0);
-    // Its last results may still be on their way into the ledger.
-    let done = until_status(&place, "the rest waits", &format!("runs/t/staged {at}"), |bag| {
-        let done = outcomes(&folder).len() as u64;
-        (done + bag["waiting"].as_u64()? == BLOCKS).then_some(done)
-    })
-    .await;
+    let done = all_but_waiting(&place, &at).await;
     assert!(done < BLOCKS, "the worker was too fast");
     for where_it_is in [at.as_str(), ""] {
         let bag = status(&place, &format!("runs/t/staged {where_it_is}")).await.unwrap();

@@ -30,7 +30,7 @@ type Line = [Option<Fault>; 3];
 /// The second bag's outputs have a time.
 const EXPIRES: usize = 1;
 
-fn state(line: &Line, of: usize) -> State {
+fn state(line: Line, of: usize) -> State {
     match line[of] {
         None => State::There,
         Some(Free) => State::Freed,
@@ -45,7 +45,7 @@ fn state(line: &Line, of: usize) -> State {
 fn make(line: &mut Line, of: usize) -> Result<u32, Why> {
     let mut tasks = 0;
     if let Some(input) = of.checked_sub(1) {
-        match state(line, input) {
+        match state(*line, input) {
             State::There => {}
             State::Freed => return Err(Why::InputFreed),
             _ => tasks = make(line, input)?,
@@ -56,7 +56,7 @@ fn make(line: &mut Line, of: usize) -> Result<u32, Why> {
 }
 
 fn expected(line: &mut Line, of: usize) -> Expected {
-    match state(line, of) {
+    match state(*line, of) {
         State::There => Expected::Right { reconstructed: None },
         state @ (State::Freed | State::Expired) => Expected::Gone(state, None),
         state => match make(line, of) {
@@ -93,7 +93,7 @@ async fn every_get_of_a_broken_chain_gives_the_right_bytes_or_the_right_reason()
             break_it(&theirs, &broker, &chain[of][seed as usize].0, drawn).await;
             *fault = Some(drawn);
         }
-        let broken = line;
+        let before = line;
         let mut targets = vec![0, 1, 2];
         let mut kinds = Vec::new();
         while !targets.is_empty() {
@@ -110,7 +110,7 @@ async fn every_get_of_a_broken_chain_gives_the_right_bytes_or_the_right_reason()
                 assert!(!file.exists(), "seed {seed}");
                 Expected::Gone(answer.state, answer.not_reconstructed)
             };
-            assert_eq!(told, expected, "seed {seed}: {broken:?}, object {of}: {answer:?}");
+            assert_eq!(told, expected, "seed {seed}: {before:?}, object {of}: {answer:?}");
             kinds.push(expected);
         }
         kinds

@@ -153,9 +153,9 @@ fn fetch(
         command.arg("get").args((0..outputs).map(|output| last.reference(output)));
         command.arg("--out").arg(got.join("")).args(["--json", "--server", &product.url]);
         let output = command.output().context("start the program")?;
-        let lines = String::from_utf8_lossy(&output.stdout);
-        let lines = lines.lines().map(serde_json::from_str::<Value>);
-        let answers: Vec<_> = lines.collect::<Result<_, _>>().context("read what get says")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let said = said.lines().map(serde_json::from_str::<Value>);
+        let answers: Vec<_> = said.collect::<Result<_, _>>().context("read what get says")?;
         let made = answers.iter().filter_map(|answer| answer["reconstructed"].as_u64());
         remade += made.sum::<u64>();
         anyhow::Ok((output.status.success(), answers))
