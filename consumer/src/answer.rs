@@ -132,7 +132,7 @@ impl Answers {
         if result.descriptor.is_none() || !matches!(place, Some(Place::Object { .. })) {
             return;
         }
-        if let Err(error) = self.broker.commit(result).await {
+        if let Err(error) = self.broker.commit_if_possible(result).await {
             debug!(%error, task = %result.id(), "its lineage is not kept");
         }
     }

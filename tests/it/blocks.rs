@@ -216,7 +216,7 @@ pub(crate) fn part_files(place: &Place) -> Vec<PathBuf> {
 async fn a_block_that_was_counted_and_whose_bytes_are_gone_is_run_again() {
     for delivery in DELIVERIES {
         let place = Place::new().await;
-        let (files, folder) = (large_of(&place, 24), place.folder("t/staged"));
+        let (files, folder) = (large_of(&place, 60), place.folder("t/staged"));
         let run = format!("run in {RUN} --workers 2 --delivery {delivery}");
         killed_after(&place, place.spawn(&run), &folder, 4).await;
         for part in part_files(&place) {

@@ -72,6 +72,18 @@ impl Broker {
         Retry::times(limits::COMMIT_TRIES).run(once, is_unknown).await
     }
 
+    /// The same, tried twice and no more: for who does without, where there is no stream of results.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit), and [`Error::Missing`].
+    pub async fn commit_if_possible(&self, result: &TaskResult) -> Result<Committed, Error> {
+        let payload: Bytes = result.encode().into();
+        let once = || self.commit_once(result, payload.clone());
+        let is_unknown = |error: &Error| matches!(error, Error::Lost { .. });
+        Retry::times(2).run(once, is_unknown).await
+    }
+
     async fn commit_once(&self, result: &TaskResult, payload: Bytes) -> Result<Committed, Error> {
         let during = Error::during("commit a result");
         let mut headers = HeaderMap::new();

@@ -78,6 +78,18 @@ impl Broker {
         Ok(())
     }
 
+    /// Takes one task of `bag` out of the queue, in any round, where there is a queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`].
+    pub async fn purge_task(&self, bag: &BagId, index: u32) -> Result<(), Error> {
+        match self.purge(subjects::TASKS, &subjects::rounds_of(bag, index)).await {
+            Ok(_) | Err(Error::Missing { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Takes the waiting and the running tasks of `bag` out of the queue.
     ///
     /// # Errors

@@ -66,6 +66,12 @@ pub fn tasks_of(bag: &BagId) -> String {
     format!("bag.task.*.{bag}.*.*")
 }
 
+/// Every round of one task that waits or runs.
+#[must_use]
+pub fn rounds_of(bag: &BagId, index: u32) -> String {
+    format!("bag.task.*.{bag}.{index}.*")
+}
+
 /// What the durable of one pool filters.
 #[must_use]
 pub fn tasks_of_pool(pool: &Pool) -> String {

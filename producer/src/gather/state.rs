@@ -298,6 +298,8 @@ impl State {
             || sight.running == 0 && looked.min(self.quiet(now)) >= limits::RECONCILE_AFTER;
         match (self.traits.committed, &self.phase) {
             (true, Phase::Publishing) if reconnected || still => vec![Action::GiveWay],
+            // A round that was begun waits for an input itself, before the tasks that gave way to it.
+            (false, Phase::Publishing) if self.unpublished && reconnected => vec![Action::GiveWay],
             (true, Phase::Following) if reconnected || still => {
                 (self.seen_with, self.looked) = (Some(sight.connects), now);
                 vec![Action::ListWaiting]

@@ -63,12 +63,22 @@ async fn free_one(broker: &Broker, book: &HolderBook, reference: &Reference) -> 
         }
         let freed = Freed { by: by(), is_input: false, at: None };
         if bucket.free_exactly(&found, &freed).await? {
+            forget_its_task(broker, reference).await?;
             let ok = Answer { ok: true, ..Answer::of(reference, State::Freed) };
             return Ok(Answer { bytes: Some(found.bytes), ..ok });
         }
     }
     let cause = format!("{reference} changes all the time");
     Err(Error::Unanswered { what: "free an object", cause }.into())
+}
+
+/// Takes a task out of the queue that was to make an object again for somebody who has gone.
+async fn forget_its_task(broker: &Broker, freed: &Reference) -> Result<()> {
+    let index = subjects::index_of_output(freed.object());
+    if let (Some((bag, false)), Some(index)) = (subjects::bag_of_bucket(freed.bucket()), index) {
+        broker.purge_task(&bag, index).await?;
+    }
+    Ok(())
 }
 
 /// Why an object is not to be freed, if somebody keeps it.

@@ -5,11 +5,12 @@ mod origin;
 mod refusal;
 mod run;
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
-use bagpress_broker::Broker;
 use bagpress_broker::descriptor::Input;
+use bagpress_broker::{Broker, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::Reference;
 use futures::FutureExt;
@@ -44,8 +45,8 @@ pub(crate) struct Lineage {
     broker: Broker,
     depth: u32,
     tasks: u32,
-    /// How many of them may still be run.
-    left: AtomicU32,
+    /// What they were run for: an object costs one, however often it takes a try.
+    spent: Mutex<HashSet<Reference>>,
     runner: Runner,
 }
 
@@ -64,7 +65,7 @@ impl Lineage {
     pub(crate) fn new(broker: &Broker, how: Reconstruct) -> Self {
         let Reconstruct { depth, tasks } = how;
         let runner = Runner::new(broker);
-        Self { broker: broker.clone(), depth, tasks, left: AtomicU32::new(tasks), runner }
+        Self { broker: broker.clone(), depth, tasks, spent: Mutex::default(), runner }
     }
 
     /// Whether an object in this state is made again when somebody asks for it. What was freed was given up, and what
@@ -104,7 +105,7 @@ impl Lineage {
                 Ok(tasks) => tasks,
                 Err(not_made) => return Ok(Err(not_made)),
             };
-            if self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err() {
+            if !self.may_spend(object) {
                 let text = format!("{} tasks were run already to make objects again", self.tasks);
                 return Ok(Err(Why::OverBudget.because(text)));
             }
@@ -112,6 +113,11 @@ impl Lineage {
             Ok(ran.map(|()| before + 1))
         }
         .boxed()
+    }
+
+    fn may_spend(&self, object: &Reference) -> bool {
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        spent.contains(object) || spent.len() < self.tasks as usize && spent.insert(object.clone())
     }
 
     /// Sees to it that the input of a task is there. How many tasks that took.
@@ -164,12 +170,18 @@ fn what_is(state: State, digest: Option<Digest>, wanted: Digest) -> InputIs {
     }
 }
 
+/// Whether an object is what a bag puts for its tasks.
+fn is_of_a_bag(input: &Reference) -> bool {
+    subjects::bag_of_bucket(input.bucket()).is_some_and(|(_, is_input)| is_input)
+}
+
 /// That nothing can be made of an input, for people.
 fn useless(input: &Answer) -> String {
     let (reference, state) = (&input.reference, input.state.as_str());
     match &input.why {
         None => format!("its input {reference} has other bytes now"),
-        Some(why) if input.state == State::InputFreed => format!(
+        // Of files that were twins of others none was put.
+        Some(why) if is_of_a_bag(reference) => format!(
             "its input {reference} is {state}: {why}; where the files and the run folder are, `bagpress gather RUN --repair` \
              puts it again"
         ),

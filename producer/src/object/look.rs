@@ -139,6 +139,9 @@ async fn without_metadata(
 ) -> Result<(State, String)> {
     let never = (State::NeverThere, "no object of that name is known".to_owned());
     let Some((bag, false)) = subjects::bag_of_bucket(reference.bucket()) else { return Ok(never) };
+    if broker.find_bag(&bag).await?.removed {
+        return Ok((State::Freed, format!("bag {bag} was removed with its objects")));
+    }
     let Some(bytes) = has_done(broker, &bag, reference).await? else { return Ok(never) };
     let ttl = bucket.facts().await?.ttl;
     Ok(match ttl {

@@ -65,9 +65,10 @@ impl Publisher {
             }
             _ => None,
         };
-        // Each task may have to be preceded by another.
+        // Each task may have to be preceded by as many others as lie one behind the other.
         let few = Reconstruct::default();
-        let reconstruct = Reconstruct { tasks: few.tasks.max(specification.tasks), ..few };
+        let tasks = few.tasks.max(specification.tasks.saturating_mul(few.depth));
+        let reconstruct = Reconstruct { tasks, ..few };
         let shared = Shared {
             broker: broker.clone(),
             plan: plan.clone(),

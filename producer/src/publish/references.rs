@@ -12,7 +12,7 @@ use tracing::{debug, info};
 
 use crate::claim::buckets::open_bucket;
 use crate::object::look::{gone, look};
-use crate::object::{Answer, LOOKS, State};
+use crate::object::{Answer, LOOKS, NotMade, State, Why};
 use crate::publish::publisher::Publisher;
 use crate::run_folder::inputs::InputEntry;
 use crate::run_folder::ledger::Key;
@@ -32,7 +32,13 @@ impl Publisher {
                     made_again = true;
                     let making = self.shared.lineage.reconstruct(&referenced.object);
                     let made = self.shared.window.unless_it_gives_way(making).await?;
-                    made.map(|made| made.err().map(|not_made| looked.not_made(not_made)))
+                    match made {
+                        // As with its own tasks: the bag waits for a worker.
+                        Ok(Err(NotMade { why: Why::NoWorkers, text })) => {
+                            Err(anyhow::anyhow!("{} is lost: {text}", referenced.object))
+                        }
+                        made => made.map(|made| made.err().map(|why| looked.not_made(why))),
+                    }
                 }
                 looked => looked.map(Some),
             };

@@ -14,6 +14,7 @@ use bagpress_broker::result::{Done, FileId};
 use bagpress_codec::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::run_folder::cuts::Cuts;
 use crate::run_folder::folder::{EARLIER, RunFolder};
 use crate::run_folder::inputs::{InputList, read_path, write_path};
 use crate::run_folder::packable::Packable;
@@ -56,12 +57,17 @@ impl Earlier {
         specification: &Specification,
         inputs: Option<&InputList>,
         twins: Option<&Twins>,
+        cuts: Option<&Cuts>,
     ) -> Result<Option<Arc<Self>>> {
         let context = || format!("read {}", quote::name(folder.at(EARLIER)));
         let list = folder.open(EARLIER)?.filter(|_| specification.has_files());
         let (Some(list), Some(inputs)) = (list, inputs) else { return Ok(None) };
-        let is_twin = |index| twins.is_some_and(|twins| twins.first_of(index).is_some());
-        let earlier = Self::read(list, inputs.packable(), is_twin).with_context(context)?;
+        // A large file is run at once in blocks, and whole in a later round.
+        let is_left_out = |index| {
+            let is_twin = twins.is_some_and(|twins| twins.first_of(index).is_some());
+            is_twin || cuts.is_some_and(|cuts| cuts.blocks(index).is_some())
+        };
+        let earlier = Self::read(list, inputs.packable(), is_left_out).with_context(context)?;
         Ok(Some(Arc::new(earlier)))
     }
 
@@ -69,7 +75,7 @@ impl Earlier {
     fn read(
         list: File,
         files: impl Iterator<Item = io::Result<Packable>>,
-        is_twin: impl Fn(u32) -> bool,
+        is_left_out: impl Fn(u32) -> bool,
     ) -> io::Result<Self> {
         let mut earlier = Self::default();
         for line in BufReader::new(list).lines().take(OUTPUTS_MAX) {
@@ -85,7 +91,7 @@ impl Earlier {
             // One with a codec of its own has none of the outputs, which all are of the bag's.
             let may =
                 file.is_file && !file.refused && file.codec.is_none() && file.bytes >= BYTES_MIN;
-            if may && sizes.binary_search(&file.bytes).is_ok() && !is_twin(index) {
+            if may && sizes.binary_search(&file.bytes).is_ok() && !is_left_out(index) {
                 earlier.files.push(index);
             }
         }

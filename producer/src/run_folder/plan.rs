@@ -86,7 +86,8 @@ fn plan_of(
     let twins = twins.map(|file| Twins::read(file, specification.tasks));
     let twins =
         twins.transpose().with_context(|| format!("read {}", quote::name(folder.at(TWINS))))?;
-    let earlier = Earlier::of(folder, &specification, inputs.as_deref(), twins.as_ref())?;
+    let earlier =
+        Earlier::of(folder, &specification, inputs.as_deref(), twins.as_ref(), cuts.as_deref())?;
     let (specification, ledger) = (Arc::new(specification), Arc::new(ledger));
     let twins = twins.map(Arc::new);
     Ok(BagPlan { specification, inputs, ledger, extents, cuts, twins, earlier })

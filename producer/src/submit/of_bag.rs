@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
-use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::descriptor::{Original, ResultPath};
 use bagpress_broker::ids::BagId;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::{BagLine, BagState, Broker, subjects};
@@ -58,14 +58,32 @@ pub async fn resolve_bag(broker: &Broker, bag: &BagId) -> Result<Vec<Planned>> {
         let reference = Reference::new(&bucket, &subjects::output_name(index))?;
         let Some(answer) = there.get(&index) else {
             let refused = Some(absent(broker, &reference, originals.why_failed(index)).await?);
-            return Ok(Planned { refused, ..Planned::of(reference) });
+            return anyhow::Ok(Planned { refused, ..Planned::of(reference) });
         };
         let codec = answer.codec.as_ref().and_then(|codec| codec.parse::<Codec>().ok());
         let original = answer.digest.and_then(|digest| originals.of(index, digest));
         let (bytes, digest, target) = (answer.bytes, answer.digest, names.get(&index).cloned());
         Ok(Planned { bytes, digest, codec, original, target, ..Planned::of(reference) })
     });
-    planning.buffered(LOOKS).try_collect().await
+    let mut planned: Vec<_> = planning.buffered(LOOKS).try_collect().await?;
+    without_doubles(&mut planned);
+    Ok(planned)
+}
+
+/// Of outputs that were made of one file, with different codecs, each would be restored under its name. What is the same comes back
+/// once, and anything else under the name of its object.
+fn without_doubles(planned: &mut Vec<Planned>) {
+    let mut named: BTreeMap<PathBuf, Option<Original>> = BTreeMap::new();
+    planned.retain_mut(|planned| {
+        let Some(target) = &planned.target else { return true };
+        let Some(first) = named.get(target) else {
+            named.insert(target.clone(), planned.original);
+            return true;
+        };
+        let same = first.is_some() && *first == planned.original;
+        planned.target = None;
+        !same
+    });
 }
 
 /// The line of a bag whose outputs are objects, and all there.
@@ -198,6 +216,26 @@ mod tests {
 
     use super::*;
     use crate::object::State;
+
+    #[test]
+    fn what_two_outputs_were_made_of_comes_back_once_and_anything_else_by_another_name() {
+        let original = |text: &[u8]| {
+            Some(Original { bytes: text.len() as u64, digest: bagpress_codec::Digest::of(text) })
+        };
+        let output = |index: u32, original| {
+            let reference = Reference::new("bag-t", &subjects::output_name(index)).unwrap();
+            Planned { original, target: Some("a".into()), ..Planned::of(reference) }
+        };
+        let mut planned: Vec<_> = [original(b"a"), original(b"a"), original(b"b"), None]
+            .into_iter()
+            .zip(0..)
+            .map(|(original, index)| output(index, original))
+            .collect();
+        without_doubles(&mut planned);
+        let left: Vec<_> =
+            planned.iter().map(|of| (of.reference.object(), of.target.is_some())).collect();
+        assert_eq!(left, [("out_0.bin", true), ("out_2.bin", false), ("out_3.bin", false)]);
+    }
 
     fn named(inputs: &[&str]) -> Vec<Option<String>> {
         let there = (0..).zip(inputs).map(|(index, input)| {

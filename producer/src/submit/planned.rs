@@ -71,7 +71,10 @@ async fn resolve_one(broker: &Broker, named: &Named, restore: bool) -> Result<Pl
         ));
     }
     // Which codec made what is gone for ever nobody has to know: what became of it is the reason.
-    if restore && !matches!(answer.state, State::There | State::NeverThere) {
+    // Whether what is lost can be made again is found out when its task is published.
+    let may_come = matches!(answer.state, State::There | State::NeverThere)
+        || matches!(answer.state, State::Lost | State::Deleted | State::Corrupt);
+    if restore && !may_come {
         let why = answer.why.unwrap_or_default();
         let text = format!("{reference}: {}: {why}", answer.state.as_str());
         let refused = Some(Failed::new(Cause::InputMissing, text));

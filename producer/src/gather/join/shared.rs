@@ -172,14 +172,13 @@ impl Sharer {
         let entry = self.plan.entry(index).ok();
         let descriptor = specification.descriptor(index, made.round, entry.as_ref());
         let result = TaskResult { descriptor: Some(Box::new(descriptor)), ..made };
-        let committed = self.broker.commit(&result).await;
         if specification.delivery != DeliveryPath::Jetstream {
-            if let Err(error) = committed {
+            if let Err(error) = self.broker.commit_if_possible(&result).await {
                 debug!(%error, index, "its lineage is not kept");
             }
             return Ok(One::Made(Box::new(result)));
         }
-        match committed.context("commit a result")? {
+        match self.broker.commit(&result).await.context("commit a result")? {
             Committed::Mine => Ok(One::Made(Box::new(result))),
             Committed::Other(_) | Committed::Unreadable(_) => Ok(One::Taken),
         }

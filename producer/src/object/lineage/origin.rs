@@ -97,7 +97,10 @@ fn origin(line: &BagLine, results: &[TaskResult]) -> Result<Origin, NotMade> {
         Outcome::Done(done) => Some((result, done)),
         Outcome::Failed(_) => None,
     });
-    let Some((result, done)) = done.max_by_key(|(result, _)| result.round) else {
+    // What the name stands for: the outcome of the last round that a gatherer began. Of a round that somebody took to make it again
+    // only whoever took it knows whether it gave the right bytes.
+    let began = |round: u32| (round > line.rounds, round.abs_diff(line.rounds));
+    let Some((result, done)) = done.min_by_key(|(result, _)| began(result.round)) else {
         let text = format!("bag {} has no result of it", line.bag);
         return Err(Why::NoLineage.because(text));
     };
@@ -130,4 +133,69 @@ fn origin(line: &BagLine, results: &[TaskResult]) -> Result<Origin, NotMade> {
         bytes: done.output_bytes,
         of_bag: (line.output_bytes, line.tasks),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use bagpress_broker::descriptor::Input;
+    use bagpress_broker::ids::{Execution, TaskId};
+    use bagpress_broker::result::Place;
+    use bagpress_broker::{BagState, samples};
+
+    use super::*;
+
+    /// A task's result in a round, whose output are these bytes.
+    fn result(bag: &BagId, round: u32, output: &[u8]) -> TaskResult {
+        let id = TaskId { bag: bag.clone(), index: 3, round };
+        let bucket = subjects::bucket(bag);
+        let place = Place::Object { bucket, object: subjects::output_name(3), chunks: 1 };
+        let descriptor = samples::task(bag, 3, ResultPath::Objects);
+        let descriptor = Some(Box::new(TaskDescriptor { round, ..descriptor }));
+        TaskResult { descriptor, ..samples::done(&id, &Execution::random(), output, place) }
+    }
+
+    #[test]
+    fn an_object_is_what_the_last_round_gave_that_a_gatherer_began_and_no_later_one() {
+        let bag = samples::bag();
+        let mut line = samples::line(&bag, BagState::Finished);
+        let results = [result(&bag, 0, b"first"), result(&bag, 2, b"other"), result(&bag, 1, b"x")];
+        for (rounds, digest, next) in [(0, &b"first"[..], 3), (1, b"x", 3), (5, b"other", 6)] {
+            line.rounds = rounds;
+            let origin = origin(&line, &results).unwrap();
+            assert_eq!(origin.digest, Digest::of(digest), "{rounds}");
+            assert_eq!((origin.task.round, origin.task.index), (next, 3));
+        }
+    }
+
+    #[test]
+    fn the_input_must_be_what_the_task_read() {
+        let bag = samples::bag();
+        let mut made = result(&bag, 0, b"output");
+        let input = Input::Object {
+            bucket: "b".to_owned(),
+            object: "o".to_owned(),
+            name: String::new(),
+            bytes: 1,
+            digest: None,
+        };
+        made.descriptor.as_mut().unwrap().input = input;
+        let origin = origin(&samples::line(&bag, BagState::Finished), &[made]).unwrap();
+        let Input::Object { digest, .. } = origin.task.input else { panic!("{origin:?}") };
+        assert_eq!(digest, Some(origin.input_digest));
+    }
+
+    #[test]
+    fn what_no_task_made_or_nobody_wrote_down_has_no_lineage() {
+        for name in ["obj://objects/a", "obj://bag-t-abcdefgh-in/in_0", "obj://bag-t-abcdefgh/x"] {
+            let refused = task_of(&name.parse().unwrap()).unwrap_err();
+            assert_eq!(refused.why, Why::NoLineage, "{name}");
+        }
+        let tar = task_of(&"obj://bag-t-abcdefgh/out_0.tar".parse().unwrap()).unwrap_err();
+        assert!(tar.text.contains("--repair"), "{tar:?}");
+        let bag = samples::bag();
+        let line = samples::line(&bag, BagState::Finished);
+        assert_eq!(origin(&line, &[]).unwrap_err().why, Why::NoLineage);
+        let silent = TaskResult { descriptor: None, ..result(&bag, 0, b"output") };
+        assert_eq!(origin(&line, &[silent]).unwrap_err().why, Why::NoLineage);
+    }
 }

@@ -53,7 +53,9 @@ impl Runner {
     ) -> Result<Result<(), NotMade>> {
         let (task, pool) = (&origin.task, &origin.pool);
         let bucket = open_bucket(&self.broker, object.bucket())?;
-        make_room(&self.broker, &bucket, origin).await?;
+        if !make_room(&self.broker, &bucket, origin).await? {
+            return Ok(Err(called_off(&task.bag)));
+        }
         let before = match bucket.info_from_leader(object.object()).await? {
             Lookup::Found(info) => Some(info),
             _ => None,
@@ -144,8 +146,8 @@ fn no_workers(pool: &Pool) -> NotMade {
     Why::NoWorkers.because(text)
 }
 
-/// Room for one more output; a bucket that is gone is made again, as large as its bag's outputs were.
-async fn make_room(broker: &Broker, bucket: &Bucket, origin: &Origin) -> Result<()> {
+/// Room for one more output; a bucket that is gone is made again, as large as its bag's outputs were. False if the bag is gone, too.
+async fn make_room(broker: &Broker, bucket: &Bucket, origin: &Origin) -> Result<bool> {
     let more = origin.bytes + origin.bytes / 64 + (64 << 10);
     match bucket.facts().await {
         Ok(facts) => {
@@ -153,7 +155,7 @@ async fn make_room(broker: &Broker, bucket: &Bucket, origin: &Origin) -> Result<
                 let needed = max.max(facts.bytes + more);
                 bucket.grow_to(needed).await.context("enlarge the bag's bucket")?;
             }
-            Ok(())
+            Ok(true)
         }
         Err(Error::NoBucket { .. }) => {
             let bag = &origin.task.bag;
@@ -169,7 +171,12 @@ async fn make_room(broker: &Broker, bucket: &Bucket, origin: &Origin) -> Result<
             Box::pin(Bucket::create_with(client, context, &name, &settings))
                 .await
                 .context("make the bag's bucket again")?;
-            Ok(())
+            // Whoever removed the bag meanwhile may not have seen it.
+            let called_off = broker.find_bag(bag).await?.is_called_off();
+            if called_off {
+                bucket.delete().await.context("remove the bag's bucket again")?;
+            }
+            Ok(!called_off)
         }
         Err(error) => Err(error.into()),
     }
@@ -207,8 +214,10 @@ async fn judge(
         }
     };
     if (info.digest, info.bytes) != (origin.digest, origin.bytes) {
-        // The name stands for the former bytes or for none.
-        bucket.remove_exactly(&info).await?;
+        // The name stands for the former bytes or for none. What another execution made may be what a gatherer counts.
+        if info.token == format!("{}-{}", result.index, result.execution) {
+            bucket.remove_exactly(&info).await?;
+        }
         let text = format!("worker {} has made other bytes of the same input", result.worker);
         return Ok(Err(Why::OtherBytes.because(text)));
     }
