@@ -29,11 +29,13 @@ pub(crate) enum Fault {
     Delete,
     /// Its chunks get other bytes.
     Corrupt,
+    /// Another client puts other bytes under its name, with their digest.
+    Replace,
     /// It is freed.
     Free,
 }
 
-use Fault::{Corrupt, Delete, Forget, Free, Lose};
+use Fault::{Corrupt, Delete, Forget, Free, Lose, Replace};
 
 /// Breaks an object.
 pub(crate) async fn break_it(theirs: &Context, broker: &Broker, of: &Reference, fault: Fault) {
@@ -56,6 +58,7 @@ pub(crate) async fn break_it(theirs: &Context, broker: &Broker, of: &Reference, 
             let other = vec![b'x'; info.size];
             theirs.publish(chunks, other.into()).await.unwrap().await.unwrap();
         }
+        Replace => drop(store.put(name, &mut &b"other bytes"[..]).await.unwrap()),
         Free => {
             let one = [of.clone()];
             assert_eq!(object::free(broker, &one, |_| Ok(())).await.unwrap().done, 1);
@@ -167,11 +170,23 @@ async fn depth_and_budget_end_the_way_back_and_whoever_is_missing_is_named() {
     let (answer, _) = get("", 1).await;
     assert_eq!(answer["not_reconstructed"], "no-workers");
     assert!(why(&answer).contains("bagpress worker"), "{answer}");
-    let _worker = place.worker(&server);
+    let worker_again = place.worker(&server);
     let wait = format!("object wait {} --timeout 30s {at}", three[0].0);
     let wait = async || place.run(&wait).await.code == Some(0);
     let there = async || wait().await.then_some(());
     bagpress_broker::testing::eventually("it is there", crate::harness::SOON, there).await;
+
+    // Whoever gives a time waits that long for a worker, and one that came is there.
+    worker_again.signal(Signal::TERM);
+    worker_again.ended(&place).await.with_code(0);
+    break_it(&theirs, &broker, &three[0].0, Lose).await;
+    let late = format!("object get {} --out late --deadline 2s --json {at}", three[0].0);
+    let ended = place.run(&late).await.with_code(124);
+    assert_eq!(answers(&ended)[0]["state"], "lost", "{ended:?}");
+    assert_eq!(answers(&ended)[0]["not_reconstructed"], "too-late", "{ended:?}");
+    let waiting = place.spawn(&late.replace("2s", "1m"));
+    let _worker = place.worker(&server);
+    waiting.ended(&place).await.with_code(0);
 
     // Workers drop the tasks of a bag that was cancelled.
     let bag = three[0].0.bucket().strip_prefix("bag-").unwrap().parse().unwrap();
@@ -190,7 +205,14 @@ async fn a_lost_input_is_made_again_for_the_bag_that_reads_it() {
         let (theirs, broker) = (context(&server).await, server.broker(Role::Producer).await);
         let more = format!("--delivery {delivery} -q {at}");
         place.run(&format!("restore --refs one --out whole {more}")).await.with_code(0);
-        let faults = [(&one[0], Corrupt), (&one[1], Lose), (&two[1], Corrupt), (&two[2], Free)];
+        let faults = [
+            (&one[0], Corrupt),
+            (&one[1], Delete),
+            (&one[2], Replace),
+            (&two[0], Replace),
+            (&two[1], Corrupt),
+            (&two[2], Free),
+        ];
         for (of, fault) in faults {
             break_it(&theirs, &broker, &of.0, fault).await;
         }
@@ -205,6 +227,30 @@ async fn a_lost_input_is_made_again_for_the_bag_that_reads_it() {
             let [whole, back] = ["whole", "back"].map(|of| fs::read(place.path(of).join(&name)));
             assert!(whole.unwrap() == back.unwrap(), "{name} by {delivery}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_bag_comes_back_by_its_id_whatever_became_of_its_objects() {
+    let (place, server) = Place::with_server().await;
+    let (at, _worker) = (at(&server), place.worker(&server));
+    let (theirs, broker) = (context(&server).await, server.broker(Role::Producer).await);
+    let names = ["a", "b", "deep/c", "deep/d"];
+    for name in names {
+        write(&place.path("in").join(name), name.repeat(3_000).as_bytes());
+    }
+    let run = "run in --pack 1 --keep-inputs --codec zstd:3 --results objects --name t -q";
+    place.run(&format!("{run} {at}")).await.with_code(0);
+    let bag = bag_of(&place, "t/objects");
+    for (of, fault) in [Lose, Delete, Replace, Forget].into_iter().enumerate() {
+        let of = format!("obj://bag-{bag}/out_{of}.bin").parse().unwrap();
+        break_it(&theirs, &broker, &of, fault).await;
+    }
+    fs::remove_dir_all(place.path("runs")).unwrap();
+    place.run(&format!("restore {bag} --out back -q {at}")).await.with_code(0);
+    for name in names {
+        let back = fs::read(place.path("back").join(name)).unwrap();
+        assert!(back == name.repeat(3_000).as_bytes(), "{name}");
     }
 }
 

@@ -12,7 +12,7 @@ use crate::control::context;
 use crate::harness::{Place, Running};
 use crate::lineage::{Fault, break_it, chain, get};
 
-use Fault::{Corrupt, Delete, Forget, Free, Lose};
+use Fault::{Corrupt, Delete, Forget, Free, Lose, Replace};
 
 /// How many lines of objects are broken, each in its own way.
 const SEEDS: u32 = 200;
@@ -35,7 +35,7 @@ fn state(line: Line, of: usize) -> State {
         None => State::There,
         Some(Free) => State::Freed,
         Some(Delete) => State::Deleted,
-        Some(Corrupt) => State::Corrupt,
+        Some(Corrupt | Replace) => State::Corrupt,
         Some(Lose | Forget) if of == EXPIRES => State::Expired,
         Some(Lose | Forget) => State::Lost,
     }
@@ -88,8 +88,8 @@ async fn every_get_of_a_broken_chain_gives_the_right_bytes_or_the_right_reason()
             if draw(&mut state, 3) == 0 {
                 continue;
             }
-            let drawn = [Lose, Forget, Delete, Corrupt, Free];
-            let drawn = drawn[usize::try_from(draw(&mut state, 5)).unwrap()];
+            let drawn = [Lose, Forget, Delete, Corrupt, Replace, Free];
+            let drawn = drawn[usize::try_from(draw(&mut state, 6)).unwrap()];
             break_it(&theirs, &broker, &chain[of][seed as usize].0, drawn).await;
             *fault = Some(drawn);
         }

@@ -16,11 +16,11 @@ use bagpress_objstore::{Trouble, trouble};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::answer::{Answer, State, Tally};
-use super::lineage::{Lineage, Reconstruct};
-use super::look::{gone, look};
+use super::lineage::{Lineage, NotMade, Reconstruct, Why};
+use super::look::{gone, look_at_what_was_made};
 use super::wait::LOOK_AGAIN;
 use crate::claim::buckets::open_bucket;
 use crate::error::Usage;
@@ -80,11 +80,11 @@ pub async fn get(
     let place = Place::open(&how.to)?;
     let at_a_time = if matches!(how.to, To::Stdout) { 1 } else { limits::OBJECTS_FETCHED };
     let lineage = Lineage::new(broker, how.reconstruct);
-    let (mut pending, mut tally) = (references.to_vec(), Tally::default());
+    let (mut pending, mut tally, mut late) = (references.to_vec(), Tally::default(), Vec::new());
     loop {
         let round = Instant::now() + LOOK_AGAIN;
         let getting = stream::iter(&pending).map(|reference| {
-            let getting = get_or_make(broker, reference, &place, &lineage);
+            let getting = get_or_make(broker, reference, &place, &lineage, until);
             async move {
                 let Some(until) = until else { return getting.await };
                 // What is under way then is taken back.
@@ -96,7 +96,9 @@ pub async fn get(
         let (mut getting, mut left) = (Box::pin(getting.buffered(at_a_time)), Vec::new());
         while let Some(answer) = getting.next().await {
             let answer = answer?;
-            if until.is_some() && answer.state == State::NeverThere {
+            if answer.not_reconstructed == Some(Why::TooLate) {
+                late.push(answer);
+            } else if until.is_some() && answer.state == State::NeverThere {
                 left.push(answer);
             } else {
                 tally.count(&answer);
@@ -104,10 +106,12 @@ pub async fn get(
             }
         }
         drop(getting);
-        tally.timed_out = !left.is_empty() && until.is_some_and(|until| Instant::now() >= until);
-        if left.is_empty() || tally.timed_out {
-            tally.pending = left.len() as u64;
-            left.iter().try_for_each(&mut tell)?;
+        let is_over = until.is_some_and(|until| Instant::now() >= until);
+        if left.is_empty() || is_over {
+            late.extend(left);
+            tally.pending = late.len() as u64;
+            tally.timed_out = !late.is_empty();
+            late.iter().try_for_each(&mut tell)?;
             return Ok(tally);
         }
         pending = left.into_iter().map(|answer| answer.reference).collect();
@@ -157,22 +161,42 @@ async fn get_or_make(
     reference: &Reference,
     place: &Place,
     lineage: &Lineage,
+    until: Option<Instant>,
 ) -> Result<Answer> {
     let answer = get_one(broker, reference, place).await?;
     if answer.ok || !lineage.is_for(answer.state) {
         return Ok(answer);
     }
-    Ok(match lineage.reconstruct(reference).await? {
-        Ok(tasks) => {
-            let again = get_one(broker, reference, place).await?;
-            Answer { reconstructed: Some(tasks), ..again }
+    let making = async {
+        loop {
+            match lineage.reconstruct(reference).await? {
+                // Whoever gives a time waits that long for a worker, too.
+                Err(NotMade { why: Why::NoWorkers, .. }) if until.is_some() => {
+                    sleep(LOOK_AGAIN).await;
+                }
+                made => return anyhow::Ok(made),
+            }
         }
-        Err(not_made) => answer.not_made(not_made),
+    };
+    let made = match until {
+        // A little earlier than all of it is given up.
+        Some(until) => timeout_at(until - LOOK_AGAIN.min(until - Instant::now()), making).await,
+        None => Ok(making.await),
+    };
+    Ok(match made {
+        Ok(made) => match made? {
+            Ok(tasks) => {
+                let again = get_one(broker, reference, place).await?;
+                Answer { reconstructed: Some(tasks), ..again }
+            }
+            Err(not_made) => answer.not_made(not_made),
+        },
+        Err(_) => answer.not_made(Why::TooLate.because("its task had no outcome in time")),
     })
 }
 
 async fn get_one(broker: &Broker, reference: &Reference, place: &Place) -> Result<Answer> {
-    let (answer, found) = look(broker, reference).await?;
+    let (answer, found) = look_at_what_was_made(broker, reference).await?;
     let Some(info) = found else { return Ok(answer) };
     let bucket = open_bucket(broker, reference.bucket())?;
     let (path, dir, name) = match place {

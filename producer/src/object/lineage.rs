@@ -20,7 +20,7 @@ use self::origin::Origin;
 pub use self::refusal::{NotMade, Why};
 use self::run::Runner;
 use super::answer::{Answer, State};
-use super::look::{gone, look};
+use super::look::{gone, look_at_what_was_made};
 use crate::claim::buckets::open_bucket;
 
 /// How far back one command goes to make lost objects again.
@@ -71,7 +71,7 @@ impl Lineage {
     /// Whether an object in this state is made again when somebody asks for it. What was freed was given up, and what
     /// expired was not to stay.
     pub(crate) fn is_for(&self, state: State) -> bool {
-        self.depth > 0 && matches!(state, State::Lost | State::Corrupt | State::Deleted)
+        self.depth > 0 && may_be_made_again(state)
     }
 
     /// Makes a lost object again, and what it needs. How many tasks that took, or why it was not done.
@@ -94,7 +94,10 @@ impl Lineage {
                 return Ok(Err(Why::NoLineage.because("its lineage leads back to itself")));
             }
             if above.len() >= self.depth as usize {
-                let text = format!("that takes more than {} tasks one after the other", self.depth);
+                let text = format!(
+                    "that takes more than {} tasks one after the other (--depth)",
+                    self.depth
+                );
                 return Ok(Err(Why::TooDeep.because(text)));
             }
             let origin = match Origin::of(&self.broker, object).await? {
@@ -106,7 +109,8 @@ impl Lineage {
                 Err(not_made) => return Ok(Err(not_made)),
             };
             if !self.may_spend(object) {
-                let text = format!("{} tasks were run already to make objects again", self.tasks);
+                let text =
+                    format!("no more than {} tasks may be run for that (--budget)", self.tasks);
                 return Ok(Err(Why::OverBudget.because(text)));
             }
             let ran = self.runner.run(&origin, object).await?;
@@ -148,7 +152,7 @@ impl Lineage {
 
     /// What is there of an object, after every byte was read: a task that fails for its input takes a round.
     async fn read_back(&self, reference: &Reference) -> Result<Answer> {
-        let (answer, found) = look(&self.broker, reference).await?;
+        let (answer, found) = look_at_what_was_made(&self.broker, reference).await?;
         let Some(info) = found else { return Ok(answer) };
         let bucket = open_bucket(&self.broker, reference.bucket())?;
         match bucket.read_back(&info).await {
@@ -156,6 +160,11 @@ impl Lineage {
             Err(error) => gone(&self.broker, &bucket, reference, error).await,
         }
     }
+}
+
+/// Whether an object in this state is not gone for good, as far as its state tells.
+pub(crate) fn may_be_made_again(state: State) -> bool {
+    matches!(state, State::Lost | State::Corrupt | State::Deleted)
 }
 
 /// What an input of this state and digest is good for, of which a task once read `wanted`. One that expired is made again for what

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use bagpress_broker::ids::BagId;
-use bagpress_broker::result::Outcome;
+use bagpress_broker::result::{Done, Outcome, Place, TaskResult};
 use bagpress_broker::{BagLine, BagState, Broker, subjects};
+use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::{Bucket, Error, Freed, Info, Reference};
 use futures::{StreamExt, stream};
 
@@ -25,7 +26,11 @@ pub async fn info(
 ) -> Result<Tally> {
     let book = HolderBook::new(broker);
     let looks = stream::iter(references).map(async |reference| {
-        let (mut answer, found) = look(broker, reference).await?;
+        let (mut answer, found) = if compare {
+            look_at_what_was_made(broker, reference).await?
+        } else {
+            look(broker, reference).await?
+        };
         if let Some(info) = &found {
             answer.holders = book.of(&info.metadata).await?;
             if compare {
@@ -63,6 +68,55 @@ pub(crate) async fn look(broker: &Broker, reference: &Reference) -> Result<(Answ
         Ok(info) => Ok((Answer::there(reference, &info), Some(info))),
         Err(error) => Ok((gone(broker, &bucket, reference, error).await?, None)),
     }
+}
+
+/// The same, compared with what the bag recorded that made it: another program may have put other bytes under its name. Nothing is
+/// compared of what no bag made, or of which its bag's result is not known.
+///
+/// # Errors
+///
+/// If the broker does not answer.
+pub(crate) async fn look_at_what_was_made(
+    broker: &Broker,
+    reference: &Reference,
+) -> Result<(Answer, Option<Info>)> {
+    let (answer, found) = look(broker, reference).await?;
+    let Some(info) = found else { return Ok((answer, None)) };
+    match recorded(broker, reference).await? {
+        Some(digest) if digest != info.digest => {
+            let found = info.digest;
+            let why = format!("its digest is {found}, and its bag made {digest}");
+            Ok((Answer::of(reference, State::Corrupt).refused(why), None))
+        }
+        _ => Ok((answer, Some(info))),
+    }
+}
+
+/// The digest of the output of a task, by the outcome of the last round that a gatherer of its bag began.
+async fn recorded(broker: &Broker, reference: &Reference) -> Result<Option<Digest>> {
+    let Some((bag, false)) = subjects::bag_of_bucket(reference.bucket()) else { return Ok(None) };
+    let Some(index) = subjects::index_of_output(reference.object()) else { return Ok(None) };
+    let Some(line) = broker.find_bag(&bag).await?.line else { return Ok(None) };
+    let mut results = Vec::new();
+    match broker.results(&bag, Some(index), |result| results.push(result)).await {
+        Ok(()) | Err(bagpress_broker::Error::Missing { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // What is in a tar is no object of that name.
+    let made = of_last_round(&line, &results);
+    let made = made.filter(|(_, done)| matches!(done.place, Place::Object { .. }));
+    Ok(made.map(|(_, done)| done.output_digest))
+}
+
+/// What the name of an output stands for: the outcome of the last round that a gatherer began. Of a round that somebody took to make it
+/// again only whoever took it knows whether it gave the right bytes.
+pub(super) fn of_last_round<'a>(
+    line: &BagLine,
+    results: &'a [TaskResult],
+) -> Option<(&'a TaskResult, &'a Done)> {
+    let began = |round: u32| (round > line.rounds, round.abs_diff(line.rounds));
+    let done = results.iter().filter_map(|result| Some((result, result.done()?)));
+    done.min_by_key(|(result, _)| began(result.round))
 }
 
 /// What an error about an object means for who asked for it.

@@ -11,7 +11,7 @@ use futures::{StreamExt, stream};
 use tracing::{debug, info};
 
 use crate::claim::buckets::open_bucket;
-use crate::object::look::{gone, look};
+use crate::object::look::{gone, look, look_at_what_was_made};
 use crate::object::{Answer, LOOKS, NotMade, State, Why};
 use crate::publish::publisher::Publisher;
 use crate::run_folder::inputs::InputEntry;
@@ -81,7 +81,7 @@ impl Publisher {
     /// Of a task that is run again, it may be for its input: every byte is read then.
     async fn look_and_hold(&self, reference: &Reference, round: u32) -> anyhow::Result<Answer> {
         let broker = &self.shared.broker;
-        let (answer, found) = look(broker, reference).await?;
+        let (answer, found) = look_at_what_was_made(broker, reference).await?;
         if let Some(found) = found {
             let bag = self.shared.plan.specification.bag.as_str();
             let bucket = open_bucket(broker, reference.bucket())?;

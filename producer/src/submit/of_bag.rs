@@ -13,6 +13,7 @@ use bagpress_objstore::object_ref::Reference;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::error::Usage;
+use crate::object::lineage::may_be_made_again;
 use crate::object::look::look;
 use crate::object::{Answer, LOOKS, list};
 use crate::run_folder::specification::RESTORE;
@@ -53,16 +54,30 @@ pub async fn resolve_bag(broker: &Broker, bag: &BagId) -> Result<Vec<Planned>> {
     }
     check_objects(bag, &line, tars, there.keys().next_back().copied())?;
     let originals = Originals::read(broker, bag, &[]).await?;
-    let names = names(&there);
+    let inputs = (0..line.tasks).filter_map(|index| {
+        let label = there.get(&index).and_then(|answer| answer.input.clone());
+        let result = || originals.made(index).and_then(|(_, name)| name.clone());
+        Some((index, label.or_else(result)?))
+    });
+    let names = names(inputs.collect());
+    let of_bag: Option<Codec> = line.codec.parse().ok();
     let planning = stream::iter(0..line.tasks).map(async |index| {
         let reference = Reference::new(&bucket, &subjects::output_name(index))?;
+        let (made, target) = (originals.made(index), names.get(&index).cloned());
         let Some(answer) = there.get(&index) else {
-            let refused = Some(absent(broker, &reference, originals.why_failed(index)).await?);
-            return anyhow::Ok(Planned { refused, ..Planned::of(reference) });
+            let refused = absent(broker, &reference, originals.why_failed(index)).await?;
+            let codec = made.map(|(codec, _)| *codec).or(of_bag);
+            return anyhow::Ok(Planned { codec, target, refused, ..Planned::of(reference) });
         };
+        // Another program may have put it.
         let codec = answer.codec.as_ref().and_then(|codec| codec.parse::<Codec>().ok());
+        let codec = codec.or(made.map(|(codec, _)| *codec)).or(of_bag);
         let original = answer.digest.and_then(|digest| originals.of(index, digest));
-        let (bytes, digest, target) = (answer.bytes, answer.digest, names.get(&index).cloned());
+        if made.is_some() && original.is_none() {
+            // These are other bytes than the bag made: they are not what is restored.
+            return Ok(Planned { codec, target, ..Planned::of(reference) });
+        }
+        let (bytes, digest) = (answer.bytes, answer.digest);
         Ok(Planned { bytes, digest, codec, original, target, ..Planned::of(reference) })
     });
     let mut planned: Vec<_> = planning.buffered(LOOKS).try_collect().await?;
@@ -143,7 +158,8 @@ fn check_objects(bag: &BagId, line: &BagLine, tars: u32, last: Option<u32>) -> R
             ),
             format!(
                 "fetch them with `bagpress object get obj://{bucket}/out_0.tar … --out DIR`, as `bagpress object ls {bucket}` lists them, unpack \
-                 each with tar, and restore DIR; or run the bag with --pack 1"
+                 each with tar, and restore DIR; what is an object of its own, such as out_0.bin, `bagpress restore obj://{bucket}/out_0.bin` restores. \
+                 Or run the bag with --pack 1"
             ),
         ));
     }
@@ -158,21 +174,26 @@ fn check_objects(bag: &BagId, line: &BagLine, tars: u32, last: Option<u32>) -> R
     Ok(())
 }
 
-/// Why a task has no output.
-async fn absent(broker: &Broker, reference: &Reference, failed: Option<&str>) -> Result<Failed> {
+/// Why a task has no output; none if it may be made again when it is wanted.
+async fn absent(
+    broker: &Broker,
+    reference: &Reference,
+    failed: Option<&str>,
+) -> Result<Option<Failed>> {
     let (answer, _): (Answer, _) = look(broker, reference).await?;
+    if failed.is_none() && may_be_made_again(answer.state) {
+        return Ok(None);
+    }
     let why = answer.why.unwrap_or_default();
     let text = match failed {
         Some(cause) => format!("{reference}: the bag has no output of it: {cause}"),
         None => format!("{reference}: {}: {why}", answer.state.as_str()),
     };
-    Ok(Failed::new(Cause::InputMissing, text))
+    Ok(Some(Failed::new(Cause::InputMissing, text)))
 }
 
 /// What the outputs are called that say of which file or object they were made.
-fn names(there: &BTreeMap<u32, Answer>) -> BTreeMap<u32, PathBuf> {
-    let inputs =
-        there.iter().filter_map(|(index, answer)| Some((*index, answer.input.as_deref()?)));
+fn names(inputs: Vec<(u32, String)>) -> BTreeMap<u32, PathBuf> {
     let (mut files, mut names) = (BTreeMap::new(), BTreeMap::new());
     for (index, input) in inputs {
         match input.parse::<Reference>() {
@@ -215,7 +236,6 @@ mod tests {
     use bagpress_objstore::object_ref::Reference;
 
     use super::*;
-    use crate::object::State;
 
     #[test]
     fn what_two_outputs_were_made_of_comes_back_once_and_anything_else_by_another_name() {
@@ -238,13 +258,8 @@ mod tests {
     }
 
     fn named(inputs: &[&str]) -> Vec<Option<String>> {
-        let there = (0..).zip(inputs).map(|(index, input)| {
-            let reference =
-                Reference::new("bag-t1-abcdefgh", &subjects::output_name(index)).unwrap();
-            let input = Some((*input).to_owned()).filter(|input| !input.is_empty());
-            (index, Answer { input, ..Answer::of(&reference, State::There) })
-        });
-        let names = names(&there.collect());
+        let known = (0..).zip(inputs).filter(|(_, input)| !input.is_empty());
+        let names = names(known.map(|(index, input)| (index, (*input).to_owned())).collect());
         let last = u32::try_from(inputs.len()).unwrap();
         let name = |index| names.get(&index).map(|name| name.to_str().unwrap().to_owned());
         (0..last).map(name).collect()

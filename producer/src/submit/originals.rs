@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use anyhow::Result;
-use bagpress_broker::descriptor::Original;
+use bagpress_broker::descriptor::{Input, Original};
 use bagpress_broker::ids::BagId;
 use bagpress_broker::result::Outcome;
 use bagpress_broker::{Broker, Error};
-use bagpress_codec::Digest;
+use bagpress_codec::{Codec, Digest};
 
 /// Outputs of one bag whose results are read one by one; of more, all results of the bag are.
 const ONE_BY_ONE: usize = 16;
@@ -17,6 +17,8 @@ const ONE_BY_ONE: usize = 16;
 pub(super) struct Originals {
     of: HashMap<(u32, Digest), Original>,
     failed: HashMap<u32, String>,
+    /// The codec that made each, and what it was made of, by name.
+    made: HashMap<u32, (Codec, Option<String>)>,
 }
 
 impl Originals {
@@ -35,6 +37,9 @@ impl Originals {
             let reading = broker.results(bag, index, |result| match &result.outcome {
                 Outcome::Done(done) => {
                     let codec = result.descriptor.as_ref().map(|task| task.codec);
+                    if let Some(task) = &result.descriptor {
+                        read.made.insert(result.index, (task.codec, named(&task.input)));
+                    }
                     let decoded = codec.and_then(|codec| done.decoded_digest(&codec));
                     if let Some(digest) = decoded {
                         let original = Original { bytes: done.input_bytes, digest };
@@ -58,8 +63,20 @@ impl Originals {
         self.of.get(&(index, output)).copied()
     }
 
+    /// The codec that made the output of a task, and the name of what it was made of.
+    pub(super) fn made(&self, index: u32) -> Option<&(Codec, Option<String>)> {
+        self.made.get(&index)
+    }
+
     /// Why a task has no output, if a worker said so.
     pub(super) fn why_failed(&self, index: u32) -> Option<&str> {
         self.failed.get(&index).map(String::as_str)
+    }
+}
+
+fn named(input: &Input) -> Option<String> {
+    match input {
+        Input::Generate { .. } => None,
+        Input::File { name, .. } | Input::Object { name, .. } => Some(name.clone()),
     }
 }

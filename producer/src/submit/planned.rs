@@ -13,7 +13,8 @@ use bagpress_objstore::object_ref::Reference;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::error::Usage;
-use crate::object::look::look;
+use crate::object::lineage::may_be_made_again;
+use crate::object::look::look_at_what_was_made;
 use crate::object::{LOOKS, Named, State};
 use crate::submit::originals::Originals;
 
@@ -61,7 +62,7 @@ pub async fn resolve(broker: &Broker, named: &[Named], restore: bool) -> Result<
 
 async fn resolve_one(broker: &Broker, named: &Named, restore: bool) -> Result<Planned> {
     let Named { reference, digest } = named.clone();
-    let (answer, _) = look(broker, &reference).await?;
+    let (answer, _) = look_at_what_was_made(broker, &reference).await?;
     if let (Some(wanted), Some(found)) = (digest, answer.digest)
         && wanted != found
     {
@@ -72,8 +73,8 @@ async fn resolve_one(broker: &Broker, named: &Named, restore: bool) -> Result<Pl
     }
     // Which codec made what is gone for ever nobody has to know: what became of it is the reason.
     // Whether what is lost can be made again is found out when its task is published.
-    let may_come = matches!(answer.state, State::There | State::NeverThere)
-        || matches!(answer.state, State::Lost | State::Deleted | State::Corrupt);
+    let may_come =
+        matches!(answer.state, State::There | State::NeverThere) || may_be_made_again(answer.state);
     if restore && !may_come {
         let why = answer.why.unwrap_or_default();
         let text = format!("{reference}: {}: {why}", answer.state.as_str());

@@ -134,7 +134,8 @@ pub(crate) fn check(specification: &Specification, run: &str) -> Result<()> {
     if !specification.has_files() {
         return Err(Usage::error(
             format!("the outputs of {run} are objects, and no files"),
-            "get them with `nats object get`, and restore the files; or run with --out or --get",
+            "`bagpress restore BAG --server URL` restores a bag of a server by its id, as `bagpress status` shows it; of a local run, fetch \
+             them with `bagpress object get`, and restore the files; or run with --out or --get",
         ));
     }
     Ok(())

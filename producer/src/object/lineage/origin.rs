@@ -3,12 +3,13 @@
 use anyhow::Result;
 use bagpress_broker::descriptor::{ResultPath, TaskDescriptor};
 use bagpress_broker::ids::{BagId, Pool};
-use bagpress_broker::result::{Outcome, TaskResult, wall_clock_us};
+use bagpress_broker::result::{TaskResult, wall_clock_us};
 use bagpress_broker::{BagLine, Broker, Error, Standing, limits, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::Reference;
 
 use super::refusal::{NotMade, Why, called_off};
+use crate::object::look::of_last_round;
 
 /// How many rounds above the highest readable one are looked at for one that nothing was committed of.
 const ROUNDS_TRIED: u32 = 8;
@@ -93,14 +94,7 @@ fn task_of(object: &Reference) -> Result<(BagId, u32), NotMade> {
 
 /// What makes a task's output again, by the committed results of all its rounds.
 fn origin(line: &BagLine, results: &[TaskResult]) -> Result<Origin, NotMade> {
-    let done = results.iter().filter_map(|result| match &result.outcome {
-        Outcome::Done(done) => Some((result, done)),
-        Outcome::Failed(_) => None,
-    });
-    // What the name stands for: the outcome of the last round that a gatherer began. Of a round that somebody took to make it again
-    // only whoever took it knows whether it gave the right bytes.
-    let began = |round: u32| (round > line.rounds, round.abs_diff(line.rounds));
-    let Some((result, done)) = done.min_by_key(|(result, _)| began(result.round)) else {
+    let Some((result, done)) = of_last_round(line, results) else {
         let text = format!("bag {} has no result of it", line.bag);
         return Err(Why::NoLineage.because(text));
     };

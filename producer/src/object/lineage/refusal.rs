@@ -25,6 +25,8 @@ pub enum Why {
     CalledOff,
     /// The task was run and failed.
     TaskFailed,
+    /// The task had no outcome within the deadline.
+    TooLate,
 }
 
 /// The same, with words for people.
@@ -37,7 +39,7 @@ pub struct NotMade {
 }
 
 impl Why {
-    pub(super) fn because(self, text: impl Into<String>) -> NotMade {
+    pub(in crate::object) fn because(self, text: impl Into<String>) -> NotMade {
         NotMade { why: self, text: text.into() }
     }
 }

@@ -124,7 +124,7 @@ impl Runner {
                 let waited = began.elapsed().as_secs();
                 format!(
                     "note: {object} is made again by task {id}, which has no outcome after {waited} s; \
-                     {workers} workers of pool {pool} answer"
+                     {workers} workers of pool {pool} answer, of which those with --delivery queue-group do not take it"
                 )
             });
         }
