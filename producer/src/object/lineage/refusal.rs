@@ -39,7 +39,7 @@ pub struct NotMade {
 }
 
 impl Why {
-    pub(in crate::object) fn because(self, text: impl Into<String>) -> NotMade {
+    pub(crate) fn because(self, text: impl Into<String>) -> NotMade {
         NotMade { why: self, text: text.into() }
     }
 }
