@@ -63,7 +63,7 @@ pub enum Data {
         /// Whether any of the tasks is a generated array.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         fields: bool,
-        /// The codecs of tasks that have another one than the bag's, at most [`OWN_CODECS_MAX`].
+        /// The codecs of tasks that have another one than the bag's, at most 64.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         codecs: Vec<OwnCodec>,
     },
