@@ -212,19 +212,32 @@ pub(crate) fn part_files(place: &Place) -> Vec<PathBuf> {
     parts.map(walkdir::DirEntry::into_path).collect()
 }
 
+/// A run that was killed with some blocks counted and the file not joined. On a machine with other work, all blocks may be counted at
+/// once, and joined before anybody sees it: then there is another.
+async fn killed_before_its_end(run: &str) -> (Place, Vec<(&'static str, Vec<u8>)>) {
+    for _ in 0..10 {
+        let place = Place::new().await;
+        let (files, folder) = (large_of(&place, 24), place.folder("t/staged"));
+        killed_after(&place, place.spawn(run), &folder, 4).await;
+        if !place.path("out/large.gz").exists() {
+            return (place, files);
+        }
+    }
+    panic!("all of it was always done");
+}
+
 #[tokio::test]
 async fn a_block_that_was_counted_and_whose_bytes_are_gone_is_run_again() {
     for delivery in DELIVERIES {
-        let place = Place::new().await;
-        let (files, folder) = (large_of(&place, 60), place.folder("t/staged"));
         let run = format!("run in {RUN} --workers 2 --delivery {delivery}");
-        killed_after(&place, place.spawn(&run), &folder, 4).await;
+        let (place, files) = killed_before_its_end(&run).await;
+        let folder = place.folder("t/staged");
         for part in part_files(&place) {
             fs::remove_file(part).unwrap();
         }
         place.run(&run).await.with_code(0);
         let again = outcomes(&folder).iter().filter(|o| o["round"] == 1).count();
-        assert!(again >= 4, "{again}");
+        assert!(again >= 4, "{again} by {delivery}");
         expect_done(&folder, 1);
         expect_outputs(&place, &files);
         place.run("verify runs/t/staged --inputs").await.with_code(0);
