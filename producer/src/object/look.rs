@@ -97,15 +97,28 @@ async fn recorded(broker: &Broker, reference: &Reference) -> Result<Option<Diges
     let Some((bag, false)) = subjects::bag_of_bucket(reference.bucket()) else { return Ok(None) };
     let Some(index) = subjects::index_of_output(reference.object()) else { return Ok(None) };
     let Some(line) = broker.find_bag(&bag).await?.line else { return Ok(None) };
-    let mut results = Vec::new();
-    match broker.results(&bag, Some(index), |result| results.push(result)).await {
-        Ok(()) | Err(bagpress_broker::Error::Missing { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
+    let results = results_of(broker, &bag, index).await?;
     // What is in a tar is no object of that name.
     let made = of_last_round(&line, &results);
     let made = made.filter(|(_, done)| matches!(done.place, Place::Object { .. }));
     Ok(made.map(|(_, done)| done.output_digest))
+}
+
+/// The committed results of a task, of all rounds; none where there is no stream of results.
+///
+/// # Errors
+///
+/// If the broker does not answer.
+pub(super) async fn results_of(
+    broker: &Broker,
+    bag: &BagId,
+    index: u32,
+) -> Result<Vec<TaskResult>> {
+    let mut results = Vec::new();
+    match broker.results(bag, Some(index), |result| results.push(result)).await {
+        Ok(()) | Err(bagpress_broker::Error::Missing { .. }) => Ok(results),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What the name of an output stands for: the outcome of the last round that a gatherer began. Of a round that somebody took to make it

@@ -4,12 +4,12 @@ use anyhow::Result;
 use bagpress_broker::descriptor::{ResultPath, TaskDescriptor};
 use bagpress_broker::ids::{BagId, Pool};
 use bagpress_broker::result::{TaskResult, wall_clock_us};
-use bagpress_broker::{BagLine, Broker, Error, Standing, limits, subjects};
+use bagpress_broker::{BagLine, Broker, Standing, limits, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::Reference;
 
 use super::refusal::{NotMade, Why, called_off};
-use crate::object::look::of_last_round;
+use crate::object::look::{of_last_round, results_of};
 
 /// How many rounds above the highest readable one are looked at for one that nothing was committed of.
 const ROUNDS_TRIED: u32 = 8;
@@ -50,11 +50,7 @@ impl Origin {
             let text = format!("nothing is known of bag {bag}");
             return Ok(Err(Why::NoLineage.because(text)));
         };
-        let mut results = Vec::new();
-        match broker.results(&bag, Some(index), |result| results.push(result)).await {
-            Ok(()) | Err(Error::Missing { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        let results = results_of(broker, &bag, index).await?;
         let mut origin = match origin(&line, &results) {
             Ok(origin) => origin,
             Err(not_made) => return Ok(Err(not_made)),
