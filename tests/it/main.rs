@@ -55,6 +55,7 @@ mod objects;
 mod objects_gone;
 mod objects_kept;
 mod offered;
+mod order;
 mod own_server;
 mod packs;
 mod packs_of_objects;

@@ -21,6 +21,7 @@ use bagpress_objstore::object_ref::{self, Info};
 use bagpress_objstore::staging::InputFile;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use tokio::task::coop::unconstrained;
 use tracing::info;
 
 use crate::deliver::dispatch::Offerable;
@@ -94,7 +95,8 @@ impl Publisher {
                 if self.gave_way() {
                     break 'tasks;
                 }
-                under_way.push(self.send(next, message_id));
+                // Those whose turn tokio puts off for the sake of others have it in reverse.
+                under_way.push(unconstrained(self.send(next, message_id)));
             }
         }
         while under_way.next().await.is_some() {}
