@@ -102,9 +102,7 @@ impl ZstdEncoder {
 
     /// The level of the frames that are begun from now on.
     pub(super) fn set_level(&mut self, level: u32) {
-        if self.parameters.level != level {
-            (self.parameters.level, self.context, self.context_bytes) = (level, None, 0);
-        }
+        self.parameters.level = level;
     }
 
     /// Begins the frame, unless it is begun.
@@ -126,6 +124,8 @@ impl ZstdEncoder {
             none => none.insert(new_context(self.parameters)?),
         };
         context.reset(ResetDirective::SessionOnly).map_err(encoder_failed)?;
+        // Its last stream may have had another.
+        context.set_parameter(level(self.parameters)).map_err(encoder_failed)?;
         context.set_pledged_src_size(Some(bytes)).map_err(encoder_failed)?;
         self.stage = Stage::Open;
         Ok(())
@@ -170,11 +170,14 @@ impl ZstdEncoder {
     }
 }
 
+fn level(parameters: Parameters) -> CParameter {
+    CParameter::CompressionLevel(i32::try_from(parameters.level).unwrap_or(i32::MAX))
+}
+
 fn new_context(parameters: Parameters) -> Result<CCtx<'static>, Error> {
     let no_memory = || Error::Encoder { format: FORMAT, reason: "no memory".to_owned() };
     let mut context = CCtx::try_create().ok_or_else(no_memory)?;
-    let level = i32::try_from(parameters.level).unwrap_or(i32::MAX);
-    let mut set = vec![CParameter::CompressionLevel(level), CParameter::ChecksumFlag(true)];
+    let mut set = vec![CParameter::ChecksumFlag(true)];
     if parameters.has(&LONG) {
         set.push(CParameter::WindowLog(WINDOW_LOG_MAX));
         set.push(CParameter::EnableLongDistanceMatching(true));
