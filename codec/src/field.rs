@@ -105,51 +105,71 @@ impl FieldWriter {
     }
 
     fn write_values(&mut self) {
-        self.bytes.clear();
-        self.used = 0;
-        let mut noise = [0; VALUES * 4];
+        let mut values = [0.0; VALUES];
+        match self.texture {
+            Texture::Constant => values.fill(self.constant),
+            Texture::Smooth | Texture::Rough => self.add_waves(&mut values),
+        }
         if self.texture == Texture::Rough {
+            let mut noise = [0; VALUES * 4];
             self.keystream.fill(&mut noise);
-        }
-        for word in noise.chunks_exact(4) {
-            let mut value = match self.texture {
-                Texture::Constant => self.constant,
-                Texture::Smooth | Texture::Rough => self.sum(),
-            };
-            if self.texture == Texture::Rough {
-                value += turn(u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+            for (value, word) in values.iter_mut().zip(noise.chunks_exact(4)) {
+                *value += turn(u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
             }
-            self.push(value);
-            self.step();
+        }
+        self.used = 0;
+        self.bytes.clear();
+        self.convert(&values);
+    }
+
+    /// Adds the six waves to the next values, the largest first: row by row, as only rows are simple enough to be added fast.
+    fn add_waves(&mut self, mut values: &mut [f64]) {
+        while !values.is_empty() {
+            let (row, behind) = values.split_at_mut(values.len().min(self.left_in_row()));
+            let mut amplitude = 16.0;
+            for wave in &self.waves {
+                let (mut phase, step) = (wave.at[DIMENSIONS_MAX - 1], wave.steps[self.fastest()]);
+                for value in &mut *row {
+                    *value += amplitude * sine(phase);
+                    phase = phase.wrapping_add(step);
+                }
+                amplitude *= 0.5;
+            }
+            self.pass(row.len());
+            values = behind;
         }
     }
 
-    /// The six waves, the largest first.
-    fn sum(&self) -> f64 {
-        let mut amplitude = 16.0;
-        let mut sum = 0.0;
-        for wave in &self.waves {
-            sum += amplitude * sine(wave.at[DIMENSIONS_MAX - 1]);
-            amplitude *= 0.5;
-        }
-        sum
+    /// The dimension of which neighbours are values one behind the other.
+    fn fastest(&self) -> usize {
+        self.grid.shape.extents().len() - 1
     }
 
-    /// To the next value, in raster order.
-    fn step(&mut self) {
-        let extents = self.grid.shape.extents();
-        let mut moved = 0;
-        for dimension in (0..extents.len()).rev() {
-            moved = dimension;
-            self.place[dimension] += 1;
-            // The slowest one has no end.
-            if dimension == 0 || self.place[dimension] < extents[dimension] {
-                break;
-            }
-            self.place[dimension] = 0;
+    /// Values until the row ends, at most as many as are made at once; the slowest dimension has no end.
+    fn left_in_row(&self) -> usize {
+        let fastest = self.fastest();
+        if fastest == 0 {
+            return VALUES;
         }
+        let left = self.grid.shape.extents()[fastest] - self.place[fastest];
+        usize::try_from(left).map_or(VALUES, |left| left.min(VALUES))
+    }
+
+    /// To the value behind so many of the row, in raster order.
+    fn pass(&mut self, values: usize) {
+        let (fastest, extents) = (self.fastest(), self.grid.shape.extents());
+        // What is made at once fits.
+        let (steps, values) = (u32::try_from(values).unwrap_or(u32::MAX), values as u64);
+        self.place[fastest] += values;
+        let mut moved = fastest;
+        while moved > 0 && self.place[moved] == extents[moved] {
+            self.place[moved] = 0;
+            moved -= 1;
+            self.place[moved] += 1;
+        }
+        let steps = if moved == fastest { steps } else { 1 };
         for wave in &mut self.waves {
-            let at = wave.at[moved].wrapping_add(wave.steps[moved]);
+            let at = wave.at[moved].wrapping_add(wave.steps[moved].wrapping_mul(steps));
             // Dimensions behind begin anew, and those that the array has not are one value long.
             wave.at[moved..].fill(at);
         }
@@ -157,14 +177,19 @@ impl FieldWriter {
 
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "the value is small, and its fraction is to go"
+        reason = "the values are small, and their fractions are to go"
     )]
-    fn push(&mut self, value: f64) {
+    fn convert(&mut self, values: &[f64]) {
+        let (values, bytes) = (values.iter(), &mut self.bytes);
         match self.grid.scalar {
-            Scalar::I32 => self.bytes.extend(((value * I32_SCALE) as i32).to_le_bytes()),
-            Scalar::I64 => self.bytes.extend(((value * I64_SCALE) as i64).to_le_bytes()),
-            Scalar::F32 => self.bytes.extend((value as f32).to_le_bytes()),
-            Scalar::F64 => self.bytes.extend(value.to_le_bytes()),
+            Scalar::I32 => {
+                bytes.extend(values.flat_map(|v| ((v * I32_SCALE) as i32).to_le_bytes()))
+            }
+            Scalar::I64 => {
+                bytes.extend(values.flat_map(|v| ((v * I64_SCALE) as i64).to_le_bytes()))
+            }
+            Scalar::F32 => bytes.extend(values.flat_map(|v| (*v as f32).to_le_bytes())),
+            Scalar::F64 => bytes.extend(values.flat_map(|v| v.to_le_bytes())),
         }
     }
 }
