@@ -9,7 +9,7 @@
 
 #include "vocabulary.h" // made from codec/src/vocabulary.txt: const char *const vocabulary[]
 
-enum { BLOCK_BYTES = KEYSTREAM_BLOCK_BYTES, WORDS = sizeof vocabulary / sizeof *vocabulary, WORDS_A_LINE = 12 };
+enum { BLOCK_BYTES = KEYSTREAM_BLOCK_BYTES, WORDS = sizeof vocabulary / sizeof *vocabulary, WORDS_A_LINE = 12, SLOT_BYTES = 16 };
 
 static void generate_random(const struct payload_key *key, uint32_t index, uint8_t *buffer, size_t size) {
 	uint8_t block[BLOCK_BYTES];
@@ -20,15 +20,29 @@ static void generate_random(const struct payload_key *key, uint32_t index, uint8
 	}
 }
 
+// A word and the space after it.
+struct slot {
+	uint8_t bytes[SLOT_BYTES];
+	size_t used;
+};
+
 static void generate_text(const struct payload_key *key, uint32_t index, uint8_t *buffer, size_t size) {
+	struct slot slots[WORDS] = {0};
+	for (int word = 0; word < WORDS; word++) {
+		slots[word].used = strlen(vocabulary[word]) + 1;
+		memcpy(slots[word].bytes, vocabulary[word], slots[word].used - 1);
+		slots[word].bytes[slots[word].used - 1] = ' ';
+	}
 	uint8_t block[BLOCK_BYTES];
 	uint64_t words = 0;
 	for (size_t at = 0; at < size; words++) {
-		size_t used = words * 2 % BLOCK_BYTES;
+		size_t used = words * 2 % BLOCK_BYTES, left = size - at;
 		if (used == 0) keystream_block(key, index, words * 2 / BLOCK_BYTES, block);
-		const char *word = vocabulary[(block[used] * block[used + 1]) / 256];
-		while (*word && at < size) buffer[at++] = (uint8_t)*word++;
-		if (at < size) buffer[at++] = (words + 1) % WORDS_A_LINE == 0 ? '\n' : ' ';
+		const struct slot *slot = &slots[(block[used] * block[used + 1]) / 256];
+		// A whole slot is fast to copy, and the next word overwrites what is too much.
+		memcpy(buffer + at, slot->bytes, left < SLOT_BYTES ? left : SLOT_BYTES);
+		at += slot->used;
+		if (at <= size && (words + 1) % WORDS_A_LINE == 0) buffer[at - 1] = '\n';
 	}
 }
 
