@@ -180,17 +180,17 @@ impl FieldWriter {
         reason = "the values are small, and their fractions are to go"
     )]
     fn convert(&mut self, values: &[f64]) {
-        let (values, bytes) = (values.iter(), &mut self.bytes);
+        let values = values.iter();
         match self.grid.scalar {
-            Scalar::I32 => {
-                bytes.extend(values.flat_map(|v| ((v * I32_SCALE) as i32).to_le_bytes()))
-            }
-            Scalar::I64 => {
-                bytes.extend(values.flat_map(|v| ((v * I64_SCALE) as i64).to_le_bytes()))
-            }
-            Scalar::F32 => bytes.extend(values.flat_map(|v| (*v as f32).to_le_bytes())),
-            Scalar::F64 => bytes.extend(values.flat_map(|v| v.to_le_bytes())),
+            Scalar::I32 => self.push(values.map(|v| ((v * I32_SCALE) as i32).to_le_bytes())),
+            Scalar::I64 => self.push(values.map(|v| ((v * I64_SCALE) as i64).to_le_bytes())),
+            Scalar::F32 => self.push(values.map(|v| (*v as f32).to_le_bytes())),
+            Scalar::F64 => self.push(values.map(|v| v.to_le_bytes())),
         }
+    }
+
+    fn push<const BYTES: usize>(&mut self, values: impl Iterator<Item = [u8; BYTES]>) {
+        self.bytes.extend(values.flatten());
     }
 }
 

@@ -53,6 +53,29 @@ fn a_bag_of_fields_runs_by_every_way_and_is_restored_as_it_was_decoded() {
     assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]), "the same by every way");
 }
 
+/// 1e30 often stands for *missing*, and nobody sees it in a smooth error.
+#[test]
+fn values_that_make_others_coarse_are_told_where_no_error_is_bounded() {
+    let place = tempfile::tempdir().unwrap();
+    let place = place.path();
+    fs::create_dir(place.join("in")).unwrap();
+    let mut missing = field("f32,16x64x64");
+    fs::write(place.join("in/whole"), &missing).unwrap();
+    missing[4096..4100].copy_from_slice(&1e30_f32.to_le_bytes());
+    fs::write(place.join("in/missing"), &missing).unwrap();
+    let run = "run in --workers 1 -q --dtype f32 --shape 16x64x64 --codec";
+    for (mode, told) in [("precision=20", true), ("rate=16", true), ("reversible", false)] {
+        let said = succeeds(place, &format!("{run} zfp:{mode} --name {} --out {mode}", &mode[..4]));
+        assert_eq!(said.contains("coarse"), told, "{said}");
+        assert_eq!(said.contains("1 of them have values up to 1.0000000150474662e30"), told);
+    }
+    let task = succeeds(place, "status runs/prec/staged 0");
+    assert!(task.contains("values up to 1.0000000150474662e30 beside far smaller ones"), "{task}");
+    let summary = fs::read(place.join("runs/rate/staged/summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
+    assert_eq!(summary["outliers"]["arrays"], 1);
+}
+
 #[test]
 fn arrays_that_cannot_be_compressed_fail_by_name() {
     let place = tempfile::tempdir().unwrap();

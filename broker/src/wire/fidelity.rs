@@ -14,6 +14,9 @@ pub struct Fidelity {
     /// Signal to noise, in dB; none, if nothing was lost or all values are equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub psnr_db: Option<Figure>,
+    /// The largest absolute value, if it makes others coarse: see [`bagpress_codec::Fidelity::outlier`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier: Option<Figure>,
     /// Digest of what the output decodes to: not that of the input.
     pub decoded_digest: Digest,
 }
@@ -61,6 +64,7 @@ impl From<bagpress_codec::Fidelity> for Fidelity {
             max_abs_error: figure(measured.max_abs_error).unwrap_or(Figure(f64::MAX)),
             nrmse: measured.nrmse.and_then(figure),
             psnr_db: measured.psnr_db.and_then(figure),
+            outlier: measured.outlier.and_then(figure),
             decoded_digest: measured.decoded_digest,
         }
     }
@@ -74,6 +78,9 @@ impl std::fmt::Display for Fidelity {
         }
         if let Some(psnr) = self.psnr_db {
             write!(f, ", PSNR {:.2} dB", psnr.get())?;
+        }
+        if let Some(outlier) = self.outlier {
+            write!(f, ", values up to {:e} beside far smaller ones", outlier.get())?;
         }
         Ok(())
     }
@@ -89,15 +96,17 @@ mod tests {
             max_abs_error: 0.000_976_562_499_999_999_9,
             nrmse: Some(1.0 / 3.0),
             psnr_db: Some(90.309),
+            outlier: Some(1e30),
             decoded_digest: Digest::of(b"decoded"),
         };
         let fidelity = Fidelity::from(measured);
         let json = serde_json::to_string(&fidelity).unwrap();
-        insta::assert_snapshot!(json, @r#"{"max_abs_error":0.0009765624999999999,"nrmse":0.3333333333333333,"psnr_db":90.309,"decoded_digest":"sha256:174985e4dd3b2df2a316acc62b781b8712734467cc92f94ddccc6530acb14f1e"}"#);
+        insta::assert_snapshot!(json, @r#"{"max_abs_error":0.0009765624999999999,"nrmse":0.3333333333333333,"psnr_db":90.309,"outlier":1e+30,"decoded_digest":"sha256:174985e4dd3b2df2a316acc62b781b8712734467cc92f94ddccc6530acb14f1e"}"#);
         assert_eq!(serde_json::from_str::<Fidelity>(&json).unwrap(), fidelity);
         assert_eq!(
             fidelity.to_string(),
-            "largest error 9.765624999999999e-4, nrmse 3.333e-1, PSNR 90.31 dB"
+            "largest error 9.765624999999999e-4, nrmse 3.333e-1, PSNR 90.31 dB, \
+             values up to 1e30 beside far smaller ones"
         );
         assert!(serde_json::from_str::<Figure>("1e999").is_err());
     }

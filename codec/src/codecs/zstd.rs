@@ -100,7 +100,7 @@ impl ZstdEncoder {
         Self { parameters, announced, taken: 0, stage: Stage::New, context, context_bytes: 0 }
     }
 
-    /// The level of the frames that are begun from now on.
+    /// The level of the frames that are begun from now on, also in a context that had another.
     pub(super) fn set_level(&mut self, level: u32) {
         self.parameters.level = level;
     }
@@ -124,7 +124,6 @@ impl ZstdEncoder {
             none => none.insert(new_context(self.parameters)?),
         };
         context.reset(ResetDirective::SessionOnly).map_err(encoder_failed)?;
-        // Its last stream may have had another.
         context.set_parameter(level(self.parameters)).map_err(encoder_failed)?;
         context.set_pledged_src_size(Some(bytes)).map_err(encoder_failed)?;
         self.stage = Stage::Open;
@@ -177,13 +176,11 @@ fn level(parameters: Parameters) -> CParameter {
 fn new_context(parameters: Parameters) -> Result<CCtx<'static>, Error> {
     let no_memory = || Error::Encoder { format: FORMAT, reason: "no memory".to_owned() };
     let mut context = CCtx::try_create().ok_or_else(no_memory)?;
-    let mut set = vec![CParameter::ChecksumFlag(true)];
+    context.set_parameter(CParameter::ChecksumFlag(true)).map_err(encoder_failed)?;
     if parameters.has(&LONG) {
-        set.push(CParameter::WindowLog(WINDOW_LOG_MAX));
-        set.push(CParameter::EnableLongDistanceMatching(true));
-    }
-    for parameter in set {
-        context.set_parameter(parameter).map_err(encoder_failed)?;
+        let far = CParameter::EnableLongDistanceMatching(true);
+        context.set_parameter(CParameter::WindowLog(WINDOW_LOG_MAX)).map_err(encoder_failed)?;
+        context.set_parameter(far).map_err(encoder_failed)?;
     }
     Ok(context)
 }

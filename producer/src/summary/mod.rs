@@ -18,7 +18,7 @@ use crate::run_folder::attempts::by_cause;
 use crate::run_folder::folder::{FAILED, RunFolder, SUMMARY, SUMMARY_TEXT};
 use crate::run_folder::inputs::selection::Selected;
 use crate::run_folder::ledger::choices::Choices;
-use crate::run_folder::ledger::tally::Split;
+use crate::run_folder::ledger::tally::{Outliers, Split};
 use crate::summary::failures::Failures;
 
 /// What a finished run came to; `summary.json`.
@@ -81,6 +81,9 @@ pub struct Summary {
     /// The largest error of any value, where not every bit was to be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_abs_error: Option<f64>,
+    /// Arrays in which values that are far larger than others made those coarse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outliers: Option<Outliers>,
     /// What the files were to the outputs that were there, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selected>,
@@ -126,6 +129,7 @@ impl Summary {
             earlier: tally.earlier,
             choices: tally.choices.clone(),
             max_abs_error: tally.max_abs_error,
+            outliers: tally.outliers,
             selection: specification.selection,
             sources: None,
             split: tally.means(),
@@ -200,6 +204,13 @@ impl Summary {
         );
         if let Some(error) = self.max_abs_error {
             rows.add("largest error", &format!("{error:e}"));
+        }
+        if let Some(Outliers { arrays, largest }) = self.outliers {
+            let text = format!(
+                "{arrays} of them have values up to {largest:e}, and the ones beside these lost most of their bits: \
+                 put something near in the place of missing values, or ask for accuracy or reversible"
+            );
+            rows.add("coarse", &text);
         }
         if let Some(selection) = self.selection {
             rows.add("selection", &selection.to_string());
@@ -314,6 +325,7 @@ mod tests {
             earlier: 0,
             choices: Choices::default(),
             max_abs_error: None,
+            outliers: None,
             selection: None,
             sources: None,
             split,

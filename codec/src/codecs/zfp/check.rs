@@ -141,7 +141,8 @@ impl Check for ArrayCheck {
         }
         if self.array.is_lossy() {
             let digest = std::mem::take(&mut self.hasher).finish();
-            self.fidelity = Some(self.errors.fidelity(digest));
+            let is_bounded = matches!(self.array.mode, Mode::Accuracy(_));
+            self.fidelity = Some(self.errors.fidelity(is_bounded, digest));
         }
         Ok(())
     }

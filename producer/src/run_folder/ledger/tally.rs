@@ -1,6 +1,6 @@
 //! Counts and times of a bag, in memory that does not grow with it.
 
-use bagpress_broker::result::{Done, Outcome, TaskResult, Times};
+use bagpress_broker::result::{Done, Fidelity, Figure, Outcome, TaskResult, Times};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -37,10 +37,21 @@ pub struct Tally {
     pub choices: Choices,
     /// The largest error of any value, where not every bit was to be kept.
     pub max_abs_error: Option<f64>,
+    /// Arrays in which large values made others coarse.
+    pub outliers: Option<Outliers>,
     /// The failures of the lowest indices.
     pub failures: Vec<Failure>,
     sums: Split,
     execute: Histogram<u64>,
+}
+
+/// Arrays with values that are far larger than others, and made those coarse.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outliers {
+    /// How many.
+    pub arrays: u64,
+    /// The largest of their values.
+    pub largest: f64,
 }
 
 /// Where the time of tasks went, in µs.
@@ -96,6 +107,7 @@ impl Default for Tally {
             earlier: 0,
             choices: Choices::default(),
             max_abs_error: None,
+            outliers: None,
             failures: Vec::new(),
             sums: Split::default(),
             execute: Histogram::new(3).expect("a histogram of three digits"),
@@ -114,9 +126,7 @@ impl Tally {
                 add(&mut self.output_bytes, done.output_bytes);
                 self.unverified += u64::from(!done.verified);
                 if let Some(fidelity) = done.fidelity {
-                    let error = fidelity.max_abs_error.get();
-                    self.max_abs_error =
-                        Some(self.max_abs_error.map_or(error, |max| max.max(error)));
+                    self.add_fidelity(&fidelity);
                 }
                 self.choices.add(done);
                 if let Some(first) = result.twin_of {
@@ -138,6 +148,15 @@ impl Tally {
                 self.failures.insert(at, failure);
                 self.failures.truncate(FAILURES_LISTED);
             }
+        }
+    }
+
+    fn add_fidelity(&mut self, fidelity: &Fidelity) {
+        let error = fidelity.max_abs_error.get();
+        self.max_abs_error = Some(self.max_abs_error.map_or(error, |max| max.max(error)));
+        if let Some(outlier) = fidelity.outlier.map(Figure::get) {
+            let Outliers { arrays, largest } = self.outliers.unwrap_or_default();
+            self.outliers = Some(Outliers { arrays: arrays + 1, largest: largest.max(outlier) });
         }
     }
 
