@@ -144,16 +144,9 @@ async fn run(mut open: OpenJoins, todo: Arc<Todo>, sender: mpsc::Sender<Joined>)
                 Trouble::Own | Trouble::Passes => Joined::Waits(Some(why)),
             }
         });
-        let joined = [
-            went_on.then_some(Joined::Waits(None)),
-            (!outcomes.is_empty()).then_some(Joined::Outcomes(outcomes)),
-            (!lost.is_empty()).then_some(Joined::Lost(lost)),
-            trouble,
-        ];
-        for joined in joined.into_iter().flatten() {
-            if sender.send(joined).await.is_err() {
-                return;
-            }
+        let went_on = went_on.then_some(Joined::Waits(None));
+        if !tell(&sender, went_on, outcomes, lost, trouble).await {
+            return;
         }
         if waits {
             tokio::time::sleep(limits::FULL_DELAY_MAX).await;
@@ -176,22 +169,33 @@ async fn share(mut sharer: Sharer, todo: Arc<Todo>, sender: mpsc::Sender<Joined>
             };
             let waited = std::mem::replace(&mut waits, trouble.is_some());
             let outcomes: Vec<_> = again.outcomes.into_iter().map(followed).collect();
-            let joined = [
-                (waited && !waits).then_some(Joined::Waits(None)),
-                (!outcomes.is_empty()).then_some(Joined::Outcomes(outcomes)),
-                (!again.run.is_empty()).then_some(Joined::Lost(again.run)),
-                trouble,
-            ];
-            for joined in joined.into_iter().flatten() {
-                if sender.send(joined).await.is_err() {
-                    return;
-                }
+            let went_on = (waited && !waits).then_some(Joined::Waits(None));
+            if !tell(&sender, went_on, outcomes, again.run, trouble).await {
+                return;
             }
         }
         if waits {
             tokio::time::sleep(limits::FULL_DELAY_MAX).await;
         }
     }
+}
+
+/// Tells what came of a few files; false if nobody wants to know any more.
+async fn tell(
+    sender: &mpsc::Sender<Joined>,
+    went_on: Option<Joined>,
+    outcomes: Vec<Followed>,
+    lost: Vec<u32>,
+    trouble: Option<Joined>,
+) -> bool {
+    let outcomes = (!outcomes.is_empty()).then_some(Joined::Outcomes(outcomes));
+    let lost = (!lost.is_empty()).then_some(Joined::Lost(lost));
+    for joined in [went_on, outcomes, lost, trouble].into_iter().flatten() {
+        if sender.send(joined).await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// Failures of blocks as those of their files: the blocks have outcomes, which are of no use.
