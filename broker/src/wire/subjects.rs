@@ -286,6 +286,9 @@ pub fn tar_name(first: u32) -> String {
     format!("out_{first}.tar")
 }
 
+/// Name of the object that says how a bag's files are called, and what they were like: gzipped lines of JSON.
+pub const TREE: &str = "tree.jsonl.gz";
+
 /// The first file of the pack whose outputs are in the tar of this name, or second name.
 #[must_use]
 pub fn first_of_tar(object: &str) -> Option<u32> {

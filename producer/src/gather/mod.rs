@@ -26,6 +26,7 @@ mod sources;
 mod state;
 mod stats_writer;
 mod todo;
+mod tree;
 mod unpack;
 mod vanished;
 
@@ -60,6 +61,7 @@ use crate::gather::room::Room;
 use crate::gather::sources::Sources;
 use crate::gather::state::{Action, Event, Sight, State};
 use crate::gather::stats_writer::StatsWriter;
+use crate::gather::tree::keep_tree;
 use crate::gather::unpack::{Unpacked, split_off, unpack};
 use crate::publish::Publisher;
 use crate::run_folder::attempts::{self, History};
@@ -110,6 +112,9 @@ pub async fn gather(
         executor.give_up(&error, outcomes.is_committed(), &state).await;
         return Err(error);
     }
+    let bucket = gathering.executor.acceptor().bucket().cloned();
+    let followed = (gathering.executor.reporter(), &gathering.state);
+    keep_tree(&gathering.sources.plan, folder, bucket, followed).await;
     gathering.finish(history).await
 }
 

@@ -1,7 +1,7 @@
 //! What there is: buckets, and the objects of one.
 
 use anyhow::Result;
-use bagpress_broker::Broker;
+use bagpress_broker::{Broker, subjects};
 use bagpress_objstore::object_ref::{Bucket, Error, Reference};
 use serde::Serialize;
 
@@ -79,7 +79,7 @@ pub async fn buckets(
 }
 
 /// Lists the objects of a bucket, oldest first, by their metadata alone: whether all of each is there, [`info`](super::info())
-/// tells. What was freed is left out. With `holders`, only objects that are pinned, or that some bag reads or did.
+/// tells. What was freed is left out, and the list of a bag's files. With `holders`, only objects that are pinned, or that some bag reads or did.
 ///
 /// # Errors
 ///
@@ -102,8 +102,13 @@ pub async fn list(
             error => error.into(),
         });
     }
+    let of_a_bag = subjects::bag_of_bucket(bucket.name()).is_some();
     let mut objects = bucket.list();
     while let Some(info) = objects.next().await? {
+        // It is no output.
+        if of_a_bag && info.name == subjects::TREE {
+            continue;
+        }
         // Another program may have given an object a name that no reference has.
         let Ok(reference) = Reference::new(bucket.name(), &info.name) else { continue };
         let held = book.of(&info.metadata).await?;

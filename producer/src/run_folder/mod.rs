@@ -21,6 +21,7 @@ pub(crate) mod plan;
 pub(crate) mod runs;
 pub(crate) mod specification;
 pub(crate) mod stats;
+pub(crate) mod tree;
 pub(crate) mod trust;
 pub(crate) mod twins;
 #[cfg(test)]

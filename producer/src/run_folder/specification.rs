@@ -339,15 +339,15 @@ impl Specification {
         let entry = inputs.get(index)?;
         let mut path = entry.target.clone().into_os_string();
         path.push(self.codec_of(Some(&entry)).extension());
-        if !entry.is_file() {
+        let recorded = entry.stream.as_ref().and_then(|stream| stream.attributes);
+        if !entry.is_file() && recorded.is_none() {
             // An object has neither mode nor owner, and what is generated none of both.
             let path = path.into();
             return Ok(Target { path, attributes: None, replaces: None, own: Own::Nothing });
         }
-        let InputEntry { path: source, mode, mtime_ns, owner, replaces, stream, .. } = entry;
+        let InputEntry { path: source, mode, mtime_ns, owner, replaces, .. } = entry;
         let now = now.map_or((mode, mtime_ns), |now| (now.mode, now.mtime_ns));
         let found = Recorded { mode: now.0, mtime_ns: now.1, owner };
-        let recorded = stream.and_then(|stream| stream.attributes);
         let Recorded { mode, mtime_ns, owner } = recorded.unwrap_or(found);
         let attributes = Some(Attributes { source, mode, mtime_ns, owner });
         Ok(Target { path: path.into(), attributes, replaces, own: Own::Nothing })

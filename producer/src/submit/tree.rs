@@ -1,0 +1,36 @@
+//! The tree of a bag on a broker, for who restores it.
+
+use std::io::BufReader;
+
+use anyhow::Result;
+use bagpress_broker::{Broker, subjects};
+use flate2::read::GzDecoder;
+use tokio::task::spawn_blocking;
+
+use crate::claim::buckets::open_bucket;
+use crate::error::message;
+use crate::run_folder::tree::{self, Tree};
+
+/// Most bytes of a tree as it is kept: five times what a million usual files take.
+const BYTES_MAX: u64 = 128 << 20;
+
+/// What the bucket of a bag of so many tasks keeps of its files; none, and a note, if nobody can tell.
+///
+/// # Errors
+///
+/// If the broker does not answer.
+pub(super) async fn tree_of(broker: &Broker, bucket: &str, tasks: u32) -> Result<Option<Tree>> {
+    let why = match open_bucket(broker, bucket)?.get(subjects::TREE, BYTES_MAX).await {
+        Ok((_, bytes)) => {
+            let read = move || tree::read(BufReader::new(GzDecoder::new(&bytes[..])), tasks);
+            match spawn_blocking(read).await? {
+                Ok(tree) => return Ok(Some(tree)),
+                Err(error) => format!("{} of {bucket}: {error}", subjects::TREE),
+            }
+        }
+        Err(error) if error.is_transient() => return Err(error.into()),
+        Err(error) => error.to_string(),
+    };
+    message(&format!("note: modes, times and empty folders do not come back: {why}"));
+    Ok(None)
+}
