@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use async_nats::jetstream::object_store::ObjectStore;
 use bagpress_broker::testing::NatsServer;
 use bagpress_codec::DataKind;
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
 
 use crate::control::{bag_of, context};
 use crate::death::DELIVERIES;
 use crate::files::write;
-use crate::harness::{Ended, Place};
+use crate::harness::{Ended, Place, Running};
 use crate::ledger::{expect_each_done_once, generated};
 use crate::objects::at;
-use crate::packs::some_files;
+use crate::packs::{forget_what_waits, some_files};
 use crate::packs_of_objects::flip;
 
 const RUN: &str = "run in --results objects --name t -q";
@@ -51,6 +53,12 @@ async fn tars(server: &NatsServer, bag: &str) -> usize {
     let names = futures::StreamExt::map(list, |info| info.unwrap().name);
     let names: Vec<_> = futures::StreamExt::collect(names).await;
     names.iter().filter(|name| name.contains(".tar")).count()
+}
+
+async fn bytes_of(bucket: &ObjectStore, name: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bucket.get(name).await.unwrap().read_to_end(&mut bytes).await.unwrap();
+    bytes
 }
 
 /// The lines of the list of a run, of those that are whole objects and of those that are parts.
@@ -91,11 +99,12 @@ async fn a_bag_as_it_is_by_default_comes_back_byte_by_byte_when_all_else_is_gone
 #[tokio::test]
 async fn files_in_tars_come_back_by_every_way() {
     for delivery in DELIVERIES {
-        for how in ["", "--results objects", "--transfer wire"] {
+        for how in ["", "--transfer wire"] {
             let (place, server) = Place::with_server().await;
             let (at, _worker) = (at(&server), place.worker(&server));
             some_files(&place, 30);
-            let run = format!("{RUN} --pack 8 --codec zstd:3 --delivery {delivery}");
+            let codec = if how.is_empty() { "zstd:3" } else { "store" };
+            let run = format!("{RUN} --pack 8 --codec {codec} --delivery {delivery}");
             place.run(&format!("{run} {at}")).await.with_code(0);
             let (files, bag) = forget(&place);
             let restore = format!("restore {bag} --out back --name r --delivery {delivery} {how}");
@@ -129,17 +138,19 @@ async fn what_was_run_again_alone_and_what_is_in_tars_come_back_together() {
 #[tokio::test]
 async fn a_tar_that_is_gone_or_another_costs_its_files_by_name_and_no_other_file() {
     let (place, server) = Place::with_server().await;
-    let (at, _worker) = (at(&server), place.worker(&server));
+    let at = at(&server);
     for number in 0..32 {
         write(&place.path(&format!("in/f{number:02}")), format!("file {number}").as_bytes());
     }
-    // Sorted behind the folder: none of its tars is another one's.
-    place.run(&format!("{RUN} missing --pack 8 {at}")).await.with_code(1);
+    place.run(&format!("submit in --results objects --name t --pack 8 {at}")).await.with_code(0);
+    // So that the files are read once more: one that is gone by then is not in the tar of its pack, and fails alone.
+    forget_what_waits(&server).await;
+    fs::remove_file(place.path("in/f30")).unwrap();
+    let _worker = place.worker(&server);
+    place.run(&format!("gather runs/t/objects -q {at}")).await.with_code(1);
     let bag = bag_of(&place, "t/objects");
     let bucket = context(&server).await.get_object_store(format!("bag-{bag}")).await.unwrap();
-    let mut other = Vec::new();
-    let mut first = bucket.get("out_0.tar").await.unwrap();
-    tokio::io::AsyncReadExt::read_to_end(&mut first, &mut other).await.unwrap();
+    let other = bytes_of(&bucket, "out_0.tar").await;
     bucket.delete("out_8.tar").await.unwrap();
     bucket.put("out_16.tar", &mut &other[..]).await.unwrap();
     // A byte of what gzip made of the first file of the last tar.
@@ -159,6 +170,55 @@ async fn a_tar_that_is_gone_or_another_costs_its_files_by_name_and_no_other_file
     assert_eq!(text.matches("and its bag made").count(), 8, "{text}");
     assert_eq!(text.matches("input-digest").count(), 1, "{text}");
     assert_eq!(text.matches("the bag has no output of it").count(), 1, "{text}");
+}
+
+#[tokio::test]
+async fn a_tar_that_goes_while_its_files_wait_fails_them_until_it_is_back() {
+    for delivery in DELIVERIES {
+        let (place, server) = Place::with_server().await;
+        let at = at(&server);
+        let worker: Running = place.worker(&server);
+        some_files(&place, 16);
+        place.run(&format!("{RUN} --pack 8 {at}")).await.with_code(0);
+        let (files, bag) = forget(&place);
+        worker.signal(Signal::TERM);
+        worker.ended(&place).await.with_code(0);
+        let restore = format!("restore {bag} --out back --name r --delivery {delivery} -q {at}");
+        let restoring = place.spawn(&restore);
+        let list = place.folder("r/staged").join("inputs.jsonl");
+        place.until("the list of what is restored", || Some(()).filter(|()| list.is_file())).await;
+        let bucket = context(&server).await.get_object_store(format!("bag-{bag}")).await.unwrap();
+        let tar = bytes_of(&bucket, "out_8.tar").await;
+        bucket.delete("out_8.tar").await.unwrap();
+        let _worker = place.worker(&server);
+        restoring.ended(&place).await.with_code(1);
+        let text = fs::read_to_string(place.folder("r/staged").join("failed.txt")).unwrap();
+        let found = tree(&place.path("back"));
+        assert_eq!(text.lines().count(), files.len() - found.len(), "{text}");
+        assert_eq!(text.matches("input-missing").count(), text.lines().count(), "{text}");
+        assert!(found.len() >= 8 && found.len() < 16, "{found:?}");
+        // The same bytes, by whoever has them.
+        bucket.put("out_8.tar", &mut &tar[..]).await.unwrap();
+        let again = format!("gather runs/r/staged --retry-failed -q {at}");
+        place.run(&again).await.with_code(0);
+        expect_same(&tree(&place.path("back")), &files);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_compressed_in_blocks_does_not_keep_the_rest_from_coming_back() {
+    let (place, server) = Place::with_server().await;
+    let (at, _worker) = (at(&server), place.worker(&server));
+    some_files(&place, 12);
+    write(&place.path("in/large"), &generated(DataKind::Text, 1, 3 << 20));
+    let run = format!("{RUN} --out out --pack 4 --block 1MiB {at}");
+    place.run(&run).await.with_code(0);
+    let (mut files, bag) = forget(&place);
+    let restore = format!("restore {bag} --out back --name r -q {at}");
+    let ended = place.run(&restore).await.with_code(1);
+    assert!(ended.stderr.contains("it was compressed in blocks"), "{ended:?}");
+    files.remove("large").unwrap();
+    expect_same(&tree(&place.path("back")), &files);
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use anyhow::Result;
 use bagpress_broker::descriptor::{Input, Original};
 use bagpress_broker::ids::BagId;
-use bagpress_broker::result::{Outcome, Place, TaskResult};
-use bagpress_broker::{Broker, Error};
+use bagpress_broker::result::{Done, Outcome, Place, TaskResult};
+use bagpress_broker::{Broker, Error, subjects};
 use bagpress_codec::{Codec, Digest};
 
 /// Outputs of one bag whose results are read one by one; of more, all results of the bag are.
@@ -81,24 +81,31 @@ impl Originals {
         let each: Vec<_> =
             if one_by_one { tasks.iter().copied().map(Some).collect() } else { vec![None] };
         for index in each {
-            let reading = broker.results(bag, index, |result| read.take(&result, rounds));
-            match reading.await {
-                Ok(()) | Err(Error::Missing { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+            answered(broker.results(bag, index, |result| read.take(&result, rounds)).await)?;
         }
         Ok(read)
     }
 
+    /// Reads what workers committed of the pack that `first` begins.
+    ///
+    /// # Errors
+    ///
+    /// If the broker does not answer.
+    pub(super) async fn of_pack(broker: &Broker, bag: &BagId, first: u32) -> Result<Self> {
+        let mut read = Self::default();
+        // Of a file that ran again alone since, the tar has what it was made of all the same.
+        answered(broker.results_of_pack(bag, first, |result| read.take(&result, 0)).await)?;
+        Ok(read)
+    }
+
     fn take(&mut self, result: &TaskResult, rounds: u32) {
-        if !result.members.is_empty() {
-            let places = 0..u32::try_from(result.members.len()).unwrap_or(0);
-            let members: Vec<_> = places.filter_map(|place| result.member(place)).collect();
-            members.iter().for_each(|member| self.take_member(result.index, member));
-            return;
-        }
         match &result.outcome {
             Outcome::Done(done) => {
+                if let Place::Tar { object, at, digest, .. } = &done.place {
+                    let first = subjects::first_of_tar(object).unwrap_or(result.index);
+                    let tar = Tar { first, object: object.clone(), digest: *digest };
+                    return self.take_packed(result.index, tar, *at, done);
+                }
                 if (1..=rounds).contains(&result.round) {
                     self.alone.insert(result.index);
                 }
@@ -118,31 +125,23 @@ impl Originals {
         }
     }
 
-    /// Takes the outcome of a file of the pack that `first` begins.
-    fn take_member(&mut self, first: u32, member: &TaskResult) {
-        let done = match &member.outcome {
-            Outcome::Done(done) => done,
-            Outcome::Failed(failed) => {
-                self.failed.insert(member.index, failed.cause.to_string());
-                return;
-            }
-        };
-        let Place::Tar { object, at, digest, .. } = &done.place else { return };
-        let tar = Tar { first, object: object.clone(), digest: *digest };
+    /// Takes an output that begins at this byte of a tar.
+    fn take_packed(&mut self, index: u32, tar: Tar, at: u64, done: &Done) {
+        // Those of one tar follow each other.
         if self.tars.last() != Some(&tar) {
             self.tars.push(tar);
         }
         let packed = Packed {
             tar: self.tars.len() - 1,
-            at: *at,
+            at,
             bytes: done.output_bytes,
             digest: done.output_digest,
             input_bytes: done.input_bytes,
             input_digest: done.input_digest,
             decoded: done.fidelity.map(|fidelity| fidelity.decoded_digest),
         };
-        self.by_digest.insert(done.output_digest, member.index);
-        self.packed.insert(member.index, packed);
+        self.by_digest.insert(done.output_digest, index);
+        self.packed.insert(index, packed);
     }
 
     /// The output of a task, if it is in a tar.
@@ -179,6 +178,14 @@ impl Originals {
     /// Why a task has no output, if a worker said so.
     pub(super) fn why_failed(&self, index: u32) -> Option<&str> {
         self.failed.get(&index).map(String::as_str)
+    }
+}
+
+/// Where there is no stream of results, there is nothing to read.
+fn answered(read: std::result::Result<(), Error>) -> Result<()> {
+    match read {
+        Ok(()) | Err(Error::Missing { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -55,7 +55,7 @@ async fn resolve_tar(broker: &Broker, named: &Named) -> Result<Vec<Planned>> {
         let refused = Some(Failed::new(Cause::InputMissing, text));
         return Ok(vec![Planned { refused, ..Planned::of(reference.clone()) }]);
     };
-    let originals = Originals::read(broker, &bag, &[first], 0).await?;
+    let originals = Originals::of_pack(broker, &bag, first).await?;
     if originals.tars().is_empty() {
         return Err(Usage::error(
             format!(
