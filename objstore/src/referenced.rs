@@ -94,18 +94,17 @@ impl Tars {
             if is_right { Ok(found) } else { Err(wanted.differs(digest, part.digest)) }
         };
         let kept = wanted.key().and_then(|key| self.kept(&key));
-        let found = match kept.as_ref().map(part_of) {
-            Some(Ok(found)) => found,
-            // What was read then may have been damaged on its way.
-            None | Some(Err(_)) => {
-                let info = wanted.info().await?;
-                let tar = wanted.bucket.read_parts(&info, limits::TAR_BYTES_MAX).await?;
-                let found = part_of(&tar)?;
-                if let Some(key) = wanted.key() {
-                    self.keep(key, tar);
-                }
-                found
+        // What was read before may have been damaged on its way.
+        let found = if let Some(Ok(found)) = kept.as_ref().map(part_of) {
+            found
+        } else {
+            let info = wanted.info().await?;
+            let tar = wanted.bucket.read_parts(&info, limits::TAR_BYTES_MAX).await?;
+            let found = part_of(&tar)?;
+            if let Some(key) = wanted.key() {
+                self.keep(key, tar);
             }
+            found
         };
         // Closed means that nobody waits for the input any more.
         if sink.send(Ok(Fetched::Bytes(found))).await.is_ok() {

@@ -155,12 +155,12 @@ impl Broker {
         mut see: impl FnMut(TaskResult),
     ) -> Result<(), Error> {
         let is_wanted = |of: &TaskResult| index.is_none_or(|index| of.index == index);
-        self.results_of(bag, index, |of| {
+        let see_wanted = |of: TaskResult| {
             if is_wanted(&of) {
-                see(of)
+                see(of);
             }
-        })
-        .await
+        };
+        self.results_of(bag, index, see_wanted).await
     }
 
     /// The same of one task, with those of all files of the pack that begins with it.

@@ -133,14 +133,13 @@ async fn read_one(
         let why = answer.why.clone().unwrap_or_default();
         Ok(Err(Failed::new(Cause::InputMissing, format!("{reference}: {state}: {why}"))))
     };
-    // It got its name after its result was committed, or kept its second one.
-    let answers = [tar.object.as_str(), name].map(|name| listed.get(name));
+    // It got its name after its result was committed, or kept a second one.
+    let named = || listed.range(name.to_owned()..).take_while(|(other, _)| other.starts_with(name));
     let is_it = |answer: &&Answer| answer.digest == Some(tar.digest);
-    let Some(answer) = answers.into_iter().flatten().find(is_it) else {
-        let other = answers
-            .into_iter()
-            .flatten()
-            .find_map(|other| Some(not_what_was_made(&other.reference, other.digest?, tar.digest)));
+    let Some(answer) = named().map(|(_, answer)| answer).find(is_it) else {
+        let other = named().find_map(|(_, other)| {
+            Some(not_what_was_made(&other.reference, other.digest?, tar.digest))
+        });
         return match other {
             Some(other) => missing(other),
             None => missing(look(broker, &Reference::new(bucket, name)?).await?.0),

@@ -113,15 +113,15 @@ mod tests {
     use super::*;
 
     fn expect_of(
-        named: &[&str],
+        single: &[&str],
         packed: &[&str],
         both: &[(&str, &str)],
         expected: &[Option<&str>],
     ) {
-        let named_by = (0..).zip(named).filter(|(_, input)| !input.is_empty());
-        let behind = u32::try_from(named.len()).unwrap();
+        let inputs = (0..).zip(single).filter(|(_, input)| !input.is_empty());
+        let behind = u32::try_from(single.len()).unwrap();
         let names = names(Inputs {
-            named: named_by.map(|(index, input)| (index, (*input).to_owned())).collect(),
+            named: inputs.map(|(index, input)| (index, (*input).to_owned())).collect(),
             packed: (behind..).zip(packed.iter().map(PathBuf::from)).collect(),
             both: both.iter().map(|(path, below)| (path.into(), below.into())).collect(),
         });

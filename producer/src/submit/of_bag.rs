@@ -15,7 +15,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::error::Usage;
 use crate::object::lineage::may_be_made_again;
 use crate::object::look::look;
-use crate::object::{Answer, LOOKS, list};
+use crate::object::{Answer, LOOKS, State, list};
 use crate::run_folder::specification::RESTORE;
 use crate::submit::in_tars::{Listed, Tars};
 use crate::submit::names_of_bag::{Inputs, names};
@@ -122,7 +122,7 @@ impl Outputs<'_> {
                 let refused = Some(Failed::new(Cause::InputMissing, text));
                 return Ok(Planned { target, refused, ..Planned::of(reference) });
             }
-            let refused = absent(self.broker, &reference, originals.why_failed(index)).await?;
+            let refused = absent(self.broker, (&reference, index), originals).await?;
             let codec = made.map(|(codec, _)| *codec).or(self.of_bag);
             return Ok(Planned { codec, target, refused, ..Planned::of(reference) });
         };
@@ -243,16 +243,20 @@ fn check_objects(
 /// Why a task has no output; none if it may be made again when it is wanted.
 async fn absent(
     broker: &Broker,
-    reference: &Reference,
-    failed: Option<&str>,
+    (reference, index): (&Reference, u32),
+    originals: &Originals,
 ) -> Result<Option<Failed>> {
     let (answer, _): (Answer, _) = look(broker, reference).await?;
+    let failed = originals.why_failed(index);
     if failed.is_none() && may_be_made_again(answer.state) {
         return Ok(None);
     }
     let why = answer.why.unwrap_or_default();
     let text = match failed {
         Some(cause) => format!("{reference}: the bag has no output of it: {cause}"),
+        None if answer.state == State::NeverThere && !originals.tars().is_empty() => {
+            format!("{reference}: {why}, and no result says that it is in a tar")
+        }
         None => format!("{reference}: {}: {why}", answer.state.as_str()),
     };
     Ok(Some(Failed::new(Cause::InputMissing, text)))
