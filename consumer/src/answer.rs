@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bagpress_broker::ids::{Execution, TaskId};
-use bagpress_broker::result::{Cause, Failed, Outcome, Place, TaskResult, Times, wall_clock_us};
+use bagpress_broker::result::{
+    Cause, Done, Failed, Outcome, Place, TaskResult, Times, wall_clock_us,
+};
 use bagpress_broker::{AttemptRecord, Broker, Committed, Error, Holder, Standing, limits};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -126,10 +128,9 @@ impl Answers {
     }
 
     /// What is handed over of an object is kept on the broker before, too: it says what the object was made of, when gatherer and
-    /// ledger are gone. Another execution's says the same. Nothing else needs it, so nothing is done where it cannot be kept.
+    /// ledger are gone. Another execution's says the same; of a pack it may name another tar, which is told by its digest. Nothing else needs it, so nothing is done where it cannot be kept.
     async fn keep_lineage(&self, result: &TaskResult) {
-        let place = result.done().map(|done| &done.place);
-        if result.descriptor.is_none() || !matches!(place, Some(Place::Object { .. })) {
+        if !is_lineage(result) {
             return;
         }
         if let Err(error) = self.broker.commit_if_possible(result).await {
@@ -249,6 +250,15 @@ impl Answers {
         record.host.clone_from(host);
         record
     }
+}
+
+/// Whether a result says what an object was made of, or each file in a tar.
+fn is_lineage(result: &TaskResult) -> bool {
+    let is_in_tar =
+        |outcome: &Outcome| matches!(outcome, Outcome::Done(Done { place: Place::Tar { .. }, .. }));
+    let is_object = |done: &Done| matches!(done.place, Place::Object { .. });
+    result.members.iter().flatten().any(is_in_tar)
+        || result.descriptor.is_some() && result.done().is_some_and(is_object)
 }
 
 #[cfg(test)]

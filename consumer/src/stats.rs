@@ -57,9 +57,16 @@ pub(crate) async fn register(
         slots: options.slots,
         codecs: libraries(),
         any_codec_version: options.any_codec_version,
-        revisions: [pack::STAGED, pack::OBJECTS, pack::BLOCKS, pack::RESTORE, pack::FIELDS]
-            .map(str::to_owned)
-            .into(),
+        revisions: [
+            pack::STAGED,
+            pack::OBJECTS,
+            pack::BLOCKS,
+            pack::RESTORE,
+            pack::PARTS,
+            pack::FIELDS,
+        ]
+        .map(str::to_owned)
+        .into(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..ServiceStats::default()
     };

@@ -9,7 +9,7 @@
 //!    │
 //!    │ input   a file, in place ◄── staging::input, in a folder that worker::by_path proved
 //!    │         a file, by wire  ◄── staging::worker::fetch ◄──────────────── gatherer::open_inputs
-//!    │         an object        ◄── object_ref::reader ◄──────────────────── bucket
+//!    │         an object        ◄── referenced ◄── object_ref::reader ◄───── bucket
 //!    ▼
 //!  source::Source ─► (a slot's thread compresses) ─► sink::Sink
 //!                                                      │
@@ -34,6 +34,7 @@ pub mod object_ref;
 mod pack;
 #[cfg(feature = "testing")]
 pub mod read_back;
+mod referenced;
 mod sink;
 mod source;
 pub mod staging;
@@ -43,7 +44,7 @@ pub mod tarred;
 mod trouble;
 
 pub use error::StoreError;
-pub use pack::{OpenFile, PackOutputs, PackReady};
+pub use pack::{FIRST_INPUT, OpenFile, PackOutputs, PackReady};
 pub use sink::Sink;
 pub use source::{Fetched, Source};
 pub use store::{Carried, Opened, Output, Ready, Store, label};

@@ -17,8 +17,9 @@ use tokio::task::spawn_blocking;
 use crate::error::input_failed;
 use crate::object_ref::Bucket;
 use crate::pack::PackReady;
+use crate::referenced::{Tars, Wanted};
 use crate::sink::Sink;
-use crate::source::{Fetched, Source};
+use crate::source::Source;
 use crate::staging::{Allowed, Grant, Permission, SharedFolder, Stager, Upload};
 use crate::stored::Stored;
 use crate::{StoreError, object_ref};
@@ -29,6 +30,7 @@ pub struct Store {
     broker: Broker,
     stager: Stager,
     buckets: Arc<Mutex<HashMap<String, Bucket>>>,
+    tars: Tars,
 }
 
 /// Whether a task may be executed.
@@ -70,6 +72,7 @@ impl Store {
             broker: broker.clone(),
             stager: Stager::new(broker, allowed),
             buckets: Arc::default(),
+            tars: Tars::default(),
         }
     }
 
@@ -174,17 +177,22 @@ impl Store {
                 let fetch = async move { stager.fetch_input(&id, bytes, sender).await };
                 Ok(Source::fetched(chunks, tokio::spawn(fetch).abort_handle(), Some(bytes)))
             }
-            Input::Object { bucket, object, bytes, digest, .. } => {
+            Input::Object { bucket, object, bytes, digest, part, .. } => {
                 let (sender, chunks) = mpsc::channel(1);
                 let bucket = self.bucket(bucket).map_err(|error| input_failed(&error))?;
-                let (object, digest) = (object.clone(), *digest);
+                let (wanted, part) = (Wanted::new(bucket, object, *digest), *part);
+                let (tars, bytes) = (self.tars.clone(), *bytes);
                 let fetching = tokio::spawn(async move {
-                    if let Err(error) = fetch_object(&bucket, &object, digest, &sender).await {
+                    let fetched = match part {
+                        None => wanted.fetch(&sender).await,
+                        Some(part) => tars.fetch(&wanted, (part, bytes), &sender).await,
+                    };
+                    if let Err(error) = fetched {
                         // Closed means that nobody waits for the input any more.
                         sender.send(Err(input_failed(&error))).await.ok();
                     }
                 });
-                Ok(Source::fetched(chunks, fetching.abort_handle(), Some(*bytes)))
+                Ok(Source::fetched(chunks, fetching.abort_handle(), Some(bytes)))
             }
         }
     }
@@ -250,28 +258,6 @@ pub fn label(task: &TaskDescriptor) -> (String, HashMap<String, String>) {
     let labels = labels.into_iter().chain([("input", input)]);
     let labels = labels.filter_map(|(label, text)| Some((label.to_owned(), text?)));
     (format!("task {} of bag {}, {}", task.index, task.bag, task.codec), labels.collect())
-}
-
-async fn fetch_object(
-    bucket: &Bucket,
-    object: &str,
-    expected: Option<Digest>,
-    sink: &mpsc::Sender<Result<Fetched, Failed>>,
-) -> Result<(), object_ref::Error> {
-    let info = bucket.check_present(object).await?;
-    if expected.is_some_and(|expected| expected != info.digest) {
-        let (bucket, object) = (info.bucket.clone(), info.name.clone());
-        return Err(object_ref::Error::Exists { bucket, object, digest: info.digest });
-    }
-    let mut reader = bucket.reader(&info);
-    while let Some(chunk) = reader.next().await? {
-        if sink.send(Ok(Fetched::Bytes(chunk))).await.is_err() {
-            return Ok(());
-        }
-    }
-    // Closed means that nobody waits for the input any more.
-    sink.send(Ok(Fetched::End)).await.ok();
-    Ok(())
 }
 
 /// The asynchronous half of a way out.

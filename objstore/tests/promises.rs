@@ -309,6 +309,7 @@ async fn task_with_input(way: &Way, index: u32, input: &[u8]) -> Outcome<TaskDes
             name,
             bytes,
             digest: None,
+            part: None,
         },
     };
     Ok(TaskDescriptor { input, ..way.task(index, 0, 0) })

@@ -72,6 +72,7 @@ mod repair;
 mod replaced;
 mod restore;
 mod restore_bag;
+mod restore_packed;
 mod restore_refused;
 mod results;
 mod roles;

@@ -120,7 +120,7 @@ async fn a_file_of_a_pack_that_changed_or_is_gone_fails_alone_and_runs_again_alo
 }
 
 /// Whatever of a submitted bag waits at its server.
-async fn forget_what_waits(server: &NatsServer) {
+pub(crate) async fn forget_what_waits(server: &NatsServer) {
     let context = context(server).await;
     context.get_stream("BAG_TASKS").await.unwrap().purge().await.unwrap();
     let mut names = context.stream_names();

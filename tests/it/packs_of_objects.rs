@@ -54,7 +54,7 @@ fn extract(folder: &Path, tar: &[u8]) {
 }
 
 /// The last outcome of each file, in order.
-fn last(place: &Place) -> Vec<Value> {
+pub(crate) fn last(place: &Place) -> Vec<Value> {
     let mut last = std::collections::BTreeMap::new();
     for outcome in outcomes(&place.folder("t/objects")) {
         last.insert(outcome["index"].as_u64().unwrap(), outcome);
@@ -149,7 +149,7 @@ async fn a_lost_tar_costs_its_files_an_execution_each_and_no_other_file() {
 }
 
 /// Changes a byte of a tar where it is stored.
-async fn flip(place: &Place, server: &NatsServer, name: &str, at: usize) {
+pub(crate) async fn flip(place: &Place, server: &NatsServer, name: &str, at: usize) {
     let outputs = bucket(place, server, "").await;
     let info = outputs.info(name).await.unwrap();
     let bucket = format!("bag-{}", bag_of(place, "t/objects"));

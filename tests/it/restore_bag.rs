@@ -113,9 +113,6 @@ async fn a_bag_that_a_broker_cannot_restore_is_refused_with_the_next_step() {
     place.run(&format!("run in --out out --name files -q {at}")).await.with_code(0);
     let staged = restore(&bag_of(&place, "files/staged"), &at).await;
     expect_refusal(&place, &staged, &["are files, and no objects", "restore runs/files/staged"]);
-    place.run(&format!("run in --results objects --pack 4 --name p -q {at}")).await.with_code(0);
-    let packed = restore(&bag_of(&place, "p/objects"), &at).await;
-    expect_refusal(&place, &packed, &["in 1 tars", "object get obj://bag-p-", "--pack 1"]);
     fs::write(place.path("files-abcdefgh"), b"a file by such a name").unwrap();
     let file = restore("files-abcdefgh", &at).await;
     expect_refusal(&place, &file, &["is not known to be compressed"]);

@@ -154,6 +154,35 @@ impl Broker {
         index: Option<u32>,
         mut see: impl FnMut(TaskResult),
     ) -> Result<(), Error> {
+        let is_wanted = |of: &TaskResult| index.is_none_or(|index| of.index == index);
+        let see_wanted = |of: TaskResult| {
+            if is_wanted(&of) {
+                see(of);
+            }
+        };
+        self.results_of(bag, index, see_wanted).await
+    }
+
+    /// The same of one task, with those of all files of the pack that begins with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`results`](Self::results).
+    pub async fn results_of_pack(
+        &self,
+        bag: &BagId,
+        first: u32,
+        see: impl FnMut(TaskResult),
+    ) -> Result<(), Error> {
+        self.results_of(bag, Some(first), see).await
+    }
+
+    async fn results_of(
+        &self,
+        bag: &BagId,
+        index: Option<u32>,
+        mut see: impl FnMut(TaskResult),
+    ) -> Result<(), Error> {
         let filter = index.map_or_else(
             || subjects::results_of(bag),
             |index| subjects::results_of_task(bag, index),
@@ -164,7 +193,7 @@ impl Broker {
                 return see(result);
             }
             let members = (0..limits::PACK_FILES_MAX).filter_map(|place| result.member(place));
-            members.filter(|of| index.is_none_or(|index| of.index == index)).for_each(&mut see);
+            members.for_each(&mut see);
         })
         .await
     }

@@ -8,7 +8,7 @@ use crate::{bounded, limits};
 
 use super::decode::unknown_codec;
 pub use super::decode::{DecodeError, decode_json};
-pub use super::restore::{Decode, Original};
+pub use super::restore::{Decode, Original, Part};
 
 /// How the outputs of a bag come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -142,6 +142,9 @@ pub enum Input {
         /// Digest of its bytes, if it was known when the task was published: whatever has the name then is not the input.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         digest: Option<Digest>,
+        /// What of the object it is, if that is not all of it: then `bytes` are those of the part.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        part: Option<Part>,
     },
 }
 

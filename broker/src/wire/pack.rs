@@ -13,6 +13,8 @@ pub const STAGED: &str = "packs/1";
 pub const OBJECTS: &str = "packs/2";
 /// Revision of blocks, there too.
 pub const BLOCKS: &str = "blocks/1";
+/// Revision of inputs that are parts of objects, there too.
+pub const PARTS: &str = "parts/1";
 /// Revision of generated fields, which a worker says that it knows; no task names it.
 pub const FIELDS: &str = "fields/1";
 /// Revision of restoring: all of that text, as what comes of a stream depends on its format alone.
@@ -30,6 +32,8 @@ impl TaskDescriptor {
             Some("a block of what is no file by itself")
         } else if self.decode.is_some() && !self.can_be_restored() {
             Some("what is to be restored is no whole input that a codec made")
+        } else if self.is_of_part() && self.decode.is_none() {
+            Some("a part of an object that is not to be restored")
         } else if is_file && self.results == ResultPath::Objects {
             Some("a file input with results in objects: it must come by reference")
         } else {
@@ -43,7 +47,7 @@ impl TaskDescriptor {
         self.pack.or(self.tar)
     }
 
-    /// The text of [`library`](Self::library) for a codec's `library`: it names the revision of packs or blocks too, so that a
+    /// The text of [`library`](Self::library) for a codec's `library`: it names the revision of packs, blocks or parts too, so that a
     /// worker that does not know it gives the task back. Of a task that restores it is another text, for the same reason.
     #[must_use]
     pub fn library_of(&self, library: &str) -> String {
@@ -52,8 +56,14 @@ impl TaskDescriptor {
             (Some(_), _) => format!("{library}, {STAGED}"),
             (None, Some(_)) => format!("{library}, {OBJECTS}"),
             (None, None) if self.block.is_some() => format!("{library}, {BLOCKS}"),
+            (None, None) if self.is_of_part() => format!("{library}, {PARTS}"),
             (None, None) => library.to_owned(),
         }
+    }
+
+    /// Whether its input is a part of an object.
+    fn is_of_part(&self) -> bool {
+        matches!(self.input, Input::Object { part: Some(_), .. })
     }
 
     /// Whether its input can be what is restored: whole files of a codec that stores something. Of those of a pack the original
@@ -293,7 +303,8 @@ mod tests {
     fn a_pack_is_of_files_or_is_a_tar_and_never_both() {
         let task = samples::task(&samples::bag(), 7, ResultPath::Objects);
         let (bucket, object) = ("b".to_owned(), subjects::input_tar_name(7));
-        let input = Input::Object { bucket, object, name: "f".to_owned(), bytes: 1, digest: None };
+        let name = "f".to_owned();
+        let input = Input::Object { bucket, object, name, bytes: 1, digest: None, part: None };
         let pack = Some(Pack { files: 2 });
         let tar = TaskDescriptor { input: input.clone(), tar: pack, ..task.clone() };
         let decode = |task: &TaskDescriptor| TaskDescriptor::decode(&task.encode(), &task.id());

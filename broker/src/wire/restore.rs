@@ -17,6 +17,16 @@ pub struct Decode {
     pub original: Option<Original>,
 }
 
+/// What of an object is an input: one output in the tar of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// At which byte of the object it begins.
+    #[serde(deserialize_with = "bounded::output_bytes")]
+    pub at: u64,
+    /// Digest of its bytes: anything else is not the input.
+    pub digest: Digest,
+}
+
 /// What an output was made of, as its run recorded it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Original {
@@ -47,6 +57,30 @@ mod tests {
     use super::*;
     use crate::descriptor::{Block, DecodeError, Input, Pack, ResultPath, TaskDescriptor};
     use crate::samples;
+
+    #[test]
+    fn a_part_of_an_object_may_be_restored_by_itself_and_by_workers_that_know_of_parts() {
+        let task = samples::task(&samples::bag(), 7, ResultPath::Staged);
+        let part = Some(Part { at: 1536, digest: Digest::of(b"part") });
+        let input = |part| {
+            let (bucket, object) = ("bag-b".to_owned(), "out_0.tar".to_owned());
+            let digest = Some(Digest::of(b"tar"));
+            Input::Object { bucket, object, name: "f".to_owned(), bytes: 25, digest, part }
+        };
+        let (codec, decode) = ("gzip:6".parse().unwrap(), Some(Decode { original: None }));
+        let one = TaskDescriptor { codec, input: input(part), decode, ..task };
+        let one = TaskDescriptor { library: one.library_of("any/1"), ..one };
+        assert_eq!(one.library, "restore/1, parts/1");
+        let decode = |task: &TaskDescriptor| TaskDescriptor::decode(&task.encode(), &task.id());
+        assert_eq!(decode(&one).unwrap(), one);
+        let whole = TaskDescriptor { input: input(None), ..one.clone() };
+        assert_eq!(whole.library_of("any/1"), "restore/1");
+        let compressed = TaskDescriptor { decode: None, ..one.clone() };
+        let cut = TaskDescriptor { block: Some(Block { file: 0, at: 0 }), ..one };
+        for other in [compressed, cut] {
+            assert!(matches!(decode(&other).unwrap_err(), DecodeError::Bounds(_)), "{other:?}");
+        }
+    }
 
     #[test]
     fn whole_inputs_may_be_restored_and_nothing_else() {

@@ -1,7 +1,7 @@
 //! Everything that travels, at random: for the tests of every crate that what is written reads back.
 
 use bagpress_broker::descriptor::{
-    Block, Decode, Input, Original, Pack, ResultPath, TaskDescriptor, Transfer, Verify,
+    Block, Decode, Input, Original, Pack, Part, ResultPath, TaskDescriptor, Transfer, Verify,
 };
 use bagpress_broker::ids::{BagId, Execution, random_base32};
 use bagpress_broker::limits;
@@ -63,7 +63,7 @@ fn input() -> impl Strategy<Value = Input> {
         (text(), bytes()).prop_map(|(name, bytes)| Input::File { name, bytes }),
         (text(), text(), text(), bytes(), option::of(digest())).prop_map(
             |(bucket, object, name, bytes, digest)| {
-                Input::Object { bucket, object, name, bytes, digest }
+                Input::Object { bucket, object, name, bytes, digest, part: None }
             }
         ),
     ]
@@ -79,13 +79,15 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
     let original = (0..=limits::INPUT_BYTES_MAX, digest());
     let original = option::of(original.prop_map(|(bytes, digest)| Original { bytes, digest }));
     let decode = option::of(original.prop_map(|original| Decode { original }));
-    let cut = (pack, block, decode);
+    let part = option::of((0..=limits::OUTPUT_BYTES_MAX, digest()));
+    let part = part.prop_map(|part| part.map(|(at, digest)| Part { at, digest }));
+    let cut = (pack, block, decode, part);
     let how = (any::<bool>(), any::<bool>(), 1..=limits::ATTEMPTS_MAX, time(), cut);
     (which, what, how).prop_map(|(which, what, how)| {
         let (bag, index, round) = which;
         let (codec, library, input, results) = what;
-        let (checked, auto, attempts, published_us, (pack, block, decode)) = how;
-        TaskDescriptor {
+        let (checked, auto, attempts, published_us, (pack, block, decode, part)) = how;
+        let task = TaskDescriptor {
             v: limits::WIRE_VERSION,
             bag,
             index,
@@ -120,8 +122,17 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
             transfer: if auto { Transfer::Auto } else { Transfer::Wire },
             attempts,
             published_us,
-        }
+        };
+        with_part(task, part)
     })
+}
+
+/// Only of an object that is to be restored a part may be the input.
+fn with_part(mut task: TaskDescriptor, wanted: Option<Part>) -> TaskDescriptor {
+    if let (Some(_), Input::Object { part, .. }) = (task.decode, &mut task.input) {
+        *part = wanted;
+    }
+    task
 }
 
 fn place() -> impl Strategy<Value = Place> {

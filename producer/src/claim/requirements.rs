@@ -6,7 +6,7 @@ use bagpress_codec::Codec;
 
 use crate::deliver::unserved;
 use crate::error::Usage;
-use crate::run_folder::specification::Specification;
+use crate::run_folder::specification::{Data, Specification};
 
 /// Checks that the broker has what a bag needs; whether it has our streams.
 ///
@@ -58,6 +58,13 @@ pub async fn refuse_unknown_codec(
         return Err(Usage::error(
             why,
             "update these workers, choose another --pool whose workers are up to date, or other --data",
+        ));
+    }
+    let in_parts = matches!(specification.data, Data::Parts { .. });
+    if let Some(why) = unserved::without_parts(&workers, pool).filter(|_| in_parts) {
+        return Err(Usage::error(
+            why,
+            "update these workers, or choose another --pool whose workers are up to date",
         ));
     }
     let mut own = specification.codecs().map(Codec::name);

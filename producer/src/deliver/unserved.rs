@@ -47,6 +47,18 @@ pub(crate) fn without_fields(workers: &[(String, ServiceStats)], pool: &Pool) ->
     ))
 }
 
+/// Workers that take tasks of any version and know nothing of parts of objects: they would take such a part for the whole, and fail
+/// it. What is said of them, if there are any.
+pub(crate) fn without_parts(workers: &[(String, ServiceStats)], pool: &Pool) -> Option<String> {
+    let knows = |w: &ServiceStats| w.revisions.iter().any(|known| known == pack::PARTS);
+    let mut of_pool = workers.iter().filter(|(_, worker)| worker.pool == pool.as_str());
+    let (id, worker) = of_pool.find(|(_, worker)| worker.any_codec_version && !knows(worker))?;
+    let version = &worker.version;
+    Some(format!(
+        "workers of pool {pool} with --any-codec-version do not know outputs in tars, such as {id} of version {version}: they would fail its tasks"
+    ))
+}
+
 /// That no worker of a pool has a codec at all, if there are workers, and none does.
 pub(crate) fn nobody_has(
     workers: &[(String, ServiceStats)],
@@ -141,6 +153,13 @@ mod tests {
         assert_eq!(nobody_has(&[without.clone(), with.clone()], &pool, "zfp"), None);
         assert_eq!(nobody_has(&[], &pool, "zfp"), None);
         assert_eq!(without_fields(std::slice::from_ref(&with), &pool), None);
+        let any = |knows: bool| {
+            let revisions = knows.then(|| pack::PARTS.to_owned()).into_iter().collect();
+            let stats = ServiceStats { any_codec_version: true, revisions, ..without.1.clone() };
+            ("W".to_owned(), stats)
+        };
+        assert_eq!(without_parts(&[without.clone(), any(true)], &pool), None, "it gives back");
+        assert!(without_parts(&[any(false)], &pool).unwrap().contains("in tars, such as W"));
         assert!(without_fields(&[with, without], &pool).unwrap().contains("generated fields"));
     }
 

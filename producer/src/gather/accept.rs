@@ -28,7 +28,6 @@ use crate::gather::stats_writer::StatsWriter;
 use crate::run_folder::ledger::Key;
 use crate::run_folder::ledger::line::Entry;
 use crate::run_folder::plan::BagPlan;
-use crate::run_folder::specification::Data;
 
 /// Turns committed results into counted outcomes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -97,10 +96,7 @@ impl Acceptor {
         Traits {
             committed,
             objects,
-            awaits_inputs: matches!(
-                self.plan.specification.data,
-                Data::Referenced { .. } | Data::Listed { .. }
-            ),
+            awaits_inputs: self.plan.specification.data.has_references(),
             stall_timeout,
         }
     }

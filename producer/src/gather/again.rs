@@ -72,7 +72,9 @@ pub(crate) fn has_input_of(plan: &BagPlan, twin: u32, done: &Done) -> bool {
     let reference = plan.entry(twin).ok().and_then(|entry| Some((entry.reference?, entry.bytes)));
     let input = (done.input_digest, done.input_bytes);
     match reference {
-        Some((reference, bytes)) => reference.digest.is_some_and(|digest| (digest, bytes) == input),
+        Some((reference, bytes)) => {
+            reference.input_digest().is_some_and(|digest| (digest, bytes) == input)
+        }
         None => digest_of(plan, twin).is_ok_and(|found| found == input),
     }
 }

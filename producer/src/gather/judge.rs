@@ -91,12 +91,12 @@ pub(crate) fn is_of_no_use(plan: &BagPlan, result: &TaskResult) -> bool {
 
 /// Whether a worker read other bytes than the reference stood for that is its input: another program put them there.
 pub(crate) fn is_of_another_input(plan: &BagPlan, result: &TaskResult) -> bool {
-    let (Data::Referenced { .. } | Data::Listed { .. }) = plan.specification.data else {
+    if !plan.specification.data.has_references() {
         return false;
-    };
+    }
     let Some(done) = result.done() else { return false };
     let reference = plan.entry(result.index).ok().and_then(|entry| entry.reference);
-    let digest = reference.and_then(|reference| reference.digest);
+    let digest = reference.and_then(|reference| reference.input_digest());
     digest.is_some_and(|digest| digest != done.input_digest)
 }
 
@@ -117,7 +117,7 @@ impl InputOf {
         let put = if has_objects { Self::Put } else { Self::Elsewhere };
         match plan.specification.data {
             Data::Files { .. } => put,
-            Data::Referenced { .. } => Self::Reference,
+            Data::Referenced { .. } | Data::Parts { .. } => Self::Reference,
             Data::Listed { .. } if plan.section(index).is_some() => put,
             Data::Listed { .. } => match plan.entry(index) {
                 Ok(entry) if entry.reference.is_some() => Self::Reference,

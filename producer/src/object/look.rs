@@ -84,12 +84,16 @@ pub(crate) async fn look_at_what_was_made(
     let Some(info) = found else { return Ok((answer, None)) };
     match recorded(broker, reference).await? {
         Some(digest) if digest != info.digest => {
-            let found = info.digest;
-            let why = format!("its digest is {found}, and its bag made {digest}");
-            Ok((Answer::of(reference, State::Corrupt).refused(why), None))
+            Ok((not_what_was_made(reference, info.digest, digest), None))
         }
         _ => Ok((answer, Some(info))),
     }
+}
+
+/// What has the name of something that a bag made, and other bytes.
+pub(crate) fn not_what_was_made(reference: &Reference, found: Digest, made: Digest) -> Answer {
+    let why = format!("its digest is {found}, and its bag made {made}");
+    Answer::of(reference, State::Corrupt).refused(why)
 }
 
 /// The digest of the output of a task, by the outcome of the last round that a gatherer of its bag began.

@@ -5,16 +5,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bagpress_broker::result::{Cause, Failed};
-use bagpress_broker::subjects;
-use bagpress_objstore::object_ref::{self, Reference};
+use bagpress_broker::{limits, subjects};
+use bagpress_codec::Digest;
+use bagpress_objstore::object_ref::{self, Bucket, Info};
+use bagpress_objstore::tarred::slice;
 use futures::{StreamExt, stream};
 use tracing::{debug, info};
 
 use crate::claim::buckets::open_bucket;
-use crate::object::look::{gone, look, look_at_what_was_made};
+use crate::object::look::{gone, look, look_at_what_was_made, not_what_was_made};
 use crate::object::{Answer, LOOKS, NotMade, State, Why};
 use crate::publish::publisher::Publisher;
-use crate::run_folder::inputs::InputEntry;
+use crate::run_folder::inputs::{InputEntry, Referenced};
 use crate::run_folder::ledger::Key;
 
 /// Between two looks at objects that are not there yet.
@@ -27,7 +29,7 @@ impl Publisher {
         let referenced = entry.reference.clone()?;
         let mut made_again = false;
         let looked = loop {
-            let looked = match self.look_and_hold(&referenced.object, round).await {
+            let looked = match self.look_and_hold((&referenced, entry.bytes), round).await {
                 Ok(looked) if !made_again && self.shared.lineage.is_for(looked.state) => {
                     made_again = true;
                     let making = self.shared.lineage.reconstruct(&referenced.object);
@@ -57,12 +59,13 @@ impl Publisher {
         };
         match (looked.state, looked.bytes) {
             (State::There, Some(bytes)) => {
-                if entry.bytes == 0 && bytes > 0 {
+                if entry.bytes == 0 && bytes > 0 && referenced.part.is_none() {
                     self.make_room(bytes).await;
                 }
                 let digest = referenced.digest.or(looked.digest);
-                let reference =
-                    Some(crate::run_folder::inputs::Referenced { digest, ..referenced });
+                // Of a part it is known since the bag was made.
+                let bytes = if referenced.part.is_some() { entry.bytes } else { bytes };
+                let reference = Some(Referenced { digest, ..referenced });
                 Some(InputEntry { bytes, reference, ..entry })
             }
             (State::NeverThere, _) => {
@@ -79,14 +82,19 @@ impl Publisher {
     }
 
     /// Of a task that is run again, it may be for its input: every byte is read then.
-    async fn look_and_hold(&self, reference: &Reference, round: u32) -> anyhow::Result<Answer> {
-        let broker = &self.shared.broker;
+    async fn look_and_hold(
+        &self,
+        (input, bytes): (&Referenced, u64),
+        round: u32,
+    ) -> anyhow::Result<Answer> {
+        let (broker, reference) = (&self.shared.broker, &input.object);
         let (answer, found) = look_at_what_was_made(broker, reference).await?;
-        if let Some(found) = found {
+        let answer = of_tar(input, answer);
+        if let Some(found) = found.filter(|_| answer.ok) {
             let bag = self.shared.plan.specification.bag.as_str();
             let bucket = open_bucket(broker, reference.bucket())?;
             if round > 0
-                && let Err(error) = bucket.read_back(&found).await
+                && let Err(error) = read_again(&bucket, &found, input, bytes).await
             {
                 return gone(broker, &bucket, reference, error).await;
             }
@@ -140,4 +148,33 @@ impl Publisher {
         self.shared.awaited.why.clear();
         self.shared.obstacle.clear();
     }
+}
+
+/// The same answer, unless the input is a part of an object that another program has put there: its bag's results do not name it by
+/// a task.
+fn of_tar(input: &Referenced, answer: Answer) -> Answer {
+    let wanted = input.digest.filter(|_| input.part.is_some());
+    match (wanted, answer.digest) {
+        (Some(wanted), Some(found)) if wanted != found => {
+            not_what_was_made(&input.object, found, wanted)
+        }
+        _ => answer,
+    }
+}
+
+/// Reads every byte of an input. What is beside a part does no harm to it.
+async fn read_again(
+    bucket: &Bucket,
+    info: &Info,
+    input: &Referenced,
+    bytes: u64,
+) -> Result<(), object_ref::Error> {
+    let Some(part) = input.part else { return bucket.read_back(info).await };
+    let tar = bucket.read_parts(info, limits::TAR_BYTES_MAX).await?;
+    let found = Digest::of(&slice(&tar, part.at, bytes).unwrap_or_default());
+    if found == part.digest {
+        return Ok(());
+    }
+    let (bucket, object, wanted) = (info.bucket.clone(), info.name.clone(), part.digest);
+    Err(object_ref::Error::Digest { bucket, object, found, wanted })
 }

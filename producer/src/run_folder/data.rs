@@ -48,6 +48,14 @@ pub enum Data {
         /// Whether they are compressed, and to be restored.
         restored: bool,
     },
+    /// The objects of `inputs.jsonl`, and parts of such: they are compressed, and to be restored. A version that knows no parts
+    /// refuses to read the whole.
+    Parts {
+        /// Digest of that list.
+        list: Digest,
+        /// Size of the largest object or part that was there when the bag was made.
+        largest: u64,
+    },
     /// The tasks of `inputs.jsonl`, of which each may have a codec of its own, and may be generated, a file or an object. A
     /// version that knows of none refuses to read the whole.
     Listed {
@@ -85,7 +93,7 @@ impl Data {
     /// What local workers may read.
     pub(crate) fn roots(&self) -> Option<&Roots> {
         match self {
-            Self::Generated { .. } | Self::Referenced { .. } => None,
+            Self::Generated { .. } | Self::Referenced { .. } | Self::Parts { .. } => None,
             Self::Files { roots, .. }
             | Self::Restored { roots, .. }
             | Self::Listed { roots, .. } => Some(roots),
@@ -101,8 +109,14 @@ impl Data {
             Self::Listed { .. }
             | Self::Generated { .. }
             | Self::Restored { .. }
-            | Self::Referenced { .. } => None,
+            | Self::Referenced { .. }
+            | Self::Parts { .. } => None,
         }
+    }
+
+    /// Whether inputs are objects that the bag did not put, or may be.
+    pub(crate) fn has_references(&self) -> bool {
+        matches!(self, Self::Referenced { .. } | Self::Parts { .. } | Self::Listed { .. })
     }
 
     /// The codecs of tasks that have another one than the bag's.

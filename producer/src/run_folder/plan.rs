@@ -263,7 +263,9 @@ impl BagPlan {
         let mut cut = self.cuts.iter().flat_map(|cuts| cuts.files()).filter(is_open);
         let in_blocks = cut.any(|file| self.open_blocks(file).next().is_some());
         let in_restore = self.specification.restores().then_some(pack::RESTORE);
-        let found = [in_pack.then_some(packs), in_blocks.then_some(pack::BLOCKS), in_restore];
+        let in_parts = matches!(self.specification.data, Data::Parts { .. }).then_some(pack::PARTS);
+        let in_blocks = in_blocks.then_some(pack::BLOCKS);
+        let found = [in_pack.then_some(packs), in_blocks, in_restore, in_parts];
         found.into_iter().flatten().collect()
     }
 

@@ -180,6 +180,7 @@ impl Specification {
                     name: shown(path),
                     bytes: *bytes,
                     digest: reference.digest,
+                    part: reference.part,
                 }
             }
             (_, entry) => {
@@ -193,6 +194,7 @@ impl Specification {
                         name,
                         bytes,
                         digest: None,
+                        part: None,
                     },
                 }
             }
@@ -253,7 +255,8 @@ impl Specification {
             ResultPath::Objects => {
                 let bucket = subjects::input_bucket(&self.bag);
                 let object = subjects::input_tar_name(index);
-                (Input::Object { bucket, object, name, bytes, digest: None }, None, pack)
+                let input = Input::Object { bucket, object, name, bytes, digest: None, part: None };
+                (input, None, pack)
             }
         };
         let attempts = self.attempts.min(limits::PACK_ATTEMPTS);
@@ -284,7 +287,11 @@ impl Specification {
     /// Whether it restores what was compressed.
     #[must_use]
     pub fn restores(&self) -> bool {
-        matches!(self.data, Data::Restored { .. } | Data::Referenced { restored: true, .. })
+        match self.data {
+            Data::Restored { .. } | Data::Parts { .. } => true,
+            Data::Referenced { restored, .. } => restored,
+            _ => false,
+        }
     }
 
     /// What is done with its files, for people: the codec, or that they are restored.

@@ -1,6 +1,8 @@
 //! Submitting a bag that is gathered later.
 
 mod earlier;
+mod in_tars;
+mod names_of_bag;
 pub(crate) mod of_bag;
 mod originals;
 mod out_folder;
@@ -9,6 +11,7 @@ pub(crate) mod prepare;
 pub(crate) mod preview;
 pub(crate) mod references;
 pub(crate) mod request;
+pub(crate) mod resolve;
 pub(crate) mod restore;
 mod specify;
 mod twins;

@@ -1,7 +1,7 @@
 //! The outputs of a bag of objects, to be restored by what the broker knows of them: without the folder of its run.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use bagpress_broker::descriptor::{Original, ResultPath};
@@ -15,8 +15,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::error::Usage;
 use crate::object::lineage::may_be_made_again;
 use crate::object::look::look;
-use crate::object::{Answer, LOOKS, list};
+use crate::object::{Answer, LOOKS, State, list};
 use crate::run_folder::specification::RESTORE;
+use crate::submit::in_tars::{Listed, Tars};
+use crate::submit::names_of_bag::{Inputs, names};
 use crate::submit::originals::Originals;
 use crate::submit::planned::Planned;
 
@@ -29,12 +31,14 @@ use crate::submit::planned::Planned;
 pub async fn resolve_bag(broker: &Broker, bag: &BagId) -> Result<Vec<Planned>> {
     let line = line_of(broker, bag).await?;
     let bucket = subjects::bucket(bag);
-    let mut there = BTreeMap::new();
-    let mut tars = 0_u32;
+    let (mut there, mut tars, mut last) = (BTreeMap::new(), Listed::new(), None);
     let listed = list(broker, &bucket, false, |answer| {
         let name = answer.reference.object();
-        tars += u32::from(subjects::first_of_tar(name).is_some());
+        if subjects::first_of_tar(name).is_some() {
+            tars.insert(name.to_owned(), answer.clone());
+        }
         if let Some(index) = subjects::index_of_output(name) {
+            last = last.max(Some(index));
             there.insert(index, answer.clone());
         }
         Ok(())
@@ -52,51 +56,106 @@ pub async fn resolve_bag(broker: &Broker, bag: &BagId) -> Result<Vec<Planned>> {
         }
         Err(error) => return Err(error),
     }
-    check_objects(bag, &line, tars, there.keys().next_back().copied())?;
-    let originals = Originals::read(broker, bag, &[]).await?;
-    let inputs = (0..line.tasks).filter_map(|index| {
-        let label = there.get(&index).and_then(|answer| answer.input.clone());
-        let result = || originals.made(index).and_then(|(_, name)| name.clone());
-        Some((index, label.or_else(result)?))
-    });
-    let names = names(inputs.collect());
+    let originals = Originals::read(broker, bag, &[], line.rounds).await?;
+    check_objects(bag, &line, (tars.len(), last), &originals)?;
     let of_bag: Option<Codec> = line.codec.parse().ok();
+    let tars = Tars::read(broker, &bucket, (&tars, of_bag), &originals, line.tasks).await?;
+    let names = names(inputs(&line, &there, &originals, &tars));
+    let outputs = Outputs { broker, bucket: &bucket, there: &there, originals: &originals, of_bag };
     let planning = stream::iter(0..line.tasks).map(async |index| {
-        let reference = Reference::new(&bucket, &subjects::output_name(index))?;
-        let (made, target) = (originals.made(index), names.get(&index).cloned());
-        let Some(answer) = there.get(&index) else {
-            let refused = absent(broker, &reference, originals.why_failed(index)).await?;
-            let codec = made.map(|(codec, _)| *codec).or(of_bag);
-            return anyhow::Ok(Planned { codec, target, refused, ..Planned::of(reference) });
-        };
-        // Another program may have put it.
-        let codec = answer.codec.as_ref().and_then(|codec| codec.parse::<Codec>().ok());
-        let codec = codec.or(made.map(|(codec, _)| *codec)).or(of_bag);
-        let original = answer.digest.and_then(|digest| originals.of(index, digest));
-        if made.is_some() && original.is_none() {
-            // These are other bytes than the bag made: they are not what is restored.
-            return Ok(Planned { codec, target, ..Planned::of(reference) });
+        let target = names.get(&index).cloned();
+        match originals.packed(index) {
+            Some(packed) => tars.planned(&bucket, (index, packed), target),
+            None => outputs.planned(index, target).await,
         }
-        let (bytes, digest) = (answer.bytes, answer.digest);
-        Ok(Planned { bytes, digest, codec, original, target, ..Planned::of(reference) })
     });
     let mut planned: Vec<_> = planning.buffered(LOOKS).try_collect().await?;
     without_doubles(&mut planned);
     Ok(planned)
 }
 
+/// What tells what the outputs are called.
+fn inputs(
+    line: &BagLine,
+    there: &BTreeMap<u32, Answer>,
+    originals: &Originals,
+    tars: &Tars,
+) -> Inputs {
+    let mut inputs = Inputs::default();
+    for index in 0..line.tasks {
+        let label = there.get(&index).and_then(|answer| answer.input.clone());
+        let result = || originals.made(index).and_then(|(_, name)| name.clone());
+        let cut = || originals.cut(index).cloned().flatten();
+        if originals.packed(index).is_none()
+            && let Some(input) = label.or_else(result).or_else(cut)
+        {
+            inputs.named.insert(index, input);
+        }
+    }
+    for tar in tars.found() {
+        let packed = tar.names.iter().map(|(index, name)| (*index, name.clone()));
+        inputs.packed.extend(packed.filter(|(index, _)| originals.packed(*index).is_some()));
+        inputs.both.extend(tar.first.clone());
+    }
+    inputs
+}
+
+/// Outputs that are objects of their own.
+struct Outputs<'a> {
+    broker: &'a Broker,
+    bucket: &'a str,
+    there: &'a BTreeMap<u32, Answer>,
+    originals: &'a Originals,
+    of_bag: Option<Codec>,
+}
+
+impl Outputs<'_> {
+    async fn planned(&self, index: u32, target: Option<PathBuf>) -> Result<Planned> {
+        let originals = self.originals;
+        let reference = Reference::new(self.bucket, &subjects::output_name(index))?;
+        let made = originals.made(index);
+        let Some(answer) = self.there.get(&index) else {
+            if originals.cut(index).is_some() {
+                let text = format!(
+                    "{reference}: it was compressed in blocks, which were joined where the bag was gathered: restore it by the run folder of the bag"
+                );
+                let refused = Some(Failed::new(Cause::InputMissing, text));
+                return Ok(Planned { target, refused, ..Planned::of(reference) });
+            }
+            let refused = absent(self.broker, (&reference, index), originals).await?;
+            let codec = made.map(|(codec, _)| *codec).or(self.of_bag);
+            return Ok(Planned { codec, target, refused, ..Planned::of(reference) });
+        };
+        // Another program may have put it.
+        let codec = answer.codec.as_ref().and_then(|codec| codec.parse::<Codec>().ok());
+        let codec = codec.or(made.map(|(codec, _)| *codec)).or(self.of_bag);
+        let twin = |digest| originals.of_twin(digest, &codec?).filter(|_| made.is_none());
+        let of = |digest| originals.of(index, digest).or_else(|| twin(digest));
+        let original = answer.digest.and_then(of);
+        if made.is_some() && original.is_none() {
+            // These are other bytes than the bag made: they are not what is restored.
+            return Ok(Planned { codec, target, ..Planned::of(reference) });
+        }
+        let (bytes, digest) = (answer.bytes, answer.digest);
+        Ok(Planned { bytes, digest, codec, original, target, ..Planned::of(reference) })
+    }
+}
+
 /// Of outputs that were made of one file, with different codecs, each would be restored under its name. What is the same comes back
 /// once, and anything else under the name of its object.
 fn without_doubles(planned: &mut Vec<Planned>) {
     let mut named: BTreeMap<PathBuf, Option<Original>> = BTreeMap::new();
+    let mut indices = 0..;
     planned.retain_mut(|planned| {
+        let index = indices.next().unwrap_or(u32::MAX);
         let Some(target) = &planned.target else { return true };
         let Some(first) = named.get(target) else {
             named.insert(target.clone(), planned.original);
             return true;
         };
         let same = first.is_some() && *first == planned.original;
-        planned.target = None;
+        // Of what is in a tar, the object has the name of all its files.
+        planned.target = planned.part.map(|_| subjects::output_name(index).into());
         !same
     });
 }
@@ -148,22 +207,29 @@ async fn line_of(broker: &Broker, bag: &BagId) -> Result<BagLine> {
     Ok(line)
 }
 
-/// Refuses outputs that are not each an object of its own, up to the highest index `last`.
-fn check_objects(bag: &BagId, line: &BagLine, tars: u32, last: Option<u32>) -> Result<()> {
+/// Refuses a bag of which nobody knows what is in its tars, or whose outputs were all joined where it was gathered; `last` is the
+/// highest index of an output that is there.
+fn check_objects(
+    bag: &BagId,
+    line: &BagLine,
+    (tars, last): (usize, Option<u32>),
+    originals: &Originals,
+) -> Result<()> {
     let bucket = subjects::bucket(bag);
-    if tars > 0 {
+    if tars > 0 && originals.tars().is_empty() {
         return Err(Usage::error(
             format!(
-                "outputs of bag {bag} are in {tars} tars, each of several small files, and no worker restores from these"
+                "outputs of bag {bag} are in {tars} tars, each of several small files, and the broker has no result that says what is in them: \
+                 its tasks were offered to workers of an earlier version"
             ),
             format!(
                 "fetch them with `bagpress object get obj://{bucket}/out_0.tar … --out DIR`, as `bagpress object ls {bucket}` lists them, unpack \
-                 each with tar, and restore DIR; what is an object of its own, such as out_0.bin, `bagpress restore obj://{bucket}/out_0.bin` restores. \
-                 Or run the bag with --pack 1"
+                 each with tar, and restore DIR; what is an object of its own, such as out_0.bin, `bagpress restore obj://{bucket}/out_0.bin` restores"
             ),
         ));
     }
-    if last.is_some_and(|last| last >= line.tasks) {
+    let is_cut = |index| originals.cut(index).is_some();
+    if last.is_some_and(|last| last >= line.tasks) && !(0..line.tasks).any(is_cut) {
         return Err(Usage::error(
             format!(
                 "large files of bag {bag} were compressed in blocks, which were joined to files where it was gathered"
@@ -177,58 +243,23 @@ fn check_objects(bag: &BagId, line: &BagLine, tars: u32, last: Option<u32>) -> R
 /// Why a task has no output; none if it may be made again when it is wanted.
 async fn absent(
     broker: &Broker,
-    reference: &Reference,
-    failed: Option<&str>,
+    (reference, index): (&Reference, u32),
+    originals: &Originals,
 ) -> Result<Option<Failed>> {
     let (answer, _): (Answer, _) = look(broker, reference).await?;
+    let failed = originals.why_failed(index);
     if failed.is_none() && may_be_made_again(answer.state) {
         return Ok(None);
     }
     let why = answer.why.unwrap_or_default();
     let text = match failed {
         Some(cause) => format!("{reference}: the bag has no output of it: {cause}"),
+        None if answer.state == State::NeverThere && !originals.tars().is_empty() => {
+            format!("{reference}: {why}, and no result says that it is in a tar")
+        }
         None => format!("{reference}: {}: {why}", answer.state.as_str()),
     };
     Ok(Some(Failed::new(Cause::InputMissing, text)))
-}
-
-/// What the outputs are called that say of which file or object they were made.
-fn names(inputs: Vec<(u32, String)>) -> BTreeMap<u32, PathBuf> {
-    let (mut files, mut names) = (BTreeMap::new(), BTreeMap::new());
-    for (index, input) in inputs {
-        match input.parse::<Reference>() {
-            Ok(object) => {
-                names.insert(index, Path::new(object.bucket()).join(object.object()));
-            }
-            Err(_) => drop(files.insert(index, PathBuf::from(input))),
-        }
-    }
-    // Of one that is too long for a label, only the end is there.
-    files.retain(|_, file| is_whole(file));
-    let above = common(files.values().map(PathBuf::as_path));
-    for (index, file) in files {
-        if let Ok(below) = file.strip_prefix(&above) {
-            names.insert(index, below.to_owned());
-        }
-    }
-    names
-}
-
-/// Whether it is an absolute path that names a file, without steps upwards.
-fn is_whole(path: &Path) -> bool {
-    let is_plain = |component| matches!(component, Component::RootDir | Component::Normal(_));
-    path.is_absolute() && path.file_name().is_some() && path.components().all(is_plain)
-}
-
-/// The deepest folder that has all of these.
-fn common<'a>(files: impl Iterator<Item = &'a Path>) -> PathBuf {
-    let folders = files.filter_map(Path::parent).map(Path::to_owned);
-    folders
-        .reduce(|above, folder| {
-            let same = above.components().zip(folder.components());
-            same.take_while(|(one, other)| one == other).map(|(one, _)| one).collect()
-        })
-        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -255,32 +286,5 @@ mod tests {
         let left: Vec<_> =
             planned.iter().map(|of| (of.reference.object(), of.target.is_some())).collect();
         assert_eq!(left, [("out_0.bin", true), ("out_2.bin", false), ("out_3.bin", false)]);
-    }
-
-    fn named(inputs: &[&str]) -> Vec<Option<String>> {
-        let known = (0..).zip(inputs).filter(|(_, input)| !input.is_empty());
-        let names = names(known.map(|(index, input)| (index, (*input).to_owned())).collect());
-        let last = u32::try_from(inputs.len()).unwrap();
-        let name = |index| names.get(&index).map(|name| name.to_str().unwrap().to_owned());
-        (0..last).map(name).collect()
-    }
-
-    fn expect(inputs: &[&str], names: &[Option<&str>]) {
-        let found = named(inputs);
-        assert_eq!(found.iter().map(Option::as_deref).collect::<Vec<_>>(), names);
-    }
-
-    #[test]
-    fn outputs_are_called_as_their_files_below_the_folder_that_these_have_in_common() {
-        expect(&["/in/tree/a", "/in/tree/b/c"], &[Some("a"), Some("b/c")]);
-        expect(&["/in/tree/a", "/in/try/a"], &[Some("tree/a"), Some("try/a")]);
-        expect(&["/in/tree/a"], &[Some("a")]);
-        expect(&["/a", "/in/b"], &[Some("a"), Some("in/b")]);
-    }
-
-    #[test]
-    fn what_has_no_whole_path_is_called_as_its_output_and_an_object_as_it_is() {
-        expect(&["", "/in/a", "ong/path/b"], &[None, Some("a"), None]);
-        expect(&["obj://b/deep/o", "/in/x/../a"], &[Some("b/deep/o"), None]);
     }
 }

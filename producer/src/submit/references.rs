@@ -50,13 +50,15 @@ pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
                 "give them to two runs",
             ));
         }
-        let referenced = Referenced { object: reference.clone(), digest: planned.digest };
+        let (object, digest, part) = (reference.clone(), planned.digest, planned.part);
+        let path = path_of(planned, &target);
+        let referenced = Referenced { object, digest, part };
         let entry = InputEntry {
             bytes,
             stream,
             refused: planned.refused.clone(),
             reference: Some(referenced),
-            ..InputEntry::named(PathBuf::from(reference.to_string()), target)
+            ..InputEntry::named(path, target)
         };
         found.files += 1;
         if let Some(failed) = &planned.refused {
@@ -68,6 +70,12 @@ pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
         sink.file(&entry.path, &entry)?;
     }
     Ok(found)
+}
+
+/// What an input is called: of several in one object, each by what it becomes.
+fn path_of(planned: &Planned, target: &Path) -> PathBuf {
+    let object = PathBuf::from(planned.reference.to_string());
+    if planned.part.is_some() { object.join(target) } else { object }
 }
 
 /// Which codec reads an object, and what it is called when it was read.

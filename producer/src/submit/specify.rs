@@ -93,6 +93,9 @@ fn with_smaller<'a>(
 /// Where the inputs come from, of files whose list has that digest.
 fn data_of(request: &Request, found: &Found, list: Digest) -> Data {
     let (largest, roots) = (found.largest, found.roots.clone());
+    if request.references.iter().any(|planned| planned.part.is_some()) {
+        return Data::Parts { list, largest };
+    }
     if !request.references.is_empty() {
         return Data::Referenced { list, largest, restored: request.restore };
     }

@@ -44,7 +44,9 @@ fn find_objects(lists: &mut Finished) -> Result<()> {
     let mut firsts = HashMap::new();
     for (index, entry) in (0..).zip(lists.inputs()?.entries()) {
         let entry = entry.context("read the list of inputs")?;
-        let Some(digest) = entry.reference.and_then(|reference| reference.digest) else { continue };
+        let Some(digest) = entry.reference.and_then(|reference| reference.input_digest()) else {
+            continue;
+        };
         let first: u32 = *firsts.entry((entry.bytes, digest)).or_insert(index);
         if first < index {
             lists.twin(Twin { index, first })?;

@@ -1,7 +1,7 @@
 //! What an object was made of: the task that the committed result of its bag carries.
 
 use anyhow::Result;
-use bagpress_broker::descriptor::{ResultPath, TaskDescriptor};
+use bagpress_broker::descriptor::{Input, ResultPath, TaskDescriptor};
 use bagpress_broker::ids::{BagId, Pool};
 use bagpress_broker::result::{TaskResult, wall_clock_us};
 use bagpress_broker::{BagLine, Broker, Standing, limits, subjects};
@@ -111,14 +111,18 @@ fn origin(line: &BagLine, results: &[TaskResult]) -> Result<Origin, NotMade> {
     let mut task = task.clone();
     task.round = highest + 1;
     task.published_us = wall_clock_us();
-    if let bagpress_broker::descriptor::Input::Object { digest, .. } = &mut task.input {
+    let mut input_digest = done.input_digest;
+    match &mut task.input {
+        // The part has its own.
+        Input::Object { digest: Some(digest), part: Some(_), .. } => input_digest = *digest,
         // Whatever has the name by then.
-        *digest = Some(done.input_digest);
+        Input::Object { digest, .. } => *digest = Some(done.input_digest),
+        Input::Generate { .. } | Input::File { .. } => {}
     }
     Ok(Origin {
         task,
         pool: line.pool.clone(),
-        input_digest: done.input_digest,
+        input_digest,
         digest: done.output_digest,
         bytes: done.output_bytes,
         of_bag: (line.output_bytes, line.tasks),
@@ -127,7 +131,6 @@ fn origin(line: &BagLine, results: &[TaskResult]) -> Result<Origin, NotMade> {
 
 #[cfg(test)]
 mod tests {
-    use bagpress_broker::descriptor::Input;
     use bagpress_broker::ids::{Execution, TaskId};
     use bagpress_broker::result::Place;
     use bagpress_broker::{BagState, samples};
@@ -167,6 +170,7 @@ mod tests {
             name: String::new(),
             bytes: 1,
             digest: None,
+            part: None,
         };
         made.descriptor.as_mut().unwrap().input = input;
         let origin = origin(&samples::line(&bag, BagState::Finished), &[made]).unwrap();

@@ -30,6 +30,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bagpress_broker::descriptor::Part;
 use bagpress_broker::quote;
 use bagpress_broker::result::Failed;
 use bagpress_codec::{Codec, DataKind, Digest};
@@ -117,6 +118,21 @@ pub struct Referenced {
     /// Digest of its bytes, if it was there when the bag was made, or whoever named it said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
+    /// What of the object it is, if that is not all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
+}
+
+impl Referenced {
+    /// A whole object, with the digest of its bytes if that is known.
+    pub(crate) fn whole(object: Reference, digest: Option<Digest>) -> Self {
+        Self { object, digest, part: None }
+    }
+
+    /// Digest of what a worker reads, if it is known.
+    pub(crate) fn input_digest(&self) -> Option<Digest> {
+        self.part.map(|part| part.digest).or(self.digest)
+    }
 }
 
 impl InputEntry {

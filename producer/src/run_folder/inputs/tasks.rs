@@ -98,7 +98,7 @@ pub(super) fn read(line: &[u8], codec: &Codec) -> Result<Task, String> {
             let object: Reference = text
                 .parse()
                 .map_err(|why: bagpress_objstore::object_ref::Error| why.to_string())?;
-            TaskInput::Object(Referenced { object, digest })
+            TaskInput::Object(Referenced::whole(object, digest))
         }
         (Some(_) | None, None, None) => return Err(format!("it has no input, as {FORMS} have")),
         _ => {
@@ -261,7 +261,7 @@ mod tests {
         let digest = Digest::of(b"b");
         let line = format!(r#"{{"reference":"obj://b/o","codec":"gzip","digest":"{digest}"}}"#);
         let object = "obj://b/o".parse().unwrap();
-        let referenced = Referenced { object, digest: Some(digest) };
+        let referenced = Referenced::whole(object, Some(digest));
         assert_eq!(task(&line).unwrap().input, TaskInput::Object(referenced));
         let generate = |data: &str| match task(&format!(r#"{{"generate":{{{data}}}}}"#)) {
             Ok(Task { input: TaskInput::Generate(generate), .. }) => generate.to_string(),

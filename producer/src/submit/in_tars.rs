@@ -1,0 +1,188 @@
+//! The tars that have the outputs of a bag's packs: looked up, and read once for what their files are called, which nothing else says.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use bagpress_broker::descriptor::Part;
+use bagpress_broker::result::{Cause, Failed};
+use bagpress_broker::{Broker, limits, subjects};
+use bagpress_codec::{Codec, Digest};
+use bagpress_objstore::FIRST_INPUT;
+use bagpress_objstore::object_ref::{Info, Reference};
+use bagpress_objstore::tarred::{self, slice};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::claim::buckets::open_bucket;
+use crate::object::look::{gone, look, not_what_was_made};
+use crate::object::{Answer, LOOKS};
+use crate::submit::originals::{Originals, Packed, Tar};
+use crate::submit::planned::Planned;
+
+/// The objects of a bag's bucket, by name, as they were listed.
+pub(super) type Listed = BTreeMap<String, Answer>;
+
+/// A tar that is there.
+#[derive(Debug)]
+pub(super) struct Found {
+    reference: Reference,
+    digest: Digest,
+    /// The codec of its files.
+    codec: Option<Codec>,
+    /// What the files are called, by their tasks, below the folder of the outputs and as their inputs were.
+    pub(super) names: HashMap<u32, PathBuf>,
+    /// The path of the file that began the pack, and what it is called, if both are known.
+    pub(super) first: Option<(PathBuf, PathBuf)>,
+    /// Tasks whose outputs are not in it as they were made.
+    damaged: HashMap<u32, Digest>,
+}
+
+/// The tars of a bag, each as it is there, or why nothing can be restored of it.
+#[derive(Debug)]
+pub(super) struct Tars {
+    found: Vec<Result<Found, Failed>>,
+}
+
+impl Tars {
+    /// Looks the tars up that the results name among what is `listed`, and reads each. `of_bag` is the codec of what says none.
+    ///
+    /// # Errors
+    ///
+    /// If the broker does not answer.
+    pub(super) async fn read(
+        broker: &Broker,
+        bucket: &str,
+        (listed, of_bag): (&Listed, Option<Codec>),
+        originals: &Originals,
+        tasks: u32,
+    ) -> Result<Self> {
+        let mut packed = HashMap::<_, Vec<_>>::new();
+        for index in 0..tasks {
+            if let Some(one) = originals.packed(index) {
+                packed.entry(one.tar).or_default().push((index, *one));
+            }
+        }
+        let reading = originals.tars().iter().enumerate().map(|(number, tar)| {
+            let members = packed.remove(&number).unwrap_or_default();
+            read_one(broker, bucket, (listed, of_bag), tar, members)
+        });
+        let reading: Vec<_> = reading.collect();
+        let found = stream::iter(reading).buffered(LOOKS).try_collect().await?;
+        Ok(Self { found })
+    }
+
+    /// Those that are there.
+    pub(super) fn found(&self) -> impl Iterator<Item = &Found> {
+        self.found.iter().filter_map(|found| found.as_ref().ok())
+    }
+
+    /// What is to be restored of an output in one of them, whose name is `target`, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// If the bucket has no name that a reference can have.
+    pub(super) fn planned(
+        &self,
+        bucket: &str,
+        (index, packed): (u32, &Packed),
+        target: Option<PathBuf>,
+    ) -> Result<Planned> {
+        // The name of the object is that of all its files.
+        let target = Some(target.unwrap_or_else(|| subjects::output_name(index).into()));
+        let refused = |failed| -> Result<Planned> {
+            let reference = Reference::new(bucket, &subjects::output_name(index))?;
+            Ok(Planned { target: target.clone(), refused: Some(failed), ..Planned::of(reference) })
+        };
+        let found = match self.found.get(packed.tar) {
+            Some(Ok(found)) => found,
+            Some(Err(failed)) => return refused(failed.clone()),
+            None => anyhow::bail!("a tar that no result names"),
+        };
+        if let Some(digest) = found.damaged.get(&index) {
+            let text = format!(
+                "{}: it is damaged: the digest of its bytes from {} on is {digest}, not {}",
+                found.reference, packed.at, packed.digest
+            );
+            return refused(Failed::new(Cause::InputDigest, text));
+        }
+        let Packed { at, bytes, digest, .. } = *packed;
+        Ok(Planned {
+            bytes: Some(bytes),
+            digest: Some(found.digest),
+            codec: found.codec,
+            part: Some(Part { at, digest }),
+            original: found.codec.and_then(|codec| packed.original(&codec)),
+            target,
+            ..Planned::of(found.reference.clone())
+        })
+    }
+}
+
+async fn read_one(
+    broker: &Broker,
+    bucket: &str,
+    (listed, of_bag): (&Listed, Option<Codec>),
+    tar: &Tar,
+    members: Vec<(u32, Packed)>,
+) -> Result<Result<Found, Failed>> {
+    let name = subjects::name_of(&tar.object);
+    let missing = |answer: Answer| {
+        let (reference, state) = (&answer.reference, answer.state.as_str());
+        let why = answer.why.clone().unwrap_or_default();
+        Ok(Err(Failed::new(Cause::InputMissing, format!("{reference}: {state}: {why}"))))
+    };
+    // It got its name after its result was committed, or kept a second one.
+    let named = || listed.range(name.to_owned()..).take_while(|(other, _)| other.starts_with(name));
+    let is_it = |answer: &&Answer| answer.digest == Some(tar.digest);
+    let Some(answer) = named().map(|(_, answer)| answer).find(is_it) else {
+        let other = named().find_map(|(_, other)| {
+            Some(not_what_was_made(&other.reference, other.digest?, tar.digest))
+        });
+        return match other {
+            Some(other) => missing(other),
+            None => missing(look(broker, &Reference::new(bucket, name)?).await?.0),
+        };
+    };
+    let (answer, info) = look(broker, &answer.reference).await?;
+    let Some(info) = info.filter(|info| info.digest == tar.digest) else { return missing(answer) };
+    let open = open_bucket(broker, bucket)?;
+    match open.read_parts(&info, limits::TAR_BYTES_MAX).await {
+        Ok(bytes) => Ok(Ok(found(answer.reference, &info, of_bag, tar, &bytes, &members))),
+        Err(error) => missing(gone(broker, &open, &answer.reference, error).await?),
+    }
+}
+
+/// What a tar has, by its bytes.
+fn found(
+    reference: Reference,
+    info: &Info,
+    of_bag: Option<Codec>,
+    tar: &Tar,
+    bytes: &Bytes,
+    members: &[(u32, Packed)],
+) -> Found {
+    let label = |label| info.metadata.get(label);
+    let codec = label("codec").and_then(|codec| codec.parse().ok()).or(of_bag);
+    let extension = codec.map_or("", |codec: Codec| codec.extension());
+    // Of one that is damaged there are no names: its files have those of their outputs.
+    let files = tarred::read(bytes).unwrap_or_default();
+    let names: HashMap<_, _> = files
+        .into_iter()
+        .map(|file| (tar.first + file.member.place, without(&file.member.name, extension)))
+        .collect();
+    let first = label(FIRST_INPUT).map(PathBuf::from).zip(names.get(&tar.first).cloned());
+    let damaged = members.iter().filter_map(|(index, packed)| {
+        let found = Digest::of(&slice(bytes, packed.at, packed.bytes).unwrap_or_default());
+        (found != packed.digest).then_some((*index, found))
+    });
+    Found { reference, digest: info.digest, codec, damaged: damaged.collect(), names, first }
+}
+
+/// A name without an extension, if it has that.
+fn without(name: &Path, extension: &str) -> PathBuf {
+    let bytes = name.as_os_str().as_bytes();
+    let bytes = bytes.strip_suffix(extension.as_bytes()).unwrap_or(bytes);
+    std::ffi::OsString::from_vec(bytes.to_vec()).into()
+}
