@@ -44,7 +44,7 @@ pub mod tarred;
 mod trouble;
 
 pub use error::StoreError;
-pub use pack::{FIRST_INPUT, OpenFile, PackOutputs, PackReady};
+pub use pack::{OpenFile, PackOutputs, PackReady};
 pub use sink::Sink;
 pub use source::{Fetched, Source};
 pub use store::{Carried, Opened, Output, Ready, Store, label};

@@ -10,7 +10,6 @@ use bagpress_broker::result::Failed;
 use bagpress_codec::Digest;
 use tokio::task::AbortHandle;
 
-pub use self::objects::FIRST_INPUT;
 use self::objects::TarOutputs;
 pub use self::open_file::OpenFile;
 use self::staged::StagedOutputs;

@@ -103,7 +103,7 @@ pub(super) async fn with_bag(
     let resolving = async {
         let broker = reach.begin().connect(&at.0, Role::Producer).await?;
         let resolving = Box::pin(resolve_bag(&broker, &bag));
-        request.references = broker.unless_denied(resolving).await?;
+        (request.references, request.folders) = broker.unless_denied(resolving).await?;
         Ok(request)
     };
     Box::pin(interruptible(resolving)).await
@@ -135,6 +135,7 @@ pub(super) fn request(bag: BagArgs) -> Result<Request> {
     Ok(Request {
         inputs: bag.inputs,
         references: Vec::new(),
+        folders: Vec::new(),
         restore: false,
         selection: Selection { note_changes: bag.remove_source, ..bag.select.into() },
         generated,

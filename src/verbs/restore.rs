@@ -27,6 +27,7 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
     let request = Request {
         inputs: args.inputs,
         references: Vec::new(),
+        folders: Vec::new(),
         restore: true,
         selection: Selection { existing, note_changes: args.remove_source, ..Selection::default() },
         generated: None,

@@ -249,7 +249,7 @@ async fn a_bag_comes_back_by_its_id_whatever_became_of_its_objects() {
     fs::remove_dir_all(place.path("runs")).unwrap();
     place.run(&format!("restore {bag} --out back -q {at}")).await.with_code(0);
     for name in names {
-        let back = fs::read(place.path("back").join(name)).unwrap();
+        let back = fs::read(place.path("back/in").join(name)).unwrap();
         assert!(back == name.repeat(3_000).as_bytes(), "{name}");
     }
 }

@@ -25,9 +25,11 @@ async fn bucket(place: &Place, server: &NatsServer, what: &str) -> ObjectStore {
     context(server).await.get_object_store(&name).await.unwrap()
 }
 
+/// The names of outputs: all but that of what says how their files are called.
 async fn names(bucket: &ObjectStore) -> Vec<String> {
     let list = bucket.list().await.unwrap();
     let mut names: Vec<_> = list.map(|info| info.unwrap().name).collect().await;
+    names.retain(|name| name != bagpress_broker::subjects::TREE);
     names.sort();
     names
 }

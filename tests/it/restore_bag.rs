@@ -1,6 +1,9 @@
 //! A bag of objects is restored by its id, from what the broker knows of it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bagpress_codec::{DataKind, Digest};
 
@@ -19,6 +22,38 @@ fn expect_refusal(place: &Place, ended: &crate::harness::Ended, said: &[&str]) {
     assert!(!place.path("back").exists(), "{ended:?}");
 }
 
+/// Modes and times that no new file or folder has.
+const MODES: [(&str, u32, bool); 4] = [
+    ("a.txt", 0o640, true),
+    ("deep/er/b.gz", 0o400, true),
+    ("deep", 0o711, false),
+    ("none", 0o510, true),
+];
+
+fn time() -> SystemTime {
+    UNIX_EPOCH + Duration::new(1_400_000_000, 123_456_789)
+}
+
+/// Gives a tree an empty folder, and modes and times.
+fn dress(tree: &Path) {
+    fs::create_dir(tree.join("none")).unwrap();
+    for (name, mode, timed) in MODES {
+        let path = tree.join(name);
+        if timed {
+            File::open(&path).unwrap().set_modified(time()).unwrap();
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+fn expect_dressed(tree: &Path) {
+    for (name, mode, timed) in MODES {
+        let found = fs::metadata(tree.join(name)).unwrap();
+        assert_eq!(found.permissions().mode() & 0o7777, mode, "{name}");
+        assert!(!timed || found.modified().unwrap() == time(), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_bag_on_a_broker_comes_back_under_the_names_of_its_files_without_its_run_folder() {
     for delivery in DELIVERIES {
@@ -29,6 +64,7 @@ async fn a_bag_on_a_broker_comes_back_under_the_names_of_its_files_without_its_r
         for (name, bytes) in files {
             write(&place.path("in/tree").join(name), bytes);
         }
+        dress(&place.path("in/tree"));
         let how = format!("--results objects --delivery {delivery} --codec zstd:5 --pack 1 -q");
         place.run(&format!("run in --name t {how} {at}")).await.with_code(0);
         let bag = bag_of(&place, "t/objects");
@@ -39,12 +75,13 @@ async fn a_bag_on_a_broker_comes_back_under_the_names_of_its_files_without_its_r
         }
         let restore = format!("restore {bag} --out back --name r {at}");
         let dry = place.run(&format!("{restore} --dry-run")).await.with_code(0);
-        assert!(dry.stdout.contains("back/deep/er/b.gz"), "{dry:?}");
+        assert!(dry.stdout.contains("back/in/tree/deep/er/b.gz"), "{dry:?}");
         place.run(&format!("{restore} -q")).await.with_code(0);
         expect_each_done_once(&place.folder("r/staged"), 3);
         let list = fs::read_to_string(place.folder("r/staged").join("inputs.jsonl")).unwrap();
         for (name, bytes) in files {
-            assert!(fs::read(place.path("back").join(name)).unwrap() == bytes, "{delivery} {name}");
+            let back = place.path("back/in/tree").join(name);
+            assert!(fs::read(back).unwrap() == bytes, "{delivery} {name}");
             let original = format!(
                 "\"original\":{{\"bytes\":{},\"digest\":\"{}\"}}",
                 bytes.len(),
@@ -52,6 +89,7 @@ async fn a_bag_on_a_broker_comes_back_under_the_names_of_its_files_without_its_r
             );
             assert!(list.contains(&original), "{delivery}: {list}");
         }
+        expect_dressed(&place.path("back/in/tree"));
         // A line of `results` is a reference.
         place.run(&format!("object get --refs lines --out got {at}")).await.with_code(0);
         assert!(place.path("got/out_2.bin").is_file(), "{delivery}");
@@ -81,7 +119,7 @@ async fn what_a_bag_has_lost_fails_by_name_and_the_rest_of_it_comes_back() {
     assert!(ended.stderr.contains("will fail: obj://bag-"), "{ended:?}");
     let failed = fs::read_to_string(place.folder("r/staged").join("failed.txt")).unwrap();
     assert!(failed.contains("input-missing") && failed.contains("freed by"), "{failed}");
-    assert_eq!(fs::read(place.path("back/b")).unwrap(), b"b");
+    assert_eq!(fs::read(place.path("back/in/b")).unwrap(), b"b");
     place.run(&format!("rm {bag} {at}")).await.with_code(0);
     let removed = place.run(&format!("restore {bag} --out more {at}")).await.with_code(2);
     assert!(removed.stderr.contains("was removed, with its objects"), "{removed:?}");

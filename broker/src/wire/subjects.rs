@@ -373,15 +373,12 @@ mod tests {
     }
 
     #[test]
-    fn an_outputs_name_reads_back_and_no_other_does() {
+    fn the_name_of_an_output_or_of_a_tar_reads_back_and_no_other_does() {
         assert_eq!(index_of_output(&output_name(17)), Some(17));
         for other in ["out_017.bin", "out_+1.bin", "out_.bin", "in_1", "out_1.bin.gz"] {
             assert_eq!(index_of_output(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn the_name_of_a_tar_reads_back_and_that_of_no_other_object_does() {
+        assert_eq!(index_of_output(TREE), None);
         assert_eq!(first_of_tar(&tar_name(17)), Some(17));
         assert_eq!(first_of_tar("out_17.tar~17-0a"), Some(17));
         for other in ["out_017.tar", "out_+1.tar", "out_.tar", "in_1.tar", "out_1.bin", "out_1"] {

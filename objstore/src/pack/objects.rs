@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use bagpress_broker::descriptor::{Input, Pack, TaskDescriptor};
+use bagpress_broker::descriptor::{Pack, TaskDescriptor};
 use bagpress_broker::ids::Execution;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::{limits, subjects};
@@ -20,9 +20,6 @@ use crate::sink::Sink;
 use crate::source::Source;
 use crate::stored::Stored;
 use crate::tarred::{self, Member};
-
-/// The label of a tar of outputs that has the path of the file which begins its pack.
-pub const FIRST_INPUT: &str = "first-input";
 
 const WHAT: &str = "write the outputs of a pack into a tar";
 
@@ -104,16 +101,10 @@ impl TarOutputs {
     fn writer(&self) -> Result<Writer, Error> {
         let Self { bucket, task, execution, held } = self;
         let (first, last) = (task.index, task.index as usize + held.len() - 1);
-        let mut labels = vec![("bag", task.bag.to_string()), ("codec", task.codec.to_string())];
-        if let Input::Object { name, .. } = &task.input {
-            // What each file is called is in its header, but not where all of them were.
-            labels.push((FIRST_INPUT, name.clone()));
-        }
+        let labels = [("bag", task.bag.to_string()), ("codec", task.codec.to_string())];
         let text = format!("tasks {first} to {last} of bag {}, {}", task.bag, task.codec);
         let writer = bucket.writer(&subjects::tar_name(first), &format!("{first}-{execution}"))?;
-        Ok(writer
-            .description(text)
-            .metadata(labels.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()))
+        Ok(writer.description(text).metadata(labels.map(|(k, v)| (k.to_owned(), v)).into()))
     }
 
     /// The tar of the outputs, and at which byte of it each begins.

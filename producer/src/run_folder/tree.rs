@@ -1,6 +1,4 @@
-//! The tree of a bag's files, as the bag's bucket keeps it for whoever restores them without the run's folder: names, modes and times.
-//!
-//! Owners are left out: numbers of one machine mean others on the next, and whoever can write into a bucket must not give away files of root.
+//! The tree of a bag's files, as the bag's bucket keeps it for whoever restores them without the run's folder: names, modes, times and owners.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, Write};
@@ -35,7 +33,7 @@ struct Line {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tree {
     /// Where each file belongs, and what it was like, by task.
-    pub(crate) files: Vec<(PathBuf, Option<Recorded>)>,
+    pub(crate) files: Vec<(Option<PathBuf>, Option<Recorded>)>,
     /// The folders, the deepest first.
     pub(crate) folders: Vec<FolderEntry>,
 }
@@ -56,12 +54,13 @@ pub(crate) fn write(inputs: &InputList, empty: Option<File>, mut to: impl Write)
             }
             parent.clone_into(&mut last);
         }
-        let attributes = entry.is_file().then_some((entry.mode, entry.mtime_ns)).map(recorded);
-        write_line(&mut to, &Line { target: entry.target, folder: false, attributes })?;
+        let is_file = entry.is_file();
+        let InputEntry { target, mode, mtime_ns, owner, .. } = entry;
+        let attributes = is_file.then_some(Recorded { mode, mtime_ns, owner });
+        write_line(&mut to, &Line { target, folder: false, attributes })?;
     }
     for entry in empty.into_iter().flat_map(folders::entries) {
-        let FolderEntry { target, mode, mtime_ns, .. } = entry?;
-        write_line(&mut to, &folder(target, mode, mtime_ns))?;
+        write_line(&mut to, &folder(entry?))?;
     }
     Ok(())
 }
@@ -71,12 +70,9 @@ fn write_line(to: &mut impl Write, line: &Line) -> io::Result<()> {
     to.write_all(b"\n")
 }
 
-fn recorded((mode, mtime_ns): (u32, i64)) -> Recorded {
-    Recorded { mode, mtime_ns, owner: None }
-}
-
-fn folder(target: PathBuf, mode: u32, mtime_ns: i64) -> Line {
-    Line { target, folder: true, attributes: Some(recorded((mode, mtime_ns))) }
+fn folder(entry: FolderEntry) -> Line {
+    let FolderEntry { target, mode, mtime_ns, owner, .. } = entry;
+    Line { target, folder: true, attributes: Some(Recorded { mode, mtime_ns, owner }) }
 }
 
 /// The folders that the file's output is to lie in, as far as those of the file have their names and can be looked at.
@@ -88,7 +84,7 @@ fn folders_of(entry: &InputEntry) -> impl Iterator<Item = Line> {
         let metadata = fs::metadata(source).ok().filter(|_| same)?;
         let entry = FolderEntry::new(target.to_owned(), source, &metadata);
         // Its owner must be able to write into it until the end.
-        Some(folder(entry.target, entry.mode | 0o700, entry.mtime_ns))
+        Some(folder(FolderEntry { mode: entry.mode | 0o700, ..entry }))
     })
 }
 
@@ -107,12 +103,12 @@ pub(crate) fn read(mut from: impl BufRead, files: u32) -> io::Result<Tree> {
             break;
         }
         let Line { target, folder, attributes } = serde_json::from_slice(&line)?;
-        let attributes =
-            attributes.map(|Recorded { mode, mtime_ns, .. }| (mode & 0o1777, mtime_ns));
+        // None runs as somebody else.
+        let attributes = attributes.map(|of| Recorded { mode: of.mode & 0o1777, ..of });
         if !folder {
-            tree.files.push((target, attributes.map(recorded)));
-        } else if let Some((mode, mtime_ns)) = attributes {
-            let (source, owner) = (PathBuf::new(), None);
+            tree.files.push((Some(target), attributes));
+        } else if let Some(Recorded { mode, mtime_ns, owner }) = attributes {
+            let source = PathBuf::new();
             tree.folders.push(FolderEntry { target, source, mode, mtime_ns, owner });
         }
         if tree.files.len() > files as usize || tree.folders.len() > FOLDERS_MAX {
@@ -176,7 +172,10 @@ mod tests {
         let files: Vec<_> = tree
             .files
             .iter()
-            .map(|(target, of)| (target.to_str().unwrap(), of.map(|of| (of.mode, of.mtime_ns))))
+            .map(|(target, of)| {
+                let target = target.as_ref().unwrap();
+                (target.to_str().unwrap(), of.map(|of| (of.mode, of.mtime_ns)))
+            })
             .collect();
         let time = 1_500_000_000_123_456_789;
         let expected = [

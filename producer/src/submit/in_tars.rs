@@ -1,4 +1,4 @@
-//! The tars that have the outputs of a bag's packs: looked up, and read once for what their files are called, which nothing else says.
+//! The tars that have the outputs of a bag's packs: looked up, and read where nothing else says what their files are called.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -9,7 +9,6 @@ use bagpress_broker::descriptor::Part;
 use bagpress_broker::result::{Cause, Failed};
 use bagpress_broker::{Broker, limits, subjects};
 use bagpress_codec::{Codec, Digest};
-use bagpress_objstore::FIRST_INPUT;
 use bagpress_objstore::object_ref::{Info, Reference};
 use bagpress_objstore::tarred::{self, slice};
 use bytes::Bytes;
@@ -31,10 +30,8 @@ pub(super) struct Found {
     digest: Digest,
     /// The codec of its files.
     codec: Option<Codec>,
-    /// What the files are called, by their tasks, below the folder of the outputs and as their inputs were.
+    /// What the files are called, by their tasks, below the folder of the outputs and as their inputs were, if that was to be read.
     pub(super) names: HashMap<u32, PathBuf>,
-    /// The path of the file that began the pack, and what it is called, if both are known.
-    pub(super) first: Option<(PathBuf, PathBuf)>,
     /// Tasks whose outputs are not in it as they were made.
     damaged: HashMap<u32, Digest>,
 }
@@ -46,7 +43,7 @@ pub(super) struct Tars {
 }
 
 impl Tars {
-    /// Looks the tars up that the results name among what is `listed`, and reads each. `of_bag` is the codec of what says none.
+    /// Looks the tars up that the results name among what is `listed`, and reads each if it is `to_be_read`. `of_bag` is the codec of what says none.
     ///
     /// # Errors
     ///
@@ -56,7 +53,7 @@ impl Tars {
         bucket: &str,
         (listed, of_bag): (&Listed, Option<Codec>),
         originals: &Originals,
-        tasks: u32,
+        (tasks, to_be_read): (u32, bool),
     ) -> Result<Self> {
         let mut packed = HashMap::<_, Vec<_>>::new();
         for index in 0..tasks {
@@ -66,6 +63,7 @@ impl Tars {
         }
         let reading = originals.tars().iter().enumerate().map(|(number, tar)| {
             let members = packed.remove(&number).unwrap_or_default();
+            let members = to_be_read.then_some(members);
             read_one(broker, bucket, (listed, of_bag), tar, members)
         });
         let reading: Vec<_> = reading.collect();
@@ -125,7 +123,7 @@ async fn read_one(
     bucket: &str,
     (listed, of_bag): (&Listed, Option<Codec>),
     tar: &Tar,
-    members: Vec<(u32, Packed)>,
+    members: Option<Vec<(u32, Packed)>>,
 ) -> Result<Result<Found, Failed>> {
     let name = subjects::name_of(&tar.object);
     let missing = |answer: Answer| {
@@ -147,6 +145,13 @@ async fn read_one(
     };
     let (answer, info) = look(broker, &answer.reference).await?;
     let Some(info) = info.filter(|info| info.digest == tar.digest) else { return missing(answer) };
+    let Some(members) = members else {
+        let (reference, digest) = (answer.reference, info.digest);
+        let codec = codec_of(&info, of_bag);
+        let unread =
+            Found { reference, digest, codec, names: HashMap::new(), damaged: HashMap::new() };
+        return Ok(Ok(unread));
+    };
     let open = open_bucket(broker, bucket)?;
     match open.read_parts(&info, limits::TAR_BYTES_MAX).await {
         Ok(bytes) => Ok(Ok(found(answer.reference, &info, of_bag, tar, &bytes, &members))),
@@ -163,8 +168,7 @@ fn found(
     bytes: &Bytes,
     members: &[(u32, Packed)],
 ) -> Found {
-    let label = |label| info.metadata.get(label);
-    let codec = label("codec").and_then(|codec| codec.parse().ok()).or(of_bag);
+    let codec = codec_of(info, of_bag);
     let extension = codec.map_or("", |codec: Codec| codec.extension());
     // Of one that is damaged there are no names: its files have those of their outputs.
     let files = tarred::read(bytes).unwrap_or_default();
@@ -172,12 +176,15 @@ fn found(
         .into_iter()
         .map(|file| (tar.first + file.member.place, without(&file.member.name, extension)))
         .collect();
-    let first = label(FIRST_INPUT).map(PathBuf::from).zip(names.get(&tar.first).cloned());
     let damaged = members.iter().filter_map(|(index, packed)| {
         let found = Digest::of(&slice(bytes, packed.at, packed.bytes).unwrap_or_default());
         (found != packed.digest).then_some((*index, found))
     });
-    Found { reference, digest: info.digest, codec, damaged: damaged.collect(), names, first }
+    Found { reference, digest: info.digest, codec, damaged: damaged.collect(), names }
+}
+
+fn codec_of(info: &Info, of_bag: Option<Codec>) -> Option<Codec> {
+    info.metadata.get("codec").and_then(|codec| codec.parse().ok()).or(of_bag)
 }
 
 /// A name without an extension, if it has that.

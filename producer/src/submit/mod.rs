@@ -14,6 +14,7 @@ pub(crate) mod request;
 pub(crate) mod resolve;
 pub(crate) mod restore;
 mod specify;
+mod tree;
 mod twins;
 
 use anyhow::Result;

@@ -16,19 +16,23 @@ use crate::error::Usage;
 use crate::object::lineage::may_be_made_again;
 use crate::object::look::look;
 use crate::object::{Answer, LOOKS, State, list};
+use crate::run_folder::inputs::folders::FolderEntry;
+use crate::run_folder::inputs::stream::Recorded;
 use crate::run_folder::specification::RESTORE;
+use crate::run_folder::tree::Tree;
 use crate::submit::in_tars::{Listed, Tars};
-use crate::submit::names_of_bag::{Inputs, names};
+use crate::submit::names_of_bag::names;
 use crate::submit::originals::Originals;
 use crate::submit::planned::Planned;
+use crate::submit::tree::tree_of;
 
-/// The outputs of a bag, each with the name of what it was made of, below the folder that all of these have in common, and with the digest of it, where
-/// the broker has its result. One that is not there is refused by itself.
+/// The outputs of a bag, each with the name of what it was made of, and with the digest of it, where the broker has its result; and the folders that
+/// its run had. One that is not there is refused by itself.
 ///
 /// # Errors
 ///
 /// [`Usage`] if the bag is not there, not finished, or has no outputs that can be restored by themselves; if the broker does not answer.
-pub async fn resolve_bag(broker: &Broker, bag: &BagId) -> Result<Vec<Planned>> {
+pub async fn resolve_bag(broker: &Broker, bag: &BagId) -> Result<(Vec<Planned>, Vec<FolderEntry>)> {
     let line = line_of(broker, bag).await?;
     let bucket = subjects::bucket(bag);
     let (mut there, mut tars, mut last) = (BTreeMap::new(), Listed::new(), None);
@@ -59,45 +63,44 @@ pub async fn resolve_bag(broker: &Broker, bag: &BagId) -> Result<Vec<Planned>> {
     let originals = Originals::read(broker, bag, &[], line.rounds).await?;
     check_objects(bag, &line, (tars.len(), last), &originals)?;
     let of_bag: Option<Codec> = line.codec.parse().ok();
-    let tars = Tars::read(broker, &bucket, (&tars, of_bag), &originals, line.tasks).await?;
-    let names = names(inputs(&line, &there, &originals, &tars));
+    let tree = tree_of(broker, &bucket, line.tasks).await?;
+    let to_be_read = (line.tasks, tree.is_none());
+    let tars = Tars::read(broker, &bucket, (&tars, of_bag), &originals, to_be_read).await?;
+    let (files, folders) = match tree {
+        Some(Tree { files, folders }) => (files, folders),
+        None => (called(&line, &there, &originals, &tars), Vec::new()),
+    };
     let outputs = Outputs { broker, bucket: &bucket, there: &there, originals: &originals, of_bag };
-    let planning = stream::iter(0..line.tasks).map(async |index| {
-        let target = names.get(&index).cloned();
-        match originals.packed(index) {
+    let planning = stream::iter((0..).zip(files)).map(async |(index, (target, attributes))| {
+        let planned = match originals.packed(index) {
             Some(packed) => tars.planned(&bucket, (index, packed), target),
             None => outputs.planned(index, target).await,
-        }
+        };
+        planned.map(|planned| Planned { attributes, ..planned })
     });
     let mut planned: Vec<_> = planning.buffered(LOOKS).try_collect().await?;
     without_doubles(&mut planned);
-    Ok(planned)
+    Ok((planned, folders))
 }
 
-/// What tells what the outputs are called.
-fn inputs(
+/// What the outputs are called of a bag that has no tree, as far as the outputs themselves tell.
+fn called(
     line: &BagLine,
     there: &BTreeMap<u32, Answer>,
     originals: &Originals,
     tars: &Tars,
-) -> Inputs {
-    let mut inputs = Inputs::default();
-    for index in 0..line.tasks {
+) -> Vec<(Option<PathBuf>, Option<Recorded>)> {
+    let mut inputs = BTreeMap::new();
+    for index in (0..line.tasks).filter(|index| originals.packed(*index).is_none()) {
         let label = there.get(&index).and_then(|answer| answer.input.clone());
         let result = || originals.made(index).and_then(|(_, name)| name.clone());
         let cut = || originals.cut(index).cloned().flatten();
-        if originals.packed(index).is_none()
-            && let Some(input) = label.or_else(result).or_else(cut)
-        {
-            inputs.named.insert(index, input);
-        }
+        inputs.extend(label.or_else(result).or_else(cut).map(|input| (index, input)));
     }
-    for tar in tars.found() {
-        let packed = tar.names.iter().map(|(index, name)| (*index, name.clone()));
-        inputs.packed.extend(packed.filter(|(index, _)| originals.packed(*index).is_some()));
-        inputs.both.extend(tar.first.clone());
-    }
-    inputs
+    let mut names = names(inputs);
+    let packed = tars.found().flat_map(|tar| tar.names.clone());
+    names.extend(packed.filter(|(index, _)| originals.packed(*index).is_some()));
+    (0..line.tasks).map(|index| (names.remove(&index), None)).collect()
 }
 
 /// Outputs that are objects of their own.

@@ -7,6 +7,8 @@ use bagpress_broker::result::Failed;
 use bagpress_codec::{Codec, Digest};
 use bagpress_objstore::object_ref::Reference;
 
+use crate::run_folder::inputs::stream::Recorded;
+
 /// An object that is to be an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
@@ -22,6 +24,8 @@ pub struct Planned {
     pub part: Option<Part>,
     /// What it was made of, if that is known: what it is restored to is compared with that.
     pub original: Option<Original>,
+    /// Mode and time of what it was made of, if they are known.
+    pub attributes: Option<Recorded>,
     /// What it is called when it is restored, below the outputs' folder, if that does not follow from its own name.
     pub target: Option<PathBuf>,
     /// Why it cannot be an input.
@@ -32,7 +36,7 @@ impl Planned {
     /// One of which nothing more is known.
     pub(super) fn of(reference: Reference) -> Self {
         let (bytes, digest, codec, part) = (None, None, None, None);
-        let (original, target, refused) = (None, None, None);
-        Self { reference, bytes, digest, codec, part, original, target, refused }
+        let (original, attributes, target, refused) = (None, None, None, None);
+        Self { reference, bytes, digest, codec, part, original, attributes, target, refused }
     }
 }

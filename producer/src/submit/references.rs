@@ -41,8 +41,8 @@ pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
         let mut stream = None;
         if request.restore && planned.refused.is_none() {
             let (codec, restored) = restored(planned, target)?;
-            let original = planned.original;
-            (stream, target) = (Some(Stream { original, ..Stream::of(codec) }), restored);
+            let Planned { original, attributes, .. } = *planned;
+            (stream, target) = (Some(Stream { codec, original, attributes }), restored);
         }
         if let Some(other) = targets.insert(target.clone(), reference) {
             return Err(Usage::error(
@@ -68,6 +68,9 @@ pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
         found.bytes = found.bytes.saturating_add(bytes);
         found.largest = found.largest.max(bytes);
         sink.file(&entry.path, &entry)?;
+    }
+    for entry in &request.folders {
+        sink.folder(entry)?;
     }
     Ok(found)
 }

@@ -12,6 +12,7 @@ use bagpress_codec::{Codec, DataKind};
 use crate::error::Usage;
 use crate::run_folder::cuts::Blocks;
 use crate::run_folder::inputs::existing::Outputs;
+use crate::run_folder::inputs::folders::FolderEntry;
 use crate::run_folder::inputs::roots::check_roots;
 use crate::run_folder::inputs::selection::{Existing, Selection};
 use crate::run_folder::trust::Trust;
@@ -28,6 +29,8 @@ pub struct Request {
     pub inputs: Vec<PathBuf>,
     /// Objects that are the inputs in place of files, as [`resolve`](crate::resolve) found them.
     pub references: Vec<Planned>,
+    /// Folders that are to be there too, the deepest first, as [`resolve_bag`](crate::resolve_bag) found them.
+    pub folders: Vec<FolderEntry>,
     /// Whether they are to be restored, instead of being compressed.
     pub restore: bool,
     /// Which of the files.

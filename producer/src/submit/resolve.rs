@@ -68,7 +68,7 @@ async fn resolve_tar(broker: &Broker, named: &Named) -> Result<Vec<Planned>> {
     let of_bag = of_bag.and_then(|line| line.codec.parse().ok());
     let listed = Listed::from([(reference.object().to_owned(), answer)]);
     let tasks = first.saturating_add(limits::PACK_FILES_MAX);
-    let tars = Tars::read(broker, bucket, (&listed, of_bag), &originals, tasks).await?;
+    let tars = Tars::read(broker, bucket, (&listed, of_bag), &originals, (tasks, true)).await?;
     let called: HashMap<_, _> = tars.found().flat_map(|tar| tar.names.clone()).collect();
     let packed = (first..tasks).filter_map(|index| Some((index, originals.packed(index)?)));
     packed.map(|packed| tars.planned(bucket, packed, called.get(&packed.0).cloned())).collect()

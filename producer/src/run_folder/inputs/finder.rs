@@ -278,11 +278,9 @@ impl<'a> Finder<'a> {
 
     /// Notes a folder that no output makes.
     pub(crate) fn folder(&mut self, entry: &FolderEntry) -> Result<()> {
-        if self.outputs.is_some() {
-            self.found.folders += 1;
-            self.sink.folder(entry)?;
-        }
-        Ok(())
+        // Where outputs become no files it is kept beside them.
+        self.found.folders += u64::from(self.outputs.is_some());
+        self.sink.folder(entry)
     }
 
     fn add(&mut self, shown: &Path, entry: &InputEntry) -> Result<()> {

@@ -19,7 +19,7 @@ use crate::error::message;
 
 /// One line of `folders.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct FolderEntry {
+pub struct FolderEntry {
     /// Where it belongs, below the outputs' folder.
     #[serde(serialize_with = "write_path", deserialize_with = "read_target")]
     pub(crate) target: PathBuf,
