@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use async_nats::jetstream::object_store::ObjectStore;
-use bagpress_broker::testing::NatsServer;
+use bagpress_broker::testing::{NatsServer, eventually};
 use bagpress_codec::DataKind;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 use crate::control::{bag_of, context};
 use crate::death::DELIVERIES;
 use crate::files::write;
-use crate::harness::{Ended, Place, Running};
+use crate::harness::{Ended, Place, Running, SOON};
 use crate::ledger::{expect_each_done_once, generated};
 use crate::objects::at;
 use crate::packs::{forget_what_waits, some_files};
@@ -208,6 +208,42 @@ async fn a_tar_that_goes_while_its_files_wait_fails_them_until_it_is_back() {
         place.run(&again).await.with_code(0);
         expect_same(&tree(&place.path("back")), &files);
     }
+}
+
+#[tokio::test]
+async fn what_becomes_of_tars_after_they_were_looked_up_is_seen_by_whoever_reads_them() {
+    let (place, server) = Place::with_server().await;
+    let at = at(&server);
+    let worker: Running = place.worker(&server);
+    for number in 0..24 {
+        write(&place.path(&format!("in/f{number:02}")), format!("file {number}").as_bytes());
+    }
+    place.run(&format!("{RUN} --pack 8 {at}")).await.with_code(0);
+    let (mut files, bag) = (tree(&place.path("in")), bag_of(&place, "t/objects"));
+    worker.signal(Signal::TERM);
+    worker.ended(&place).await.with_code(0);
+    let restoring = place.spawn(&format!("restore {bag} --out back --name r -q {at}"));
+    eventually("every task waits for a worker", SOON, async || {
+        let mut stream = context(&server).await.get_stream("BAG_TASKS").await.unwrap();
+        (stream.info().await.unwrap().state.messages == 24).then_some(())
+    })
+    .await;
+    let bucket = context(&server).await.get_object_store(format!("bag-{bag}")).await.unwrap();
+    let (mine, other) =
+        (bytes_of(&bucket, "out_0.tar").await, bytes_of(&bucket, "out_16.tar").await);
+    bucket.put("out_0.tar", &mut &other[..]).await.unwrap();
+    flip(&place, &server, "out_8.tar", 512 + 12).await;
+    let _worker = place.worker(&server);
+    restoring.ended(&place).await.with_code(1);
+    let text = fs::read_to_string(place.folder("r/staged").join("failed.txt")).unwrap();
+    assert_eq!(text.lines().count(), 8 + 1, "{text}");
+    assert_eq!(text.matches("out_0.tar/").count(), 8, "{text}");
+    assert!(text.contains("out_8.tar/f08") && text.contains("its digest is"), "{text}");
+    bucket.put("out_0.tar", &mut &mine[..]).await.unwrap();
+    let again = format!("gather runs/r/staged --retry-failed -q {at}");
+    place.run(&again).await.with_code(1);
+    files.remove("f08").unwrap();
+    expect_same(&tree(&place.path("back")), &files);
 }
 
 #[tokio::test]
