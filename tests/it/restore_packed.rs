@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use async_nats::jetstream::object_store::ObjectStore;
-use bagpress_broker::testing::NatsServer;
+use bagpress_broker::subjects::TREE;
+use bagpress_broker::testing::{NatsServer, eventually};
 use bagpress_codec::DataKind;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -14,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use crate::control::{bag_of, context};
 use crate::death::DELIVERIES;
 use crate::files::write;
-use crate::harness::{Ended, Place, Running};
+use crate::harness::{Ended, Place, Running, SOON};
 use crate::ledger::{expect_each_done_once, generated};
 use crate::objects::at;
 use crate::packs::{forget_what_waits, some_files};
@@ -207,6 +208,71 @@ async fn a_tar_that_goes_while_its_files_wait_fails_them_until_it_is_back() {
         let again = format!("gather runs/r/staged --retry-failed -q {at}");
         place.run(&again).await.with_code(0);
         expect_same(&tree(&place.path("back/in")), &files);
+    }
+}
+
+#[tokio::test]
+async fn what_becomes_of_tars_after_they_were_looked_up_is_seen_by_whoever_reads_them() {
+    let (place, server) = Place::with_server().await;
+    let at = at(&server);
+    let worker: Running = place.worker(&server);
+    for number in 0..24 {
+        write(&place.path(&format!("in/f{number:02}")), format!("file {number}").as_bytes());
+    }
+    place.run(&format!("{RUN} --pack 8 {at}")).await.with_code(0);
+    let (mut files, bag) = (tree(&place.path("in")), bag_of(&place, "t/objects"));
+    worker.signal(Signal::TERM);
+    worker.ended(&place).await.with_code(0);
+    let restoring = place.spawn(&format!("restore {bag} --out back --name r -q {at}"));
+    eventually("every task waits for a worker", SOON, async || {
+        let mut stream = context(&server).await.get_stream("BAG_TASKS").await.unwrap();
+        (stream.info().await.unwrap().state.messages == 24).then_some(())
+    })
+    .await;
+    let bucket = context(&server).await.get_object_store(format!("bag-{bag}")).await.unwrap();
+    let (mine, other) =
+        (bytes_of(&bucket, "out_0.tar").await, bytes_of(&bucket, "out_16.tar").await);
+    bucket.put("out_0.tar", &mut &other[..]).await.unwrap();
+    flip(&place, &server, "out_8.tar", 512 + 12).await;
+    let _worker = place.worker(&server);
+    restoring.ended(&place).await.with_code(1);
+    let text = fs::read_to_string(place.folder("r/staged").join("failed.txt")).unwrap();
+    assert_eq!(text.lines().count(), 8 + 1, "{text}");
+    assert_eq!(text.matches("out_0.tar/").count(), 8, "{text}");
+    assert!(text.contains("out_8.tar/in/f08") && text.contains("its digest is"), "{text}");
+    bucket.put("out_0.tar", &mut &mine[..]).await.unwrap();
+    let again = format!("gather runs/r/staged --retry-failed -q {at}");
+    place.run(&again).await.with_code(1);
+    files.remove("f08").unwrap();
+    expect_same(&tree(&place.path("back/in")), &files);
+}
+
+#[tokio::test]
+async fn a_bag_whose_tree_is_gone_or_anothers_comes_back_by_what_its_outputs_say() {
+    let (place, server) = Place::with_server().await;
+    let (at, _worker) = (at(&server), place.worker(&server));
+    some_files(&place, 16);
+    let large = generated(DataKind::Text, 1, 900_000);
+    write(&place.path("in/2/large"), &large);
+    place.run(&format!("{RUN} --pack 8 {at}")).await.with_code(0);
+    let listed = place.run(&format!("object ls bag-{} {at}", bag_of(&place, "t/objects"))).await;
+    assert!(listed.stdout.contains("out_0.tar") && !listed.stdout.contains("tree"), "{listed:?}");
+    let (mut files, bag) = forget(&place);
+    // What is in a tar says its place below the outputs, and what is not the path of its file.
+    assert!(files.remove("2/large").is_some());
+    let bucket = context(&server).await.get_object_store(format!("bag-{bag}")).await.unwrap();
+    let hostile = &br#"{"target":"../outside"}"#[..];
+    for (out, tree_now) in [("gone", None), ("hostile", Some(hostile))] {
+        match tree_now {
+            None => bucket.delete(TREE).await.unwrap(),
+            Some(mut bytes) => drop(bucket.put(TREE, &mut bytes).await.unwrap()),
+        }
+        let restore = format!("restore {bag} --out {out}/back --name {out} -q {at}");
+        let ended = place.run(&restore).await.with_code(0);
+        assert!(ended.stderr.contains("modes, times and empty folders do not"), "{ended:?}");
+        expect_same(&tree(&place.path(&format!("{out}/back/in"))), &files);
+        assert!(fs::read(place.path(&format!("{out}/back/large"))).unwrap() == large, "{out}");
+        assert_eq!(fs::read_dir(place.path(out)).unwrap().count(), 1, "{out}");
     }
 }
 
