@@ -1,6 +1,6 @@
 //! What every comparison of outputs with inputs can do.
 
-use crate::{Error, Fidelity};
+use crate::{EntryPoint, Error, Fidelity};
 
 /// What compares outputs with their inputs. After an error it is of no more use.
 pub(crate) trait Check: Send {
@@ -16,5 +16,10 @@ pub(crate) trait Check: Send {
     /// That of a `Verifier`: `fidelity`.
     fn fidelity(&self) -> Option<Fidelity> {
         None
+    }
+
+    /// That of a `Verifier`: `entry_points`.
+    fn entry_points(&self) -> &[EntryPoint] {
+        &[]
     }
 }

@@ -2,12 +2,10 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::ops::Range;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::array::{ArrayParameters, Form};
 use crate::check::Check;
 use crate::codecs::{REGISTRY, not_built_in};
@@ -16,10 +14,9 @@ use crate::error::ArrayFault;
 use crate::grid::Grid;
 use crate::join::{Joined, Joiner, Seam};
 use crate::parse::{parse_level, parse_switches, split_once};
-use crate::parts::Parts;
-#[cfg(doc)]
-use crate::parts::Section;
+use crate::parts::{Layout, Parts, Section};
 use crate::stream::{Choice, Decoder, Encoder, SEGMENT_BYTES};
+use crate::{EntryPoint, Error};
 
 /// A codec with its parameters, such as `gzip:6` or `gzip:6,full`.
 ///
@@ -143,14 +140,30 @@ impl Codec {
     /// length: of an array, layers of four planes with a fixed rate.
     #[must_use]
     pub fn parts(&self, begin: &[u8]) -> Option<Parts> {
+        self.layout(begin).and_then(Layout::parts)
+    }
+
+    /// The sections of a stream that begins so, has `stream_bytes` and was entered at these points when it was verified: one from each to the
+    /// next. None, if these are not the points of such a stream. Whether a section decodes to what it should, its digest says.
+    #[must_use]
+    pub fn sections(
+        &self,
+        begin: &[u8],
+        points: &[EntryPoint],
+        stream_bytes: u64,
+    ) -> Option<Vec<Section>> {
+        self.layout(begin).and_then(|layout| layout.sections(points, stream_bytes))
+    }
+
+    fn layout(&self, begin: &[u8]) -> Option<Layout> {
         self.entry.parts.as_ref().and_then(|of| (of.find)(self.parameters, begin))
     }
 
-    /// Begins to decompress some parts of a stream that begins with these bytes: it takes what [`Section::stream`] says. None, if it
-    /// has no such parts.
+    /// Begins to decompress a section of a stream that begins with these bytes: it takes what [`Section::stream`] says. None, if it
+    /// has no such section.
     #[must_use]
-    pub fn part_decoder(&self, begin: &[u8], parts: Range<u64>) -> Option<Box<dyn Decoder>> {
-        self.entry.parts.as_ref().and_then(|of| (of.decoder)(self.parameters, begin, parts))
+    pub fn section_decoder(&self, begin: &[u8], section: &Section) -> Option<Box<dyn Decoder>> {
+        self.entry.parts.as_ref().and_then(|of| (of.decoder)(self.parameters, begin, section))
     }
 
     pub(crate) fn check(&self) -> Option<Box<dyn Check>> {

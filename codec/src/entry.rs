@@ -1,12 +1,11 @@
 //! What the registry knows of a codec.
 
 use std::fmt;
-use std::ops::Range;
 
 use crate::array::ArrayParameters;
 use crate::check::Check;
 use crate::join::Seam;
-use crate::parts::Parts;
+use crate::parts::{Layout, Section};
 use crate::stream::{Decoder, Encoder};
 
 /// A codec as the registry holds it.
@@ -29,7 +28,7 @@ pub(crate) struct Entry {
     pub(crate) check: Option<fn(Parameters) -> Box<dyn Check>>,
     /// Whether a file that begins so was made with these parameters, where its header says with which.
     pub(crate) made_with: Option<fn(Parameters, &[u8]) -> bool>,
-    /// How streams are entered whose parts all have one length; none, if there are no such.
+    /// How streams are entered in their middle; none, if they cannot be.
     pub(crate) parts: Option<PartsOf>,
     /// How the blocks of such a level and such switches are joined; none, if a file is not cut.
     pub(crate) seam: Option<fn(Parameters) -> Seam>,
@@ -37,14 +36,14 @@ pub(crate) struct Entry {
 
 /// How a codec's streams are entered.
 pub(crate) struct PartsOf {
-    /// The parts of a stream that begins so; none, if it has none of one length.
-    pub(crate) find: fn(Parameters, &[u8]) -> Option<Parts>,
+    /// The parts of a stream that begins so; none, if it is no stream of these parameters.
+    pub(crate) find: fn(Parameters, &[u8]) -> Option<Layout>,
     /// A decoder of some of them, which takes the section that has them, and nothing more.
-    pub(crate) decoder: PartDecoder,
+    pub(crate) decoder: SectionDecoder,
 }
 
-/// Makes a decoder of these parts of a stream that begins so.
-type PartDecoder = fn(Parameters, &[u8], Range<u64>) -> Option<Box<dyn Decoder>>;
+/// Makes a decoder of a section of a stream that begins so.
+type SectionDecoder = fn(Parameters, &[u8], &Section) -> Option<Box<dyn Decoder>>;
 
 /// What follows a codec's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

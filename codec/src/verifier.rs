@@ -1,7 +1,7 @@
 //! Decodes each part of an output as it is made, and compares it with the input that made it.
 
 use crate::check::Check;
-use crate::{Codec, Decoder, Error, Fidelity};
+use crate::{Codec, Decoder, EntryPoint, Error, Fidelity};
 
 /// Decoded bytes that are compared at once; small enough for the nearer caches.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -53,6 +53,13 @@ impl Verifier {
     #[must_use]
     pub fn fidelity(&self) -> Option<Fidelity> {
         self.0.fidelity()
+    }
+
+    /// Where a finished stream can be entered, at most [`EntryPoint::MAX`] places; none, if it is short, or its codec has none but those
+    /// that its streams tell themselves.
+    #[must_use]
+    pub fn entry_points(&self) -> &[EntryPoint] {
+        self.0.entry_points()
     }
 }
 

@@ -96,4 +96,6 @@ mod vanished;
 mod width;
 #[cfg(feature = "zfp")]
 mod zfp;
+#[cfg(feature = "zfp")]
+mod zfp_range;
 mod zstd;

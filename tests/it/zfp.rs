@@ -5,19 +5,19 @@ use std::process::Output;
 
 use bagpress_codec::{DataKind, Digest, Generator, Grid};
 
-fn bagpress(folder: &std::path::Path, words: &str) -> Output {
+pub(crate) fn bagpress(folder: &std::path::Path, words: &str) -> Output {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bagpress"));
     command.args(words.split(' ')).current_dir(folder).output().unwrap()
 }
 
-fn succeeds(folder: &std::path::Path, words: &str) -> String {
+pub(crate) fn succeeds(folder: &std::path::Path, words: &str) -> String {
     let output = bagpress(folder, words);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words}: {said}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn field(grid: &str) -> Vec<u8> {
+pub(crate) fn field(grid: &str) -> Vec<u8> {
     let grid: Grid = grid.parse().unwrap();
     let kind: DataKind = format!("field:{grid}").parse().unwrap();
     let mut bytes = vec![0; usize::try_from(grid.bytes()).unwrap()];

@@ -102,6 +102,7 @@ pub fn done(id: &TaskId, execution: &Execution, output: &[u8], place: Place) -> 
             verified: true,
             choice: None,
             fidelity: None,
+            entry_points: Vec::new(),
         }),
         times: Times::default(),
         descriptor: None,

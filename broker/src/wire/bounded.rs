@@ -5,10 +5,18 @@
 
 use std::fmt::Display;
 
-use bagpress_codec::Choice;
+use bagpress_codec::{Choice, EntryPoint};
 use serde::de::{Deserialize, Deserializer, Error};
 
 use crate::limits;
+
+/// What of a result is about one place where its output can be entered, in bytes: three names, two numbers and a digest.
+const ENTRY_POINT_BYTES_MAX: usize = 30 + 2 * 20 + 71;
+// A result that has such has no message of a failure; it is a message with its texts, as any other is.
+const _: () = assert!(
+    6 * 8 * limits::TEXT_BYTES_MAX + EntryPoint::MAX * ENTRY_POINT_BYTES_MAX + 4096
+        < limits::MESSAGE_BYTES_MAX
+);
 
 /// A task's place in its bag, below [`limits::BAG_TASKS_MAX`].
 ///
@@ -61,6 +69,20 @@ pub fn choice<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Choice>, D::E
         Some(choice) if !fits(&choice) => Err(D::Error::custom("no codec chooses that")),
         choice => Ok(choice),
     }
+}
+
+/// Where an output can be entered: at most [`EntryPoint::MAX`] places.
+///
+/// # Errors
+///
+/// The deserializer's.
+pub fn entry_points<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<EntryPoint>, D::Error> {
+    let points = Vec::<EntryPoint>::deserialize(from)?;
+    if points.len() <= EntryPoint::MAX {
+        return Ok(points);
+    }
+    let (found, max) = (points.len(), EntryPoint::MAX);
+    Err(D::Error::custom(format_args!("{found} entry points; at most {max}")))
 }
 
 /// A duration, or a time since 1970, in µs, at most [`limits::TIME_US_MAX`].
@@ -138,4 +160,43 @@ fn no_longer<'de, D: Deserializer<'de>>(from: D, max: usize) -> Result<String, D
         return Ok(text);
     }
     Err(D::Error::custom(format_args!("a text of {} bytes; at most {max}", text.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use bagpress_codec::Digest;
+
+    use super::*;
+    use crate::ids::{Execution, TaskId};
+    use crate::result::{Outcome, Place, TaskResult};
+    use crate::samples;
+
+    /// A result of an output that can be entered at so many places.
+    fn entered(places: u64) -> TaskResult {
+        let id = TaskId { bag: samples::bag(), index: 3, round: 0 };
+        let mut result = samples::done(&id, &Execution::random(), b"output", Place::Staged);
+        let Outcome::Done(done) = &mut result.outcome else { panic!("it is done") };
+        let most = u64::MAX - places;
+        let point = |at| EntryPoint { part: most + at, bit: most + at, digest: Digest::of(b"") };
+        done.entry_points = (0..places).map(point).collect();
+        result
+    }
+
+    #[test]
+    fn a_result_with_all_entry_points_is_a_message_and_one_with_more_is_none() {
+        assert!(!String::from_utf8(entered(0).encode()).unwrap().contains("entry_points"));
+        let most = entered(EntryPoint::MAX as u64);
+        let encoded = most.encode();
+        assert_eq!(TaskResult::decode(&encoded).unwrap(), most);
+        let each = (encoded.len() - entered(0).encode().len()) / EntryPoint::MAX;
+        assert!(each <= ENTRY_POINT_BYTES_MAX, "{each}");
+        let error = TaskResult::decode(&entered(65).encode()).unwrap_err();
+        assert!(error.to_string().contains("65 entry points; at most 64"), "{error}");
+    }
+
+    #[test]
+    fn the_wire_format_of_entry_points_is_pinned() {
+        let point = EntryPoint { part: 4, bit: 1_048_593, digest: Digest::of(b"decoded") };
+        insta::assert_snapshot!(serde_json::to_string(&point).unwrap(), @r#"{"part":4,"bit":1048593,"digest":"sha256:174985e4dd3b2df2a316acc62b781b8712734467cc92f94ddccc6530acb14f1e"}"#);
+    }
 }

@@ -1,6 +1,6 @@
 //! What comes back of a task: exactly one committed result for each task and round.
 
-use bagpress_codec::{Choice, Codec, Digest};
+use bagpress_codec::{Choice, Codec, Digest, EntryPoint};
 use serde::{Deserialize, Serialize};
 
 use crate::descriptor::{DecodeError, ResultPath, TaskDescriptor, decode_json};
@@ -150,6 +150,13 @@ pub struct Done {
     /// How near, where it was not asked to be equal and somebody looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fidelity: Option<Fidelity>,
+    /// Where the output can be entered, if whoever decoded it has noted that, besides what it says itself.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::entry_points"
+    )]
+    pub entry_points: Vec<EntryPoint>,
 }
 
 impl Done {

@@ -6,7 +6,7 @@ use bagpress_broker::descriptor::{
 use bagpress_broker::ids::{BagId, Execution, random_base32};
 use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Done, Failed, FileId, Outcome, Place, TaskResult, Times};
-use bagpress_codec::{Choice, Codec, DataKind, Digest};
+use bagpress_codec::{Choice, Codec, DataKind, Digest, EntryPoint};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -156,16 +156,35 @@ pub(crate) fn failed() -> impl Strategy<Value = Failed> {
     (cause(), text()).prop_map(|(cause, message)| Failed::new(cause, message))
 }
 
+fn entry_points() -> impl Strategy<Value = Vec<EntryPoint>> {
+    let point = (any::<u64>(), any::<u64>(), digest()).prop_map(|(part, bit, digest)| EntryPoint {
+        part,
+        bit,
+        digest,
+    });
+    vec(point, 0..4)
+}
+
 fn outcome() -> impl Strategy<Value = Outcome> {
     let output = 0..=limits::OUTPUT_BYTES_MAX;
     let choice = (1..=19_u32, prop::option::of(0..=limits::OUTPUT_BYTES_MAX))
         .prop_map(|(level, predicted_bytes)| Choice { level, predicted_bytes });
     let choice = prop::option::of(choice);
-    let done = (bytes(), digest(), output, digest(), place(), any::<bool>(), choice);
+    let done =
+        (bytes(), digest(), output, digest(), place(), any::<bool>(), choice, entry_points());
     prop_oneof![
         failed().prop_map(Outcome::Failed),
         done.prop_map(
-            |(input_bytes, input_digest, output_bytes, output_digest, place, verified, choice)| {
+            |(
+                input_bytes,
+                input_digest,
+                output_bytes,
+                output_digest,
+                place,
+                verified,
+                choice,
+                entry_points,
+            )| {
                 Outcome::Done(Done {
                     input_bytes,
                     input_digest,
@@ -175,6 +194,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
                     verified,
                     choice,
                     fidelity: None,
+                    entry_points,
                 })
             }
         ),

@@ -32,6 +32,8 @@ pub struct Reader {
     buffer: Buffer,
     /// Bytes of the stream in the buffer, from its start; zeros follow. The position is never behind them.
     filled: usize,
+    /// Bytes of the stream that were in the buffer before those.
+    done: u64,
     header: Option<Header>,
 }
 
@@ -39,7 +41,7 @@ impl Reader {
     /// Begins a stream; nothing, if there is no memory.
     #[must_use]
     pub fn new() -> Option<Self> {
-        Some(Self { buffer: Buffer::new()?, filled: 0, header: None })
+        Some(Self { buffer: Buffer::new()?, filled: 0, done: 0, header: None })
     }
 
     /// Begins another stream.
@@ -47,7 +49,7 @@ impl Reader {
         let filled = self.filled;
         self.buffer.bytes()[..filled].fill(0);
         self.buffer.read_at(0);
-        (self.filled, self.header) = (0, None);
+        (self.filled, self.done, self.header) = (0, 0, None);
     }
 
     /// Begins in the middle of a stream that has this header, so many bits behind the start of the bytes that are fed next: fewer than
@@ -75,6 +77,7 @@ impl Reader {
             bytes.copy_within(done..filled, 0);
             bytes[filled - done..filled].fill(0);
             self.filled -= done;
+            self.done += done as u64;
             self.buffer.read_at(read - done * 8);
         }
         let (taken, at) = (input.len().min(DATA_BYTES - self.filled), self.filled);
@@ -135,6 +138,12 @@ impl Reader {
             self.buffer.read_at(position);
         }
         is_there
+    }
+
+    /// At which bit of all that was fed the next block begins; before the header was read, the header.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.done * 8 + self.buffer.read() as u64
     }
 
     /// Bytes that were fed and belong to no block that was read, but for those that fill up the last word.

@@ -139,6 +139,7 @@ mod tests {
             verified: true,
             choice: None,
             fidelity: None,
+            entry_points: Vec::new(),
             times: Times::default(),
         };
         Ended::Made(made, Stored::Staged, Duration::ZERO)

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use bagpress_broker::descriptor::{TaskDescriptor, Verify};
-use bagpress_broker::result::{Cause, Failed};
-use bagpress_codec::{ArrayFault, Error, Hasher, Verifier};
+use bagpress_broker::result::{Cause, Failed, Fidelity};
+use bagpress_codec::{ArrayFault, EntryPoint, Error, Hasher, Verifier};
 use bagpress_objstore::{Sink, Source};
 
 use super::handle::Handle;
@@ -22,8 +22,7 @@ pub(super) fn compress(
     scratch: &mut Scratch,
     handle: &Handle,
 ) -> Result<Made, Failed> {
-    let began = Instant::now();
-    let mut clock = Clock::default();
+    let (began, mut clock) = (Instant::now(), Clock::default());
     let verify = task.verify == Verify::Worker;
     let (mut input, mut output) = (Hasher::new(), Hasher::new());
     let (mut input_bytes, mut output_bytes) = (0, 0);
@@ -66,7 +65,7 @@ pub(super) fn compress(
         verifier.finish(part).map_err(not_verified)?;
     }
     let choice = encoder.choice();
-    let fidelity = verifier.as_ref().and_then(Verifier::fidelity).map(Into::into);
+    let (fidelity, entry_points) = verifier.as_ref().map(seen).unwrap_or_default();
     reuse.keep(&task.codec, encoder, verifier);
     output.update(part);
     output_bytes += part.len() as u64;
@@ -81,8 +80,14 @@ pub(super) fn compress(
         verified: verify,
         choice,
         fidelity,
+        entry_points,
         times: clock.times(began.elapsed()),
     })
+}
+
+/// What a verifier has to say of a stream that came back.
+fn seen(verifier: &Verifier) -> (Option<Fidelity>, Vec<EntryPoint>) {
+    (verifier.fidelity().map(Into::into), verifier.entry_points().to_vec())
 }
 
 fn check_bound(task: &TaskDescriptor, input_bytes: u64, output_bytes: u64) -> Result<(), Failed> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bagpress_broker::result::{Done, Fidelity, Place, Times};
-use bagpress_codec::{Choice, Digest, Reuse, SEGMENT_BYTES};
+use bagpress_codec::{Choice, Digest, EntryPoint, Reuse, SEGMENT_BYTES};
 
 /// What a slot keeps from task to task: buffers, and what made the last output.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub(crate) struct Made {
     pub(crate) verified: bool,
     pub(crate) choice: Option<Choice>,
     pub(crate) fidelity: Option<Fidelity>,
+    pub(crate) entry_points: Vec<EntryPoint>,
     pub(crate) times: Times,
 }
 
@@ -50,6 +51,7 @@ impl Made {
             verified: self.verified,
             choice: self.choice,
             fidelity: self.fidelity,
+            entry_points: self.entry_points.clone(),
         }
     }
 }

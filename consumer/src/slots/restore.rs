@@ -61,6 +61,7 @@ pub(super) fn restore(
         verified: true,
         choice: None,
         fidelity: None,
+        entry_points: Vec::new(),
         times: clock.times(began.elapsed()),
     })
 }

@@ -68,6 +68,7 @@ fn examine(plan: &BagPlan, index: u32, outputs: &Dir, path: &Path) -> Option<Don
         verified: true,
         choice: None,
         fidelity: None,
+        entry_points: Vec::new(),
     };
     let file = open_output(outputs, path).ok()?;
     check_file(&codec, &file, &done).ok()?;

@@ -41,6 +41,7 @@ fn result(index: u32, round: u32, fails: bool, attempt: u32) -> Arc<TaskResult> 
         verified: !index.is_multiple_of(5),
         choice: None,
         fidelity: None,
+        entry_points: Vec::new(),
     };
     let failed = Failed::new(Cause::CodecError, format!("task {index} broke"));
     Arc::new(TaskResult {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bagpress_broker::descriptor::{ResultPath, TaskDescriptor};
 use bagpress_broker::result::{Cause, Done, Failed, Outcome, Place, TaskResult};
 use bagpress_broker::{Followed, subjects};
+use bagpress_codec::EntryPoint;
 
 use crate::run_folder::ledger::Key;
 use crate::run_folder::of_producer::PRODUCER;
@@ -49,6 +50,9 @@ fn misfit_of_bag(specification: &Specification, result: &TaskResult) -> Option<&
     let restored = |task: &TaskDescriptor| task.decode.is_some();
     if specification.restores() && !result.descriptor.as_deref().is_some_and(restored) {
         return Some("its worker does not say that it restored");
+    }
+    if !EntryPoint::fit(&done.entry_points, done.output_bytes) {
+        return Some("its output cannot be entered where its worker says");
     }
     let most = specification.output_bytes_max(done.input_bytes);
     (done.output_bytes > most).then_some(TOO_LARGE)
@@ -249,6 +253,7 @@ mod tests {
             verified,
             choice,
             fidelity,
+            entry_points: Vec::new(),
         };
         result("W", Outcome::Done(done))
     }
@@ -263,6 +268,18 @@ mod tests {
         assert_eq!(misfit_of_bag(&bag, &done(1_000, most, Place::Staged)), None);
         let large = misfit_of_bag(&bag, &done(1_000, most + 1, Place::Staged)).unwrap();
         assert!(large.contains("exceeds the bound"), "{large}");
+        let entered = |places: &[(u64, u64)]| {
+            let digest = Digest::of(b"");
+            let point = |(part, bit): &(u64, u64)| EntryPoint { part: *part, bit: *bit, digest };
+            let mut result = done(1_000, 900, Place::Staged);
+            let Outcome::Done(done) = &mut result.outcome else { panic!("it is done") };
+            done.entry_points = places.iter().map(point).collect();
+            misfit_of_bag(&bag, &result)
+        };
+        assert_eq!(entered(&[(0, 96), (3, 7_199)]), None);
+        for places in [&[(0, 96), (3, 7_200)][..], &[(0, 96), (3, 95)], &[(1, 96)]] {
+            assert!(entered(places).unwrap().contains("cannot be entered"), "{places:?}");
+        }
         let nowhere = misfit_of_bag(&bag, &done(1_000, 900, Place::Nothing)).unwrap();
         assert!(nowhere.contains("outputs of this bag"), "{nowhere}");
     }

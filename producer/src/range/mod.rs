@@ -19,14 +19,14 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use bagpress_broker::quote::name;
-use bagpress_broker::result::{Failed, Outcome};
+use bagpress_broker::result::{Done, Failed, Outcome};
 use bagpress_codec::Codec;
 use bagpress_objstore::beneath::{Dir, absolute_file};
 
 pub use self::span::Span;
 
 use self::output::NewFile;
-use self::pieces::{Check, Pieces, by_beginning, by_ledger, by_table};
+use self::pieces::{Check, Pieces, by_beginning, by_entry_points, by_ledger, by_table};
 use self::read::{Trouble, copy};
 use crate::error::{Damaged, Usage};
 use crate::run_folder::folder::RunFolder;
@@ -254,7 +254,7 @@ fn of_run(run: &Path, file: Option<&Path>, request: &RangeRequest) -> Result<Sou
     let (codec, span) = (plan.codec(index).context("read the list of inputs")?, request.span);
     let (mut pieces, from_start) = match by_ledger(&plan, &result, span) {
         Some(pieces) => (pieces, None),
-        None => entered(&mut file, &codec, span)?,
+        None => recorded(&mut file, &codec, done, span)?,
     };
     if from_start.is_some()
         && let Some(digest) = done.decoded_digest(&codec)
@@ -269,11 +269,35 @@ fn of_run(run: &Path, file: Option<&Path>, request: &RangeRequest) -> Result<Sou
     Ok(Source { file, metadata, codec, shown, pieces, from_start })
 }
 
+/// Where a file in one piece can be entered, as its run recorded that or as it says itself; and why it cannot.
+fn recorded(
+    file: &mut File,
+    codec: &Codec,
+    done: &Done,
+    span: Span,
+) -> Result<(Pieces, Option<String>)> {
+    if done.entry_points.is_empty() {
+        return entered(file, codec, span);
+    }
+    let pieces = by_entry_points(file, codec, &done.entry_points, span);
+    let pieces = pieces.context("read its beginning")?;
+    // Those of another array would lead anywhere.
+    let pieces = pieces.filter(|pieces| pieces.input_bytes == Some(done.input_bytes));
+    Ok(pieces.map_or_else(
+        || {
+            let why = "what its run recorded of where it can be entered does not fit it";
+            (Pieces::whole(Check::Nothing), Some(why.to_owned()))
+        },
+        |pieces| (pieces, None),
+    ))
+}
+
 impl Source {
     fn how(&self) -> String {
-        let Pieces { list, all, entered, .. } = &self.pieces;
-        if let Some(entered) = entered {
-            let read = entered.parts.end - entered.parts.start;
+        let Pieces { list, all, .. } = &self.pieces;
+        let by_rate = list.first().filter(|piece| piece.check == Check::Nothing);
+        if let Some(section) = by_rate.and_then(|piece| piece.section.as_ref()) {
+            let read = section.parts.end - section.parts.start;
             return format!(
                 "read {read} of {all} parts; its format has no checksum to compare them with"
             );

@@ -1,10 +1,9 @@
 //! Where a file can be entered: the parts of it that decode by themselves.
 
 use std::io::{self, Read, Seek, SeekFrom};
-use std::ops::Range;
 
 use bagpress_broker::result::{Done, TaskResult};
-use bagpress_codec::{Codec, Digest, Section, SeekFrame, SeekTable};
+use bagpress_codec::{Codec, Digest, EntryPoint, Section, SeekFrame, SeekTable};
 
 use super::span::Span;
 use crate::run_folder::plan::BagPlan;
@@ -22,6 +21,8 @@ pub(super) struct Piece {
     pub(super) input_bytes: Option<u64>,
     /// What it is compared with, besides what it has in itself.
     pub(super) check: Check,
+    /// Which parts of its stream it has, if it decodes only by what the file begins with.
+    pub(super) section: Option<Section>,
 }
 
 /// What a piece is compared with.
@@ -29,7 +30,7 @@ pub(super) struct Piece {
 pub(super) enum Check {
     /// The checksum that a table has of it, if it has one.
     Frame(Option<u32>),
-    /// The digest that the ledger of its run has of it.
+    /// The digest that the ledger of its run has of what it decodes to.
     Digest(Digest),
     /// The digest that the ledger of its run has of what the whole file decodes to.
     Whole(Digest),
@@ -45,25 +46,17 @@ pub(super) struct Pieces {
     pub(super) all: u64,
     /// Length of all that is decoded, if that is known.
     pub(super) input_bytes: Option<u64>,
-    /// What its one piece has in it, if a file is entered by what its beginning says.
-    pub(super) entered: Option<Entered>,
-}
-
-/// Parts of a file that all have one length, by its beginning.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entered {
-    /// The beginning of the file.
+    /// What the file begins with, if pieces decode by that.
     pub(super) begin: Vec<u8>,
-    /// Which parts.
-    pub(super) parts: Range<u64>,
 }
 
 impl Pieces {
     /// The whole file as one: it is read from its start to its end, whatever of it is wanted, since what it is compared with
     /// is that of all of it.
     pub(super) fn whole(check: Check) -> Self {
-        let piece = Piece { at: 0, bytes: None, input_at: 0, input_bytes: None, check };
-        Self { list: vec![piece], all: 1, input_bytes: None, entered: None }
+        let piece =
+            Piece { at: 0, bytes: None, input_at: 0, input_bytes: None, check, section: None };
+        Self { list: vec![piece], all: 1, input_bytes: None, begin: Vec::new() }
     }
 
     /// Adds the next piece, if it has something of the range.
@@ -77,7 +70,7 @@ impl Pieces {
     }
 
     fn none() -> Self {
-        Self { list: Vec::new(), all: 0, input_bytes: Some(0), entered: None }
+        Self { list: Vec::new(), all: 0, input_bytes: Some(0), begin: Vec::new() }
     }
 }
 
@@ -106,9 +99,9 @@ pub(super) fn by_table<R: Read + Seek>(file: &mut R, span: Span) -> io::Result<O
     let table = SeekTable::read(frame, before).map_err(invalid)?;
     let mut pieces = Pieces::none();
     for SeekFrame { at, bytes, input_at, input_bytes, checksum } in table.frames() {
-        let (bytes, input_bytes) = (Some(bytes), Some(input_bytes));
-        pieces
-            .push(Piece { at, bytes, input_at, input_bytes, check: Check::Frame(checksum) }, span);
+        let (bytes, input_bytes, section) = (Some(bytes), Some(input_bytes), None);
+        let check = Check::Frame(checksum);
+        pieces.push(Piece { at, bytes, input_at, input_bytes, check, section }, span);
     }
     Ok(Some(pieces))
 }
@@ -124,28 +117,60 @@ pub(super) fn by_beginning<R: Read + Seek>(
     codec: &Codec,
     span: Span,
 ) -> io::Result<Option<Pieces>> {
-    let length = file.seek(SeekFrom::End(0))?;
-    file.seek(SeekFrom::Start(0))?;
-    let mut begin = Vec::new();
-    file.take(Codec::BEGIN_BYTES as u64).read_to_end(&mut begin)?;
+    let (begin, length) = beginning(file)?;
     let Some(parts) = codec.parts(&begin) else { return Ok(None) };
     // The stock program leaves the last word as short as it is.
     let whole = parts.stream_bytes();
     if length > whole || length + 8 <= whole {
         return Ok(None);
     }
-    let Section { parts: wanted, stream, decoded } =
-        parts.section(span.from, span.to.unwrap_or(u64::MAX));
-    let piece = Piece {
+    let section = parts.section(span.from, span.to.unwrap_or(u64::MAX));
+    let (list, input_bytes) =
+        (vec![of_section(section, length, Check::Nothing)], Some(parts.bytes()));
+    Ok(Some(Pieces { list, all: parts.count(), input_bytes, begin }))
+}
+
+/// The sections of a file between the entry points that the ledger of its run has; none, if they are not those of such a file. Reads
+/// nothing but its beginning.
+///
+/// # Errors
+///
+/// What the system said.
+pub(super) fn by_entry_points<R: Read + Seek>(
+    file: &mut R,
+    codec: &Codec,
+    points: &[EntryPoint],
+    span: Span,
+) -> io::Result<Option<Pieces>> {
+    let (begin, length) = beginning(file)?;
+    let Some(sections) = codec.sections(&begin, points, length) else { return Ok(None) };
+    let mut pieces = Pieces { begin, ..Pieces::none() };
+    for (section, point) in sections.into_iter().zip(points) {
+        pieces.push(of_section(section, length, Check::Digest(point.digest)), span);
+    }
+    Ok(Some(pieces))
+}
+
+/// What a file begins with, and its length.
+fn beginning<R: Read + Seek>(file: &mut R) -> io::Result<(Vec<u8>, u64)> {
+    let length = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut begin = Vec::new();
+    file.take(Codec::BEGIN_BYTES as u64).read_to_end(&mut begin)?;
+    Ok((begin, length))
+}
+
+/// The piece of a file of this length that is a section of its stream.
+fn of_section(section: Section, length: u64, check: Check) -> Piece {
+    let Section { stream, decoded, .. } = &section;
+    Piece {
         at: stream.start,
         bytes: Some(stream.end.min(length).saturating_sub(stream.start)),
         input_at: decoded.start,
         input_bytes: Some(decoded.end - decoded.start),
-        check: Check::Nothing,
-    };
-    let entered = Some(Entered { begin, parts: wanted });
-    let input_bytes = Some(parts.bytes());
-    Ok(Some(Pieces { list: vec![piece], all: parts.count(), input_bytes, entered }))
+        check,
+        section: Some(section),
+    }
 }
 
 /// The blocks that the output of a file was joined of, by the ledger of its run; none if it was not cut, or is not all known.
@@ -181,7 +206,8 @@ fn joined(
         let block = block?;
         let bytes = codec.joined_bytes(block.output_bytes, block.input_bytes)?;
         let (said, check) = (Some(block.input_bytes), Check::Digest(block.input_digest));
-        pieces.push(Piece { at, bytes: Some(bytes), input_at, input_bytes: said, check }, span);
+        let (stored, section) = (Some(bytes), None);
+        pieces.push(Piece { at, bytes: stored, input_at, input_bytes: said, check, section }, span);
         (at, input_at) = (at.checked_add(bytes)?, input_at.checked_add(block.input_bytes)?);
     }
     (at <= whole.output_bytes && input_at == whole.input_bytes).then_some(pieces)

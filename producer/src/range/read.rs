@@ -8,7 +8,7 @@ use bagpress_broker::result::{Cause, Failed};
 use bagpress_codec::{Codec, Decoded, Decoder, Hasher, SEGMENT_BYTES};
 use twox_hash::XxHash64;
 
-use super::pieces::{Check, Entered, Piece, Pieces};
+use super::pieces::{Check, Piece, Pieces};
 use super::span::Span;
 
 /// Why there is no range.
@@ -46,8 +46,8 @@ pub(super) fn copy<R: Read + Seek>(
     }
     let mut copied = 0;
     for piece in &pieces.list {
-        let decoder = match &pieces.entered {
-            Some(Entered { begin, parts }) => codec.part_decoder(begin, parts.clone()),
+        let decoder = match &piece.section {
+            Some(section) => codec.section_decoder(&pieces.begin, section),
             None => Some(codec.decoder()),
         };
         let decoder = decoder.ok_or_else(|| corrupt("it cannot be entered"))?;
@@ -72,10 +72,8 @@ fn copy_piece<R: Read + Seek>(
     let mut seen = Seen::new(piece, span, output);
     let (mut segment, mut part) = (Vec::new(), vec![0; SEGMENT_BYTES]);
     // A block that was joined has no header of its own any more.
-    let header = match piece.check {
-        Check::Digest(_) => codec.block_header(),
-        Check::Frame(_) | Check::Whole(_) | Check::Nothing => Vec::new(),
-    };
+    let is_block = matches!(piece.check, Check::Digest(_)) && piece.section.is_none();
+    let header = if is_block { codec.block_header() } else { Vec::new() };
     let (mut left, mut next) = (piece.bytes.unwrap_or(u64::MAX), &header[..]);
     loop {
         let mut parts = Decoded::new(&mut *decoder, next, &mut part);
@@ -100,7 +98,7 @@ fn copy_piece<R: Read + Seek>(
         (left, next) = (left - read as u64, &segment);
     }
     // A joined block of deflate has no end either; it is compared by its digest.
-    if !matches!(piece.check, Check::Digest(_)) {
+    if !is_block {
         decoder.finish().map_err(|error| not_decoded(&error))?;
     }
     seen.finish()

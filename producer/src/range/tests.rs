@@ -1,5 +1,8 @@
 //! What is read of a file for a range of it, and what is noticed.
 
+#[cfg(feature = "zfp")]
+mod arrays;
+
 use std::cell::Cell;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::sync::atomic::AtomicBool;
@@ -63,7 +66,8 @@ fn joined(codec: &Codec, input: &[u8]) -> (Vec<u8>, Vec<Piece>) {
         let bytes = codec.joined_bytes(block.len() as u64, input_bytes).unwrap();
         let check = Check::Digest(Digest::of(part));
         let (said, length) = (Some(input_bytes), Some(bytes));
-        pieces.push(Piece { at, bytes: length, input_at, input_bytes: said, check });
+        let section = None;
+        pieces.push(Piece { at, bytes: length, input_at, input_bytes: said, check, section });
         (at, input_at) = (at + bytes, input_at + input_bytes);
     }
     joiner.finish(&mut file).unwrap();
@@ -75,7 +79,7 @@ fn covering(all: &[Piece], span: Span) -> Pieces {
         !span.within(piece.input_at, piece.input_bytes.unwrap_or_default()).is_empty()
     };
     let list = all.iter().filter(covers).cloned().collect();
-    Pieces { list, all: all.len() as u64, input_bytes: Some(INPUT as u64), entered: None }
+    Pieces { list, all: all.len() as u64, input_bytes: Some(INPUT as u64), begin: Vec::new() }
 }
 
 fn copied(
@@ -256,7 +260,7 @@ fn a_table_that_lies_is_noticed_and_takes_no_memory() {
     let file = joined(&codec, &input).0;
     let pieces = by_table(&mut Cursor::new(&file), whole).unwrap().unwrap();
     let lie = |change: &dyn Fn(&mut Piece)| {
-        let mut pieces = Pieces { list: pieces.list.clone(), entered: None, ..pieces };
+        let mut pieces = Pieces { list: pieces.list.clone(), begin: Vec::new(), ..pieces };
         change(&mut pieces.list[0]);
         copied(&file, &codec, &pieces, whole).0
     };

@@ -133,6 +133,7 @@ mod tests {
                 verified: true,
                 choice: None,
                 fidelity: None,
+                entry_points: Vec::new(),
             };
             EarlierOutput { path: path.into(), file: None, done }
         };

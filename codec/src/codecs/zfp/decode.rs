@@ -4,6 +4,7 @@ use bagpress_zfp::{Header, Reader};
 
 use super::layer::{Element, LayerBlocks, Layers, by_scalar};
 use super::npy;
+use super::sections::Sections;
 use super::terms::{FORMAT, scalar_of};
 use crate::Error;
 use crate::array::{ArrayParameters, Form};
@@ -22,6 +23,8 @@ pub(super) struct ZfpDecoder {
 
 struct Open {
     layers: Layers,
+    /// At which bit the first layer begins.
+    begins: u64,
     /// The blocks of the next layer that are still to come; `made` is being filled with it.
     blocks: Option<LayerBlocks>,
 }
@@ -44,7 +47,7 @@ impl ZfpDecoder {
         if from_start && array.form == Form::Npy {
             made.extend_from_slice(&npy::header(&layers.grid()));
         }
-        let open = Some(Open { layers, blocks: None });
+        let open = Some(Open { layers, begins: bits.into(), blocks: None });
         Some(Self { form: array.form, reader: Some(reader), open, made, given: 0 })
     }
 
@@ -53,13 +56,24 @@ impl ZfpDecoder {
         self.open.as_ref().map(|open| open.layers.grid())
     }
 
+    /// How the array is cut into sections of `bytes_min` or more, once the header was read; none, if it has just one.
+    pub(super) fn sections(&self, bytes_min: u64) -> Option<Sections> {
+        let Open { layers, begins, .. } = self.open.as_ref()?;
+        Sections::new(layers, self.form, *begins, bytes_min)
+    }
+
+    /// At which bit the next layer begins, once all of the one before was handed out and nothing more was asked for.
+    pub(super) fn position(&self) -> u64 {
+        self.reader.as_ref().map_or(0, Reader::position)
+    }
+
     /// Makes the next layer, as far as the bytes that were fed go; false, if more are needed, or nothing follows.
     fn make(&mut self) -> Result<bool, Error> {
         let Some(reader) = &mut self.reader else { return Ok(false) };
         let Some(open) = &mut self.open else {
             let no_header = |_| corrupt("it begins with no header of zfp");
             let Some(header) = reader.header().map_err(no_header)? else { return Ok(false) };
-            let open = Open::new(&header, self.form)?;
+            let open = Open::new(&header, reader.position(), self.form)?;
             self.made.clear();
             self.given = 0;
             if self.form == Form::Npy {
@@ -81,7 +95,7 @@ impl ZfpDecoder {
 }
 
 impl Open {
-    fn new(header: &Header, form: Form) -> Result<Self, Error> {
+    fn new(header: &Header, begins: u64, form: Form) -> Result<Self, Error> {
         let shape = Shape::new(&header.shape[..header.dimensions])
             .map_err(|why| corrupt(&why.to_string()))?;
         let grid = Grid { scalar: scalar_of(header.kind), shape };
@@ -90,7 +104,7 @@ impl Open {
         {
             return Err(corrupt(&format!("its header says {grid}, and not {expected}")));
         }
-        Ok(Self { layers: Layers::new(grid)?, blocks: None })
+        Ok(Self { layers: Layers::new(grid)?, begins, blocks: None })
     }
 
     /// Whether the next layer is whole in `made`.

@@ -256,12 +256,20 @@ impl LayerBlocks {
     /// Takes the block out of a layer; where the array ends, it is filled up as zfp does it.
     pub(super) fn gather<T: Element>(&self, layer: &[u8], block: &mut [T]) {
         let (at, steps) = (self.offsets(), self.steps());
+        let is_whole = self.there()[3] == 4;
         let mut values = block.iter_mut();
         for w in &at[0][..steps[0]] {
             for z in &at[1][..steps[1]] {
                 for y in &at[2][..steps[2]] {
+                    let row = &layer[(w + z + y + at[3][0]) * T::BYTES..];
+                    if let Some(row) = row.get(..4 * T::BYTES).filter(|_| is_whole) {
+                        for (bytes, value) in row.chunks_exact(T::BYTES).zip(&mut values) {
+                            *value = T::get(bytes);
+                        }
+                        continue;
+                    }
                     for (x, value) in at[3].iter().zip(&mut values) {
-                        *value = T::get(&layer[(w + z + y + x) * T::BYTES..]);
+                        *value = T::get(&row[(x - at[3][0]) * T::BYTES..]);
                     }
                 }
             }
@@ -273,10 +281,12 @@ impl LayerBlocks {
         let (at, there) = (self.offsets(), self.there());
         let stride = |dimension: usize| 1_usize << (2 * (DIMENSIONS_MAX - 1 - dimension));
         for (w, z) in (0..there[0]).flat_map(|w| (0..there[1]).map(move |z| (w, z))) {
-            for (y, x) in (0..there[2]).flat_map(|y| (0..there[3]).map(move |x| (y, x))) {
-                let value = block[w * stride(0) + z * stride(1) + y * stride(2) + x];
-                let place = at[0][w] + at[1][z] + at[2][y] + at[3][x];
-                value.put(&mut layer[place * T::BYTES..]);
+            for y in 0..there[2] {
+                // Values of the fastest dimension follow each other, here and there.
+                let from = w * stride(0) + z * stride(1) + y * stride(2);
+                let to = (at[0][w] + at[1][z] + at[2][y] + at[3][0]) * T::BYTES;
+                let row = layer[to..to + there[3] * T::BYTES].chunks_exact_mut(T::BYTES);
+                block[from..from + there[3]].iter().zip(row).for_each(|(value, to)| value.put(to));
             }
         }
     }

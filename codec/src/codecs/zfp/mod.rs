@@ -9,16 +9,15 @@ mod decode;
 mod encode;
 mod layer;
 mod npy;
+mod sections;
 mod terms;
-
-use std::ops::Range;
 
 use bagpress_zfp::Header;
 
 use crate::array::{ArrayParameters, Form, Mode};
 use crate::entry::{CodecInfo, Entry, Parameters, PartsOf};
 use crate::grid::{Grid, Shape};
-use crate::parts::Parts;
+use crate::parts::{Layout, Section};
 use crate::stream::Decoder;
 
 use self::check::ArrayCheck;
@@ -51,7 +50,7 @@ pub(crate) static ENTRY: Entry = Entry {
     decoder: |parameters| Box::new(ZfpDecoder::new(array_of(parameters))),
     check: Some(|parameters| Box::new(ArrayCheck::new(array_of(parameters)))),
     made_with: Some(made_with),
-    parts: Some(PartsOf { find: parts, decoder: part_decoder }),
+    parts: Some(PartsOf { find: layout, decoder: section_decoder }),
     seam: None,
 };
 
@@ -76,36 +75,30 @@ fn header_of(parameters: Parameters, begin: &[u8]) -> Option<(Header, u32, Grid)
     (fits && is_whole).then_some((header, bits, grid))
 }
 
-/// With a fixed rate, every block has the same bits, and so has every layer.
-fn parts(parameters: Parameters, begin: &[u8]) -> Option<Parts> {
+/// The parts of a stream are layers. With a fixed rate, every block has the same bits, and so has every layer.
+fn layout(parameters: Parameters, begin: &[u8]) -> Option<Layout> {
     let (header, bits, grid) = header_of(parameters, begin)?;
-    let block_bits =
-        header.parameters.block_bits().filter(|_| !header.parameters.is_reversible())?;
+    let block_bits = header.parameters.block_bits().filter(|_| !header.parameters.is_reversible());
     let layers = Layers::new(grid).ok()?;
-    let front_bytes = match array_of(parameters).form {
-        Form::Npy => npy::HEADER_BYTES as u64,
-        Form::Grid(_) | Form::Raw => 0,
-    };
-    Some(Parts {
+    let front_bytes = npy::header_bytes(array_of(parameters).form) as u64;
+    Some(Layout {
         header_bits: bits.into(),
-        part_bits: layers.layer_blocks().checked_mul(block_bits.into())?,
+        part_bits: block_bits.and_then(|bits| layers.layer_blocks().checked_mul(bits.into())),
         front_bytes,
         part_bytes: layers.layer_bytes(),
         bytes: front_bytes.checked_add(grid.bytes())?,
     })
 }
 
-fn part_decoder(
+fn section_decoder(
     parameters: Parameters,
     begin: &[u8],
-    section: Range<u64>,
+    section: &Section,
 ) -> Option<Box<dyn Decoder>> {
     let (header, _, grid) = header_of(parameters, begin)?;
-    let at = parts(parameters, begin)?.bits_before(section.start) % 64;
-    let from_start = section.start == 0;
-    let layers = (Layers::new(grid).ok()?.only(section), from_start);
-    let at = (&header, u32::try_from(at).ok()?);
-    Some(Box::new(ZfpDecoder::entered(array_of(parameters), at, layers)?))
+    let from_start = section.parts.start == 0;
+    let layers = (Layers::new(grid).ok()?.only(section.parts.clone()), from_start);
+    Some(Box::new(ZfpDecoder::entered(array_of(parameters), (&header, section.bit), layers)?))
 }
 
 /// A codec of arrays always has its parameters; without, it would be the one that loses nothing.

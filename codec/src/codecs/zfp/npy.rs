@@ -2,6 +2,7 @@
 
 use super::terms::refused;
 use crate::Error;
+use crate::array::Form;
 use crate::error::ArrayFault;
 use crate::grid::{Grid, Scalar, Shape};
 
@@ -12,6 +13,14 @@ pub(super) const HEADER_BYTES: usize = 128;
 const HEADER_BYTES_MAX: usize = 4096;
 /// Magic, version, and the length of what follows.
 const FRONT_BYTES: usize = 10;
+
+/// Bytes of what is decoded that are before the values.
+pub(super) fn header_bytes(form: Form) -> usize {
+    match form {
+        Form::Npy => HEADER_BYTES,
+        Form::Grid(_) | Form::Raw => 0,
+    }
+}
 
 /// Reads the header from the front of a file: none, if more of it is needed.
 ///

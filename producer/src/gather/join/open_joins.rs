@@ -255,7 +255,8 @@ impl OpenJoins {
             place,
             verified,
             choice,
-            fidelity: None, // a file that is cut comes back bit for bit
+            fidelity: None,           // a file that is cut comes back bit for bit
+            entry_points: Vec::new(), // its blocks say where they are
         };
         let result = of_producer(&self.plan.specification.bag, (file, 0), Outcome::Done(done));
         Step::Outcomes(vec![followed(TaskResult { execution, attempt, times, ..result })])

@@ -28,6 +28,7 @@ fn result(index: u32, round: u32, fails: bool) -> Entry {
         verified: true,
         choice: None,
         fidelity: None,
+        entry_points: Vec::new(),
     };
     let failed = Failed::new(Cause::CodecError, "broken");
     Entry::Outcome(Arc::new(TaskResult {
