@@ -25,11 +25,16 @@ impl Publisher {
     /// was the end of its task.
     pub(super) async fn there(&self, (index, round): Key, entry: InputEntry) -> Option<InputEntry> {
         let referenced = entry.reference.clone()?;
-        let mut made_again = false;
+        let (mut made_again, mut waited) = (false, false);
         let looked = loop {
             let looked = match self.look_and_hold(&referenced.object, round).await {
                 Ok(looked) if !made_again && self.shared.lineage.is_for(looked.state) => {
-                    made_again = true;
+                    (made_again, waited) = (true, true);
+                    self.shared.obstacle.set(format!(
+                        "{} is {}: the task that makes it is run again first, which takes a worker",
+                        referenced.object,
+                        looked.state.as_str()
+                    ));
                     let making = self.shared.lineage.reconstruct(&referenced.object);
                     let made = self.shared.window.unless_it_gives_way(making).await?;
                     match made {
@@ -46,7 +51,7 @@ impl Publisher {
                 Ok(Some(looked)) => break looked,
                 Ok(None) => {}
                 Err(error) => {
-                    made_again = false;
+                    (made_again, waited) = (false, true);
                     debug!(%error, "an input is not looked up now");
                     self.shared.obstacle.set(format!("{error:#}"));
                     if self.shared.window.pause(LOOK_AGAIN).await {
@@ -55,6 +60,9 @@ impl Publisher {
                 }
             }
         };
+        if waited {
+            self.shared.obstacle.clear();
+        }
         match (looked.state, looked.bytes) {
             (State::There, Some(bytes)) => {
                 if entry.bytes == 0 && bytes > 0 {
