@@ -202,7 +202,9 @@ async fn bytes_that_another_program_put_under_a_reference_are_not_compressed() {
     let theirs = context(&server).await.get_object_store("objects").await.unwrap();
     theirs.put("a", &mut &b"other bytes"[..]).await.unwrap();
     let _worker = place.worker(&server);
-    place.run(&format!("gather runs/t/objects -q {at}")).await.with_code(1);
+    let ended = place.run(&format!("gather runs/t/objects -q {at}")).await.with_code(1);
+    assert!(ended.stderr.contains("bagpress object info"), "{ended:?}");
+    assert!(!ended.stderr.contains("--retry-failed"), "to try again does not help: {ended:?}");
     let outcome = &outcomes(&place.folder("t/objects"))[0]["outcome"]["failed"];
     assert_eq!(outcome["cause"], "input-changed", "{outcome}");
 }
