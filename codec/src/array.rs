@@ -97,6 +97,14 @@ impl ArrayParameters {
         Ok(Self { mode, form })
     }
 
+    /// That a codec's type and shape stand where its mode has to.
+    pub(crate) fn no_mode(codec: &'static str, form: &str) -> Error {
+        let hint = format!(
+            "the mode comes first: {codec}:MODE,{form}, such as {codec}:reversible,{form} or {codec}:accuracy=1e-3,{form}"
+        );
+        Error::BadMode { codec, text: form.to_owned(), hint }
+    }
+
     fn parse_mode(codec: &'static str, text: &str) -> Result<Mode, Error> {
         let (name, value) = text.split_once('=').map_or((text, None), |(n, v)| (n, Some(v)));
         let refuse = |hint: &str| {
