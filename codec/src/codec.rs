@@ -318,10 +318,7 @@ impl FromStr for Codec {
             // A name alone means what loses nothing.
             let parameters = match &text[name.len()..] {
                 "" => "reversible",
-                more => match more.strip_prefix(',') {
-                    Some(form) => return Err(ArrayParameters::no_mode(entry.info.name, form)),
-                    None => more.strip_prefix(':').unwrap_or(more),
-                },
+                more => more.strip_prefix(':').unwrap_or(more),
             };
             let array = ArrayParameters::parse(entry.info.name, parameters)?;
             return Ok(Self { entry, parameters: Parameters::of_array(array) });

@@ -51,7 +51,7 @@ pub(crate) async fn output_bucket(broker: &Broker, plan: &BagPlan) -> Result<Buc
                 .context("enlarge the bag's bucket")?;
             make().await
         }
-        made => made,
+        other => other,
     };
     bucket.with_context(|| format!("create the bag's bucket; it needs at most {needed} bytes"))
 }

@@ -97,8 +97,8 @@ async fn recorded(broker: &Broker, reference: &Reference) -> Result<Option<Diges
     let Some((bag, false)) = subjects::bag_of_bucket(reference.bucket()) else { return Ok(None) };
     let Some(index) = subjects::index_of_output(reference.object()) else { return Ok(None) };
     let results = results_of(broker, &bag, index).await?;
-    if let Some(made) = made_by_all(&results) {
-        return Ok(made);
+    if agree(&results) {
+        return Ok(results.iter().find_map(TaskResult::done).and_then(made));
     }
     let Some(line) = broker.find_bag(&bag).await?.line else { return Ok(None) };
     Ok(of_last_round(&line, &results).and_then(|(_, done)| made(done)))
@@ -109,11 +109,11 @@ fn made(done: &Done) -> Option<Digest> {
     matches!(done.place, Place::Object { .. }).then_some(done.output_digest)
 }
 
-/// The same of all rounds, if they agree: only where they do not, the bag's line has to tell which of them counts.
-fn made_by_all(results: &[TaskResult]) -> Option<Option<Digest>> {
+/// Whether all rounds made the same: only where they did not, the bag's line has to tell which of them counts.
+fn agree(results: &[TaskResult]) -> bool {
     let mut all = results.iter().filter_map(TaskResult::done).map(made);
-    let first = all.next().unwrap_or_default();
-    all.all(|made| made == first).then_some(first)
+    let first = all.next();
+    all.all(|made| Some(made) == first)
 }
 
 /// The committed results of a task, of all rounds; none where there is no stream of results.
@@ -265,10 +265,8 @@ mod tests {
             outcome: Outcome::Failed(Failed::new(Cause::InputMissing, "")),
             ..of(2, b"")
         };
-        let a = Some(Digest::of(b"a"));
-        assert_eq!(made_by_all(&[]), Some(None));
-        assert_eq!(made_by_all(&[failed.clone()]), Some(None));
-        assert_eq!(made_by_all(&[of(0, b"a"), failed, of(1, b"a")]), Some(a));
-        assert_eq!(made_by_all(&[of(0, b"a"), of(1, b"b")]), None);
+        assert!(agree(&[]));
+        assert!(agree(&[of(0, b"a"), failed.clone(), of(1, b"a")]));
+        assert!(!agree(&[of(0, b"a"), failed, of(1, b"b")]));
     }
 }

@@ -30,11 +30,7 @@ impl Publisher {
             let looked = match self.look_and_hold(&referenced.object, round).await {
                 Ok(looked) if !made_again && self.shared.lineage.is_for(looked.state) => {
                     (made_again, waited) = (true, true);
-                    self.shared.obstacle.set(format!(
-                        "{} is {}: the task that makes it is run again first, which takes a worker",
-                        referenced.object,
-                        looked.state.as_str()
-                    ));
+                    self.shared.obstacle.set(runs_first(&looked));
                     let making = self.shared.lineage.reconstruct(&referenced.object);
                     let made = self.shared.window.unless_it_gives_way(making).await?;
                     match made {
@@ -148,4 +144,12 @@ impl Publisher {
         self.shared.awaited.why.clear();
         self.shared.obstacle.clear();
     }
+}
+
+/// That an input is made again, for people.
+fn runs_first(lost: &Answer) -> String {
+    let (reference, state) = (&lost.reference, lost.state.as_str());
+    format!(
+        "{reference} is {state}: the task that makes it is run again first, which takes a worker"
+    )
 }

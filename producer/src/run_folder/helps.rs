@@ -11,6 +11,7 @@ use super::ledger::failure::Failure;
 
 /// What helps failed tasks, as far as the first ones tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a hint of its own")]
 pub struct Helps {
     /// To run them again.
     pub retry: bool,

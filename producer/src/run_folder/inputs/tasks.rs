@@ -31,7 +31,7 @@ struct Line {
 }
 
 /// What a line wants to be generated.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
     data: DataKind,
