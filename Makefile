@@ -121,7 +121,7 @@ bench: .tools/bin/nats-server $(ZFP) ## the bag of docs/benchmark.md by both pat
 
 bench-peers: .tools/ray/.installed .tools/zstandard/.installed ## what `bagpress-bench compare` needs: Work Queue, Ray, pigz, zstd; says what needs root
 	@$(MAKE) --no-print-directory .tools/zfpy/.installed || \
-		echo "note: no zfpy here, which is pinned for Python 3.11: ray has no row with zfp" >&2
+		echo "note: no zfpy here, of which there are files for Python 3.11 to 3.14: ray has no row with zfp" >&2
 	bench/peers/install.sh
 
 # 260 MB, of which nothing else has a use.

@@ -60,10 +60,10 @@ fn line() -> impl Strategy<Value = BagLine> {
     let state = select(vec![Submitting, Running, Finished, Cancelled]);
     let pool = "[a-z0-9]{1,20}".prop_map(|name| name.parse::<Pool>().unwrap());
     let maybe = (option::of(any::<u64>()), option::of(text()), option::of(gatherer()));
-    let written = (0..=limits::ROUND_MAX, time());
+    let written = (0..=limits::ROUND_MAX, option::of(any::<u64>()), time());
     let which = (bag(), state, pool, results(), [text(), text()]);
     (which, any::<[u32; 3]>(), any::<[u64; 7]>(), maybe, written).prop_map(
-        |(which, [tasks, done, failed], numbers, maybe, (rounds, updated_us))| {
+        |(which, [tasks, done, failed], numbers, maybe, (rounds, ttl_s, updated_us))| {
             let (bag, state, pool, results, [codec, library]) = which;
             let [retried, workers_lost, input_bytes, output_bytes, bytes_per_s, ..] = numbers;
             let [.., block_bytes, total_bytes] = numbers;
@@ -90,6 +90,7 @@ fn line() -> impl Strategy<Value = BagLine> {
                 waits,
                 gatherer,
                 rounds,
+                ttl_s,
                 updated_us,
             }
         },

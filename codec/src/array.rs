@@ -85,6 +85,10 @@ impl ArrayParameters {
     /// [`Error::BadMode`], [`Error::UnknownType`], [`Error::BadShape`], and those of [`check`](Self::check).
     pub(crate) fn parse(codec: &'static str, text: &str) -> Result<Self, Error> {
         let (mode, form) = text.split_once(',').map_or((text, None), |(m, f)| (m, Some(f)));
+        let is_form = |form: &&str| *form == "raw" || form.parse::<Grid>().is_ok();
+        if let Some(form) = form.filter(is_form).filter(|_| mode.is_empty()) {
+            return Err(Self::no_mode(codec, form));
+        }
         let mode = Self::parse_mode(codec, mode)?;
         let form = match form {
             None => Form::Npy,
@@ -95,6 +99,14 @@ impl ArrayParameters {
             mode.check(&grid)?;
         }
         Ok(Self { mode, form })
+    }
+
+    /// That a codec's type and shape stand where its mode has to.
+    fn no_mode(codec: &'static str, form: &str) -> Error {
+        let hint = format!(
+            "the mode comes first: {codec}:MODE,{form}, such as {codec}:reversible,{form} or {codec}:accuracy=1e-3,{form}"
+        );
+        Error::BadMode { codec, text: form.to_owned(), hint }
     }
 
     fn parse_mode(codec: &'static str, text: &str) -> Result<Mode, Error> {
@@ -207,6 +219,9 @@ mod tests {
         for (text, why) in [
             ("", "use reversible"),
             ("lossless", "use reversible"),
+            (",full", "use reversible"),
+            (",f32,3", "zfp:MODE,f32,3"),
+            (",raw", "zfp:MODE,raw"),
             ("reversible=1", "use reversible"),
             ("rate", "rate=8"),
             ("rate=0", "rate=8"),

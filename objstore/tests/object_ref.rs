@@ -262,12 +262,13 @@ async fn more_gets_than_a_stream_allows_consumers_make_none() -> Outcome {
 }
 
 #[tokio::test]
-async fn a_bucket_is_made_once_and_only_alike() -> Outcome {
+async fn a_bucket_is_made_once_and_only_alike_or_larger() -> Outcome {
     let fixture = fixture().await?;
     let client = async_nats::connect(fixture.server.url()).await?;
     create(client.clone(), "b", 64 * MIB).await?;
     let error = create(client.clone(), "b", 65 * MIB).await.unwrap_err();
     assert!(error.to_string().contains("max_bytes"), "{error}");
+    create(client.clone(), "b", 63 * MIB).await?; // it is larger
     let other = "other-abcdefgh".parse()?;
     let context = fixture.context.clone();
     let made = Bucket::create(client.clone(), context.clone(), "b", "", 64 * MIB, &other).await;

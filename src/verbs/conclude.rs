@@ -25,6 +25,10 @@ const NEW_RESTORE: &str = "hint: a file in a closed folder is not in this bag, a
 /// What is said of outputs whose names others have.
 const CLEAR_WAY: &str = "hint: what fails with output-exists is done once the file that has the output's name was moved away";
 
+/// What is said of arrays that the codec does not take so, and of objects with another digest than was said.
+const OTHER_REQUEST: &str = "hint: what fails for its type, shape or values, or because its object has another digest than was said, fails again: give \
+                             another codec (docs/zfp.md), or the digest that `bagpress object info` prints, to a new run";
+
 /// Sums up what was gathered. `again` are the flags that lead the next command to the same broker.
 ///
 /// # Errors
@@ -84,5 +88,8 @@ pub(super) fn tell_what_helps(helps: Helps, folder: &RunFolder, again: &str) {
     }
     if helps.new_run {
         message(NEW_RUN);
+    }
+    if helps.other_request {
+        message(OTHER_REQUEST);
     }
 }

@@ -76,10 +76,9 @@ pub(super) fn line(answer: &Answer) -> String {
         write!(line, ", {} pins: {}", pins.len(), pins.join(", ")).ok();
     }
     if !answer.holders.is_empty() {
-        let keepers = answer.keepers().count();
         let bags = answer.holders.iter().map(|held| format!("{} ({})", held.bag, held.is));
         let bags: Vec<_> = bags.collect();
-        write!(line, ", {keepers} holders; bags: {}", bags.join(", ")).ok();
+        write!(line, ", an input of bag {}", bags.join(", ")).ok();
     }
     if let Some(file) = &answer.file {
         write!(line, ", {}", name(file)).ok();

@@ -1,6 +1,7 @@
 //! What was lost is made again from what it was made of, without the producers of the bags that made it.
 
 use std::fs;
+use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use bagpress_broker::testing::NatsServer;
@@ -276,8 +277,9 @@ async fn what_was_put_or_freed_with_its_task_has_no_way_back_and_says_so() {
     let found = answers(&place.run(&get).await.with_code(1));
     for (of, why, text) in [
         ("obj://objects/n", "no-lineage", "it was put"),
-        (&gone, "input-freed", "gather RUN --repair"),
-        (&packed, "no-lineage", "--repair"),
+        (&gone, "input-freed", "bagpress gather runs/gone/objects --repair"),
+        (&gone, "input-freed", "--keep-inputs"),
+        (&packed, "no-lineage", "gather runs/packed/objects --repair"),
     ] {
         let answer = about(&found, of);
         assert_eq!((&answer["state"], &answer["not_reconstructed"]), (&"lost".into(), &why.into()));
@@ -316,6 +318,15 @@ async fn a_bag_whose_objects_were_made_again_is_repaired_and_verified_as_ever() 
     place.run(&format!("verify runs/t/objects {at}")).await.with_code(1);
     place.run(&format!("gather runs/t/objects --repair -q {at}")).await.with_code(0);
     place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
+    // It begins above the rounds that were taken: what they made is lost, and would be waited for.
+    let ledger = fs::read_to_string(place.folder("t/objects").join("manifest.jsonl")).unwrap();
+    let lines = ledger.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let begun: Vec<_> = lines.filter_map(|line| line.get("begun").cloned()).collect();
+    let rounds: Vec<_> = (0..3)
+        .flat_map(|of| begun.iter().filter(move |begun| begun["index"] == of))
+        .map(|begun| begun["round"].as_u64().unwrap())
+        .collect();
+    assert_eq!(rounds, [2, 2, 1], "{begun:?}");
     // And reconstruction comes after that, too.
     break_it(&theirs, &broker, &of[0], Corrupt).await;
     let again = get(&broker, &of[0], To::Folder(place.path("again"))).await;
@@ -340,6 +351,26 @@ async fn a_pin_outlives_the_loss_and_a_bucket_that_is_gone_is_made_again() {
     assert_eq!((answer.ok, answer.reconstructed), (true, Some(1)), "{answer:?}");
     let facts = theirs.get_stream(format!("OBJ_{bucket}")).await.unwrap();
     assert!(facts.cached_info().config.max_bytes > 0, "its disk is bounded");
+    assert_eq!(facts.cached_info().config.max_age, Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_made_again_keeps_the_time_of_its_bag_and_the_bag_goes_on_in_it() {
+    let (place, server) = Place::with_server().await;
+    let (at, _worker) = (at(&server), place.worker(&server));
+    let (theirs, broker) = (context(&server).await, server.broker(Role::Producer).await);
+    let run = "run --tasks 3 --bytes 3000 --codec zlib:6 --results objects --ttl 2h --name t -q";
+    place.run(&format!("{run} {at}")).await.with_code(0);
+    let bucket = format!("bag-{}", bag_of(&place, "t/objects"));
+    theirs.delete_stream(format!("OBJ_{bucket}")).await.unwrap();
+    let of = format!("obj://{bucket}/out_0.bin").parse().unwrap();
+    let answer = get(&broker, &of, To::Folder(place.path("got"))).await;
+    assert_eq!((answer.ok, answer.reconstructed), (true, Some(1)), "{answer:?}");
+    let facts = theirs.get_stream(format!("OBJ_{bucket}")).await.unwrap();
+    assert_eq!(facts.cached_info().config.max_age, Duration::from_hours(2));
+    // The others are made again by the bag, in the same bucket.
+    place.run(&format!("gather runs/t/objects --repair -q {at}")).await.with_code(0);
+    place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
 }
 
 #[tokio::test]

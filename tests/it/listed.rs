@@ -231,3 +231,31 @@ async fn a_file_with_two_codecs_comes_back_once_and_what_would_have_its_name_is_
     place.run("restore elsewhere/x.zz --out b2 -q --workers 1").await.with_code(0);
     assert_eq!(fs::read(place.path("b2/x")).unwrap(), b"another");
 }
+
+#[tokio::test]
+async fn a_line_that_is_no_task_is_named_with_its_key_and_what_would_do() {
+    let place = Place::new().await;
+    write(&place.path("a"), b"content");
+    let mut refused = vec![
+        (
+            r#"{"generate":{"data":"text","bytes":-1}}"#,
+            "`-1`",
+            "\"bytes\" to be a number from 0 on",
+        ),
+        (r#"{"file":""}"#, "\"file\" is empty", "{\"file\":\"path\"}"),
+        (r#"{"file":"a","codec":"gzip:10"}"#, "\"codec\" is \"gzip:10\"", "9"),
+    ];
+    if cfg!(feature = "zfp") {
+        let line = r#"{"file":"a","codec":"zfp,f32,3"}"#;
+        refused.push((line, "\"codec\" is \"zfp,f32,3\"", "zfp:MODE,f32,3"));
+    }
+    for (line, wrong, right) in refused {
+        fs::write(place.path("list"), format!("{{\"file\":\"a\"}}\n{line}\n")).unwrap();
+        let ended = place.run("run --from-jsonl list --out out --workers 1").await.with_code(2);
+        for said in ["list:2: ", wrong, right] {
+            assert!(ended.stderr.contains(said), "{said}: {ended:?}");
+        }
+        let runs = fs::read_dir(place.path("runs")).map_or(0, Iterator::count);
+        assert_eq!(runs, 0, "nothing began");
+    }
+}

@@ -248,7 +248,7 @@ async fn what_becomes_of_tars_after_they_were_looked_up_is_seen_by_whoever_reads
 }
 
 #[tokio::test]
-async fn a_bag_whose_tree_is_gone_or_anothers_comes_back_by_what_its_outputs_say() {
+async fn a_bag_whose_tree_is_gone_or_hostile_comes_back_by_what_its_outputs_say() {
     let (place, server) = Place::with_server().await;
     let (at, _worker) = (at(&server), place.worker(&server));
     some_files(&place, 16);

@@ -99,6 +99,8 @@ fn arrays_that_cannot_be_compressed_fail_by_name() {
         assert_eq!(ran.status.code(), Some(1), "{said}");
         assert!(said.contains("non-finite") && said.contains("shape-mismatch"), "{said}");
         assert!(said.contains("completed       1/3"), "{said}");
+        let hints = String::from_utf8_lossy(&ran.stderr);
+        assert!(hints.contains("docs/zfp.md") && !hints.contains("--retry-failed"), "{hints}");
     }
     let ran = bagpress(place, "run in --out out --name n --workers 1 -q --codec zfp");
     assert!(String::from_utf8_lossy(&ran.stdout).contains("array-unsupported"));

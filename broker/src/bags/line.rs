@@ -123,6 +123,9 @@ pub struct BagLine {
     /// The highest round that any gatherer began of any of its tasks: there is no result of a later one.
     #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "bounded::round")]
     pub rounds: u32,
+    /// How long each object of its output bucket stays, in s, if that is bounded and its gatherer says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_s: Option<u64>,
     /// When this was written, µs since 1970 by the writer's clock.
     #[serde(deserialize_with = "bounded::time_us")]
     pub updated_us: u64,

@@ -76,6 +76,7 @@ pub fn line(bag: &BagId, state: BagState) -> BagLine {
         waits: None,
         gatherer: None,
         rounds: 0,
+        ttl_s: None,
         updated_us: wall_clock_us(),
     }
 }

@@ -97,11 +97,23 @@ impl Default for Pool {
     }
 }
 
+/// Random bytes in the id of a bag.
+const DRAWN_BYTES: usize = 5;
+/// Characters that they are written with, five bits each.
+const DRAWN_CHARS: usize = DRAWN_BYTES * 8 / 5;
+
 impl BagId {
     /// Makes the id of a new bag.
     #[must_use]
     pub fn new(name: &RunName) -> Self {
-        Self(format!("{name}-{}", random_base32::<5>()))
+        Self(format!("{name}-{}", random_base32::<DRAWN_BYTES>()))
+    }
+
+    /// The name of the run that it was made for, as [`new`](Self::new) takes it; none if it was not made so.
+    #[must_use]
+    pub fn run_name(&self) -> Option<&str> {
+        let (name, drawn) = self.0.rsplit_once('-')?;
+        (drawn.len() == DRAWN_CHARS && !name.is_empty()).then_some(name)
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Facts {
 }
 
 impl Bucket {
-    /// Makes a bucket of a bag with `max_bytes` reserved; one that is there already must be alike.
+    /// Makes a bucket of a bag with `max_bytes` reserved; one that is there already must be alike, or larger.
     ///
     /// # Errors
     ///
@@ -146,12 +146,15 @@ impl Bucket {
     /// An old server leaves out settings that it does not know, without a word.
     fn check(&self, wanted: &Config, found: &Config) -> Result<(), Error> {
         let of = |config: &Config| config.metadata.get(BAG).cloned().unwrap_or_default();
+        // It was enlarged since, or was larger already when it was made again.
+        let larger = found.max_bytes > wanted.max_bytes && wanted.max_bytes > 0;
+        let bytes = if larger { found.max_bytes } else { wanted.max_bytes };
         let fields = [
             ("bag.id", of(found), of(wanted)),
             ("subjects", found.subjects.join(" "), wanted.subjects.join(" ")),
             ("retention", text(&found.retention), text(&wanted.retention)),
             ("discard", text(&found.discard), text(&wanted.discard)),
-            ("max_bytes", text(&found.max_bytes), text(&wanted.max_bytes)),
+            ("max_bytes", text(&found.max_bytes), text(&bytes)),
             ("max_age", text(&found.max_age), text(&wanted.max_age)),
             ("allow_rollup_hdrs", text(&found.allow_rollup), text(&true)),
             ("allow_direct", text(&found.allow_direct), text(&true)),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bagpress_broker::{Broker, limits, subjects};
-use bagpress_objstore::object_ref::{Bucket, Settings};
+use bagpress_objstore::object_ref::{Bucket, Error, Settings};
 use tokio::task::spawn_blocking;
 
 use crate::run_folder::plan::BagPlan;
@@ -38,9 +38,21 @@ pub(crate) async fn output_bucket(broker: &Broker, plan: &BagPlan) -> Result<Buc
         bag: Some(&specification.bag),
         ttl: specification.ttl_s.map(Duration::from_secs),
     };
-    let (client, context) = (broker.client_handle(), broker.context_handle());
-    let bucket = Bucket::create_with(client, context, &name, &settings);
-    let bucket = Box::pin(bucket).await;
+    let make = async || {
+        let (client, context) = (broker.client_handle(), broker.context_handle());
+        Box::pin(Bucket::create_with(client, context, &name, &settings)).await
+    };
+    let bucket = match make().await {
+        // Who made it again for an object that was lost knew only what is done.
+        Err(Error::Unfit { field: "max_bytes", .. }) => {
+            open_bucket(broker, &name)?
+                .grow_to(needed)
+                .await
+                .context("enlarge the bag's bucket")?;
+            make().await
+        }
+        other => other,
+    };
     bucket.with_context(|| format!("create the bag's bucket; it needs at most {needed} bytes"))
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn line(specification: &Specification, tally: &Tally, bytes_per_s: u6
         waits: None,
         gatherer: None,
         rounds: 0,
+        ttl_s: specification.ttl_s,
         updated_us: wall_clock_us(),
     }
 }

@@ -1,6 +1,6 @@
 //! In whatever order results come, how often, and what of them is lost first: the same outcomes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bagpress_broker::Followed;
@@ -231,7 +231,7 @@ proptest! {
             let failed = (0..TASKS).filter(|index| run.ledger().is_failed(*index));
             let mut again: Vec<_> = failed.collect();
             again.push(u32::try_from(deleted.index(TASKS as usize)).unwrap());
-            run.ledger().begin(&again, &HashMap::new()).unwrap();
+            run.ledger().begin(&again, &HashMap::new(), &HashSet::new()).unwrap();
             for result in second.iter().filter(|result| again.contains(&result.index)) {
                 run.upload(result);
             }
@@ -274,7 +274,7 @@ proptest! {
             };
             lost.dedup();
             assert_eq!(lost, [index]);
-            run.ledger().begin(&lost, &HashMap::new()).unwrap();
+            run.ledger().begin(&lost, &HashMap::new(), &HashSet::new()).unwrap();
             let round = run.ledger().round(index);
             let mine = result(index, round, false, 1);
             run.upload(&mine);

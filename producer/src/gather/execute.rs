@@ -1,6 +1,5 @@
 //! Does what [`State`] says is to be done; whatever comes of it is an event again.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,12 +15,11 @@ use crate::gather::accept::{Accepted, Acceptor};
 use crate::gather::outcomes::Outcomes;
 use crate::gather::reconcile::{Sound, forgotten_objects, remove_object, waiting_tasks};
 use crate::gather::report::Reporter;
-use crate::gather::rerun::Rerun;
+use crate::gather::rerun::{Anew, Rerun};
 use crate::gather::room::Room;
 use crate::gather::sources::Sources;
 use crate::gather::state::{Action, Event, State};
 use crate::publish::InputOf;
-use crate::run_folder::ledger::line::InputNow;
 use crate::run_folder::ledger::{Bits, Key};
 use crate::run_folder::of_producer::failure;
 
@@ -148,7 +146,7 @@ impl Executor {
         let (gone, known) = self.reporter.while_renewing(state, looking).await?;
         if !gone.is_empty() {
             warn!(tasks = gone.len(), "the broker lost objects of tasks that are done, run again");
-            self.begin_again(&gone, &HashMap::new(), state).await?;
+            self.begin_again(&gone, &Anew::default(), state).await?;
         }
         Ok((gone, (!known).then_some(Event::ObjectsUnknown)))
     }
@@ -191,7 +189,7 @@ impl Executor {
         if again.is_empty() {
             return Ok(Some(Event::Published { gave_way: false }));
         }
-        self.begin_again(&again, &HashMap::new(), state).await?;
+        self.begin_again(&again, &Anew::default(), state).await?;
         self.publish(false, move |index| again.binary_search(&index).is_ok());
         Ok(None)
     }
@@ -199,7 +197,7 @@ impl Executor {
     /// Begins new rounds for what the user wants to run again, before anything of the old ones is touched. Whether there
     /// is something that takes its file as it is now: it may need larger buckets.
     pub(crate) async fn rerun(&mut self, rerun: Rerun, state: &State) -> Result<bool> {
-        let (again, inputs) =
+        let (again, anew) =
             rerun.choose(&self.sources, &self.acceptor, &mut self.reporter, state).await?;
         if again.is_empty() {
             return Ok(false);
@@ -208,23 +206,18 @@ impl Executor {
             let line = self.reporter.line(BagState::Cancelled, state);
             return Err(self.sources.lease.ended().await.error(&line));
         }
-        info!(tasks = again.len(), changed = inputs.len(), "running again");
-        self.begin_again(&again, &inputs, state).await?;
-        Ok(!inputs.is_empty())
+        info!(tasks = again.len(), changed = anew.inputs.len(), "running again");
+        self.begin_again(&again, &anew, state).await?;
+        Ok(!anew.inputs.is_empty())
     }
 
     /// Begins a round of each of these tasks, of which some take their file as it is now, and makes room for it. Whoever
     /// calls this publishes, meanwhile: an input may have to wait until others are freed.
-    async fn begin_again(
-        &mut self,
-        indices: &[u32],
-        inputs: &HashMap<u32, InputNow>,
-        state: &State,
-    ) -> Result<()> {
+    async fn begin_again(&mut self, indices: &[u32], anew: &Anew, state: &State) -> Result<()> {
         let begun = loop {
             let ledger = self.sources.plan.ledger.clone();
-            let (indices, inputs) = (indices.to_vec(), inputs.clone());
-            let writing = spawn_blocking(move || ledger.begin(&indices, &inputs));
+            let (indices, Anew { inputs, taken }) = (indices.to_vec(), anew.clone());
+            let writing = spawn_blocking(move || ledger.begin(&indices, &inputs, &taken));
             match self.reporter.while_renewing(state, writing).await? {
                 Ok(Ok(begun)) => break begun,
                 // Full is not failed.

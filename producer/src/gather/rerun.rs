@@ -1,9 +1,11 @@
 //! Which tasks run again when a gathering begins: what the user asks for, and what is not there any more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result};
 use bagpress_broker::quote;
+use bagpress_broker::result::TaskResult;
+use futures::{StreamExt, stream};
 use tokio::task::spawn_blocking;
 use tracing::info;
 
@@ -14,6 +16,9 @@ use crate::gather::accept::Acceptor;
 use crate::gather::report::Reporter;
 use crate::gather::sources::Sources;
 use crate::gather::state::State;
+use crate::object::LOOKS;
+use crate::object::look::results_of;
+use crate::run_folder::ledger::Key;
 use crate::run_folder::ledger::line::InputNow;
 
 /// What is to run again.
@@ -25,6 +30,15 @@ pub(crate) struct Rerun {
     pub(crate) broken: bool,
     /// Done tasks whose output is not there.
     pub(crate) vanished: bool,
+}
+
+/// How what runs again differs from what ran.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Anew {
+    /// Files that are taken as they are now.
+    pub(crate) inputs: HashMap<u32, InputNow>,
+    /// Rounds that have a result: somebody took them to make a lost object again.
+    pub(crate) taken: HashSet<Key>,
 }
 
 impl Rerun {
@@ -39,15 +53,15 @@ impl Rerun {
         acceptor: &Acceptor,
         reporter: &mut Reporter,
         state: &State,
-    ) -> Result<(Vec<u32>, HashMap<u32, InputNow>)> {
-        let (mut again, mut inputs) = (Vec::new(), HashMap::new());
+    ) -> Result<(Vec<u32>, Anew)> {
+        let (mut again, mut anew) = (Vec::new(), Anew::default());
         if self.failed {
             let tasks = 0..sources.plan.specification.tasks;
             again.extend(tasks.filter(|index| sources.plan.ledger.is_failed(*index)));
             let (plan, failed) = (sources.plan.clone(), again.clone());
             let looking = spawn_blocking(move || repair::changed_inputs(&plan, &failed));
             let looked = reporter.while_renewing(state, looking).await?;
-            inputs = looked.context("look at the inputs")??;
+            anew.inputs = looked.context("look at the inputs")??;
         }
         if self.broken {
             reporter.obstacles().reading_back = true;
@@ -56,8 +70,27 @@ impl Rerun {
         } else if self.vanished {
             again.extend(vanished(sources, reporter, state).await?);
         }
-        Ok((again, inputs))
+        anew.taken = reporter.while_renewing(state, taken(sources, &again)).await?;
+        Ok((again, anew))
     }
+}
+
+/// The rounds of these tasks of which the broker has results. Where it does not say, their results come when they are begun.
+async fn taken(sources: &Sources, tasks: &[u32]) -> HashSet<Key> {
+    let Sources { broker, plan, .. } = sources;
+    if !plan.specification.has_objects() {
+        return HashSet::new();
+    }
+    let mut taken = HashSet::new();
+    let reading = stream::iter(tasks.to_vec()).map(|index| {
+        let (broker, bag) = (broker.clone(), plan.specification.bag.clone());
+        async move { results_of(&broker, &bag, index).await }
+    });
+    let mut reading = reading.buffer_unordered(LOOKS);
+    while let Some(read) = reading.next().await {
+        taken.extend(read.iter().flatten().map(TaskResult::key));
+    }
+    taken
 }
 
 /// Tasks of a bag that goes on which are done by the ledger, and whose output is not there: the folder may have gone with

@@ -60,13 +60,11 @@ pub struct Pin {
     pub by: String,
 }
 
-/// A bag that reads an object, or did.
+/// A bag that reads an object: it is neither finished nor cancelled nor removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Holding {
     /// The bag.
     pub bag: String,
-    /// Whether it keeps the object: it is neither finished nor cancelled nor removed.
-    pub holds: bool,
     /// How far the bag is, for people.
     pub is: String,
 }
@@ -173,11 +171,6 @@ impl Answer {
         let lost = self.why.clone().unwrap_or_default();
         let refused = self.refused(format!("{lost}; it cannot be made again: {text}"));
         Self { not_reconstructed: Some(why), ..refused }
-    }
-
-    /// Those of its holders that keep it.
-    pub fn keepers(&self) -> impl Iterator<Item = &Holding> {
-        self.holders.iter().filter(|holder| holder.holds)
     }
 }
 

@@ -84,7 +84,8 @@ async fn forget_its_task(broker: &Broker, freed: &Reference) -> Result<()> {
 /// Why an object is not to be freed, if somebody keeps it.
 pub(crate) fn kept(answer: &Answer) -> Option<String> {
     let pins: Vec<_> = answer.pins.iter().map(|pin| format!("{:?}", pin.name)).collect();
-    let bags: Vec<_> = answer.keepers().map(|held| format!("{} ({})", held.bag, held.is)).collect();
+    let bags: Vec<_> =
+        answer.holders.iter().map(|held| format!("{} ({})", held.bag, held.is)).collect();
     match (&pins[..], &bags[..]) {
         ([], []) => None,
         ([], _) => Some(format!("it is an input of bag {}", bags.join(", "))),

@@ -14,7 +14,7 @@ use super::answer::Holding;
 #[derive(Debug)]
 pub(crate) struct HolderBook {
     broker: Broker,
-    known: Mutex<HashMap<String, Holding>>,
+    known: Mutex<HashMap<String, Option<Holding>>>,
 }
 
 impl HolderBook {
@@ -22,7 +22,8 @@ impl HolderBook {
         Self { broker: broker.clone(), known: Mutex::default() }
     }
 
-    /// The holders that an object's labels name.
+    /// The holders that an object's labels name. The label of a bag that is over stays, and says nothing any more: whoever died cannot
+    /// take his back, and a bag that goes on needs it again.
     ///
     /// # Errors
     ///
@@ -30,12 +31,12 @@ impl HolderBook {
     pub(crate) async fn of(&self, labels: &Labels) -> Result<Vec<Holding>> {
         let mut found = Vec::new();
         for bag in holders(labels) {
-            found.push(self.holding(bag).await?);
+            found.extend(self.holding(bag).await?);
         }
         Ok(found)
     }
 
-    async fn holding(&self, bag: &str) -> Result<Holding> {
+    async fn holding(&self, bag: &str) -> Result<Option<Holding>> {
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(holding) = known().get(bag) {
             return Ok(holding.clone());
@@ -45,27 +46,25 @@ impl HolderBook {
             Ok(id) => Some(self.broker.find_bag(&id).await?),
             Err(_) => None,
         };
-        let (holds, is) = found.map_or((false, "no bag".to_owned()), |found| holds(&found));
-        let holding = Holding { bag: bag.to_owned(), holds, is };
+        let is = found.and_then(|found| holds(&found));
+        let holding = is.map(|is| Holding { bag: bag.to_owned(), is });
         known().insert(bag.to_owned(), holding.clone());
         Ok(holding)
     }
 }
 
-/// Whether a bag with this line keeps its inputs, and how far it is.
-pub(crate) fn holds(found: &FoundLine) -> (bool, String) {
-    match &found.line {
+/// How far a bag with this line is, if it keeps its inputs.
+pub(crate) fn holds(found: &FoundLine) -> Option<String> {
+    let Some(line) = &found.line else {
         // One that cannot be read is never taken for none.
-        None if found.unreadable.is_some() => (true, "unknown to this version".to_owned()),
-        None if found.removed => (false, "removed".to_owned()),
-        None => (false, "unknown".to_owned()),
-        Some(line) => match (line.state, &line.gatherer) {
-            (BagState::Finished | BagState::Cancelled, _) => (false, line.state.to_string()),
-            (state, Some(gatherer)) if gatherer.is_dead() => {
-                (true, format!("{state}, its gatherer has died"))
-            }
-            (state, Some(gatherer)) => (true, format!("{state}, gathered by {gatherer}")),
-            (state, None) => (true, format!("{state}, gathered by nobody")),
-        },
+        return found.unreadable.as_ref().map(|_| "unknown to this version".to_owned());
+    };
+    match (line.state, &line.gatherer) {
+        (BagState::Finished | BagState::Cancelled, _) => None,
+        (state, Some(gatherer)) if gatherer.is_dead() => {
+            Some(format!("{state}, its gatherer has died"))
+        }
+        (state, Some(gatherer)) => Some(format!("{state}, gathered by {gatherer}")),
+        (state, None) => Some(format!("{state}, gathered by nobody")),
     }
 }

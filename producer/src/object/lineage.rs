@@ -3,6 +3,7 @@
 
 mod origin;
 mod refusal;
+pub(crate) mod room;
 mod run;
 
 use std::collections::HashSet;
@@ -17,6 +18,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use self::origin::Origin;
+use self::refusal::repair;
 pub use self::refusal::{NotMade, Why};
 use self::run::Runner;
 use super::answer::{Answer, State};
@@ -179,22 +181,20 @@ fn what_is(state: State, digest: Option<Digest>, wanted: Digest) -> InputIs {
     }
 }
 
-/// Whether an object is what a bag puts for its tasks.
-fn is_of_a_bag(input: &Reference) -> bool {
-    subjects::bag_of_bucket(input.bucket()).is_some_and(|(_, is_input)| is_input)
-}
-
 /// That nothing can be made of an input, for people.
 fn useless(input: &Answer) -> String {
     let (reference, state) = (&input.reference, input.state.as_str());
     match &input.why {
         None => format!("its input {reference} has other bytes now"),
         // Of files that were twins of others none was put.
-        Some(why) if is_of_a_bag(reference) => format!(
-            "its input {reference} is {state}: {why}; where the files and the run folder are, `bagpress gather RUN --repair` \
-             puts it again"
-        ),
-        Some(why) => format!("its input {reference} is {state}: {why}"),
+        Some(why) => match subjects::bag_of_bucket(reference.bucket()) {
+            Some((bag, true)) => format!(
+                "its input {reference} is {state}: {why}; where the files and the run folder are, {} puts it again, and with \
+                 --keep-inputs a bag keeps its inputs",
+                repair(&bag)
+            ),
+            _ => format!("its input {reference} is {state}: {why}"),
+        },
     }
 }
 

@@ -79,7 +79,7 @@ pub async fn buckets(
 }
 
 /// Lists the objects of a bucket, oldest first, by their metadata alone: whether all of each is there, [`info`](super::info())
-/// tells. What was freed is left out, and the list of a bag's files. With `holders`, only objects that are pinned, or that some bag reads or did.
+/// tells. What was freed is left out, and the list of a bag's files. With `holders`, only objects that are pinned, or that some bag reads.
 ///
 /// # Errors
 ///

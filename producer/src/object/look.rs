@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use bagpress_broker::ids::BagId;
-use bagpress_broker::result::{Done, Outcome, Place, TaskResult};
+use bagpress_broker::result::{Done, Place, TaskResult};
 use bagpress_broker::{BagLine, BagState, Broker, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::{Bucket, Error, Freed, Info, Reference};
@@ -100,12 +100,24 @@ pub(crate) fn not_what_was_made(reference: &Reference, found: Digest, made: Dige
 async fn recorded(broker: &Broker, reference: &Reference) -> Result<Option<Digest>> {
     let Some((bag, false)) = subjects::bag_of_bucket(reference.bucket()) else { return Ok(None) };
     let Some(index) = subjects::index_of_output(reference.object()) else { return Ok(None) };
-    let Some(line) = broker.find_bag(&bag).await?.line else { return Ok(None) };
     let results = results_of(broker, &bag, index).await?;
-    // What is in a tar is no object of that name.
-    let made = of_last_round(&line, &results);
-    let made = made.filter(|(_, done)| matches!(done.place, Place::Object { .. }));
-    Ok(made.map(|(_, done)| done.output_digest))
+    if agree(&results) {
+        return Ok(results.iter().find_map(TaskResult::done).and_then(made));
+    }
+    let Some(line) = broker.find_bag(&bag).await?.line else { return Ok(None) };
+    Ok(of_last_round(&line, &results).and_then(|(_, done)| made(done)))
+}
+
+/// The digest of the object that an outcome made. What is in a tar is no object.
+fn made(done: &Done) -> Option<Digest> {
+    matches!(done.place, Place::Object { .. }).then_some(done.output_digest)
+}
+
+/// Whether all rounds made the same: only where they did not, the bag's line has to tell which of them counts.
+fn agree(results: &[TaskResult]) -> bool {
+    let mut all = results.iter().filter_map(TaskResult::done).map(made);
+    let first = all.next();
+    all.all(|made| Some(made) == first)
 }
 
 /// The committed results of a task, of all rounds; none where there is no stream of results.
@@ -113,7 +125,7 @@ async fn recorded(broker: &Broker, reference: &Reference) -> Result<Option<Diges
 /// # Errors
 ///
 /// If the broker does not answer.
-pub(super) async fn results_of(
+pub(crate) async fn results_of(
     broker: &Broker,
     bag: &BagId,
     index: u32,
@@ -229,17 +241,36 @@ async fn has_done(broker: &Broker, bag: &BagId, reference: &Reference) -> Result
     let name = subjects::name_of(reference.object());
     let index = subjects::index_of_output(name).or_else(|| subjects::first_of_tar(name));
     let Some(index) = index else { return Ok(None) };
-    let mut found = None;
-    let reading = broker.results(bag, Some(index), |result| {
-        if let Outcome::Done(done) = &result.outcome
-            && done.place.object().is_some_and(|(_, object)| subjects::name_of(object) == name)
-        {
-            found = Some(done.output_bytes);
-        }
+    let results = results_of(broker, bag, index).await?;
+    let named = results.iter().filter_map(TaskResult::done).rfind(|done| {
+        done.place.object().is_some_and(|(_, object)| subjects::name_of(object) == name)
     });
-    match reading.await {
-        Ok(()) => Ok(found),
-        Err(bagpress_broker::Error::Missing { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
+    Ok(named.map(|done| done.output_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use bagpress_broker::ids::{Execution, TaskId};
+    use bagpress_broker::result::{Cause, Failed, Outcome};
+    use bagpress_broker::samples;
+
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_bag_is_asked_only_where_its_rounds_have_made_different_bytes() {
+        let bag = samples::bag();
+        let of = |round: u32, output: &[u8]| {
+            let id = TaskId { bag: bag.clone(), index: 3, round };
+            let (bucket, object) = (subjects::bucket(&bag), subjects::output_name(3));
+            let place = Place::Object { bucket, object, chunks: 1 };
+            samples::done(&id, &Execution::random(), output, place)
+        };
+        let failed = TaskResult {
+            outcome: Outcome::Failed(Failed::new(Cause::InputMissing, "")),
+            ..of(2, b"")
+        };
+        assert!(agree(&[]));
+        assert!(agree(&[of(0, b"a"), failed.clone(), of(1, b"a")]));
+        assert!(!agree(&[of(0, b"a"), failed, of(1, b"b")]));
     }
 }

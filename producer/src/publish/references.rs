@@ -27,11 +27,12 @@ impl Publisher {
     /// was the end of its task.
     pub(super) async fn there(&self, (index, round): Key, entry: InputEntry) -> Option<InputEntry> {
         let referenced = entry.reference.clone()?;
-        let mut made_again = false;
+        let (mut made_again, mut waited) = (false, false);
         let looked = loop {
             let looked = match self.look_and_hold((&referenced, entry.bytes), round).await {
                 Ok(looked) if !made_again && self.shared.lineage.is_for(looked.state) => {
-                    made_again = true;
+                    (made_again, waited) = (true, true);
+                    self.shared.obstacle.set(runs_first(&looked));
                     let making = self.shared.lineage.reconstruct(&referenced.object);
                     let made = self.shared.window.unless_it_gives_way(making).await?;
                     match made {
@@ -48,7 +49,7 @@ impl Publisher {
                 Ok(Some(looked)) => break looked,
                 Ok(None) => {}
                 Err(error) => {
-                    made_again = false;
+                    (made_again, waited) = (false, true);
                     debug!(%error, "an input is not looked up now");
                     self.shared.obstacle.set(format!("{error:#}"));
                     if self.shared.window.pause(LOOK_AGAIN).await {
@@ -57,6 +58,9 @@ impl Publisher {
                 }
             }
         };
+        if waited {
+            self.shared.obstacle.clear();
+        }
         match (looked.state, looked.bytes) {
             (State::There, Some(bytes)) => {
                 if entry.bytes == 0 && bytes > 0 && referenced.part.is_none() {
@@ -177,4 +181,12 @@ async fn read_again(
     }
     let (bucket, object, wanted) = (info.bucket.clone(), info.name.clone(), part.digest);
     Err(object_ref::Error::Digest { bucket, object, found, wanted })
+}
+
+/// That an input is made again, for people.
+fn runs_first(lost: &Answer) -> String {
+    let (reference, state) = (&lost.reference, lost.state.as_str());
+    format!(
+        "{reference} is {state}: the task that makes it is run again first, which takes a worker"
+    )
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use bagpress_broker::result::Cause;
+use bagpress_objstore::object_ref::Reference;
 use rustix::io::Errno;
 
 use super::inputs::existing::ITSELF;
@@ -10,6 +11,7 @@ use super::ledger::failure::Failure;
 
 /// What helps failed tasks, as far as the first ones tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a hint of its own")]
 pub struct Helps {
     /// To run them again.
     pub retry: bool,
@@ -17,6 +19,8 @@ pub struct Helps {
     pub clear_way: bool,
     /// Only another bag: what they are of is not in this one, or cannot be made under the name that it has in it.
     pub new_run: bool,
+    /// Only to ask for something else: another codec for such an array, or the digest that the object has.
+    pub other_request: bool,
 }
 
 impl Helps {
@@ -24,13 +28,16 @@ impl Helps {
     /// be read is one task, which no repetition makes files of.
     pub(crate) fn of(first: &[Failure], failed: u64) -> Self {
         let new_run = first.iter().filter(|failure| needs_new_run(failure)).count() as u64;
+        let stays_so = |failure: &&Failure| !needs_new_run(failure) && fails_again(failure);
+        let other_request = first.iter().filter(stays_so).count() as u64;
         let in_the_way = |failure: &Failure| {
             failure.cause == Cause::OutputExists.to_string() && !needs_new_run(failure)
         };
         Self {
-            retry: new_run < failed,
+            retry: new_run + other_request < failed,
             clear_way: first.iter().any(in_the_way),
             new_run: new_run > 0,
+            other_request: other_request > 0,
         }
     }
 }
@@ -45,6 +52,52 @@ fn needs_new_run(failure: &Failure) -> bool {
         || failure.cause == Cause::InputMissing.to_string() && failure.message.contains(NOT_MADE)
         || failure.message.ends_with(ITSELF)
         || failure.cause == Cause::InputUnreadable.to_string() && path.is_dir()
+}
+
+fn fails_again(failure: &Failure) -> bool {
+    let cause = serde_json::from_value::<Cause>(failure.cause.clone().into());
+    let path = failure.path.as_ref().and_then(|path| path.to_str());
+    let is_reference = path.is_some_and(|path| path.parse::<Reference>().is_ok());
+    // Of a cause that only a later version knows, nobody knows whether it stays.
+    cause.is_ok_and(|cause| !may_succeed(cause, is_reference))
+}
+
+/// Whether a task that failed for this may succeed when it is run again, with the file as it is by then. What is wrong between the
+/// content and what was asked for stays wrong; what a reference stands for never changes.
+fn may_succeed(cause: Cause, is_reference: bool) -> bool {
+    match cause {
+        Cause::ArrayUnsupported
+        | Cause::ShapeMismatch
+        | Cause::NonFinite
+        | Cause::ModeDtype
+        | Cause::IntRange
+        | Cause::RateTooLow => false,
+        Cause::InputChanged => !is_reference,
+        Cause::InputMissing
+        | Cause::InputUnreadable
+        | Cause::InputDigest
+        | Cause::CodecError
+        | Cause::VerifyFailed
+        | Cause::InputCorrupt
+        | Cause::OriginalDiffers
+        | Cause::BoundViolated
+        | Cause::TransferError
+        | Cause::OutputDigest
+        | Cause::OutputExists
+        | Cause::OutputUnwritable
+        | Cause::Timeout
+        | Cause::WorkerLost
+        | Cause::CrashLimit
+        | Cause::BadDescriptor
+        | Cause::ProtocolVersion
+        | Cause::CodecVersion
+        | Cause::Drain
+        | Cause::Full
+        | Cause::GathererAbsent
+        | Cause::BytesLost
+        | Cause::Cancelled
+        | Cause::Duplicate => true,
+    }
 }
 
 #[cfg(test)]
@@ -86,8 +139,8 @@ mod tests {
             failed(Cause::OutputExists, path.clone(), "a.gz exists, and was not made by this bag");
         let itself = failed(Cause::OutputExists, path, &format!("a: {ITSELF}"));
         let helps = |failure: &Failure| Helps::of(std::slice::from_ref(failure), 1);
-        assert_eq!(helps(&taken), Helps { retry: true, clear_way: true, new_run: false });
-        assert_eq!(helps(&itself), Helps { retry: false, clear_way: false, new_run: true });
+        assert_eq!(helps(&taken), Helps { retry: true, clear_way: true, ..Helps::default() });
+        assert_eq!(helps(&itself), Helps { new_run: true, ..Helps::default() });
     }
 
     #[test]
@@ -99,5 +152,30 @@ mod tests {
         )];
         let helps = Helps::of(&failed, 1);
         assert_eq!((helps.retry, helps.new_run), (false, true));
+    }
+
+    /// Every cause: of a file, then of a reference.
+    #[test]
+    fn to_run_it_again_is_no_hint_for_what_fails_by_what_was_asked_for() {
+        let arrays = [
+            Cause::ArrayUnsupported,
+            Cause::ShapeMismatch,
+            Cause::NonFinite,
+            Cause::ModeDtype,
+            Cause::IntRange,
+            Cause::RateTooLow,
+        ];
+        for (path, stays) in [("in/a.npy", &[][..]), ("obj://b/a", &[Cause::InputChanged][..])] {
+            for cause in Cause::ALL {
+                let of = [failed(cause, path.into(), "why")];
+                let stays = arrays.contains(&cause) || stays.contains(&cause);
+                let helps = Helps::of(&of, 1);
+                assert_eq!((helps.retry, helps.other_request), (!stays, stays), "{path} {cause}");
+                assert!(Helps::of(&of, 2).retry, "what is not listed may be helped");
+            }
+        }
+        let later =
+            Failure { cause: "of-tomorrow".to_owned(), ..failed(Cause::Full, "a".into(), "") };
+        assert!(Helps::of(&[later], 1).retry);
     }
 }

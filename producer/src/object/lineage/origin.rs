@@ -8,7 +8,8 @@ use bagpress_broker::{BagLine, Broker, Standing, limits, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::Reference;
 
-use super::refusal::{NotMade, Why, called_off};
+use super::refusal::{NotMade, Why, called_off, repair};
+use super::room::Outputs;
 use crate::object::look::{of_last_round, results_of};
 
 /// How many rounds above the highest readable one are looked at for one that nothing was committed of.
@@ -27,8 +28,8 @@ pub(super) struct Origin {
     pub(super) digest: Digest,
     /// Its size.
     pub(super) bytes: u64,
-    /// What its bag says of all its outputs, in bytes, and how many there are.
-    pub(super) of_bag: (u64, u32),
+    /// What its bag says of all its outputs.
+    pub(super) outputs: Outputs,
 }
 
 impl Origin {
@@ -77,8 +78,9 @@ fn task_of(object: &Reference) -> Result<(BagId, u32), NotMade> {
     let name = subjects::name_of(object.object());
     if subjects::first_of_tar(name).is_some() {
         let text = format!(
-            "it has the outputs of a pack, whose task nobody keeps; `bagpress gather RUN --repair` makes it again from the \
-             files, where the run folder of bag {bag} is"
+            "it has the outputs of a pack, whose task nobody keeps; {} makes it again from the files, where the run folder of \
+             bag {bag} is",
+            repair(&bag)
         );
         return Err(Why::NoLineage.because(text));
     }
@@ -125,7 +127,7 @@ fn origin(line: &BagLine, results: &[TaskResult]) -> Result<Origin, NotMade> {
         input_digest,
         digest: done.output_digest,
         bytes: done.output_bytes,
-        of_bag: (line.output_bytes, line.tasks),
+        outputs: Outputs::of(line),
     })
 }
 

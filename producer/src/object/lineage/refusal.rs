@@ -48,3 +48,9 @@ pub(super) fn called_off(bag: &BagId) -> NotMade {
     let text = format!("bag {bag} was cancelled or removed, so workers drop its tasks");
     Why::CalledOff.because(text)
 }
+
+/// The command that makes what a bag lost again, with its run folder where `run` puts it.
+pub(super) fn repair(bag: &BagId) -> String {
+    let run = bag.run_name().map_or("RUN".to_owned(), |run| format!("runs/{run}/objects"));
+    format!("`bagpress gather {run} --repair`")
+}

@@ -8,13 +8,14 @@ use bagpress_broker::descriptor::TaskDescriptor;
 use bagpress_broker::ids::Pool;
 use bagpress_broker::result::{Outcome, TaskResult};
 use bagpress_broker::retry::Retry;
-use bagpress_broker::{Broker, Standing, limits, subjects};
-use bagpress_objstore::object_ref::{Bucket, Error, Info, Lookup, Reference, Settings};
+use bagpress_broker::{Broker, Standing, limits};
+use bagpress_objstore::object_ref::{Bucket, Info, Lookup, Reference};
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::origin::Origin;
 use super::refusal::{NotMade, Why, called_off};
+use super::room::make_room;
 use crate::claim::buckets::open_bucket;
 use crate::error::message;
 
@@ -53,7 +54,7 @@ impl Runner {
     ) -> Result<Result<(), NotMade>> {
         let (task, pool) = (&origin.task, &origin.pool);
         let bucket = open_bucket(&self.broker, object.bucket())?;
-        if !make_room(&self.broker, &bucket, origin).await? {
+        if !make_room(&self.broker, &task.bag, &origin.outputs, origin.bytes).await? {
             return Ok(Err(called_off(&task.bag)));
         }
         let before = match bucket.info_from_leader(object.object()).await? {
@@ -144,42 +145,6 @@ fn no_workers(pool: &Pool) -> NotMade {
         "no workers are connected to pool {pool}; its task waits for one: start some with `bagpress worker`, and ask again"
     );
     Why::NoWorkers.because(text)
-}
-
-/// Room for one more output; a bucket that is gone is made again, as large as its bag's outputs were. False if the bag is gone, too.
-async fn make_room(broker: &Broker, bucket: &Bucket, origin: &Origin) -> Result<bool> {
-    let more = origin.bytes + origin.bytes / 64 + (64 << 10);
-    match bucket.facts().await {
-        Ok(facts) => {
-            if let Some(max) = facts.max_bytes.filter(|max| facts.bytes + more > *max) {
-                let needed = max.max(facts.bytes + more);
-                bucket.grow_to(needed).await.context("enlarge the bag's bucket")?;
-            }
-            Ok(true)
-        }
-        Err(Error::NoBucket { .. }) => {
-            let bag = &origin.task.bag;
-            let (bytes, tasks) = origin.of_bag;
-            let settings = Settings {
-                description: &format!("Outputs of bag {bag}"),
-                max_bytes: bytes + bytes / 64 + u64::from(tasks) * (8 << 10) + more,
-                bag: Some(bag),
-                ttl: None,
-            };
-            let (client, context) = (broker.client_handle(), broker.context_handle());
-            let name = subjects::bucket(bag);
-            Box::pin(Bucket::create_with(client, context, &name, &settings))
-                .await
-                .context("make the bag's bucket again")?;
-            // Whoever removed the bag meanwhile may not have seen it.
-            let called_off = broker.find_bag(bag).await?.is_called_off();
-            if called_off {
-                bucket.delete().await.context("remove the bag's bucket again")?;
-            }
-            Ok(!called_off)
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Whether the outcome is the object that was lost; then it gets its name, if a worker could not give it that, and what was

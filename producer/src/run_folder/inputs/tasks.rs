@@ -10,6 +10,7 @@ use bagpress_codec::{Codec, DataKind, Digest, Grid};
 use bagpress_objstore::object_ref::Reference;
 use bytesize::ByteSize;
 use serde::Deserialize;
+use serde::de::{Error, Visitor};
 
 use super::selection::{Existing, Selection};
 use super::{Generate, Referenced, read_path};
@@ -25,11 +26,12 @@ struct Line {
     digest: Option<Digest>,
     #[serde(default, deserialize_with = "path")]
     to: Option<PathBuf>,
+    #[serde(default, deserialize_with = "codec")]
     codec: Option<Codec>,
 }
 
 /// What a line wants to be generated.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
     data: DataKind,
@@ -39,11 +41,50 @@ struct Wanted {
 }
 
 /// A number of bytes, or a text such as `2MiB`.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Size {
-    Bytes(u64),
-    Text(String),
+#[derive(Debug, Clone, Copy)]
+struct Size(u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+/// Says of which key it is what no size is.
+struct SizeVisitor;
+
+impl Visitor<'_> for SizeVisitor {
+    type Value = Size;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"bytes\" to be a number from 0 on, or a text such as \"2MiB\"")
+    }
+
+    fn visit_u64<E: Error>(self, bytes: u64) -> Result<Size, E> {
+        Ok(Size(bytes))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
+        let size: Result<ByteSize, _> = text.parse();
+        let refused = |why| {
+            E::custom(format!("\"bytes\" is {text:?}, which is no size such as \"2MiB\": {why}"))
+        };
+        Ok(Size(size.map_err(refused)?.as_u64()))
+    }
+}
+
+/// A codec, by what the command line takes.
+fn codec<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Codec>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let refused = |why| D::Error::custom(format!("\"codec\" is {text:?}: {why}"));
+    text.parse().map(Some).map_err(refused)
+}
+
+/// The place in a line without the number of the line, which is always the first.
+fn in_line(error: &serde_json::Error) -> String {
+    let (text, column) = (error.to_string(), error.column());
+    let place = format!(" at line {} column {column}", error.line());
+    text.strip_suffix(&place).map_or(text.clone(), |text| format!("{text} (column {column})"))
 }
 
 fn path<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
@@ -81,14 +122,19 @@ pub(super) fn read(line: &[u8], codec: &Codec) -> Result<Task, String> {
     if !line.trim_ascii_start().starts_with(b"{") {
         return Err("it is no JSON object".to_owned());
     }
-    let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let line: Line = serde_json::from_slice(line).map_err(|error| in_line(&error))?;
     let Line { file, generate, reference, digest, to, codec: named } = line;
     if digest.is_some() && reference.is_none() {
         return Err("a digest is that of an object, and it has no reference".to_owned());
     }
     let mut own = named.unwrap_or(*codec);
     let input = match (file, generate, reference) {
-        (Some(file), None, None) if !file.as_os_str().is_empty() => TaskInput::File(file),
+        (Some(file), None, None) if file.as_os_str().is_empty() => {
+            return Err(
+                "\"file\" is empty; it is the path of a file: {\"file\":\"path\"}".to_owned()
+            );
+        }
+        (Some(file), None, None) => TaskInput::File(file),
         (None, Some(wanted), None) => {
             let (generate, codec) = generated(wanted, own)?;
             own = codec;
@@ -100,7 +146,7 @@ pub(super) fn read(line: &[u8], codec: &Codec) -> Result<Task, String> {
                 .map_err(|why: bagpress_objstore::object_ref::Error| why.to_string())?;
             TaskInput::Object(Referenced::whole(object, digest))
         }
-        (Some(_) | None, None, None) => return Err(format!("it has no input, as {FORMS} have")),
+        (None, None, None) => return Err(format!("it has no input, as {FORMS} have")),
         _ => {
             return Err(format!(
                 "it has more than one input; each of {FORMS} is a line of its own"
@@ -124,7 +170,7 @@ pub(super) fn read(line: &[u8], codec: &Codec) -> Result<Task, String> {
 /// What is to be made, and the codec that takes it: that of arrays has their type and shape.
 fn generated(wanted: Wanted, codec: Codec) -> Result<(Generate, Codec), String> {
     let Wanted { data, seed, bytes } = wanted;
-    let bytes = bytes.map(Size::bytes).transpose()?;
+    let bytes = bytes.map(|Size(bytes)| bytes);
     let of_data = match data {
         DataKind::Field { grid, .. } => Some(grid),
         _ => None,
@@ -146,18 +192,6 @@ fn generated(wanted: Wanted, codec: Codec) -> Result<(Generate, Codec), String> 
         return Err(format!("{bytes} bytes are more than a task may have, which is {most}"));
     }
     Ok((Generate { data, seed, bytes }, own))
-}
-
-impl Size {
-    fn bytes(self) -> Result<u64, String> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            Self::Text(text) => {
-                let size: Result<ByteSize, _> = text.parse();
-                size.map(|size| size.as_u64()).map_err(|why| format!("{text:?} is no size: {why}"))
-            }
-        }
-    }
 }
 
 impl fmt::Display for Generate {
@@ -305,13 +339,24 @@ mod tests {
             (r#"{"file":"a","as":"b"}"#, "unknown field `as`"),
             (r#"{"file":"a","file":"b"}"#, "duplicate field"),
             (r#"{"to":"b.zst"}"#, "it has no input"),
-            (r#"{"file":"","to":"b.zst"}"#, "it has no input"),
+            (r#"{"file":"","to":"b.zst"}"#, "\"file\" is empty; it is the path"),
+            (r#"{"file":"a","codec":"gzip:77"}"#, "\"codec\" is \"gzip:77\": "),
+            (r#"{"file":"a","codec":7}"#, "a string"),
+            (
+                r#"{"generate":{"data":"text","bytes":-1}}"#,
+                "integer `-1`, expected \"bytes\" to be a number from 0 on",
+            ),
+            (r#"{"generate":{"data":"text","bytes":1.5}}"#, "`1.5`, expected \"bytes\""),
+            (r#"{"generate":{"data":"text","bytes":-1}}"#, "(column 37)"),
             (r#"{"file":"a","reference":"obj://b/o"}"#, "more than one input"),
             (r#"{"file":"a","codec":"noop"}"#, "of all tasks, or of none"),
             (r#"{"file":"a","codec":"lzma"}"#, "unknown codec"),
             (r#"{"generate":{"bytes":1}}"#, "missing field `data`"),
             (r#"{"generate":{"data":"text"}}"#, "how many bytes"),
-            (r#"{"generate":{"data":"text","bytes":"much"}}"#, "is no size"),
+            (
+                r#"{"generate":{"data":"text","bytes":"much"}}"#,
+                "\"bytes\" is \"much\", which is no size such as",
+            ),
             (r#"{"generate":{"data":"text","bytes":2199023255552}}"#, "more than a task may have"),
             (r#"{"generate":{"data":"field:f32,3x4","bytes":7}}"#, "has 48 bytes"),
             (r#"{"reference":"b/o"}"#, "obj://"),

@@ -19,7 +19,7 @@ mod rounds;
 pub(crate) mod scan;
 pub(crate) mod tally;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -149,7 +149,7 @@ impl Ledger {
     }
 
     /// Begins new rounds: the lines come first, before anything of the old rounds is touched. `inputs` has the files that
-    /// are taken as they are now.
+    /// are taken as they are now, and `taken` the rounds that are not to be begun.
     ///
     /// Blocks: writes and syncs, and reads the whole file if one of the tasks had an outcome.
     ///
@@ -160,9 +160,10 @@ impl Ledger {
         &self,
         indices: &[u32],
         inputs: &HashMap<u32, InputNow>,
+        taken: &HashSet<Key>,
     ) -> io::Result<Vec<Key>> {
         let mut begun: Vec<_> =
-            indices.iter().map(|index| (*index, self.next_round(*index))).collect();
+            indices.iter().map(|index| (*index, self.next_round(*index, taken))).collect();
         begun.sort_unstable();
         begun.dedup();
         self.begin_rounds(&begun, inputs)?;
@@ -192,9 +193,13 @@ impl Ledger {
         if takes_back { self.recount() } else { Ok(()) }
     }
 
-    /// The round behind that of a task; the last one has none behind it.
-    fn next_round(&self, index: u32) -> u32 {
-        self.round(index).saturating_add(1).min(limits::ROUND_MAX)
+    /// The first round behind that of a task that is not taken; the last one has none behind it.
+    fn next_round(&self, index: u32, taken: &HashSet<Key>) -> u32 {
+        let mut next = self.round(index).saturating_add(1).min(limits::ROUND_MAX);
+        while next < limits::ROUND_MAX && taken.contains(&(index, next)) {
+            next += 1;
+        }
+        next
     }
 
     /// What its file is called.

@@ -1,5 +1,6 @@
 //! What counts, in an open ledger and when it is opened again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bagpress_broker::ids::Execution;
@@ -65,8 +66,8 @@ fn a_round_may_take_its_file_as_it_is_now_and_so_do_later_ones() {
     let (_folder, path, ledger) = new_ledger(2);
     ledger.append(&[result(0, 0, true), result(1, 0, true)], |_| 0).unwrap();
     let now = InputNow { bytes: 7, mtime_ns: -1, mode: 0o600, inode: 3 };
-    ledger.begin(&[0, 1], &HashMap::from([(0, now)])).unwrap();
-    ledger.begin(&[0], &HashMap::new()).unwrap();
+    ledger.begin(&[0, 1], &HashMap::from([(0, now)]), &HashSet::new()).unwrap();
+    ledger.begin(&[0], &HashMap::new(), &HashSet::new()).unwrap();
     ledger.append(&[result(0, 2, false)], |_| 0).unwrap();
     drop(ledger);
     let ledger = Ledger::at(&path, 2).unwrap();
@@ -82,11 +83,11 @@ fn the_file_that_got_a_name_is_known_in_later_rounds_until_somebody_else_has_it(
         Entry::Outcome(Arc::new(TaskResult { file, ..(*done).clone() }))
     };
     ledger.append(&[with_file(0, 0, 1), with_file(1, 0, 2)], |_| 0).unwrap();
-    ledger.begin(&[0], &HashMap::new()).unwrap();
+    ledger.begin(&[0], &HashMap::new(), &HashSet::new()).unwrap();
     let file = |ledger: &Ledger, index| ledger.file(index).map(|file| file.inode);
     assert_eq!(file(&ledger, 0), Some(1));
     ledger.append(&[with_file(0, 1, 3)], |_| 0).unwrap();
-    ledger.begin(&[0], &HashMap::new()).unwrap();
+    ledger.begin(&[0], &HashMap::new(), &HashSet::new()).unwrap();
     drop(ledger);
     let ledger = Ledger::at(&path, 2).unwrap();
     assert_eq!(file(&ledger, 0), Some(3));
@@ -100,10 +101,18 @@ fn the_file_that_got_a_name_is_known_in_later_rounds_until_somebody_else_has_it(
 }
 
 #[test]
+fn a_round_that_somebody_took_is_not_begun() {
+    let (_folder, _path, ledger) = new_ledger(2);
+    ledger.append(&[result(0, 0, true), result(1, 0, false)], |_| 0).unwrap();
+    let taken = HashSet::from([(1, 1), (1, 2), (1, 4), (0, 2)]);
+    assert_eq!(ledger.begin(&[0, 1], &HashMap::new(), &taken).unwrap(), [(0, 1), (1, 3)]);
+}
+
+#[test]
 fn a_begun_round_takes_the_old_outcome_back() {
     let (_folder, path, ledger) = new_ledger(2);
     ledger.append(&[result(0, 0, true), result(1, 0, false)], |_| 0).unwrap();
-    assert_eq!(ledger.begin(&[0], &HashMap::new()).unwrap(), [(0, 1)]);
+    assert_eq!(ledger.begin(&[0], &HashMap::new(), &HashSet::new()).unwrap(), [(0, 1)]);
     assert_eq!(ledger.tally(|t| (t.done, t.failed, t.failures.len())), (1, 0, 0));
     // A late result of the old round is nothing.
     ledger.append(&[result(0, 0, true)], |_| 0).unwrap();
@@ -148,7 +157,7 @@ fn an_outcome_is_read_from_its_line_wherever_that_is() {
     assert_eq!(winners(&ledger, 4)[3], Some(winner(&behind)), "behind a torn line");
     assert_eq!(winners(&ledger, 3), expected);
 
-    ledger.begin(&[0], &HashMap::new()).unwrap();
+    ledger.begin(&[0], &HashMap::new(), &HashSet::new()).unwrap();
     assert!(ledger.outcome(0, 0).is_none(), "a round without an outcome");
     let anew = [result(0, 0, false), result(0, 1, false)];
     ledger.append(&anew, |_| 0).unwrap();
@@ -189,13 +198,13 @@ fn blocks_count_until_their_file_has_an_outcome_or_is_run_whole() {
     let ledger = open();
     ledger.append(&[result(2, 0, false), result(4, 0, false), result(4, 0, false)], |_| 0).unwrap();
     assert_eq!(both(&ledger), [(3 * MIB, 0); 2]);
-    ledger.begin(&[4], &HashMap::new()).unwrap();
+    ledger.begin(&[4], &HashMap::new(), &HashSet::new()).unwrap();
     assert_eq!(both(&ledger), [(2 * MIB, 0); 2], "its bytes were lost");
     ledger.append(&[result(4, 1, false), result(3, 0, true)], |_| 0).unwrap();
     assert_eq!(both(&ledger), [(3 * MIB, 0); 2]);
     ledger.append(&[result(0, 0, true), result(1, 0, false)], |_| 0).unwrap();
     assert_eq!(both(&ledger), [(0, 10); 2], "its file failed");
-    ledger.begin(&[0], &HashMap::new()).unwrap();
+    ledger.begin(&[0], &HashMap::new(), &HashSet::new()).unwrap();
     assert_eq!(both(&ledger), [(0, 10); 2], "its file is run whole");
     ledger.append(&[result(0, 1, false)], |_| 0).unwrap();
     assert_eq!(both(&ledger), [(0, 20); 2]);

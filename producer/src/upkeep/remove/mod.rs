@@ -56,16 +56,26 @@ pub async fn from_broker(
         broker.cancel_bag(bag).await?;
     }
     released(broker, bag).await?;
-    for name in broker.buckets(bag).await? {
-        open_bucket(broker, &name)?
-            .delete()
-            .await
-            .with_context(|| format!("remove the bucket {name}"))?;
-        removed.buckets.push(name);
-    }
+    removed.buckets = remove_buckets(broker, bag).await?;
     // Cancelling has removed some of them, and results may have come since they were counted.
     removed.messages = removed.messages.max(broker.remove_bag(bag).await?);
+    // Somebody may have made one again meanwhile, for an object that was lost.
+    for name in remove_buckets(broker, bag).await? {
+        if !removed.buckets.contains(&name) {
+            removed.buckets.push(name);
+        }
+    }
     Ok(removed)
+}
+
+/// Removes the buckets of a bag that are there.
+async fn remove_buckets(broker: &Broker, bag: &BagId) -> Result<Vec<String>> {
+    let buckets = broker.buckets(bag).await?;
+    for name in &buckets {
+        let removed = open_bucket(broker, name)?.delete().await;
+        removed.with_context(|| format!("remove the bucket {name}"))?;
+    }
+    Ok(buckets)
 }
 
 /// Fails if somebody keeps an object of the bag.
@@ -112,5 +122,49 @@ async fn released(broker: &Broker, bag: &BagId) -> Result<()> {
             ));
         }
         sleep(limits::RETRY_WAIT).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use bagpress_broker::testing::NatsServer;
+    use bagpress_broker::{Role, samples};
+    use futures::join;
+
+    use super::*;
+    use crate::object::lineage::room::{Outputs, make_room};
+
+    #[tokio::test]
+    async fn no_bucket_of_a_removed_bag_stays_that_was_made_again_meanwhile() {
+        let server = NatsServer::start().await;
+        let broker = server.broker(Role::Admin).await;
+        let bag = samples::bag();
+        let line = samples::line(&bag, BagState::Finished);
+        broker.write_bag(&line, 0).await.unwrap().unwrap();
+        let outputs = Outputs::of(&line);
+        let room = async || make_room(&broker, &bag, &outputs, 1_000).await;
+        assert!(room().await.unwrap(), "there is a bag");
+        let removed = AtomicBool::new(false);
+        let removing = async {
+            let how = How::default();
+            let removed_now = from_broker(&broker, &bag, None, how).await.unwrap();
+            removed.store(true, Relaxed);
+            removed_now
+        };
+        // Whenever the bucket is gone somebody makes it again.
+        let making = async {
+            while !removed.load(Relaxed) {
+                // A server that removes it at this moment may refuse to make it.
+                room().await.ok();
+            }
+        };
+        let (removed_now, ()) = join!(removing, making);
+        assert_eq!(removed_now.buckets, [bagpress_broker::subjects::bucket(&bag)]);
+        assert_eq!(broker.buckets(&bag).await.unwrap(), Vec::<String>::new());
+        // Nor when the bag was gone before.
+        assert!(!room().await.unwrap());
+        assert_eq!(broker.buckets(&bag).await.unwrap(), Vec::<String>::new());
     }
 }
