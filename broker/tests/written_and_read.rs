@@ -8,6 +8,7 @@ use bagpress_broker::descriptor::TaskDescriptor;
 use bagpress_broker::ids::{Execution, Pool, TaskId};
 use bagpress_broker::result::{Place, TaskResult};
 use bagpress_broker::{AttemptRecord, BagLine, BagState, Gatherer, Verdict, limits, samples};
+use bagpress_codec::Digest;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -91,6 +92,7 @@ fn line() -> impl Strategy<Value = BagLine> {
                 gatherer,
                 rounds,
                 ttl_s,
+                tree: ttl_s.map(|ttl_s| Digest::of(&ttl_s.to_le_bytes())),
                 updated_us,
             }
         },

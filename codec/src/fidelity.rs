@@ -43,6 +43,9 @@ const RANGE_LOG: usize = 30;
 /// One value in so many is that small in a smooth field too, where it passes through zero.
 #[cfg(feature = "zfp")]
 const SMALL_PART: u64 = 1000;
+/// And so few may be in any array.
+#[cfg(feature = "zfp")]
+const SMALL_MIN: u64 = 10;
 
 #[cfg(feature = "zfp")]
 impl Errors {
@@ -72,7 +75,7 @@ impl Errors {
         let largest = self.highest.abs().max(self.lowest.abs());
         let far = exponent(largest).saturating_sub(RANGE_LOG).max(1);
         let others: u64 = self.exponents[1..far].iter().sum();
-        (others > self.values / SMALL_PART).then_some(largest)
+        (others > (self.values / SMALL_PART).max(SMALL_MIN)).then_some(largest)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]

@@ -73,6 +73,8 @@ type Key = (String, String, Digest);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tars {
     kept: Arc<Mutex<VecDeque<(Key, Bytes)>>>,
+    /// One is fetched at a time, so that slots that need the same one fetch it once.
+    fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Tars {
@@ -93,6 +95,7 @@ impl Tars {
             let is_right = digest == part.digest && found.len() as u64 == bytes;
             if is_right { Ok(found) } else { Err(wanted.differs(digest, part.digest)) }
         };
+        let alone = self.fetching.lock().await;
         let kept = wanted.key().and_then(|key| self.kept(&key));
         // What was read before may have been damaged on its way.
         let found = if let Some(Ok(found)) = kept.as_ref().map(part_of) {
@@ -106,6 +109,7 @@ impl Tars {
             }
             found
         };
+        drop(alone);
         // Closed means that nobody waits for the input any more.
         if sink.send(Ok(Fetched::Bytes(found))).await.is_ok() {
             sink.send(Ok(Fetched::End)).await.ok();

@@ -192,7 +192,7 @@ pub(crate) struct LsArgs {
     #[arg(value_name = "BUCKET|RUN", conflicts_with = "run")]
     pub(crate) bucket: Option<String>,
 
-    /// Only objects that are pinned, or that a bag reads or has read, with who that is
+    /// Only objects that are pinned, or that a bag reads that is not over, with who that is
     #[arg(long)]
     pub(crate) holders: bool,
 

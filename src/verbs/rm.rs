@@ -53,7 +53,7 @@ pub(crate) async fn rm(mut args: RmArgs) -> Result<ExitCode> {
             }
             let broker = reach(&args.common.reach, Some(&bag), Role::Producer).await?;
             let removing = remove_run(folder, &specification.bag, broker.clone(), named, how);
-            unless_denied(broker.as_ref(), removing).await?
+            Box::pin(unless_denied(broker.as_ref(), removing)).await?
         }
     };
     tell(args.common.json, &removed, &told(&removed))?;

@@ -228,3 +228,29 @@ async fn a_gatherer_that_is_killed_while_it_shares_objects_goes_on_with_them() {
     let twins = &summary(&place, "runs/t/objects")["twins"];
     assert_eq!(*twins, Value::from(100));
 }
+
+/// The broker has no result of a task that got the content of another's object.
+#[tokio::test]
+async fn a_bag_with_twins_comes_back_by_its_id_and_nothing_in_the_place_of_one() {
+    let (place, server) = Place::with_server().await;
+    let (at, _worker) = (at(&server), place.worker(&server));
+    files(&place);
+    let run = format!("run in --results objects --pack 4 --name t -q {at}");
+    place.run(&run).await.with_code(0);
+    let bag = bag_of(&place, "t/objects");
+    fs::remove_dir_all(place.path("runs/t")).unwrap();
+    let restore = |out: &str| format!("restore {bag} --out {out} --name {out} -q {at}");
+    place.run(&restore("back")).await.with_code(0);
+    let same = |out: &str, name: &str| {
+        let back = fs::read(place.path(out).join("in").join(name)).unwrap();
+        back == fs::read(place.path("in").join(name)).unwrap()
+    };
+    assert!(["a", "b", "c"].iter().all(|name| same("back", name)));
+    let bucket = context(&server).await.get_object_store(format!("bag-{bag}")).await.unwrap();
+    // A whole gzip file of nothing: only what the bag made is what it restores.
+    let other = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    bucket.put("out_2.bin", &mut &other[..]).await.unwrap();
+    let ended = place.run(&restore("again")).await.with_code(1);
+    assert!(ended.stdout.contains("no result of the bag says what it was made of"), "{ended:?}");
+    assert!(same("again", "a") && same("again", "b") && !place.path("again/in/c").exists());
+}

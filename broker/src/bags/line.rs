@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
 use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_TTL, NATS_ROLLUP};
+use bagpress_codec::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::descriptor::{ResultPath, decode_json};
@@ -126,6 +127,9 @@ pub struct BagLine {
     /// How long each object of its output bucket stays, in s, if that is bounded and its gatherer says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<u64>,
+    /// Digest of the list of its files in its output bucket, once it is finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<Digest>,
     /// When this was written, µs since 1970 by the writer's clock.
     #[serde(deserialize_with = "bounded::time_us")]
     pub updated_us: u64,

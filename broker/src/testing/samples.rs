@@ -77,6 +77,7 @@ pub fn line(bag: &BagId, state: BagState) -> BagLine {
         gatherer: None,
         rounds: 0,
         ttl_s: None,
+        tree: None,
         updated_us: wall_clock_us(),
     }
 }

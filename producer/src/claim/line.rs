@@ -33,6 +33,7 @@ pub(crate) fn line(specification: &Specification, tally: &Tally, bytes_per_s: u6
         gatherer: None,
         rounds: 0,
         ttl_s: specification.ttl_s,
+        tree: None,
         updated_us: wall_clock_us(),
     }
 }

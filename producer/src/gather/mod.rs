@@ -101,7 +101,7 @@ pub async fn gather(
         }
     };
     let ends = Ends::new(broker, &lease, stop, deadline, Instant::now());
-    let followed = Box::pin(gathering.follow(&ends)).await;
+    let followed = Box::pin(gathering.follow(folder, &ends)).await;
     let records = gathering.stop().await;
     // What the server knows of attempts goes with it, in local mode.
     // A disk that hangs is not waited for when the bag is over.
@@ -112,9 +112,6 @@ pub async fn gather(
         executor.give_up(&error, outcomes.is_committed(), &state).await;
         return Err(error);
     }
-    let bucket = gathering.executor.acceptor().bucket().cloned();
-    let followed = (gathering.executor.reporter(), &gathering.state);
-    keep_tree(&gathering.sources.plan, folder, bucket, followed).await;
     gathering.finish(history).await
 }
 
@@ -179,15 +176,15 @@ impl Gathering {
     }
 
     /// Follows the bag to its end, or until it is to be left: whatever it waits for then is waited for no more.
-    async fn follow(&mut self, ends: &Ends) -> Result<()> {
+    async fn follow(&mut self, folder: &RunFolder, ends: &Ends) -> Result<()> {
         let over = tokio::select! {
-            followed = self.follow_to_its_end() => return followed,
+            followed = self.follow_to_its_end(folder) => return followed,
             over = ends.over() => over,
         };
         Err(over.error(&self.executor.reporter().line(BagState::Cancelled, &self.state)))
     }
 
-    async fn follow_to_its_end(&mut self) -> Result<()> {
+    async fn follow_to_its_end(&mut self, folder: &RunFolder) -> Result<()> {
         let rerun = Rerun {
             failed: self.options.retry_failed,
             broken: self.options.repair,
@@ -213,7 +210,9 @@ impl Gathering {
                 published = self.executor.published() => self.on(published?).await?,
             }
         }
-        Ok(())
+        let bucket = self.executor.acceptor().bucket().cloned();
+        let followed = (self.executor.reporter(), &self.state);
+        keep_tree(&self.sources.plan, folder, bucket, followed).await
     }
 
     fn is_complete(&self) -> bool {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bagpress_broker::{BagLine, BagState, limits, subjects};
+use bagpress_codec::Digest;
 
 use crate::claim::line::line_of;
 use crate::error::Stalled;
@@ -47,6 +48,8 @@ pub(crate) struct Reporter {
     obstacles: Obstacles,
     /// Why the bag does not move, as it was said last.
     waits: Option<String>,
+    /// Digest of what the bag's bucket keeps of its files.
+    tree: Option<Digest>,
 }
 
 impl Reporter {
@@ -62,7 +65,13 @@ impl Reporter {
             fresh,
             obstacles: Obstacles::default(),
             waits: None,
+            tree: None,
         }
+    }
+
+    /// Notes what the bag's bucket keeps of its files, for the line.
+    pub(crate) fn note_tree(&mut self, tree: Digest) {
+        self.tree = Some(tree);
     }
 
     pub(crate) fn began(&self) -> Instant {
@@ -93,6 +102,7 @@ impl Reporter {
                 .filter(|eta| !eta.is_zero() && bag_is != BagState::Cancelled)
                 .map(|eta| eta.as_secs()),
             waits: self.waits.clone(),
+            tree: self.tree,
             ..line_of(plan, self.pace.bytes_per_s(done.bytes, now))
         }
     }

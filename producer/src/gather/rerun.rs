@@ -5,9 +5,8 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context, Result};
 use bagpress_broker::quote;
 use bagpress_broker::result::TaskResult;
-use futures::{StreamExt, stream};
 use tokio::task::spawn_blocking;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::check::repair::Broken;
 use crate::check::{rebuild, repair};
@@ -16,8 +15,6 @@ use crate::gather::accept::Acceptor;
 use crate::gather::report::Reporter;
 use crate::gather::sources::Sources;
 use crate::gather::state::State;
-use crate::object::LOOKS;
-use crate::object::look::results_of;
 use crate::run_folder::ledger::Key;
 use crate::run_folder::ledger::line::InputNow;
 
@@ -75,20 +72,31 @@ impl Rerun {
     }
 }
 
+/// Tasks whose results are read one by one; of more, all results of the bag are.
+const ONE_BY_ONE: usize = 16;
+
 /// The rounds of these tasks of which the broker has results. Where it does not say, their results come when they are begun.
 async fn taken(sources: &Sources, tasks: &[u32]) -> HashSet<Key> {
     let Sources { broker, plan, .. } = sources;
     if !plan.specification.has_objects() {
         return HashSet::new();
     }
-    let mut taken = HashSet::new();
-    let reading = stream::iter(tasks.to_vec()).map(|index| {
-        let (broker, bag) = (broker.clone(), plan.specification.bag.clone());
-        async move { results_of(&broker, &bag, index).await }
-    });
-    let mut reading = reading.buffer_unordered(LOOKS);
-    while let Some(read) = reading.next().await {
-        taken.extend(read.iter().flatten().map(TaskResult::key));
+    let (bag, mut taken) = (&plan.specification.bag, HashSet::new());
+    let wanted: HashSet<u32> = tasks.iter().copied().collect();
+    let each = if wanted.len() > ONE_BY_ONE {
+        vec![None]
+    } else {
+        wanted.iter().copied().map(Some).collect()
+    };
+    for index in each {
+        let see = |result: TaskResult| {
+            if wanted.contains(&result.index) {
+                taken.insert(result.key());
+            }
+        };
+        if let Err(error) = broker.results(bag, index, see).await {
+            debug!(%error, "results of earlier rounds not read");
+        }
     }
     taken
 }

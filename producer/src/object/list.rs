@@ -105,8 +105,8 @@ pub async fn list(
     let of_a_bag = subjects::bag_of_bucket(bucket.name()).is_some();
     let mut objects = bucket.list();
     while let Some(info) = objects.next().await? {
-        // It is no output.
-        if of_a_bag && info.name == subjects::TREE {
+        // It is no output; whoever keeps it is told all the same.
+        if of_a_bag && !holders && info.name == subjects::TREE {
             continue;
         }
         // Another program may have given an object a name that no reference has.

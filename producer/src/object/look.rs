@@ -131,8 +131,14 @@ pub(crate) async fn results_of(
     index: u32,
 ) -> Result<Vec<TaskResult>> {
     let mut results = Vec::new();
-    match broker.results(bag, Some(index), |result| results.push(result)).await {
-        Ok(()) | Err(bagpress_broker::Error::Missing { .. }) => Ok(results),
+    answered(broker.results(bag, Some(index), |result| results.push(result)).await)?;
+    Ok(results)
+}
+
+/// Where there is no stream of results, there is nothing to read.
+pub(crate) fn answered(read: std::result::Result<(), bagpress_broker::Error>) -> Result<()> {
+    match read {
+        Ok(()) | Err(bagpress_broker::Error::Missing { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
@@ -239,9 +245,16 @@ async fn without_metadata(
 /// How many bytes an object had, if a committed result of the bag names it.
 async fn has_done(broker: &Broker, bag: &BagId, reference: &Reference) -> Result<Option<u64>> {
     let name = subjects::name_of(reference.object());
-    let index = subjects::index_of_output(name).or_else(|| subjects::first_of_tar(name));
-    let Some(index) = index else { return Ok(None) };
-    let results = results_of(broker, bag, index).await?;
+    let results = match (subjects::index_of_output(name), subjects::first_of_tar(name)) {
+        (Some(index), _) => results_of(broker, bag, index).await?,
+        // The file that begins its pack need not be in it.
+        (None, Some(first)) => {
+            let mut of_pack = Vec::new();
+            answered(broker.results_of_pack(bag, first, |result| of_pack.push(result)).await)?;
+            of_pack
+        }
+        (None, None) => return Ok(None),
+    };
     let named = results.iter().filter_map(TaskResult::done).rfind(|done| {
         done.place.object().is_some_and(|(_, object)| subjects::name_of(object) == name)
     });

@@ -3,6 +3,7 @@
 use std::io;
 
 use bagpress_broker::result::Cause;
+use bagpress_broker::subjects;
 use bagpress_objstore::object_ref::Reference;
 use rustix::io::Errno;
 
@@ -57,13 +58,15 @@ fn needs_new_run(failure: &Failure) -> bool {
 fn fails_again(failure: &Failure) -> bool {
     let cause = serde_json::from_value::<Cause>(failure.cause.clone().into());
     let path = failure.path.as_ref().and_then(|path| path.to_str());
-    let is_reference = path.is_some_and(|path| path.parse::<Reference>().is_ok());
+    let reference = path.and_then(|path| path.parse::<Reference>().ok());
+    // Outputs of a bag come back as they were, when they are made again.
+    let is_reference = reference.is_some_and(|of| subjects::bag_of_bucket(of.bucket()).is_none());
     // Of a cause that only a later version knows, nobody knows whether it stays.
     cause.is_ok_and(|cause| !may_succeed(cause, is_reference))
 }
 
 /// Whether a task that failed for this may succeed when it is run again, with the file as it is by then. What is wrong between the
-/// content and what was asked for stays wrong; what a reference stands for never changes.
+/// content and what was asked for stays wrong; what a reference stands for that is no output of a bag never changes.
 fn may_succeed(cause: Cause, is_reference: bool) -> bool {
     match cause {
         Cause::ArrayUnsupported

@@ -63,14 +63,15 @@ pub async fn resolve_bag(broker: &Broker, bag: &BagId) -> Result<(Vec<Planned>, 
     let originals = Originals::read(broker, bag, &[], line.rounds).await?;
     check_objects(bag, &line, (tars.len(), last), &originals)?;
     let of_bag: Option<Codec> = line.codec.parse().ok();
-    let tree = tree_of(broker, &bucket, line.tasks).await?;
+    let tree = tree_of(broker, &line).await?;
     let to_be_read = (line.tasks, tree.is_none());
     let tars = Tars::read(broker, &bucket, (&tars, of_bag), &originals, to_be_read).await?;
     let (files, folders) = match tree {
         Some(Tree { files, folders }) => (files, folders),
         None => (called(&line, &there, &originals, &tars), Vec::new()),
     };
-    let outputs = Outputs { broker, bucket: &bucket, there: &there, originals: &originals, of_bag };
+    let outputs =
+        Outputs { broker, bag, bucket: &bucket, there: &there, originals: &originals, of_bag };
     let planning = stream::iter((0..).zip(files)).map(async |(index, (target, attributes))| {
         let planned = match originals.packed(index) {
             Some(packed) => tars.planned(&bucket, (index, packed), target),
@@ -106,6 +107,7 @@ fn called(
 /// Outputs that are objects of their own.
 struct Outputs<'a> {
     broker: &'a Broker,
+    bag: &'a BagId,
     bucket: &'a str,
     there: &'a BTreeMap<u32, Answer>,
     originals: &'a Originals,
@@ -138,6 +140,16 @@ impl Outputs<'_> {
         if made.is_some() && original.is_none() {
             // These are other bytes than the bag made: they are not what is restored.
             return Ok(Planned { codec, target, ..Planned::of(reference) });
+        }
+        if original.is_none() && !originals.tars().is_empty() {
+            // A twin of a file in a tar, or of one that ran again alone, has bytes that another output has, too.
+            let text = format!(
+                "{reference}: no result of the bag says what it was made of, and no other output has its bytes; \
+                 `bagpress gather RUN --repair` makes it again from its file, where the run folder of bag {} is",
+                self.bag
+            );
+            let refused = Some(Failed::new(Cause::InputDigest, text));
+            return Ok(Planned { codec, target, refused, ..Planned::of(reference) });
         }
         let (bytes, digest) = (answer.bytes, answer.digest);
         Ok(Planned { bytes, digest, codec, original, target, ..Planned::of(reference) })

@@ -6,8 +6,10 @@ use anyhow::Result;
 use bagpress_broker::descriptor::{Input, Original};
 use bagpress_broker::ids::BagId;
 use bagpress_broker::result::{Done, Outcome, Place, TaskResult};
-use bagpress_broker::{Broker, Error, subjects};
+use bagpress_broker::{Broker, subjects};
 use bagpress_codec::{Codec, Digest};
+
+use crate::object::look::answered;
 
 /// Outputs of one bag whose results are read one by one; of more, all results of the bag are.
 const ONE_BY_ONE: usize = 16;
@@ -22,6 +24,8 @@ pub(super) struct Originals {
     /// Those in tars, and which of them has an output with a digest.
     packed: HashMap<u32, Packed>,
     by_digest: HashMap<Digest, u32>,
+    /// What outputs that are objects of their own were made of, by their digests.
+    alike: HashMap<Digest, Original>,
     /// Tasks of packs that have run again alone since.
     alone: HashSet<u32>,
     tars: Vec<Tar>,
@@ -117,6 +121,7 @@ impl Originals {
                 if let Some(digest) = done.decoded_digest(&task.codec) {
                     let original = Original { bytes: done.input_bytes, digest };
                     self.of.insert((result.index, done.output_digest), original);
+                    self.alike.insert(done.output_digest, original);
                 }
             }
             Outcome::Failed(failed) => {
@@ -154,10 +159,12 @@ impl Originals {
         &self.tars
     }
 
-    /// What an output of `codec` was made of that some task of a pack has made, too: of those that have the content of another file, the
+    /// What an output of `codec` was made of that another task has made, too: of those that have the content of a file in a pack, the
     /// broker has no result.
     pub(super) fn of_twin(&self, output: Digest, codec: &Codec) -> Option<Original> {
-        self.packed.get(self.by_digest.get(&output)?)?.original(codec)
+        let packed = self.by_digest.get(&output).and_then(|index| self.packed.get(index));
+        let packed = packed.and_then(|packed| packed.original(codec));
+        packed.or_else(|| self.alike.get(&output).copied())
     }
 
     /// The name of a file, as far as it is known, if that was compressed in blocks.
@@ -178,14 +185,6 @@ impl Originals {
     /// Why a task has no output, if a worker said so.
     pub(super) fn why_failed(&self, index: u32) -> Option<&str> {
         self.failed.get(&index).map(String::as_str)
-    }
-}
-
-/// Where there is no stream of results, there is nothing to read.
-fn answered(read: std::result::Result<(), Error>) -> Result<()> {
-    match read {
-        Ok(()) | Err(Error::Missing { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::BufReader;
 
 use anyhow::Result;
-use bagpress_broker::{Broker, subjects};
+use bagpress_broker::{BagLine, Broker, subjects};
 use flate2::read::GzDecoder;
 use tokio::task::spawn_blocking;
 
@@ -14,18 +14,22 @@ use crate::run_folder::tree::{self, Tree};
 /// Most bytes of a tree as it is kept: five times what a million usual files take.
 const BYTES_MAX: u64 = 128 << 20;
 
-/// What the bucket of a bag of so many tasks keeps of its files; none, and a note, if nobody can tell.
+/// What the bucket of a bag keeps of its files; none, and a note, if nobody can tell.
 ///
 /// # Errors
 ///
 /// If the broker does not answer.
-pub(super) async fn tree_of(broker: &Broker, bucket: &str, tasks: u32) -> Result<Option<Tree>> {
-    let why = match open_bucket(broker, bucket)?.get(subjects::TREE, BYTES_MAX).await {
+pub(super) async fn tree_of(broker: &Broker, line: &BagLine) -> Result<Option<Tree>> {
+    let (bucket, tasks) = (subjects::bucket(&line.bag), line.tasks);
+    let why = match open_bucket(broker, &bucket)?.get(subjects::TREE, BYTES_MAX).await {
+        Ok((info, _)) if Some(info.digest) != line.tree => {
+            format!("obj://{bucket}/{} is not what the bag put there", subjects::TREE)
+        }
         Ok((_, bytes)) => {
             let read = move || tree::read(BufReader::new(GzDecoder::new(&bytes[..])), tasks);
             match spawn_blocking(read).await? {
                 Ok(tree) => return Ok(Some(tree)),
-                Err(error) => format!("{} of {bucket}: {error}", subjects::TREE),
+                Err(error) => format!("obj://{bucket}/{}: {error}", subjects::TREE),
             }
         }
         Err(error) if error.is_transient() => return Err(error.into()),

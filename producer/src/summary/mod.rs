@@ -207,7 +207,7 @@ impl Summary {
         }
         if let Some(Outliers { arrays, largest }) = self.outliers {
             let text = format!(
-                "{arrays} of them have values up to {largest:e}, and the ones beside these lost most of their bits: \
+                "{arrays} of them have values up to {largest:e}, and many that are 2^30 times smaller, which lose their bits where the two are side by side: \
                  put something near in the place of missing values, or ask for accuracy or reversible"
             );
             rows.add("coarse", &text);

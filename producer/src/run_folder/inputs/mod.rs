@@ -156,6 +156,11 @@ impl InputEntry {
         }
     }
 
+    /// Whether anybody has looked at it: what is refused before that has no inode.
+    pub(crate) fn is_seen(&self) -> bool {
+        self.inode != 0
+    }
+
     /// Whether its input is a file, and neither an object nor generated.
     pub(crate) fn is_file(&self) -> bool {
         self.reference.is_none() && self.generate.is_none()
