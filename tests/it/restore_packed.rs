@@ -159,6 +159,9 @@ async fn a_tar_that_is_gone_or_another_costs_its_files_by_name_and_no_other_file
     let other = bytes_of(&bucket, "out_0.tar").await;
     bucket.delete("out_8.tar").await.unwrap();
     bucket.put("out_16.tar", &mut &other[..]).await.unwrap();
+    let get = format!("object get obj://bag-{bag}/out_16.tar --out got --depth 0 {at}");
+    let got = place.run(&get).await.with_code(1);
+    assert!(got.stdout.contains("corrupt") && got.stdout.contains("its bag made"), "{got:?}");
     // A byte of what gzip made of the first file of the last tar.
     flip(&place, &server, "out_24.tar", 512 + 12).await;
     let (files, bag) = forget(&place);
@@ -173,6 +176,11 @@ async fn a_tar_that_is_gone_or_another_costs_its_files_by_name_and_no_other_file
     let text = fs::read_to_string(place.folder("r/staged").join("failed.txt")).unwrap();
     assert_eq!(text.lines().count(), 8 + 8 + 1 + 1, "{text}");
     assert_eq!(text.matches("out_8.tar: deleted").count(), 8, "{text}");
+    assert!(
+        text.contains("in/f08") && text.contains("in/f30"),
+        "the files that are missing: {text}"
+    );
+    assert!(ended.stderr.contains("restore"), "{ended:?}");
     assert_eq!(text.matches("and its bag made").count(), 8, "{text}");
     assert_eq!(text.matches("out_24.tar/in/f24: corrupt: its digest is").count(), 1, "{text}");
     assert_eq!(text.matches("the bag has no output of it").count(), 1, "{text}");

@@ -1,11 +1,13 @@
 //! What there is: buckets, and the objects of one.
 
+use std::time::SystemTime;
+
 use anyhow::Result;
 use bagpress_broker::{Broker, subjects};
-use bagpress_objstore::object_ref::{Bucket, Error, Reference};
+use bagpress_objstore::object_ref::{Bucket, Error, Reference, expires};
 use serde::Serialize;
 
-use super::answer::{Answer, Tally};
+use super::answer::{Answer, State, Tally, shown};
 use super::holders::HolderBook;
 use crate::claim::buckets::open_bucket;
 use crate::error::Usage;
@@ -112,7 +114,14 @@ pub async fn list(
         // Another program may have given an object a name that no reference has.
         let Ok(reference) = Reference::new(bucket.name(), &info.name) else { continue };
         let held = book.of(&info.metadata).await?;
-        let answer = Answer { holders: held, ..Answer::there(&reference, &info) };
+        let found = match expires(&info.metadata).filter(|at| *at <= SystemTime::now()) {
+            Some(at) => {
+                let why = format!("it expired {}", shown(at));
+                Answer::of(&reference, State::Expired).refused(why)
+            }
+            None => Answer::there(&reference, &info),
+        };
+        let answer = Answer { holders: held, ..found };
         if !holders || !answer.pins.is_empty() || !answer.holders.is_empty() {
             tally.count(&answer);
             tell(&answer)?;

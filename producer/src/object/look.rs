@@ -82,7 +82,7 @@ pub(crate) async fn look_at_what_was_made(
 ) -> Result<(Answer, Option<Info>)> {
     let (answer, found) = look(broker, reference).await?;
     let Some(info) = found else { return Ok((answer, None)) };
-    match recorded(broker, reference).await? {
+    match recorded(broker, reference, info.digest).await? {
         Some(digest) if digest != info.digest => {
             Ok((not_what_was_made(reference, info.digest, digest), None))
         }
@@ -96,9 +96,16 @@ pub(crate) fn not_what_was_made(reference: &Reference, found: Digest, made: Dige
     Answer::of(reference, State::Corrupt).refused(why)
 }
 
-/// The digest of the output of a task, by the outcome of the last round that a gatherer of its bag began.
-async fn recorded(broker: &Broker, reference: &Reference) -> Result<Option<Digest>> {
+/// The digest of the output of a task, by the outcome of the last round that a gatherer of its bag began; of a tar, which several executions of its pack
+/// may have made, the one that was `found` if it is that of any.
+async fn recorded(broker: &Broker, reference: &Reference, found: Digest) -> Result<Option<Digest>> {
     let Some((bag, false)) = subjects::bag_of_bucket(reference.bucket()) else { return Ok(None) };
+    let name = subjects::name_of(reference.object());
+    if let Some(first) = subjects::first_of_tar(name) {
+        let results = of_pack(broker, &bag, first).await?;
+        let tars = results.iter().filter_map(TaskResult::done).filter_map(|done| tar(done, name));
+        return Ok(tars.min_by_key(|made| *made != found));
+    }
     let Some(index) = subjects::index_of_output(reference.object()) else { return Ok(None) };
     let results = results_of(broker, &bag, index).await?;
     if agree(&results) {
@@ -106,6 +113,14 @@ async fn recorded(broker: &Broker, reference: &Reference) -> Result<Option<Diges
     }
     let Some(line) = broker.find_bag(&bag).await?.line else { return Ok(None) };
     Ok(of_last_round(&line, &results).and_then(|(_, done)| made(done)))
+}
+
+/// The digest of the tar of that name, or second name, that has an outcome's output.
+fn tar(done: &Done, name: &str) -> Option<Digest> {
+    match &done.place {
+        Place::Tar { object, digest, .. } if subjects::name_of(object) == name => Some(*digest),
+        _ => None,
+    }
 }
 
 /// The digest of the object that an outcome made. What is in a tar is no object.
@@ -132,6 +147,13 @@ pub(crate) async fn results_of(
 ) -> Result<Vec<TaskResult>> {
     let mut results = Vec::new();
     answered(broker.results(bag, Some(index), |result| results.push(result)).await)?;
+    Ok(results)
+}
+
+/// The committed results of the files of a pack.
+async fn of_pack(broker: &Broker, bag: &BagId, first: u32) -> Result<Vec<TaskResult>> {
+    let mut results = Vec::new();
+    answered(broker.results_of_pack(bag, first, |result| results.push(result)).await)?;
     Ok(results)
 }
 
@@ -248,11 +270,7 @@ async fn has_done(broker: &Broker, bag: &BagId, reference: &Reference) -> Result
     let results = match (subjects::index_of_output(name), subjects::first_of_tar(name)) {
         (Some(index), _) => results_of(broker, bag, index).await?,
         // The file that begins its pack need not be in it.
-        (None, Some(first)) => {
-            let mut of_pack = Vec::new();
-            answered(broker.results_of_pack(bag, first, |result| of_pack.push(result)).await)?;
-            of_pack
-        }
+        (None, Some(first)) => of_pack(broker, bag, first).await?,
         (None, None) => return Ok(None),
     };
     let named = results.iter().filter_map(TaskResult::done).rfind(|done| {

@@ -46,12 +46,16 @@ impl Helps {
 /// What is said of a file that is to be restored, and of which its run has no output: the restoring bag cannot get one.
 pub(crate) const NOT_MADE: &str = "the run has no out";
 
+/// What is said of an object that could not be restored when its bag was made: nothing was noted of it that could be looked for again.
+pub(crate) const RESTORE_AGAIN: &str = "once that is mended, restore it in another run";
+
 fn needs_new_run(failure: &Failure) -> bool {
     let Some(path) = &failure.path else { return false };
     let too_long = io::Error::from(Errno::NAMETOOLONG).to_string();
     failure.message.contains(&too_long)
         || failure.cause == Cause::InputMissing.to_string() && failure.message.contains(NOT_MADE)
         || failure.message.ends_with(ITSELF)
+        || failure.message.ends_with(RESTORE_AGAIN)
         || failure.cause == Cause::InputUnreadable.to_string() && path.is_dir()
 }
 
@@ -74,7 +78,9 @@ fn may_succeed(cause: Cause, is_reference: bool) -> bool {
         | Cause::NonFinite
         | Cause::ModeDtype
         | Cause::IntRange
-        | Cause::RateTooLow => false,
+        | Cause::RateTooLow
+        // It was the same at each attempt.
+        | Cause::BoundViolated => false,
         Cause::InputChanged => !is_reference,
         Cause::InputMissing
         | Cause::InputUnreadable
@@ -83,7 +89,6 @@ fn may_succeed(cause: Cause, is_reference: bool) -> bool {
         | Cause::VerifyFailed
         | Cause::InputCorrupt
         | Cause::OriginalDiffers
-        | Cause::BoundViolated
         | Cause::TransferError
         | Cause::OutputDigest
         | Cause::OutputExists
@@ -167,6 +172,7 @@ mod tests {
             Cause::ModeDtype,
             Cause::IntRange,
             Cause::RateTooLow,
+            Cause::BoundViolated,
         ];
         for (path, stays) in [("in/a.npy", &[][..]), ("obj://b/a", &[Cause::InputChanged][..])] {
             for cause in Cause::ALL {

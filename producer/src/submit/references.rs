@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use bagpress_broker::quote;
+use bagpress_broker::result::Failed;
 use bagpress_codec::Codec;
 use bagpress_objstore::beneath::inside;
 
 use crate::error::Usage;
+use crate::run_folder::helps::RESTORE_AGAIN;
 use crate::run_folder::inputs::finder::Found;
 use crate::run_folder::inputs::lists::Sink;
 use crate::run_folder::inputs::stream::{Stream, by_name, endings};
@@ -50,13 +52,17 @@ pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
                 "give them to two runs",
             ));
         }
+        let mut refused = planned.refused.clone();
+        if let Some(failed) = refused.as_mut().filter(|_| request.restore) {
+            *failed = Failed::new(failed.cause, format!("{}; {RESTORE_AGAIN}", failed.message));
+        }
         let (object, digest, part) = (reference.clone(), planned.digest, planned.part);
         let path = path_of(planned, &target);
         let referenced = Referenced { object, digest, part };
         let entry = InputEntry {
             bytes,
             stream,
-            refused: planned.refused.clone(),
+            refused,
             reference: Some(referenced),
             ..InputEntry::named(path, target)
         };
@@ -78,7 +84,9 @@ pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
 /// What an input is called: of several in one object, each by what it becomes.
 fn path_of(planned: &Planned, target: &Path) -> PathBuf {
     let object = PathBuf::from(planned.reference.to_string());
-    if planned.part.is_some() { object.join(target) } else { object }
+    // Of what is not there, the file is what its user misses.
+    let is_named = planned.refused.is_some() && planned.target.is_some();
+    if planned.part.is_some() || is_named { object.join(target) } else { object }
 }
 
 /// Which codec reads an object, and what it is called when it was read.

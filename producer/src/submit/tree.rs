@@ -35,6 +35,8 @@ pub(super) async fn tree_of(broker: &Broker, line: &BagLine) -> Result<Option<Tr
         Err(error) if error.is_transient() => return Err(error.into()),
         Err(error) => error.to_string(),
     };
-    message(&format!("note: modes, times and empty folders do not come back: {why}"));
+    message(&format!(
+        "note: files are called as their outputs say, and modes, times and empty folders do not come back: {why}"
+    ));
     Ok(None)
 }
