@@ -212,7 +212,8 @@ impl Gathering {
         }
         let bucket = self.executor.acceptor().bucket().cloned();
         let followed = (self.executor.reporter(), &self.state);
-        keep_tree(&self.sources.plan, folder, bucket, followed).await
+        keep_tree(&self.sources.plan, folder, bucket, followed).await;
+        Ok(())
     }
 
     fn is_complete(&self) -> bool {

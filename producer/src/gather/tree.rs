@@ -27,32 +27,27 @@ const WITHIN: Duration = Duration::from_mins(1);
 const AHEAD: usize = 2;
 
 /// Puts the tree of a bag that has all its outcomes into its `bucket`, as the files are by now. Without it the outputs come back all the same, as new files:
-/// so what goes wrong is only told.
-///
-/// # Errors
-///
-/// As [`Reporter::while_renewing`].
+/// so what goes wrong, or takes too long, is only told.
 pub(crate) async fn keep_tree(
     plan: &BagPlan,
     folder: &RunFolder,
     bucket: Option<Bucket>,
     (reporter, state): (&mut Reporter, &State),
-) -> Result<()> {
-    let (Some(bucket), Some(_)) = (bucket, &plan.inputs) else { return Ok(()) };
+) {
+    let (Some(bucket), Some(_)) = (bucket, &plan.inputs) else { return };
     if plan.specification.restores() {
-        return Ok(());
+        return;
     }
     // A disk of inputs that hangs is not waited for: the bag is over.
     let putting = tokio::time::timeout(WITHIN, put(plan, folder, &bucket));
-    let put = Box::pin(reporter.while_renewing(state, putting)).await?;
-    match put.context("it took too long").and_then(|put| put) {
+    let put = Box::pin(reporter.while_renewing(state, putting)).await;
+    match put.and_then(|put| put.context("it took too long")?) {
         Ok(tree) => reporter.note_tree(tree),
         Err(error) => {
             let what = "names, modes and times of the files are not kept with their outputs";
             warn!(error = format!("{error:#}"), "{what}");
         }
     }
-    Ok(())
 }
 
 async fn put(plan: &BagPlan, folder: &RunFolder, bucket: &Bucket) -> Result<Digest> {
