@@ -4,14 +4,12 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use bagpress_codec::DataKind;
-use rustix::process::Signal;
 
 use crate::another_user::{NOBODY, is_root};
-use crate::blocks::{RUN, expect_done, large_of, part_files, some_blocks};
+use crate::blocks::{RUN, expect_done, in_time, killed_in, large_of, part_files};
 use crate::files::expect_outputs;
 use crate::harness::Place;
 use crate::ledger::{generated, outcomes};
-use crate::process;
 
 /// Whose the files are that a user makes who is not root.
 fn user() -> u32 {
@@ -20,21 +18,20 @@ fn user() -> u32 {
 
 #[tokio::test]
 async fn the_files_of_a_join_are_its_users_alone_and_a_run_goes_on_with_them() {
-    let place = Place::new().await;
-    large_of(&place, 24);
-    let (folder, run) =
-        (place.folder("t/staged"), format!("run in {RUN} --workers 2 --transfer auto"));
-    // Inputs that their owner may read, and nobody may write.
-    fs::set_permissions(place.path("in/large"), fs::Permissions::from_mode(0o400)).unwrap();
-    let begun = place.start(place.unprivileged(&run));
-    some_blocks(&place, &folder, 4).await;
-    let noted = || part_files(&place).iter().any(|file| file.ends_with("joined.0")).then_some(());
-    place.until("a join is noted", noted).await;
-    let workers = process::children(begun.pid());
-    begun.signal(Signal::KILL);
-    assert_eq!(begun.ended(&place).await.code, None, "it came too late");
-    place.until_gone(&process::pids(&workers)).await;
-
+    let run = format!("run in {RUN} --workers 2 --transfer auto");
+    let place = in_time(async || {
+        let place = Place::new().await;
+        large_of(&place, 24);
+        // Inputs that their owner may read, and nobody may write.
+        fs::set_permissions(place.path("in/large"), fs::Permissions::from_mode(0o400)).unwrap();
+        let begun = place.start(place.unprivileged(&run));
+        let folder = place.folder("t/staged");
+        let is_noted = || part_files(&place).iter().any(|file| file.ends_with("joined.0"));
+        let middle = || outcomes(&folder).len() >= 4 && is_noted();
+        killed_in(&place, begun, middle).await.then_some(place)
+    })
+    .await;
+    let folder = place.folder("t/staged");
     let names: Vec<_> = part_files(&place)
         .iter()
         .map(|file| file.file_name().unwrap().to_string_lossy().into_owned())
