@@ -40,6 +40,8 @@ demo: .tools/bin/nats-server $(ZFP) ## a generated bag by both result paths, the
 # late.
 export RUST_TEST_THREADS ?= 4
 
+test test-extras: export TMPDIR := $(shell .ci/test-folder)
+
 test: .tools/bin/nats-server $(ZFP) ## all tests that need no Go
 	cargo test --workspace --locked $(FEATURES)
 
