@@ -10,7 +10,7 @@ usage: bench/memory.sh FILES...
   bench/memory.sh 500 5000 25000 100000
 
 Each file has 280 bytes. ROUNDS=N (3) in the environment changes how often each is measured, BAGPRESS=PATH which program,
-BYTES=N the size of the files, WAYS=objects,offered which ways; GOMEMLIMIT is the server's, which has one of 128 MiB
+BYTES=N the size of the files, WAYS=objects,offered which ways; GOMEMLIMIT is the server's, which has one of 256 MiB
 otherwise. RAW=FILE receives every single measurement. A temporary folder is made in the current one.
 USAGE
 	exit 2

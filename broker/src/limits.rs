@@ -299,9 +299,9 @@ pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
 pub const STREAMS_WITHIN: Duration = Duration::from_secs(20);
 /// How long a supervised server may take to be ready.
 pub const SERVER_READY_WITHIN: Duration = Duration::from_secs(20);
-/// Memory that the server of a local run is kept to, as far as its garbage collector can: a bag of objects took 230 to 250 MiB
-/// for 40,000 files without it.
-pub const LOCAL_SERVER_MEMORY: u64 = 128 << 20;
+/// Memory that the server of a local run is kept to, as far as its garbage collector can. With objects it has blocks of 8 MiB in use; a
+/// limit that is below what they take, as 128 MiB is, makes it collect all the time, drop blocks, and read them again.
+pub const LOCAL_SERVER_MEMORY: u64 = 256 << 20;
 /// How long a process of ours may take to end after SIGTERM before it is killed.
 pub const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How many times a local worker that died is started again.
