@@ -279,7 +279,7 @@ async fn what_was_put_or_freed_with_its_task_has_no_way_back_and_says_so() {
         ("obj://objects/n", "no-lineage", "it was put"),
         (&gone, "input-freed", "bagpress gather runs/gone/objects --repair"),
         (&gone, "input-freed", "--keep-inputs"),
-        (&packed, "no-lineage", "gather runs/packed/objects --repair"),
+        (&packed, "input-freed", "gather runs/packed/objects --repair"),
     ] {
         let answer = about(&found, of);
         assert_eq!((&answer["state"], &answer["not_reconstructed"]), (&"lost".into(), &why.into()));

@@ -1,6 +1,7 @@
 //! What travels, and under which names: bags, tasks, descriptors, results, subjects. Nothing here speaks to a broker.
 
 pub(crate) mod ack;
+mod again;
 pub mod bounded;
 pub(crate) mod cause;
 pub(crate) mod decode;
