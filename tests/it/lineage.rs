@@ -68,7 +68,7 @@ pub(crate) async fn break_it(theirs: &Context, broker: &Broker, of: &Reference, 
 }
 
 /// The outputs of a bag by their numbers in the first bag, with their digests; the list of them is a file, too.
-async fn outputs(
+pub(crate) async fn outputs(
     place: &Place,
     at: &str,
     run: &str,
@@ -82,7 +82,7 @@ async fn outputs(
         None => {
             let reference = answer["reference"].as_str().unwrap();
             let (_, name) = reference.rsplit_once("/out_").unwrap();
-            name.strip_suffix(".bin").unwrap().parse().unwrap()
+            name.split('.').next().unwrap().parse().unwrap()
         }
         Some(before) => {
             let input: Reference = answer["input"].as_str().unwrap().parse().unwrap();
@@ -108,16 +108,24 @@ pub(crate) async fn chain(
     server: &NatsServer,
     tasks: u32,
 ) -> [Vec<(Reference, Digest)>; 3] {
-    let at = at(server);
-    let objects = format!("--results objects -q {at}");
     let first = format!("run --tasks {tasks} --bytes 3000 --data text --codec zlib:6 --name one");
-    place.run(&format!("{first} {objects}")).await.with_code(0);
-    let one = outputs(place, &at, "one/objects", None).await;
+    place.run(&format!("{first} --results objects -q {}", at(server))).await.with_code(0);
+    let one = outputs(place, &at(server), "one/objects", None).await;
+    chain_of(place, &at(server), one).await
+}
+
+/// The same of objects that are there, and listed in the file `one`.
+pub(crate) async fn chain_of(
+    place: &Place,
+    at: &str,
+    one: Vec<(Reference, Digest)>,
+) -> [Vec<(Reference, Digest)>; 3] {
+    let objects = format!("--results objects -q {at}");
     let second = "run --refs one --codec zstd:3 --ttl 1h --delivery queue-group --name two";
     place.run(&format!("{second} {objects}")).await.with_code(0);
-    let two = outputs(place, &at, "two/objects", Some(&one)).await;
+    let two = outputs(place, at, "two/objects", Some(&one)).await;
     place.run(&format!("run --refs two --codec gzip:9 --name three {objects}")).await.with_code(0);
-    let three = outputs(place, &at, "three/objects", Some(&two)).await;
+    let three = outputs(place, at, "three/objects", Some(&two)).await;
     fs::remove_dir_all(place.path("runs")).unwrap();
     [one, two, three]
 }
