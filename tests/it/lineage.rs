@@ -67,13 +67,16 @@ pub(crate) async fn break_it(theirs: &Context, broker: &Broker, of: &Reference, 
     }
 }
 
+/// Outputs of a bag, with their digests.
+pub(crate) type Outputs = Vec<(Reference, Digest)>;
+
 /// The outputs of a bag by their numbers in the first bag, with their digests; the list of them is a file, too.
 pub(crate) async fn outputs(
     place: &Place,
     at: &str,
     run: &str,
     before: Option<&[(Reference, Digest)]>,
-) -> Vec<(Reference, Digest)> {
+) -> Outputs {
     let listed = format!("object ls bag-{} {at} --json", bag_of(place, run));
     let listed = place.run(&listed).await.with_code(0);
     let name = run.split('/').next().unwrap();
@@ -103,11 +106,7 @@ pub(crate) async fn outputs(
 
 /// Three bags, each made of the one before: generated and compressed, and twice compressed again. Nobody gathers them, and their
 /// folders are gone.
-pub(crate) async fn chain(
-    place: &Place,
-    server: &NatsServer,
-    tasks: u32,
-) -> [Vec<(Reference, Digest)>; 3] {
+pub(crate) async fn chain(place: &Place, server: &NatsServer, tasks: u32) -> [Outputs; 3] {
     let first = format!("run --tasks {tasks} --bytes 3000 --data text --codec zlib:6 --name one");
     place.run(&format!("{first} --results objects -q {}", at(server))).await.with_code(0);
     let one = outputs(place, &at(server), "one/objects", None).await;
@@ -115,11 +114,7 @@ pub(crate) async fn chain(
 }
 
 /// The same of objects that are there, and listed in the file `one`.
-pub(crate) async fn chain_of(
-    place: &Place,
-    at: &str,
-    one: Vec<(Reference, Digest)>,
-) -> [Vec<(Reference, Digest)>; 3] {
+pub(crate) async fn chain_of(place: &Place, at: &str, one: Outputs) -> [Outputs; 3] {
     let objects = format!("--results objects -q {at}");
     let second = "run --refs one --codec zstd:3 --ttl 1h --delivery queue-group --name two";
     place.run(&format!("{second} {objects}")).await.with_code(0);

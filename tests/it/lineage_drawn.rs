@@ -6,14 +6,13 @@ use std::fs;
 use bagpress_broker::Role;
 use bagpress_broker::testing::NatsServer;
 use bagpress_codec::Digest;
-use bagpress_objstore::object_ref::Reference;
 use bagpress_producer::object::{State, To, Why};
 use futures::StreamExt;
 
 use crate::control::context;
 use crate::files::write;
 use crate::harness::{Place, Running};
-use crate::lineage::{Fault, break_it, chain_of, get, outputs};
+use crate::lineage::{Fault, Outputs, break_it, chain_of, get, outputs};
 use crate::objects::at;
 
 use Fault::{Corrupt, Delete, Forget, Free, Lose, Replace};
@@ -80,7 +79,7 @@ fn draw(state: &mut u64, below: u64) -> u64 {
 }
 
 /// The chain of three bags; half of the first objects are made of generated data, and the others are tars of two files each.
-async fn chain(place: &Place, server: &NatsServer) -> [Vec<(Reference, Digest)>; 3] {
+async fn chain(place: &Place, server: &NatsServer) -> [Outputs; 3] {
     let (at, half) = (at(server), SEEDS / 2);
     for number in 0..2 * half {
         let text = format!("file {number} ").repeat(100);

@@ -8,6 +8,7 @@ pub(crate) mod decode;
 pub mod descriptor;
 mod fidelity;
 pub mod ids;
+mod lost_tar;
 pub mod pack;
 mod restore;
 pub mod result;
