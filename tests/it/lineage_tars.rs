@@ -10,12 +10,14 @@ use bagpress_broker::{Broker, Role, Service, ServiceStats};
 use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::{Bucket, Reference};
 use bagpress_producer::object::{Answer, To, Why};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::control::{bag_of, context};
 use crate::death::DELIVERIES;
 use crate::files::write;
 use crate::harness::Place;
+use crate::ledger::expect_each_done_once;
 use crate::lineage::Fault::{Corrupt, Delete, Forget, Free, Lose, Replace};
 use crate::lineage::{break_it, get};
 use crate::objects::{about, answers, at};
@@ -261,35 +263,83 @@ async fn a_tar_that_another_execution_made_stays_and_is_no_reason_to_make_one() 
     assert_eq!(committed(&broker, &bag, 0, 2).await, [true, false], "nothing was run");
 }
 
+/// The rounds that a ledger says were begun, by their tasks.
+fn begun(ledger: &Path) -> Vec<(u64, u64)> {
+    let text = fs::read_to_string(ledger).unwrap();
+    // The last line may be written at this moment.
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let begun = lines.filter_map(|line| line.get("begun").cloned());
+    let begun = begun.map(|of| (of["index"].as_u64().unwrap(), of["round"].as_u64().unwrap()));
+    let mut begun: Vec<_> = begun.collect();
+    begun.sort_unstable();
+    begun
+}
+
+/// How many tasks wait or run.
+async fn queued(server: &NatsServer) -> u64 {
+    let mut stream = context(server).await.get_stream("BAG_TASKS").await.unwrap();
+    stream.info().await.unwrap().state.messages
+}
+
 #[tokio::test]
 async fn a_tar_waits_for_a_worker_that_can_make_it() {
     let (place, server) = Place::with_server().await;
     let at = at(&server);
     let worker = place.worker(&server);
-    files(&place, 1);
+    files(&place, 2);
     place.run(&format!("{RUN} {at}")).await.with_code(0);
     let (_, bag) = forget(&place);
     let (of, broker) = (tar(&bag, 0), server.broker(Role::Producer).await);
     let digest = digest_of(&place, &server, &of).await;
-    worker.signal(rustix::process::Signal::TERM);
+    worker.signal(Signal::TERM);
     worker.ended(&place).await.with_code(0);
     // To whoever looks, a worker of an earlier version; it would give the task back.
     let by_hand = server.broker(Role::Worker).await;
     let old = ServiceStats { pool: "default".to_owned(), slots: 1, ..ServiceStats::default() };
     let _old = Service::start(&by_hand, HashMap::new(), move || old.clone()).await.unwrap();
-    break_it(&context(&server).await, &broker, &of, Lose).await;
-    let answer = get(&broker, &of, To::File(place.path("got"))).await;
-    assert_eq!(answer.not_reconstructed, Some(Why::NoWorkers), "{answer:?}");
-    assert!(answer.why.as_deref().unwrap().contains("again/1"), "{answer:?}");
-    // Its task waits; who frees the tar takes it along.
-    let queued = async || {
-        let mut stream = context(&server).await.get_stream("BAG_TASKS").await.unwrap();
-        stream.info().await.unwrap().state.messages
-    };
-    assert_eq!(queued().await, 1);
+    for of in [&of, &tar(&bag, 1)] {
+        break_it(&context(&server).await, &broker, of, Lose).await;
+        let answer = get(&broker, of, To::File(place.path("got"))).await;
+        assert_eq!(answer.not_reconstructed, Some(Why::NoWorkers), "{answer:?}");
+        assert!(answer.why.as_deref().unwrap().contains("again/1"), "{answer:?}");
+    }
+    // Their tasks wait; who frees a tar takes its task along.
+    assert_eq!(queued(&server).await, 2);
+    place.run(&format!("object free {} {at}", tar(&bag, 1))).await.with_code(0);
+    assert_eq!(queued(&server).await, 1);
     let _worker = place.worker(&server);
     get_whole(&place, &broker, &of, digest).await;
-    assert_eq!(queued().await, 0);
+    assert_eq!(queued(&server).await, 0);
+}
+
+/// The gatherer begins the round for the file that begins the pack, in which the pack waits already.
+#[tokio::test]
+async fn a_repair_that_meets_a_pack_that_waits_for_its_tar_has_every_file_once() {
+    for delivery in DELIVERIES {
+        let (place, server) = Place::with_server().await;
+        let at = at(&server);
+        let worker = place.worker(&server);
+        files(&place, 2);
+        place.run(&format!("{RUN} --delivery {delivery} {at}")).await.with_code(0);
+        let (bag, broker) = (bag_of(&place, "t/objects"), server.broker(Role::Producer).await);
+        worker.signal(Signal::TERM);
+        worker.ended(&place).await.with_code(0);
+        break_it(&context(&server).await, &broker, &tar(&bag, 0), Delete).await;
+        let answer = get(&broker, &tar(&bag, 0), To::File(place.path("got"))).await;
+        assert_eq!(answer.not_reconstructed, Some(Why::NoWorkers), "{answer:?}");
+        assert_eq!(queued(&server).await, 1);
+        let repairing = place.spawn(&format!("gather runs/t/objects --repair -q {at}"));
+        let ledger = place.folder("t/objects").join("manifest.jsonl");
+        let first = || begun(&ledger).contains(&(0, 1)).then_some(());
+        place.until("the first file's round has begun", first).await;
+        let _worker = place.worker(&server);
+        repairing.ended(&place).await.with_code(0);
+        expect_each_done_once(&place.folder("t/objects"), 8);
+        place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
+        let (files, bag) = forget(&place);
+        place.run(&format!("restore {bag} --out back --name r -q {at}")).await.with_code(0);
+        expect_same(&tree(&place.path("back/in")), &files);
+    }
 }
 
 /// The rounds that tars take are rounds like those of a repair.
@@ -313,16 +363,6 @@ async fn a_bag_whose_tars_were_made_again_is_verified_and_repaired_as_ever() {
     break_it(&theirs, &broker, &tar(&bag, 0), Delete).await;
     place.run(&format!("gather runs/t/objects --repair -q {at}")).await.with_code(0);
     place.run(&format!("verify runs/t/objects {at}")).await.with_code(0);
-    let begun = |ledger: &Path| {
-        let text = fs::read_to_string(ledger).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let begun = lines.filter_map(|line| line.get("begun").cloned());
-        let rounds =
-            begun.map(|begun| (begun["index"].as_u64().unwrap(), begun["round"].as_u64().unwrap()));
-        let mut rounds: Vec<_> = rounds.collect();
-        rounds.sort_unstable();
-        rounds
-    };
     let ledger = place.folder("t/objects").join("manifest.jsonl");
     assert_eq!(begun(&ledger), [(0, 2), (1, 1), (2, 1), (3, 1)]);
     // What ran alone is an object of its own, with its own lineage, whatever rounds the tar took.
