@@ -234,7 +234,7 @@ async fn a_tar_has_the_files_that_it_had_and_no_more_and_lies_under_other_bags_t
     break_it(&theirs, &broker, &of, Delete).await;
     place.run(&format!("run {of} --codec store --out copy --name c -q {at}")).await.with_code(0);
     let copy = walkdir::WalkDir::new(place.path("copy")).into_iter().map(Result::unwrap);
-    let copy = copy.filter(|entry| entry.file_type().is_file()).map(|entry| entry.into_path());
+    let copy = copy.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path);
     let copies: Vec<_> = copy.map(|path| Digest::of(&fs::read(path).unwrap())).collect();
     assert_eq!(copies, [digest]);
     drop(worker);
