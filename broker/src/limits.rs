@@ -53,8 +53,8 @@ pub const JOIN_SETTLES_AFTER: Duration = Duration::from_secs(1);
 pub const MEMBER_MESSAGE_BYTES_MAX: usize = 96;
 /// What of the result of a pack is about one file, in bytes.
 const MEMBER_BYTES_MAX: usize = 640;
-/// The same of the descriptor that the result of a pack carries which was restored: it names no file.
-const PACK_DESCRIPTOR_BYTES_MAX: usize = 1024;
+/// The same of the descriptor that the result of a pack carries, where it says what a tar was made of, or that files were restored: it names no file.
+pub const PACK_DESCRIPTOR_BYTES_MAX: usize = 1024;
 
 /// Unit of a tar, in bytes: a header has one, and what follows it is filled up to whole ones.
 pub const TAR_BLOCK_BYTES: u64 = 512;

@@ -60,6 +60,7 @@ pub(crate) async fn register(
         revisions: [
             pack::STAGED,
             pack::OBJECTS,
+            pack::AGAIN,
             pack::BLOCKS,
             pack::RESTORE,
             pack::PARTS,

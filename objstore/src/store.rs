@@ -113,7 +113,7 @@ impl Store {
             let ready = PackReady::staged(&self.stager, pack, grant.clone());
             return Ok(Opened::Pack(Box::new(ready)));
         }
-        if let (Some(pack), Input::Object { bucket, object, .. }) = (task.tar, &task.input) {
+        if let (Some(pack), Input::Object { bucket, object, .. }) = (task.tarred(), &task.input) {
             let (inputs, outputs) =
                 (self.bucket(bucket)?, self.bucket(&subjects::bucket(&task.bag))?);
             let ready = PackReady::tar((&inputs, object), outputs, task, pack, execution).await;

@@ -1,6 +1,7 @@
 //! Where an output is, once it is complete.
 
 use bagpress_broker::result::TaskResult;
+use bagpress_codec::Digest;
 
 use crate::object_ref::Info;
 
@@ -17,6 +18,8 @@ pub enum Stored {
         info: Box<Info>,
         /// At which byte of it each output begins, where there is one.
         at: Vec<Option<u64>>,
+        /// Digest of the tar of the inputs.
+        input: Digest,
     },
     /// Nowhere: the codec stores nothing.
     Nothing,

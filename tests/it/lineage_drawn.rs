@@ -4,13 +4,17 @@ use std::collections::HashMap;
 use std::fs;
 
 use bagpress_broker::Role;
+use bagpress_broker::subjects::first_of_tar;
+use bagpress_broker::testing::NatsServer;
 use bagpress_codec::Digest;
 use bagpress_producer::object::{State, To, Why};
 use futures::StreamExt;
 
 use crate::control::context;
+use crate::files::write;
 use crate::harness::{Place, Running};
-use crate::lineage::{Fault, break_it, chain, get};
+use crate::lineage::{Fault, Outputs, break_it, chain_of, get, outputs};
+use crate::objects::at;
 
 use Fault::{Corrupt, Delete, Forget, Free, Lose, Replace};
 
@@ -75,11 +79,35 @@ fn draw(state: &mut u64, below: u64) -> u64 {
     (mixed ^ (mixed >> 31)) % below
 }
 
+/// The chain of three bags; half of the first objects are made of generated data, and the others are tars of two files each.
+async fn chain(place: &Place, server: &NatsServer) -> [Outputs; 3] {
+    let (at, half) = (at(server), SEEDS / 2);
+    for number in 0..2 * half {
+        let text = format!("file {number} ").repeat(100);
+        write(&place.path(&format!("in/f{number:03}")), text.as_bytes());
+    }
+    let mut first = Vec::new();
+    for (name, what) in [
+        ("plain", format!("--tasks {half} --bytes 3000 --data text")),
+        ("packed", "in --pack 2 --keep-inputs".to_owned()),
+    ] {
+        let run = format!("run {what} --codec zlib:6 --results objects --name {name} -q {at}");
+        place.run(&run).await.with_code(0);
+        first.extend(outputs(place, &at, &format!("{name}/objects"), None).await);
+    }
+    let tars = first.iter().filter(|(of, _)| first_of_tar(of.object()).is_some()).count();
+    assert_eq!(tars, half as usize);
+    let lists = ["plain", "packed"].map(|name| fs::read_to_string(place.path(name)).unwrap());
+    fs::write(place.path("one"), lists.concat()).unwrap();
+    fs::remove_dir_all(place.path("in")).unwrap();
+    chain_of(place, &at, first).await
+}
+
 #[tokio::test]
 async fn every_get_of_a_broken_chain_gives_the_right_bytes_or_the_right_reason() {
     let (place, server) = Place::with_server().await;
     let _workers: [Running; 2] = [place.worker(&server), place.worker(&server)];
-    let chain = chain(&place, &server, SEEDS).await;
+    let chain = chain(&place, &server).await;
     let (theirs, broker) = (context(&server).await, server.broker(Role::Producer).await);
     let one_seed = async |seed: u32| {
         let mut state = u64::from(seed);

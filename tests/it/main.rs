@@ -47,6 +47,7 @@ mod late;
 mod ledger;
 mod lineage;
 mod lineage_drawn;
+mod lineage_tars;
 mod lineage_waits;
 mod listed;
 mod memory;

@@ -24,7 +24,7 @@ use crate::packs_of_objects::flip;
 const RUN: &str = "run in --results objects --name t -q";
 
 /// The files below a folder, with what is in each.
-fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = walkdir::WalkDir::new(folder).into_iter().map(Result::unwrap);
     let files = files.filter(|entry| entry.file_type().is_file());
     let below = |path: &Path| path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
@@ -32,7 +32,7 @@ fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Expects that both have the same files, byte by byte.
-fn expect_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>) {
+pub(crate) fn expect_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>) {
     assert!(found.keys().eq(expected.keys()), "{:?} {:?}", found.keys(), expected.keys());
     for (name, bytes) in expected {
         assert!(found[name] == *bytes, "{name}");
@@ -40,7 +40,7 @@ fn expect_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Ve
 }
 
 /// Everything but the bag on its broker is gone: what was in the files, and the bag's id.
-fn forget(place: &Place) -> (BTreeMap<String, Vec<u8>>, String) {
+pub(crate) fn forget(place: &Place) -> (BTreeMap<String, Vec<u8>>, String) {
     let (files, bag) = (tree(&place.path("in")), bag_of(place, "t/objects"));
     for gone in ["in", "runs/t"] {
         fs::remove_dir_all(place.path(gone)).unwrap();

@@ -177,6 +177,22 @@ impl Broker {
         self.results_of(bag, Some(first), see).await
     }
 
+    /// What is committed of the task, or pack, that this file begins, by any round and as it is, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// As [`results`](Self::results).
+    pub async fn results_as_committed(
+        &self,
+        bag: &BagId,
+        first: u32,
+        mut see: impl FnMut(TaskResult),
+    ) -> Result<(), Error> {
+        let filter = subjects::results_of_task(bag, first);
+        let see = |payload: &[u8]| TaskResult::decode(payload).map(&mut see).unwrap_or_default();
+        self.read_all(subjects::RESULTS, &filter, see).await
+    }
+
     async fn results_of(
         &self,
         bag: &BagId,

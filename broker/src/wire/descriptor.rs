@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{BagId, TaskId};
 use crate::{bounded, limits};
 
+pub use super::again::Again;
 use super::decode::unknown_codec;
 pub use super::decode::{DecodeError, decode_json};
 pub use super::restore::{Decode, Original, Part};
@@ -206,6 +207,9 @@ pub struct TaskDescriptor {
     /// only the former can read it, and gives it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tar: Option<Pack>,
+    /// The same of a pack that is run again for its tar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Box<Again>>,
     /// Whether the input is a part of a file. The gatherer joins the outputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<Block>,
@@ -331,6 +335,7 @@ mod tests {
             input: Input::Generate { data: DataKind::Random, seed: 0, bytes: 2 << 20 },
             pack: None,
             tar: None,
+            again: None,
             block: None,
             decode: None,
             results: ResultPath::Staged,

@@ -11,6 +11,8 @@ use crate::{limits, subjects};
 pub const STAGED: &str = "packs/1";
 /// Revision of packs of objects, there too.
 pub const OBJECTS: &str = "packs/2";
+/// Revision of packs of objects that are run again for their tars, there too.
+pub const AGAIN: &str = "again/1";
 /// Revision of blocks, there too.
 pub const BLOCKS: &str = "blocks/1";
 /// Revision of inputs that are parts of objects, there too.
@@ -28,6 +30,8 @@ impl TaskDescriptor {
         let is_pack = self.packed().is_some();
         if is_pack && !self.is_a_pack() {
             Some("a pack that is none: it has files of round 0, which fit in one chunk")
+        } else if !self.may_be_again() {
+            Some("a pack that is none, to be run again: it has files of a tar, in a round above 0")
         } else if self.block.is_some() && (is_made || is_pack) {
             Some("a block of what is no file by itself")
         } else if self.decode.is_some() && !self.can_be_restored() {
@@ -55,6 +59,7 @@ impl TaskDescriptor {
         match (self.pack, self.tar) {
             (Some(_), _) => format!("{library}, {STAGED}"),
             (None, Some(_)) => format!("{library}, {OBJECTS}"),
+            (None, None) if self.again.is_some() => format!("{library}, {AGAIN}"),
             (None, None) if self.block.is_some() => format!("{library}, {BLOCKS}"),
             (None, None) if self.is_of_part() => format!("{library}, {PARTS}"),
             (None, None) => library.to_owned(),
@@ -140,8 +145,8 @@ impl TaskResult {
             host: self.host.clone(),
             outcome,
             times,
-            // That of the pack, where it says that its worker restored.
-            descriptor: self.descriptor.clone(),
+            // That of the pack, where it says that its worker restored. What the tar was made of is no file's.
+            descriptor: self.descriptor.as_ref().filter(|task| task.decode.is_some()).cloned(),
             file: None,
             twin_of: None,
             members: Vec::new(),
@@ -271,6 +276,10 @@ mod tests {
             task.input = Input::File { name: String::new(), bytes: limits::PACK_BYTES_MAX };
             task.pack = Some(Pack { files: limits::PACK_FILES_MAX });
             task.library = task.library_of("");
+            // The longest that a result carries.
+            let more = limits::PACK_DESCRIPTOR_BYTES_MAX - task.encode().len();
+            task.library += &"l".repeat(more);
+            let task = task.of_result(None).unwrap();
             packed.descriptor = Some(Box::new(task));
             let payload = packed.encode();
             assert!(payload.len() <= limits::MESSAGE_BYTES_MAX, "{}", payload.len());

@@ -1,7 +1,7 @@
 //! Everything that travels, at random: for the tests of every crate that what is written reads back.
 
 use bagpress_broker::descriptor::{
-    Block, Decode, Input, Original, Pack, Part, ResultPath, TaskDescriptor, Transfer, Verify,
+    Again, Block, Decode, Input, Original, Pack, Part, ResultPath, TaskDescriptor, Transfer, Verify,
 };
 use bagpress_broker::ids::{BagId, Execution, random_base32};
 use bagpress_broker::limits;
@@ -81,12 +81,13 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
     let decode = option::of(original.prop_map(|original| Decode { original }));
     let part = option::of((0..=limits::OUTPUT_BYTES_MAX, digest()));
     let part = part.prop_map(|part| part.map(|(at, digest)| Part { at, digest }));
-    let cut = (pack, block, decode, part);
+    let again = option::of((2..=limits::PACK_FILES_MAX, digest()));
+    let cut = (pack, block, decode, part, again);
     let how = (any::<bool>(), any::<bool>(), 1..=limits::ATTEMPTS_MAX, time(), cut);
     (which, what, how).prop_map(|(which, what, how)| {
         let (bag, index, round) = which;
         let (codec, library, input, results) = what;
-        let (checked, auto, attempts, published_us, (pack, block, decode, part)) = how;
+        let (checked, auto, attempts, published_us, (pack, block, decode, part, again)) = how;
         let task = TaskDescriptor {
             v: limits::WIRE_VERSION,
             bag,
@@ -110,6 +111,7 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
                     && matches!(input, Input::File { bytes, .. } if bytes <= limits::PACK_BYTES_MAX)
                     && index < limits::BAG_TASKS_MAX - limits::PACK_FILES_MAX
             }),
+            again: None,
             block: block.filter(|_| pack.is_none() && matches!(input, Input::File { .. })),
             decode: decode.filter(|decode| {
                 let is_whole = block.is_none() && (pack.is_none() || results != ResultPath::Objects);
@@ -123,8 +125,20 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
             attempts,
             published_us,
         };
-        with_part(task, part)
+        with_again(with_part(task, part), again)
     })
+}
+
+/// Of a task of one object, perhaps a pack that is run again: of its files, with the digest of their tar, every other one.
+fn with_again(mut task: TaskDescriptor, wanted: Option<(u32, Digest)>) -> TaskDescriptor {
+    let (Some((files, of)), None, None) = (wanted, task.decode, task.tar) else { return task };
+    let Input::Object { bytes, digest, part: None, .. } = &mut task.input else { return task };
+    let again = Again { files, places: (0..files).step_by(2).collect(), digest: of };
+    (*bytes, *digest) = (*bytes % limits::PACK_BYTES_MAX, Some(again.of_no_input()));
+    task.index = task.index.min(limits::BAG_TASKS_MAX - files);
+    (task.round, task.results) = (task.round.max(1), ResultPath::Objects);
+    task.again = Some(Box::new(again));
+    task
 }
 
 /// Only of an object that is to be restored a part may be the input.

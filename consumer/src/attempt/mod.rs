@@ -267,10 +267,13 @@ impl Attempt<'_> {
             result.times.add(&made.times);
             self.context.counts().done(made.input_bytes, made.output_bytes);
         }
-        if self.task.decode.is_some() {
-            // As with one file. A path would make it too long.
-            let input = Input::File { name: String::new(), bytes: self.task.input.bytes() };
-            result.descriptor = Some(Box::new(TaskDescriptor { input, ..(*self.task).clone() }));
+        let read = match stored {
+            Stored::Tar { input, .. } if self.task.tar.is_some() => Some(*input),
+            _ => None,
+        };
+        // As with one file: a task that restores says so, and the tar can be made again by its task.
+        if self.task.decode.is_some() || read.is_some() {
+            result.descriptor = self.task.of_result(read).map(Box::new);
         }
         result.members =
             outcomes.into_iter().map(|outcome| outcome.filter(pack::decides)).collect();
@@ -305,7 +308,7 @@ impl Attempt<'_> {
 /// What became of each file of a pack, whose outputs are where `stored` says.
 fn outcomes(files: &[Option<Result<Made, Failed>>], stored: &Stored) -> Vec<Option<Outcome>> {
     let place = |of: usize| match stored {
-        Stored::Tar { info, at } => Some(Place::Tar {
+        Stored::Tar { info, at, .. } => Some(Place::Tar {
             bucket: info.bucket.clone(),
             object: info.name.clone(),
             chunks: info.chunks,

@@ -31,21 +31,24 @@ pub(crate) fn execute(
 pub(crate) type MadeFiles = Vec<Option<Result<Made, Failed>>>;
 
 /// Executes the files of a pack, one after another. One that fails keeps no other from being executed, unless the pack is to be
-/// given back for it: it was stopped, or there is no space.
+/// given back for it: it was stopped, or there is no space. Of a pack that is run again for its tar all are wanted, or nothing.
 ///
 /// # Errors
 ///
-/// Why the pack is to be given back.
+/// Why the pack is to be given back, or has failed.
 pub(crate) fn execute_pack(
     task: &TaskDescriptor,
     files: Vec<Option<OpenFile>>,
     scratch: &mut Scratch,
     handle: &Handle,
 ) -> Result<MadeFiles, Failed> {
+    let all_or_nothing = task.again.is_some();
     let each = files.into_iter().map(|open| {
         let Some(open) = open else { return Ok(None) };
         match open().and_then(|(source, sink)| execute(task, source, sink, scratch, handle)) {
-            Err(failed) if failed.cause.is_planned() || handle.is_stopped() => Err(failed),
+            Err(failed) if all_or_nothing || failed.cause.is_planned() || handle.is_stopped() => {
+                Err(failed)
+            }
             made => Ok(Some(made)),
         }
     });

@@ -74,7 +74,8 @@ async fn free_one(broker: &Broker, book: &HolderBook, reference: &Reference) -> 
 
 /// Takes a task out of the queue that was to make an object again for somebody who has gone.
 async fn forget_its_task(broker: &Broker, freed: &Reference) -> Result<()> {
-    let index = subjects::index_of_output(freed.object());
+    let name = subjects::name_of(freed.object());
+    let index = subjects::index_of_output(name).or_else(|| subjects::first_of_tar(name));
     if let (Some((bag, false)), Some(index)) = (subjects::bag_of_bucket(freed.bucket()), index) {
         broker.purge_task(&bag, index).await?;
     }

@@ -5,6 +5,9 @@ mod origin;
 mod refusal;
 pub(crate) mod room;
 mod run;
+mod tar;
+mod turns;
+mod workers;
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 use bagpress_broker::descriptor::Input;
 use bagpress_broker::{Broker, subjects};
-use bagpress_codec::Digest;
+use bagpress_codec::{Codec, Digest};
 use bagpress_objstore::object_ref::Reference;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -21,6 +24,7 @@ use self::origin::Origin;
 use self::refusal::repair;
 pub use self::refusal::{NotMade, Why};
 use self::run::Runner;
+use self::turns::Turns;
 use super::answer::{Answer, State};
 use super::look::{gone, look_at_what_was_made};
 use crate::claim::buckets::open_bucket;
@@ -50,6 +54,17 @@ pub(crate) struct Lineage {
     /// What they were run for: an object costs one, however often it takes a try.
     spent: Mutex<HashSet<Reference>>,
     runner: Runner,
+    /// Of tars, which many may want at once.
+    turns: Turns,
+}
+
+/// A lost tar that can be made again, as far as that is known before.
+#[derive(Debug)]
+pub(crate) struct Remakable {
+    /// The codec of its files.
+    pub(crate) codec: Codec,
+    /// The tar of their inputs, which is there.
+    pub(crate) inputs: Reference,
 }
 
 /// What an input is good for.
@@ -67,7 +82,8 @@ impl Lineage {
     pub(crate) fn new(broker: &Broker, how: Reconstruct) -> Self {
         let Reconstruct { depth, tasks } = how;
         let runner = Runner::new(broker);
-        Self { broker: broker.clone(), depth, tasks, spent: Mutex::default(), runner }
+        let (spent, turns) = (Mutex::default(), Turns::default());
+        Self { broker: broker.clone(), depth, tasks, spent, runner, turns }
     }
 
     /// Whether an object in this state is made again when somebody asks for it. What was freed was given up, and what
@@ -83,6 +99,29 @@ impl Lineage {
     /// If the broker does not answer.
     pub(crate) async fn reconstruct(&self, lost: &Reference) -> Result<Result<u32, NotMade>> {
         self.make(lost, Vec::new()).await
+    }
+
+    /// Whether the lost tar of a pack can be made again, before that is tried; or why not.
+    ///
+    /// # Errors
+    ///
+    /// If the broker does not answer.
+    pub(crate) async fn can_make(&self, tar: &Reference) -> Result<Result<Remakable, NotMade>> {
+        let origin = match Origin::of(&self.broker, tar).await? {
+            Ok(origin) => origin,
+            Err(not_made) => return Ok(Err(not_made)),
+        };
+        let Input::Object { bucket, object, .. } = &origin.task.input else {
+            return Ok(Err(Why::NoLineage.because("it is none of the tars of packs")));
+        };
+        let inputs = Reference::new(bucket, object)?;
+        let answer = self.read_back(&inputs).await?;
+        Ok(match what_is(answer.state, answer.digest, origin.input_digest) {
+            InputIs::Right => Ok(Remakable { codec: origin.task.codec, inputs }),
+            // Nobody makes it again: its bag had put it.
+            InputIs::Missing => Err(Why::NoLineage.because(useless(&answer))),
+            InputIs::Useless(why) => Err(why.because(useless(&answer))),
+        })
     }
 
     /// `above`: what is to be made of it, and of that.
@@ -101,6 +140,11 @@ impl Lineage {
                     self.depth
                 );
                 return Ok(Err(Why::TooDeep.because(text)));
+            }
+            let is_tar = subjects::first_of_tar(object.object()).is_some();
+            let _turn = if is_tar { Some(self.turns.of(object).await) } else { None };
+            if is_tar && self.read_back(object).await?.ok {
+                return Ok(Ok(0)); // since it was looked at
             }
             let origin = match Origin::of(&self.broker, object).await? {
                 Ok(origin) => origin,

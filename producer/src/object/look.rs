@@ -103,7 +103,9 @@ async fn recorded(broker: &Broker, reference: &Reference, found: Digest) -> Resu
     let name = subjects::name_of(reference.object());
     if let Some(first) = subjects::first_of_tar(name) {
         let results = of_pack(broker, &bag, first).await?;
-        let tars = results.iter().filter_map(TaskResult::done).filter_map(|done| tar(done, name));
+        // What was run again for a lost tar decides nothing about it.
+        let of_pack = results.iter().filter(|result| result.round == 0);
+        let tars = of_pack.filter_map(TaskResult::done).filter_map(|done| tar(done, name));
         return Ok(tars.min_by_key(|made| *made != found));
     }
     let Some(index) = subjects::index_of_output(reference.object()) else { return Ok(None) };
@@ -130,7 +132,8 @@ fn made(done: &Done) -> Option<Digest> {
 
 /// Whether all rounds made the same: only where they did not, the bag's line has to tell which of them counts.
 fn agree(results: &[TaskResult]) -> bool {
-    let mut all = results.iter().filter_map(TaskResult::done).map(made);
+    let of_task = results.iter().filter(|result| !is_of_lost_tar(result));
+    let mut all = of_task.filter_map(TaskResult::done).map(made);
     let first = all.next();
     all.all(|made| Some(made) == first)
 }
@@ -157,6 +160,21 @@ async fn of_pack(broker: &Broker, bag: &BagId, first: u32) -> Result<Vec<TaskRes
     Ok(results)
 }
 
+/// What is committed of the pack that `first` begins, by any round and as it is.
+///
+/// # Errors
+///
+/// If the broker does not answer.
+pub(super) async fn as_committed(
+    broker: &Broker,
+    bag: &BagId,
+    first: u32,
+) -> Result<Vec<TaskResult>> {
+    let mut results = Vec::new();
+    answered(broker.results_as_committed(bag, first, |result| results.push(result)).await)?;
+    Ok(results)
+}
+
 /// Where there is no stream of results, there is nothing to read.
 pub(crate) fn answered(read: std::result::Result<(), bagpress_broker::Error>) -> Result<()> {
     match read {
@@ -172,8 +190,15 @@ pub(super) fn of_last_round<'a>(
     results: &'a [TaskResult],
 ) -> Option<(&'a TaskResult, &'a Done)> {
     let began = |round: u32| (round > line.rounds, round.abs_diff(line.rounds));
-    let done = results.iter().filter_map(|result| Some((result, result.done()?)));
+    let of_task = results.iter().filter(|result| !is_of_lost_tar(result));
+    let done = of_task.filter_map(|result| Some((result, result.done()?)));
     done.min_by_key(|(result, _)| began(result.round))
+}
+
+/// Whether a pack was run again for its tar: the name of the first file's own object has nothing to do with that.
+fn is_of_lost_tar(result: &TaskResult) -> bool {
+    let in_tar = |done: &Done| matches!(done.place, Place::Tar { .. });
+    result.round > 0 && result.done().is_some_and(in_tar)
 }
 
 /// What an error about an object means for who asked for it.
@@ -286,6 +311,29 @@ mod tests {
     use bagpress_broker::samples;
 
     use super::*;
+
+    #[test]
+    fn what_ran_again_for_a_lost_tar_says_nothing_of_the_object_of_its_first_file() {
+        let bag = samples::bag();
+        let mut line = samples::line(&bag, BagState::Finished);
+        let bucket = subjects::bucket(&bag);
+        let of = |round: u32, place: Place| {
+            let id = TaskId { bag: bag.clone(), index: 3, round };
+            samples::done(&id, &Execution::random(), b"output", place)
+        };
+        let in_tar = |round| {
+            let (bucket, object) = (bucket.clone(), subjects::tar_name(3));
+            let digest = Digest::of(b"tar");
+            of(round, Place::Tar { bucket, object, chunks: 1, at: 0, digest })
+        };
+        let (bucket, object) = (bucket.clone(), subjects::output_name(3));
+        let alone = of(1, Place::Object { bucket, object, chunks: 1 });
+        let results = [in_tar(0), alone, in_tar(2)];
+        // Another task was run again in the round that the tar took.
+        line.rounds = 2;
+        assert_eq!(of_last_round(&line, &results).map(|(result, _)| result.round), Some(1));
+        assert!(agree(&[in_tar(0), in_tar(2)]));
+    }
 
     #[test]
     fn the_line_of_a_bag_is_asked_only_where_its_rounds_have_made_different_bytes() {

@@ -210,6 +210,7 @@ impl Specification {
             input,
             pack: None,
             tar: None,
+            again: None,
             block: None,
             decode: stream.map(|stream| Decode { original: stream.original }),
             results: self.results,

@@ -15,15 +15,16 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::claim::buckets::open_bucket;
+use crate::object::lineage::{Lineage, may_be_made_again};
 use crate::object::look::{gone, look, not_what_was_made};
-use crate::object::{Answer, LOOKS};
+use crate::object::{Answer, LOOKS, NotMade, Reconstruct};
 use crate::submit::originals::{Originals, Packed, Tar};
 use crate::submit::planned::Planned;
 
 /// The objects of a bag's bucket, by name, as they were listed.
 pub(super) type Listed = BTreeMap<String, Answer>;
 
-/// A tar that is there.
+/// A tar that is there, or is made again when its files are restored.
 #[derive(Debug)]
 pub(super) struct Found {
     reference: Reference,
@@ -71,7 +72,7 @@ impl Tars {
         Ok(Self { found })
     }
 
-    /// Those that are there.
+    /// Those that are there, or are made again.
     pub(super) fn found(&self) -> impl Iterator<Item = &Found> {
         self.found.iter().filter_map(|found| found.as_ref().ok())
     }
@@ -126,11 +127,7 @@ async fn read_one(
     members: Option<Vec<(u32, Packed)>>,
 ) -> Result<Result<Found, Failed>> {
     let name = subjects::name_of(&tar.object);
-    let missing = |answer: Answer| {
-        let (reference, state) = (&answer.reference, answer.state.as_str());
-        let why = answer.why.clone().unwrap_or_default();
-        Ok(Err(Failed::new(Cause::InputMissing, format!("{reference}: {state}: {why}"))))
-    };
+    let missing = |answer: Answer| missing(broker, answer, tar, members.is_some());
     // It got its name after its result was committed, or kept a second one.
     let named = || listed.range(name.to_owned()..).take_while(|(other, _)| other.starts_with(name));
     let is_it = |answer: &&Answer| answer.digest == Some(tar.digest);
@@ -139,13 +136,15 @@ async fn read_one(
             Some(not_what_was_made(&other.reference, other.digest?, tar.digest))
         });
         return match other {
-            Some(other) => missing(other),
-            None => missing(look(broker, &Reference::new(bucket, name)?).await?.0),
+            Some(other) => missing(other).await,
+            None => missing(look(broker, &Reference::new(bucket, name)?).await?.0).await,
         };
     };
     let (answer, info) = look(broker, &answer.reference).await?;
-    let Some(info) = info.filter(|info| info.digest == tar.digest) else { return missing(answer) };
-    let Some(members) = members else {
+    let Some(info) = info.filter(|info| info.digest == tar.digest) else {
+        return missing(answer).await;
+    };
+    let Some(members) = &members else {
         let (reference, digest) = (answer.reference, info.digest);
         let codec = codec_of(&info, of_bag);
         let unread =
@@ -154,9 +153,59 @@ async fn read_one(
     };
     let open = open_bucket(broker, bucket)?;
     match open.read_parts(&info, limits::TAR_BYTES_MAX).await {
-        Ok(bytes) => Ok(Ok(found(answer.reference, &info, of_bag, tar, &bytes, &members))),
-        Err(error) => missing(gone(broker, &open, &answer.reference, error).await?),
+        Ok(bytes) => {
+            let mut found = found(answer.reference, &info, of_bag, tar, &bytes, members);
+            if !found.damaged.is_empty()
+                && let Ok(made) = made_again(broker, (&found.reference, tar), true).await?
+            {
+                found = made;
+            }
+            Ok(Ok(found))
+        }
+        Err(error) => missing(gone(broker, &open, &answer.reference, error).await?).await,
     }
+}
+
+/// What is to be restored of a tar that is not there: all of it, if the tar can be made again when its files are wanted.
+async fn missing(
+    broker: &Broker,
+    answer: Answer,
+    tar: &Tar,
+    to_be_read: bool,
+) -> Result<Result<Found, Failed>> {
+    let (reference, state) = (&answer.reference, answer.state.as_str());
+    let mut why = answer.why.clone().unwrap_or_default();
+    if may_be_made_again(answer.state) {
+        match made_again(broker, (reference, tar), to_be_read).await? {
+            Ok(found) => return Ok(Ok(found)),
+            Err(not_made) => why = format!("{why}; {}", not_made.text),
+        }
+    }
+    Ok(Err(Failed::new(Cause::InputMissing, format!("{reference}: {state}: {why}"))))
+}
+
+/// A tar as it will be when its pack was run again. What its files are called is in the tar of their inputs, too.
+async fn made_again(
+    broker: &Broker,
+    (reference, tar): (&Reference, &Tar),
+    to_be_read: bool,
+) -> Result<Result<Found, NotMade>> {
+    let lineage = Lineage::new(broker, Reconstruct::default());
+    let made = match lineage.can_make(reference).await? {
+        Ok(made) => made,
+        Err(not_made) => return Ok(Err(not_made)),
+    };
+    let mut names = HashMap::new();
+    if to_be_read {
+        let bucket = open_bucket(broker, made.inputs.bucket())?;
+        // It was there a moment ago; without it, files have the names of their outputs.
+        let inputs = bucket.get(made.inputs.object(), limits::TAR_BYTES_MAX).await;
+        let inputs = inputs.map(|(_, bytes)| bytes).unwrap_or_default();
+        let files = tarred::read(&inputs.into()).unwrap_or_default().into_iter();
+        names.extend(files.map(|file| (tar.first + file.member.place, file.member.name)));
+    }
+    let (reference, damaged) = (reference.clone(), HashMap::new());
+    Ok(Ok(Found { reference, digest: tar.digest, codec: Some(made.codec), names, damaged }))
 }
 
 /// What a tar has, by its bytes.

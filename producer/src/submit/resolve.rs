@@ -49,7 +49,8 @@ async fn resolve_tar(broker: &Broker, named: &Named) -> Result<Vec<Planned>> {
     let Named { reference, digest } = named;
     let (answer, _) = look(broker, reference).await?;
     check_digest(reference, (*digest, answer.digest))?;
-    let Some((bag, first)) = tar_of_bag(reference).filter(|_| answer.ok) else {
+    let may_come = answer.ok || may_be_made_again(answer.state);
+    let Some((bag, first)) = tar_of_bag(reference).filter(|_| may_come) else {
         let why = answer.why.unwrap_or_default();
         let text = format!("{reference}: {}: {why}", answer.state.as_str());
         let refused = Some(Failed::new(Cause::InputMissing, text));

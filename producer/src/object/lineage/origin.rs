@@ -8,12 +8,13 @@ use bagpress_broker::{BagLine, Broker, Standing, limits, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::Reference;
 
-use super::refusal::{NotMade, Why, called_off, repair};
+use super::refusal::{NotMade, Why, called_off};
 use super::room::Outputs;
-use crate::object::look::{of_last_round, results_of};
+use super::tar::{Pack, pack_of_tar};
+use crate::object::look::{as_committed, of_last_round, results_of};
 
 /// How many rounds above the highest readable one are looked at for one that nothing was committed of.
-const ROUNDS_TRIED: u32 = 8;
+pub(super) const ROUNDS_TRIED: u32 = 8;
 
 /// The task that makes an object.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +40,7 @@ impl Origin {
     ///
     /// If the broker does not answer.
     pub(super) async fn of(broker: &Broker, object: &Reference) -> Result<Result<Self, NotMade>> {
-        let (bag, index) = match task_of(object) {
+        let (bag, of) = match task_of(object) {
             Ok(task) => task,
             Err(not_made) => return Ok(Err(not_made)),
         };
@@ -51,8 +52,13 @@ impl Origin {
             let text = format!("nothing is known of bag {bag}");
             return Ok(Err(Why::NoLineage.because(text)));
         };
-        let results = results_of(broker, &bag, index).await?;
-        let mut origin = match origin(&line, &results) {
+        let origin = match of {
+            Made::Alone(index) => origin(&line, &results_of(broker, &bag, index).await?),
+            Made::Tar(first) => {
+                origin_of_tar(&line, first, &as_committed(broker, &bag, first).await?)
+            }
+        };
+        let mut origin = match origin {
             Ok(origin) => origin,
             Err(not_made) => return Ok(Err(not_made)),
         };
@@ -67,8 +73,17 @@ impl Origin {
     }
 }
 
-/// The task whose output has this name.
-fn task_of(object: &Reference) -> Result<(BagId, u32), NotMade> {
+/// What made an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    /// This task.
+    Alone(u32),
+    /// The pack that this file begins.
+    Tar(u32),
+}
+
+/// What makes objects of this name.
+fn task_of(object: &Reference) -> Result<(BagId, Made), NotMade> {
     let Some((bag, inputs)) = subjects::bag_of_bucket(object.bucket()) else {
         return Err(Why::NoLineage.because("it was put, and no task made it"));
     };
@@ -76,18 +91,10 @@ fn task_of(object: &Reference) -> Result<(BagId, u32), NotMade> {
         return Err(Why::NoLineage.because(format!("bag {bag} put it, and no task made it")));
     }
     let name = subjects::name_of(object.object());
-    if subjects::first_of_tar(name).is_some() {
-        let text = format!(
-            "it has the outputs of a pack, whose task nobody keeps; {} makes it again from the files, where the run folder of \
-             bag {bag} is",
-            repair(&bag)
-        );
-        return Err(Why::NoLineage.because(text));
-    }
-    let index = subjects::index_of_output(name);
-    let index =
-        index.ok_or_else(|| Why::NoLineage.because("no task has an output of that name"))?;
-    Ok((bag, index))
+    let alone = subjects::index_of_output(name).map(Made::Alone);
+    let made = alone.or_else(|| subjects::first_of_tar(name).map(Made::Tar));
+    let made = made.ok_or_else(|| Why::NoLineage.because("no task has an output of that name"))?;
+    Ok((bag, made))
 }
 
 /// What makes a task's output again, by the committed results of all its rounds.
@@ -106,12 +113,8 @@ fn origin(line: &BagLine, results: &[TaskResult]) -> Result<Origin, NotMade> {
         let text = format!("the result of bag {} does not say what it was made of", line.bag);
         return Err(Why::NoLineage.because(text));
     };
-    let highest = results.iter().map(|result| result.round).max().unwrap_or(0).max(line.rounds);
-    if highest >= limits::ROUND_MAX - ROUNDS_TRIED {
-        return Err(Why::NoLineage.because("its task was run too often"));
-    }
     let mut task = task.clone();
-    task.round = highest + 1;
+    task.round = next_round(line, results)?;
     task.published_us = wall_clock_us();
     let mut input_digest = done.input_digest;
     match &mut task.input {
@@ -129,6 +132,24 @@ fn origin(line: &BagLine, results: &[TaskResult]) -> Result<Origin, NotMade> {
         bytes: done.output_bytes,
         outputs: Outputs::of(line),
     })
+}
+
+/// What makes the tar of the pack again that `first` begins, by all that is committed of it.
+fn origin_of_tar(line: &BagLine, first: u32, committed: &[TaskResult]) -> Result<Origin, NotMade> {
+    let round = next_round(line, committed)?;
+    let Pack { task, input_digest, digest, bytes } =
+        pack_of_tar((&line.bag, first), committed, round)?;
+    let (pool, outputs) = (line.pool.clone(), Outputs::of(line));
+    Ok(Origin { task, pool, input_digest, digest, bytes, outputs })
+}
+
+/// A round above all that are known of a task.
+fn next_round(line: &BagLine, results: &[TaskResult]) -> Result<u32, NotMade> {
+    let highest = results.iter().map(|result| result.round).max().unwrap_or(0).max(line.rounds);
+    if highest >= limits::ROUND_MAX - 2 * ROUNDS_TRIED {
+        return Err(Why::NoLineage.because("its task was run too often"));
+    }
+    Ok(highest + 1)
 }
 
 #[cfg(test)]
@@ -186,8 +207,10 @@ mod tests {
             let refused = task_of(&name.parse().unwrap()).unwrap_err();
             assert_eq!(refused.why, Why::NoLineage, "{name}");
         }
-        let tar = task_of(&"obj://bag-t-abcdefgh/out_0.tar".parse().unwrap()).unwrap_err();
-        assert!(tar.text.contains("--repair"), "{tar:?}");
+        for name in ["out_7.tar", "out_7.tar~7-0a"] {
+            let tar = task_of(&format!("obj://bag-t-abcdefgh/{name}").parse().unwrap());
+            assert_eq!(tar.unwrap().1, Made::Tar(7), "{name}");
+        }
         let bag = samples::bag();
         let line = samples::line(&bag, BagState::Finished);
         assert_eq!(origin(&line, &[]).unwrap_err().why, Why::NoLineage);

@@ -13,9 +13,11 @@ use bagpress_objstore::object_ref::{Bucket, Info, Lookup, Reference};
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
-use super::origin::Origin;
+use super::origin::{Origin, ROUNDS_TRIED};
 use super::refusal::{NotMade, Why, called_off};
 use super::room::make_room;
+use super::tar::{is_made_by_its_bag, is_of_pack};
+use super::workers::{who_fails_it, who_takes};
 use crate::claim::buckets::open_bucket;
 use crate::error::message;
 
@@ -52,7 +54,7 @@ impl Runner {
         origin: &Origin,
         object: &Reference,
     ) -> Result<Result<(), NotMade>> {
-        let (task, pool) = (&origin.task, &origin.pool);
+        let (mut task, pool) = (origin.task.clone(), &origin.pool);
         let bucket = open_bucket(&self.broker, object.bucket())?;
         if !make_room(&self.broker, &task.bag, &origin.outputs, origin.bytes).await? {
             return Ok(Err(called_off(&task.bag)));
@@ -61,13 +63,39 @@ impl Runner {
             Lookup::Found(info) => Some(info),
             _ => None,
         };
-        info!(%object, task = %task.id(), "made again");
-        self.submit(task, pool).await?;
-        let result = match self.outcome(task, pool, object).await? {
-            Ok(result) => result,
-            Err(not_made) => return Ok(Err(not_made)),
-        };
-        judge(&bucket, origin, object, &result, before).await
+        if task.again.is_some()
+            && let Some(not_made) = other_tar(&bucket, origin, object, before.as_ref()).await?
+        {
+            return Ok(Err(not_made));
+        }
+        for _ in 0..ROUNDS_TRIED {
+            info!(%object, task = %task.id(), "made again");
+            self.submit(&task, pool).await?;
+            let result = match self.outcome(&task, pool, object).await? {
+                Ok(result) => result,
+                Err(not_made) => return Ok(Err(not_made)),
+            };
+            if task.again.is_none() || is_of_pack(&result) {
+                if result.done().is_none()
+                    && let Some(not_made) = self.unfit(&task, pool).await?
+                {
+                    return Ok(Err(not_made));
+                }
+                return judge(&bucket, origin, object, &result, before).await;
+            }
+            task.round += 1;
+        }
+        let text = format!("its bag runs file {} again and again", task.index);
+        Ok(Err(Why::TaskFailed.because(text)))
+    }
+
+    /// That workers of the pool fail such a task for not knowing what it asks for, if there are any.
+    async fn unfit(&self, task: &TaskDescriptor, pool: &Pool) -> Result<Option<NotMade>> {
+        if task.again.is_none() {
+            return Ok(None);
+        }
+        let workers = self.broker.workers(limits::WORKERS_ANSWER_WITHIN).await?;
+        Ok(who_fails_it(&workers, pool, task).map(|text| Why::NoWorkers.because(text)))
     }
 
     /// Publishes a task, unless it waits or runs already.
@@ -77,12 +105,6 @@ impl Runner {
         let submitted = Retry::times(limits::COMMIT_TRIES).run(once, again).await;
         submitted.context("publish the task that makes an object again")?;
         Ok(())
-    }
-
-    /// How many workers of a pool answer.
-    async fn workers(&self, pool: &Pool) -> Result<usize> {
-        let workers = self.broker.workers(limits::WORKERS_ANSWER_WITHIN).await?;
-        Ok(workers.iter().filter(|(_, stats)| stats.pool == pool.as_str()).count())
     }
 
     async fn outcome(
@@ -110,12 +132,16 @@ impl Runner {
             if Instant::now() < workers_at {
                 continue;
             }
-            let workers = self.workers(pool).await?;
+            let workers = self.broker.workers(limits::WORKERS_ANSWER_WITHIN).await?;
+            let workers = who_takes(&workers, pool, task);
             workers_at = Instant::now() + LOOK_FOR_WORKERS;
-            unanswered = if workers == 0 { unanswered + 1 } else { 0 };
-            if unanswered >= UNANSWERED_MAX {
-                return Ok(Err(no_workers(pool)));
-            }
+            unanswered = if workers.is_err() { unanswered + 1 } else { 0 };
+            let workers = match workers {
+                Err(text) if unanswered >= UNANSWERED_MAX => {
+                    return Ok(Err(Why::NoWorkers.because(text)));
+                }
+                workers => workers.unwrap_or(0),
+            };
             if self.broker.find_bag(&task.bag).await?.is_called_off() {
                 return Ok(Err(called_off(&task.bag)));
             }
@@ -140,11 +166,29 @@ impl Runner {
     }
 }
 
-fn no_workers(pool: &Pool) -> NotMade {
-    let text = format!(
-        "no workers are connected to pool {pool}; its task waits for one: start some with `bagpress worker`, and ask again"
-    );
-    Why::NoWorkers.because(text)
+/// That a tar must not be made again, because another one counts: two executions of a pack may have made different ones, of which
+/// the gatherer counted the other one, or both, each for some files.
+async fn other_tar(
+    bucket: &Bucket,
+    origin: &Origin,
+    object: &Reference,
+    there: Option<&Info>,
+) -> Result<Option<NotMade>> {
+    let is_other = |info: &Info| {
+        info.digest != origin.digest && is_made_by_its_bag(&info.token, origin.task.index)
+    };
+    if !there.is_some_and(is_other) {
+        return Ok(None);
+    }
+    match bucket.find(object.object()).await {
+        Ok(info) if is_other(&info) => {
+            let text = "another execution of its pack has made what is there, in which files of the bag may be: it stays";
+            Ok(Some(Why::OtherBytes.because(text)))
+        }
+        Err(error) if error.is_transient() => Err(error.into()),
+        // Nothing can be read of it.
+        _ => Ok(None),
+    }
 }
 
 /// Whether the outcome is the object that was lost; then it gets its name, if a worker could not give it that, and what was
@@ -174,6 +218,12 @@ async fn judge(
         Ok(info) => info,
         Err(error) if error.is_transient() => return Err(error.into()),
         Err(error) => {
+            // Whoever waited for the same object has given it the name.
+            let named = bucket.find(object.object()).await;
+            let is_it = |info: &Info| (info.digest, info.bytes) == (origin.digest, origin.bytes);
+            if named.as_ref().is_ok_and(is_it) {
+                return Ok(Ok(()));
+            }
             let text = format!("what task {} has made is gone again: {error}", result.id());
             return Ok(Err(Why::TaskFailed.because(text)));
         }
