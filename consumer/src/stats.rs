@@ -63,6 +63,7 @@ pub(crate) async fn register(
             pack::BLOCKS,
             pack::RESTORE,
             pack::PARTS,
+            pack::PACKED_PARTS,
             pack::FIELDS,
         ]
         .map(str::to_owned)

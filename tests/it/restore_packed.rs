@@ -21,10 +21,10 @@ use crate::objects::at;
 use crate::packs::{forget_what_waits, some_files};
 use crate::packs_of_objects::flip;
 
-const RUN: &str = "run in --results objects --name t -q";
+pub(crate) const RUN: &str = "run in --results objects --name t -q";
 
 /// The files below a folder, with what is in each.
-fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = walkdir::WalkDir::new(folder).into_iter().map(Result::unwrap);
     let files = files.filter(|entry| entry.file_type().is_file());
     let below = |path: &Path| path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
@@ -32,7 +32,7 @@ fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Expects that both have the same files, byte by byte.
-fn expect_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>) {
+pub(crate) fn expect_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>) {
     assert!(found.keys().eq(expected.keys()), "{:?} {:?}", found.keys(), expected.keys());
     for (name, bytes) in expected {
         assert!(found[name] == *bytes, "{name}");
@@ -40,7 +40,7 @@ fn expect_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Ve
 }
 
 /// Everything but the bag on its broker is gone: what was in the files, and the bag's id.
-fn forget(place: &Place) -> (BTreeMap<String, Vec<u8>>, String) {
+pub(crate) fn forget(place: &Place) -> (BTreeMap<String, Vec<u8>>, String) {
     let (files, bag) = (tree(&place.path("in")), bag_of(place, "t/objects"));
     for gone in ["in", "runs/t"] {
         fs::remove_dir_all(place.path(gone)).unwrap();
@@ -56,7 +56,7 @@ async fn tars(server: &NatsServer, bag: &str) -> usize {
     names.iter().filter(|name| name.contains(".tar")).count()
 }
 
-async fn bytes_of(bucket: &ObjectStore, name: &str) -> Vec<u8> {
+pub(crate) async fn bytes_of(bucket: &ObjectStore, name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     bucket.get(name).await.unwrap().read_to_end(&mut bytes).await.unwrap();
     bytes
@@ -330,7 +330,7 @@ async fn restoring_from_tars_goes_on_when_worker_and_gatherer_were_killed() {
 }
 
 /// The lines of a ledger.
-fn outcomes_of(ledger: &Path) -> Vec<String> {
+pub(crate) fn outcomes_of(ledger: &Path) -> Vec<String> {
     fs::read_to_string(ledger).unwrap().lines().map(str::to_owned).collect()
 }
 

@@ -41,6 +41,7 @@ pub fn task(bag: &BagId, index: u32, results: ResultPath) -> TaskDescriptor {
         input: Input::Generate { data: DataKind::Text, seed: 0, bytes: 100_000 },
         pack: None,
         tar: None,
+        parts: Vec::new(),
         block: None,
         decode: None,
         results,

@@ -105,6 +105,7 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
                     && matches!(input, Input::Object { bytes, .. } if bytes <= limits::PACK_BYTES_MAX)
                     && index < limits::BAG_TASKS_MAX - limits::PACK_FILES_MAX
             }),
+            parts: Vec::new(),
             pack: pack.filter(|_| {
                 round == 0
                     && matches!(input, Input::File { bytes, .. } if bytes <= limits::PACK_BYTES_MAX)

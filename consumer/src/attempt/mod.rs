@@ -268,9 +268,8 @@ impl Attempt<'_> {
             self.context.counts().done(made.input_bytes, made.output_bytes);
         }
         if self.task.decode.is_some() {
-            // As with one file. A path would make it too long.
-            let input = Input::File { name: String::new(), bytes: self.task.input.bytes() };
-            result.descriptor = Some(Box::new(TaskDescriptor { input, ..(*self.task).clone() }));
+            // As with one file.
+            result.descriptor = Some(Box::new(self.task.told_by_pack()));
         }
         result.members =
             outcomes.into_iter().map(|outcome| outcome.filter(pack::decides)).collect();
