@@ -55,8 +55,6 @@ pub const MEMBER_MESSAGE_BYTES_MAX: usize = 96;
 const MEMBER_BYTES_MAX: usize = 640;
 /// The same of the descriptor that the result of a pack carries which was restored: it names no file.
 const PACK_DESCRIPTOR_BYTES_MAX: usize = 1024;
-/// What the descriptor of a pack of parts says of one of them: two numbers of at most 16 digits, and a digest.
-const FILE_PART_BYTES_MAX: usize = 2 * 16 + 71 + 32;
 
 /// Unit of a tar, in bytes: a header has one, and what follows it is filled up to whole ones.
 pub const TAR_BLOCK_BYTES: u64 = 512;
@@ -380,11 +378,6 @@ const _: () = assert!(
         < MESSAGE_BYTES_MAX
 );
 const _: () = assert!(2 * MEMBER_MESSAGE_BYTES_MAX + 80 < MEMBER_BYTES_MAX);
-// A descriptor of a pack of parts: four texts, and its parts.
-const _: () = assert!(
-    6 * 4 * TEXT_BYTES_MAX + PACK_FILES_MAX as usize * FILE_PART_BYTES_MAX + 4096
-        < MESSAGE_BYTES_MAX
-);
 // How near an array came back takes less than all else of a file: three numbers of at most 24 digits, and a digest.
 const _: () = assert!(PACK_ARRAYS_MAX * 2 <= PACK_FILES_MAX && 3 * 24 + 71 + 80 < MEMBER_BYTES_MAX);
 // An object of its own has each file that is in no pack; in one of two files at least, half of one.

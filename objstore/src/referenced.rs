@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bagpress_broker::descriptor::{FilePart, Part};
 use bagpress_broker::limits;
+use bagpress_broker::result::{Cause, Failed};
 use bagpress_codec::Digest;
 use bytes::Bytes;
 
@@ -114,7 +115,7 @@ impl Tars {
     ///
     /// # Errors
     ///
-    /// Each sink gets what became of its part, or of the tar.
+    /// Each sink gets what became of its part. If there is no such tar, that is a transient error of each.
     pub(crate) async fn fetch_pack(
         &self,
         wanted: &Wanted,
@@ -127,7 +128,11 @@ impl Tars {
             Ok(found) => {
                 found.into_iter().map(|found| found.map_err(|e| input_failed(&e))).collect()
             }
-            Err(error) => vec![Err(input_failed(&error)); sinks.len()],
+            Err(error) => {
+                // Whatever became of the tar is said of each file when that is run alone.
+                let failed = Failed { cause: Cause::TransferError, ..input_failed(&error) };
+                vec![Err(failed); sinks.len()]
+            }
         };
         for (found, sink) in found.into_iter().zip(sinks) {
             match found {

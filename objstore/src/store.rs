@@ -140,7 +140,7 @@ impl Store {
     fn pack_inputs(&self, task: &TaskDescriptor) -> Result<Option<InputsFrom>, StoreError> {
         if let (Input::Object { bucket, object, digest, .. }, [_, ..]) = (&task.input, &*task.parts)
         {
-            let tar = Wanted::new(self.bucket(bucket)?, object, *digest);
+            let tar = Box::new(Wanted::new(self.bucket(bucket)?, object, *digest));
             return Ok(Some(InputsFrom::Parts(self.tars.clone(), tar, task.parts.clone())));
         }
         Ok(task.pack.map(InputsFrom::Gatherer))

@@ -7,7 +7,15 @@ use bagpress_codec::Digest;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded;
+use crate::{bounded, limits};
+
+/// What the descriptor of a pack of parts says of one of them, in bytes: three names, two numbers and a digest.
+const FILE_PART_BYTES_MAX: usize = 32 + 2 * 16 + 71;
+// It has four texts besides.
+const _: () = assert!(
+    6 * 4 * limits::TEXT_BYTES_MAX + limits::PACK_FILES_MAX as usize * FILE_PART_BYTES_MAX + 4096
+        < limits::MESSAGE_BYTES_MAX
+);
 
 /// What of a descriptor says that the input is a stream of the codec, and the output what it was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +77,6 @@ impl Original {
 mod tests {
     use super::*;
     use crate::descriptor::{Block, DecodeError, Input, Pack, ResultPath, TaskDescriptor};
-    use crate::limits;
     use crate::samples;
 
     #[test]
@@ -118,7 +125,7 @@ mod tests {
     #[test]
     fn parts_of_an_object_may_be_delivered_together_to_workers_that_know_of_such_packs() {
         let one = pack_of_parts();
-        insta::assert_snapshot!(String::from_utf8(one.encode()).unwrap(), @r#"{"v":1,"bag":"demo-abcdefgh","index":7,"round":0,"codec":"gzip:6","library":"restore/1, parts/2","input":{"object":{"bucket":"bag-b","object":"out_0.tar","name":"f","bytes":45,"digest":"sha256:6b67bbd38a2cc5d83f8ae3a9c2f7fd0a9a0b4a6d29a2a7f2a7f0c2f1ac6e6b5e"}},"parts":[],"decode":{},"results":"staged","verify":"worker","transfer":"wire","attempts":3,"published_us":1}"#);
+        insta::assert_snapshot!(String::from_utf8(one.encode()).unwrap(), @r#"{"v":1,"bag":"demo-abcdefgh","index":7,"round":0,"codec":"gzip:6","library":"restore/1, parts/2","input":{"object":{"bucket":"bag-b","object":"out_0.tar","name":"f","bytes":45,"digest":"sha256:90aebae315675cbf04612de4f7d5874850f48e0b8dd82becbeaa47ca93f5ebfb"}},"parts":[{"at":512,"bytes":25,"digest":"sha256:37a680133bd09342f934afb8dd2c7d9e1b624da5f35e3a38adb103e37c055ed1"},{"at":1536,"bytes":20,"digest":"sha256:37a680133bd09342f934afb8dd2c7d9e1b624da5f35e3a38adb103e37c055ed1"}],"decode":{},"results":"staged","verify":"worker","transfer":"wire","attempts":3,"published_us":1}"#);
         assert_eq!(TaskDescriptor::decode(&one.encode(), &one.id()).unwrap(), one);
         assert_eq!(one.packed(), Some(Pack { files: 2 }));
         // Who knows no such packs sees none, and gives the task back for its library.

@@ -1,7 +1,8 @@
 //! Everything that travels, at random: for the tests of every crate that what is written reads back.
 
 use bagpress_broker::descriptor::{
-    Block, Decode, Input, Original, Pack, Part, ResultPath, TaskDescriptor, Transfer, Verify,
+    Block, Decode, FilePart, Input, Original, Pack, Part, ResultPath, TaskDescriptor, Transfer,
+    Verify,
 };
 use bagpress_broker::ids::{BagId, Execution, random_base32};
 use bagpress_broker::limits;
@@ -81,12 +82,14 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
     let decode = option::of(original.prop_map(|original| Decode { original }));
     let part = option::of((0..=limits::OUTPUT_BYTES_MAX, digest()));
     let part = part.prop_map(|part| part.map(|(at, digest)| Part { at, digest }));
-    let cut = (pack, block, decode, part);
+    let file = (0..limits::PACK_BYTES_MAX / 64, 0..limits::PACK_BYTES_MAX / 64, digest());
+    let parts = vec(file.prop_map(|(at, bytes, digest)| FilePart { at, bytes, digest }), 2..64);
+    let cut = (pack, block, decode, part, option::of(parts));
     let how = (any::<bool>(), any::<bool>(), 1..=limits::ATTEMPTS_MAX, time(), cut);
     (which, what, how).prop_map(|(which, what, how)| {
         let (bag, index, round) = which;
         let (codec, library, input, results) = what;
-        let (checked, auto, attempts, published_us, (pack, block, decode, part)) = how;
+        let (checked, auto, attempts, published_us, (pack, block, decode, part, parts)) = how;
         let task = TaskDescriptor {
             v: limits::WIRE_VERSION,
             bag,
@@ -124,8 +127,20 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
             attempts,
             published_us,
         };
-        with_part(task, part)
+        with_parts(with_part(task, part), parts)
     })
+}
+
+/// Only of an object that is known several parts may be restored together, once.
+fn with_parts(mut task: TaskDescriptor, wanted: Option<Vec<FilePart>>) -> TaskDescriptor {
+    let is_staged = task.results == ResultPath::Staged && task.index < limits::BAG_TASKS_MAX - 64;
+    if let (Some(parts), Some(Decode { original }), true) = (wanted, &mut task.decode, is_staged)
+        && let Input::Object { digest: Some(_), part, bytes, .. } = &mut task.input
+    {
+        *bytes = parts.iter().map(|part| part.bytes).sum();
+        (*part, *original, task.round, task.parts) = (None, None, 0, parts);
+    }
+    task
 }
 
 /// Only of an object that is to be restored a part may be the input.

@@ -43,7 +43,7 @@ pub(crate) enum InputsFrom {
     /// They are files of the gatherer's: so many.
     Gatherer(Pack),
     /// They are parts of a tar.
-    Parts(Tars, Wanted, Vec<FilePart>),
+    Parts(Tars, Box<Wanted>, Vec<FilePart>),
 }
 
 impl InputsFrom {

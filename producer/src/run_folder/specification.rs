@@ -149,7 +149,7 @@ impl Specification {
     pub fn same_bag(&self, other: &Self) -> bool {
         let Self { bag, pack, block, created_us, .. } = self.clone();
         let data = other.data.unpacked();
-        let mut other = Self { bag, pack, block, created_us, data, ..other.clone() };
+        let mut other = Self { bag, data, pack, block, created_us, ..other.clone() };
         // What is read follows from the list, and is not in every `bag.json`.
         if let (
             Some(roots),
