@@ -64,6 +64,7 @@ pub(crate) async fn register(
             pack::BLOCKS,
             pack::RESTORE,
             pack::PARTS,
+            pack::PACKED_PARTS,
             pack::FIELDS,
         ]
         .map(str::to_owned)

@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 
 use self::objects::TarOutputs;
 pub use self::open_file::OpenFile;
+pub(crate) use self::staged::InputsFrom;
 use self::staged::StagedOutputs;
 use crate::StoreError;
 use crate::object_ref::Bucket;
@@ -46,8 +47,8 @@ enum To {
 
 impl PackReady {
     /// A staged pack that was granted.
-    pub(crate) fn staged(stager: &Stager, pack: Pack, grant: Grant) -> Self {
-        let (files, outputs, fetching) = StagedOutputs::open(stager, pack, grant);
+    pub(crate) fn staged(stager: &Stager, from: InputsFrom, grant: Grant) -> Self {
+        let (files, outputs, fetching) = StagedOutputs::open(stager, from, grant);
         Self { files, outputs: PackOutputs(To::Staged(Box::new(outputs))), fetching }
     }
 

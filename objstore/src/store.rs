@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 
 use crate::error::input_failed;
 use crate::object_ref::Bucket;
-use crate::pack::PackReady;
+use crate::pack::{InputsFrom, PackReady};
 use crate::referenced::{Tars, Wanted};
 use crate::sink::Sink;
 use crate::source::Source;
@@ -109,8 +109,8 @@ impl Store {
                 Permission::Refused(failed) => return Ok(Opened::Refused(failed)),
             }
         }
-        if let (Some(pack), Some(grant)) = (task.pack, &grant) {
-            let ready = PackReady::staged(&self.stager, pack, grant.clone());
+        if let (Some(inputs), Some(grant)) = (self.pack_inputs(task)?, &grant) {
+            let ready = PackReady::staged(&self.stager, inputs, grant.clone());
             return Ok(Opened::Pack(Box::new(ready)));
         }
         if let (Some(pack), Input::Object { bucket, object, .. }) = (task.tarred(), &task.input) {
@@ -134,6 +134,16 @@ impl Store {
             None => self.object(task, execution)?,
         };
         Ok(Opened::Go(Box::new(Ready { source, sink, output })))
+    }
+
+    /// Where the inputs of a staged pack come from, if it is one.
+    fn pack_inputs(&self, task: &TaskDescriptor) -> Result<Option<InputsFrom>, StoreError> {
+        if let (Input::Object { bucket, object, digest, .. }, [_, ..]) = (&task.input, &*task.parts)
+        {
+            let tar = Box::new(Wanted::new(self.bucket(bucket)?, object, *digest));
+            return Ok(Some(InputsFrom::Parts(self.tars.clone(), tar, task.parts.clone())));
+        }
+        Ok(task.pack.map(InputsFrom::Gatherer))
     }
 
     /// The input, and the part file where the output is `staged` and written in place.

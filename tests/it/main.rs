@@ -75,6 +75,7 @@ mod replaced;
 mod restore;
 mod restore_bag;
 mod restore_packed;
+mod restore_packs;
 mod restore_refused;
 mod results;
 mod roles;

@@ -58,7 +58,7 @@ pub(crate) fn expect_all(place: &Place, files: &[(String, Vec<u8>)]) {
 }
 
 /// How many executions the outcomes of a run are of.
-fn executions(folder: &Path) -> usize {
+pub(crate) fn executions(folder: &Path) -> usize {
     outcomes(folder)
         .iter()
         .map(|o| o["execution"].as_str().unwrap().to_owned())

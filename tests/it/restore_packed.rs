@@ -21,7 +21,7 @@ use crate::objects::at;
 use crate::packs::{forget_what_waits, some_files};
 use crate::packs_of_objects::flip;
 
-const RUN: &str = "run in --results objects --name t -q";
+pub(crate) const RUN: &str = "run in --results objects --name t -q";
 
 /// The files below a folder, with what is in each.
 pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -56,7 +56,7 @@ async fn tars(server: &NatsServer, bag: &str) -> usize {
     names.iter().filter(|name| name.contains(".tar")).count()
 }
 
-async fn bytes_of(bucket: &ObjectStore, name: &str) -> Vec<u8> {
+pub(crate) async fn bytes_of(bucket: &ObjectStore, name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     bucket.get(name).await.unwrap().read_to_end(&mut bytes).await.unwrap();
     bytes
@@ -330,7 +330,7 @@ async fn restoring_from_tars_goes_on_when_worker_and_gatherer_were_killed() {
 }
 
 /// The lines of a ledger.
-fn outcomes_of(ledger: &Path) -> Vec<String> {
+pub(crate) fn outcomes_of(ledger: &Path) -> Vec<String> {
     fs::read_to_string(ledger).unwrap().lines().map(str::to_owned).collect()
 }
 

@@ -42,6 +42,7 @@ pub fn task(bag: &BagId, index: u32, results: ResultPath) -> TaskDescriptor {
         pack: None,
         tar: None,
         again: None,
+        parts: Vec::new(),
         block: None,
         decode: None,
         results,

@@ -9,7 +9,7 @@ use crate::{bounded, limits};
 pub use super::again::Again;
 use super::decode::unknown_codec;
 pub use super::decode::{DecodeError, decode_json};
-pub use super::restore::{Decode, Original, Part};
+pub use super::restore::{Decode, FilePart, Original, Part};
 
 /// How the outputs of a bag come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -210,6 +210,13 @@ pub struct TaskDescriptor {
     /// The same of a pack that is run again for its tar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Box<Again>>,
+    /// The same of a pack that restores: what of the object that is its input each file is. By another name, too.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::each_file"
+    )]
+    pub parts: Vec<FilePart>,
     /// Whether the input is a part of a file. The gatherer joins the outputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<Block>,
@@ -323,26 +330,17 @@ impl TaskDescriptor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::samples;
 
     fn task() -> TaskDescriptor {
         TaskDescriptor {
-            v: 1,
             bag: "demo-abcdefgh".parse().unwrap(),
-            index: 7,
-            round: 0,
             codec: "zlib:6".parse().unwrap(),
             library: "zlib-rs/0".to_owned(),
             input: Input::Generate { data: DataKind::Random, seed: 0, bytes: 2 << 20 },
-            pack: None,
-            tar: None,
-            again: None,
-            block: None,
-            decode: None,
-            results: ResultPath::Staged,
-            verify: Verify::Worker,
             transfer: Transfer::Auto,
-            attempts: 3,
             published_us: 1,
+            ..samples::task(&samples::bag(), 7, ResultPath::Staged)
         }
     }
 

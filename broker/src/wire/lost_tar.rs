@@ -37,8 +37,8 @@ impl TaskDescriptor {
         Some(task)
     }
 
-    /// The descriptor as the result of its pack carries it: with the digest of the input that was `read`, if that was one object, and without the
-    /// path of a file. None if it has more than [`limits::PACK_DESCRIPTOR_BYTES_MAX`] bytes all the same: the message would be too long.
+    /// The descriptor as the result of its pack carries it: with the digest of the tar of inputs that was `read`, if there is one, and with
+    /// neither the path of a file nor what parts of an object its files were. None if it has more than [`limits::PACK_DESCRIPTOR_BYTES_MAX`] bytes all the same: the message would be too long.
     #[must_use]
     pub fn of_result(&self, read: Option<Digest>) -> Option<Self> {
         let mut task = self.clone();
@@ -49,6 +49,10 @@ impl TaskDescriptor {
                 name.clear();
                 *digest = read;
             }
+        }
+        if !task.parts.is_empty() {
+            let input = Input::File { name: String::new(), bytes: task.input.bytes() };
+            task = Self { input, pack: task.packed(), parts: Vec::new(), ..task };
         }
         (task.encode().len() <= limits::PACK_DESCRIPTOR_BYTES_MAX).then_some(task)
     }

@@ -3,7 +3,7 @@
 //! A pack is a run of consecutive files of a bag. It has the name of its first file, and exists in round 0 only: whatever is run
 //! again is run alone. See ADR 0040.
 
-use super::descriptor::{Input, Pack, ResultPath, TaskDescriptor};
+use super::descriptor::{FilePart, Input, Pack, ResultPath, TaskDescriptor};
 use super::result::{Failed, Outcome, Place, TaskResult};
 use crate::{limits, subjects};
 
@@ -17,6 +17,8 @@ pub const AGAIN: &str = "again/1";
 pub const BLOCKS: &str = "blocks/1";
 /// Revision of inputs that are parts of objects, there too.
 pub const PARTS: &str = "parts/1";
+/// Revision of packs whose files are parts of one object, there too.
+pub const PACKED_PARTS: &str = "parts/2";
 /// Revision of generated fields, which a worker says that it knows; no task names it.
 pub const FIELDS: &str = "fields/1";
 /// Revision of restoring: all of that text, as what comes of a stream depends on its format alone.
@@ -48,7 +50,11 @@ impl TaskDescriptor {
     /// The pack that it delivers, if it is none of a single task.
     #[must_use]
     pub fn packed(&self) -> Option<Pack> {
-        self.pack.or(self.tar)
+        let of_parts = || {
+            let files = u32::try_from(self.parts.len()).unwrap_or(u32::MAX);
+            (files > 0).then_some(Pack { files })
+        };
+        self.pack.or(self.tar).or_else(of_parts)
     }
 
     /// The text of [`library`](Self::library) for a codec's `library`: it names the revision of packs, blocks or parts too, so that a
@@ -61,6 +67,7 @@ impl TaskDescriptor {
             (None, Some(_)) => format!("{library}, {OBJECTS}"),
             (None, None) if self.again.is_some() => format!("{library}, {AGAIN}"),
             (None, None) if self.block.is_some() => format!("{library}, {BLOCKS}"),
+            (None, None) if !self.parts.is_empty() => format!("{library}, {PACKED_PARTS}"),
             (None, None) if self.is_of_part() => format!("{library}, {PARTS}"),
             (None, None) => library.to_owned(),
         }
@@ -76,18 +83,27 @@ impl TaskDescriptor {
     pub(super) fn can_be_restored(&self) -> bool {
         let is_made = matches!(self.input, Input::Generate { .. });
         let is_of_one = self.decode.is_some_and(|decode| decode.original.is_some());
-        let is_cut = self.tar.is_some() || self.block.is_some() || self.pack.is_some() && is_of_one;
+        let is_cut =
+            self.tar.is_some() || self.block.is_some() || self.packed().is_some() && is_of_one;
         !(is_made || is_cut || self.codec.stores_nothing())
     }
 
     /// Whether the pack that it says it delivers can be one.
     pub(super) fn is_a_pack(&self) -> bool {
+        let is_staged = self.results == ResultPath::Staged;
         let (files, bytes) = match (&self.input, self.pack, self.tar) {
-            (Input::File { bytes, .. }, Some(pack), None) => (pack.files, *bytes),
+            (Input::File { bytes, .. }, Some(pack), None) if self.parts.is_empty() => {
+                (pack.files, *bytes)
+            }
             (Input::Object { bytes, .. }, None, Some(pack))
-                if self.results == ResultPath::Objects =>
+                if !is_staged && self.parts.is_empty() =>
             {
                 (pack.files, *bytes)
+            }
+            (Input::Object { bytes, digest: Some(_), part: None, .. }, None, None)
+                if is_staged && self.decode.is_some() && self.are_parts_of(*bytes) =>
+            {
+                (u32::try_from(self.parts.len()).unwrap_or(u32::MAX), *bytes)
             }
             _ => return false,
         };
@@ -95,6 +111,16 @@ impl TaskDescriptor {
         self.round == 0
             && bytes <= limits::PACK_BYTES_MAX
             && last <= u64::from(limits::BAG_TASKS_MAX)
+    }
+}
+
+impl TaskDescriptor {
+    /// Whether its parts are several within a tar, of so many bytes together.
+    fn are_parts_of(&self, bytes: u64) -> bool {
+        let end = |part: &FilePart| part.at.saturating_add(part.bytes);
+        let sum = self.parts.iter().map(|part| part.bytes).fold(0, u64::saturating_add);
+        let is_inside = self.parts.iter().all(|part| end(part) <= limits::TAR_BYTES_MAX);
+        self.parts.len() > 1 && is_inside && sum == bytes
     }
 }
 

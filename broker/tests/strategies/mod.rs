@@ -1,7 +1,8 @@
 //! Everything that travels, at random: for the tests of every crate that what is written reads back.
 
 use bagpress_broker::descriptor::{
-    Again, Block, Decode, Input, Original, Pack, Part, ResultPath, TaskDescriptor, Transfer, Verify,
+    Again, Block, Decode, FilePart, Input, Original, Pack, Part, ResultPath, TaskDescriptor,
+    Transfer, Verify,
 };
 use bagpress_broker::ids::{BagId, Execution, random_base32};
 use bagpress_broker::limits;
@@ -82,12 +83,14 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
     let part = option::of((0..=limits::OUTPUT_BYTES_MAX, digest()));
     let part = part.prop_map(|part| part.map(|(at, digest)| Part { at, digest }));
     let again = option::of((2..=limits::PACK_FILES_MAX, digest()));
-    let cut = (pack, block, decode, part, again);
+    let file = (0..limits::PACK_BYTES_MAX / 64, 0..limits::PACK_BYTES_MAX / 64, digest());
+    let parts = vec(file.prop_map(|(at, bytes, digest)| FilePart { at, bytes, digest }), 2..64);
+    let cut = (pack, block, decode, part, again, option::of(parts));
     let how = (any::<bool>(), any::<bool>(), 1..=limits::ATTEMPTS_MAX, time(), cut);
     (which, what, how).prop_map(|(which, what, how)| {
         let (bag, index, round) = which;
         let (codec, library, input, results) = what;
-        let (checked, auto, attempts, published_us, (pack, block, decode, part, again)) = how;
+        let (checked, auto, attempts, published_us, (pack, block, decode, part, again, parts)) = how;
         let task = TaskDescriptor {
             v: limits::WIRE_VERSION,
             bag,
@@ -106,6 +109,7 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
                     && matches!(input, Input::Object { bytes, .. } if bytes <= limits::PACK_BYTES_MAX)
                     && index < limits::BAG_TASKS_MAX - limits::PACK_FILES_MAX
             }),
+            parts: Vec::new(),
             pack: pack.filter(|_| {
                 round == 0
                     && matches!(input, Input::File { bytes, .. } if bytes <= limits::PACK_BYTES_MAX)
@@ -125,7 +129,7 @@ pub(crate) fn descriptor() -> impl Strategy<Value = TaskDescriptor> {
             attempts,
             published_us,
         };
-        with_again(with_part(task, part), again)
+        with_again(with_parts(with_part(task, part), parts), again)
     })
 }
 
@@ -138,6 +142,18 @@ fn with_again(mut task: TaskDescriptor, wanted: Option<(u32, Digest)>) -> TaskDe
     task.index = task.index.min(limits::BAG_TASKS_MAX - files);
     (task.round, task.results) = (task.round.max(1), ResultPath::Objects);
     task.again = Some(Box::new(again));
+    task
+}
+
+/// Only of an object that is known several parts may be restored together, once.
+fn with_parts(mut task: TaskDescriptor, wanted: Option<Vec<FilePart>>) -> TaskDescriptor {
+    let is_staged = task.results == ResultPath::Staged && task.index < limits::BAG_TASKS_MAX - 64;
+    if let (Some(parts), Some(Decode { original }), true) = (wanted, &mut task.decode, is_staged)
+        && let Input::Object { digest: Some(_), part, bytes, .. } = &mut task.input
+    {
+        *bytes = parts.iter().map(|part| part.bytes).sum();
+        (*part, *original, task.round, task.parts) = (None, None, 0, parts);
+    }
     task
 }
 

@@ -29,7 +29,7 @@ pub(super) fn restore(
     let Scratch { segment, part, .. } = scratch;
     part.resize(SEGMENT_BYTES, 0);
     let (mut input, mut input_bytes) = (Hasher::new(), 0);
-    let mut restored = Restored::new(decode.original, task.pack.is_some(), sink);
+    let mut restored = Restored::new(decode.original, task.packed().is_some(), sink);
     let mut decoder = task.codec.decoder();
     let mut decode = || {
         loop {

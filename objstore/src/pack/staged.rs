@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use bagpress_broker::descriptor::Pack;
+use bagpress_broker::descriptor::{FilePart, Pack};
 use bagpress_broker::ids::{Execution, TaskId};
 use bagpress_broker::limits;
 use bagpress_broker::result::{Cause, Failed};
@@ -15,9 +15,10 @@ use tokio::task::AbortHandle;
 
 use super::open_file::OpenFile;
 use crate::StoreError;
+use crate::referenced::{Tars, Wanted};
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::staging::messages::{Came, Close, ClosedFile, SharedInput};
+use crate::staging::messages::{Came, Close, ClosedFile};
 use crate::staging::{Grant, InputSink, PACK_SINK, SharedFolder, Stager};
 use crate::stored::Stored;
 
@@ -36,36 +37,62 @@ pub(super) struct StagedOutputs {
 /// The files of a pack, where their outputs go, and what fetches inputs.
 pub(super) type Files = (Vec<Option<OpenFile>>, StagedOutputs, Vec<AbortHandle>);
 
+/// Where the inputs of a staged pack come from.
+#[derive(Debug)]
+pub(crate) enum InputsFrom {
+    /// They are files of the gatherer's: so many.
+    Gatherer(Pack),
+    /// They are parts of a tar.
+    Parts(Tars, Box<Wanted>, Vec<FilePart>),
+}
+
+impl InputsFrom {
+    /// How many files there are.
+    fn files(&self) -> u32 {
+        match self {
+            Self::Gatherer(pack) => pack.files,
+            Self::Parts(_, _, parts) => u32::try_from(parts.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
 impl StagedOutputs {
     /// Opens a pack that was granted. Inputs that are not read in place are fetched from now on.
-    pub(super) fn open(stager: &Stager, pack: Pack, grant: Grant) -> Files {
+    pub(super) fn open(stager: &Stager, from: InputsFrom, grant: Grant) -> Files {
         let Grant { id, execution, share, decided, mut inputs, .. } = grant;
-        inputs.resize(pack.files as usize, None);
-        let wanted = |place| share.is_none() && !decided.contains(&place);
-        let (sources, fetching) = fetch(stager, &id, pack, wanted);
+        let files = from.files();
+        inputs.resize(files as usize, None);
+        let is_in_place = share.is_some() && matches!(from, InputsFrom::Gatherer(_));
+        let wanted = |place| !is_in_place && !decided.contains(&place);
+        let (sources, fetching) = fetch(stager, &id, from, wanted);
         let room = Arc::new(AtomicUsize::new(limits::CHUNK_BYTES));
-        let (mut files, mut held) = (Vec::new(), Vec::new());
-        for ((place, input), source) in (0..pack.files).zip(inputs).zip(sources) {
+        let (mut opened, mut held) = (Vec::new(), Vec::new());
+        for ((place, input), source) in (0..files).zip(inputs).zip(sources) {
             let index = id.index + place;
             let (mut receiver, mut file): (_, Option<OpenFile>) = (None, None);
-            if let Some(source) = source {
-                let (sink, output) = Sink::whole(room.clone());
-                receiver = Some(output);
-                file = Some(Box::new(move || Ok((source, sink))));
-            } else if !decided.contains(&place) {
-                file = Some(if let (Some(share), Some(input)) = (&share, input) {
-                    by_path(share.with_part(index, id.round, &execution), input)
-                } else {
+            let part = share.as_ref().map(|share| share.with_part(index, id.round, &execution));
+            match (source, part, input) {
+                (Some(source), None, _) => {
+                    let (sink, output) = Sink::whole(room.clone());
+                    receiver = Some(output);
+                    file = Some(Box::new(move || Ok((source, sink))));
+                }
+                (Some(source), Some(part), _) => file = Some(into_part(part, || Ok(source))),
+                _ if decided.contains(&place) => {}
+                (None, Some(part), Some(input)) => {
+                    file = Some(into_part(part, || Source::file(input.into())));
+                }
+                (None, ..) => {
                     // Its gatherer knows no path of it that a message could hold.
                     let text = "it has no path that its worker could be told";
-                    Box::new(move || Err(Failed::new(Cause::TransferError, text)))
-                });
+                    file = Some(Box::new(move || Err(Failed::new(Cause::TransferError, text))));
+                }
             }
-            files.push(file);
+            opened.push(file);
             held.push(receiver);
         }
         let stager = stager.clone();
-        (files, Self { stager, id, execution, share, held }, fetching)
+        (opened, Self { stager, id, execution, share, held }, fetching)
     }
 }
 
@@ -73,24 +100,33 @@ impl StagedOutputs {
 fn fetch(
     stager: &Stager,
     id: &TaskId,
-    pack: Pack,
+    from: InputsFrom,
     wanted: impl Fn(u32) -> bool,
 ) -> (Vec<Option<Source>>, Vec<AbortHandle>) {
     let of = |place| wanted(place).then(|| mpsc::channel(PACK_SINK)).unzip();
-    let (sinks, chunks): (Vec<Option<InputSink>>, Vec<_>) = (0..pack.files).map(of).unzip();
+    let (sinks, chunks): (Vec<Option<InputSink>>, Vec<_>) = (0..from.files()).map(of).unzip();
     if sinks.iter().all(Option::is_none) {
         return (sinks.iter().map(|_| None).collect(), Vec::new());
     }
     let (stager, id) = (stager.clone(), id.clone());
-    let fetching = tokio::spawn(async move { stager.fetch_pack(&id, pack, sinks).await });
+    let fetching = tokio::spawn(async move {
+        match from {
+            InputsFrom::Gatherer(pack) => stager.fetch_pack(&id, pack, sinks).await,
+            InputsFrom::Parts(tars, tar, parts) => tars.fetch_pack(&tar, &parts, sinks).await,
+        }
+    });
     let fetching = fetching.abort_handle();
     let source = |chunks: Option<_>| Some(Source::fetched(chunks?, fetching.clone(), None));
     (chunks.into_iter().map(source).collect(), vec![fetching])
 }
 
-fn by_path(share: SharedFolder, input: SharedInput) -> OpenFile {
+/// A file whose output is written where it will live.
+fn into_part(
+    share: SharedFolder,
+    input: impl FnOnce() -> Result<Source, Failed> + Send + 'static,
+) -> OpenFile {
     Box::new(move || {
-        let source = Source::file(input.into())?;
+        let source = input()?;
         let file = share.create_part().map_err(|error| not_made(&error))?;
         Ok((source, Sink::file(file, !share.same_kernel)))
     })

@@ -1,7 +1,7 @@
 //! What a bag needs of its broker.
 
 use bagpress_broker::descriptor::{DeliveryPath, ResultPath};
-use bagpress_broker::{Broker, Error, Patience, limits};
+use bagpress_broker::{Broker, Error, Patience, limits, pack};
 use bagpress_codec::Codec;
 
 use crate::deliver::unserved;
@@ -60,11 +60,15 @@ pub async fn refuse_unknown_codec(
             "update these workers, choose another --pool whose workers are up to date, or other --data",
         ));
     }
-    let in_parts = matches!(specification.data, Data::Parts { .. });
-    if let Some(why) = unserved::without_parts(&workers, pool).filter(|_| in_parts) {
+    let without_parts = || match specification.data {
+        Data::Parts { .. } => unserved::without_parts(&workers, pool, pack::PARTS),
+        Data::PackedParts { .. } => unserved::without_parts(&workers, pool, pack::PACKED_PARTS),
+        _ => None,
+    };
+    if let Some(why) = without_parts() {
         return Err(Usage::error(
             why,
-            "update these workers, or choose another --pool whose workers are up to date",
+            "update these workers, choose another --pool whose workers are up to date, or restore with --pack 1",
         ));
     }
     let mut own = specification.codecs().map(Codec::name);

@@ -47,15 +47,19 @@ pub(crate) fn without_fields(workers: &[(String, ServiceStats)], pool: &Pool) ->
     ))
 }
 
-/// Workers that take tasks of any version and know nothing of parts of objects: they would take such a part for the whole, and fail
-/// it. What is said of them, if there are any.
-pub(crate) fn without_parts(workers: &[(String, ServiceStats)], pool: &Pool) -> Option<String> {
-    let knows = |w: &ServiceStats| w.revisions.iter().any(|known| known == pack::PARTS);
+/// Workers that take tasks of any version and know nothing of parts of objects, or of packs of them: they would take the object for
+/// the input, and fail it. What is said of them, if there are any.
+pub(crate) fn without_parts(
+    workers: &[(String, ServiceStats)],
+    pool: &Pool,
+    revision: &str,
+) -> Option<String> {
+    let knows = |w: &ServiceStats| w.revisions.iter().any(|known| known == revision);
     let mut of_pool = workers.iter().filter(|(_, worker)| worker.pool == pool.as_str());
     let (id, worker) = of_pool.find(|(_, worker)| worker.any_codec_version && !knows(worker))?;
     let version = &worker.version;
     Some(format!(
-        "workers of pool {pool} with --any-codec-version do not know outputs in tars, such as {id} of version {version}: they would fail its tasks"
+        "workers of pool {pool} with --any-codec-version do not know outputs in tars by {revision}, such as {id} of version {version}: they would fail its tasks"
     ))
 }
 
@@ -158,8 +162,12 @@ mod tests {
             let stats = ServiceStats { any_codec_version: true, revisions, ..without.1.clone() };
             ("W".to_owned(), stats)
         };
-        assert_eq!(without_parts(&[without.clone(), any(true)], &pool), None, "it gives back");
-        assert!(without_parts(&[any(false)], &pool).unwrap().contains("in tars, such as W"));
+        let parts = |workers: &[_], revision| without_parts(workers, &pool, revision);
+        assert_eq!(parts(&[without.clone(), any(true)], pack::PARTS), None, "it gives back");
+        for (knows, revision) in [(false, pack::PARTS), (true, pack::PACKED_PARTS)] {
+            let said = parts(&[any(knows)], revision).unwrap();
+            assert!(said.contains(&format!("in tars by {revision}, such as W")), "{said}");
+        }
         assert!(without_fields(&[with, without], &pool).unwrap().contains("generated fields"));
     }
 

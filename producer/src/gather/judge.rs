@@ -121,7 +121,9 @@ impl InputOf {
         let put = if has_objects { Self::Put } else { Self::Elsewhere };
         match plan.specification.data {
             Data::Files { .. } => put,
-            Data::Referenced { .. } | Data::Parts { .. } => Self::Reference,
+            Data::Referenced { .. } | Data::Parts { .. } | Data::PackedParts { .. } => {
+                Self::Reference
+            }
             Data::Listed { .. } if plan.section(index).is_some() => put,
             Data::Listed { .. } => match plan.entry(index) {
                 Ok(entry) if entry.reference.is_some() => Self::Reference,

@@ -1,6 +1,6 @@
 //! What is published next, while the files are looked at one by one: a task, a block, or a pack once it is whole.
 
-use bagpress_broker::descriptor::ResultPath;
+use bagpress_broker::descriptor::{FilePart, Part, ResultPath};
 use bagpress_objstore::staging::Plan as _;
 
 use crate::run_folder::inputs::InputEntry;
@@ -33,6 +33,9 @@ pub(crate) fn next(
     }
     let is_open = !plan.ledger.is_decided(index) && wanted(index) && !plan.waits_for_twin(index);
     let (round, mut task) = (plan.ledger.round(index), None);
+    if let (Some(pack), Some(entry)) = (forming.as_mut(), &entry) {
+        pack.see(entry);
+    }
     match (forming.as_mut().filter(|_| round == 0), &entry) {
         (Some(pack), Some(entry)) if is_open => {
             pack.take(index, entry, plan.specification.results == ResultPath::Objects);
@@ -54,6 +57,8 @@ pub(crate) struct Forming {
     pub(crate) bytes: u64,
     /// Those, with their places, if they are to be put.
     pub(crate) members: Vec<(u32, InputEntry)>,
+    /// What of their object its files are, whether they are to be run or not, if they are in one.
+    pub(crate) parts: Vec<FilePart>,
     /// Whether its delivery is wanted, and any of its files.
     delivery: bool,
     file: bool,
@@ -62,7 +67,15 @@ pub(crate) struct Forming {
 impl Forming {
     /// A pack of `files`, of which `entry` is the first; `delivery`: nobody has its delivery.
     pub(crate) fn new(first: u32, entry: InputEntry, files: u32, delivery: bool) -> Self {
-        Self { first, entry, files, bytes: 0, members: Vec::new(), delivery, file: false }
+        let (members, parts) = (Vec::new(), Vec::new());
+        Self { first, entry, files, bytes: 0, members, parts, delivery, file: false }
+    }
+
+    /// Sees a file of it, in its order.
+    pub(crate) fn see(&mut self, entry: &InputEntry) {
+        let part = entry.reference.as_ref().and_then(|reference| reference.part);
+        let part = part.map(|Part { at, digest }| FilePart { at, bytes: entry.bytes, digest });
+        self.parts.extend(part);
     }
 
     /// Sees a file that is to be run with the pack; `put`: its bytes are to be put.

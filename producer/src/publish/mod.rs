@@ -127,6 +127,9 @@ impl Publisher {
     }
 
     async fn pack(&self, pack: Forming, message_id: bool) {
+        if !pack.parts.is_empty() {
+            return self.pack_of_parts(pack, message_id).await;
+        }
         let Forming { first, entry, files, mut bytes, members, .. } = pack;
         let specification = &self.shared.plan.specification;
         if let Some(bucket) = &self.shared.inputs {

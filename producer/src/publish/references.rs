@@ -15,6 +15,7 @@ use tracing::{debug, info};
 use crate::claim::buckets::open_bucket;
 use crate::object::look::{gone, look, look_at_what_was_made, not_what_was_made};
 use crate::object::{Answer, LOOKS, NotMade, State, Why};
+use crate::publish::forming::Forming;
 use crate::publish::publisher::Publisher;
 use crate::run_folder::inputs::{InputEntry, Referenced};
 use crate::run_folder::ledger::Key;
@@ -27,9 +28,51 @@ impl Publisher {
     /// was the end of its task.
     pub(super) async fn there(&self, (index, round): Key, entry: InputEntry) -> Option<InputEntry> {
         let referenced = entry.reference.clone()?;
+        let looked = self.found((&referenced, entry.bytes), round).await?;
+        match (looked.state, looked.bytes) {
+            (State::There, Some(bytes)) => {
+                if entry.bytes == 0 && bytes > 0 && referenced.part.is_none() {
+                    self.make_room(bytes).await;
+                }
+                let digest = referenced.digest.or(looked.digest);
+                // Of a part it is known since the bag was made.
+                let bytes = if referenced.part.is_some() { entry.bytes } else { bytes };
+                let reference = Some(Referenced { digest, ..referenced });
+                Some(InputEntry { bytes, reference, ..entry })
+            }
+            (State::NeverThere, _) => {
+                self.shared.awaited.tasks().insert(index, (round, entry));
+                None
+            }
+            _ => {
+                let why = not_there(&looked, &entry);
+                Box::pin(self.fail(index, round, why)).await;
+                None
+            }
+        }
+    }
+
+    /// Publishes a pack whose files are parts of one object. If that is not there each is run alone, and waits or fails by its name.
+    pub(super) async fn pack_of_parts(&self, pack: Forming, message_id: bool) {
+        let Forming { first, entry, parts, .. } = pack;
+        let Some(referenced) = entry.reference.clone() else { return };
+        let Some(looked) = Box::pin(self.found((&referenced, entry.bytes), 0)).await else {
+            return;
+        };
+        let digest = referenced.digest.filter(|_| looked.state == State::There);
+        let Some(digest) = digest else {
+            return Box::pin(self.fail(first, 0, not_there(&looked, &entry))).await;
+        };
+        let task = self.shared.plan.specification.parts_descriptor(first, &entry, (digest, parts));
+        self.deliver(&task, message_id).await;
+    }
+
+    /// An object that is an input, or has it, as it is now that it is looked at, made again if it was lost, and held if it is there. None
+    /// when publishing gives way.
+    async fn found(&self, (referenced, bytes): (&Referenced, u64), round: u32) -> Option<Answer> {
         let (mut made_again, mut waited) = (false, false);
         let looked = loop {
-            let looked = match self.look_and_hold((&referenced, entry.bytes), round).await {
+            let looked = match self.look_and_hold((referenced, bytes), round).await {
                 Ok(looked) if !made_again && self.shared.lineage.is_for(looked.state) => {
                     (made_again, waited) = (true, true);
                     self.shared.obstacle.set(runs_first(&looked));
@@ -61,28 +104,7 @@ impl Publisher {
         if waited {
             self.shared.obstacle.clear();
         }
-        match (looked.state, looked.bytes) {
-            (State::There, Some(bytes)) => {
-                if entry.bytes == 0 && bytes > 0 && referenced.part.is_none() {
-                    self.make_room(bytes).await;
-                }
-                let digest = referenced.digest.or(looked.digest);
-                // Of a part it is known since the bag was made.
-                let bytes = if referenced.part.is_some() { entry.bytes } else { bytes };
-                let reference = Some(Referenced { digest, ..referenced });
-                Some(InputEntry { bytes, reference, ..entry })
-            }
-            (State::NeverThere, _) => {
-                self.shared.awaited.tasks().insert(index, (round, entry));
-                None
-            }
-            (state, _) => {
-                let why = looked.why.unwrap_or_default();
-                let text = format!("{}: {}: {why}", entry.path.display(), state.as_str());
-                Box::pin(self.fail(index, round, Failed::new(Cause::InputMissing, text))).await;
-                None
-            }
-        }
+        Some(looked)
     }
 
     /// Of a task that is run again, it may be for its input: every byte is read then.
@@ -152,6 +174,12 @@ impl Publisher {
         self.shared.awaited.why.clear();
         self.shared.obstacle.clear();
     }
+}
+
+/// Why a task has no input.
+fn not_there(looked: &Answer, entry: &InputEntry) -> Failed {
+    let (state, why) = (looked.state.as_str(), looked.why.as_deref().unwrap_or_default());
+    Failed::new(Cause::InputMissing, format!("{}: {state}: {why}", entry.path.display()))
 }
 
 /// The same answer, unless the input is a part of an object that another program has put there: its bag's results do not name it by

@@ -147,9 +147,9 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn cut(size: BlockSize, files: &[(u64, bool)]) -> Cuts {
-        let list = files
-            .iter()
-            .map(|&(bytes, refused)| Ok(Packable { bytes, refused, is_file: true, codec: None }));
+        let list = files.iter().map(|&(bytes, refused)| {
+            Ok(Packable { bytes, refused, is_file: true, part_of: None, codec: None })
+        });
         Cuts::of(size, u32::try_from(files.len()).unwrap(), list).unwrap()
     }
 
@@ -206,9 +206,9 @@ mod tests {
         let files = [(limits::INPUT_BYTES_MAX, false); 200];
         assert!(size.bytes > limits::BLOCK_BYTES_DEFAULT);
         assert!(cut(size, &files).tasks() <= limits::BAG_TASKS_MAX);
-        let list = files
-            .iter()
-            .map(|&(bytes, refused)| Ok(Packable { bytes, refused, is_file: true, codec: None }));
+        let list = files.iter().map(|&(bytes, refused)| {
+            Ok(Packable { bytes, refused, is_file: true, part_of: None, codec: None })
+        });
         let small = BlockSize { bytes: MIB, above: MIB };
         assert!(Cuts::of(small, 200, list).is_err());
     }

@@ -56,6 +56,15 @@ pub enum Data {
         /// Size of the largest object or part that was there when the bag was made.
         largest: u64,
     },
+    /// The same, and parts of one object that follow each other are delivered together. A version that knows no such packs refuses to
+    /// read the whole.
+    #[serde(rename = "packed-parts")]
+    PackedParts {
+        /// Digest of that list.
+        list: Digest,
+        /// Size of the largest object or part that was there when the bag was made.
+        largest: u64,
+    },
     /// The tasks of `inputs.jsonl`, of which each may have a codec of its own, and may be generated, a file or an object. A
     /// version that knows of none refuses to read the whole.
     Listed {
@@ -93,7 +102,10 @@ impl Data {
     /// What local workers may read.
     pub(crate) fn roots(&self) -> Option<&Roots> {
         match self {
-            Self::Generated { .. } | Self::Referenced { .. } | Self::Parts { .. } => None,
+            Self::Generated { .. }
+            | Self::Referenced { .. }
+            | Self::Parts { .. }
+            | Self::PackedParts { .. } => None,
             Self::Files { roots, .. }
             | Self::Restored { roots, .. }
             | Self::Listed { roots, .. } => Some(roots),
@@ -110,13 +122,27 @@ impl Data {
             | Self::Generated { .. }
             | Self::Restored { .. }
             | Self::Referenced { .. }
-            | Self::Parts { .. } => None,
+            | Self::Parts { .. }
+            | Self::PackedParts { .. } => None,
         }
     }
 
     /// Whether inputs are objects that the bag did not put, or may be.
     pub(crate) fn has_references(&self) -> bool {
-        matches!(self, Self::Referenced { .. } | Self::Parts { .. } | Self::Listed { .. })
+        self.has_parts() || matches!(self, Self::Referenced { .. } | Self::Listed { .. })
+    }
+
+    /// Whether inputs are parts of objects, or may be.
+    pub(crate) fn has_parts(&self) -> bool {
+        matches!(self, Self::Parts { .. } | Self::PackedParts { .. })
+    }
+
+    /// The same inputs, however they are delivered.
+    pub(crate) fn unpacked(&self) -> Self {
+        match self {
+            Self::PackedParts { list, largest } => Self::Parts { list: *list, largest: *largest },
+            data => data.clone(),
+        }
     }
 
     /// The codecs of tasks that have another one than the bag's.

@@ -146,7 +146,7 @@ mod tests {
         let sizes = [20_000, 10, 20_001, 20_000, 20_000, 20_000, 20_000];
         let files = (0..).zip(sizes).map(|(index, bytes)| {
             let codec = (index == 5).then(|| "zstd:3".parse().unwrap());
-            Ok(Packable { bytes, refused: index == 3, is_file: index != 6, codec })
+            Ok(Packable { bytes, refused: index == 3, is_file: index != 6, part_of: None, codec })
         });
         let earlier = Earlier::read(list, files, |index| index == 4).unwrap();
         assert_eq!(earlier.files().collect::<Vec<_>>(), [0]);

@@ -74,7 +74,7 @@ impl Extents {
         files: impl Iterator<Item = io::Result<Packable>>,
     ) -> io::Result<Self> {
         let mut begins = Bits::new(tasks);
-        let (mut in_pack, mut bytes, mut codec) = (0, 0_u64, None);
+        let (mut in_pack, mut bytes, mut alike) = (0, 0_u64, None);
         let (most, most_bytes) =
             (size.files.clamp(1, limits::PACK_FILES_MAX), size.bytes.min(limits::PACK_BYTES_MAX));
         for (index, file) in (0..tasks).zip(files) {
@@ -82,12 +82,13 @@ impl Extents {
             let alone = !file.can_be_packed() || file.bytes > most_bytes;
             bytes = bytes.saturating_add(file.bytes);
             let is_full = in_pack == most || bytes > most_bytes;
-            if in_pack == 0 || alone || is_full || codec != file.codec {
+            let of = Some((file.codec, file.part_of));
+            if in_pack == 0 || alone || is_full || alike != of {
                 begins.set(index, true);
                 (in_pack, bytes) = (0, file.bytes);
             }
             in_pack = if alone { 0 } else { in_pack + 1 };
-            codec = file.codec;
+            alike = of;
         }
         Ok(Self { begins, tasks })
     }
@@ -117,13 +118,19 @@ impl Extents {
 mod tests {
     use super::*;
 
+    /// A file of so many bytes, which may be refused.
+    fn file((bytes, refused): (u64, bool)) -> Packable {
+        Packable { bytes, refused, is_file: true, part_of: None, codec: None }
+    }
+
     fn divided(size: (u32, u64), files: &[(u64, bool)]) -> Vec<u32> {
+        divided_of(size, files.iter().copied().map(file).collect())
+    }
+
+    fn divided_of(size: (u32, u64), files: Vec<Packable>) -> Vec<u32> {
         let size = PackSize { files: size.0, bytes: size.1 };
-        let list = files
-            .iter()
-            .map(|&(bytes, refused)| Ok(Packable { bytes, refused, is_file: true, codec: None }));
         let tasks = u32::try_from(files.len()).unwrap();
-        let extents = Extents::of(size, tasks, list).unwrap();
+        let extents = Extents::of(size, tasks, files.into_iter().map(Ok)).unwrap();
         let begins: Vec<_> = (0..tasks).filter(|index| extents.begins(*index)).collect();
         let each: Vec<_> = begins.iter().map(|index| extents.files(*index)).collect();
         assert_eq!(each.iter().sum::<u32>(), tasks, "each file is delivered once");
@@ -147,6 +154,20 @@ mod tests {
         let files =
             [(1, false), (1, false), (99, false), (1, false), (1, true), (1, false), (1, false)];
         assert_eq!(divided((64, 10), &files), [2, 1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn parts_are_packed_with_those_of_their_object_and_an_object_is_alone() {
+        let part = |of: &[u8]| Packable {
+            is_file: false,
+            part_of: Some(bagpress_codec::Digest::of(of)),
+            ..file((1, false))
+        };
+        let object = || Packable { is_file: false, ..file((1, false)) };
+        let refused = || Packable { refused: true, ..part(b"a") };
+        let (a, b) = (|| part(b"a"), || part(b"b"));
+        let files = vec![a(), a(), a(), b(), b(), object(), object(), b(), b(), refused(), b()];
+        assert_eq!(divided_of((64, 10), files), [3, 2, 1, 1, 2, 1, 1]);
     }
 
     #[test]

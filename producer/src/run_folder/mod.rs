@@ -17,6 +17,7 @@ pub(crate) mod ledger;
 pub(crate) mod lock;
 pub(crate) mod of_producer;
 pub(crate) mod packable;
+mod packs;
 pub(crate) mod plan;
 pub(crate) mod runs;
 pub(crate) mod specification;

@@ -256,14 +256,15 @@ impl BagPlan {
         let is_open = |index: &u32| !self.ledger.is_decided(*index);
         let mut files = (0..self.specification.tasks).filter(is_open);
         let in_pack = self.extents.is_some() && files.any(|index| self.is_of_a_pack(index));
-        let packs = match self.specification.results {
-            ResultPath::Staged => pack::STAGED,
-            ResultPath::Objects => pack::OBJECTS,
+        let packs = match (self.specification.results, &self.specification.data) {
+            (_, Data::PackedParts { .. }) => pack::PACKED_PARTS,
+            (ResultPath::Staged, _) => pack::STAGED,
+            (ResultPath::Objects, _) => pack::OBJECTS,
         };
         let mut cut = self.cuts.iter().flat_map(|cuts| cuts.files()).filter(is_open);
         let in_blocks = cut.any(|file| self.open_blocks(file).next().is_some());
         let in_restore = self.specification.restores().then_some(pack::RESTORE);
-        let in_parts = matches!(self.specification.data, Data::Parts { .. }).then_some(pack::PARTS);
+        let in_parts = self.specification.data.has_parts().then_some(pack::PARTS);
         let in_blocks = in_blocks.then_some(pack::BLOCKS);
         let found = [in_pack.then_some(packs), in_blocks, in_restore, in_parts];
         found.into_iter().flatten().collect()

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bagpress_broker::descriptor::{
-    Block, Decode, DeliveryPath, Input, Pack, ResultPath, TaskDescriptor, Transfer, Verify,
+    Block, Decode, DeliveryPath, Input, ResultPath, TaskDescriptor, Transfer, Verify,
 };
 use bagpress_broker::ids::{BagId, Pool, RunName};
 use bagpress_broker::result::wall_clock_us;
@@ -148,7 +148,8 @@ impl Specification {
     #[must_use]
     pub fn same_bag(&self, other: &Self) -> bool {
         let Self { bag, pack, block, created_us, .. } = self.clone();
-        let mut other = Self { bag, pack, block, created_us, ..other.clone() };
+        let data = other.data.unpacked();
+        let mut other = Self { bag, data, pack, block, created_us, ..other.clone() };
         // What is read follows from the list, and is not in every `bag.json`.
         if let (
             Some(roots),
@@ -159,7 +160,7 @@ impl Specification {
         {
             other.clone_from(roots);
         }
-        *self == other
+        other == Self { data: self.data.unpacked(), ..self.clone() }
     }
 
     /// The descriptor of one task; `entry` is its file in a bag of files.
@@ -211,6 +212,7 @@ impl Specification {
             pack: None,
             tar: None,
             again: None,
+            parts: Vec::new(),
             block: None,
             decode: stream.map(|stream| Decode { original: stream.original }),
             results: self.results,
@@ -223,7 +225,7 @@ impl Specification {
     }
 
     /// The same task with the library that it is pinned to.
-    fn pinned(&self, task: TaskDescriptor) -> TaskDescriptor {
+    pub(super) fn pinned(&self, task: TaskDescriptor) -> TaskDescriptor {
         TaskDescriptor { library: task.library_of(self.library_of(&task.codec)), ..task }
     }
 
@@ -239,33 +241,6 @@ impl Specification {
         let part = InputEntry { bytes: section.bytes, ..entry.clone() };
         let task = TaskDescriptor { block, ..self.descriptor(index, round, Some(&part)) };
         self.pinned(task)
-    }
-
-    /// The descriptor of a pack of so many files, which `first` begins, and of so many bytes.
-    #[must_use]
-    pub fn pack_descriptor(
-        &self,
-        index: u32,
-        first: &InputEntry,
-        files: u32,
-        bytes: u64,
-    ) -> TaskDescriptor {
-        let (name, pack) = (shown(&first.path), Some(Pack { files }));
-        let (input, pack, tar) = match self.results {
-            ResultPath::Staged => (Input::File { name, bytes }, pack, None),
-            ResultPath::Objects => {
-                let bucket = subjects::input_bucket(&self.bag);
-                let object = subjects::input_tar_name(index);
-                let input = Input::Object { bucket, object, name, bytes, digest: None, part: None };
-                (input, None, pack)
-            }
-        };
-        let attempts = self.attempts.min(limits::PACK_ATTEMPTS);
-        let one = self.descriptor(index, 0, Some(first));
-        // What the first was made of says nothing of the others.
-        let decode = one.decode.map(|_| Decode { original: None });
-        let packed = TaskDescriptor { input, pack, tar, attempts, decode, ..one };
-        self.pinned(packed)
     }
 
     /// Folder of the outputs.
@@ -289,9 +264,9 @@ impl Specification {
     #[must_use]
     pub fn restores(&self) -> bool {
         match self.data {
-            Data::Restored { .. } | Data::Parts { .. } => true,
+            Data::Restored { .. } => true,
             Data::Referenced { restored, .. } => restored,
-            _ => false,
+            _ => self.data.has_parts(),
         }
     }
 
@@ -375,7 +350,7 @@ impl Specification {
 }
 
 /// A path for people, cut to what fits in a message.
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
     let from = text.ceil_char_boundary(text.len().saturating_sub(limits::TEXT_BYTES_MAX));
     text[from..].to_owned()

@@ -64,7 +64,10 @@ fn data() -> impl Strategy<Value = Data> {
         (digest(), any::<(u64, bool)>()).prop_map(|(list, (largest, restored))| {
             Data::Referenced { list, largest, restored }
         }),
-        (digest(), any::<u64>()).prop_map(|(list, largest)| Data::Parts { list, largest }),
+        (digest(), any::<(u64, bool)>()).prop_map(|(list, (largest, packed))| {
+            let parts = Data::PackedParts { list, largest };
+            if packed { parts } else { parts.unpacked() }
+        }),
         (digest(), any::<(u64, u32, bool)>(), vec(codec(), 0..5)).prop_map(
             |(list, (largest, files, fields), codecs)| {
                 let own = codecs.into_iter();

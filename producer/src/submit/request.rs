@@ -134,7 +134,12 @@ impl Request {
     /// If the codec cannot be made.
     pub(crate) fn can_be_packed(&self) -> Result<bool> {
         let files = self.generated.is_none() && self.references.is_empty();
-        Ok(files && !self.codec()?.stores_nothing())
+        Ok((files || self.has_parts()) && !self.codec()?.stores_nothing())
+    }
+
+    /// Whether inputs are parts of objects.
+    pub(crate) fn has_parts(&self) -> bool {
+        self.references.iter().any(|planned| planned.part.is_some())
     }
 
     /// Whether its outputs become files, and so can be joined: those of blocks that stay objects are not.

@@ -14,6 +14,7 @@ use crate::run_folder::data::OwnCodec;
 use crate::run_folder::extents::PackSize;
 use crate::run_folder::inputs::finder::Found;
 use crate::run_folder::specification::{Data, Specification};
+use crate::submit::planned::Planned;
 use crate::submit::request::{Generated, Request};
 
 /// The specification of a bag of `files`, whose list has that digest, or of a generated bag.
@@ -37,7 +38,9 @@ pub(crate) fn specify(
         (None, None) => anyhow::bail!("a bag of files needs its list"),
     };
     let packable = request.can_be_packed()?;
-    let pack = PackSize::of(request.pack, tasks, input_bytes).filter(|_| packable);
+    let to_come =
+        if request.has_parts() { bytes_to_come(&request.references) } else { input_bytes };
+    let pack = PackSize::of(request.pack, tasks, to_come).filter(|_| packable);
     let own = || files.iter().flat_map(|(found, _)| &found.codecs);
     let pack = own().chain([&codec]).try_fold(pack, |pack, codec| Some(pack?.for_codec(codec)));
     let pack = pack.flatten();
@@ -52,6 +55,10 @@ pub(crate) fn specify(
     }
     let block =
         block.filter(|_| packable && request.has_files() && !request.restore && codec.can_be_cut());
+    let data = match data {
+        Data::Parts { list, largest } if pack.is_some() => Data::PackedParts { list, largest },
+        data => data,
+    };
     let stats_by_default = request.generated.is_some() && tasks <= limits::STATS_FILES_MAX;
     Ok(Specification {
         v: limits::WIRE_VERSION,
@@ -90,10 +97,19 @@ fn with_smaller<'a>(
     codecs.find(|codec| codec.can_be_cut() && codec.block_bytes_max() < bytes)
 }
 
+/// About how many bytes come of what is to be restored: packs are as large as what is in them.
+fn bytes_to_come(references: &[Planned]) -> u64 {
+    let each = references.iter().map(|planned| {
+        let restored = planned.original.map_or(0, |original| original.bytes);
+        planned.bytes.unwrap_or(0).max(restored)
+    });
+    each.fold(0, u64::saturating_add)
+}
+
 /// Where the inputs come from, of files whose list has that digest.
 fn data_of(request: &Request, found: &Found, list: Digest) -> Data {
     let (largest, roots) = (found.largest, found.roots.clone());
-    if request.references.iter().any(|planned| planned.part.is_some()) {
+    if request.has_parts() {
         return Data::Parts { list, largest };
     }
     if !request.references.is_empty() {

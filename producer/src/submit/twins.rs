@@ -83,7 +83,7 @@ fn candidates(lists: &Finished) -> Result<Vec<u32>> {
     let mut sizes = Vec::new();
     for (index, file) in (0..).zip(lists.inputs()?.packable()) {
         let file = file.context("read the list of inputs")?;
-        if file.can_be_packed() && file.bytes >= BYTES_MIN {
+        if file.has_file() && file.bytes >= BYTES_MIN {
             sizes.push((file.bytes, index));
         }
     }

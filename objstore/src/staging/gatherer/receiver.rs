@@ -25,6 +25,7 @@ use super::pack_inputs::PackInputs;
 use super::plan::Plan;
 use super::serving::Serving;
 use super::uploads::Uploads;
+use crate::staging::input::InputFile;
 use crate::staging::messages::{
     CLOSE, CRC, FAILED, FILES, Go, InputRequest, NoRoom, OFFSET, Open, Opened, Share, SharedInput,
     read_xfer,
@@ -279,9 +280,9 @@ fn look(outputs: &Outputs, open: &Open) -> Opened {
     let by_path = plan.by_path() && is_text(&part);
     let share = open.by_path.as_ref().filter(|_| by_path).map(|boot| {
         let (nonce_file, nonce) = parts.nonce();
-        let input = |index| {
-            plan.input(index).ok().filter(|file| is_text(&file.path)).map(SharedInput::from)
-        };
+        // An object has no path.
+        let is_told = |file: &InputFile| file.path.is_absolute() && is_text(&file.path);
+        let input = |index| plan.input(index).ok().filter(is_told).map(SharedInput::from);
         let of_pack =
             |place| if decided.contains(&place) { None } else { input(open.index + place) };
         let inputs = if files > 1 { (0..files).map(of_pack).collect() } else { Vec::new() };

@@ -306,12 +306,17 @@ impl InputList {
 
     /// What of all files decides which are delivered together, in order.
     pub(crate) fn packable(&self) -> impl Iterator<Item = io::Result<Packable>> + use<> {
+        #[derive(Deserialize)]
+        struct InObject {
+            digest: Option<Digest>,
+            part: Option<IgnoredAny>,
+        }
         #[derive(Default, Deserialize)]
         struct Line {
             bytes: u64,
             refused: Option<IgnoredAny>,
             stream: Option<Stream>,
-            reference: Option<IgnoredAny>,
+            reference: Option<InObject>,
             generate: Option<IgnoredAny>,
             codec: Option<Codec>,
         }
@@ -322,7 +327,9 @@ impl InputList {
                 .unwrap_or(Line { refused: Some(IgnoredAny), ..Line::default() });
             let of_output =
                 line.stream.as_ref().map_or(0, |stream| stream.output_bytes(line.bytes));
+            let part_of = line.reference.as_ref().filter(|of| of.part.is_some());
             Ok(Packable {
+                part_of: part_of.and_then(|of| of.digest),
                 bytes: line.bytes.max(of_output),
                 refused: line.refused.is_some(),
                 is_file: line.reference.is_none() && line.generate.is_none(),

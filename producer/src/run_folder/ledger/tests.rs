@@ -184,8 +184,9 @@ fn blocks_count_until_their_file_has_an_outcome_or_is_run_whole() {
     let (folder, size) =
         (tempfile::tempdir().unwrap(), BlockSize { bytes: 2 * MIB, above: 2 * MIB });
     let path = folder.path().join("manifest.jsonl");
-    let files = [5 * MIB, MIB]
-        .map(|bytes| Ok(Packable { bytes, refused: false, is_file: true, codec: None }));
+    let files = [5 * MIB, MIB].map(|bytes| {
+        Ok(Packable { bytes, refused: false, is_file: true, part_of: None, codec: None })
+    });
     let cut = Arc::new(Cuts::of(size, 2, files.into_iter()).unwrap());
     let open = || {
         let file = File::options().read(true).append(true).create(true).open(&path).unwrap();
