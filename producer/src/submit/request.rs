@@ -329,10 +329,11 @@ fn check_references(request: &Request) -> Result<()> {
     let Selection { exclude, files_from, existing, skip_compressed, note_changes } =
         &request.selection;
     let selects = !exclude.is_empty() || files_from.is_some() || *skip_compressed || *note_changes;
-    if selects || *existing != Existing::Refuse || request.keep_inputs {
+    let updates = matches!(existing, Existing::Update { .. });
+    if selects || updates || request.keep_inputs {
         return Err(Usage::error(
-            "a flag that chooses, keeps or removes files does nothing for references",
-            "leave out --exclude, --files-from, --skip-compressed, --update, --overwrite, --keep-inputs and --remove-source",
+            "a flag that chooses, compares, keeps or removes files does nothing for references",
+            "leave out --exclude, --files-from, --skip-compressed, --update, --keep-inputs and --remove-source",
         ));
     }
     Ok(())
