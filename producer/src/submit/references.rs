@@ -29,7 +29,6 @@ pub(super) fn list(
     outputs: Option<Outputs>,
     sink: &mut dyn Sink,
 ) -> Result<Found> {
-    let outputs = outputs.map(Outputs::of_objects);
     let (mut found, mut targets) = (Found::default(), HashMap::new());
     let first = request.references.first().map(|planned| planned.reference.bucket());
     let one_bucket = request.references.iter().all(|of| Some(of.reference.bucket()) == first);

@@ -93,11 +93,6 @@ impl Outputs {
         Self { root, codec, existing, goes_on, name_max, choose: CHOOSE, choose_made: CHOOSE_MADE }
     }
 
-    /// The same for objects.
-    pub(crate) fn of_objects(self) -> Self {
-        Self { choose_made: CHOOSE_TO_RESTORE, ..self }
-    }
-
     /// The same for files that are restored.
     pub(crate) fn restored(self) -> Self {
         Self { choose: CHOOSE_TO_RESTORE, choose_made: CHOOSE_TO_RESTORE, ..self }
