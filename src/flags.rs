@@ -6,7 +6,7 @@ use clap::builder::Resettable;
 use clap::{Arg, FromArgMatches};
 
 use crate::cli::broker::BrokerAt;
-use crate::cli::{self, Cli};
+use crate::cli::{self, Cli, Verb};
 use crate::given::Given;
 use crate::{access, idle};
 
@@ -25,6 +25,9 @@ pub(crate) fn parse() -> Result<Cli> {
             matches = within;
         }
         let given = Given(matches);
+        if let Verb::Restore(args) = &cli.verb {
+            args.refuse_range_of_objects()?;
+        }
         idle::refuse(name, &cli.verb, given)?;
         if let Some(at) = cli.verb.broker() {
             settle(at, given)?;

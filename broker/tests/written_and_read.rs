@@ -63,11 +63,11 @@ fn line() -> impl Strategy<Value = BagLine> {
     let maybe = (option::of(any::<u64>()), option::of(text()), option::of(gatherer()));
     let written = (0..=limits::ROUND_MAX, option::of(any::<u64>()), time());
     let which = (bag(), state, pool, results(), [text(), text()]);
-    (which, any::<[u32; 3]>(), any::<[u64; 7]>(), maybe, written).prop_map(
+    (which, any::<[u32; 3]>(), any::<[u64; 8]>(), maybe, written).prop_map(
         |(which, [tasks, done, failed], numbers, maybe, (rounds, ttl_s, updated_us))| {
             let (bag, state, pool, results, [codec, library]) = which;
             let [retried, workers_lost, input_bytes, output_bytes, bytes_per_s, ..] = numbers;
-            let [.., block_bytes, total_bytes] = numbers;
+            let [.., block_bytes, total_bytes, progress_bytes] = numbers;
             let (eta_s, waits, gatherer) = maybe;
             BagLine {
                 v: limits::WIRE_VERSION,
@@ -86,6 +86,7 @@ fn line() -> impl Strategy<Value = BagLine> {
                 output_bytes,
                 block_bytes,
                 total_bytes,
+                progress_bytes,
                 bytes_per_s,
                 eta_s,
                 waits,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bagpress_broker::descriptor::{DecodeError, TaskDescriptor};
 use bagpress_broker::ids::{Execution, TaskId};
-use bagpress_broker::{Delivery, Error, Offer, ReportedDelivery};
+use bagpress_broker::{Delivery, Error, Offer, ReportedDelivery, limits};
 
 /// One task that this worker has been given. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -56,14 +56,17 @@ impl Assignment {
         matches!(self, Self::Offered(_))
     }
 
-    /// What is reported of it, so that it can be given back if this worker dies.
-    pub(crate) fn reported(&self) -> ReportedDelivery {
+    /// What is reported of it, so that it can be given back if this worker dies, with how much of its input was read.
+    pub(crate) fn reported(&self, read_bytes: u64) -> ReportedDelivery {
         let id = self.id();
         let reply = match self {
             Self::Pulled(delivery) => delivery.reply().to_owned(),
             Self::Offered(offer) => offer.execution().to_string(),
         };
-        ReportedDelivery { index: id.index, round: id.round, delivered: self.delivered(), reply }
+        let (index, round, delivered) = (id.index, id.round, self.delivered());
+        // A report that is out of bounds would not be read at all.
+        let read_bytes = read_bytes.min(limits::INPUT_BYTES_MAX);
+        ReportedDelivery { index, round, delivered, reply, read_bytes }
     }
 
     /// Renews the lease.

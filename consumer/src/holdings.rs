@@ -9,6 +9,7 @@ use bagpress_broker::{Broker, Holder, HoldingsReport, ReportedDelivery, limits};
 use tracing::debug;
 
 use crate::assignment::Assignment;
+use crate::slots::Handle;
 
 /// Deliveries that are reported at once when they come together.
 const AT_ONCE_MAX: usize = 8;
@@ -31,8 +32,15 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     assignment: Assignment,
+    handle: Arc<Handle>,
     since: Instant,
     renewed: Instant,
+}
+
+impl Entry {
+    fn reported(&self) -> ReportedDelivery {
+        self.assignment.reported(self.handle.read())
+    }
 }
 
 /// Keeps one assignment's lease alive; drop it when the assignment is answered.
@@ -40,6 +48,14 @@ struct Entry {
 pub(crate) struct Holding {
     holdings: Arc<Holdings>,
     key: u64,
+    handle: Arc<Handle>,
+}
+
+impl Holding {
+    /// That of its execution, for whoever executes it: what that has read is reported.
+    pub(crate) fn handle(&self) -> Arc<Handle> {
+        self.handle.clone()
+    }
 }
 
 impl Drop for Holding {
@@ -74,14 +90,15 @@ impl Holdings {
         let mut table = self.lock();
         table.next += 1;
         let key = table.next;
-        let entry = Entry { assignment: assignment.clone(), since: now, renewed: now };
-        table.entries.insert(key, entry);
-        if assignment.is_offered() {
+        let (assignment, handle) = (assignment.clone(), Arc::<Handle>::default());
+        let entry = Entry { assignment, handle: handle.clone(), since: now, renewed: now };
+        if entry.assignment.is_offered() {
             // The lease says it.
-            table.reports.note(&assignment.id().bag);
+            table.reports.note(&entry.assignment.id().bag);
         }
+        table.entries.insert(key, entry);
         table.reports.changed = true;
-        Holding { holdings: self.clone(), key }
+        Holding { holdings: self.clone(), key, handle }
     }
 
     /// Notes that the lease of an execution is over.
@@ -101,7 +118,7 @@ impl Holdings {
         }
         let mut bags: HashMap<&BagId, Vec<ReportedDelivery>> = HashMap::new();
         for assignment in pulled {
-            bags.entry(&assignment.id().bag).or_default().push(assignment.reported());
+            bags.entry(&assignment.id().bag).or_default().push(assignment.reported(0));
         }
         {
             let mut table = self.lock();
@@ -128,7 +145,7 @@ impl Holdings {
             let bag = entry.assignment.id().bag.to_string();
             let held = bags.entry(bag).or_insert_with(|| self.event(Vec::new(), true));
             if held.deliveries.len() < limits::HELD_PER_EVENT {
-                held.deliveries.push(entry.assignment.reported());
+                held.deliveries.push(entry.reported());
             }
         }
         bags
@@ -193,7 +210,7 @@ impl Holdings {
             // A report that says it is everything must not leave out what is too young to be due.
             for entry in entries.values() {
                 if let Some(deliveries) = bags.get_mut(&entry.assignment.id().bag) {
-                    deliveries.push(entry.assignment.reported());
+                    deliveries.push(entry.reported());
                 }
             }
         }

@@ -26,8 +26,9 @@ impl Counts {
         self.output_bytes.fetch_add(output_bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn failed(&self) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
+    /// Counts tasks that failed: their failures are their outcomes.
+    pub(crate) fn failed(&self, tasks: u64) {
+        self.failed.fetch_add(tasks, Ordering::Relaxed);
     }
 
     /// Notes how many tasks it executes now.

@@ -248,7 +248,7 @@ impl Worker {
         let context = self.context.clone();
         let waiting = context.slots().waiting();
         self.attempts.spawn(async move {
-            let executed = attempt(&context, &assignment, waiting).await;
+            let executed = attempt(&context, &assignment, waiting, holding.handle()).await;
             drop(holding);
             (assignment.id().bag.clone(), executed)
         });

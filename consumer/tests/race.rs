@@ -3,6 +3,8 @@
 
 #[path = "race/by_hand.rs"]
 mod by_hand;
+#[path = "race/counts.rs"]
+mod counts;
 #[path = "../../objstore/tests/house/mod.rs"]
 mod house;
 #[path = "race/limit.rs"]

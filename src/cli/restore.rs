@@ -1,11 +1,13 @@
 //! The flags of `restore`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use bagpress_broker::descriptor::DeliveryPath;
-use bagpress_broker::ids::{Pool, RunName};
+use bagpress_broker::ids::{BagId, Pool, RunName};
 use bagpress_broker::limits;
-use bagpress_producer::Span;
+use bagpress_objstore::object_ref::Reference;
+use bagpress_producer::{Span, Usage};
 use clap::Args;
 
 use super::bag::TransferArg;
@@ -96,4 +98,49 @@ pub(crate) struct RestoreArgs {
     pub(crate) reach: ReachArgs,
     #[command(flatten)]
     pub(crate) local: LocalArgs,
+}
+
+/// Characters of an id behind the name of its run.
+pub(crate) const ID_TAIL: usize = 8;
+
+/// The id of a bag that is named, if there is no file of that name.
+pub(crate) fn id_of(input: &Path) -> Option<BagId> {
+    let text = input.to_str()?;
+    let (_, tail) = text.rsplit_once('-')?;
+    let is_tail =
+        tail.len() == ID_TAIL && tail.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
+    if !is_tail || input.symlink_metadata().is_ok() {
+        return None;
+    }
+    text.parse().ok()
+}
+
+impl RestoreArgs {
+    /// Refuses a range of what is no file here, before anything is said of flags that lead to a server.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`], with what to do instead.
+    pub(crate) fn refuse_range_of_objects(&self) -> Result<()> {
+        if self.range.is_none() {
+            return Ok(());
+        }
+        let here = "a range is of a file on this machine, and";
+        let is_object = |input: &&PathBuf| input.to_str().is_some_and(Reference::is_meant);
+        if let Some(object) = self.inputs.iter().find(is_object) {
+            return Err(Usage::error(
+                format!("{here} {} is an object on a server", object.display()),
+                "without --range all of it comes back; or fetch it with `bagpress object get`, give it the ending of its codec, such \
+                 as .zst, and name that file",
+            ));
+        }
+        match self.inputs.iter().find_map(|input| id_of(input)) {
+            Some(bag) => Err(Usage::error(
+                format!("{here} {bag} is the id of a bag on a server"),
+                "name the run folder of the bag and one of its files, such as runs/t1/staged big.log; without --range all of the bag \
+                 comes back",
+            )),
+            None => Ok(()),
+        }
+    }
 }

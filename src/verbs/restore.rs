@@ -15,7 +15,7 @@ use bagpress_producer::{
 
 use super::prepare::{with_bag, with_references};
 use super::run::start;
-use crate::cli::restore::RestoreArgs;
+use crate::cli::restore::{ID_TAIL, RestoreArgs, id_of};
 use crate::terminal::Signals;
 
 pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
@@ -60,16 +60,15 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
     start(request, args.dry_run, follow, &mut signals).await
 }
 
-/// Characters of an id behind the name of its run.
-const TAIL: usize = 8;
-
 /// The bag on a broker whose id is named, if none of that name is a file.
 ///
 /// # Errors
 ///
 /// [`Usage`] if other things are named besides.
 fn bag_of(inputs: &[PathBuf], list: bool) -> Result<Option<BagId>> {
-    let Some(bag) = inputs.iter().find_map(|input| id_of(input)) else { return Ok(None) };
+    let Some(bag) = inputs.iter().find_map(|input| id_of(input)) else {
+        return inputs.iter().find_map(|input| no_such_bag(input)).map_or(Ok(None), Err);
+    };
     if inputs.len() > 1 || list {
         return Err(Usage::error(
             format!("{bag} is the id of a bag, and other things are named"),
@@ -79,15 +78,17 @@ fn bag_of(inputs: &[PathBuf], list: bool) -> Result<Option<BagId>> {
     Ok(Some(bag))
 }
 
-fn id_of(input: &Path) -> Option<BagId> {
+/// Refuses what is no file, and could only be an id, but is none of a bag that anybody made.
+fn no_such_bag(input: &Path) -> Option<anyhow::Error> {
     let text = input.to_str()?;
-    let (_, tail) = text.rsplit_once('-')?;
-    let is_tail =
-        tail.len() == TAIL && tail.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
-    if !is_tail || input.symlink_metadata().is_ok() {
-        return None;
-    }
-    text.parse().ok()
+    let bag: BagId = text.parse().ok()?;
+    let is_meant = text.contains('-') && input.symlink_metadata().is_err();
+    is_meant.then(|| {
+        Usage::error(
+            format!("there is no file {bag}, and no bag of that id is known: an id ends in - and {ID_TAIL} of a-z and 2-7"),
+            "`bagpress status --server URL` lists the bags of a server; or name a file, or a run folder, such as runs/t1/staged",
+        )
+    })
 }
 
 /// Restores a range of one file, by this process.

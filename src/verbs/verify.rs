@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use bagpress_broker::Address;
 use bagpress_broker::descriptor::ResultPath;
-use bagpress_broker::ids::Pool;
+use bagpress_broker::ids::{BagId, Pool};
 use bagpress_broker::quote::{name, words};
 use bagpress_broker::server::{Durability, find_program};
 use bagpress_objstore::staging::Allowed;
@@ -43,7 +43,12 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     }
     let verified = verified?;
     tell(args.common.json, &verified, &text(&verified, args.inputs))?;
-    Ok(conclude(&verified, &folder, &flags_again(&args.common.reach.broker, &folder)))
+    Ok(conclude(
+        &verified,
+        &specification.bag,
+        &folder,
+        &flags_again(&args.common.reach.broker, &folder),
+    ))
 }
 
 /// The server that has the objects: the one that was named, or one that is started on the run's own store.
@@ -69,18 +74,30 @@ async fn server(
 }
 
 /// Says what to do about what was found, and gives the exit code.
-fn conclude(verified: &Verified, folder: &RunFolder, again: &str) -> ExitCode {
+fn conclude(verified: &Verified, bag: &BagId, folder: &RunFolder, again: &str) -> ExitCode {
     if verified.bad_lines > 0 {
         message(&format!("note: {} lines of the ledger cannot be used", verified.bad_lines));
     }
+    let run = name(folder.path());
+    if verified.has_no_tree {
+        message(&format!(
+            "note: names, modes and times of the files are not kept with the outputs: bagpress gather {run} --repair{again} puts them there"
+        ));
+    }
     if verified.is_good() {
         return ExitCode::SUCCESS;
+    }
+    if verified.tree.is_some() {
+        message(&format!(
+            "note: without it, `bagpress restore {bag}` brings files back without modes and times, and under names that their outputs tell;              --repair puts it there again"
+        ));
     }
     if !verified.not_compared.is_empty() {
         message("note: outputs whose inputs have changed cannot be compared");
     }
     tell_of_replaced(verified, folder);
-    let no_repair = verified.bad.is_empty() && verified.not_of_input.is_empty();
+    let no_repair =
+        verified.bad.is_empty() && verified.not_of_input.is_empty() && verified.tree.is_none();
     if no_repair && verified.missing == 0 {
         // What failed is not bad: there is nothing to repair.
         if verified.failed > 0 {
@@ -91,7 +108,7 @@ fn conclude(verified: &Verified, folder: &RunFolder, again: &str) -> ExitCode {
     if !verified.not_of_input.is_empty() {
         message("hint: to have an output made again from its input, remove it");
     }
-    message(&format!("hint: bagpress gather {} --repair{again}", name(folder.path())));
+    message(&format!("hint: bagpress gather {run} --repair{again}"));
     ExitCode::from(SOME_FAILED)
 }
 
@@ -132,10 +149,18 @@ fn text(verified: &Verified, inputs: bool) -> String {
     {
         writeln!(text, "{kind}: {}: {}", name(output), words(why)).ok();
     }
+    if let Some((tree, why)) = &verified.tree {
+        writeln!(text, "bad tree: {}: {}", name(tree), words(why)).ok();
+    }
+    let objects = verified.inputs_are_objects;
+    if objects > 0 {
+        let why = "their inputs are objects, which are not read again";
+        writeln!(text, "not compared: {objects} outputs: {why}").ok();
+    }
     let bad = bad.len();
     write!(text, "{good} good, {bad} bad, {missing} not done, {failed} failed").ok();
     if inputs {
-        let (other, unknown) = (not_of_input.len(), not_compared.len());
+        let (other, unknown) = (not_of_input.len(), not_compared.len() as u64 + objects);
         write!(text, ", {other} not of their input, {unknown} not compared").ok();
     }
     if verified.inputs_removed > 0 {

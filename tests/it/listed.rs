@@ -244,6 +244,21 @@ async fn a_line_that_is_no_task_is_named_with_its_key_and_what_would_do() {
         ),
         (r#"{"file":""}"#, "\"file\" is empty", "{\"file\":\"path\"}"),
         (r#"{"file":"a","codec":"gzip:10"}"#, "\"codec\" is \"gzip:10\"", "9"),
+        (r#"{"file":"a","codec":3}"#, "`3`", "\"codec\" to be a text"),
+        (r#"{"generate":"text"}"#, "\"text\"", "\"generate\" to be an object such as {\"data\""),
+        (
+            r#"{"generate":{"data":"text","seed":-1,"bytes":1}}"#,
+            "`-1`",
+            "\"seed\" to be a number from 0 on",
+        ),
+        (
+            r#"{"generate":{"data":"text","bytes":"-5MiB"}}"#,
+            "\"bytes\" is \"-5MiB\"",
+            "no size such as \"2MiB\"",
+        ),
+        (r#"{"generate":{"data":"field","bytes":1}}"#, "\"field\"", "\"field:f32,"),
+        (r#"{"file":null}"#, "null", "\"file\" to be a path"),
+        (r#"{"file":{"base64":"*"}}"#, "\"file\" is no path", "\"*\" is no base64"),
     ];
     if cfg!(feature = "zfp") {
         let line = r#"{"file":"a","codec":"zfp,f32,3"}"#;
@@ -258,4 +273,38 @@ async fn a_line_that_is_no_task_is_named_with_its_key_and_what_would_do() {
         let runs = fs::read_dir(place.path("runs")).map_or(0, Iterator::count);
         assert_eq!(runs, 0, "nothing began");
     }
+}
+
+#[tokio::test]
+async fn outputs_that_would_lie_in_each_other_are_refused_before_anything_begins() {
+    let place = Place::new().await;
+    write(&place.path("a"), b"content");
+    let (outer, inner) = (r#"{"file":"a","to":"x.gz"}"#, r#"{"file":"a","to":"x.gz/y/z.gz"}"#);
+    let made = r#"{"generate":{"data":"text","bytes":9},"to":"x.gz/m.gz"}"#;
+    for (list, said) in [
+        ([outer, inner], "its output x.gz/y/z.gz lies in x.gz, which is another output"),
+        ([inner, outer], "its output x.gz is the folder of another output"),
+        ([outer, made], "its output x.gz/m.gz lies in x.gz"),
+        ([made, outer], "its output x.gz is the folder of another output"),
+    ] {
+        fs::write(place.path("list"), list.join("\n")).unwrap();
+        let ended = place.run("run --from-jsonl list --out out --workers 1").await.with_code(2);
+        assert!(ended.stderr.contains("list:2: ") && ended.stderr.contains(said), "{ended:?}");
+        assert!(!place.path("out").exists(), "nothing began");
+    }
+}
+
+#[tokio::test]
+async fn a_list_without_a_task_is_refused_and_a_byte_order_mark_is_passed_over() {
+    let place = Place::new().await;
+    write(&place.path("a"), b"content");
+    for empty in ["", "\n\n", "\u{feff}", "\u{feff}\n"] {
+        fs::write(place.path("list"), empty).unwrap();
+        let ended = place.run("run --from-jsonl list --out out --workers 1").await.with_code(2);
+        assert!(ended.stderr.contains("the list list has no task"), "{empty:?}: {ended:?}");
+        assert!(ended.stderr.contains("{\"file\":\"path\"}"), "{ended:?}");
+    }
+    fs::write(place.path("list"), "\u{feff}{\"file\":\"a\"}\n").unwrap();
+    place.run("run --from-jsonl list --out out --name t -q --workers 1").await.with_code(0);
+    expect_each_done_once(&place.folder("t/staged"), 1);
 }

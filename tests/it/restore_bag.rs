@@ -141,6 +141,12 @@ async fn a_bag_that_a_broker_cannot_restore_is_refused_with_the_next_step() {
     expect_refusal(&place, &restore("none-abcdefgh", "").await, &["there is no file", "--server"]);
     let unknown = restore("none-abcdefgh", &at).await;
     expect_refusal(&place, &unknown, &["has no bag none-abcdefgh", "bagpress status"]);
+    let no_id = restore("tt-nope1234", &at).await;
+    expect_refusal(&place, &no_id, &["no bag of that id is known", "bagpress status --server URL"]);
+    let range = restore("none-abcdefgh", &format!("--range 0..4 {at}")).await;
+    expect_refusal(&place, &range, &["none-abcdefgh is the id of a bag", "name the run folder"]);
+    let range = restore("obj://b/o", &format!("--range 0..4 {at}")).await;
+    expect_refusal(&place, &range, &["obj://b/o is an object on a server", "object get"]);
     let two = restore("none-abcdefgh in", &at).await;
     expect_refusal(&place, &two, &["other things are named"]);
     let submit = format!("submit in --results objects --name late {at}");

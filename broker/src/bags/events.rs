@@ -39,6 +39,14 @@ pub struct ReportedDelivery {
     /// The subject on which the delivery is answered.
     #[serde(deserialize_with = "bounded::text")]
     pub reply: String,
+    /// How many bytes of its input were read by now, of a pack those of all its files; 0 if nothing was, or its worker does
+    /// not say.
+    #[serde(
+        default,
+        skip_serializing_if = "super::line::no_bytes",
+        deserialize_with = "bounded::input_bytes"
+    )]
+    pub read_bytes: u64,
 }
 
 /// A bag's events, as they come.
@@ -158,5 +166,27 @@ impl Broker {
         let payload = serde_json::to_vec(held).map_err(|e| during.lost(e))?;
         let subject = subjects::event(bag, subjects::HELD);
         self.client().publish(subject, payload.into()).await.map_err(|e| during.lost(e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery(more: &str) -> String {
+        format!(r#"{{"index":7,"round":0,"delivered":1,"reply":"$JS.ACK.x"{more}}}"#)
+    }
+
+    #[test]
+    fn a_report_of_an_earlier_worker_says_nothing_of_what_it_read() {
+        let read = |more: &str| serde_json::from_str::<ReportedDelivery>(&delivery(more));
+        let (earlier, later) = (read("").unwrap(), read(r#","read_bytes":5"#).unwrap());
+        assert_eq!((earlier.read_bytes, later.read_bytes), (0, 5));
+        // An earlier gatherer reads what it knows; nothing is added where nothing was read.
+        assert_eq!(serde_json::to_string(&earlier).unwrap(), delivery(""));
+        assert_eq!(serde_json::to_string(&later).unwrap(), delivery(r#","read_bytes":5"#));
+        let most = limits::INPUT_BYTES_MAX;
+        assert!(read(&format!(r#","read_bytes":{most}"#)).is_ok());
+        assert!(read(&format!(r#","read_bytes":{}"#, most + 1)).is_err());
     }
 }

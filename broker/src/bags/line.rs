@@ -113,6 +113,10 @@ pub struct BagLine {
     /// Input bytes of all tasks, as they were when the bag was made; 0 if its gatherer does not say.
     #[serde(default, skip_serializing_if = "no_bytes")]
     pub total_bytes: u64,
+    /// Input bytes that were read so far: of tasks and blocks done, and of those that workers report. It does not shrink while
+    /// one process gathers the bag; 0 if that does not say.
+    #[serde(default, skip_serializing_if = "no_bytes")]
+    pub progress_bytes: u64,
     /// Input bytes a second, since it is gathered.
     pub bytes_per_s: u64,
     /// How long it will take, in s, as far as that can be told.
@@ -141,7 +145,7 @@ fn is_zero(number: &u32) -> bool {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
-fn no_bytes(bytes: &u64) -> bool {
+pub(super) fn no_bytes(bytes: &u64) -> bool {
     *bytes == 0
 }
 

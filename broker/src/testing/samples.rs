@@ -73,6 +73,7 @@ pub fn line(bag: &BagId, state: BagState) -> BagLine {
         output_bytes: 0,
         block_bytes: 0,
         total_bytes: 0,
+        progress_bytes: 0,
         bytes_per_s: 0,
         eta_s: None,
         waits: None,

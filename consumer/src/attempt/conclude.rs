@@ -17,7 +17,7 @@ pub(super) enum Answer {
 }
 
 /// Commits an outcome, then answers. An execution that came too late is recorded as a duplicate in
-/// between, and an output of its own that no outcome names is removed.
+/// between, and an output of its own that no outcome names is removed. Returns whether it is the task's outcome now.
 ///
 /// # Errors
 ///
@@ -27,14 +27,15 @@ pub(super) async fn conclude(
     assignment: &Assignment,
     result: &TaskResult,
     answer: Answer,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let answers = context.answers();
     let committed = answers.commit(assignment, result).await?;
     if let Committed::Unreadable(why) = &committed {
         // No other outcome of this round can be committed: its gatherer begins a new one.
         warn!(task = %assignment.id(), why, "the committed result is not readable");
     }
-    if !matches!(committed, Committed::Mine) && was_executed(result, answers.worker()) {
+    let is_mine = matches!(committed, Committed::Mine);
+    if !is_mine && was_executed(result, answers.worker()) {
         let winner = committed.execution();
         answers.record_duplicate(assignment, &result.execution, winner).await?;
         // The tar of a pack stays: some of its files may count, and others of the winner.
@@ -45,9 +46,10 @@ pub(super) async fn conclude(
         }
     }
     match answer {
-        Answer::Ack => answers.settle(assignment).await,
-        Answer::Term => answers.discard(assignment, "failed").await,
+        Answer::Ack => answers.settle(assignment).await?,
+        Answer::Term => answers.discard(assignment, "failed").await?,
     }
+    Ok(is_mine)
 }
 
 /// Whether `worker` executed what `result` tells: some failures are told without, and the outcome of

@@ -50,7 +50,7 @@ pub(super) async fn over(told: Option<Duration>, handle: &Handle) -> Failed {
         looks.tick().await;
         let passed = last.elapsed();
         last = Instant::now();
-        let read = handle.read();
+        let read = handle.worked_on();
         if stopwatch.is_over(passed, handle.started(), read) {
             let allowed = allowed(told, read);
             let text = format!(

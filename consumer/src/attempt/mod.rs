@@ -21,12 +21,18 @@ use crate::answer::Count;
 use crate::assignment::Assignment;
 use crate::cancelled::Watched;
 use crate::context::Context;
-use crate::slots::{Made, Waiting, micros};
+use crate::slots::{Handle, Made, Waiting, micros};
 
 /// Executes one assignment and answers how it went; whether it was executed, so that it says how long its bag's tasks take.
+/// `handle` is that of its execution.
 #[tracing::instrument(level = "debug", skip_all, fields(bag = %assignment.id().bag, task = assignment.id().index, round = assignment.id().round))]
-pub(crate) async fn attempt(context: &Context, assignment: &Assignment, waiting: Waiting) -> bool {
-    begin(context, assignment, waiting).await.unwrap_or_else(|error| {
+pub(crate) async fn attempt(
+    context: &Context,
+    assignment: &Assignment,
+    waiting: Waiting,
+    handle: Arc<Handle>,
+) -> bool {
+    begin(context, assignment, (waiting, handle)).await.unwrap_or_else(|error| {
         // The lease brings the task to a worker that finds out what became of it.
         warn!(task = %assignment.id(), error = %error, "attempt left to its lease");
         false
@@ -37,7 +43,7 @@ pub(crate) async fn attempt(context: &Context, assignment: &Assignment, waiting:
 async fn begin(
     context: &Context,
     assignment: &Assignment,
-    waiting: Waiting,
+    in_slot: (Waiting, Arc<Handle>),
 ) -> Result<bool, Error> {
     let execution = assignment.execution();
     let not_executed = |()| false;
@@ -66,7 +72,7 @@ async fn begin(
         let text = format!("the task wants {}, this worker has {library}", at.task.library);
         return at.give_back(Failed::new(Cause::CodecVersion, text)).await.map(not_executed);
     }
-    at.run(waiting).await
+    at.run(in_slot).await
 }
 
 /// Gives back what a later version may read: another worker may be one.
@@ -99,7 +105,7 @@ async fn unreadable(
     let (id, delivered) = (assignment.id(), assignment.delivered());
     warn!(task = %id, error = %failed.message, "not a descriptor");
     let result = context.answers().result(id, execution, delivered, Outcome::Failed(failed));
-    conclude(context, assignment, &result, Answer::Term).await
+    conclude(context, assignment, &result, Answer::Term).await.map(drop)
 }
 
 struct Attempt<'a> {
@@ -113,18 +119,18 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn run(self, waiting: Waiting) -> Result<bool, Error> {
+    async fn run(self, in_slot: (Waiting, Arc<Handle>)) -> Result<bool, Error> {
         let queue_us = wall_clock_us().saturating_sub(self.task.published_us);
         let ended = match self.context.store().open(&self.task, &self.execution).await {
-            Ok(Opened::Go(ready)) if self.is_empty() => self.execute_here(*ready, waiting),
+            Ok(Opened::Go(ready)) if self.is_empty() => self.execute_here(*ready, in_slot.0),
             Ok(Opened::Go(ready)) => {
                 let (context, task) = (self.context, &self.task);
                 let dropped = self.dropped();
-                Box::pin(run::execute_in_slot(context, task, *ready, waiting, dropped)).await
+                Box::pin(run::execute_in_slot(context, task, *ready, in_slot, dropped)).await
             }
             Ok(Opened::Pack(ready)) => {
                 let (context, task, dropped) = (self.context, &self.task, self.dropped());
-                Box::pin(run::execute_pack_in_slot(context, task, *ready, waiting, dropped)).await
+                Box::pin(run::execute_pack_in_slot(context, task, *ready, in_slot, dropped)).await
             }
             Ok(Opened::HaveIt(result)) => Ended::Decided(result),
             Ok(Opened::Wait(reason)) => Ended::Failed(Failed::new(Cause::Full, reason)),
@@ -162,7 +168,7 @@ impl Attempt<'_> {
                 if !commit {
                     return answers.settle(self.assignment).await;
                 }
-                conclude(self.context, self.assignment, &outcome, Answer::Ack).await
+                conclude(self.context, self.assignment, &outcome, Answer::Ack).await.map(drop)
             }
             NextStep::Fail(failed) => self.fail(failed).await,
             NextStep::AskBroker(failed) => self.unplaced(failed).await,
@@ -236,7 +242,7 @@ impl Attempt<'_> {
         }
         debug!(output_bytes, execute_us = times.execute_us, "task executed");
         self.context.counts().done(made.input_bytes, output_bytes);
-        conclude(self.context, self.assignment, &result, Answer::Ack).await
+        conclude(self.context, self.assignment, &result, Answer::Ack).await.map(drop)
     }
 
     /// Commits what came of the files of a pack. Files that another attempt may do better stay open, and are run alone.
@@ -248,12 +254,11 @@ impl Attempt<'_> {
         transfer_us: u64,
     ) -> Result<(), Error> {
         let outcomes = outcomes(files, stored);
+        let mut failures = 0;
         for (index, outcome) in (self.task.index..).zip(&outcomes) {
             let Some(outcome @ Outcome::Failed(failed)) = outcome else { continue };
             warn!(bag = %self.task.bag, index, cause = %failed.cause, error = %failed.message, "a file of a pack has no output");
-            if pack::decides(outcome) {
-                self.context.counts().failed();
-            }
+            failures += u64::from(pack::decides(outcome));
         }
         // For people: it does not count.
         let first = outcomes.iter().flatten().next().cloned();
@@ -278,20 +283,25 @@ impl Attempt<'_> {
         result.members =
             outcomes.into_iter().map(|outcome| outcome.filter(pack::decides)).collect();
         debug!(files = files.len(), execute_us = result.times.execute_us, "pack executed");
-        conclude(self.context, self.assignment, &result, Answer::Ack).await
+        if conclude(self.context, self.assignment, &result, Answer::Ack).await? {
+            self.context.counts().failed(failures);
+        }
+        Ok(())
     }
 
     async fn fail(self, failed: Failed) -> Result<(), Error> {
         let (id, number) = (self.assignment.id(), self.count.number);
         info!(task = %id, cause = %failed.cause, error = %failed.message, attempt = number, "task failed");
-        self.context.counts().failed();
         let outcome = Outcome::Failed(failed);
         let mut result = self.context.answers().result(id, &self.execution, number, outcome);
         if let Some(pack) = self.task.packed() {
             // It fails none of its files: each is run alone.
             result.members = vec![None; pack.files as usize];
         }
-        conclude(self.context, self.assignment, &result, Answer::Term).await
+        let is_mine = conclude(self.context, self.assignment, &result, Answer::Term).await?;
+        // What another execution did first is no failure, nor is a pack whose files are run alone.
+        self.context.counts().failed(u64::from(is_mine && self.task.packed().is_none()));
+        Ok(())
     }
 
     /// Says why, then lets another worker, or this one later, have the task.

@@ -34,7 +34,7 @@ pub(super) async fn execute_in_slot(
     context: &Context,
     task: &Arc<TaskDescriptor>,
     ready: Ready,
-    waiting: Waiting,
+    (waiting, handle): (Waiting, Arc<Handle>),
     dropped: impl Future<Output = ()>,
 ) -> Ended {
     let Ready { source, sink, output } = ready;
@@ -42,7 +42,7 @@ pub(super) async fn execute_in_slot(
         return Ended::Failed(Failed::new(Cause::Drain, "the worker is ending"));
     };
     let running = Running {
-        handle: Arc::default(),
+        handle,
         fetching: source.fetching().into_iter().collect(),
         time_over: CancellationToken::new(),
     };
@@ -67,7 +67,7 @@ pub(super) async fn execute_pack_in_slot(
     context: &Context,
     task: &Arc<TaskDescriptor>,
     ready: PackReady,
-    waiting: Waiting,
+    (waiting, handle): (Waiting, Arc<Handle>),
     dropped: impl Future<Output = ()>,
 ) -> Ended {
     let PackReady { files, outputs, fetching } = ready;
@@ -75,7 +75,7 @@ pub(super) async fn execute_pack_in_slot(
         return Ended::Failed(Failed::new(Cause::Drain, "the worker is ending"));
     };
     let time_over = CancellationToken::new();
-    let running = Running { handle: Arc::default(), fetching, time_over };
+    let running = Running { handle, fetching, time_over };
     let task = task.clone();
     let work =
         move |scratch: &mut Scratch, handle: &Handle| execute_pack(&task, files, scratch, handle);

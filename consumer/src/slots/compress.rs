@@ -57,7 +57,7 @@ pub(super) fn compress(
         input_bytes += segment.len() as u64;
         output_bytes += part.len() as u64;
         sink.write(part)?;
-        handle.set_read(input_bytes);
+        handle.add_read(segment.len());
     }
     part.clear();
     encoder.finish(part).map_err(not_compressed)?;

@@ -12,6 +12,7 @@ pub(crate) struct Handle {
     state: AtomicU8,
     stop: AtomicBool,
     read: AtomicU64,
+    made: AtomicU64,
 }
 
 impl Handle {
@@ -43,13 +44,23 @@ impl Handle {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the input that it has compressed.
+    /// How many bytes of its input it has taken, of a pack those of all its files.
     pub(crate) fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_read(&self, bytes: u64) {
-        self.read.store(bytes, Ordering::Relaxed);
+    /// How many bytes it has worked on: a little input may give so much that writing it takes longer than reading.
+    pub(crate) fn worked_on(&self) -> u64 {
+        self.read().max(self.made.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn add_read(&self, bytes: usize) {
+        self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Notes what it has restored.
+    pub(super) fn add_made(&self, bytes: usize) {
+        self.made.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -64,5 +75,15 @@ mod tests {
         assert!(started.start() && started.started() && !started.revoke());
         let revoked = Handle::default();
         assert!(revoked.revoke() && !revoked.start() && !revoked.started());
+    }
+
+    #[test]
+    fn what_is_read_of_one_file_after_another_adds_up_and_what_is_made_is_worked_on_too() {
+        let handle = Handle::default();
+        handle.add_read(3);
+        handle.add_read(4);
+        assert_eq!((handle.read(), handle.worked_on()), (7, 7));
+        handle.add_made(1000);
+        assert_eq!((handle.read(), handle.worked_on()), (7, 1000));
     }
 }

@@ -36,7 +36,8 @@ pub(super) fn restore(
             clock.lap(|c| &mut c.input, || source.next(segment))?;
             clock.lap(|c| &mut c.verify, || input.update(segment));
             input_bytes += segment.len() as u64;
-            restored.take(&mut *decoder, segment, part, (&mut clock, handle, input_bytes))?;
+            restored.take(&mut *decoder, segment, part, (&mut clock, handle))?;
+            handle.add_read(segment.len());
             if segment.is_empty() {
                 return decoder.finish().map_err(|error| not_decoded(&error));
             }
@@ -87,7 +88,7 @@ impl Restored {
         decoder: &mut dyn Decoder,
         segment: &[u8],
         part: &mut [u8],
-        (clock, handle, read): (&mut Clock, &Handle, u64),
+        (clock, handle): (&mut Clock, &Handle),
     ) -> Result<(), Failed> {
         let mut parts = Decoded::new(decoder, segment, part);
         loop {
@@ -100,8 +101,7 @@ impl Restored {
             self.check_size()?;
             clock.lap(|c| &mut c.verify, || self.hasher.update(made));
             self.sink.write(made)?;
-            // A little input may give so much that writing it takes longer than reading.
-            handle.set_read(read.max(self.bytes));
+            handle.add_made(made.len());
         }
     }
 

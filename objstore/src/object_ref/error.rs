@@ -35,12 +35,14 @@ pub enum Error {
         object: String,
     },
     /// The object was deleted.
-    #[error("object obj://{bucket}/{object} was deleted")]
+    #[error("object obj://{bucket}/{object} was {}", how_deleted(.again.as_deref()))]
     Deleted {
         /// The bucket.
         bucket: String,
         /// The object.
         object: String,
+        /// Who removed it to have it made again by its task; none if another program deleted it.
+        again: Option<String>,
     },
     /// Somebody let go of the object.
     #[error("object obj://{bucket}/{object} was freed by {}{}", .freed.by, for_its_task(freed))]
@@ -216,6 +218,13 @@ impl Error {
             _ => Self::Refused { what, cause: error.to_string() },
         }
     }
+}
+
+fn how_deleted(again: Option<&str>) -> String {
+    again.map_or_else(
+        || "deleted".to_owned(),
+        |by| format!("removed by {by}, which repaired its bag: its task is to make it again"),
+    )
 }
 
 fn for_its_task(freed: &Freed) -> &'static str {

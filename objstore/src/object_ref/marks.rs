@@ -22,6 +22,9 @@ const FREED_FOR: &str = "bagpress.freed-for";
 /// The word for an input whose task is done.
 const INPUT: &str = "input";
 
+/// Who removed the object, to have it made again by its task.
+const AGAIN_BY: &str = "bagpress.again-by";
+
 /// For how long after it expired an object's metadata says so.
 pub(super) const KNOWN_FOR: Duration = Duration::from_hours(30 * 24);
 /// Longest name of a pin, in bytes.
@@ -68,6 +71,16 @@ pub fn pins(labels: &Labels) -> Vec<(&str, &str)> {
 #[must_use]
 pub fn holders(labels: &Labels) -> Vec<&str> {
     sorted(labels.keys().filter_map(|label| label.strip_prefix(HELD)))
+}
+
+/// Says in the labels of a tombstone who removed the object, to have it made again by its task.
+pub(super) fn remove_for_its_task(labels: &mut Labels, by: &str) {
+    labels.insert(AGAIN_BY.to_owned(), by.to_owned());
+}
+
+/// Who that was; none if it was removed for anything else.
+pub(super) fn removed_for_its_task(labels: &Labels) -> Option<String> {
+    labels.get(AGAIN_BY).cloned()
 }
 
 /// Gives what takes an object's name the pins and holders of what had it: they are about the name.

@@ -66,8 +66,10 @@ pub enum Lookup {
         sequence: u64,
         /// Under which token its chunks were.
         token: String,
-        /// Who freed it; none if another program than ours deleted it.
+        /// Who freed it; none if it was removed to be made again, or by another program than ours.
         freed: Option<Freed>,
+        /// Who removed it to have it made again by its task, if anybody did.
+        again: Option<String>,
         /// Whether its chunks may have other names.
         shared: bool,
         /// Digest of what it was, if the tombstone says so.
@@ -96,7 +98,7 @@ impl Lookup {
             Self::Found(info) => Ok(info),
             Self::Missing => Err(Error::NotFound { bucket, object }),
             Self::Deleted { freed: Some(freed), .. } => Err(Error::Freed { bucket, object, freed }),
-            Self::Deleted { .. } => Err(Error::Deleted { bucket, object }),
+            Self::Deleted { again, .. } => Err(Error::Deleted { bucket, object, again }),
             Self::Malformed { why, .. } => Err(Error::Malformed { bucket, object, why }),
         }
     }
@@ -128,7 +130,8 @@ fn read(bucket: &str, sequence: u64, payload: &[u8]) -> Result<Lookup, String> {
         let freed = Freed::of(&wire.metadata, wire.modified.map(Into::into));
         let digest = wire.digest.as_deref().and_then(read_digest);
         let shared = marks::is_shared(&wire.metadata, &wire.nuid);
-        return Ok(Lookup::Deleted { sequence, token: wire.nuid, freed, shared, digest });
+        let again = marks::removed_for_its_task(&wire.metadata);
+        return Ok(Lookup::Deleted { sequence, token: wire.nuid, freed, again, shared, digest });
     }
     if wire.options.as_ref().is_some_and(|options| options.link.is_some()) {
         return Err("it is a link".to_owned());

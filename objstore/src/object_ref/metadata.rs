@@ -165,6 +165,17 @@ impl Bucket {
         self.bury(info, wire).await
     }
 
+    /// The same, and its tombstone says that `by` removed it to have it made again by its task.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::remove`].
+    pub async fn remove_for_its_task(&self, info: &Info, by: &str) -> Result<bool, Error> {
+        let mut wire = wire(info);
+        marks::remove_for_its_task(&mut wire.metadata, by);
+        self.bury(info, wire).await
+    }
+
     async fn bury(&self, info: &Info, wire: ObjectInfo) -> Result<bool, Error> {
         let tombstone = ObjectInfo {
             bucket: self.name().to_owned(),

@@ -25,6 +25,13 @@ pub struct Verified {
     pub not_compared: Vec<(String, String)>,
     /// Outputs whose inputs their run removed, as it was told to, so that there is nothing to compare them with.
     pub inputs_removed: u64,
+    /// Outputs whose inputs are objects, which are not read again, so that there is nothing to compare them with here.
+    pub inputs_are_objects: u64,
+    /// The object that keeps names, modes and times of the bag's files, and what is wrong with it. Looked for only where the
+    /// outputs are objects.
+    pub tree: Option<(String, String)>,
+    /// Whether a bag that is to have that object never got it: an earlier version gathered it, or putting it failed.
+    pub has_no_tree: bool,
     /// Outputs in whose place another file is that this bag did not make, each with whose it is. Nothing is wrong with them.
     pub replaced: Vec<(String, String)>,
     /// The bags that made those files, as far as the run folders beside this one tell.
@@ -48,7 +55,11 @@ impl Verified {
     #[must_use]
     pub fn is_good(&self) -> bool {
         let found = [&self.bad, &self.not_of_input, &self.not_compared, &self.replaced];
-        found.iter().all(|found| found.is_empty()) && self.missing == 0 && self.failed == 0
+        found.iter().all(|found| found.is_empty())
+            && self.missing == 0
+            && self.failed == 0
+            && self.inputs_are_objects == 0
+            && self.tree.is_none()
     }
 
     /// Brings what was found in the order of names.
@@ -67,6 +78,7 @@ impl Verified {
                 self.good += 1;
                 self.inputs_removed += 1;
             }
+            Err(Flaw::InputIsObject) => self.inputs_are_objects += 1,
             Err(Flaw::Bad(why)) => self.bad.push((name, why)),
             Err(Flaw::NotOfInput(why)) => self.not_of_input.push((name, why)),
             Err(Flaw::NotCompared(why)) => self.not_compared.push((name, why)),
@@ -96,6 +108,8 @@ pub(super) enum Flaw {
     NotCompared(String),
     /// None: its input was removed once it was compared.
     InputRemoved,
+    /// None that anybody could find here: its input is an object.
+    InputIsObject,
     /// It is another file, which the bag did not make.
     Replaced(FileId),
 }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use crate::check::input_again;
 use crate::check::tar_again::{InTar, TarAgain};
+use crate::check::tree_again::{TreeIs, look_at_tree};
 use crate::check::verified::{Checked, Flaw, Verified};
 use crate::claim::buckets::open_bucket;
 use crate::run_folder::folder::RunFolder;
@@ -32,6 +33,9 @@ const GONE: &str = "it is gone";
 /// Compares what an output decompresses to, as `done` has it, with its input made or read again: a worker that lies about
 /// one lies about the other too.
 fn compare(plan: &BagPlan, index: u32, done: &Done) -> Checked {
+    if plan.entry(index).is_ok_and(|entry| entry.reference.is_some()) {
+        return Err(Flaw::InputIsObject);
+    }
     let input = input_again::digest_of(plan, index);
     let (digest, bytes) = input.map_err(|failed| match failed.cause {
         Cause::InputMissing if plan.specification.remove_source => Flaw::InputRemoved,
@@ -292,6 +296,11 @@ async fn objects(
             checked = comparing.await.context("compare an input")?;
         }
         verified.add(format!("obj://{}/{name}", bucket.name()), checked);
+    }
+    match look_at_tree(broker, plan, &bucket).await? {
+        TreeIs::Sound => {}
+        TreeIs::NeverPut => verified.has_no_tree = true,
+        TreeIs::Bad(object, why) => verified.tree = Some((object, why)),
     }
     Ok(())
 }

@@ -27,6 +27,7 @@ pub(crate) fn line(specification: &Specification, tally: &Tally, bytes_per_s: u6
         output_bytes: tally.output_bytes,
         block_bytes: tally.block_bytes,
         total_bytes: specification.input_bytes,
+        progress_bytes: 0,
         bytes_per_s,
         eta_s: None,
         waits: None,

@@ -302,7 +302,7 @@ fn exhausted(past: &Past) -> (u32, Failed) {
 fn held_event(lease: Lease) -> HoldingsReport {
     let (index, round, delivered) = (lease.index, lease.round, lease.attempt);
     let reply = lease.execution.to_string();
-    let deliveries = vec![ReportedDelivery { index, round, delivered, reply }];
+    let deliveries = vec![ReportedDelivery { index, round, delivered, reply, read_bytes: 0 }];
     let Lease { v, worker, host, pid, .. } = lease;
     HoldingsReport { v, worker, host, pid, all: false, deliveries }
 }

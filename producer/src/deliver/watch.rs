@@ -1,5 +1,6 @@
 //! Watches the workers of a bag, and gives back at once what a dead one held.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use crate::deliver::table::Table;
 use crate::deliver::workers::Workers;
+use crate::run_folder::ledger::Key;
 
 /// How long the workers of a broker have to answer when a gatherer joins.
 const JOIN_WAIT: Duration = Duration::from_millis(20);
@@ -93,6 +95,11 @@ impl Watch {
     #[must_use]
     pub(crate) fn busy(&self) -> (usize, usize) {
         self.workers().busy()
+    }
+
+    /// What workers have read of the inputs of tasks that they hold, by task and round.
+    pub(crate) fn read(&self) -> HashMap<Key, u64> {
+        self.workers().read()
     }
 
     /// Whether some worker holds a task, in whatever round.
@@ -196,8 +203,9 @@ impl Watch {
                     warn!(task = %id, "handed out and held by no worker, given back");
                     let (index, round) = (id.index, id.round);
                     let who = ("unknown", "", "it was handed out, and no worker holds it");
-                    self.give_back(who, ReportedDelivery { index, round, delivered: 2, reply })
-                        .await;
+                    let (delivered, read_bytes) = (2, 0);
+                    let delivery = ReportedDelivery { index, round, delivered, reply, read_bytes };
+                    self.give_back(who, delivery).await;
                 }
             }
         }
@@ -222,7 +230,7 @@ impl Watch {
     /// Gives a delivery back for worker, host and reason.
     async fn give_back(&self, (worker, host, why): (&str, &str, &str), delivery: ReportedDelivery) {
         let Shared { broker, bag, .. } = &*self.shared;
-        let ReportedDelivery { index, round, delivered, reply } = delivery;
+        let ReportedDelivery { index, round, delivered, reply, .. } = delivery;
         let id = TaskId { bag: bag.clone(), index, round };
         let before = self.workers().note_given_back((index, round), delivered);
         if before {

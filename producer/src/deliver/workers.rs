@@ -70,6 +70,18 @@ impl Workers {
         busy.fold((0, 0), |(count, tasks), worker| (count + 1, tasks + worker.held.len()))
     }
 
+    /// How many bytes workers have read of the input of each task and round that they hold, where they say so. Of one that two
+    /// hold, what the one has read that is farther.
+    pub(crate) fn read(&self) -> HashMap<Key, u64> {
+        let held = self.known.values().flat_map(|worker| &worker.held);
+        let mut read: HashMap<Key, u64> = HashMap::new();
+        for (key, delivery) in held.filter(|(_, delivery)| delivery.read_bytes > 0) {
+            let most = read.entry(*key).or_default();
+            *most = delivery.read_bytes.max(*most);
+        }
+        read
+    }
+
     /// Whether a worker holds a task, in whatever round.
     pub(crate) fn is_held(&self, index: u32) -> bool {
         self.known.values().any(|worker| worker.held.keys().any(|(held, _)| *held == index))
@@ -158,6 +170,7 @@ mod tests {
             round: 0,
             delivered: 1,
             reply: String::new(),
+            read_bytes: 0,
         };
         let deliveries = tasks.iter().map(delivery).collect();
         let (worker, host) = (worker.to_owned(), "h".to_owned());
@@ -177,6 +190,19 @@ mod tests {
         assert!(workers.is_round_held((3, 0)) && !workers.is_round_held((3, 1)));
         workers.decided("a", (3, 0));
         assert_eq!(workers.busy(), (1, 1));
+    }
+
+    #[test]
+    fn what_two_have_read_of_one_task_counts_once() {
+        let (mut workers, now) = (Workers::default(), Instant::now());
+        for (worker, read) in [("stopped", 300), ("goes on", 200), ("silent", 0)] {
+            let mut report = held(worker, &[1, 2], true);
+            report.deliveries[0].read_bytes = read;
+            workers.note(report, now);
+        }
+        assert_eq!(workers.read(), [((1, 0), 300)].into());
+        workers.decided("stopped", (1, 0));
+        assert_eq!(workers.read(), [((1, 0), 200)].into());
     }
 
     #[test]

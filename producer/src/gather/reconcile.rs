@@ -10,6 +10,7 @@ use bagpress_objstore::object_ref::{self, Bucket, Lookup};
 use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
+use crate::object::by;
 use crate::run_folder::ledger::Bits;
 use crate::run_folder::plan::BagPlan;
 
@@ -177,7 +178,7 @@ pub(crate) async fn remove_object(bucket: &Bucket, name: &str, sound: Sound) {
             _ => return,
         }
     }
-    if let Err(error) = bucket.remove_exactly(&info).await {
+    if let Err(error) = bucket.remove_for_its_task(&info, &by()).await {
         warn!(%error, name, "old object not removed");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The line is the lease on the bag too, so whatever takes long is waited for here, where it is renewed.
 
+mod reached;
+
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -17,8 +19,13 @@ use crate::gather::sources::Sources;
 use crate::gather::state::State;
 use crate::run_folder::ledger::tally::Tally;
 
+use self::reached::{Reached, read_of_open};
+
 /// So many lines in a row must be lost before a broker is said to store nothing.
 const UNSTORED_MIN: u32 = 2;
+
+/// Between two sums of what workers report.
+const SUMMED_EVERY: Duration = Duration::from_millis(500);
 
 /// Reasons that only the gathering itself can know.
 #[derive(Debug, Default)]
@@ -44,6 +51,9 @@ pub(crate) struct Reporter {
     sources: Sources,
     progress: Progress,
     pace: Pace,
+    all: Amount,
+    reached: Reached,
+    summed: Instant,
     fresh: bool,
     obstacles: Obstacles,
     /// Why the bag does not move, as it was said last.
@@ -58,8 +68,12 @@ impl Reporter {
         let specification = &sources.plan.specification;
         let (tasks, bytes) = (u64::from(specification.tasks), specification.input_bytes);
         let all = Amount { tasks, failed: 0, bytes };
+        let before = sources.plan.ledger.tally(done);
         Self {
-            pace: Pace::new(now, all, sources.plan.ledger.tally(done)),
+            pace: Pace::new(now, all, before),
+            all,
+            reached: Reached::new(&before, now),
+            summed: now,
             progress: Progress::start(all, shown),
             sources,
             fresh,
@@ -89,7 +103,7 @@ impl Reporter {
     /// The bag's line as it is now.
     pub(crate) fn line(&self, bag_is: BagState, state: &State) -> BagLine {
         let (plan, now) = (&self.sources.plan, Instant::now());
-        let done = plan.ledger.tally(done);
+        let done = self.reached.shown(&self.all, plan.ledger.tally(done));
         let eta = self.pace.eta(&done, now);
         let bag_is = match bag_is {
             BagState::Running if self.fresh && state.is_publishing() => BagState::Submitting,
@@ -103,6 +117,7 @@ impl Reporter {
                 .map(|eta| eta.as_secs()),
             waits: self.waits.clone(),
             tree: self.tree,
+            progress_bytes: done.bytes,
             ..line_of(plan, self.pace.bytes_per_s(done.bytes, now))
         }
     }
@@ -120,8 +135,8 @@ impl Reporter {
     /// Shows how far the bag is, and says why it waits. Returns the tasks that workers report.
     pub(crate) async fn show(&mut self, state: &State) -> usize {
         let (workers, running) = self.sources.watch.busy();
-        let (plan, now) = (&self.sources.plan, Instant::now());
-        let done = plan.ledger.tally(done);
+        let now = Instant::now();
+        let done = self.done(now);
         let eta = self.pace.eta(&done, now);
         let bytes_per_s = self.pace.bytes_per_s(done.bytes, now);
         self.progress.update(&Figures { done, bytes_per_s, workers, eta });
@@ -137,9 +152,25 @@ impl Reporter {
         running
     }
 
+    /// What is to be shown as done, with what workers report of tasks without an outcome.
+    fn done(&mut self, now: Instant) -> Amount {
+        let Sources { plan, watch, .. } = &self.sources;
+        let done = plan.ledger.tally(done);
+        if now - self.summed >= SUMMED_EVERY {
+            self.summed = now;
+            let read = read_of_open(&watch.read(), |key| plan.is_open(key));
+            self.reached.note(&self.all, &done, read, now);
+        }
+        self.reached.shown(&self.all, done)
+    }
+
     async fn explain(&mut self, quiet: Duration, busy: (usize, usize)) {
-        // A long task is no reason for a word.
-        let at_work = busy.1 > 0 && quiet < limits::RECONCILE_AFTER && self.hangs().is_none();
+        // A long task is no reason for a word, as long as its input is read.
+        let still = quiet.min(self.reached.still_for(Instant::now()));
+        let at_work = busy.1 > 0 && still < limits::RECONCILE_AFTER && self.hangs().is_none();
+        if at_work {
+            self.waits = None;
+        }
         if at_work || !self.progress.may_say() {
             return;
         }

@@ -325,8 +325,8 @@ impl Specification {
         let recorded = entry.stream.as_ref().and_then(|stream| stream.attributes);
         if !entry.is_file() && recorded.is_none() {
             // An object has neither mode nor owner, and what is generated none of both.
-            let path = path.into();
-            return Ok(Target { path, attributes: None, replaces: None, own: Own::Nothing });
+            let (path, replaces) = (path.into(), entry.replaces);
+            return Ok(Target { path, attributes: None, replaces, own: Own::Nothing });
         }
         let InputEntry { path: source, mode, mtime_ns, owner, replaces, .. } = entry;
         let now = now.map_or((mode, mtime_ns), |now| (now.mode, now.mtime_ns));

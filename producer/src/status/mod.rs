@@ -95,6 +95,9 @@ pub struct Bag {
     pub block_bytes: u64,
     /// Input bytes of all tasks, as they were when the bag was made; 0 if that is not known.
     pub total_bytes: u64,
+    /// Input bytes that were read so far: of tasks and blocks that are done, and, while the bag is gathered, of those that workers
+    /// report.
+    pub progress_bytes: u64,
     /// Input bytes a second.
     pub bytes_per_s: u64,
     /// How long it will take, in s.
@@ -191,12 +194,19 @@ fn of_line(line: &BagLine) -> Bag {
         output_bytes: line.output_bytes,
         block_bytes: line.block_bytes,
         total_bytes: line.total_bytes,
+        progress_bytes: progress(line),
         bytes_per_s: line.bytes_per_s,
         eta_s: line.eta_s,
         gatherer: living(line).cloned(),
         workers: Vec::new(),
         why: None,
     }
+}
+
+/// What of a bag's inputs was read. What workers have read is worth nothing once nobody gathers the bag.
+fn progress(line: &BagLine) -> u64 {
+    let done = line.input_bytes.saturating_add(line.block_bytes);
+    if living(line).is_some() { done.max(line.progress_bytes) } else { done }
 }
 
 /// The gatherer that a line names, unless its process has ended on this machine.
@@ -348,6 +358,9 @@ pub async fn of_folder(folder: &RunFolder, broker: Option<&Broker>, flags: &str)
             let has_ended = |by: &Gatherer| by.is_dead() || folder.has_ended(&by.lock);
             next.ended = line.gatherer.as_ref().is_some_and(has_ended);
             view.gatherer = line.gatherer.clone().filter(|_| !next.ended);
+            if view.gatherer.is_some() {
+                view.progress_bytes = view.progress_bytes.max(line.progress_bytes);
+            }
             let goes_on = matches!(line.state, BagState::Submitting | BagState::Running);
             let files = if goes_on && view.gatherer.is_none() {
                 let of = folder.clone();

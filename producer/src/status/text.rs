@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 
 use crate::run_folder::attempts::by_cause;
 use crate::status::task::{Attempt, Blocks, Task};
-use crate::status::{Bag, Overview, Worker};
+use crate::status::{Bag, Overview, Worker, progress};
 
 /// Blocks that are named as those which workers have.
 const BLOCKS_NAMED: usize = 16;
@@ -26,8 +26,7 @@ impl std::fmt::Display for Overview {
             let gatherer = bag_line.gatherer.as_ref().filter(|gatherer| !gatherer.is_dead());
             let by = gathered_by(gatherer, &state.to_string());
             let by = if gatherer.is_none() { by } else { String::new() };
-            let so_far = bag_line.input_bytes.saturating_add(bag_line.block_bytes);
-            let percent = percent(so_far, bag_line.total_bytes);
+            let percent = percent(progress(bag_line), bag_line.total_bytes);
             let percent = percent.filter(|_| bag_line.state != BagState::Finished);
             let percent = percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
             writeln!(
@@ -100,7 +99,7 @@ impl std::fmt::Display for Bag {
         if !self.given_back.is_empty() {
             row("given back", &by_cause(&self.given_back))?;
         }
-        let done = self.input_bytes.saturating_add(self.block_bytes);
+        let done = self.progress_bytes;
         if let Some(percent) = percent(done, self.total_bytes).filter(|_| self.state != "finished")
         {
             let (done, total) = (ByteSize(done), ByteSize(self.total_bytes));

@@ -11,6 +11,7 @@ use bagpress_objstore::beneath::inside;
 
 use crate::error::Usage;
 use crate::run_folder::helps::RESTORE_AGAIN;
+use crate::run_folder::inputs::existing::{Comparison, Outputs};
 use crate::run_folder::inputs::finder::Found;
 use crate::run_folder::inputs::lists::Sink;
 use crate::run_folder::inputs::stream::{Stream, by_name, endings};
@@ -18,12 +19,16 @@ use crate::run_folder::inputs::{InputEntry, Referenced};
 use crate::submit::planned::Planned;
 use crate::submit::request::Request;
 
-/// Lists the objects of a request as tasks.
+/// Lists the objects of a request as tasks, whose outputs become the files of `outputs`, if they do.
 ///
 /// # Errors
 ///
-/// [`Usage`] if two have one target, or a target leads out of the folder; if nobody knows what made one that is to be restored.
-pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
+/// [`Usage`] if two have one target, a target leads out of the folder, or its name is taken and nothing was said about that; if nobody knows what made one that is to be restored.
+pub(super) fn list(
+    request: &Request,
+    outputs: Option<Outputs>,
+    sink: &mut dyn Sink,
+) -> Result<Found> {
     let (mut found, mut targets) = (Found::default(), HashMap::new());
     let first = request.references.first().map(|planned| planned.reference.bucket());
     let one_bucket = request.references.iter().all(|of| Some(of.reference.bucket()) == first);
@@ -59,15 +64,18 @@ pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
         let (object, digest, part) = (reference.clone(), planned.digest, planned.part);
         let path = path_of(planned, &target);
         let referenced = Referenced { object, digest, part };
-        let entry = InputEntry {
+        let mut entry = InputEntry {
             bytes,
             stream,
             refused,
             reference: Some(referenced),
             ..InputEntry::named(path, target)
         };
+        if let (Some(outputs), None) = (&outputs, &entry.refused) {
+            judge(outputs, &mut entry, &mut found)?;
+        }
         found.files += 1;
-        if let Some(failed) = &planned.refused {
+        if let Some(failed) = planned.refused.as_ref().or(entry.refused.as_ref()) {
             found.refused += 1;
             found.first_refused.get_or_insert_with(|| failed.message.clone());
         }
@@ -79,6 +87,19 @@ pub(super) fn list(request: &Request, sink: &mut dyn Sink) -> Result<Found> {
         sink.folder(entry)?;
     }
     Ok(found)
+}
+
+/// Looks at what has the name of an output already.
+fn judge(outputs: &Outputs, entry: &mut InputEntry, found: &mut Found) -> Result<()> {
+    match outputs.judge_made(&entry.target)? {
+        Comparison::New | Comparison::UpToDate => found.selected.new += 1,
+        Comparison::Changed(before) => {
+            found.selected.changed += 1;
+            entry.replaces = Some(before);
+        }
+        Comparison::Refused(failed) => entry.refused = Some(failed),
+    }
+    Ok(())
 }
 
 /// What an input is called: of several in one object, each by what it becomes.

@@ -334,11 +334,21 @@ fn check_references(request: &Request) -> Result<()> {
     let Selection { exclude, files_from, existing, skip_compressed, note_changes } =
         &request.selection;
     let selects = !exclude.is_empty() || files_from.is_some() || *skip_compressed || *note_changes;
-    if selects || *existing != Existing::Refuse || request.keep_inputs {
-        return Err(Usage::error(
-            "a flag that chooses, keeps or removes files does nothing for references",
-            "leave out --exclude, --files-from, --skip-compressed, --update, --overwrite, --keep-inputs and --remove-source",
-        ));
+    // What comes back may take the place of what came back before.
+    let replaces = match existing {
+        Existing::Refuse => false,
+        Existing::Update { .. } => true,
+        Existing::Overwrite => !request.restore,
+    };
+    if selects || replaces || request.keep_inputs {
+        let flags = match request.restore {
+            true => "leave --remove-source out",
+            false => {
+                "leave out --exclude, --files-from, --skip-compressed, --update, --overwrite, --keep-inputs and --remove-source"
+            }
+        };
+        let what = "a flag that chooses, keeps or removes files does nothing for references";
+        return Err(Usage::error(what, flags));
     }
     Ok(())
 }

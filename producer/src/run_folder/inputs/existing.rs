@@ -30,6 +30,9 @@ const CHOOSE: &str = "--update skips what is up to date and replaces what change
 const CHOOSE_TO_RESTORE: &str =
     "--overwrite replaces all that have such a name; or choose an empty --out DIR";
 
+/// The same for tasks of a list whose inputs are no files.
+const CHOOSE_MADE: &str = "remove it, or choose an empty --out DIR";
+
 /// What is said of a file whose output would be that file.
 pub(crate) const ITSELF: &str = "it is the input itself";
 
@@ -45,6 +48,26 @@ pub(crate) struct Outputs {
     name_max: usize,
     /// What helps where a name is taken.
     choose: &'static str,
+    /// The same for a task whose input is no file.
+    choose_made: &'static str,
+}
+
+/// Why what has an output's name cannot be replaced, if it cannot.
+fn in_the_way(there: &Metadata) -> Option<&'static str> {
+    if there.is_file() {
+        None
+    } else if there.is_dir() {
+        Some("a folder has the output's name, and is not replaced")
+    } else if there.is_symlink() {
+        Some("a symbolic link has the output's name, and is not replaced")
+    } else {
+        Some("a special file has the output's name, and is not replaced")
+    }
+}
+
+/// A file that is to be replaced, if it is still this one then.
+fn replaced(there: &Metadata) -> Replaced {
+    Replaced { bytes: there.len(), mtime_ns: mtime_ns(there), inode: there.ino() }
 }
 
 /// What becomes of a file.
@@ -67,12 +90,12 @@ impl Outputs {
         let name_max = rustix::fs::statvfs(there).map_or(0, |s| s.f_namemax);
         // A file system that says nothing gets the usual bound.
         let name_max = usize::try_from(name_max).ok().filter(|most| *most > 0).unwrap_or(255);
-        Self { root, codec, existing, goes_on, name_max, choose: CHOOSE }
+        Self { root, codec, existing, goes_on, name_max, choose: CHOOSE, choose_made: CHOOSE_MADE }
     }
 
     /// The same for files that are restored.
     pub(crate) fn restored(self) -> Self {
-        Self { choose: CHOOSE_TO_RESTORE, ..self }
+        Self { choose: CHOOSE_TO_RESTORE, choose_made: CHOOSE_TO_RESTORE, ..self }
     }
 
     /// The same for a task that has a codec of its `own`, if it has one.
@@ -87,23 +110,27 @@ impl Outputs {
     ///
     /// # Errors
     ///
-    /// [`Usage`] if its output's name is taken.
-    pub(super) fn judge_made(&self, target: &Path) -> Result<Comparison> {
+    /// [`Usage`] if its output's name is taken and nothing was said about that.
+    pub(crate) fn judge_made(&self, target: &Path) -> Result<Comparison> {
         let name = self.name_of(target);
         let output = self.root.join(&name);
-        let cannot = |why: &str| refused(Cause::OutputUnwritable, &output, why);
+        let cannot = |cause, why: &str| Comparison::Refused(refused(cause, &output, why));
         if self.is_too_long(&name, &output) {
             let why = io::Error::from(rustix::io::Errno::NAMETOOLONG).to_string();
-            return Ok(Comparison::Refused(cannot(&why)));
+            return Ok(cannot(Cause::OutputUnwritable, &why));
         }
         match output.symlink_metadata() {
             Ok(_) if self.goes_on => Ok(Comparison::New),
+            Ok(there) if self.existing == Existing::Overwrite => Ok(match in_the_way(&there) {
+                Some(why) => cannot(Cause::OutputExists, why),
+                None => Comparison::Changed(replaced(&there)),
+            }),
             Ok(_) => Err(Usage::error(
                 format!("the output {} already exists", quote::name(&output)),
-                "remove it, or choose an empty --out DIR",
+                self.choose_made,
             )),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Comparison::New),
-            Err(error) => Ok(Comparison::Refused(cannot(&error.to_string()))),
+            Err(error) => Ok(cannot(Cause::OutputUnwritable, &error.to_string())),
         }
     }
 
@@ -166,17 +193,8 @@ impl Outputs {
                 self.choose,
             ));
         }
-        let in_the_way = if Identity::of(&there) == Identity::of(metadata) {
-            Some(ITSELF)
-        } else if there.is_file() {
-            None
-        } else if there.is_dir() {
-            Some("a folder has the output's name, and is not replaced")
-        } else if there.is_symlink() {
-            Some("a symbolic link has the output's name, and is not replaced")
-        } else {
-            Some("a special file has the output's name, and is not replaced")
-        };
+        let itself = Identity::of(&there) == Identity::of(metadata);
+        let in_the_way = if itself { Some(ITSELF) } else { in_the_way(&there) };
         let update = matches!(self.existing, Existing::Update { .. });
         let in_the_way = in_the_way.or_else(|| {
             let strange = update && !self.looks_made(&output).unwrap_or(false);
@@ -189,11 +207,7 @@ impl Outputs {
             {
                 Comparison::UpToDate
             }
-            (None, _) => Comparison::Changed(Replaced {
-                bytes: there.len(),
-                mtime_ns: mtime_ns(&there),
-                inode: there.ino(),
-            }),
+            (None, _) => Comparison::Changed(replaced(&there)),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Files that a list names, one by one. A list may be of millions: of each line a few bytes are kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufRead, BufReader};
@@ -20,6 +20,9 @@ use super::selection::{FilesFrom, ListForm, Selection};
 use super::skipped::Kind;
 use super::tasks::{self, Task, TaskInput};
 use crate::error::Usage;
+
+/// What some programs put in front of a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Longest line: the system takes no longer path.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
@@ -45,8 +48,8 @@ pub(super) fn read(
     } else {
         Box::new(BufReader::new(File::open(&from.path).map_err(|error| unreadable(&error))?))
     };
-    let hashes = [RandomState::new(), RandomState::new()];
-    let mut listed = Listed { finder, from, hashes, seen: HashMap::new(), folder: None, number: 0 };
+    let is_of_tasks = from.form == ListForm::Tasks;
+    let mut listed = Listed::new(finder, from);
     let end = if from.form == ListForm::Zeros { 0 } else { b'\n' };
     let mut line = Vec::new();
     loop {
@@ -54,7 +57,7 @@ pub(super) fn read(
         let mut limited = io::Read::take(&mut reader, LINE_BYTES_MAX);
         let read = limited.read_until(end, &mut line).map_err(|error| unreadable(&error))?;
         if read == 0 {
-            return Ok(());
+            return if is_of_tasks && !listed.has_task { Err(no_task(from)) } else { Ok(()) };
         }
         listed.number += 1;
         if line.last() == Some(&end) {
@@ -62,10 +65,14 @@ pub(super) fn read(
         } else if read as u64 == LINE_BYTES_MAX {
             return Err(listed.bad("it is too long for a path"));
         }
+        if is_of_tasks && listed.number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
+        }
         if line.is_empty() {
             continue;
         }
-        if from.form == ListForm::Tasks {
+        if is_of_tasks {
+            listed.has_task = true;
             let task = tasks::read(&line, codec);
             let task = task.and_then(|task| task.unless_refused(selection, from.has_broker, codec));
             listed.take_task(task.map_err(|why| listed.bad(&why))?, codec)?;
@@ -75,19 +82,56 @@ pub(super) fn read(
     }
 }
 
+fn no_task(from: &FilesFrom) -> anyhow::Error {
+    Usage::error(
+        format!("the list {} has no task", quote::name(&from.path)),
+        "give a line a task, such as {\"file\":\"path\"}; docs/jsonl.md has its form",
+    )
+}
+
+/// What has a name in the folder of the outputs.
+#[derive(Debug, Clone, Copy, Default)]
+struct Named {
+    /// Whether its input's path was absolute.
+    absolute: bool,
+    is_output: bool,
+}
+
+/// What the output of a target is called.
+fn output(target: &Path, extension: &str) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(extension);
+    name.into()
+}
+
 struct Listed<'a, 'f> {
     finder: &'a mut Finder<'f>,
     from: &'a FilesFrom,
     hashes: [RandomState; 2],
-    /// Of the name of every output without the bag's ending, its hashes, and whether its path was absolute: two of one kind with one
-    /// target are one file.
-    seen: HashMap<[u8; 16], bool>,
+    /// By the hashes of its name. Two paths of one kind with one target are one file.
+    seen: HashMap<[u8; 16], Named>,
+    /// The hashes of every folder that an output lies in.
+    above: HashSet<[u8; 16]>,
+    has_task: bool,
     /// The folder of the last one, as it was listed and without links: lists go folder by folder.
     folder: Option<(PathBuf, PathBuf)>,
     number: u64,
 }
 
-impl Listed<'_, '_> {
+impl<'a, 'f> Listed<'a, 'f> {
+    fn new(finder: &'a mut Finder<'f>, from: &'a FilesFrom) -> Self {
+        Self {
+            finder,
+            from,
+            hashes: [RandomState::new(), RandomState::new()],
+            seen: HashMap::new(),
+            above: HashSet::new(),
+            has_task: false,
+            folder: None,
+            number: 0,
+        }
+    }
+
     fn bad(&self, why: &str) -> anyhow::Error {
         if self.from.form == ListForm::Tasks {
             let why = quote::words(why);
@@ -135,6 +179,7 @@ impl Listed<'_, '_> {
         if self.is_seen(&entry.target, extension, false).is_some() {
             return Err(self.same_output(&entry.path));
         }
+        self.expect_room(&entry.target, extension)?;
         self.finder.take_made(InputEntry { codec: own, ..entry })
     }
 
@@ -155,14 +200,43 @@ impl Listed<'_, '_> {
         self.take_to(shown, (target, extension), own)
     }
 
-    /// Notes the name of an output. Tells of one that has it already whether its input's path was absolute.
+    /// Notes the name of an output, or of a folder with the ending of one; of a list without tasks, without the bag's ending. Tells of
+    /// one that has it already whether its input's path was absolute.
     fn is_seen(&mut self, target: &Path, extension: &str, absolute: bool) -> Option<bool> {
-        let mut name = target.as_os_str().to_owned();
-        name.push(extension);
-        let name = PathBuf::from(name);
-        let [one, two] = self.hashes.each_ref().map(|hash| hash.hash_one(&name).to_le_bytes());
-        let key = std::array::from_fn(|at| if at < 8 { one[at] } else { two[at - 8] });
-        self.seen.insert(key, absolute)
+        let named = Named { absolute, is_output: false };
+        self.seen.insert(self.key(&output(target, extension)), named).map(|named| named.absolute)
+    }
+
+    /// Notes that what has this name is the output of a task.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`] if another output is to be a file where this one needs a folder, or the other way round.
+    fn expect_room(&mut self, target: &Path, extension: &str) -> Result<()> {
+        let name = output(target, extension);
+        let key = self.key(&name);
+        if self.above.contains(&key) {
+            let why = "is the folder of another output of the list";
+            return Err(self.bad(&format!("its output {} {why}", quote::name(&name))));
+        }
+        for folder in name.ancestors().skip(1).take_while(|path| !path.as_os_str().is_empty()) {
+            let above = self.key(folder);
+            if self.seen.get(&above).is_some_and(|named| named.is_output) {
+                let (name, folder) = (quote::name(&name), quote::name(folder));
+                let why = "which is another output of the list";
+                return Err(self.bad(&format!("its output {name} lies in {folder}, {why}")));
+            }
+            if !self.above.insert(above) {
+                break; // those above it were looked at with an earlier one
+            }
+        }
+        self.seen.entry(key).or_default().is_output = true;
+        Ok(())
+    }
+
+    fn key(&self, name: &Path) -> [u8; 16] {
+        let [one, two] = self.hashes.each_ref().map(|hash| hash.hash_one(name).to_le_bytes());
+        std::array::from_fn(|at| if at < 8 { one[at] } else { two[at - 8] })
     }
 
     fn same_output(&self, shown: &Path) -> anyhow::Error {
@@ -189,7 +263,7 @@ impl Listed<'_, '_> {
         if path.as_os_str().as_bytes().contains(&0) {
             return Err(self.bad("there is a zero byte in it"));
         }
-        self.sort(Candidate { path: &path, shown, target, codec: own })
+        self.sort(Candidate { path: &path, shown, target, codec: own }, extension)
     }
 
     /// The absolute path of what is listed, as it is behind the links that lead to its folder.
@@ -207,7 +281,7 @@ impl Listed<'_, '_> {
         Ok(self.folder.as_ref().map_or_else(PathBuf::new, |(_, found)| found.join(name)))
     }
 
-    fn sort(&mut self, file: Candidate<'_>) -> Result<()> {
+    fn sort(&mut self, file: Candidate<'_>, extension: &str) -> Result<()> {
         let Candidate { path, shown, ref target, .. } = file;
         let metadata = fs::symlink_metadata(path);
         let is_folder = metadata.as_ref().is_ok_and(fs::Metadata::is_dir);
@@ -222,6 +296,9 @@ impl Listed<'_, '_> {
         match metadata {
             Err(error) => self.finder.refuse(file, unreadable(path, &error)),
             Ok(metadata) if metadata.is_file() => {
+                if self.from.form == ListForm::Tasks {
+                    self.expect_room(target, extension)?;
+                }
                 self.finder.reads(path);
                 self.finder.take(&file, &metadata)
             }

@@ -9,6 +9,7 @@ pub(crate) mod existing;
 pub(crate) mod find;
 pub(crate) mod finder;
 pub(crate) mod folders;
+mod keys;
 pub(crate) mod left_out;
 pub(crate) mod listed;
 pub(crate) mod lists;

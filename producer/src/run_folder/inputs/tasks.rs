@@ -8,76 +8,27 @@ use std::path::{Component, Path, PathBuf};
 use bagpress_broker::{limits, quote};
 use bagpress_codec::{Codec, DataKind, Digest, Grid};
 use bagpress_objstore::object_ref::Reference;
-use bytesize::ByteSize;
 use serde::Deserialize;
-use serde::de::{Error, Visitor};
 
+use super::keys::{self, Size, Wanted};
 use super::selection::{Existing, Selection};
-use super::{Generate, Referenced, read_path};
+use super::{Generate, Referenced};
 
 /// What a line may have.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
-    #[serde(default, deserialize_with = "path")]
+    #[serde(default, deserialize_with = "keys::file")]
     file: Option<PathBuf>,
     generate: Option<Wanted>,
+    #[serde(default, deserialize_with = "keys::reference")]
     reference: Option<String>,
+    #[serde(default, deserialize_with = "keys::digest")]
     digest: Option<Digest>,
-    #[serde(default, deserialize_with = "path")]
+    #[serde(default, deserialize_with = "keys::to")]
     to: Option<PathBuf>,
-    #[serde(default, deserialize_with = "codec")]
+    #[serde(default, deserialize_with = "keys::codec")]
     codec: Option<Codec>,
-}
-
-/// What a line wants to be generated.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    data: DataKind,
-    #[serde(default)]
-    seed: u64,
-    bytes: Option<Size>,
-}
-
-/// A number of bytes, or a text such as `2MiB`.
-#[derive(Debug, Clone, Copy)]
-struct Size(u64);
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SizeVisitor)
-    }
-}
-
-/// Says of which key it is what no size is.
-struct SizeVisitor;
-
-impl Visitor<'_> for SizeVisitor {
-    type Value = Size;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"bytes\" to be a number from 0 on, or a text such as \"2MiB\"")
-    }
-
-    fn visit_u64<E: Error>(self, bytes: u64) -> Result<Size, E> {
-        Ok(Size(bytes))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
-        let size: Result<ByteSize, _> = text.parse();
-        let refused = |why| {
-            E::custom(format!("\"bytes\" is {text:?}, which is no size such as \"2MiB\": {why}"))
-        };
-        Ok(Size(size.map_err(refused)?.as_u64()))
-    }
-}
-
-/// A codec, by what the command line takes.
-fn codec<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Codec>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    let refused = |why| D::Error::custom(format!("\"codec\" is {text:?}: {why}"));
-    text.parse().map(Some).map_err(refused)
 }
 
 /// The place in a line without the number of the line, which is always the first.
@@ -85,10 +36,6 @@ fn in_line(error: &serde_json::Error) -> String {
     let (text, column) = (error.to_string(), error.column());
     let place = format!(" at line {} column {column}", error.line());
     text.strip_suffix(&place).map_or(text.clone(), |text| format!("{text} (column {column})"))
-}
-
-fn path<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
-    read_path(deserializer).map(Some)
 }
 
 /// What a line says.
@@ -141,9 +88,9 @@ pub(super) fn read(line: &[u8], codec: &Codec) -> Result<Task, String> {
             TaskInput::Generate(generate)
         }
         (None, None, Some(text)) => {
-            let object: Reference = text
-                .parse()
-                .map_err(|why: bagpress_objstore::object_ref::Error| why.to_string())?;
+            let refused = |why| format!("\"reference\" is {text:?}: {why}");
+            let object: Reference =
+                text.parse().map_err(|why: bagpress_objstore::object_ref::Error| refused(why))?;
             TaskInput::Object(Referenced::whole(object, digest))
         }
         (None, None, None) => return Err(format!("it has no input, as {FORMS} have")),
@@ -331,6 +278,41 @@ mod tests {
     }
 
     #[test]
+    fn what_a_key_must_not_be_is_said_with_the_key_and_what_would_do() {
+        for (line, said) in [
+            (r#"{"file":"a","codec":3}"#, "`3`, expected \"codec\" to be a text such as"),
+            (r#"{"generate":"text"}"#, "expected \"generate\" to be an object such as {"),
+            (r#"{"generate":{"data":"text","data":"zeros","bytes":1}}"#, "duplicate field `data`"),
+            (
+                r#"{"generate":{"data":"text","seed":-1,"bytes":1}}"#,
+                "`-1`, expected \"seed\" to be a number from 0 on",
+            ),
+            (r#"{"generate":{"data":"text","seed":"a","bytes":1}}"#, "\"seed\" to be a number"),
+            (
+                r#"{"generate":{"data":"text","bytes":"-5MiB"}}"#,
+                "\"bytes\" is \"-5MiB\", which is no size such as \"2MiB\", from 0 on",
+            ),
+            (
+                r#"{"generate":{"data":"field","bytes":1}}"#,
+                "\"data\" is \"field\", which needs its type and shape: \"field:f32,",
+            ),
+            (r#"{"generate":{"data":"words","bytes":1}}"#, "\"data\" is \"words\": "),
+            (r#"{"generate":{"data":3,"bytes":1}}"#, "`3`, expected \"data\" to be a text"),
+            (r#"{"file":null}"#, "null, expected \"file\" to be a path"),
+            (r#"{"file":["a"]}"#, "expected \"file\" to be a path"),
+            (r#"{"file":{"base64":"§"}}"#, "\"file\" is no path: \"§\" is no base64"),
+            (r#"{"file":{"name":"a"}}"#, "\"file\" is no path: unknown field `name`"),
+            (r#"{"file":"a","to":7}"#, "`7`, expected \"to\" to be a path"),
+            (r#"{"reference":7}"#, "`7`, expected \"reference\" to be a text such as"),
+            (r#"{"reference":"obj://b/o","digest":7}"#, "expected \"digest\" to be a text"),
+            (r#"{"reference":"obj://b/o","digest":"x"}"#, "\"digest\" is \"x\""),
+        ] {
+            let why = task(line).unwrap_err();
+            assert!(why.contains(said), "{line}: {why}");
+        }
+    }
+
+    #[test]
     fn what_a_line_must_not_be_is_said() {
         for (line, said) in [
             ("{", "EOF"),
@@ -341,7 +323,6 @@ mod tests {
             (r#"{"to":"b.zst"}"#, "it has no input"),
             (r#"{"file":"","to":"b.zst"}"#, "\"file\" is empty; it is the path"),
             (r#"{"file":"a","codec":"gzip:77"}"#, "\"codec\" is \"gzip:77\": "),
-            (r#"{"file":"a","codec":7}"#, "a string"),
             (
                 r#"{"generate":{"data":"text","bytes":-1}}"#,
                 "integer `-1`, expected \"bytes\" to be a number from 0 on",
@@ -359,7 +340,7 @@ mod tests {
             ),
             (r#"{"generate":{"data":"text","bytes":2199023255552}}"#, "more than a task may have"),
             (r#"{"generate":{"data":"field:f32,3x4","bytes":7}}"#, "has 48 bytes"),
-            (r#"{"reference":"b/o"}"#, "obj://"),
+            (r#"{"reference":"b/o"}"#, "\"reference\" is \"b/o\": "),
             (r#"{"file":"a","digest":"sha256:00"}"#, "digest"),
             (r#"{"file":"a","to":"b"}"#, "ends in .zst"),
             (r#"{"file":"a","to":"b.zst","codec":"gzip"}"#, "ends in .gz"),
