@@ -239,6 +239,30 @@ async fn a_tar_has_the_files_that_it_had_and_no_more_and_lies_under_other_bags_t
     drop(worker);
 }
 
+#[cfg(feature = "zfp")]
+#[tokio::test]
+async fn a_file_that_failed_in_its_pack_is_not_in_the_tar_that_is_made_again() {
+    let (place, server) = Place::with_server().await;
+    let (at, _worker) = (at(&server), place.worker(&server));
+    let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (64,), }";
+    let text = format!("{text:<117}\n");
+    let array = [&b"\x93NUMPY\x01\x00\x76\x00"[..], text.as_bytes(), &[0x3f; 256]].concat();
+    for (name, bytes) in [("a", &array[..]), ("b", b"no array"), ("c", &array), ("d", &array)] {
+        write(&place.path(&format!("in/{name}.npy")), bytes);
+    }
+    place.run(&format!("{RUN} --codec zfp:reversible {at}")).await.with_code(1);
+    let (_, bag) = forget(&place);
+    let (of, broker) = (tar(&bag, 0), server.broker(Role::Producer).await);
+    let id = TaskId { bag: bag.parse().unwrap(), index: 0, round: 0 };
+    let pack = broker.committed(&id).await.unwrap().unwrap();
+    let done: Vec<_> =
+        (0..4).map(|place| pack.member(place).map(|of| of.done().is_some())).collect();
+    assert_eq!(done, [Some(true), Some(false), Some(true), Some(true)]);
+    let digest = digest_of(&place, &server, &of).await;
+    break_it(&context(&server).await, &broker, &of, Lose).await;
+    assert_eq!(get_whole(&place, &broker, &of, digest).await.reconstructed, Some(1));
+}
+
 /// What the gatherer counts may be the tar of another execution than the result on the broker names.
 #[tokio::test]
 async fn a_tar_that_another_execution_made_stays_and_is_no_reason_to_make_one() {
