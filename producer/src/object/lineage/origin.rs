@@ -31,6 +31,8 @@ pub(super) struct Origin {
     pub(super) bytes: u64,
     /// What its bag says of all its outputs.
     pub(super) outputs: Outputs,
+    /// Of a tar, the name that its worker gave it.
+    pub(super) named: Option<String>,
 }
 
 impl Origin {
@@ -131,16 +133,17 @@ fn origin(line: &BagLine, results: &[TaskResult]) -> Result<Origin, NotMade> {
         digest: done.output_digest,
         bytes: done.output_bytes,
         outputs: Outputs::of(line),
+        named: None,
     })
 }
 
 /// What makes the tar of the pack again that `first` begins, by all that is committed of it.
 fn origin_of_tar(line: &BagLine, first: u32, committed: &[TaskResult]) -> Result<Origin, NotMade> {
     let round = next_round(line, committed)?;
-    let Pack { task, input_digest, digest, bytes } =
+    let Pack { task, input_digest, digest, bytes, named } =
         pack_of_tar((&line.bag, first), committed, round)?;
-    let (pool, outputs) = (line.pool.clone(), Outputs::of(line));
-    Ok(Origin { task, pool, input_digest, digest, bytes, outputs })
+    let (pool, outputs, named) = (line.pool.clone(), Outputs::of(line), Some(named));
+    Ok(Origin { task, pool, input_digest, digest, bytes, outputs, named })
 }
 
 /// A round above all that are known of a task.

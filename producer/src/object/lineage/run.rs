@@ -16,7 +16,7 @@ use tracing::info;
 use super::origin::{Origin, ROUNDS_TRIED};
 use super::refusal::{NotMade, Why, called_off};
 use super::room::make_room;
-use super::tar::{is_made_by_its_bag, is_of_pack};
+use super::tar::{is_made_by_its_bag, is_of_pack, may_be_beside};
 use super::workers::{who_fails_it, who_takes};
 use crate::claim::buckets::open_bucket;
 use crate::error::message;
@@ -177,6 +177,20 @@ async fn other_tar(
     let is_other = |info: &Info| {
         info.digest != origin.digest && is_made_by_its_bag(&info.token, origin.task.index)
     };
+    let named = origin.named.as_deref().filter(|named| may_be_beside(named, object.object()));
+    if let Some(named) = named {
+        match bucket.find(named).await {
+            Ok(info) if info.digest == origin.digest => {
+                let text = format!(
+                    "the tar that the result of its pack names is obj://{}/{named}, which is there: what is lost was another execution's",
+                    bucket.name()
+                );
+                return Ok(Some(Why::NoLineage.because(text)));
+            }
+            Err(error) if error.is_transient() => return Err(error.into()),
+            _ => {}
+        }
+    }
     if !there.is_some_and(is_other) {
         return Ok(None);
     }

@@ -18,6 +18,8 @@ pub(super) struct Pack {
     pub(super) digest: Digest,
     /// Its size.
     pub(super) bytes: u64,
+    /// The name, or second name, that its worker gave it.
+    pub(super) named: String,
 }
 
 /// What makes a tar again in this round, by all that is committed of the pack that `first` begins, as it was committed. What counts
@@ -48,10 +50,11 @@ pub(super) fn pack_of_tar(
         unknown("the result of its pack, by a worker of an earlier version, does not say what it was made of")
     })?;
     let mut task = task
-        .run_again(round, had.places, had.input_bytes)
+        .run_again(round, had.places.clone(), had.input_bytes)
         .ok_or_else(|| unknown("the result of its pack is that of no pack of objects"))?;
     task.published_us = wall_clock_us();
-    Ok(Pack { task, input_digest, digest: had.digest, bytes: had.bytes })
+    let Had { digest, bytes, named, .. } = had;
+    Ok(Pack { task, input_digest, digest, bytes, named })
 }
 
 /// What a pack's result says of its tar.
@@ -62,6 +65,7 @@ struct Had {
     digest: Digest,
     /// Of the tar.
     bytes: u64,
+    named: String,
 }
 
 /// The files that are in the tar of a pack; none if it has none, or if they are not all in one.
@@ -70,8 +74,11 @@ fn files_of(pack: &TaskResult) -> Option<Had> {
     for place in 0..u32::try_from(pack.members.len()).ok()? {
         let Some(member) = pack.member(place) else { continue };
         let Some(done) = member.done() else { continue };
-        let Place::Tar { digest, at, .. } = &done.place else { return None };
-        let new = || Had { places: Vec::new(), input_bytes: 0, digest: *digest, bytes: 0 };
+        let Place::Tar { digest, at, object, .. } = &done.place else { return None };
+        let new = || {
+            let (places, named) = (Vec::new(), object.clone());
+            Had { places, input_bytes: 0, digest: *digest, bytes: 0, named }
+        };
         let had = had.get_or_insert_with(new);
         if had.digest != *digest {
             return None;
@@ -91,6 +98,12 @@ pub(super) fn is_of_pack(result: &TaskResult) -> bool {
         let Place::Tar { object, .. } = &done.place else { return false };
         subjects::first_of_tar(object) == Some(result.index)
     })
+}
+
+/// Whether the tar that a worker `named` so may still have that name while `asked` stood for the tar of another execution: a gatherer
+/// leaves the second name to a tar that came when files of another one counted.
+pub(super) fn may_be_beside(named: &str, asked: &str) -> bool {
+    subjects::is_beside(named) && named != asked
 }
 
 /// Whether a worker of the bag wrote an object under this token for the pack that `first` begins. Other clients make tokens of another
@@ -160,6 +173,7 @@ mod tests {
         assert_eq!(again.digest, Digest::of(b"inputs"));
         assert_eq!(found.input_digest, Digest::of(b"inputs"));
         assert_eq!((found.digest, found.bytes), (Digest::of(b"tar"), 2048 + 1024));
+        assert_eq!(found.named, "out_3.tar");
         assert_eq!(found.task.input.bytes(), 2 * one.input_bytes);
         assert_eq!(found.task.library, "l/1+2, again/1");
         let sent = TaskDescriptor::decode(&found.task.encode(), &found.task.id());
@@ -211,6 +225,14 @@ mod tests {
         assert!(!is_of_pack(&of("out_4.tar")));
         let (bucket, object) = (subjects::bucket(&bag), subjects::output_name(3));
         assert!(!is_of_pack(&with(Place::Object { bucket, object, chunks: 1 })));
+    }
+
+    #[test]
+    fn a_name_may_stand_for_another_tar_only_where_the_result_names_a_second_one() {
+        assert!(may_be_beside("out_3.tar~3-0a", "out_3.tar"));
+        assert!(may_be_beside("out_3.tar~3-0a", "out_3.tar~3-0b"));
+        assert!(!may_be_beside("out_3.tar~3-0a", "out_3.tar~3-0a"));
+        assert!(!may_be_beside("out_3.tar", "out_3.tar~3-0a"));
     }
 
     #[test]
