@@ -26,7 +26,7 @@ use crate::submit::request::Request;
 /// [`Usage`] if two have one target, a target leads out of the folder, or its name is taken and nothing was said about that; if nobody knows what made one that is to be restored.
 pub(super) fn list(
     request: &Request,
-    outputs: Option<Outputs>,
+    outputs: Option<&Outputs>,
     sink: &mut dyn Sink,
 ) -> Result<Found> {
     let (mut found, mut targets) = (Found::default(), HashMap::new());
@@ -71,7 +71,7 @@ pub(super) fn list(
             reference: Some(referenced),
             ..InputEntry::named(path, target)
         };
-        if let (Some(outputs), None) = (&outputs, &entry.refused) {
+        if let (Some(outputs), None) = (outputs, &entry.refused) {
             judge(outputs, &mut entry, &mut found)?;
         }
         found.files += 1;

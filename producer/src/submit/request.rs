@@ -335,17 +335,13 @@ fn check_references(request: &Request) -> Result<()> {
         &request.selection;
     let selects = !exclude.is_empty() || files_from.is_some() || *skip_compressed || *note_changes;
     // What comes back may take the place of what came back before.
-    let replaces = match existing {
-        Existing::Refuse => false,
-        Existing::Update { .. } => true,
-        Existing::Overwrite => !request.restore,
-    };
-    if selects || replaces || request.keep_inputs {
-        let flags = match request.restore {
-            true => "leave --remove-source out",
-            false => {
-                "leave out --exclude, --files-from, --skip-compressed, --update, --overwrite, --keep-inputs and --remove-source"
-            }
+    let may_replace = *existing == Existing::Overwrite && request.restore;
+    let compares = *existing != Existing::Refuse && !may_replace;
+    if selects || compares || request.keep_inputs {
+        let flags = if request.restore {
+            "leave --remove-source out"
+        } else {
+            "leave out --exclude, --files-from, --skip-compressed, --update, --overwrite, --keep-inputs and --remove-source"
         };
         let what = "a flag that chooses, keeps or removes files does nothing for references";
         return Err(Usage::error(what, flags));

@@ -41,7 +41,7 @@ pub(crate) fn files_of(
     sink: &mut dyn Sink,
 ) -> Result<Found> {
     if !request.references.is_empty() {
-        return references::list(request, outputs, sink);
+        return references::list(request, outputs.as_ref(), sink);
     }
     if !request.restore {
         return find(&request.inputs, (&request.selection, &request.codec()?), outputs, own, sink);
