@@ -7,7 +7,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
-    /// Nobody knows what it was made of: it was put, or is the tar of a pack, or its bag's results are gone.
+    /// Nobody knows what it was made of: it was put, its bag's results are gone, or those of an earlier version do not say it.
     NoLineage,
     /// What it was made of was freed.
     InputFreed,
