@@ -125,7 +125,7 @@ async fn an_object_that_a_repair_removed_says_so() {
     let answer = about(&answers(&info), &reference).clone();
     assert_eq!(answer["state"], "deleted", "{answer}");
     let why = answer["why"].as_str().unwrap();
-    assert!(why.contains("removed by process") && why.contains("repaired its bag"), "{why}");
+    assert!(why.contains("removed by process") && why.contains("a gatherer of its bag"), "{why}");
 }
 
 #[tokio::test]

@@ -38,9 +38,11 @@ pub(super) async fn conclude(
     if !is_mine && was_executed(result, answers.worker()) {
         let winner = committed.execution();
         answers.record_duplicate(assignment, &result.execution, winner).await?;
-        // The tar of a pack stays: some of its files may count, and others of the winner.
-        if let Some(Place::Object { bucket, object, .. }) = result.done().map(|done| &done.place)
+        // The tar of a pack stays: some of its files may count, and others of the winner. One that is made again counts whole.
+        if let Some(Place::Object { bucket, object, .. } | Place::Tar { bucket, object, .. }) =
+            result.done().map(|done| &done.place)
             && subjects::is_beside(object)
+            && (result.round > 0 || subjects::first_of_tar(object).is_none())
         {
             context.store().forget(bucket, object).await;
         }

@@ -294,13 +294,14 @@ impl Attempt<'_> {
         info!(task = %id, cause = %failed.cause, error = %failed.message, attempt = number, "task failed");
         let outcome = Outcome::Failed(failed);
         let mut result = self.context.answers().result(id, &self.execution, number, outcome);
-        if let Some(pack) = self.task.packed() {
+        let pack = self.task.packed().or(self.task.tarred());
+        if let Some(pack) = pack {
             // It fails none of its files: each is run alone.
             result.members = vec![None; pack.files as usize];
         }
         let is_mine = conclude(self.context, self.assignment, &result, Answer::Term).await?;
         // What another execution did first is no failure, nor is a pack whose files are run alone.
-        self.context.counts().failed(u64::from(is_mine && self.task.packed().is_none()));
+        self.context.counts().failed(u64::from(is_mine && pack.is_none()));
         Ok(())
     }
 

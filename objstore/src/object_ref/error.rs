@@ -223,7 +223,7 @@ impl Error {
 fn how_deleted(again: Option<&str>) -> String {
     again.map_or_else(
         || "deleted".to_owned(),
-        |by| format!("removed by {by}, which repaired its bag: its task is to make it again"),
+        |by| format!("removed by {by}, a gatherer of its bag: what is wanted of it is made again"),
     )
 }
 

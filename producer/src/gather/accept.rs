@@ -159,6 +159,11 @@ impl Acceptor {
                 continue;
             }
             match followed.result {
+                // Of a pack in round 0, its files' came.
+                Ok(result) if !result.members.is_empty() => {
+                    warn!(index, "its round is that of a lost tar, task is run again");
+                    accepted.lost.push(index);
+                }
                 Ok(result) if is_of_no_use(&self.plan, &result) => {
                     warn!(index, "what is committed of the block is of no use, it is run again");
                     accepted.lost.push(index);

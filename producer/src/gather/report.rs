@@ -165,8 +165,12 @@ impl Reporter {
     }
 
     async fn explain(&mut self, quiet: Duration, busy: (usize, usize)) {
-        // A long task is no reason for a word, as long as its input is read.
-        let still = quiet.min(self.reached.still_for(Instant::now()));
+        // A long task is no reason for a word, as long as its input is read and nothing else is in the way.
+        let still = if self.is_held_up() {
+            quiet
+        } else {
+            quiet.min(self.reached.still_for(Instant::now()))
+        };
         let at_work = busy.1 > 0 && still < limits::RECONCILE_AFTER && self.hangs().is_none();
         if at_work {
             self.waits = None;
@@ -177,6 +181,13 @@ impl Reporter {
         let why = self.reason(busy).await;
         self.waits = Some(why.clone());
         self.progress.say(&format!("no outcome for {} s: {why}", quiet.as_secs()));
+    }
+
+    /// Whether what keeps tasks from their outcomes, or from being published, is known here.
+    fn is_held_up(&self) -> bool {
+        let Obstacles { uncounted, missing, bucket, .. } = &self.obstacles;
+        [uncounted, missing, bucket].iter().any(|why| why.is_some())
+            || self.sources.publisher.waiting().is_some()
     }
 
     /// What the disk of the outputs does not do, if it does not answer.

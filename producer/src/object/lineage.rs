@@ -9,8 +9,8 @@ mod tar;
 mod turns;
 mod workers;
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use bagpress_broker::descriptor::Input;
@@ -56,6 +56,8 @@ pub(crate) struct Lineage {
     runner: Runner,
     /// Of tars, which many may want at once.
     turns: Turns,
+    /// Why they were not made, where their packs were run for that: a pack is not run again for each of its files.
+    not_made: Mutex<HashMap<Reference, NotMade>>,
 }
 
 /// A lost tar that can be made again, as far as that is known before.
@@ -82,8 +84,8 @@ impl Lineage {
     pub(crate) fn new(broker: &Broker, how: Reconstruct) -> Self {
         let Reconstruct { depth, tasks } = how;
         let runner = Runner::new(broker);
-        let (spent, turns) = (Mutex::default(), Turns::default());
-        Self { broker: broker.clone(), depth, tasks, spent, runner, turns }
+        let (spent, turns, not_made) = <(_, Turns, _)>::default();
+        Self { broker: broker.clone(), depth, tasks, spent, runner, turns, not_made }
     }
 
     /// Whether an object in this state is made again when somebody asks for it. What was freed was given up, and what
@@ -114,6 +116,9 @@ impl Lineage {
         let Input::Object { bucket, object, .. } = &origin.task.input else {
             return Ok(Err(Why::NoLineage.because("it is none of the tars of packs")));
         };
+        if let Some(not_made) = self.runner.other_tar(&origin, tar).await? {
+            return Ok(Err(not_made));
+        }
         let inputs = Reference::new(bucket, object)?;
         let answer = self.read_back(&inputs).await?;
         Ok(match what_is(answer.state, answer.digest, origin.input_digest) {
@@ -146,6 +151,9 @@ impl Lineage {
             if is_tar && self.read_back(object).await?.ok {
                 return Ok(Ok(0)); // since it was looked at
             }
+            if let Some(not_made) = self.not_made().get(object) {
+                return Ok(Err(not_made.clone()));
+            }
             let origin = match Origin::of(&self.broker, object).await? {
                 Ok(origin) => origin,
                 Err(not_made) => return Ok(Err(not_made)),
@@ -160,9 +168,18 @@ impl Lineage {
                 return Ok(Err(Why::OverBudget.because(text)));
             }
             let ran = self.runner.run(&origin, object).await?;
+            if let Err(not_made @ NotMade { why: Why::TaskFailed | Why::OtherBytes, .. }) = &ran
+                && is_tar
+            {
+                self.not_made().insert(object.clone(), not_made.clone());
+            }
             Ok(ran.map(|()| before + 1))
         }
         .boxed()
+    }
+
+    fn not_made(&self) -> MutexGuard<'_, HashMap<Reference, NotMade>> {
+        self.not_made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn may_spend(&self, object: &Reference) -> bool {

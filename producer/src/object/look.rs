@@ -198,7 +198,7 @@ pub(super) fn of_last_round<'a>(
 /// Whether a pack was run again for its tar: the name of the first file's own object has nothing to do with that.
 fn is_of_lost_tar(result: &TaskResult) -> bool {
     let in_tar = |done: &Done| matches!(done.place, Place::Tar { .. });
-    result.round > 0 && result.done().is_some_and(in_tar)
+    result.round > 0 && (!result.members.is_empty() || result.done().is_some_and(in_tar))
 }
 
 /// What an error about an object means for who asked for it.
@@ -329,6 +329,9 @@ mod tests {
         let (bucket, object) = (bucket.clone(), subjects::output_name(3));
         let alone = of(1, Place::Object { bucket, object, chunks: 1 });
         let results = [in_tar(0), alone, in_tar(2)];
+        let failed = Outcome::Failed(Failed::new(Cause::VerifyFailed, "bytes differ"));
+        let failed = TaskResult { outcome: failed, members: vec![None; 2], ..in_tar(2) };
+        assert!(is_of_lost_tar(&failed) && !is_of_lost_tar(&in_tar(0)));
         // Another task was run again in the round that the tar took.
         line.rounds = 2;
         assert_eq!(of_last_round(&line, &results).map(|(result, _)| result.round), Some(1));

@@ -132,13 +132,7 @@ async fn read_one(
     let named = || listed.range(name.to_owned()..).take_while(|(other, _)| other.starts_with(name));
     let is_it = |answer: &&Answer| answer.digest == Some(tar.digest);
     let Some(answer) = named().map(|(_, answer)| answer).find(is_it) else {
-        let other = named().find_map(|(_, other)| {
-            Some(not_what_was_made(&other.reference, other.digest?, tar.digest))
-        });
-        return match other {
-            Some(other) => missing(other).await,
-            None => missing(look(broker, &Reference::new(bucket, name)?).await?.0).await,
-        };
+        return missing(gone_or_another(broker, bucket, tar).await?).await;
     };
     let (answer, info) = look(broker, &answer.reference).await?;
     let Some(info) = info.filter(|info| info.digest == tar.digest) else {
@@ -164,6 +158,19 @@ async fn read_one(
         }
         Err(error) => missing(gone(broker, &open, &answer.reference, error).await?).await,
     }
+}
+
+/// What became of the name that a tar had, or has as its second one where another tar has the first.
+async fn gone_or_another(broker: &Broker, bucket: &str, tar: &Tar) -> Result<Answer> {
+    let name = subjects::name_of(&tar.object);
+    let (mut answer, _) = look(broker, &Reference::new(bucket, name)?).await?;
+    if answer.ok && name != tar.object {
+        answer = look(broker, &Reference::new(bucket, &tar.object)?).await?.0;
+    }
+    Ok(match answer.digest.filter(|_| answer.ok) {
+        Some(found) => not_what_was_made(&answer.reference, found, tar.digest),
+        None => answer,
+    })
 }
 
 /// What is to be restored of a tar that is not there: all of it, if the tar can be made again when its files are wanted.

@@ -106,6 +106,9 @@ impl Originals {
         match &result.outcome {
             Outcome::Done(done) => {
                 if let Place::Tar { object, at, digest, .. } = &done.place {
+                    if result.round > 0 {
+                        return; // what was run again for a lost tar decides nothing about it
+                    }
                     let first = subjects::first_of_tar(object).unwrap_or(result.index);
                     let tar = Tar { first, object: object.clone(), digest: *digest };
                     return self.take_packed(result.index, tar, *at, done);
@@ -192,5 +195,30 @@ fn named(input: &Input) -> Option<String> {
     match input {
         Input::Generate { .. } => None,
         Input::File { name, .. } | Input::Object { name, .. } => Some(name.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bagpress_broker::ids::{Execution, TaskId};
+    use bagpress_broker::samples;
+
+    use super::*;
+
+    #[test]
+    fn what_was_run_again_for_a_lost_tar_takes_the_place_of_nothing() {
+        let of = |round, tar: &[u8]| {
+            let (bag, digest) = (samples::bag(), Digest::of(tar));
+            let (bucket, object) = (subjects::bucket(&bag), subjects::tar_name(3));
+            let place = Place::Tar { bucket, object, chunks: 1, at: 512, digest };
+            samples::done(&TaskId { bag, index: 3, round }, &Execution::random(), tar, place)
+        };
+        let mut originals = Originals::default();
+        for result in [of(0, b"tar"), of(1, b"other bytes"), of(2, b"tar")] {
+            originals.take(&result, 2);
+        }
+        assert_eq!(originals.packed(3).unwrap().digest, Digest::of(b"tar"));
+        let digests: Vec<_> = originals.tars().iter().map(|tar| tar.digest).collect();
+        assert_eq!(digests, [Digest::of(b"tar")]);
     }
 }

@@ -63,9 +63,7 @@ impl Runner {
             Lookup::Found(info) => Some(info),
             _ => None,
         };
-        if task.again.is_some()
-            && let Some(not_made) = other_tar(&bucket, origin, object, before.as_ref()).await?
-        {
+        if let Some(not_made) = self.other_tar(origin, object).await? {
             return Ok(Err(not_made));
         }
         for _ in 0..ROUNDS_TRIED {
@@ -76,10 +74,11 @@ impl Runner {
                 Err(not_made) => return Ok(Err(not_made)),
             };
             if task.again.is_none() || is_of_pack(&result) {
-                if result.done().is_none()
-                    && let Some(not_made) = self.unfit(&task, pool).await?
+                if let Outcome::Failed(failed) = &result.outcome
+                    && let Some(why) = self.unfit(&task, pool).await?
                 {
-                    return Ok(Err(not_made));
+                    let text = format!("task {}: {}: {why}", result.id(), failed.cause);
+                    return Ok(Err(Why::TaskFailed.because(text)));
                 }
                 return judge(&bucket, origin, object, &result, before).await;
             }
@@ -89,13 +88,56 @@ impl Runner {
         Ok(Err(Why::TaskFailed.because(text)))
     }
 
+    /// That a tar must not be made again, because another one counts: two executions of a pack may have made different ones, of which
+    /// the gatherer counted the other one, or both, each for some files.
+    ///
+    /// # Errors
+    ///
+    /// If the broker does not answer.
+    pub(super) async fn other_tar(
+        &self,
+        origin: &Origin,
+        object: &Reference,
+    ) -> Result<Option<NotMade>> {
+        if origin.task.again.is_none() {
+            return Ok(None);
+        }
+        let bucket = open_bucket(&self.broker, object.bucket())?;
+        let is_other = |info: &Info| {
+            info.digest != origin.digest && is_made_by_its_bag(&info.token, origin.task.index)
+        };
+        let named = origin.named.as_deref().filter(|named| may_be_beside(named, object.object()));
+        if let Some(named) = named {
+            match bucket.find(named).await {
+                Ok(info) if info.digest == origin.digest => {
+                    let text = format!(
+                        "the tar that the result of its pack names is obj://{}/{named}, which is there: what is lost was another execution's",
+                        bucket.name()
+                    );
+                    return Ok(Some(Why::NoLineage.because(text)));
+                }
+                Err(error) if error.is_transient() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        match bucket.find(object.object()).await {
+            Ok(info) if is_other(&info) => {
+                let text = "another execution of its pack has made what is there, in which files of the bag may be: it stays";
+                Ok(Some(Why::OtherBytes.because(text)))
+            }
+            Err(error) if error.is_transient() => Err(error.into()),
+            // Nothing can be read of it.
+            _ => Ok(None),
+        }
+    }
+
     /// That workers of the pool fail such a task for not knowing what it asks for, if there are any.
-    async fn unfit(&self, task: &TaskDescriptor, pool: &Pool) -> Result<Option<NotMade>> {
+    async fn unfit(&self, task: &TaskDescriptor, pool: &Pool) -> Result<Option<String>> {
         if task.again.is_none() {
             return Ok(None);
         }
         let workers = self.broker.workers(limits::WORKERS_ANSWER_WITHIN).await?;
-        Ok(who_fails_it(&workers, pool, task).map(|text| Why::NoWorkers.because(text)))
+        Ok(who_fails_it(&workers, pool, task))
     }
 
     /// Publishes a task, unless it waits or runs already.
@@ -163,45 +205,6 @@ impl Runner {
             *said = Instant::now();
             message(&text());
         }
-    }
-}
-
-/// That a tar must not be made again, because another one counts: two executions of a pack may have made different ones, of which
-/// the gatherer counted the other one, or both, each for some files.
-async fn other_tar(
-    bucket: &Bucket,
-    origin: &Origin,
-    object: &Reference,
-    there: Option<&Info>,
-) -> Result<Option<NotMade>> {
-    let is_other = |info: &Info| {
-        info.digest != origin.digest && is_made_by_its_bag(&info.token, origin.task.index)
-    };
-    let named = origin.named.as_deref().filter(|named| may_be_beside(named, object.object()));
-    if let Some(named) = named {
-        match bucket.find(named).await {
-            Ok(info) if info.digest == origin.digest => {
-                let text = format!(
-                    "the tar that the result of its pack names is obj://{}/{named}, which is there: what is lost was another execution's",
-                    bucket.name()
-                );
-                return Ok(Some(Why::NoLineage.because(text)));
-            }
-            Err(error) if error.is_transient() => return Err(error.into()),
-            _ => {}
-        }
-    }
-    if !there.is_some_and(is_other) {
-        return Ok(None);
-    }
-    match bucket.find(object.object()).await {
-        Ok(info) if is_other(&info) => {
-            let text = "another execution of its pack has made what is there, in which files of the bag may be: it stays";
-            Ok(Some(Why::OtherBytes.because(text)))
-        }
-        Err(error) if error.is_transient() => Err(error.into()),
-        // Nothing can be read of it.
-        _ => Ok(None),
     }
 }
 
