@@ -89,7 +89,7 @@ fn conclude(verified: &Verified, bag: &BagId, folder: &RunFolder, again: &str) -
     }
     if verified.tree.is_some() {
         message(&format!(
-            "note: without it, `bagpress restore {bag}` brings files back without modes and times, and under names that their outputs tell;              --repair puts it there again"
+            "note: without it, `bagpress restore {bag}` brings files back without modes and times, and under names that their outputs tell; --repair puts it there again"
         ));
     }
     if !verified.not_compared.is_empty() {

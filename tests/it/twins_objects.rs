@@ -231,6 +231,31 @@ async fn a_gatherer_that_is_killed_while_it_shares_objects_goes_on_with_them() {
 
 /// The broker has no result of a task that got the content of another's object.
 #[tokio::test]
+async fn names_that_lost_their_bytes_are_made_again_from_the_one_input_that_was_kept() {
+    for delivery in DELIVERIES {
+        let (place, server) = Place::with_server().await;
+        let (at, _worker) = (at(&server), place.worker(&server));
+        files(&place);
+        let how = format!("--results objects --pack 1 --keep-inputs --delivery {delivery}");
+        place.run(&format!("run in {how} --name t -q {at}")).await.with_code(0);
+        let bag = bag_of(&place, "t/objects");
+        fs::remove_dir_all(place.path("runs/t")).unwrap();
+        // A client that is not ours takes the bytes of all names with those of one.
+        let store = context(&server).await.get_object_store(format!("bag-{bag}")).await.unwrap();
+        store.delete("out_1.bin").await.unwrap();
+        // Whoever makes outputs again is a worker that takes them from the queue.
+        let _other = place.worker(&server);
+        let get = format!("object get obj://bag-{bag}/out_2.bin --out got {at}");
+        place.run(&get).await.with_code(0);
+        place.run(&format!("restore {bag} --out back --name r -q {at}")).await.with_code(0);
+        for name in ["a", "b", "c"] {
+            let back = fs::read(place.path("back/in").join(name)).unwrap();
+            assert!(back == fs::read(place.path("in").join(name)).unwrap(), "{name} {delivery}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_bag_with_twins_comes_back_by_its_id_and_nothing_in_the_place_of_one() {
     let (place, server) = Place::with_server().await;
     let (at, _worker) = (at(&server), place.worker(&server));

@@ -41,6 +41,8 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Tars {
     found: Vec<Result<Found, Failed>>,
+    /// What each is called.
+    names: Vec<String>,
 }
 
 impl Tars {
@@ -69,7 +71,8 @@ impl Tars {
         });
         let reading: Vec<_> = reading.collect();
         let found = stream::iter(reading).buffered(LOOKS).try_collect().await?;
-        Ok(Self { found })
+        let names = originals.tars().iter().map(|tar| tar.object.clone()).collect();
+        Ok(Self { found, names })
     }
 
     /// Those that are there, or are made again.
@@ -91,7 +94,8 @@ impl Tars {
         // The name of the object is that of all its files.
         let target = Some(target.unwrap_or_else(|| subjects::output_name(index).into()));
         let refused = |failed| -> Result<Planned> {
-            let reference = Reference::new(bucket, &subjects::output_name(index))?;
+            let name = self.names.get(packed.tar).map_or("", |name| subjects::name_of(name));
+            let reference = Reference::new(bucket, name)?;
             Ok(Planned { target: target.clone(), refused: Some(failed), ..Planned::of(reference) })
         };
         let found = match self.found.get(packed.tar) {

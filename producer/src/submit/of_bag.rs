@@ -235,10 +235,10 @@ fn check_objects(
         return Err(Usage::error(
             format!(
                 "outputs of bag {bag} are in {tars} tars, each of several small files, and the broker has no result that says what is in them: \
-                 its tasks were offered to workers of an earlier version"
+                 its results were removed, or its tasks were offered to workers of an earlier version"
             ),
             format!(
-                "fetch them with `bagpress object get obj://{bucket}/out_0.tar … --out DIR`, as `bagpress object ls {bucket}` lists them, unpack \
+                "restore its run folder, if there is one, which also knows of what is not there any more; or fetch them with `bagpress object get obj://{bucket}/out_0.tar … --out DIR`, as `bagpress object ls {bucket}` lists them, unpack \
                  each with tar, and restore DIR; what is an object of its own, such as out_0.bin, `bagpress restore obj://{bucket}/out_0.bin` restores"
             ),
         ));

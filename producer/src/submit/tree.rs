@@ -36,7 +36,7 @@ pub(super) async fn tree_of(broker: &Broker, line: &BagLine) -> Result<Option<Tr
         Err(error) => error.to_string(),
     };
     message(&format!(
-        "note: files are called as their outputs say, and modes, times and empty folders do not come back: {why}"
+        "note: files are called as their outputs say (small ones with the folders that were named to `run`, others below what they have in common), and modes, times and empty folders do not come back: {why}"
     ));
     Ok(None)
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bagpress_broker::descriptor::DeliveryPath;
+use bagpress_broker::descriptor::{DeliveryPath, Input};
 use bagpress_broker::ids::Execution;
 use bagpress_broker::result::{Done, Place, TaskResult};
 use bagpress_broker::{Broker, Committed, subjects};
@@ -170,7 +170,14 @@ impl Sharer {
             return Ok(One::Made(Box::new(made)));
         }
         let entry = self.plan.entry(index).ok();
-        let descriptor = specification.descriptor(index, made.round, entry.as_ref());
+        let mut descriptor = specification.descriptor(index, made.round, entry.as_ref());
+        if let (Some(first), Input::Object { bucket, object, .. }) =
+            (made.twin_of, &mut descriptor.input)
+            && *bucket == subjects::input_bucket(&specification.bag)
+        {
+            // Of its own input none was put: that of the first has the same bytes.
+            *object = subjects::input_name(first);
+        }
         let result = TaskResult { descriptor: Some(Box::new(descriptor)), ..made };
         if specification.delivery != DeliveryPath::Jetstream {
             if let Err(error) = self.broker.commit_if_possible(&result).await {

@@ -8,7 +8,7 @@ use bagpress_broker::{BagLine, Broker, Standing, limits, subjects};
 use bagpress_codec::Digest;
 use bagpress_objstore::object_ref::Reference;
 
-use super::refusal::{NotMade, Why, called_off};
+use super::refusal::{NotMade, Why, called_off, repair};
 use super::room::Outputs;
 use super::tar::{Pack, pack_of_tar};
 use crate::object::look::{as_committed, of_last_round, results_of};
@@ -102,7 +102,11 @@ fn task_of(object: &Reference) -> Result<(BagId, Made), NotMade> {
 /// What makes a task's output again, by the committed results of all its rounds.
 fn origin(line: &BagLine, results: &[TaskResult]) -> Result<Origin, NotMade> {
     let Some((result, done)) = of_last_round(line, results) else {
-        let text = format!("bag {} has no result of it", line.bag);
+        let text = format!(
+            "the broker has no result of it, as of a small file that is a copy of another one; {} makes it again where the files and the \
+             run folder are",
+            repair(&line.bag)
+        );
         return Err(Why::NoLineage.because(text));
     };
     let task = result.descriptor.as_deref().filter(|task| {
